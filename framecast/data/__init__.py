@@ -1,0 +1,6 @@
+"""SOURCES: name on the command line -> (module, class). A plain dict; a test checks that every file is in it."""
+
+SOURCES: dict[str, tuple[str, str]] = {
+    "atari": ("framecast.data.atari", "Atari"),
+    "bouncing": ("framecast.data.bouncing", "Bouncing"),
+}

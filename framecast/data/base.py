@@ -1,0 +1,64 @@
+"""What a source of video is, and how its videos are split. One source is one file beside this one."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from framecast.types import Clip, ClipSpec
+
+SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True)
+class Segment:
+    """Frames [start, stop) of one video: what a split consists of."""
+
+    video: int
+    start: int
+    stop: int
+
+
+class Source(Protocol):
+    """Videos that can be asked for clips.
+
+    spec: what a frame looks like (of the most common frame size where there are several).
+    names: one per video, unique, in natural order.  lengths: frames per video.
+    """
+
+    spec: ClipSpec
+    names: Sequence[str]
+    lengths: Sequence[int]
+
+    def __len__(self) -> int:
+        """Number of videos."""
+
+    def clip(self, index: int, start: int, length: int, stride: int = 1) -> Clip:
+        """Frames start, start + stride, … (`length` of them) of video `index`.
+
+        Raises: IndexError beyond the video's end; UserError, naming file and remedy, when a file cannot be read.
+        """
+
+    def splits(self, window: int) -> dict[str, list[Segment]]:
+        """train / val / test as segments, no frame in two of them. window: source frames of one clip, the gap left
+        where a video is cut in time."""
+
+    def meta(self) -> dict[str, Any]:
+        """Where the videos come from: generator, version, seed, parameters, or paths' names. Stable JSON."""
+
+
+class Maker(Protocol):
+    """A source that first has to be generated: emulator, scene, unpacked archive."""
+
+    config: Any
+
+    def prepare(self, folder: Path) -> None:
+        """Write everything as a packed store into `folder`. Made twice, it is the same bytes."""
+
+
+def rank_by_hash(names: Sequence[str], seed: int = 0) -> list[int]:
+    """Indices of `names` in the order of a seeded hash: stable when a video is added, blind to naming schemes."""
+    return sorted(range(len(names)), key=lambda i: hashlib.sha256(f"{seed}:{names[i]}".encode()).digest())

@@ -1,0 +1,1 @@
+"""Numbers people can trust: functions on frames, and accumulators over clips."""
