@@ -1,0 +1,165 @@
+"""Where training runs: device, precision, processes. The only place that knows of them.
+
+lightning-fabric finds the accelerator, launches processes and makes the rendezvous (also under torchrun and Slurm).
+Models are not wrapped: phases train subsets and some losses need `autograd.grad`, so gradients are averaged by hand,
+here, after backward.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from framecast.types import UserError
+
+Precision = Literal["auto", "fp32", "bf16"]
+
+
+@dataclass
+class Device:
+    """One process's view: its torch device, precision, rank and the number of processes."""
+
+    device: torch.device
+    precision: str = "fp32"
+    rank: int = 0
+    world: int = 1
+    fabric: Any = None
+
+    @property
+    def is_main(self) -> bool:
+        """Whether this process writes files and talks to the user."""
+        return self.rank == 0
+
+    def autocast(self) -> contextlib.AbstractContextManager[Any]:
+        """bf16 for matrix work if so chosen; weights stay fp32. The model never sees this."""
+        return autocast(self.device, self.precision)
+
+    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+        """Mean of every gradient over all processes; a missing one counts as zeros. Does nothing alone."""
+        if self.world == 1:
+            return
+        import torch.distributed as dist
+
+        params = [p for p in parameters if p.requires_grad or p.grad is not None]
+        for p in params:
+            if p.grad is None:
+                p.grad = torch.zeros_like(p)
+        grads = [p.grad for p in params if p.grad is not None]
+        flat = torch.cat([g.reshape(-1) for g in grads])
+        dist.all_reduce(flat)
+        flat /= self.world
+        for grad, part in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
+            grad.copy_(part.view_as(grad))
+
+    def average(self, values: dict[str, float]) -> dict[str, float]:
+        """Mean of named numbers over all processes, for logs and decisions that all must share."""
+        if self.world == 1 or not values:
+            return values
+        import torch.distributed as dist
+
+        names = sorted(values)
+        flat = torch.tensor([values[n] for n in names], dtype=torch.float64, device=self.device)
+        dist.all_reduce(flat)
+        return dict(zip(names, (flat / self.world).tolist(), strict=True))
+
+    def any(self, flag: bool) -> bool:
+        """Whether any process says so: all stop together or none."""
+        return self.average({"flag": float(flag)})["flag"] > 0
+
+    def barrier(self) -> None:
+        """Wait for all processes."""
+        if self.world > 1:
+            import torch.distributed as dist
+
+            dist.barrier()
+
+
+def autocast(device: torch.device, precision: str) -> contextlib.AbstractContextManager[Any]:
+    """Autocast to bf16 on `device` if precision is "bf16", else nothing."""
+    if precision == "bf16":
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return contextlib.nullcontext()
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """ "auto" becomes bf16 where the hardware multiplies it natively, else fp32; never fp16 on a CPU."""
+    if precision in ("fp32", "bf16"):
+        return precision
+    if precision != "auto":
+        raise UserError(f"precision {precision!r} is not known; choose auto, fp32 or bf16")
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    if device.type == "cpu":
+        return "bf16" if _cpu_has_bf16() else "fp32"
+    return "fp32"
+
+
+def _cpu_has_bf16() -> bool:
+    # oneDNN reports bf16 support also where it is emulated (plain AVX-512), which is slower than fp32; the capability
+    # list says which instructions are really there.
+    if not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    try:
+        capabilities = torch.cpu.get_capabilities()
+    except (AttributeError, RuntimeError):
+        checks = [getattr(torch.cpu, n, None) for n in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
+        return any(check() for check in checks if check is not None)
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "amx", "arm_bf16", "bf16"))
+
+
+def pick_device(device: str = "auto") -> torch.device:
+    """The torch device named, or the best there is for "auto": CUDA, then Apple's MPS, then CPU."""
+    if device == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        found = torch.device(device)
+    except RuntimeError:
+        raise UserError(f"device {device!r} is not known; choose auto, cpu, cuda, cuda:0 or mps") from None
+    if found.type == "cuda" and not torch.cuda.is_available():
+        raise UserError(f"device {device!r} was asked for but torch sees no CUDA device; use --device cpu")
+    return found
+
+
+def make_device(device: str = "auto", devices: int = 1, num_nodes: int = 1, precision: str = "auto") -> Device:
+    """Launch or join the processes and return this one's Device.
+
+    devices: processes on this machine.  num_nodes: machines.  Under torchrun or Slurm their environment decides.
+    """
+    from lightning_fabric import Fabric
+    from lightning_fabric.plugins.environments import TorchElasticEnvironment
+
+    target = pick_device(device)
+    elastic = TorchElasticEnvironment.detect()
+    many = devices * num_nodes > 1 or elastic
+    if not many:
+        chosen = torch.device("cuda", 0) if target.type == "cuda" and target.index is None else target
+        return Device(chosen, resolve_precision(precision, target))
+    fabric = Fabric(
+        accelerator={"cuda": "gpu"}.get(target.type, target.type),
+        devices=devices,
+        num_nodes=num_nodes,
+        strategy="ddp",  # for launcher and process group only: the model is never handed to it
+    )
+    fabric.launch()
+    return Device(
+        fabric.device, resolve_precision(precision, fabric.device), fabric.global_rank, fabric.world_size, fabric
+    )
+
+
+def seed_for(*parts: Any) -> int:
+    """A 63-bit seed from anything printable: the same on every machine, different for different parts."""
+    digest = hashlib.sha256(repr(parts).encode()).digest()
+    return int.from_bytes(digest[:8], "little") >> 1
+
+
+def all_finite(value: Tensor) -> bool:
+    """Whether a scalar loss is a number."""
+    return bool(torch.isfinite(value.detach()).all())
