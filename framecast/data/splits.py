@@ -1,0 +1,210 @@
+"""Train / val / test without a frame in two of them, and the sentence that says how.
+
+Whole videos are dealt out where there are enough; too few are cut in time. Nothing here knows files: names and lengths
+are all it needs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from framecast.data.base import SPLITS, Segment, rank_by_hash
+from framecast.types import UserError
+
+#: Per cent of a video's frames that go to each part behind train, from its end, where a video is cut in time.
+_CUT = (("test", 20), ("val", 10))
+
+Splits = dict[str, list[Segment]]
+
+
+def split_videos(
+    names: Sequence[str],
+    lengths: Sequence[int],
+    window: int,
+    seed: int = 0,
+    fixed: Mapping[str, str] | None = None,
+    groups: Mapping[str, str] | None = None,
+) -> Splits:
+    """train / val / test as segments, each in the order of the videos.
+
+    names, lengths: one per video, names unique, lengths in frames.  window: source frames of one clip; it is the gap
+    where a video is cut in time, so a run keeps the window it was split with.  seed: of the ranking.  fixed: name ->
+    split, from `Train/` and `Test/` folders; without a val there, val is cut from train.  groups: name -> episode, for
+    cameras that filmed the same moment and may not part.
+
+    Rule: episodes are ranked by a seeded hash of their name, the first tenth is test, the next tenth val, at least one
+    each. With fewer than three (or with only one in a fixed train) each is cut in time instead: train first, then val
+    (10 %), then test (20 %), one window of gap between them; what is too short to be cut goes to train.
+    Returns: {"train": […], "val": […], "test": […]}.
+    Raises: UserError when there is no video, or not enough frames for a clip in every part.
+    """
+    return _divide(names, lengths, window, seed, fixed, groups)[0]
+
+
+def split_rule(
+    names: Sequence[str],
+    lengths: Sequence[int],
+    window: int,
+    seed: int = 0,
+    fixed: Mapping[str, str] | None = None,
+    groups: Mapping[str, str] | None = None,
+) -> str:
+    """The sentence that tells a reader how `split_videos`, given the same, divided the videos."""
+    return _divide(names, lengths, window, seed, fixed, groups)[1]
+
+
+def _divide(
+    names: Sequence[str],
+    lengths: Sequence[int],
+    window: int,
+    seed: int,
+    fixed: Mapping[str, str] | None,
+    groups: Mapping[str, str] | None,
+) -> tuple[Splits, str]:
+    if len(names) != len(lengths):
+        raise ValueError(f"names and lengths must be one per video, got {len(names)} and {len(lengths)}")
+    if window < 1:
+        raise ValueError(f"window must be at least 1 frame, got {window}")
+    if not names:
+        raise UserError("no video to split; give a folder or file with at least one video")
+    longest = max(range(len(names)), key=lambda i: lengths[i])
+    if lengths[longest] < window:
+        raise UserError(
+            f"the longest video, {names[longest]!r}, has {lengths[longest]} frames but one clip spans {window}; "
+            "give a longer video or a model that looks at fewer frames"
+        )
+    episodes = _episodes(names, groups)
+    assigned = _fixed_splits(names, episodes, fixed) if fixed else {}
+    if "train" in assigned.values() and "test" in assigned.values():
+        return _with_fixed(names, lengths, window, seed, episodes, assigned)
+    return _without_fixed(names, lengths, window, seed, episodes)
+
+
+def _episodes(names: Sequence[str], groups: Mapping[str, str] | None) -> dict[str, list[int]]:
+    """Episode -> indices of its videos. A video without a group is its own episode."""
+    episodes: dict[str, list[int]] = {}
+    for i, name in enumerate(names):
+        episodes.setdefault((groups or {}).get(name, name), []).append(i)
+    return episodes
+
+
+def _fixed_splits(
+    names: Sequence[str], episodes: Mapping[str, Sequence[int]], fixed: Mapping[str, str]
+) -> dict[str, str]:
+    """Episode -> its prescribed split, checked."""
+    assigned = {}
+    for episode, members in episodes.items():
+        wanted = {fixed.get(names[i], "").lower() for i in members}
+        if not wanted <= set(SPLITS):
+            raise UserError(
+                f"video {names[members[0]]!r} is in no split of {', '.join(SPLITS)} while others are; "
+                "put every video under Train or Test"
+            )
+        if len(wanted) > 1:
+            raise UserError(
+                f"the cameras of episode {episode!r} are in {' and '.join(sorted(wanted))}; "
+                "keep all cameras of one episode in one split"
+            )
+        assigned[episode] = wanted.pop()
+    return assigned
+
+
+def _without_fixed(
+    names: Sequence[str], lengths: Sequence[int], window: int, seed: int, episodes: Mapping[str, Sequence[int]]
+) -> tuple[Splits, str]:
+    # Ranking every episode first keeps the test set the same for models with different windows; only where that leaves
+    # a split without one usable video are the short ones taken out of the ranking.
+    usable = [e for e, members in episodes.items() if any(lengths[i] >= window for i in members)]
+    for candidates in (list(episodes), usable):
+        if len(candidates) < 3:
+            continue
+        parts = _deal(candidates, seed)
+        if all(any(e in usable for e in parts[split]) for split in SPLITS):
+            splits = _whole(lengths, {split: [i for e in parts[split] for i in episodes[e]] for split in SPLITS})
+            what = "videos" if all(len(m) == 1 for m in episodes.values()) else "episodes"
+            counts = " / ".join(str(len(parts[split])) for split in SPLITS)
+            return splits, f"{counts} {what} for train / val / test, whole, by seeded hash of the name (seed {seed})"
+    splits = _cut_all(names, lengths, window, list(episodes.values()), _CUT)
+    count = "the only video is" if len(names) == 1 else f"{len(names)} videos are too few, so each is"
+    return splits, f"{count} cut in time: train, then val (10 %), then test (last 20 %), {window} frames of gap between"
+
+
+def _with_fixed(
+    names: Sequence[str],
+    lengths: Sequence[int],
+    window: int,
+    seed: int,
+    episodes: Mapping[str, Sequence[int]],
+    assigned: Mapping[str, str],
+) -> tuple[Splits, str]:
+    parts = {split: [e for e in episodes if assigned[e] == split] for split in SPLITS}
+    usable = [e for e in parts["train"] if any(lengths[i] >= window for i in episodes[e])]
+    told = "train and test as the folders have them"
+    if parts["val"]:
+        told = "train, val and test as the folders have them"
+    elif len(usable) > 1:
+        size = max(1, (len(usable) + 5) // 10)
+        parts["val"] = [usable[i] for i in rank_by_hash(usable, seed)[:size]]
+        parts["train"] = [e for e in parts["train"] if e not in parts["val"]]
+        told += f", val ({size}) cut from train by seeded hash of the name (seed {seed})"
+    else:
+        splits = _whole(lengths, {"train": [], "val": [], "test": [i for e in parts["test"] for i in episodes[e]]})
+        cut = _cut_all(names, lengths, window, [episodes[e] for e in parts["train"]], _CUT[1:])
+        splits["train"], splits["val"] = cut["train"], cut["val"]
+        return splits, f"{told}, val the last 10 % of the training video after {window} frames of gap"
+    return _whole(lengths, {split: [i for e in parts[split] for i in episodes[e]] for split in SPLITS}), told
+
+
+def _deal(episodes: Sequence[str], seed: int) -> dict[str, list[str]]:
+    """80 / 10 / 10, at least one each; the first in rank are test, so adding a video moves few."""
+    ranked = [episodes[i] for i in rank_by_hash(episodes, seed)]
+    tenth = max(1, (len(ranked) + 5) // 10)
+    return {"test": ranked[:tenth], "val": ranked[tenth : 2 * tenth], "train": ranked[2 * tenth :]}
+
+
+def _whole(lengths: Sequence[int], parts: Mapping[str, Sequence[int]]) -> Splits:
+    return {split: [Segment(i, 0, lengths[i]) for i in sorted(parts[split])] for split in SPLITS}
+
+
+def _cut_all(
+    names: Sequence[str],
+    lengths: Sequence[int],
+    window: int,
+    episodes: Sequence[Sequence[int]],
+    tail: Sequence[tuple[str, int]],
+) -> Splits:
+    splits: Splits = {split: [] for split in SPLITS}
+    for members in episodes:
+        # Cameras of one episode are cut at the same moments, found in the shortest.
+        parts = _cut(min(lengths[i] for i in members), window, tail)
+        for i in members:
+            if parts is None:
+                splits["train"].append(Segment(i, 0, lengths[i]))
+                continue
+            for split, (start, stop) in parts.items():
+                splits[split].append(Segment(i, start, lengths[i] if split == tail[0][0] else stop))
+    if not splits[tail[0][0]]:
+        longest = max((i for members in episodes for i in members), key=lambda i: lengths[i])
+        need = (2 * len(tail) + 1) * window
+        raise UserError(
+            f"video {names[longest]!r} has {lengths[longest]} frames, too few to cut into train, "
+            f"{' and '.join(split for split, _ in reversed(tail))} with clips of {window} frames and gaps between; "
+            f"give at least {need} frames, or three videos"
+        )
+    return {split: sorted(segments, key=lambda s: s.video) for split, segments in splits.items()}
+
+
+def _cut(length: int, window: int, tail: Sequence[tuple[str, int]]) -> dict[str, tuple[int, int]] | None:
+    """Parts of one video from its end; None where train would not hold one clip.
+
+    Measured from the end, so that the test part does not move with the window of the model.
+    """
+    parts, stop = {}, length
+    for split, percent in tail:
+        start = stop - max(window, length * percent // 100)
+        parts[split] = (start, stop)
+        stop = start - window
+    if stop < window:
+        return None
+    parts["train"] = (0, stop)
+    return parts
