@@ -180,6 +180,17 @@ class Batch:
         """Number of clips."""
         return int(self.context.shape[0])
 
+    def part(self, index: int, parts: int) -> Batch:
+        """Micro-batch `index` of `parts`: every clip in exactly one of them."""
+        start, stop = self.size * index // parts, self.size * (index + 1) // parts
+        return Batch(
+            context=self.context[start:stop],
+            future=self.future[start:stop],
+            actions=None if self.actions is None else self.actions[start:stop],
+            extras={k: v[start:stop] for k, v in self.extras.items()},
+            codes={k: v[start:stop] for k, v in self.codes.items()},
+        )
+
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on `device`, frames as float 0…1. uint8 travels, so a quarter of the bytes do."""
 
@@ -293,7 +304,8 @@ class Stage:
 
     encode_once: (batch) -> named tensors (b, t, ...), run over all frames of the data when the stage begins (context
     holds the frames, future is empty); the engine keeps the result memory-mapped and feeds windows of it as
-    `Batch.codes`.  request: the window of this stage; None is the model's.
+    `Batch.codes`.  request: the window of this stage; None is the model's.  loss: what validation reports and
+    patience looks at; None is the model's `loss`.
     """
 
     name: str = "main"
@@ -301,6 +313,7 @@ class Stage:
     until: Until = field(default_factory=Until)
     encode_once: Callable[[Batch], dict[str, Tensor]] | None = None
     request: ClipRequest | None = None
+    loss: Callable[[Batch, int], Loss] | None = None
 
 
 # ---------------------------------------------------------------------------------------------- prediction

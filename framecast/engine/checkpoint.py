@@ -122,6 +122,21 @@ def load_weights(model: nn.Module, path: Path, strict: bool = True) -> None:
     model.load_state_dict({k: v.to(own[k].dtype) for k, v in tensors.items()}, strict=strict)
 
 
+def load_matching(model: nn.Module, path: Path) -> int:
+    """Fill those tensors of `model` that the file has by the same name and shape; how many they are.
+
+    Raises: UserError when none fits.
+    """
+    from safetensors.torch import load_file
+
+    own = model.state_dict()
+    found = {k: v.to(own[k].dtype) for k, v in load_file(path).items() if k in own and own[k].shape == v.shape}
+    if not found:
+        raise UserError(f"{path}: not one tensor fits the model; --init-from wants a run of the same model")
+    model.load_state_dict(found, strict=False)
+    return len(found)
+
+
 def snapshots(folder: Path) -> list[Path]:
     """The folders `weights/step-N` of a run, oldest first."""
     found = [p for p in (folder / "weights").glob("step-*") if p.name[5:].isdigit() and p.is_dir()]

@@ -90,6 +90,22 @@ class Predictor(nn.Module):
         """Default: one stage holding `phases()`, ending with the run."""
         return [Stage(phases=self.phases())]
 
+    @classmethod
+    def in_steps(cls, config: Any, steps_per_epoch: int) -> Any:
+        """The config with schedules in epochs turned into steps; asked before the model is built. Default: as is."""
+        return config
+
+    def preview(self, batch: Batch) -> dict[str, Tensor]:
+        """Pictures for the training log, named rows (b, t, c, h, w) 0…1. Default: context, truth, prediction."""
+        count = batch.future.shape[1]
+        prediction = self.predict(batch.context, count, actions=self._actions(batch, count))[0]
+        return {"context": batch.context, "truth": batch.future, "prediction": prediction}
+
+    def _actions(self, batch: Batch, horizon: int) -> Tensor | None:
+        if batch.actions is None or self.actions == "none":
+            return None
+        return batch.actions[:, : batch.context.shape[1] + horizon - 1]
+
     def subnetworks(self) -> dict[str, nn.Module]:
         """Named parts for counting and drawing. Default: the direct children."""
         return dict(self.named_children())

@@ -1,0 +1,411 @@
+"""A run: what is trained on what and how. Names become objects here and nowhere else."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import importlib
+import importlib.util
+import json
+import math
+import os
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import framecast
+from framecast.config import differences, from_dict, parse_duration, read_file, suggest, to_dict, write_json
+from framecast.data import SOURCES
+from framecast.data.base import Segment, Source
+from framecast.engine.checkpoint import check_format, load_weights, snapshots
+from framecast.models import MODELS
+from framecast.models.base import Predictor
+from framecast.types import FORMAT, ClipRequest, ClipSpec, UserError
+
+#: A video is decoded once, with its shorter side brought to this many pixels.
+VIDEO_SIZE = "128"
+
+CONFIG = "config.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class DataConfig:
+    """Which frames. path: as the user gave it.  size: "128" (shorter side), "96x128" (height x width) or none.
+
+    fit: how frames meet a size of another shape.  axes: of .npy files, e.g. "nthwc".  skip_bad: leave out files that
+    cannot be read, and count them.  digest: of names, lengths and origin, so that a run is not resumed on other data.
+    """
+
+    path: str = ""
+    size: str | None = None
+    fit: Literal["crop", "pad", "squash"] = "crop"
+    axes: str | None = None
+    skip_bad: bool = False
+    digest: str = ""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How long, how fast, how often. Exactly one of steps, epochs and budget ends the run.
+
+    steps: optimiser steps.  epochs: passes over the clips.  budget: wall-clock, e.g. "10m".
+    batch_size: clips per step over all processes.  accumulate: micro-batches a step is split into.
+    seed: of everything.
+    ema: decay of the weights' running average, which is what is evaluated and saved; 0 turns it off.
+    order: "random" draws clips with replacement (video first, then start), "epoch" visits each once per pass.
+    steps_per_epoch: what an epoch means under "random"; 0 takes ceil(clips / batch).
+    precision: auto, fp32 or bf16.  The five frequencies are in steps: losses printed and kept (stats_every), scalars
+    for TensorBoard (summary_every), pictures (preview_every), validation (validate_every), checkpoints (save_every).
+    val_batches: batches per validation.  keep: snapshots kept.  tensorboard: write its files.
+    """
+
+    steps: int | None = None
+    epochs: float | None = None
+    budget: str | None = None
+    batch_size: int = 8
+    accumulate: int = 1
+    seed: int = 0
+    ema: float = 0.999
+    order: Literal["random", "epoch"] = "random"
+    steps_per_epoch: int = 0
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    stats_every: int = 10
+    summary_every: int = 100
+    preview_every: int = 1000
+    validate_every: int = 1000
+    save_every: int = 1000
+    val_batches: int = 8
+    keep: int = 3
+    tensorboard: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "accumulate", "stats_every", "summary_every", "preview_every", "validate_every"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--train.{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
+        for name in ("save_every", "val_batches", "keep"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--train.{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
+        if not 0 <= self.ema < 1:
+            raise UserError(f"--train.ema is a decay in 0…1 (below 1), got {self.ema}")
+        if sum(v is not None for v in (self.steps, self.epochs, self.budget)) > 1:
+            raise UserError("give one of --steps, --epochs and --budget, not several")
+        if self.budget is not None:
+            parse_duration(self.budget)
+        for name in ("steps", "epochs"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise UserError(f"--{name} must be above 0, got {value}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything needed to rebuild a run. name: of the model.  model: its config.  spec: of the frames it sees."""
+
+    name: str
+    profile: str = "default"
+    model: Any = None
+    train: TrainConfig = field(default_factory=TrainConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    spec: ClipSpec = field(default_factory=lambda: ClipSpec(channels=3, height=32, width=32))
+
+    def to_json(self, local: bool = True) -> dict[str, Any]:
+        """Plain data for config.json. local: False leaves the data's path out, for weights that travel."""
+        data = to_dict(self)
+        if not local:
+            data["data"]["path"] = Path(self.data.path).name
+            data["name"] = self.name.rsplit("/", 1)[-1]
+        return {"format": FORMAT, "version": framecast.__version__, **data}
+
+
+def config_from_json(data: Mapping[str, Any], where: Path, model_class: type[Predictor] | None = None) -> RunConfig:
+    """A RunConfig from what `to_json` gave.
+
+    model_class: of a model outside the package; a config never names code to run.
+    """
+    check_format(data.get("format"), where)
+    fields = {k: v for k, v in data.items() if k not in ("format", "version", "model")}
+    if model_class is None:
+        name = data.get("name", "")
+        if name not in MODELS:
+            raise UserError(
+                f"{where}: was made by the outside model {name!r}; name its class too, e.g. --model-class mine.py:Mine"
+            )
+        model_class = find_model(name)
+    config = from_dict(RunConfig, fields, str(where))
+    return dataclasses.replace(config, model=from_dict(model_class.Config, data.get("model", {}), f"{where}: model"))
+
+
+# ------------------------------------------------------------------------------------------------- names to objects
+
+
+def find_model(name: str) -> type[Predictor]:
+    """The class behind a model's name, or behind "path/to/mine.py:Mine"."""
+    if ".py:" in name:
+        return _outside_model(*name.rsplit(":", 1))
+    name = ALIASES.get(name, name)
+    if name not in MODELS:
+        raise UserError(f"unknown model {name!r}; {suggest(name, MODELS)}")
+    module, attribute = MODELS[name]
+    found: type[Predictor] = getattr(importlib.import_module(module), attribute)
+    return found
+
+
+#: Second names of models.
+ALIASES: dict[str, str] = {}
+
+
+def _outside_model(path: str, attribute: str) -> type[Predictor]:
+    file = Path(path)
+    if not file.is_file():
+        raise UserError(f"{path}: no such file; a model outside the package is named path/to/mine.py:Mine")
+    spec = importlib.util.spec_from_file_location(f"framecast_outside_{file.stem}", file)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[spec.name] = module  # dataclasses look their own module up
+    spec.loader.exec_module(module)
+    found = getattr(module, attribute, None)
+    if not (isinstance(found, type) and issubclass(found, Predictor)):
+        names = [n for n, v in vars(module).items() if isinstance(v, type) and issubclass(v, Predictor)]
+        raise UserError(f"{path}: holds no Predictor called {attribute!r}; {suggest(attribute, names)}")
+    if not hasattr(found, "Config"):
+        raise UserError(f"{path}: {attribute} needs a class attribute Config, a frozen dataclass of its settings")
+    return found
+
+
+def find_source(name: str) -> Any:
+    """The class behind a source's name."""
+    if name not in SOURCES:
+        raise UserError(f"unknown source {name!r}; {suggest(name, SOURCES)}")
+    module, attribute = SOURCES[name]
+    return getattr(importlib.import_module(module), attribute)
+
+
+def make_source(name: str, folder: Path, settings: Mapping[str, Any] | None = None) -> Source:
+    """Generate source `name` into `folder` and open it."""
+    from framecast.data.store import Store
+
+    maker = find_source(name)
+    config = from_dict(maker.Config, settings or {}, f"source {name}")
+    maker(config).prepare(folder)
+    return Store(folder)
+
+
+# -------------------------------------------------------------------------------------------------------------- data
+
+
+def cache_folder() -> Path:
+    """Where decoded videos and generated sets are kept: $FRAMECAST_CACHE, else the user's cache folder."""
+    if set_by_user := os.environ.get("FRAMECAST_CACHE"):
+        return Path(set_by_user)
+    home = Path.home()
+    if sys.platform == "darwin":
+        return home / "Library" / "Caches" / "framecast"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", home)) / "framecast" / "cache"
+    return Path(os.environ.get("XDG_CACHE_HOME", home / ".cache")) / "framecast"
+
+
+def open_data(data: DataConfig, progress: Any = None) -> Source:
+    """The source behind `data.path`: packed store, video, folder of videos or frames, .npy / .npz, or a source's name.
+
+    Videos and folders of frames are decoded once, into the cache; stores and .npy files are read in place.
+    """
+    from framecast.data.open import open_path
+    from framecast.data.store import Store, pack
+
+    path = Path(data.path).expanduser()
+    if data.path in SOURCES and not path.exists():
+        folder = (
+            cache_folder() / f"{data.path}-{_digest(framecast.__version__, to_dict(find_source(data.path).Config()))}"
+        )
+        if not (folder / "index.json").is_file():
+            make_source(data.path, folder)
+        return Store(folder)
+    if not path.exists() and not path.suffix and "/" not in data.path:
+        near = suggest(data.path, [*SOURCES, *(p.name for p in Path().iterdir() if not p.name.startswith("."))])
+        raise UserError(f"--data {data.path}: neither a file or folder nor a source's name; {near}")
+    source = open_path(path, axes=data.axes, skip_bad=data.skip_bad)
+    kind = type(source).__name__
+    size = data.size or (VIDEO_SIZE if kind == "Videos" else None)
+    if kind in ("Store", "Arrays") and size is None:
+        return source
+    folder = (
+        cache_folder() / f"{path.stem}-{_digest(_signature(path), size, data.fit, data.axes, framecast.__version__)}"
+    )
+    if not (folder / "index.json").is_file():
+        pack(source, folder, size=size, fit=data.fit, skip_bad=data.skip_bad, progress=progress)
+    return Store(folder)
+
+
+def data_digest(source: Source) -> str:
+    """Sixteen hex digits that change when the videos, their lengths or their origin do."""
+    origin = {k: v for k, v in source.meta().items() if k not in ("path", "folder")}
+    return _digest(list(source.names), [int(n) for n in source.lengths], origin)
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _signature(path: Path) -> list[Any]:
+    """What tells one state of a file or folder from another without reading it: names, sizes, times."""
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    return [str(path.resolve()), [[str(f.relative_to(path)), f.stat().st_size, f.stat().st_mtime_ns] for f in files]]
+
+
+def model_spec(source: Source, request: ClipRequest, train: list[Segment]) -> ClipSpec:
+    """What the model will see: the source's spec after resizing, continuous actions with mean and sd of `train`."""
+    spec = source.spec
+    if request.resize is not None:
+        spec = dataclasses.replace(spec, height=request.resize[0], width=request.resize[1])
+    if spec.actions is not None and spec.actions.kind == "continuous":
+        from framecast.data.loader import action_statistics
+
+        spec = dataclasses.replace(spec, actions=action_statistics(source, train))
+    return dataclasses.replace(spec, extras=dict(spec.extras))
+
+
+def resolve_steps(train: TrainConfig, num_clips: int) -> tuple[int, int | None]:
+    """(steps per epoch, steps of the whole run or None under a time budget)."""
+    per_epoch = train.steps_per_epoch or math.ceil(num_clips / train.batch_size)
+    if train.steps is not None:
+        return per_epoch, train.steps
+    if train.epochs is not None:
+        return per_epoch, max(1, round(train.epochs * per_epoch))
+    return per_epoch, None
+
+
+# -------------------------------------------------------------------------------------------------------- run folder
+
+
+@dataclass
+class Run:
+    """An opened run folder: its config, and where its weights are."""
+
+    folder: Path
+    config: RunConfig
+    model_class: type[Predictor]
+
+    @property
+    def weights(self) -> Path:
+        """The newest weights file.
+
+        Raises: UserError when the run has none yet.
+        """
+        kept = snapshots(self.folder)
+        path = (kept[-1] if kept else self.folder) / "model.safetensors"
+        if not path.is_file():
+            raise UserError(f"{self.folder}: holds no weights yet; train it first (framecast train)")
+        return path
+
+    def model(self, device: str = "cpu") -> Predictor:
+        """The predictor with its EMA weights, in eval mode."""
+        import torch
+
+        model = self.model_class(self.config.model, self.config.spec)
+        if list(model.state_dict()):
+            load_weights(model, self.weights)
+        return model.to(torch.device(device)).eval().requires_grad_(False)
+
+
+def open_run(name: str | Path, model_class: type[Predictor] | None = None) -> Run:
+    """The run behind a folder, the name of packaged weights or `hf://org/name[@revision]`.
+
+    Raises: UserError when there is none, or it is not a run folder.
+    """
+    folder = _resolve_run(str(name))
+    path = folder / CONFIG
+    if not path.is_file():
+        kept = snapshots(folder)
+        if not kept:
+            raise UserError(f"{folder}: has no {CONFIG}, so it is not a run folder; make one with framecast train")
+        path = kept[-1] / CONFIG
+    config = config_from_json(read_file(path), path, model_class)
+    return Run(folder, config, model_class or find_model(config.name))
+
+
+def packaged() -> dict[str, Path]:
+    """Weights that came with the package, by name."""
+    root = Path(__file__).parent / "pretrained"
+    return {p.parent.name: p.parent for p in sorted(root.glob("*/config.json"))}
+
+
+def _resolve_run(name: str) -> Path:
+    if name.startswith("hf://"):
+        return _from_hub(name)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        return folder
+    known = packaged()
+    if name in known:
+        return known[name]
+    if folder.is_file():
+        raise UserError(f"{name}: is a file; give the run's folder")
+    parent = folder.parent if folder.parent.is_dir() else Path()
+    near = [str(p) for p in parent.iterdir() if (p / CONFIG).is_file()] + list(known)
+    raise UserError(f"{name}: no such run folder or packaged weights; {suggest(name, near)}")
+
+
+def _from_hub(name: str) -> Path:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    repository, _, revision = name.removeprefix("hf://").partition("@")
+    if repository.count("/") != 1:
+        raise UserError(f"{name}: write hf://organisation/name or hf://organisation/name@revision")
+    try:
+        patterns = ["config.json", "model.safetensors", "README.md", "scores.json"]
+        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=patterns))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        raise UserError(
+            f"{name}: cannot be fetched ({type(error).__name__}); check name, revision and network"
+        ) from error
+
+
+def load(name: str | Path, device: str = "cpu", model: type[Predictor] | None = None) -> Predictor:
+    """The predictor of a run, in eval mode with EMA weights.
+
+    name: run folder, packaged weights or hf:// name.  model: the class, for a model outside the package.
+    Raises: UserError when there is no such run or it is damaged.
+    """
+    return open_run(name, model).model(device)
+
+
+#: What may change between the first command and the one that resumes it.
+CHANGEABLE = (
+    "train.steps",
+    "train.epochs",
+    "train.budget",
+    "train.accumulate",
+    "train.stats_every",
+    "train.summary_every",
+    "train.preview_every",
+    "train.save_every",
+    "train.keep",
+    "train.tensorboard",
+    "data.path",
+    "data.skip_bad",
+)
+
+
+def check_resume(folder: Path, config: RunConfig) -> None:
+    """Refuse to go on with a run under other settings, saying what differs; steps, budget and log settings may."""
+    stored = read_file(folder / CONFIG)
+    check_format(stored.get("format"), folder / CONFIG)
+    new = json.loads(json.dumps(config.to_json()))
+    changed = differences(stored, new)
+    refused = {k: v for k, v in changed.items() if k not in CHANGEABLE and k not in ("version", "format")}
+    if refused:
+        said = "; ".join(f"{k} was {old!r} and is now {new!r}" for k, (old, new) in list(refused.items())[:3])
+        more = f" and {len(refused) - 3} more" if len(refused) > 3 else ""
+        raise UserError(
+            f"{folder}: holds a run with other settings ({said}{more}); choose another --out, or give --overwrite"
+        )
+
+
+def write_config(folder: Path, config: RunConfig) -> None:
+    """Write the run's config.json."""
+    write_json(folder / CONFIG, config.to_json())
