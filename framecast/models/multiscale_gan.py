@@ -198,7 +198,7 @@ class MultiscaleGANConfig:
                 raise UserError(f"model.{name} must lie in 0…{top:g}, got {getattr(self, name)}")
         if self.probability_clip == 0.5:
             raise UserError("model.probability_clip must be below 0.5: at 0.5 every probability is the same")
-        if not (self.lp_weight or self.gdl_weight or (self.adversarial_weight and self.adversarial_gradient)):
+        if not (self.lp_weight or self.gdl_weight or (self.adversarial and self.adversarial_gradient)):
             raise UserError(
                 "model.lp_weight, gdl_weight and adversarial_weight are all 0: nothing trains the generator"
             )
@@ -364,7 +364,7 @@ class Generator(nn.Module):
         )
 
     def forward(self, contexts: Sequence[Tensor]) -> list[Tensor]:
-        """Predictions at every scale, (b, t' c, h, w) in -1…1.  contexts: (b, t c, h, w) a scale; both coarse to fine."""
+        """Predictions at every scale, (b, t' c, h, w) in -1…1.  contexts: (b, t c, h, w) a scale; coarse to fine."""
         predictions: list[Tensor] = []
         for scale, context in zip(self.scales, contexts, strict=True):
             h, w = context.shape[-2:]
