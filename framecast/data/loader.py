@@ -1,0 +1,193 @@
+"""Batches: a pure function of (seed, step, stream), so that resuming needs no state and processes agree.
+
+No worker processes: frames come from memory-mapped arrays, and copying them is faster than handing them over.
+"""
+
+from __future__ import annotations
+
+import zlib
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from framecast.data.base import Segment, Source
+from framecast.data.windows import Windows
+from framecast.types import ActionSpec, Batch, Clip, ClipRequest, UserError
+
+
+class Loader:
+    """Batches of windows of one split.
+
+    source: where the videos are.  segments: of one split.  request: the window the model wants.  batch_size: clips of
+    all processes together.  seed: of the draws.  rank, world: this process and their number; each gets its slice of
+    the very batch that one process would draw.  order: "random" draws with replacement (video uniform, then start);
+    "epoch" goes once through all windows in a seeded order, whose last batch is filled up from its beginning.
+    codes: name -> one array (frames, …) per video; then windows of these are fed, and frames are empty along t.
+    actions: what actions are, with mean and sd of the training set; by default the source's.
+    Raises: UserError naming video and remedy when the data cannot give such windows.
+
+    Actions: row i of a batch's actions is the source's action at the source frame of model frame i (with a stride, the
+    first of the frames that lead to model frame i + 1), one-hot or standardised.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        segments: Sequence[Segment],
+        request: ClipRequest,
+        batch_size: int,
+        seed: int = 0,
+        rank: int = 0,
+        world: int = 1,
+        order: Literal["random", "epoch"] = "random",
+        codes: Mapping[str, Sequence[np.ndarray]] | None = None,
+        actions: ActionSpec | None = None,
+    ) -> None:
+        if batch_size < 1 or batch_size % world:
+            raise UserError(
+                f"batch size {batch_size} cannot be shared by {world} processes; give a multiple of {world}"
+            )
+        if not 0 <= rank < world:
+            raise ValueError(f"rank must be in 0…{world - 1}, got {rank}")
+        if order not in ("random", "epoch"):
+            raise ValueError(f"order must be 'random' or 'epoch', got {order!r}")
+        missing = set(request.extras) - set(source.spec.extras)
+        if missing:
+            raise UserError(
+                f"the model needs {', '.join(sorted(missing))} per frame but the data have "
+                f"{', '.join(sorted(source.spec.extras)) or 'none'}; give data with them"
+            )
+        self.windows = Windows(source, segments, request)
+        self.source, self.request, self.batch_size, self.seed, self.order = source, request, batch_size, seed, order
+        self.action_spec = source.spec.actions if actions is None else actions
+        self.codes = dict(codes or {})
+        per_rank = batch_size // world
+        self._mine = slice(rank * per_rank, (rank + 1) * per_rank)
+        self._shuffled: dict[str, tuple[int, np.ndarray]] = {}
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches that hold as many clips as there are windows: ceil(windows / batch size)."""
+        return -(-self.windows.count // self.batch_size)
+
+    def batch(self, step: int, stream: str = "main") -> Batch:
+        """The batch of `step`, this process's share. The same whenever asked; another stream draws its own.
+
+        Returns: CPU tensors, frames uint8.
+        """
+        words = [self.seed & (2**64 - 1), step, zlib.crc32(stream.encode())]
+        rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(words)))
+        # One row a clip of the joined batch: the draws of a clip do not depend on who cuts it.
+        uniforms = rng.random((self.batch_size, 2 + self.windows.num_crop_uniforms))
+        if self.order == "random":
+            videos, starts = self.windows.from_uniform(uniforms[:, :2])
+        else:
+            videos, starts = self.windows.at(self._numbers(step, stream))
+        pairs = list(zip(videos[self._mine].tolist(), starts[self._mine].tolist(), strict=True))
+        return self._gather(pairs, uniforms[self._mine, 2:] if self.request.crop is not None else None)
+
+    def gather(self, pairs: Sequence[tuple[int, int]]) -> Batch:
+        """A batch of these (video, start) windows, whole frames; for evaluation (see `Windows.fixed`)."""
+        return self._gather(pairs, None)
+
+    def _numbers(self, step: int, stream: str) -> np.ndarray:
+        """Numbers of the windows of one batch of an epoch."""
+        epoch, at = divmod(step, self.steps_per_epoch)
+        if self._shuffled.get(stream, (-1,))[0] != epoch:
+            words = [self.seed & (2**64 - 1), epoch, zlib.crc32(stream.encode()), 1]
+            self._shuffled[stream] = (epoch, np.random.default_rng(words).permutation(self.windows.count))
+        order = self._shuffled[stream][1]
+        return order[np.arange(at * self.batch_size, (at + 1) * self.batch_size) % len(order)]
+
+    def _gather(self, pairs: Sequence[tuple[int, int]], uniforms: np.ndarray | None) -> Batch:
+        request, windows = self.request, self.windows
+        codes = {name: torch.from_numpy(self._codes(values, pairs)) for name, values in self.codes.items()}
+        if codes and self.action_spec is None and not request.extras:
+            return Batch(context=self._no_frames(len(pairs)), future=self._no_frames(len(pairs)), codes=codes)
+        read = self.source.clip if codes else None
+        clips: list[Clip] = []
+        frames: np.ndarray | None = None
+        for i, (video, start) in enumerate(pairs):
+            clip = read(video, start, request.length, request.stride) if read else windows.read(video, start)
+            clips.append(clip)
+            if read:
+                continue
+            cut = clip.frames if uniforms is None else windows.crop_from(clip.frames, uniforms[i])
+            if frames is None:
+                frames = np.empty((len(pairs), *cut.shape), np.uint8)
+            elif cut.shape != frames.shape[1:]:
+                raise UserError(
+                    f"videos {clips[0].name!r} and {clip.name!r} are {frames.shape[3]}x{frames.shape[4]} and "
+                    f"{cut.shape[2]}x{cut.shape[3]}, which do not fit one batch; bring all to one size (--size)"
+                )
+            frames[i] = cut
+        whole = self._no_frames(len(pairs)) if frames is None else torch.from_numpy(frames)
+        first = request.future_start
+        return Batch(
+            context=whole[:, : request.context],
+            future=whole[:, first : first + request.future],
+            actions=self._actions(clips),
+            extras={name: _as_tensor([clip.arrays[name] for clip in clips]) for name in request.extras},
+            codes=codes,
+        )
+
+    def _no_frames(self, size: int) -> Tensor:
+        spec = self.source.spec
+        height, width = self.request.resize or (spec.height, spec.width)
+        return torch.zeros((size, 0, spec.channels, height, width), dtype=torch.uint8)
+
+    def _codes(self, values: Sequence[np.ndarray], pairs: Sequence[tuple[int, int]]) -> np.ndarray:
+        length, stride = self.request.length, self.request.stride
+        return np.stack([values[v][s : s + (length - 1) * stride + 1 : stride] for v, s in pairs])
+
+    def _actions(self, clips: Sequence[Clip]) -> Tensor | None:
+        spec = self.action_spec
+        if spec is None:
+            return None
+        rows = np.stack([clip.arrays["actions"][: self.request.length - 1] for clip in clips])
+        if spec.kind == "discrete":
+            if rows.size and not 0 <= rows.min() <= rows.max() < spec.size:
+                raise UserError(f"an action index in {clips[0].name!r} or beside it is not in 0…{spec.size - 1}")
+            return torch.from_numpy(np.eye(spec.size, dtype=np.float32)[rows])
+        return torch.from_numpy(standardise(rows, spec))
+
+
+def standardise(actions: np.ndarray, spec: ActionSpec) -> np.ndarray:
+    """Continuous actions (…, a) on the training set's scale, float32; as they are where the spec knows no mean.
+
+    A dimension that never changes (sd 0) is only centred.
+    """
+    if not spec.mean:
+        return actions.astype(np.float32)
+    sd = np.asarray(spec.sd)
+    scaled: np.ndarray = (actions - np.asarray(spec.mean)) / np.where(sd > 0, sd, 1)
+    return scaled.astype(np.float32)
+
+
+def action_statistics(source: Source, segments: Sequence[Segment]) -> ActionSpec | None:
+    """The source's actions with mean and sd over `segments` (those of train); discrete ones, or none, unchanged.
+
+    Returns: sd is that of the whole set (divided by n), in float64.
+    """
+    spec = source.spec.actions
+    if spec is None or spec.kind == "discrete":
+        return spec
+    blocks = []
+    for s in segments:
+        for start in range(s.start, s.stop, 256):
+            blocks.append(source.clip(s.video, start, min(256, s.stop - start)).arrays["actions"])
+    values = np.concatenate(blocks).astype(np.float64)
+    mean, sd = values.mean(0), values.std(0)
+    return replace(spec, mean=tuple(mean.tolist()), sd=tuple(sd.tolist()))
+
+
+def _as_tensor(arrays: Sequence[np.ndarray]) -> Tensor:
+    """Stacked; floats as float32, whole numbers as they are where torch computes with them, else the next wider."""
+    stacked = np.stack(arrays)
+    wider = {"f2": "f4", "f8": "f4", "u2": "i4", "u4": "i8", "u8": "i8"}
+    kind = stacked.dtype.str[1:]
+    return torch.from_numpy(stacked.astype(wider.get(kind, kind), copy=False))

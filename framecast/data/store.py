@@ -1,0 +1,300 @@
+"""The packed store: frames as memory-mapped uint8 arrays, the fastest thing to cut clips from.
+
+A store is a folder:
+
+    index.json               format, actions; per video name, frames, size, offset, fps, meta, episode, camera, split
+    meta.json                where the videos come from
+    frames-<C>x<H>x<W>.npy   uint8 (n, c, h, w), the frames of all videos of that size, one video after the other
+    <array>-<C>x<H>x<W>.npy  (n, …), per-frame arrays (actions, rewards, …), row for row beside the frames
+
+Plain .npy and JSON: any program can read one, and the same videos give the same bytes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import re
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import fields
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from framecast.data.base import Segment, Source
+from framecast.data.splits import split_rule, split_videos
+from framecast.data.writer import ARRAY_NAME, DatasetWriter, DiskFull, bytes_in_words, is_store, require_space
+from framecast.media.resize import Fit, Size, resize_frames, target_size
+from framecast.types import FORMAT, ActionSpec, Clip, ClipSpec, UserError
+
+__all__ = ["DatasetWriter", "Store", "estimate", "is_store", "pack", "require_space"]
+
+_INDEX_LIMIT = 1 << 28  # bytes of JSON read at most; a million videos fit
+_SIZE = re.compile(r"[1-9]\d{0,5}x[1-9]\d{0,5}x[1-9]\d{0,5}")
+_BLOCK = 64  # frames read at a time while packing
+
+
+class Store:
+    """A packed store as a source.
+
+    folder: what `DatasetWriter` or `pack` wrote.
+
+    Frames are views of the memory-mapped files: asking for a clip copies nothing, writing to one is an error.
+    fixed: name -> split where the store prescribes splits, else empty.  groups: name -> episode, likewise.
+    sizes: (c, h, w) per video.  fps: frames per second per video.
+    Raises: UserError naming the file when something is missing, damaged or newer than this program.
+    """
+
+    def __init__(self, folder: Path | str) -> None:
+        self.folder = Path(folder)
+        index = _read_json(self.folder / "index.json")
+        videos = _checked_videos(self.folder / "index.json", index)
+        self._meta = _read_json(self.folder / "meta.json")
+        self.names: list[str] = [v["name"] for v in videos]
+        self.lengths: list[int] = [v["frames"] for v in videos]
+        self.fps: list[float] = [float(v["fps"]) for v in videos]
+        self.sizes: list[tuple[int, int, int]] = [_parse_size(v["size"]) for v in videos]
+        self.fixed: dict[str, str] = {v["name"]: v["split"] for v in videos if "split" in v}
+        self.groups: dict[str, str] = {v["name"]: v["episode"] for v in videos if "episode" in v}
+        self.cameras: dict[str, str] = {v["name"]: v["camera"] for v in videos if "camera" in v}
+        self._video_meta = [v.get("meta", {}) for v in videos]
+        self._offsets = [v["offset"] for v in videos]
+        rows = Counter[str]()
+        for v in videos:
+            rows[v["size"]] = max(rows[v["size"]], v["offset"] + v["frames"])
+        arrays = {key: self._open(key, rows[key], index.get("arrays", {})) for key in rows}
+        self._arrays = [arrays[v["size"]] for v in videos]
+        common, _ = Counter(self.sizes).most_common(1)[0]
+        self.spec = ClipSpec(
+            channels=common[0],
+            height=common[1],
+            width=common[2],
+            fps=Counter(self.fps).most_common(1)[0][0],
+            actions=_action_spec(self.folder / "index.json", index.get("actions")),
+            extras={
+                name: tuple(a.shape[1:]) for name, a in self._arrays[0].items() if name not in ("frames", "actions")
+            },
+        )
+
+    def _open(self, key: str, rows: int, names: Mapping[str, Any]) -> dict[str, np.ndarray]:
+        """Views of every array of one frame size, checked against the index."""
+        found = {}
+        for name in ("frames", *sorted(names)):
+            if not ARRAY_NAME.fullmatch(name):
+                raise UserError(f"{self.folder / 'index.json'} names an array {name!r}; make the store again")
+            path = self.folder / f"{name}-{key}.npy"
+            array = _map_array(path)
+            shape = (rows, *(_parse_size(key) if name == "frames" else array.shape[1:]))
+            if array.shape != shape or (name == "frames" and array.dtype != np.uint8):
+                raise UserError(
+                    f"{path} holds {array.dtype} {array.shape} but index.json wants uint8 {shape}; make the store again"
+                    if name == "frames"
+                    else f"{path} has {array.shape[:1]} rows but index.json wants {rows}; make the store again"
+                )
+            found[name] = array
+        return found
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def clip(self, index: int, start: int, length: int, stride: int = 1) -> Clip:
+        """Frames start, start + stride, … (`length` of them) of video `index`, as read-only views."""
+        end = start + (length - 1) * stride
+        if start < 0 or length < 1 or stride < 1 or end >= self.lengths[index]:
+            raise IndexError(
+                f"video {self.names[index]!r} has {self.lengths[index]} frames; "
+                f"{length} from {start} at stride {stride} are not all there"
+            )
+        first = self._offsets[index] + start
+        cut = slice(first, first + (length - 1) * stride + 1, stride)
+        arrays = {name: array[cut] for name, array in self._arrays[index].items()}
+        return Clip(
+            frames=arrays.pop("frames"),
+            arrays=arrays,
+            name=self.names[index],
+            fps=self.fps[index] / stride,
+            meta=self._video_meta[index],
+        )
+
+    def splits(self, window: int) -> dict[str, list[Segment]]:
+        """train / val / test; prescribed ones are kept. See `splits.split_videos`."""
+        return split_videos(self.names, self.lengths, window, fixed=self.fixed, groups=self.groups)
+
+    def split_rule(self, window: int) -> str:
+        """The sentence that says how `splits` divides the videos."""
+        return split_rule(self.names, self.lengths, window, fixed=self.fixed, groups=self.groups)
+
+    def meta(self) -> dict[str, Any]:
+        """What meta.json says: generator, version, seed, parameters."""
+        return dict(self._meta)
+
+
+def estimate(source: Source, size: Size = None) -> int:
+    """Bytes that packing `source` will take, judged by its most common frame size."""
+    spec = source.spec
+    height, width = target_size(spec.height, spec.width, size)
+    extra = 8 * spec.action_size + 8 * sum(int(np.prod(shape)) for shape in spec.extras.values())
+    return sum(source.lengths) * (spec.channels * height * width + extra)
+
+
+def pack(
+    source: Source,
+    folder: Path | str,
+    size: Size = None,
+    fit: Fit = "crop",
+    skip_bad: bool = False,
+    progress: Callable[[int, int], None] | None = None,
+    overwrite: bool = False,
+) -> Store:
+    """A source's videos as a packed store in `folder`.
+
+    size: (h, w) every frame is brought to by `fit` (crop, pad or squash), or the length of the shorter side, aspect
+    kept, never enlarged; None as they are.  skip_bad: leave out videos that cannot be read, and name them in meta.json
+    under "skipped", instead of stopping.  progress: called with frames done and frames in all.
+    Memory stays flat: a few dozen frames are held at a time. Prescribed splits and episodes of the source are kept.
+    Raises: UserError when there is too little space, or for the first video that cannot be read.
+    """
+    require_space(folder, estimate(source, size))
+    total, done, skipped = sum(source.lengths), 0, []
+    fixed, groups = getattr(source, "fixed", None) or {}, getattr(source, "groups", None) or {}
+    cameras = getattr(source, "cameras", None) or {}
+    meta = source.meta()
+    if size is not None:
+        meta["packed"] = {"size": list(size) if isinstance(size, tuple) else size, "fit": fit}
+    with DatasetWriter(folder, source.spec.fps, source.spec.actions, meta, overwrite) as writer:
+        for i, name in enumerate(source.names):
+            reader = _Reader(source, i, size, fit, partial(_tell, progress, done, total))
+            try:
+                writer.add(
+                    iter(reader),
+                    name=name,
+                    meta=reader.meta,
+                    fps=reader.fps,
+                    axes="tchw",
+                    episode=groups.get(name),
+                    camera=cameras.get(name),
+                    split=fixed.get(name),
+                    **reader.arrays,
+                )
+            except DiskFull:
+                raise
+            except UserError:
+                if not skip_bad:
+                    raise
+                skipped.append(name)
+            done += source.lengths[i]
+        if skipped:
+            writer.meta["skipped"] = skipped
+            if len(skipped) == len(source.names):
+                raise UserError(f"none of the {len(skipped)} videos could be read, first {skipped[0]!r}")
+    return Store(folder)
+
+
+def _tell(progress: Callable[[int, int], None] | None, before: int, total: int, done: int) -> None:
+    if progress is not None:
+        progress(before + done, total)
+
+
+class _Reader:
+    """Frames of one video one by one, per-frame arrays collected on the way."""
+
+    def __init__(self, source: Source, index: int, size: Size, fit: Fit, tell: Callable[[int], None]) -> None:
+        self.source, self.index, self.size, self.fit, self.tell = source, index, size, fit, tell
+        self.arrays: dict[str, list[Any]] = {}
+        self.meta: dict[str, Any] = {}
+        self.fps = source.spec.fps
+        first = None
+        with contextlib.suppress(UserError):  # said, or skipped, when the frames are read
+            first = source.clip(index, 0, 1)
+        if first is not None:
+            self.meta, self.fps = first.meta, first.fps
+            self.arrays = {name: [] for name in first.arrays}
+
+    def __iter__(self) -> Iterator[np.ndarray]:
+        length = self.source.lengths[self.index]
+        for start in range(0, length, _BLOCK):
+            clip = self.source.clip(self.index, start, min(_BLOCK, length - start))
+            for name, array in clip.arrays.items():
+                self.arrays[name].extend(array)
+            yield clip.frames if self.size is None else resize_frames(clip.frames, self.size, self.fit)
+            self.tell(start + len(clip.frames))
+
+
+def _parse_size(key: str) -> tuple[int, int, int]:
+    c, h, w = (int(n) for n in key.split("x"))
+    return c, h, w
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    if not path.is_file():
+        raise UserError(f"{path} is missing, so this is no packed store; give the folder that was made or imported")
+    if path.stat().st_size > _INDEX_LIMIT:
+        raise UserError(
+            f"{path} is larger than {bytes_in_words(_INDEX_LIMIT)}, which no store needs; make the store again"
+        )
+    try:
+        value = json.loads(path.read_bytes())
+    except (ValueError, RecursionError) as error:
+        raise UserError(f"{path} is damaged ({type(error).__name__}); make the store again") from error
+    if not isinstance(value, dict):
+        raise UserError(f"{path} is damaged (not a JSON object); make the store again")
+    return value
+
+
+def _checked_videos(path: Path, index: Mapping[str, Any]) -> list[dict[str, Any]]:
+    """The videos of an index, every field of the right kind."""
+    version = index.get("format")
+    if isinstance(version, int) and version > FORMAT:
+        raise UserError(f"{path} has format {version}, this program reads up to {FORMAT}; update framecast")
+    if version != FORMAT:
+        raise UserError(f"{path} has format {version!r}, expected {FORMAT}; make the store again")
+    videos = index.get("videos")
+    if not isinstance(videos, list) or not videos or not isinstance(index.get("arrays", {}), dict):
+        raise UserError(f"{path} lists no videos; make the store again")
+    names = set()
+    for i, v in enumerate(videos):
+        fine = (
+            isinstance(v, dict)
+            and isinstance(v.get("name"), str)
+            and isinstance(v.get("size"), str)
+            and _SIZE.fullmatch(v["size"]) is not None
+            and type(v.get("frames")) is int
+            and v["frames"] > 0
+            and type(v.get("offset")) is int
+            and v["offset"] >= 0
+            and isinstance(v.get("fps"), int | float)
+            and v["fps"] > 0
+            and isinstance(v.get("meta", {}), dict)
+            and all(isinstance(v.get(k, ""), str) for k in ("episode", "camera", "split"))
+            and v["name"] not in names
+        )
+        if not fine:
+            raise UserError(f"{path} is damaged (video {i}); make the store again")
+        names.add(v["name"])
+    return videos
+
+
+def _action_spec(path: Path, value: Any) -> ActionSpec | None:
+    if value is None:
+        return None
+    known = {f.name for f in fields(ActionSpec)}
+    try:
+        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items() if k in known}
+        return ActionSpec(**given)
+    except (AttributeError, TypeError, ValueError) as error:
+        raise UserError(f"{path} is damaged (actions: {error}); make the store again") from error
+
+
+def _map_array(path: Path) -> np.ndarray:
+    """A .npy file as a read-only memory-mapped view. Never unpickles."""
+    if not path.is_file():
+        raise UserError(f"{path} is missing; make the store again")
+    try:
+        # The plain view: slicing a memmap object costs ten times as much as slicing an array.
+        mapped: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
+    except (ValueError, EOFError, OSError) as error:
+        raise UserError(f"{path} is damaged or cut short; make the store again") from error
+    return mapped

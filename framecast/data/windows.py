@@ -1,0 +1,199 @@
+"""Windows: which stretches of video a model may be shown, and how one is drawn and cut.
+
+Nothing is written to disk: crops are cut while training, from frames that stay where they are.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+import numpy as np
+
+from framecast.data.base import Segment, Source, rank_by_hash
+from framecast.media.resize import resize_frames
+from framecast.types import Clip, ClipRequest, UserError
+
+
+def movement_score(frames: np.ndarray) -> float:
+    """How much moves in a clip: squared differences of consecutive frames, summed, on the scale -1…1.
+
+    frames: uint8 (t, c, h, w).
+    Returns: sum over pairs, channels and pixels of (2 / 255 * difference)^2; 0 for a still clip, 24 for one RGB pixel
+    that switches by the full range on and off again. Exact: whole numbers are summed, the scale is applied once.
+    Source: clip generation of the published multi-scale adversarial system, where a clip counts as moving above 100.
+    """
+    assert frames.dtype == np.uint8, frames.dtype
+    assert frames.ndim == 4, frames.shape
+    values = frames.reshape(len(frames), -1).astype(np.float64)
+    change = (values[1:] - values[:-1]).ravel()
+    # Sums of squares of whole numbers stay below 2**53, where float64 is exact in any order of summation.
+    return float(np.dot(change, change)) * 4 / 65025
+
+
+class Windows:
+    """All windows of one split that satisfy a request, and the rules for drawing, choosing and cutting them.
+
+    source: where the videos are.  segments: of one split.  request: the model's.
+    left_out: names of videos too short for a window.  count: number of admissible (video, start) pairs.
+    longest: frames of the longest segment.
+    Raises: UserError naming a video and the remedy when no segment is long enough or frames are smaller than the crop.
+    """
+
+    def __init__(self, source: Source, segments: Sequence[Segment], request: ClipRequest) -> None:
+        self.source, self.request = source, request
+        need = request.source_length
+        self.segments = [s for s in segments if s.stop - s.start >= need]
+        fits = {s.video for s in self.segments}
+        self.left_out = [source.names[v] for v in dict.fromkeys(s.video for s in segments) if v not in fits]
+        self.longest = max((s.stop - s.start for s in segments), default=0)
+        if not self.segments:
+            raise UserError(_too_short(source, segments, need))
+        self._sizes: Sequence[tuple[int, int, int]] | None = getattr(source, "sizes", None)
+        if self._sizes is not None:
+            for video in sorted(fits):
+                self._check_size(video, self._sizes[video])
+        # Everything that drawing needs, as arrays: per video the rows of its segments, and their running totals.
+        self._room = np.array([s.stop - s.start - need + 1 for s in self.segments], np.int64)
+        self._first = np.array([s.start for s in self.segments], np.int64)
+        self._video = np.array([s.video for s in self.segments], np.int64)
+        order = np.argsort(self._video, kind="stable")
+        self.segments = [self.segments[i] for i in order]
+        self._room, self._first, self._video = self._room[order], self._first[order], self._video[order]
+        self._ends = np.cumsum(self._room)
+        self._videos, self._row = np.unique(self._video, return_index=True)
+        before = self._ends - self._room
+        self._base = before[self._row]
+        self._video_room = np.append(self._base[1:], self._ends[-1]) - self._base
+
+    @property
+    def count(self) -> int:
+        """Number of admissible windows: (video, start) pairs."""
+        return int(self._ends[-1])
+
+    def at(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(videos, starts) of the windows with these numbers, 0…count - 1, in order of video and start."""
+        row = np.searchsorted(self._ends, numbers, side="right")
+        return self._video[row], self._first[row] + numbers - (self._ends[row] - self._room[row])
+
+    def from_uniform(self, uniforms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """(videos, starts) from uniforms (n, 2) in [0, 1): a video, whatever its length, then a start within it.
+
+        Source: the published clip generation (video uniform with replacement, then start uniform).
+        """
+        which = (uniforms[:, 0] * len(self._videos)).astype(np.int64)
+        within = (uniforms[:, 1] * self._video_room[which]).astype(np.int64)
+        return self.at(self._base[which] + within)
+
+    def draw(self, rng: np.random.Generator) -> tuple[int, int]:
+        """One (video, start): video uniform with replacement, then start uniform."""
+        videos, starts = self.from_uniform(rng.random((1, 2)))
+        return int(videos[0]), int(starts[0])
+
+    @property
+    def num_crop_uniforms(self) -> int:
+        """Uniform numbers that `crop_from` uses up: one for the bypass, two for every try."""
+        if self.request.crop is None:
+            return 0
+        return 1 + 2 * (self.request.motion_filter.tries if self.request.motion_filter else 1)
+
+    def cut(self, video: int, start: int, rng: np.random.Generator | None = None) -> Clip:
+        """The window as the model wants it: resized, and cropped with `rng`; whole frames without.
+
+        Returns: a Clip of `request.length` frames and its per-frame arrays. Frames may be a read-only view.
+        Raises: UserError naming the video when its frames are smaller than the crop.
+        """
+        clip = self.read(video, start)
+        if rng is not None and self.request.crop is not None:
+            clip.frames = self.crop_from(clip.frames, rng.random(self.num_crop_uniforms))
+        return clip
+
+    def read(self, video: int, start: int) -> Clip:
+        """The window before cropping, frames checked and resized."""
+        request = self.request
+        clip = self.source.clip(video, start, request.length, request.stride)
+        if self._sizes is None:
+            self._check_size(video, clip.frames.shape[1:])
+        if request.resize is not None and clip.frames.shape[2:] != request.resize:
+            clip.frames = resize_frames(clip.frames, request.resize)
+        return clip
+
+    def crop_from(self, frames: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
+        """A crop of `frames` (t, c, h, w), chosen by `num_crop_uniforms` numbers in [0, 1).
+
+        With a motion filter crops are drawn until the movement score is strictly above the threshold; with probability
+        `bypass` the first is taken unseen, and after `tries` the last is kept.
+        """
+        assert self.request.crop is not None
+        height, width = self.request.crop
+        room = np.array([frames.shape[2] - height + 1, frames.shape[3] - width + 1])
+        places = (uniforms[1:].reshape(-1, 2) * room).astype(np.int64).tolist()
+        motion = self.request.motion_filter
+        if motion is None or uniforms[0] < motion.bypass:
+            places = places[:1]
+        crop = frames
+        for top, left in places:
+            crop = frames[:, :, top : top + height, left : left + width]
+            if motion is not None and len(places) > 1 and movement_score(crop) > motion.threshold:
+                break
+        return crop
+
+    def fixed(self, n: int, seed: int = 0) -> list[tuple[int, int]]:
+        """`n` (video, start) pairs for evaluation, sorted; the same whenever asked, all of them if there are fewer.
+
+        Spread evenly over the videos, and within each over its length; windows overlap only where the data leave no
+        other choice. seed: which videos get one more when `n` does not divide.
+        """
+        need = self.request.source_length
+        names = [f"{self.source.names[s.video]}@{s.start}" for s in self.segments]
+        ranked = rank_by_hash(names, seed)
+        quota = Counter[int]()
+        apart = [(s.stop - s.start) // need for s in self.segments]
+        for limits in (apart, self._room.tolist()):  # only when nothing apart is left, overlapping ones
+            left = n - quota.total()
+            while left > 0 and (open_ := [i for i in ranked if quota[i] < limits[i]]):
+                for i in open_[:left]:
+                    quota[i] += 1
+                left = n - quota.total()
+        pairs = []
+        for i, q in sorted(quota.items()):
+            segment, length = self.segments[i], self.segments[i].stop - self.segments[i].start
+            if q <= apart[i]:  # the middles of q equal parts
+                starts = [((2 * k + 1) * length - q * need) // (2 * q) for k in range(q)]
+            else:
+                starts = [k * (length - need) // (q - 1) for k in range(q)]
+            pairs += [(segment.video, segment.start + start) for start in starts]
+        return sorted(pairs)
+
+    def _check_size(self, video: int, shape: Sequence[int]) -> None:
+        channels, height, width = shape
+        spec, request = self.source.spec, self.request
+        name = self.source.names[video]
+        if channels != spec.channels:
+            raise UserError(
+                f"video {name!r} has {channels} channels but the others {spec.channels}; leave it out or convert it"
+            )
+        height, width = request.resize or (height, width)
+        if request.crop is None:
+            if request.resize is None and (height, width) != (spec.height, spec.width):
+                raise UserError(
+                    f"video {name!r} is {height}x{width} but others are {spec.height}x{spec.width}; "
+                    f"bring all to one size (--size {spec.height}x{spec.width})"
+                )
+        elif height < request.crop[0] or width < request.crop[1]:
+            raise UserError(
+                f"video {name!r} is {height}x{width}, smaller than the {request.crop[0]}x{request.crop[1]} crops the "
+                f"model trains on; enlarge it (--size {request.crop[0]}x{request.crop[1]}) or leave it out"
+            )
+
+
+def _too_short(source: Source, segments: Sequence[Segment], need: int) -> str:
+    if not segments:
+        return "this split holds no video; give more videos, or a longer one that can be cut in time"
+    longest = max(segments, key=lambda s: s.stop - s.start)
+    have = longest.stop - longest.start
+    part = "" if have == source.lengths[longest.video] else " in this split"
+    return (
+        f"video {source.names[longest.video]!r} is the longest and has {have} frames{part} but one clip spans {need}; "
+        "give a longer clip, a lower horizon or a smaller stride"
+    )

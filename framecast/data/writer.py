@@ -1,0 +1,411 @@
+"""Writing a packed store (see `store.py` for what one is), from any program, without ever leaving half of one."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import json
+import os
+import re
+import shutil
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from types import TracebackType
+from typing import Any, BinaryIO
+
+import numpy as np
+import psutil
+
+from framecast.data.base import SPLITS
+from framecast.types import FORMAT, ActionSpec, UserError
+
+#: What a per-frame array may be called; it becomes part of a file's name.
+ARRAY_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
+
+_HEADER_BYTES = 256  # of every .npy we write: fixed, so that the length can be filled in at the end
+
+
+class DiskFull(UserError):
+    """No space left; unlike a bad video, nothing to skip."""
+
+
+class DatasetWriter:
+    """Writes a packed store, from any program, video by video.
+
+    folder: where the store shall be; it appears there when it is whole, and not before.  fps: of videos that do not
+    say their own.  actions: what they are; without it, whole numbers are taken as discrete and floats as continuous.
+    meta: where the videos come from (JSON).  overwrite: replace a store that is there.
+
+        with DatasetWriter("lab", fps=30) as writer:
+            for frames, actions in episodes:
+                writer.add(frames, actions=actions)
+
+    An exception inside the block leaves nothing behind, and an earlier store as it was.
+    Raises: UserError when the folder cannot be written or holds something already.
+    """
+
+    def __init__(
+        self,
+        folder: Path | str,
+        fps: float = 30.0,
+        actions: ActionSpec | None = None,
+        meta: Mapping[str, Any] | None = None,
+        overwrite: bool = False,
+    ) -> None:
+        self.folder, self.fps, self.actions = Path(folder), fps, actions
+        self._settled = actions is not None  # else the number of discrete actions grows with what is seen
+        self.meta: dict[str, Any] = dict(meta or {})
+        self.overwrite = overwrite
+        _check_target(self.folder, overwrite)
+        self._part = self.folder.parent / f".{self.folder.name}.part-{os.getpid()}"
+        with _disk(self.folder):
+            self.folder.parent.mkdir(parents=True, exist_ok=True)
+            _clear_leftovers(self.folder)
+            self._part.mkdir()
+        self._files: dict[tuple[str, str], _NpyFile] = {}
+        self._videos: list[dict[str, Any]] = []
+        self._names: set[str] = set()
+        self._arrays: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] | None = None
+        self._open = True
+
+    def add(
+        self,
+        frames: Any,
+        actions: Any = None,
+        states: Any = None,
+        meta: Mapping[str, Any] | None = None,
+        name: str | None = None,
+        fps: float | None = None,
+        *,
+        axes: str | None = None,
+        episode: str | None = None,
+        camera: str | None = None,
+        split: str | None = None,
+        **arrays: Any,
+    ) -> None:
+        """Append one video; either all of it is taken or, with an exception, none.
+
+        frames: uint8 (t, c, h, w), (t, h, w, c) or (t, h, w), or an iterator of single frames, of which one at a time
+        is held.  axes: "tchw" or "thwc"; needed only where both readings are possible (see `channels_first`).
+        actions: (t,) whole numbers or (t, a) floats; actions[i] is done at frame i and leads to frame i + 1; the last
+        may be left out.  states and every further keyword: per-frame arrays (t, …); every video of a store has the
+        same ones.  With an iterator, arrays may be lists that it fills.  name: unique, by default video-00000, ….
+        episode: the same for cameras of one moment.  split: train, val or test, to prescribe it.
+        Raises: UserError for a wrong kind or shape.
+        """
+        if not self._open:
+            raise ValueError("this DatasetWriter is closed; make a new one")
+        name = f"video-{len(self._videos):05d}" if name is None else name
+        entry: dict[str, Any] = {"name": name, "fps": float(self.fps if fps is None else fps)}
+        if not name or name in self._names:
+            raise UserError(f"video name {name!r} is empty or taken; give every video of a store its own name")
+        if not entry["fps"] > 0:
+            raise UserError(f"video {name!r}: fps must be above 0, got {fps}")
+        if split is not None and split not in SPLITS:
+            raise UserError(f"video {name!r}: split must be train, val or test, got {split!r}")
+        entry |= {k: v for k, v in (("episode", episode), ("camera", camera), ("split", split)) if v is not None}
+        entry |= {"meta": dict(meta)} if meta else {}
+        before = {key: file.rows for key, file in self._files.items()}
+        try:
+            key, count = self._write_frames(name, frames, axes)
+            named = {"actions": actions, "states": states, **arrays}
+            found = {k: _per_frame(name, k, v, count) for k, v in named.items() if v is not None}
+            self._write_arrays(name, key, found)
+        except BaseException:
+            self._roll_back(before)
+            raise
+        entry |= {"frames": count, "size": key, "offset": self._files["frames", key].rows - count}
+        self._videos.append(entry)
+        self._names.add(name)
+
+    def _write_frames(self, name: str, frames: Any, axes: str | None) -> tuple[str, int]:
+        if axes not in (None, "tchw", "thwc"):
+            raise UserError(f"video {name!r}: axes must be 'tchw' or 'thwc', got {axes!r}")
+        blocks = frames if isinstance(frames, Iterator) or not hasattr(frames, "__array__") else [frames]
+        key, count, first = "", 0, axes
+        for block in blocks:
+            array = np.asarray(block)
+            single = blocks is frames
+            array = array[None] if single and array.ndim in (2, 3) else array
+            _check_frames(name, array)
+            if array.ndim == 3:
+                array = array[:, None]
+            else:
+                first = first or ("tchw" if channels_first(array.shape, name) else "thwc")
+                array = array if first == "tchw" else array.transpose(0, 3, 1, 2)
+            size = "x".join(str(n) for n in array.shape[1:])
+            if key and size != key:
+                raise UserError(f"video {name!r}: frame {count} is {size}, those before {key}; make all one size")
+            key = size
+            with _disk(self.folder):
+                self._file("frames", key, array.shape[1:], array.dtype).append(array)
+            count += len(array)
+        if not count:
+            raise UserError(f"video {name!r} has no frames; leave it out")
+        return key, count
+
+    def _write_arrays(self, name: str, key: str, found: Mapping[str, np.ndarray]) -> None:
+        for k in found:
+            if not ARRAY_NAME.fullmatch(k) or k == "frames":
+                raise UserError(f"video {name!r}: {k!r} cannot name a per-frame array; use letters, digits and _")
+        if "actions" in found:
+            self._check_actions(name, found["actions"])
+        shapes = {k: (a.shape[1:], a.dtype) for k, a in found.items()}
+        if self._arrays is None:
+            self._arrays = shapes
+        if shapes != self._arrays:
+            raise UserError(
+                f"video {name!r} has per-frame arrays {_told(shapes)} but the first has {_told(self._arrays)}; "
+                "give every video the same arrays"
+            )
+        with _disk(self.folder):
+            for k, array in found.items():
+                self._file(k, key, array.shape[1:], array.dtype).append(array)
+
+    def _check_actions(self, name: str, actions: np.ndarray) -> None:
+        discrete = actions.dtype.kind in "iu"
+        if discrete and actions.ndim != 1:
+            raise UserError(f"video {name!r}: discrete actions must be one index a frame, got {actions.shape}")
+        if self.actions is None:
+            size = 1 if discrete else actions.shape[-1]
+            self.actions = ActionSpec(kind="discrete" if discrete else "continuous", size=size)
+        if discrete != (self.actions.kind == "discrete"):
+            raise UserError(f"video {name!r}: actions are {actions.dtype} but the store's are {self.actions.kind}")
+        if not discrete:
+            if actions.shape[1:] != (self.actions.size,):
+                raise UserError(f"video {name!r}: actions must be (frames, {self.actions.size}), got {actions.shape}")
+            return
+        low, high = int(actions.min()), int(actions.max())
+        if not self._settled and high >= self.actions.size:
+            self.actions = ActionSpec(kind="discrete", size=high + 1)
+        if low < 0 or high >= self.actions.size:
+            raise UserError(f"video {name!r}: action indices {low}…{high} are not in 0…{self.actions.size - 1}")
+
+    def _file(self, name: str, key: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> _NpyFile:
+        if (name, key) not in self._files:
+            self._files[name, key] = _NpyFile(self._part / f"{name}-{key}.npy", shape, dtype)
+        return self._files[name, key]
+
+    def _roll_back(self, before: Mapping[tuple[str, str], int]) -> None:
+        for key in list(self._files):
+            if key in before:
+                self._files[key].truncate(before[key])
+            else:
+                self._files.pop(key).discard()
+        if not self._videos:
+            self._arrays = None
+
+    def close(self) -> None:
+        """Finish: the store is in its folder when this returns. Without a single video, UserError and no folder."""
+        if not self._open:
+            return
+        if not self._videos:
+            self.abort()
+            raise UserError(f"{self.folder}: no video was added, so no store was written; add at least one")
+        try:
+            with _disk(self.folder):
+                for file in self._files.values():
+                    file.finish()
+                actions = {k: v for k, v in asdict(self.actions).items() if v != ()} if self.actions else None
+                arrays = {k: [str(d), *shape] for k, (shape, d) in sorted((self._arrays or {}).items())}
+                index = {"format": FORMAT, "actions": actions, "arrays": arrays, "videos": self._videos}
+                _write_json(self._part / "index.json", index)
+                _write_json(self._part / "meta.json", self.meta)
+                self._install()
+        except BaseException:
+            self.abort()
+            raise
+        self._open = False
+
+    def _install(self) -> None:
+        _check_target(self.folder, self.overwrite)  # again: hours may have passed
+        old = self.folder.parent / f".{self.folder.name}.old-{os.getpid()}"
+        if self.folder.exists():
+            os.replace(self.folder, old)
+        try:
+            os.replace(self._part, self.folder)
+        except OSError:
+            if old.exists():
+                os.replace(old, self.folder)
+            raise
+        shutil.rmtree(old, ignore_errors=True)
+
+    def abort(self) -> None:
+        """Give up: nothing is left behind, an earlier store stays as it was."""
+        if self._open:
+            self._open = False
+            for file in self._files.values():
+                file.close()
+            shutil.rmtree(self._part, ignore_errors=True)
+
+    def __enter__(self) -> DatasetWriter:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if kind is None:
+            self.close()
+        else:
+            self.abort()
+
+
+def channels_first(shape: tuple[int, ...], name: str) -> bool:
+    """Whether four axes mean (t, c, h, w) rather than (t, h, w, c).
+
+    The rule: an axis of 1 to 4 is channels if the other candidate is longer than 4. When both or neither are so, the
+    caller has to say it.
+    Raises: UserError then.
+    """
+    before, after = shape[1] <= 4, shape[3] <= 4
+    if before == after:
+        raise UserError(
+            f"video {name!r}: shape {shape} may be (t, c, h, w) or (t, h, w, c); pass axes='tchw' or axes='thwc'"
+        )
+    return before
+
+
+def is_store(path: Path | str) -> bool:
+    """Whether `path` is the folder of a packed store."""
+    return (Path(path) / "index.json").is_file() and (Path(path) / "meta.json").is_file()
+
+
+def require_space(folder: Path | str, size: int) -> None:
+    """Nothing, if `size` bytes are free where `folder` shall be.
+
+    Raises: UserError saying how much is needed and how much there is.
+    """
+    place = Path(folder).absolute()
+    while not place.exists():
+        place = place.parent
+    free = shutil.disk_usage(place).free
+    if size > free:
+        raise UserError(
+            f"{folder} will take {bytes_in_words(size)} but only {bytes_in_words(free)} are free there; "
+            "choose another place, fewer frames, or a smaller --size"
+        )
+
+
+class _NpyFile:
+    """A .npy file that grows by rows; the header's length is filled in at the end."""
+
+    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
+        self.path, self.shape, self.dtype, self.rows = path, tuple(shape), dtype.newbyteorder("<"), 0
+        self._file: BinaryIO = path.open("w+b")
+        self._file.write(self._header())
+
+    def _header(self) -> bytes:
+        described = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False}
+        text = repr({**described, "shape": (self.rows, *self.shape)})
+        start = b"\x93NUMPY\x01\x00" + (_HEADER_BYTES - 10).to_bytes(2, "little")
+        return start + text.encode("latin1").ljust(_HEADER_BYTES - 11) + b"\n"
+
+    def append(self, array: np.ndarray) -> None:
+        self._file.write(np.ascontiguousarray(array, dtype=self.dtype).data)
+        self.rows += len(array)
+
+    def truncate(self, rows: int) -> None:
+        self.rows = rows
+        # What a full disk left in the buffer cannot be flushed: drop it with the handle, then cut the file.
+        self.close()
+        self._file = self.path.open("r+b")
+        self._file.truncate(_HEADER_BYTES + rows * int(np.prod(self.shape)) * self.dtype.itemsize)
+        self._file.seek(0, os.SEEK_END)
+
+    def finish(self) -> None:
+        self._file.seek(0)
+        self._file.write(self._header())
+        self._file.close()
+
+    def close(self) -> None:
+        with contextlib.suppress(OSError):  # closing flushes; on a full disk that fails again, and is already told
+            self._file.close()
+
+    def discard(self) -> None:
+        self.close()
+        self.path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _disk(folder: Path) -> Iterator[None]:
+    """Turns a full disk and other refusals of the file system into a sentence."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DiskFull(f"the disk is full while writing {folder}; free some space or go elsewhere") from error
+        if isinstance(error, PermissionError | NotADirectoryError | FileExistsError) or error.errno == errno.EROFS:
+            raise UserError(f"cannot write {folder}: {error.strerror}; choose another place") from error
+        raise
+
+
+def _check_target(folder: Path, overwrite: bool) -> None:
+    if folder.is_file():
+        raise UserError(f"{folder} is a file; name a folder for the store")
+    if not folder.is_dir() or not any(folder.iterdir()):
+        return
+    if not is_store(folder):
+        raise UserError(f"{folder} holds other files; name a new or empty folder for the store")
+    if not overwrite:
+        raise UserError(f"{folder} already holds a store; choose another folder or overwrite it (--overwrite)")
+
+
+def _clear_leftovers(folder: Path) -> None:
+    """Remove what writers that were killed left beside `folder`."""
+    for path in folder.parent.glob(f".{_literal(folder.name)}.part-*"):
+        pid = path.name.rpartition("-")[2]
+        if pid.isdigit() and (int(pid) == os.getpid() or not psutil.pid_exists(int(pid))):
+            shutil.rmtree(path, ignore_errors=True)
+
+
+def _literal(name: str) -> str:
+    return re.sub(r"([*?\[])", r"[\1]", name)
+
+
+def _check_frames(name: str, array: np.ndarray) -> None:
+    if array.dtype != np.uint8:
+        raise UserError(f"video {name!r}: frames must be uint8 (0…255), got {array.dtype}; multiply by 255 and round")
+    if array.ndim not in (3, 4) or 0 in array.shape[1:]:
+        raise UserError(f"video {name!r}: frames must be (t, c, h, w), (t, h, w, c) or (t, h, w), got {array.shape}")
+
+
+def _per_frame(name: str, key: str, values: Any, count: int) -> np.ndarray:
+    """A per-frame array as it is stored: numbers of at most 64 bits, one row a frame."""
+    array = np.asarray(values)
+    if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8 or array.ndim < 1:
+        raise UserError(f"video {name!r}: {key} must be an array of numbers, one row a frame, got {array.dtype}")
+    if array.dtype == np.float64:
+        array = array.astype(np.float32) if key in ("actions", "states") else array
+    if key == "actions":
+        if array.dtype.kind == "b":
+            array = array.astype(np.int64)
+        if array.ndim == 2 and array.shape[1] == 1 and array.dtype.kind in "iu":
+            array = array[:, 0]
+        if array.ndim == 1 and array.dtype.kind == "f":
+            array = array[:, None]
+        array = array.astype(np.int64) if array.dtype.kind in "iu" else array.astype(np.float32)
+        if len(array) == count - 1:  # the action at the last frame leads nowhere we have seen
+            array = np.concatenate([array, np.zeros_like(array, shape=(1, *array.shape[1:]))])
+    if len(array) != count:
+        raise UserError(f"video {name!r}: {key} has {len(array)} rows for {count} frames; give one a frame")
+    if array.dtype.kind == "f" and not np.isfinite(array).all():
+        raise UserError(f"video {name!r}: {key} holds values that are not finite; replace them")
+    return array
+
+
+def _told(shapes: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]) -> str:
+    return ", ".join(f"{k} {d} {list(shape)}" for k, (shape, d) in sorted(shapes.items())) or "none"
+
+
+def bytes_in_words(size: int) -> str:
+    """1.2 GB, 3.4 MB, 5.6 kB or 7 bytes."""
+    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if size >= scale:
+            return f"{size / scale:.1f} {unit}"
+    return f"{size} bytes"
+
+
+def _write_json(path: Path, value: Any) -> None:
+    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
+    path.write_text(text, encoding="utf-8", newline="\n")
