@@ -1,0 +1,100 @@
+"""GIF and animated WebP in, through Pillow, which knows their disposal rules and each frame's own duration."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, UnidentifiedImageError
+
+from framecast.media.images import MAX_PIXELS, to_rgb
+from framecast.media.resize import Placement, resize_frames
+from framecast.types import UserError
+
+_UNTIMED = 0.1  # seconds a frame without a duration is shown, as browsers do
+_ERRORS = (OSError, SyntaxError, ValueError, EOFError)
+
+
+@dataclass(frozen=True)
+class Animation:
+    """times: start of each frame, seconds.  duration: of all of them.  tick: step of the format's clock, seconds.
+    damage: frames promised by the header that cannot be decoded."""
+
+    codec: str
+    height: int
+    width: int
+    times: np.ndarray
+    duration: float
+    tick: float
+    damage: int
+
+
+def is_animation(path: str | os.PathLike[str]) -> bool:
+    """Whether the file begins like a GIF or a WebP, be it moving or still."""
+    with open(path, "rb") as file:
+        head = file.read(12)
+    return head[:6] in (b"GIF87a", b"GIF89a") or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")
+
+
+def frame_count(path: str | os.PathLike[str]) -> int:
+    """Frames of a GIF or WebP by its header; 1 for any other or unreadable file."""
+    try:
+        with Image.open(path, formats=("GIF", "WEBP")) as image:
+            return int(getattr(image, "n_frames", 1))
+    except _ERRORS:
+        return 1
+
+
+def scan_animation(path: Path) -> Animation:
+    """Size and timestamps of a GIF or WebP; every frame is decoded once, as the formats keep no index.
+
+    Raises: UserError if not even the first frame can be decoded, or frames are larger than `MAX_PIXELS`.
+    """
+    with _opened(path) as image:
+        width, height = image.size
+        promised = int(getattr(image, "n_frames", 1))
+        starts: list[float] = []
+        clock = 0.0
+        for number in range(promised):
+            try:
+                image.seek(number)
+                image.load()
+            except _ERRORS:
+                break
+            starts.append(clock)
+            clock += float(image.info.get("duration") or 0) / 1000 or _UNTIMED
+        if not starts:
+            raise UserError(f"{path} is damaged: its first frame cannot be decoded; copy or export it again")
+        tick = 0.01 if image.format == "GIF" else 0.001
+        codec = str(image.format).lower()
+    return Animation(codec, height, width, np.asarray(starts), clock, tick, promised - len(starts))
+
+
+def animation_frames(path: Path, wanted: Sequence[int] | np.ndarray, plan: Placement) -> Iterator[np.ndarray]:
+    """The frames `wanted` (ascending, repeats allowed), uint8 (3, h, w), brought to `plan`."""
+    with _opened(path) as image:
+        last, pixels = -1, np.zeros(0, np.uint8)
+        for number in wanted:
+            if number != last:
+                try:
+                    image.seek(int(number))
+                    frame = to_rgb(image, path).transpose(2, 0, 1)
+                except _ERRORS as error:
+                    raise UserError(f"{path} is damaged at frame {number}; copy or export it again") from error
+                frame = resize_frames(frame[None], plan.scaled)[0]
+                last, pixels = int(number), np.ascontiguousarray(plan.settle(frame))
+            yield pixels
+
+
+def _opened(path: Path) -> Image.Image:
+    try:
+        image = Image.open(path, formats=("GIF", "WEBP"))
+    except (UnidentifiedImageError, Image.DecompressionBombError, *_ERRORS) as error:
+        raise UserError(f"{path} is damaged and cannot be opened; copy or export it again") from error
+    if image.width * image.height > MAX_PIXELS:
+        image.close()
+        raise UserError(f"{path} has frames of {image.width}x{image.height}, more than {MAX_PIXELS} pixels; scale it down")
+    return image

@@ -1,0 +1,183 @@
+"""Still images in and out, and the order in which numbered files follow each other."""
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image, ImageOps, UnidentifiedImageError
+
+from framecast.types import UserError
+
+#: Images and video frames above this many pixels (8192 x 8192) are refused: a few bytes can claim any size.
+MAX_PIXELS = 2**26
+
+#: Formats that Pillow decodes by itself. Those that start other programs (EPS, WMF) or read other files are left out.
+FORMATS = (
+    *("PNG", "JPEG", "MPO", "BMP", "DIB", "GIF", "TIFF", "WEBP", "PPM", "ICO", "JPEG2000", "AVIF", "PCX", "SGI"),
+    *("QOI", "DDS", "XBM"),
+)
+
+#: Endings that mean an image. Files with other endings are looked at only where a folder has none of these.
+IMAGE_SUFFIXES = frozenset(
+    (
+        *(".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm"),
+        *(".pnm", ".ico", ".jp2", ".j2k", ".avif", ".pcx", ".sgi", ".rgb", ".bw", ".qoi", ".dds", ".tga"),
+    )
+)
+
+_ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 exchange rows and columns
+
+
+def natural_key(name: str | os.PathLike[str]) -> tuple[tuple[int, int, str], ...]:
+    """Sort key under which frame2 comes before frame10, letters regardless of case; ties fall to the plain spelling.
+
+    name: file name or path; a path is compared part by part.
+    """
+    text = os.fspath(name).replace("\\", "/")
+    parts: list[tuple[int, int, str]] = []
+    for piece in re.split(r"(\d+|/)", text):
+        if piece == "/":
+            parts.append((0, 0, ""))
+        elif piece.isdecimal():
+            parts.append((1, int(piece), ""))
+        elif piece:
+            parts.append((2, 0, piece.casefold()))
+    return (*parts, (3, 0, text))
+
+
+def read_image(path: str | os.PathLike[str]) -> np.ndarray:
+    """Pixels of an image file, uint8 (3, h, w), RGB.
+
+    The file's content decides its format, not its ending; of an animation the first frame is taken. Grey is repeated
+    three times, transparency is composited on black, 16 bits are scaled by 255/65535 and rounded, floats are taken as
+    0…1, palettes, CMYK and YCbCr are converted to RGB, and the EXIF orientation is applied.
+    Raises: UserError if the file is missing, not an image, damaged, or larger than `MAX_PIXELS`.
+    """
+    with _opened(path) as image:
+        return np.ascontiguousarray(to_rgb(image, path).transpose(2, 0, 1))
+
+
+def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
+    """(height, width) that `read_image` would give, from the file's header alone.
+
+    Raises: UserError as `read_image`, except for damage behind the header.
+    """
+    with _opened(path) as image:
+        width, height = image.size
+        turned = image.format in ("JPEG", "MPO", "TIFF", "WEBP") and image.getexif().get(_ORIENTATION, 1) >= 5
+        return (width, height) if turned else (height, width)
+
+
+def is_image(path: str | os.PathLike[str]) -> bool:
+    """Whether a file's header is that of an image that can be read."""
+    try:
+        image_size(path)
+    except UserError:
+        return False
+    return True
+
+
+def to_rgb(image: Image.Image, path: str | os.PathLike[str] = "image") -> np.ndarray:
+    """Pixels of an open Pillow image, uint8 (h, w, 3), by the rules of `read_image`.
+
+    Raises: UserError naming `path` if the image is a float one with values outside 0…1.
+    """
+    if image.format in ("JPEG", "MPO", "TIFF", "WEBP", "PNG"):
+        image = ImageOps.exif_transpose(image)
+    if image.mode.startswith("I"):
+        wide = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
+        return np.repeat(((wide * 255 + 32767) // 65535).astype(np.uint8)[..., None], 3, axis=2)
+    if image.mode == "F":
+        grey = np.asarray(image)
+        if not (np.isfinite(grey).all() and grey.min() >= 0 and grey.max() <= 1):
+            raise UserError(f"{path} holds floats outside 0…1; scale it to 0…1 or save it with 8 bits")
+        return np.repeat(np.rint(grey * 255).astype(np.uint8)[..., None], 3, axis=2)
+    if image.has_transparency_data:
+        rgba = np.asarray(image.convert("RGBA"))
+        return on_black(rgba)
+    return np.asarray(image.convert("RGB"))
+
+
+def on_black(rgba: np.ndarray) -> np.ndarray:
+    """Transparency composited on black: uint8 (..., 4) to uint8 (..., 3), colour times alpha, rounded."""
+    product = rgba[..., :3].astype(np.uint16) * rgba[..., 3:]
+    return ((product + 127) // 255).astype(np.uint8)
+
+
+def write_image(frame: Any, path: str | os.PathLike[str]) -> Path:
+    """Write one frame; the ending chooses the format. The file appears whole or not at all.
+
+    frame: uint8, or float 0…1, (c, h, w) with 1, 3 or 4 channels; numpy or torch.
+    Returns: the path.  Raises: UserError for another shape, an unknown ending, or a disk that refuses.
+    """
+    path = Path(path)
+    pixels = to_uint8(frame)
+    if pixels.ndim != 3 or pixels.shape[0] not in (1, 3, 4):
+        raise UserError(f"{path}: an image needs a frame (c, h, w) with 1, 3 or 4 channels, got shape {pixels.shape}")
+    Image.init()
+    kind = Image.EXTENSION.get(path.suffix.lower())
+    if kind is None or kind not in Image.SAVE:
+        raise UserError(f"{path}: images cannot be written as {path.suffix or 'a file without ending'}; use .png")
+    image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)) if len(pixels) > 1 else pixels[0])
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
+    try:
+        image.save(temporary, format=kind)
+        os.replace(temporary, path)
+    except OSError as error:
+        raise UserError(f"{path} could not be written ({error}); free some space or choose another place") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+    return path
+
+
+def to_uint8(frames: Any) -> np.ndarray:
+    """Frames as uint8: floats 0…1 are clipped, times 255, rounded; uint8 and bool pass. numpy or torch, any shape.
+
+    Raises: UserError for values that are not finite, and for other dtypes.
+    """
+    if hasattr(frames, "detach"):
+        frames = frames.detach().cpu()
+        frames = (frames.float() if frames.is_floating_point() else frames).numpy()
+    array = np.asarray(frames)
+    if array.dtype == np.uint8:
+        return array
+    if array.dtype == np.bool_:
+        return array.astype(np.uint8) * np.uint8(255)
+    if not np.issubdtype(array.dtype, np.floating):
+        raise UserError(f"frames must be uint8, or floats in 0…1, got {array.dtype}; convert them first")
+    if not np.isfinite(array).all():
+        raise UserError("frames hold values that are not finite; check the model or data they come from")
+    return np.rint(np.clip(array, 0, 1) * 255).astype(np.uint8)
+
+
+@contextmanager
+def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
+    """An open image whose format and size have been checked; what Pillow raises inside becomes a UserError."""
+    Image.init()
+    formats = [name for name in FORMATS if name in Image.OPEN]
+    if Path(path).suffix.lower() == ".tga":  # has no magic number, so any text could pass for it
+        formats.append("TGA")
+    try:
+        with Image.open(path, formats=formats) as image:
+            if image.width * image.height > MAX_PIXELS:
+                raise UserError(
+                    f"{path} claims {image.width}x{image.height} pixels, more than the {MAX_PIXELS} allowed; scale it down"
+                )
+            yield image
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist; check the path") from error
+    except UnidentifiedImageError as error:
+        raise UserError(f"{path} is not an image although it is named like one; remove it or save it again") from error
+    except Image.DecompressionBombError as error:
+        raise UserError(f"{path} claims more than the {MAX_PIXELS} pixels allowed; scale it down") from error
+    except (OSError, SyntaxError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path} is a damaged image ({error}); remove it or save it again") from error

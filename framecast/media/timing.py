@@ -1,0 +1,111 @@
+"""From timestamps to a constant rate: which frame is shown at which tick.
+
+Models know frames at equal distances only. The rule, in this order:
+1. Every timestamp lies on i / rate, up to the container's clock: that rate, every frame once.
+2. The timestamps lie on such a grid with ticks left out (dropped frames, or equal frames stored as one that lasts
+   longer): the grid's rate; at an empty tick the frame before it is shown again.
+3. No timestamp strays half a frame from i / average rate (jitter only): the average rate, every frame once.
+4. Otherwise the rate varies: at the average rate, each tick shows the nearest earlier frame.
+A rate asked for by the user replaces all four: each tick of it shows the nearest earlier frame.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from fractions import Fraction
+
+import numpy as np
+
+from framecast.types import UserError
+
+_MOST_REPEATS = 4  # a grid of more ticks per stored frame than this is taken for coincidence, or for a still
+
+
+@dataclass(frozen=True)
+class Timing:
+    """fps: the constant rate.  pick: source frame shown at each tick, ascending.  constant: False only by rule 4."""
+
+    fps: Fraction
+    pick: np.ndarray
+    constant: bool
+
+
+def constant_rate(times: np.ndarray, duration: float, tick: float, stated: Iterable[Fraction | None] = ()) -> Timing:
+    """The constant rate of a video and the source frame at each of its ticks.
+
+    times: float (n,), seconds, ascending.  duration: seconds from the first frame's start to the last one's end.
+    tick: the container's clock step, seconds.  stated: rates the container names, tried first.
+    """
+    times = np.asarray(times, np.float64) - (times[0] if len(times) else 0.0)
+    count = len(times)
+    if count < 2 or not duration > 0 or times[-1] <= 0:
+        rate = next((Fraction(r) for r in stated if r), None) or _simple(count / duration if duration > 0 else 25.0)
+        return Timing(rate, np.arange(count), True)
+    named = [Fraction(rate) for rate in stated if rate and 0 < rate < 100_000]
+    average = _simple(count / duration)
+    slack = max(0.51 * tick, 1e-4 * duration / count)
+    everyone = np.arange(count)
+    spacing = _simple((count - 1) / times[-1])
+    for rate in (*named, _whole(spacing), _whole(average), spacing, average):
+        if rate > 0 and np.abs(times - everyone / float(rate)).max() <= slack:
+            return Timing(rate, everyone, True)
+    grid = _grid_with_gaps(times, duration, slack, named)
+    if grid is not None:
+        return grid
+    for rate in (*named, average):
+        if np.abs(times * float(rate) - everyone).max() < 0.5:
+            return Timing(rate, everyone, True)
+    return Timing(average, earlier_frames(times, average, count, tolerance=tick), False)
+
+
+def resampled(times: np.ndarray, duration: float, fps: float | Fraction, tick: float = 1e-3) -> Timing:
+    """Which source frame each tick of `fps` shows: the nearest earlier one. Arguments as in `constant_rate`."""
+    if not 0 < fps <= 1000:
+        raise UserError(f"fps must be above 0 and at most 1000, got {fps}")
+    rate = exact_rate(fps)
+    times = np.asarray(times, np.float64) - times[0]
+    ticks = max(1, int(np.ceil(duration * float(rate) - 1e-3)))
+    return Timing(rate, earlier_frames(times, rate, ticks, tolerance=max(tick, 1e-3)), True)
+
+
+def earlier_frames(times: np.ndarray, fps: Fraction, ticks: int, tolerance: float) -> np.ndarray:
+    """Index of the latest frame not after each of k / fps, k < ticks; `tolerance` seconds after still counts."""
+    instants = np.arange(ticks) * float(1 / fps) + tolerance
+    return np.maximum(np.searchsorted(times, instants, side="right") - 1, 0)
+
+
+def exact_rate(fps: float | Fraction) -> Fraction:
+    """A rate as a fraction with the usual denominators: 29.97 and 29.970030 are 30000/1001."""
+    if isinstance(fps, Fraction):
+        return fps
+    for nominal in (24, 30, 48, 60, 120):
+        if abs(fps - nominal * 1000 / 1001) < 2e-3:
+            return Fraction(nominal * 1000, 1001)
+    return Fraction(fps).limit_denominator(1000)
+
+
+def _grid_with_gaps(times: np.ndarray, duration: float, slack: float, named: list[Fraction]) -> Timing | None:
+    steps = np.diff(times)
+    shortest = float(steps.min())
+    if shortest <= 2.5 * slack:  # the clock is too coarse to tell a grid from chance
+        return None
+    periods = times[-1] / max(1, round(times[-1] / shortest))
+    for rate in (*named, _whole(_simple(1 / shortest)), _whole(_simple(1 / periods)), _simple(1 / periods)):
+        if rate <= 0:
+            continue
+        slots = np.rint(times * float(rate)).astype(np.int64)
+        ticks = max(int(slots[-1]) + 1, round(duration * float(rate)))
+        if ticks > _MOST_REPEATS * len(times) or (np.diff(slots) < 1).any():
+            continue
+        if np.abs(times - slots / float(rate)).max() <= slack:
+            return Timing(rate, np.searchsorted(slots, np.arange(ticks), side="right") - 1, True)
+    return None
+
+
+def _simple(rate: float) -> Fraction:
+    return Fraction(rate).limit_denominator(1001) if rate < 100_000 else Fraction(round(rate))
+
+
+def _whole(rate: Fraction) -> Fraction:
+    return Fraction(round(rate))
