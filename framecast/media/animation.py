@@ -96,5 +96,7 @@ def _opened(path: Path) -> Image.Image:
         raise UserError(f"{path} is damaged and cannot be opened; copy or export it again") from error
     if image.width * image.height > MAX_PIXELS:
         image.close()
-        raise UserError(f"{path} has frames of {image.width}x{image.height}, more than {MAX_PIXELS} pixels; scale it down")
+        raise UserError(
+            f"{path} has frames of {image.width}x{image.height}, more than {MAX_PIXELS} pixels; scale it down"
+        )
     return image

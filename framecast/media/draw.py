@@ -33,7 +33,8 @@ def draw_shape(
     antialias: False colours every pixel at least half covered and leaves the others.
     """
     channels, height, width = canvas.shape
-    assert canvas.dtype == np.uint8 and len(colour) == channels, (canvas.dtype, canvas.shape, colour)
+    assert canvas.dtype == np.uint8, canvas.dtype
+    assert len(colour) == channels, (canvas.shape, colour)
     rows, columns = _box(height, centre[1], size), _box(width, centre[0], size)
     if rows.start >= rows.stop or columns.start >= columns.stop:
         return canvas
@@ -85,4 +86,5 @@ def _count(kind: str, centre: tuple[float, float], size: float, rows: range, col
         inside = (y < side) & (2 * np.abs(x) < y + side)
     else:
         raise ValueError(f"shape {kind!r} is unknown; use one of {', '.join(SHAPES)}")
-    return inside.reshape(len(rows), _GRID, len(columns), _GRID).sum(axis=(1, 3)).astype(np.uint8)
+    counted: np.ndarray = inside.reshape(len(rows), _GRID, len(columns), _GRID).sum(axis=(1, 3)).astype(np.uint8)
+    return counted

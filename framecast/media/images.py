@@ -107,7 +107,8 @@ def to_rgb(image: Image.Image, path: str | os.PathLike[str] = "image") -> np.nda
 def on_black(rgba: np.ndarray) -> np.ndarray:
     """Transparency composited on black: uint8 (..., 4) to uint8 (..., 3), colour times alpha, rounded."""
     product = rgba[..., :3].astype(np.uint16) * rgba[..., 3:]
-    return ((product + 127) // 255).astype(np.uint8)
+    colours: np.ndarray = ((product + 127) // 255).astype(np.uint8)
+    return colours
 
 
 def write_image(frame: Any, path: str | os.PathLike[str]) -> Path:
@@ -154,7 +155,8 @@ def to_uint8(frames: Any) -> np.ndarray:
         raise UserError(f"frames must be uint8, or floats in 0…1, got {array.dtype}; convert them first")
     if not np.isfinite(array).all():
         raise UserError("frames hold values that are not finite; check the model or data they come from")
-    return np.rint(np.clip(array, 0, 1) * 255).astype(np.uint8)
+    rounded: np.ndarray = np.rint(np.clip(array, 0, 1) * 255).astype(np.uint8)
+    return rounded
 
 
 @contextmanager
@@ -168,7 +170,7 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
         with Image.open(path, formats=formats) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise UserError(
-                    f"{path} claims {image.width}x{image.height} pixels, more than the {MAX_PIXELS} allowed; scale it down"
+                    f"{path} claims {image.width}x{image.height} pixels, more than {MAX_PIXELS}; scale it down"
                 )
             yield image
     except FileNotFoundError as error:

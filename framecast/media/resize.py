@@ -34,7 +34,9 @@ def parse_size(text: str | Size) -> Size:
     if isinstance(text, str):
         match = re.fullmatch(r"\s*(\d+)\s*(?:[x×,]\s*(\d+)\s*)?", text, re.IGNORECASE)
         if not match:
-            raise UserError(f'size {text!r} is not understood; write "128" (shorter side), "64x96" (height x width) or "full"')
+            raise UserError(
+                f'size {text!r} is not understood; write "128" (shorter side), "64x96" (height x width) or "full"'
+            )
         numbers = tuple(int(group) for group in match.groups() if group is not None)
     else:
         numbers = (text,) if isinstance(text, int) else tuple(text)
@@ -108,7 +110,8 @@ def resize_frames(frames: np.ndarray, size: Size, fit: Fit = "squash") -> np.nda
     frames: uint8 (t, c, h, w), any number of channels.  size: None as they are, an int for the shorter side at most,
     or (height, width).  fit: "squash" stretches, "crop" fills the size and cuts what is over, "pad" leaves black bars.
     """
-    assert frames.ndim == 4 and frames.dtype == np.uint8, (frames.shape, frames.dtype)
+    assert frames.ndim == 4, frames.shape
+    assert frames.dtype == np.uint8, frames.dtype
     plan = placement(frames.shape[2], frames.shape[3], size, fit)
     if plan.scaled != frames.shape[2:]:
         frames = _interpolate(frames, plan.scaled)

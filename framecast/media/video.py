@@ -9,10 +9,9 @@ Variable rates become constant by the rule of timing.py.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from fractions import Fraction
+from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -140,7 +139,9 @@ def read_video(
         length = len(range(start, total, stride))
     needed = start + (length - 1) * stride + 1
     if total == 1 and needed > 1:
-        raise UserError(f"{path} holds a single frame, so nothing moves; give a video or a folder of at least two frames")
+        raise UserError(
+            f"{path} holds a single frame, so nothing moves; give a video or a folder of at least two frames"
+        )
     if length < 1 or start < 0 or needed > total:
         raise UserError(f"{path} has {total} frames, but frames {start} to {needed - 1} were asked for; ask for fewer")
     height, width = placement(index.info.height, index.info.width, size, fit).out
@@ -150,9 +151,8 @@ def read_video(
     stream = iter_frames(path, size, fit, fps, start=start, length=length, stride=stride, skip_bad=skip_bad)
     for slot, frame in zip(frames, stream, strict=True):
         slot[...] = frame
-    name = Path(path).stem
-    meta = {"path": Path(path).name, "start": start, "lost": index.info.lost}
-    return Clip(frames=frames, name=name, fps=float(timing.fps / stride), meta=meta)
+    meta = {"lost": index.info.lost} if index.info.lost else {}
+    return Clip(frames=frames, name=Path(path).stem, fps=float(timing.fps / stride), meta=meta)
 
 
 # ------------------------------------------------------------------------------------------------ the index
@@ -176,7 +176,7 @@ def _scan(path: Path, _modified: int, _bytes: int, skip_bad: bool) -> _Index:
     if is_animation(path):
         return _scan_file_of_images(path, skip_bad)
     with _opened(path) as container:
-        if not container.streams:
+        if not container.streams.video and not container.streams.audio:
             raise UserError(f"{path} is cut short: its index is missing; copy or export it again")
         stream = _picture(path, container)
         pts, durations, keys = _packets(container, stream)
@@ -191,7 +191,7 @@ def _scan(path: Path, _modified: int, _bytes: int, skip_bad: bool) -> _Index:
         codec = stream.codec_context.name
         number = stream.index
     count = len(pts)
-    if all(value is None for value in pts) or any(value is None for value in pts):
+    if not pts or None in pts:
         rate = float(next((r for r in stated if r), None) or 25)
         stamps, times, length = None, np.arange(count) / rate, count / rate
         key_frames = np.zeros(1, np.int64)
@@ -221,7 +221,15 @@ def _scan(path: Path, _modified: int, _bytes: int, skip_bad: bool) -> _Index:
         lost=missing,
     )
     return _Index(
-        info=info, raw=raw, matrix=matrix, times=times, pts=stamps, keys=key_frames, tick=tick, timing=timing, stream=number
+        info=info,
+        raw=raw,
+        matrix=matrix,
+        times=times,
+        pts=stamps,
+        keys=key_frames,
+        tick=tick,
+        timing=timing,
+        stream=number,
     )
 
 
@@ -284,7 +292,9 @@ def _complaint(path: Path, error: Exception) -> str:
         return "is cut short or damaged: its index is missing; copy or export it again"
     if b"\0" not in head:
         return "is text, not a video, whatever its name; give a video file"
-    return f"is not a video that can be read ({getattr(error, 'strerror', error)}); give mp4, mkv, mov, webm, avi or gif"
+    return (
+        f"is not a video that can be read ({getattr(error, 'strerror', error)}); give mp4, mkv, mov, webm, avi or gif"
+    )
 
 
 def _picture(path: Path, container: Any) -> Any:
@@ -353,7 +363,9 @@ def _first_frame(path: Path, number: int) -> Any:
     if frame is None:
         raise UserError(f"{path} has a video track without a single frame; copy or export it again")
     if frame.width * frame.height > MAX_PIXELS:
-        raise UserError(f"{path} has frames of {frame.width}x{frame.height}, more than {MAX_PIXELS} pixels; scale it down")
+        raise UserError(
+            f"{path} has frames of {frame.width}x{frame.height}, more than {MAX_PIXELS} pixels; scale it down"
+        )
     return frame
 
 
@@ -369,7 +381,7 @@ def _matrix(frame: Any) -> tuple[int, int, int, int]:
 
 
 def _degrees(matrix: tuple[int, int, int, int]) -> int:
-    turns = {(1, 0, 0, 1): 0, (0, 1, -1, 0): 90, (-1, 0, 0, -1): 180, (0, -1, 1, 0): 270}
+    turns: dict[tuple[int, ...], int] = {(1, 0, 0, 1): 0, (0, 1, -1, 0): 90, (-1, 0, 0, -1): 180, (0, -1, 1, 0): 270}
     return turns.get(matrix, 0 if matrix[0] else 90)
 
 

@@ -15,7 +15,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
-from itertools import chain
+from itertools import chain, pairwise
 from pathlib import Path
 from typing import Any
 
@@ -58,7 +58,9 @@ def write_video(frames: Any, path: str | os.PathLike[str], fps: float | Fraction
     path = Path(path)
     suffix = path.suffix.lower()
     if suffix and suffix not in SUFFIXES:
-        raise UserError(f"{path}: videos cannot be written as {suffix}; use {', '.join(SUFFIXES)}, or no ending for PNGs")
+        raise UserError(
+            f"{path}: videos cannot be written as {suffix}; use {', '.join(SUFFIXES)}, or no ending for PNGs"
+        )
     if not 0 < fps <= 1000:
         raise UserError(f"{path}: fps must be above 0 and at most 1000, got {fps}")
     _check_place(path, folder=not suffix)
@@ -94,7 +96,9 @@ def write_video(frames: Any, path: str | os.PathLike[str], fps: float | Fraction
 
 def _check_place(path: Path, folder: bool) -> None:
     if folder and path.is_file():
-        raise UserError(f"{path} is a file, but a folder of PNGs was to be written there; choose another name or an ending")
+        raise UserError(
+            f"{path} is a file, but a folder of PNGs was to be written there; choose another name or an ending"
+        )
     if not folder and path.is_dir():
         raise UserError(f"{path} is a folder, but a video was to be written there; choose another name")
     if folder and path.is_dir() and any(not _ours(entry) for entry in path.iterdir()):
@@ -159,20 +163,15 @@ def _write_container(frames: Iterator[np.ndarray], temporary: Path, rate: Fracti
 def _write_gif(frames: list[np.ndarray], temporary: Path, rate: Fraction) -> None:
     import av
 
-    palette = _palette(frames)
-    colours = np.zeros((256, 4), np.uint8)
-    stored = np.frombuffer(bytes(palette.getpalette() or ()), np.uint8).reshape(-1, 3)
-    colours[:, 0] = 255
-    colours[: len(stored), 1:] = stored
+    palette = _Palette(frames)
     step = max(Fraction(100) / rate, Fraction(2))  # players show anything shorter than 2 hundredths as 10
     with av.open(str(temporary), "w", format="gif", options={"loop": "0"}) as container:
         stream: Any = container.add_stream("gif", rate=Fraction(100))
         stream.height, stream.width = frames[0].shape[1:]
         stream.pix_fmt = "pal8"
         for number, pixels in enumerate(frames):
-            image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
-            indices = np.asarray(image.quantize(palette=palette, dither=Image.Dither.NONE))
-            frame = av.VideoFrame.from_ndarray((indices, colours), format="pal8")
+            paletted: Any = (palette.indices(pixels), palette.colours)
+            frame = av.VideoFrame.from_ndarray(paletted, format="pal8")
             frame.pts, frame.time_base = round(number * step), Fraction(1, 100)
             frame.duration = round((number + 1) * step) - round(number * step)
             for packet in stream.encode(frame):
@@ -182,29 +181,64 @@ def _write_gif(frames: list[np.ndarray], temporary: Path, rate: Fraction) -> Non
             container.mux(packet)
 
 
-def _palette(frames: list[np.ndarray]) -> Image.Image:
-    """256 colours for all frames, as a paletted Pillow image, from at most 24 frames thinned to 2^20 pixels."""
-    chosen = [frames[i] for i in np.unique(np.linspace(0, len(frames) - 1, min(24, len(frames))).round().astype(int))]
-    thinning = max(1, int(np.ceil(np.sqrt(len(chosen) * chosen[0][0].size / 2**20))))
-    mosaic = np.concatenate([frame[:, ::thinning, ::thinning] for frame in chosen], axis=1)
-    image = Image.fromarray(np.ascontiguousarray(mosaic.transpose(1, 2, 0)))
-    known = image.getcolors(256)
-    if known is None:
-        return image.quantize(256, method=Image.Quantize.MEDIANCUT)
-    exact = Image.new("P", (1, 1))  # few colours: keep every one as it is
-    exact.putpalette([part for _, colour in sorted(known, key=str) for part in colour])  # type: ignore[union-attr]
-    return exact
+class _Palette:
+    """At most 256 colours for all frames: every one as it is where they suffice, else chosen by median cut.
+
+    frames: uint8 (3, h, w); up to 24 of them, thinned to 2^20 pixels, are looked at.  colours: uint8 (256, 4), ARGB.
+    """
+
+    def __init__(self, frames: list[np.ndarray]) -> None:
+        self.exact = self._few(frames)
+        self.image: Image.Image | None = None
+        if self.exact is not None:
+            rgb = np.stack([self.exact >> 16, self.exact >> 8 & 255, self.exact & 255], axis=1)
+        else:
+            count = min(24, len(frames))
+            chosen = [frames[i] for i in np.linspace(0, len(frames) - 1, count).round().astype(int)]
+            thinning = max(1, int(np.ceil(np.sqrt(count * chosen[0][0].size / 2**20))))
+            mosaic = np.concatenate([frame[:, ::thinning, ::thinning] for frame in chosen], axis=1)
+            self.image = _picture(mosaic).quantize(256, method=Image.Quantize.MEDIANCUT)
+            rgb = np.frombuffer(bytes(self.image.getpalette() or ()), np.uint8).reshape(-1, 3)
+        self.colours = np.zeros((256, 4), np.uint8)
+        self.colours[:, 0] = 255
+        self.colours[: len(rgb), 1:] = rgb
+
+    def indices(self, pixels: np.ndarray) -> np.ndarray:
+        """The palette's nearest entry for each pixel, uint8 (h, w)."""
+        if self.exact is not None:
+            return np.searchsorted(self.exact, _packed(pixels)).astype(np.uint8)
+        return np.asarray(_picture(pixels).quantize(palette=self.image, dither=Image.Dither.NONE))
+
+    @staticmethod
+    def _few(frames: list[np.ndarray]) -> np.ndarray | None:
+        """All colours, packed and sorted, or None if there are more than 256."""
+        known = np.zeros(0, np.int32)
+        for pixels in frames:
+            known = np.union1d(known, _packed(pixels))
+            if len(known) > 256:
+                return None
+        return known
+
+
+def _packed(pixels: np.ndarray) -> np.ndarray:
+    red, green, blue = pixels.astype(np.int32)
+    packed: np.ndarray = red << 16 | green << 8 | blue
+    return packed
+
+
+def _picture(pixels: np.ndarray) -> Image.Image:
+    return Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)))
 
 
 def _write_webp(frames: list[np.ndarray], temporary: Path, rate: Fraction) -> None:
     ends = [round(1000 * i / rate) for i in range(len(frames) + 1)]
-    images = [Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0))) for pixels in frames]
+    images = [_picture(pixels) for pixels in frames]
     images[0].save(
         temporary,
         format="WEBP",
         save_all=True,
         append_images=images[1:],
-        duration=[after - before for before, after in zip(ends, ends[1:], strict=False)],
+        duration=[after - before for before, after in pairwise(ends)],
         loop=0,
         quality=85,
         method=4,
