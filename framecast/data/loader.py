@@ -64,10 +64,16 @@ class Loader:
         self.windows = Windows(source, segments, request)
         self.source, self.request, self.batch_size, self.seed, self.order = source, request, batch_size, seed, order
         self.action_spec = source.spec.actions if actions is None else actions
-        self.codes = dict(codes or {})
+        # Plain views: slicing a memmap object costs ten times as much as slicing an array.
+        self.codes = {name: [np.asarray(v) for v in values] for name, values in (codes or {}).items()}
         per_rank = batch_size // world
         self._mine = slice(rank * per_rank, (rank + 1) * per_rank)
         self._shuffled: dict[str, tuple[int, np.ndarray]] = {}
+
+    @property
+    def num_clips(self) -> int:
+        """Number of different windows."""
+        return self.windows.count
 
     @property
     def steps_per_epoch(self) -> int:
