@@ -1,1 +1,39 @@
-"""Numbers people can trust: functions on frames, and accumulators over clips."""
+"""How good a forecast is: measures of frames, averages over clips, scores with their protocol."""
+
+from framecast.metrics.clips import METRICS, Metric, MetricSettings, measure
+from framecast.metrics.frames import (
+    mae,
+    masked_mae,
+    masked_mse,
+    masked_psnr,
+    moving_mask,
+    ms_ssim,
+    mse,
+    psnr,
+    sharp_diff,
+    sharpness,
+    sharpness_ratio,
+    ssim,
+)
+from framecast.metrics.scores import Protocol, Scores
+
+__all__ = [
+    "METRICS",
+    "Metric",
+    "MetricSettings",
+    "Protocol",
+    "Scores",
+    "mae",
+    "masked_mae",
+    "masked_mse",
+    "masked_psnr",
+    "measure",
+    "moving_mask",
+    "ms_ssim",
+    "mse",
+    "psnr",
+    "sharp_diff",
+    "sharpness",
+    "sharpness_ratio",
+    "ssim",
+]

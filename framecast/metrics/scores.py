@@ -1,0 +1,222 @@
+"""A score and the conditions it holds under: what is written to scores.json and read back.
+
+A figure without a protocol cannot be made here, so none can be written.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+from framecast.metrics.clips import MetricSettings, Series
+from framecast.types import FORMAT, UserError
+
+#: What every table must show beside a model; the first is what others are compared with.
+BASELINES = ("copy-last", "temporal-mean")
+#: Frames of the horizon that headline figures are given for, as far as it reaches.
+HEADLINE_FRAMES = (1, 2, 4, 8, 16, 32, 64)
+
+
+# ------------------------------------------------------------------------------------------------------- protocol
+
+
+@dataclass(frozen=True, kw_only=True)
+class Protocol:
+    """Under which conditions a score was measured. Two scores compare only if these agree.
+
+    data: name of the data.  data_digest: of its meta.json, tells two sets of one name apart.  split: train, val or
+    test.  split_rule: in words, how videos were divided.  clips, videos: how many were scored, and from how many
+    videos.  context, horizon: frames seen and predicted.  stride: source frames per frame.  samples: futures drawn
+    per clip by a stochastic model.  height, width, channels, fps: of the frames that were compared.  value_range: of
+    their values.  metrics: MetricSettings.describe().  seed: of clip choice and samples.  code_version: of framecast.
+    device, precision: the predictions were computed on and in.
+    """
+
+    data: str
+    data_digest: str
+    split: str
+    split_rule: str
+    clips: int
+    videos: int
+    context: int
+    horizon: int
+    stride: int
+    samples: int
+    height: int
+    width: int
+    channels: int
+    fps: float
+    metrics: Mapping[str, Any]
+    seed: int
+    code_version: str
+    device: str
+    precision: str
+    value_range: tuple[float, float] = (0.0, 1.0)
+
+    def __post_init__(self) -> None:
+        for name in ("data", "data_digest", "split", "split_rule", "code_version", "device", "precision"):
+            if not isinstance(getattr(self, name), str):
+                raise UserError(f"protocol.{name} must be text, got {getattr(self, name)!r}")
+        for name in ("horizon", "context", "stride", "samples", "height", "width", "channels"):
+            value = getattr(self, name)
+            if not isinstance(value, int) or isinstance(value, bool) or value < 1:
+                raise UserError(f"protocol.{name} must be a whole number of at least 1, got {value!r}")
+        if self.clips < 0 or self.videos < 0 or not self.fps > 0:
+            raise UserError("protocol.clips and .videos must not be negative and .fps must be above 0")
+        _ = self.settings  # refuses metrics it does not know
+
+    @property
+    def settings(self) -> MetricSettings:
+        """The metric settings to measure with."""
+        try:
+            return MetricSettings.from_description(self.metrics)
+        except (KeyError, TypeError) as fault:
+            raise UserError(f"protocol.metrics must come from MetricSettings.describe(); {fault} is missing") from fault
+
+    def to_json(self) -> dict[str, Any]:
+        """Plain values by name."""
+        return {**asdict(self), "value_range": list(self.value_range), "metrics": dict(self.metrics)}
+
+    @classmethod
+    def from_json(cls, data: Any) -> Protocol:
+        """The inverse of `to_json`.  Raises: UserError naming what is missing or unknown."""
+        if not isinstance(data, Mapping):
+            raise UserError("scores without a protocol cannot be read or written: say under which conditions they hold")
+        names = {f.name for f in fields(cls)}
+        for problem, which in (("lacks", names - set(data)), ("has unknown", set(data) - names)):
+            if which:
+                raise UserError(
+                    f"the protocol {problem} {', '.join(sorted(which))}; write scores with framecast evaluate"
+                )
+        return cls(**{**data, "value_range": tuple(data["value_range"])})
+
+
+# --------------------------------------------------------------------------------------------------------- scores
+
+Table = Mapping[str, Mapping[str, Series]]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Scores:
+    """Figures of several predictors under one protocol.
+
+    predictors: predictor -> metric -> curve over the horizon; with K samples that of each clip's best sample.
+    versus: predictor -> metric -> curve of the differences to copy-last, clip by clip, so that their intervals are
+    those of a paired comparison.  samples: predictor -> metric -> {"mean", "worst"} over the K samples, only where
+    K > 1.  diversity: predictor -> mean root-mean-square difference between samples, likewise.
+    """
+
+    protocol: Protocol
+    predictors: Table
+    versus: Table = field(default_factory=dict)
+    samples: Mapping[str, Mapping[str, Mapping[str, Series]]] = field(default_factory=dict)
+    diversity: Mapping[str, Series] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.protocol, Protocol):
+            raise UserError(f"scores need a Protocol to say under which conditions they hold, got {self.protocol!r}")
+        if not self.predictors:
+            raise UserError("scores need at least one predictor")
+        for name, metrics in self.predictors.items():
+            for metric, series in metrics.items():
+                if len(series.mean) != self.protocol.horizon:
+                    raise UserError(
+                        f"{name}, {metric}: {len(series.mean)} frames scored but the horizon is {self.protocol.horizon}"
+                    )
+
+    @property
+    def main(self) -> str:
+        """The predictor in question: the first that is not a baseline, else the first."""
+        return next((name for name in self.predictors if name not in BASELINES), next(iter(self.predictors)))
+
+    @property
+    def headline_frames(self) -> list[int]:
+        """1, 2, 4, … 64 as far as the horizon reaches; counted from 1."""
+        return [k for k in HEADLINE_FRAMES if k <= self.protocol.horizon]
+
+    def headline(self, metric: str) -> dict[str, dict[int, float | None]]:
+        """predictor -> {frame: mean} of one metric at the headline frames."""
+        return {
+            name: {k: metrics[metric].mean[k - 1] for k in self.headline_frames}
+            for name, metrics in self.predictors.items()
+            if metric in metrics
+        }
+
+    def to_json(self) -> dict[str, Any]:
+        """Everything as plain values, headline figures included for readers in a hurry."""
+
+        def table(rows: Table) -> dict[str, Any]:
+            return {name: {m: series.to_json() for m, series in row.items()} for name, row in rows.items()}
+
+        return {
+            "format": FORMAT,
+            "protocol": self.protocol.to_json(),
+            "headline": {m: self.headline(m) for m in self.protocol.settings.names},
+            "predictors": table(self.predictors),
+            "versus_copy_last": table(self.versus),
+            "samples": {name: table(row) for name, row in self.samples.items()},
+            "diversity": {name: series.to_json() for name, series in self.diversity.items()},
+        }
+
+    @classmethod
+    def from_json(cls, data: Any) -> Scores:
+        """The inverse of `to_json`.  Raises: UserError for another format, a missing protocol or broken figures."""
+        if not isinstance(data, Mapping):
+            raise UserError("scores must be a JSON object with format, protocol and predictors")
+        if (version := data.get("format")) != FORMAT:
+            newer = isinstance(version, int) and version > FORMAT
+            raise UserError(
+                f"these scores have format {version!r} but this framecast reads {FORMAT}; "
+                + ("install a newer framecast" if newer else "write them again with framecast evaluate")
+            )
+        protocol = Protocol.from_json(data.get("protocol"))
+
+        def table(rows: Any) -> dict[str, dict[str, Series]]:
+            if not isinstance(rows, Mapping) or not all(isinstance(row, Mapping) for row in rows.values()):
+                raise UserError(
+                    "scores must hold one table of metrics per predictor; write them with framecast evaluate"
+                )
+            return {name: {m: Series.from_json(series) for m, series in row.items()} for name, row in rows.items()}
+
+        return cls(
+            protocol=protocol,
+            predictors=table(data.get("predictors")),
+            versus=table(data.get("versus_copy_last", {})),
+            samples={name: table(row) for name, row in data.get("samples", {}).items()},
+            diversity={name: Series.from_json(series) for name, series in data.get("diversity", {}).items()},
+        )
+
+    def save(self, path: str | Path) -> Path:
+        """Write as JSON, whole or not at all: an older file stays until the new one is complete."""
+        path = Path(path)
+        text = json.dumps(self.to_json(), indent=1, allow_nan=False)
+        beside = path.with_name(path.name + ".part")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            with open(beside, "w", encoding="utf-8") as file:
+                file.write(text)
+                file.flush()
+                os.fsync(file.fileno())
+            os.replace(beside, path)
+        except OSError as fault:
+            beside.unlink(missing_ok=True)
+            raise UserError(
+                f"{path}: scores could not be written ({fault.strerror}); free space or choose another path"
+            ) from fault
+        return path
+
+    @classmethod
+    def load(cls, path: str | Path) -> Scores:
+        """Read what `save` wrote.  Raises: UserError naming the file."""
+        try:
+            return cls.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
+        except FileNotFoundError as fault:
+            raise UserError(f"{path}: no such scores; write them with framecast evaluate") from fault
+        except (json.JSONDecodeError, UnicodeDecodeError) as fault:
+            raise UserError(f"{path} is not JSON; write the scores again with framecast evaluate") from fault
+        except UserError as fault:
+            raise UserError(f"{path}: {fault}") from fault

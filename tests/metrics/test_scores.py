@@ -1,0 +1,128 @@
+"""Scores travel with their protocol, whole or not at all."""
+
+import dataclasses
+import json
+import os
+
+import pytest
+
+from framecast.metrics.clips import MetricSettings, Series
+from framecast.metrics.scores import Protocol, Scores
+from framecast.types import UserError
+
+
+def protocol(**changes) -> Protocol:
+    values = {
+        "data": "bouncing",
+        "data_digest": "0f3a",
+        "split": "test",
+        "split_rule": "by video, ranked seeded hash",
+        "clips": 3,
+        "videos": 2,
+        "context": 4,
+        "horizon": 3,
+        "stride": 1,
+        "samples": 1,
+        "height": 16,
+        "width": 16,
+        "channels": 3,
+        "fps": 15.0,
+        "metrics": MetricSettings(names=("moving_psnr", "psnr")).describe(),
+        "seed": 0,
+        "code_version": "0.1.0",
+        "device": "cpu",
+        "precision": "fp32",
+    }
+    return Protocol(**{**values, **changes})
+
+
+def series(*mean: float | None) -> Series:
+    return Series(mean, tuple(m and m - 1 for m in mean), tuple(m and m + 1 for m in mean), (3,) * 3, (0,) * 3)
+
+
+def scores(**changes) -> Scores:
+    rows = {"copy-last": {"psnr": series(20.0, 19.0, None)}, "mine": {"psnr": series(25.0, 23.0, 21.0)}}
+    values = {"protocol": protocol(), "predictors": rows, "versus": {"mine": {"psnr": series(5.0, 4.0, None)}}}
+    return Scores(**{**values, **changes})
+
+
+def test_scores_come_back_as_they_were(tmp_path):
+    full = scores(
+        samples={"mine": {"psnr": {"mean": series(1.0, 2.0, 3.0)}}}, diversity={"mine": series(0.1, 0.2, 0.3)}
+    )
+    path = full.save(tmp_path / "new" / "scores.json")
+    assert Scores.load(path) == full
+    data = json.loads(path.read_text())
+    assert data["format"] == 1
+    assert data["headline"]["psnr"] == {"copy-last": {"1": 20.0, "2": 19.0}, "mine": {"1": 25.0, "2": 23.0}}
+    assert data["predictors"]["copy-last"]["psnr"]["mean"] == [20.0, 19.0, None]
+    assert os.listdir(path.parent) == ["scores.json"]
+
+
+def test_main_is_the_first_that_is_no_baseline():
+    assert scores().main == "mine"
+    assert scores(predictors={"copy-last": {}}).main == "copy-last"
+
+
+def test_no_score_without_protocol(tmp_path):
+    with pytest.raises(UserError, match="scores need a Protocol"):
+        scores(protocol=None)
+    data = scores().to_json()
+    del data["protocol"]
+    (tmp_path / "scores.json").write_text(json.dumps(data))
+    with pytest.raises(UserError, match=r"scores\.json: scores without a protocol cannot be read"):
+        Scores.load(tmp_path / "scores.json")
+
+
+def test_broken_files_get_their_sentence(tmp_path):
+    path = tmp_path / "scores.json"
+    with pytest.raises(UserError, match=r"scores\.json: no such scores; write them with framecast evaluate"):
+        Scores.load(path)
+    good = scores().to_json()
+    protocol_less = {k: v for k, v in good["protocol"].items() if k != "stride"}
+    short = {"psnr": {**good["predictors"]["mine"]["psnr"], "mean": [1.0]}}
+    for text, sentence in (
+        ("{", "is not JSON"),
+        ("[]", "must be a JSON object"),
+        (json.dumps({**good, "format": 2}), "format 2 but this framecast reads 1; install a newer framecast"),
+        (json.dumps({**good, "format": None}), "write them again"),
+        (json.dumps({**good, "protocol": protocol_less}), "the protocol lacks stride"),
+        (json.dumps({**good, "protocol": {**good["protocol"], "x": 1}}), "has unknown x"),
+        (json.dumps({**good, "predictors": {"mine": short}}), "must be equally long"),
+        (json.dumps({**good, "predictors": {"mine": 3}}), "one table of metrics per predictor"),
+        (json.dumps({**good, "predictors": {"mine": {"psnr": {"mean": ["a"]}}}}), "must hold numbers, got 'a'"),
+        (json.dumps({**good, "predictors": {"mine": {"psnr": {"mean": []}}}}), 'must have a list "low"'),
+    ):
+        path.write_text(text)
+        with pytest.raises(UserError, match=sentence) as caught:
+            Scores.load(path)
+        assert str(path) in str(caught.value)
+
+
+def test_a_failed_write_leaves_the_old_scores(tmp_path, monkeypatch):
+    path = scores().save(tmp_path / "scores.json")
+    before = path.read_bytes()
+
+    def full(_: int) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(os, "fsync", full)
+    with pytest.raises(UserError, match="could not be written \\(No space left on device\\)"):
+        scores(predictors={"mine": {}}).save(path)
+    assert path.read_bytes() == before
+    assert os.listdir(tmp_path) == ["scores.json"]
+
+
+def test_protocol_checks_its_values():
+    for changes, sentence in (
+        ({"horizon": 0}, "protocol.horizon must be a whole number of at least 1, got 0"),
+        ({"data": 3}, "protocol.data must be text"),
+        ({"fps": 0}, "fps must be above 0"),
+        ({"metrics": {}}, "must come from MetricSettings.describe"),
+    ):
+        with pytest.raises(UserError, match=sentence):
+            protocol(**changes)
+    with pytest.raises(UserError, match="3 frames scored but the horizon is 4"):
+        scores(protocol=protocol(horizon=4))
+    with pytest.raises(dataclasses.FrozenInstanceError):
+        protocol().seed = 3
