@@ -125,7 +125,7 @@ def grid(
     gap = max(2, width // 32) if gap is None else gap
     size = max(11, min(20, width // 7))
     labels = [label if not label.startswith("\0") else "" for label in films]
-    margin = max((_text_width(label, size) for label in labels if label), default=-gap) + gap
+    margin = max((_text_width(label, size) for label in labels if label), default=-8) + 8
     count = max(len(frames) for frames in films.values())
     foot = _line_height(size) + 2 if captions else 0
     out = np.empty((3, len(films) * (height + gap) + gap + foot, margin + count * (width + gap) + gap), np.uint8)
@@ -133,7 +133,7 @@ def grid(
     for line, (label, frames) in enumerate(zip(labels, films.values(), strict=True)):
         top = gap + line * (height + gap)
         if label:
-            out[:, top : top + height, gap : gap + margin - gap] = caption(label, margin - gap, height, size, "left")
+            out[:, top : top + height, gap : gap + margin - 8] = caption(label, margin - 8, height, size, "left")
         for column, frame in enumerate(frames):
             left = gap + margin + column * (width + gap)
             out[:, top : top + height, left : left + width] = frame

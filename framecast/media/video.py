@@ -57,6 +57,10 @@ class VideoInfo:
     stored: int
     lost: int
 
+    def frames_at(self, fps: float) -> int:
+        """Number of frames when resampled to `fps`."""
+        return len(_timing(_index(self.path, self.lost > 0), fps).pick)
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Index:
@@ -336,12 +340,11 @@ def _missing(container: Any, expected: int, pts: list[int | None], tick: float) 
     known = [value for value in pts if value is not None]
     if "matroska" not in container.format.name or not container.duration or len(known) < 2:
         return 0
-    promised, end = container.duration / av.time_base, max(known) * tick
-    others = len(container.streams) > 1  # the sound may outlast the picture
-    if promised - end <= max(1.0, 0.02 * promised) + (5.0 if others else 0.0):
-        step = (max(known) - min(known)) * tick / (len(known) - 1)
-        return max(0, round((promised - end) / step) - 2) if not others and step > 0 else 0
-    return max(1, round((promised - end) * (len(known) - 1) / max((max(known) - min(known)) * tick, tick)))
+    promised, end = float(container.duration / av.time_base), max(known) * tick
+    step = (max(known) - min(known)) * tick / (len(known) - 1)
+    # Where the file has sound too, that may be what lasts longer.
+    allowed = 2 * step if len(container.streams) == 1 else max(5.0, 0.05 * promised)
+    return round((promised - end) / step) - 1 if promised - end > allowed and step > 0 else 0
 
 
 def _edited(container: Any, lost: int, tick: float) -> bool:

@@ -182,9 +182,9 @@ def _write_gif(frames: list[np.ndarray], temporary: Path, rate: Fraction) -> Non
 
 
 class _Palette:
-    """At most 256 colours for all frames: every one as it is where they suffice, else chosen by median cut.
+    """At most 256 colours for all frames: every one as it is where they suffice, else chosen by median cut and k-means.
 
-    frames: uint8 (3, h, w); up to 24 of them, thinned to 2^20 pixels, are looked at.  colours: uint8 (256, 4), ARGB.
+    frames: uint8 (3, h, w); up to 24 of them, thinned to 2^17 pixels, are looked at.  colours: uint8 (256, 4), ARGB.
     """
 
     def __init__(self, frames: list[np.ndarray]) -> None:
@@ -195,9 +195,9 @@ class _Palette:
         else:
             count = min(24, len(frames))
             chosen = [frames[i] for i in np.linspace(0, len(frames) - 1, count).round().astype(int)]
-            thinning = max(1, int(np.ceil(np.sqrt(count * chosen[0][0].size / 2**20))))
+            thinning = max(1, int(np.ceil(np.sqrt(count * chosen[0][0].size / 2**17))))
             mosaic = np.concatenate([frame[:, ::thinning, ::thinning] for frame in chosen], axis=1)
-            self.image = _picture(mosaic).quantize(256, method=Image.Quantize.MEDIANCUT)
+            self.image = _picture(mosaic).quantize(256, method=Image.Quantize.MEDIANCUT, kmeans=1)
             rgb = np.frombuffer(bytes(self.image.getpalette() or ()), np.uint8).reshape(-1, 3)
         self.colours = np.zeros((256, 4), np.uint8)
         self.colours[:, 0] = 255

@@ -1,0 +1,123 @@
+"""What a source holds: counts, sizes, rates, actions, splits, and a contact sheet to look at."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from framecast.data.base import Source
+from framecast.data.layout import visible_files
+from framecast.media.grid import as_rgb, grid
+from framecast.media.images import write_image
+from framecast.media.resize import resize_frames
+from framecast.types import UserError
+
+_ROWS, _COLUMNS = 8, 8  # of the contact sheet
+_PANEL = 160  # px, longer side of a frame there at most
+
+
+def inspect(source: Source, sheet: Path | None = None, window: int = 2) -> dict[str, Any]:
+    """Facts about a source, ready for JSON; with `sheet`, also a contact sheet, written as PNG.
+
+    window: source frames of one clip, for the splits.
+    Returns: videos, frames, shortest, longest (frames), sizes ("HxW" -> videos), channels, fps (rate -> videos),
+    duration (seconds), bytes (decoded, uint8), disk_bytes (None where not on disk), actions, extras, splits (videos
+    and frames of each) with split_rule, meta, and sheet.
+    Raises: UserError when a file cannot be read.
+    """
+    spec = source.spec
+    sizes, rates = _sizes(source), _rates(source)
+    lengths = list(source.lengths)
+    pixels = sum(length * h * w for length, (h, w) in zip(lengths, sizes, strict=True))
+    path = getattr(source, "path", None) or getattr(source, "folder", None)
+    return {
+        "videos": len(source),
+        "frames": sum(lengths),
+        "shortest": min(lengths),
+        "longest": max(lengths),
+        "channels": spec.channels,
+        "sizes": {f"{h}x{w}": count for (h, w), count in Counter(sizes).most_common()},
+        "fps": {f"{rate:g}": count for rate, count in Counter(rates).most_common()},
+        "duration": round(sum(length / rate for length, rate in zip(lengths, rates, strict=True)), 3),
+        "bytes": pixels * spec.channels,
+        "disk_bytes": None if path is None else _disk_bytes(Path(path)),
+        "actions": _actions(source),
+        "extras": {name: list(shape) for name, shape in spec.extras.items()},
+        **_splits(source, window),
+        "meta": source.meta(),
+        "sheet": None if sheet is None else str(write_sheet(source, sheet)),
+    }
+
+
+def write_sheet(source: Source, path: Path) -> Path:
+    """A contact sheet: up to 8 videos spread over the source, 8 frames spread over each. Returns: the PNG's path."""
+    chosen = _spread(len(source), _ROWS)
+    height, width = source.spec.height, source.spec.width
+    shrink = max(1.0, max(height, width) / _PANEL)
+    panel = (max(1, round(height / shrink)), max(1, round(width / shrink)))
+    rows: dict[str, np.ndarray] = {}
+    for video in chosen:
+        length = source.lengths[video]
+        frames = [source.clip(video, start, 1).frames for start in _spread(length, _COLUMNS)]
+        label = f"{_short(source.names[video])} · {length}"
+        rows[label] = resize_frames(as_rgb(np.concatenate(frames)), panel, "pad")
+    return write_image(grid(rows, least=_PANEL // 2), path)
+
+
+def _spread(count: int, most: int) -> list[int]:
+    """Up to `most` indices from 0 to count - 1, evenly, first and last among them."""
+    return sorted({round(i * (count - 1) / max(1, min(count, most) - 1)) for i in range(min(count, most))})
+
+
+def _short(name: str) -> str:
+    return name if len(name) <= 28 else f"{name[:12]}…{name[-15:]}"
+
+
+def _sizes(source: Source) -> list[tuple[int, int]]:
+    known: Sequence[Sequence[int]] | None = getattr(source, "sizes", None)
+    if known is None:
+        return [(source.spec.height, source.spec.width)] * len(source)
+    return [(int(size[-2]), int(size[-1])) for size in known]
+
+
+def _rates(source: Source) -> list[float]:
+    infos = getattr(source, "infos", None)
+    known = getattr(source, "fps", None)
+    if infos and not known:
+        return [info.fps for info in infos]
+    if isinstance(known, Sequence):
+        return [float(rate) for rate in known]
+    return [source.spec.fps] * len(source)
+
+
+def _disk_bytes(path: Path) -> int:
+    return sum(file.stat().st_size for file in visible_files(path)) if path.is_dir() else path.stat().st_size
+
+
+def _actions(source: Source) -> dict[str, Any] | None:
+    spec = source.spec.actions
+    if spec is None:
+        return None
+    found: dict[str, Any] = {"kind": spec.kind, "size": spec.size, "names": list(spec.names)}
+    if spec.kind == "continuous":
+        found |= {"low": list(spec.low), "high": list(spec.high)}
+    return found
+
+
+def _splits(source: Source, window: int) -> dict[str, Any]:
+    """Videos and frames of each split, or why there are none: a source too short to split can still be looked at."""
+    rule = getattr(source, "split_rule", None)
+    try:
+        splits = source.splits(window)
+        told = rule(window) if rule else None
+    except UserError as error:
+        return {"splits": None, "split_rule": str(error)}
+    parts = {
+        name: {"videos": len(segments), "frames": sum(s.stop - s.start for s in segments)}
+        for name, segments in splits.items()
+    }
+    return {"splits": parts, "split_rule": told}

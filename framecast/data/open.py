@@ -1,0 +1,110 @@
+"""What a path holds, as a source: packed store, video, videos, frames or arrays; or one sentence why it is none."""
+
+from __future__ import annotations
+
+import os
+from difflib import get_close_matches
+from pathlib import Path
+
+from framecast.data.arrays import Arrays, array_files
+from framecast.data.base import Source
+from framecast.data.frames import Frames, frame_folders
+from framecast.data.layout import visible_files
+from framecast.data.store import Store
+from framecast.data.videos import Videos, video_files
+from framecast.media.images import IMAGE_SUFFIXES
+from framecast.media.resize import Fit, Size
+from framecast.media.video import VIDEO_SUFFIXES
+from framecast.types import UserError
+
+_ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
+_REMEDY = "give a packed store, a video, a folder of videos or frames, or an .npy or .npz file"
+
+
+def open_path(
+    path: str | os.PathLike[str],
+    *,
+    axes: str | None = None,
+    fps: float | None = None,
+    size: Size | str = None,
+    fit: Fit = "crop",
+    skip_bad: bool = False,
+) -> Source:
+    """The source that a path holds, told by its content.
+
+    A folder with index.json is a packed store; otherwise a video file, a folder of videos, a folder of frames (flat,
+    nested, or with `Train/` and `Test/`), an .npy or .npz file, or a folder of these.
+    axes: of arrays, see `Arrays`.  fps: rate to resample videos to, or the rate of frames and arrays.
+    size, fit: of videos and frames, scaled while reading; arrays and stores keep theirs.
+    skip_bad: leave out what cannot be read; the source's meta() names it.
+    Raises: UserError, naming path and remedy, when it holds nothing of the kind, or things of several kinds.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise UserError(_missing(path))
+    if path.is_dir():
+        if (path / "index.json").is_file():
+            return Store(path)
+        kind = _kind_of_folder(path)
+    else:
+        kind = _kind_of_file(path)
+    if axes is not None and kind != "arrays":
+        raise UserError(f"{path} holds {kind}, whose axes are known; --axes is for .npy and .npz files, leave it out")
+    if kind == "arrays":
+        return Arrays(path, axes=axes, fps=fps or 30.0)
+    if kind == "videos":
+        return Videos(path, fps=fps, size=size, fit=fit, skip_bad=skip_bad)
+    return Frames(path, fps=fps or 30.0, size=size, fit=fit, skip_bad=skip_bad)
+
+
+def _missing(path: Path) -> str:
+    """Which part of the path is missing, and what is there instead."""
+    parent = path.parent
+    while not parent.exists() and parent != parent.parent:
+        path, parent = parent, parent.parent
+    there = sorted(entry.name for entry in parent.iterdir()) if parent.is_dir() else []
+    near = get_close_matches(path.name, there, n=1, cutoff=0.5)
+    return f"{path} does not exist; " + (f"did you mean {parent / near[0]}?" if near else "check the path")
+
+
+def _kind_of_file(path: Path) -> str:
+    suffix = path.suffix.lower()
+    if suffix in (".npy", ".npz"):
+        return "arrays"
+    if suffix in (".tfrecord", ".tfrecords"):
+        raise UserError(_tfrecord(path))
+    if suffix in _ARCHIVES:
+        raise UserError(f"{path} is an archive; unpack it and give the folder")
+    if suffix in IMAGE_SUFFIXES - VIDEO_SUFFIXES:
+        raise UserError(
+            f"{path} is a single image, so nothing moves; give the folder of frames it belongs to, or a video"
+        )
+    return "videos"  # whatever its name: its content decides, and says what is wrong
+
+
+def _kind_of_folder(path: Path) -> str:
+    videos = video_files(path)
+    moving = set(videos)
+    images = [image for frames in frame_folders(path).values() for image in frames if image not in moving]
+    arrays = array_files(path)
+    found = {"videos": len(videos), "images": len(images), "arrays": len(arrays)}
+    kinds = [kind for kind, count in found.items() if count]
+    if len(kinds) > 1:
+        told = " and ".join(f"{found[kind]} {kind}" for kind in kinds)
+        raise UserError(f"{path} holds {told}; keep one kind, the others in a folder elsewhere")
+    if kinds:
+        return kinds[0]
+    others = list(visible_files(path))
+    if not others:
+        raise UserError(f"{path} is an empty folder; {_REMEDY}")
+    records = [file for file in others if file.suffix.lower() in (".tfrecord", ".tfrecords")]
+    if records:
+        raise UserError(_tfrecord(records[0]))
+    archives = [file for file in others if file.suffix.lower() in _ARCHIVES]
+    if archives:
+        raise UserError(f"{path} holds archives such as {archives[0].name}; unpack them first")
+    raise UserError(f"{path} holds only other files, such as {others[0].name}; {_REMEDY}")
+
+
+def _tfrecord(path: Path) -> str:
+    return f"{path} is a TFRecord, which cannot be read here; export its frames as .npz, .npy, videos or images"
