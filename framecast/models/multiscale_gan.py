@@ -198,10 +198,9 @@ class MultiscaleGANConfig:
                 raise UserError(f"model.{name} must lie in 0…{top:g}, got {getattr(self, name)}")
         if self.probability_clip == 0.5:
             raise UserError("model.probability_clip must be below 0.5: at 0.5 every probability is the same")
-        if not (self.lp_weight or self.gdl_weight or (self.adversarial and self.adversarial_gradient)):
-            raise UserError(
-                "model.lp_weight, gdl_weight and adversarial_weight are all 0: nothing trains the generator"
-            )
+        fooling = self.adversarial and self.adversarial_gradient and self.adversarial_weight
+        if not (self.lp_weight or self.gdl_weight or fooling):
+            raise UserError("model: no loss is left to train the generator; give lp_weight or gdl_weight above 0")
         if self.extra_pairs and not self.conditioned:
             raise UserError("model.extra_pairs shows the discriminator other contexts; it needs model.conditioned")
         self._check_choices()

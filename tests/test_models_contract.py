@@ -1,0 +1,232 @@
+"""What every model must keep, for every name in MODELS."""
+
+import importlib
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+import torch
+
+from framecast.engine.checkpoint import load_weights, write_weights
+from framecast.engine.state import TrainState, make_optimiser, phase_parameters
+from framecast.engine.step import only
+from framecast.models import MODELS
+from framecast.models.base import Predictor, count_parameters
+from framecast.models.copy_last import CopyLastConfig
+from framecast.models.multiscale_gan import tiny
+from framecast.models.temporal_mean import TemporalMeanConfig
+from framecast.types import ActionSpec, Batch, ClipSpec
+
+#: A configuration of each model that trains in seconds. A new model gets one line.
+TINY = {
+    "copy-last": CopyLastConfig(),
+    "temporal-mean": TemporalMeanConfig(),
+    "multiscale-gan": tiny(),
+}
+
+
+@dataclass
+class Case:
+    """A tiny model of one name and a batch it can be trained on."""
+
+    name: str
+    model: Predictor
+    batch: Batch
+
+    @property
+    def model_class(self):
+        return type(self.model)
+
+
+def build(name, seed=0):
+    module, attribute = MODELS[name]
+    model_class = getattr(importlib.import_module(module), attribute)
+    assert name in TINY, f"tests/test_models_contract.py: give {name!r} a tiny configuration"
+    actions = None if model_class.actions == "none" else ActionSpec(kind="discrete", size=3)
+    torch.manual_seed(seed)
+    return model_class(TINY[name], ClipSpec(channels=3, height=32, width=32, actions=actions))
+
+
+def moving_blobs(model, b=4, seed=0):
+    """A batch of the model's own window: a soft blob on each clip, moving straight on."""
+    request = model.request(model.config)
+    h, w = request.crop or request.resize or (model.spec.height, model.spec.width)
+    g = torch.Generator().manual_seed(seed)
+    t = torch.arange(request.length).view(1, -1, 1, 1, 1)
+    start, speed, colour = (torch.rand(b, 1, n, 1, 1, generator=g) for n in (2, 2, model.spec.channels))
+    at = 0.3 + 0.3 * start + (speed - 0.5) * 0.08 * t
+    y, x = torch.linspace(0, 1, h).view(1, 1, 1, h, 1), torch.linspace(0, 1, w).view(1, 1, 1, 1, w)
+    window = colour * torch.exp(-((y - at[:, :, :1]) ** 2 + (x - at[:, :, 1:]) ** 2) / 0.02)
+    actions = None
+    if model.spec.actions is not None:
+        index = torch.randint(model.spec.action_size, (b, request.length - 1), generator=g)
+        actions = torch.nn.functional.one_hot(index, model.spec.action_size).float()
+    first = request.future_start
+    return Batch(
+        context=window[:, : request.context],
+        future=window[:, first : first + request.future],
+        actions=actions,
+    )
+
+
+def actions_for(case, horizon, seed=0):
+    """Actions that lead through context and horizon, where the model takes any."""
+    size = case.model.spec.action_size
+    if not size:
+        return None
+    g = torch.Generator().manual_seed(seed)
+    index = torch.randint(size, (case.batch.size, case.model.num_context + horizon - 1), generator=g)
+    return torch.nn.functional.one_hot(index, size).float()
+
+
+def predict(case, horizon=1, samples=1, seed=0, context=None):
+    generator = torch.Generator().manual_seed(seed)
+    context = case.batch.context if context is None else context
+    return case.model.predict(context, horizon, actions_for(case, horizon), samples, generator)
+
+
+@pytest.fixture(params=sorted(MODELS))
+def case(request):
+    model = build(request.param)
+    return Case(request.param, model.eval(), moving_blobs(model))
+
+
+def test_every_phase_has_a_finite_loss_with_detached_parts(case):
+    losses = [case.model.loss(case.batch), *(phase.loss(case.batch, 0) for phase in case.model.phases())]
+    for loss in losses:
+        assert loss.total.shape == ()
+        assert loss.total.isfinite()
+        assert loss.parts
+        assert all(part.isfinite() and not part.requires_grad for part in loss.parts.values())
+
+
+def test_every_parameter_of_a_phase_gets_a_gradient_and_no_other(case):
+    case.model.train()
+    trained = set()
+    for phase in case.model.phases():
+        own = {id(p) for p in phase_parameters(case.model, phase)}
+        trained |= own
+        case.model.zero_grad()
+        with only(case.model, phase):
+            phase.loss(case.batch, 0).total.backward()
+        for name, p in case.model.named_parameters():
+            assert (p.grad is not None) == (id(p) in own), f"{phase.name}: {name}"
+        assert any(p.grad.abs().max() > 0 for p in phase_parameters(case.model, phase))
+    assert trained == {id(p) for p in case.model.parameters()}
+
+
+def test_validation_leaves_no_gradient(case):
+    with torch.no_grad():
+        assert not case.model.loss(case.batch).total.requires_grad
+
+
+@pytest.mark.parametrize("horizon", [1, 19])
+def test_prediction_has_the_promised_shape_and_range(case, horizon):
+    b, _, c, h, w = case.batch.context.shape
+    prediction = predict(case, horizon, samples=2)
+    assert prediction.shape == (2, b, horizon, c, h, w)
+    assert prediction.dtype == torch.float32
+    assert not prediction.requires_grad
+    assert prediction.isfinite().all()
+    assert 0 <= prediction.min() <= prediction.max() <= 1
+
+
+def test_door_takes_uint8_numpy_longer_clips_and_a_clip_without_batch_axis(case):
+    levels = (case.batch.context * 255).round().to(torch.uint8)
+    expected = predict(case, 2, context=levels.float() / 255)
+    for context in (levels, levels.numpy()):
+        torch.testing.assert_close(predict(case, 2, context=context), expected)
+    if not case.model.spec.action_size:
+        assert torch.equal(predict(case, 2, context=levels[0]).isfinite(), expected[:, :1].isfinite())
+        longer = torch.cat([torch.rand_like(expected[0]), levels.float() / 255], 1)
+        torch.testing.assert_close(predict(case, 2, context=longer), expected)
+
+
+@pytest.mark.parametrize(
+    ("context", "sentence"),
+    [
+        (np.zeros((2, 8, 4, 32, 32), np.uint8), "4 channels but the model was built for 3"),
+        (np.zeros((32, 32), np.uint8), r"must have axes \(b, t, c, h, w\)"),
+        (np.zeros((2, 8, 3, 32, 32), np.int64), "must be uint8"),
+        (np.zeros((2, 0, 3, 32, 32), np.uint8), "context frames, got 0"),
+    ],
+)
+def test_door_answers_a_wrong_clip_with_a_sentence(case, context, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        case.model.predict(context, 1)
+
+
+def test_samples_differ_where_the_model_says_so(case):
+    first, second = predict(case, 3, samples=2)
+    assert torch.equal(first, second) is not case.model_class.stochastic
+
+
+def test_same_seed_same_prediction_and_same_start(case):
+    assert torch.equal(predict(case, 3, seed=7), predict(case, 3, seed=7))
+    again = build(case.name)
+    for (name, p), (other, q) in zip(case.model.named_parameters(), again.named_parameters(), strict=True):
+        assert name == other
+        assert torch.equal(p, q)
+
+
+def test_saved_weights_predict_the_same(case, tmp_path):
+    write_weights(tmp_path, case.model, {})
+    other = build(case.name, seed=1).eval()
+    load_weights(other, tmp_path / "model.safetensors")
+    loaded = Case(case.name, other, case.batch)
+    assert torch.equal(predict(loaded, 3), predict(case, 3))
+
+
+def test_frame_by_frame_agrees_with_predict(case):
+    model, context, horizon = case.model, case.batch.context, 9
+    if case.model_class.stochastic:
+        pytest.skip("draws of a stochastic model are compared in its own tests")
+    actions = actions_for(case, horizon)
+    carry = model.begin(context, None if actions is None else actions[:, : model.num_context - 1])
+    frames = []
+    for k in range(horizon):
+        action = None if actions is None else actions[:, model.num_context - 1 + k]
+        carry, frame = model.advance(carry, action)
+        assert all(len(value) == case.batch.size for value in carry.values())
+        frames.append(frame)
+    torch.testing.assert_close(torch.stack(frames, 1), predict(case, horizon)[0], atol=1e-4, rtol=1e-4)
+
+
+def test_parts_for_counting_hold_every_parameter(case):
+    assert sum(count_parameters(case.model).values()) == sum(p.numel() for p in case.model.parameters())
+
+
+def test_preview_is_pictures(case):
+    images = case.model.preview(case.batch)
+    assert images
+    for image in images.values():
+        assert image.ndim == 5
+        assert image.shape[0] == case.batch.size
+        assert 0 <= image.min() <= image.max() <= 1
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_one_batch_can_be_learnt_by_heart(name):
+    model = build(name)
+    if not any(True for _ in model.parameters()):
+        assert model.phases() == []  # a baseline: nothing to learn with
+        return
+    case = Case(name, model, moving_blobs(model, b=2))
+    horizon = case.batch.future.shape[1]
+
+    def error():
+        return (predict(case, horizon)[0] - case.batch.future).abs().mean()
+
+    before = error()
+    state = TrainState.create(model)
+    for stage in state.stages:
+        optimisers = {p.name: make_optimiser(p.optimiser, phase_parameters(model, p)) for p in stage.phases}
+        for step in range(250):
+            for phase in stage.phases:
+                if phase.due(step):
+                    model.zero_grad()
+                    with only(model, phase):
+                        phase.loss(case.batch, step).total.backward()
+                    optimisers[phase.name].step()
+    assert error() < before / 3
