@@ -34,7 +34,8 @@ __all__ = ["DatasetWriter", "Store", "estimate", "is_store", "pack", "require_sp
 
 _INDEX_LIMIT = 1 << 28  # bytes of JSON read at most; a million videos fit
 _SIZE = re.compile(r"[1-9]\d{0,5}x[1-9]\d{0,5}x[1-9]\d{0,5}")
-_BLOCK = 64  # frames read at a time while packing
+_BLOCK_BYTES = 1 << 25  # of frames read at a time while packing, and at most so many frames:
+_BLOCK = 64
 
 
 class Store:
@@ -44,7 +45,7 @@ class Store:
 
     Frames are views of the memory-mapped files: asking for a clip copies nothing, writing to one is an error.
     fixed: name -> split where the store prescribes splits, else empty.  groups: name -> episode, likewise.
-    sizes: (c, h, w) per video.  fps: frames per second per video.
+    shapes: (c, h, w) per video.  fps: frames per second per video.
     Raises: UserError naming the file when something is missing, damaged or newer than this program.
     """
 
@@ -56,7 +57,7 @@ class Store:
         self.names: list[str] = [v["name"] for v in videos]
         self.lengths: list[int] = [v["frames"] for v in videos]
         self.fps: list[float] = [float(v["fps"]) for v in videos]
-        self.sizes: list[tuple[int, int, int]] = [_parse_size(v["size"]) for v in videos]
+        self.shapes: list[tuple[int, int, int]] = [_parse_size(v["size"]) for v in videos]
         self.fixed: dict[str, str] = {v["name"]: v["split"] for v in videos if "split" in v}
         self.groups: dict[str, str] = {v["name"]: v["episode"] for v in videos if "episode" in v}
         self.cameras: dict[str, str] = {v["name"]: v["camera"] for v in videos if "camera" in v}
@@ -67,7 +68,7 @@ class Store:
             rows[v["size"]] = max(rows[v["size"]], v["offset"] + v["frames"])
         arrays = {key: self._open(key, rows[key], index.get("arrays", {})) for key in rows}
         self._arrays = [arrays[v["size"]] for v in videos]
-        common, _ = Counter(self.sizes).most_common(1)[0]
+        common, _ = Counter(self.shapes).most_common(1)[0]
         self.spec = ClipSpec(
             channels=common[0],
             height=common[1],
@@ -206,17 +207,18 @@ class _Reader:
         self.arrays: dict[str, list[Any]] = {}
         self.meta: dict[str, Any] = {}
         self.fps = source.spec.fps
-        first = None
+        first, self.block = None, 1
         with contextlib.suppress(UserError):  # said, or skipped, when the frames are read
             first = source.clip(index, 0, 1)
         if first is not None:
             self.meta, self.fps = first.meta, first.fps
+            self.block = max(1, min(_BLOCK, _BLOCK_BYTES // first.frames.nbytes))
             self.arrays = {name: [] for name in first.arrays}
 
     def __iter__(self) -> Iterator[np.ndarray]:
         length = self.source.lengths[self.index]
-        for start in range(0, length, _BLOCK):
-            clip = self.source.clip(self.index, start, min(_BLOCK, length - start))
+        for start in range(0, length, self.block):
+            clip = self.source.clip(self.index, start, min(self.block, length - start))
             for name, array in clip.arrays.items():
                 self.arrays[name].extend(array)
             yield clip.frames if self.size is None else resize_frames(clip.frames, self.size, self.fit)

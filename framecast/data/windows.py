@@ -49,10 +49,10 @@ class Windows:
         self.longest = max((s.stop - s.start for s in segments), default=0)
         if not self.segments:
             raise UserError(_too_short(source, segments, need))
-        self._sizes: Sequence[tuple[int, int, int]] | None = getattr(source, "sizes", None)
-        if self._sizes is not None:
+        self._shapes: Sequence[tuple[int, int, int]] | None = getattr(source, "shapes", None)
+        if self._shapes is not None:
             for video in sorted(fits):
-                self._check_size(video, self._sizes[video])
+                self._check_size(video, self._shapes[video])
         # Everything that drawing needs, as arrays: per video the rows of its segments, and their running totals.
         self._room = np.array([s.stop - s.start - need + 1 for s in self.segments], np.int64)
         self._first = np.array([s.start for s in self.segments], np.int64)
@@ -112,7 +112,7 @@ class Windows:
         """The window before cropping, frames checked and resized."""
         request = self.request
         clip = self.source.clip(video, start, request.length, request.stride)
-        if self._sizes is None:
+        if self._shapes is None:
             self._check_size(video, clip.frames.shape[1:])
         if request.resize is not None and clip.frames.shape[2:] != request.resize:
             clip.frames = resize_frames(clip.frames, request.resize)

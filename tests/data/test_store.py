@@ -70,7 +70,7 @@ def test_what_goes_in_comes_out(tmp_path):
     assert (store.spec.channels, store.spec.height, store.spec.width, store.spec.fps) == (3, 6, 8, 25.0)
     assert store.spec.actions == ActionSpec(kind="discrete", size=3)
     assert store.spec.extras == {"states": (2,)}
-    assert store.sizes == [(3, 6, 8), (3, 6, 8), (3, 4, 5)]
+    assert store.shapes == [(3, 6, 8), (3, 6, 8), (3, 4, 5)]
     assert store.meta() == {"lab": "x"}
     for i, expected in enumerate((video(5), video(4, seed=1), video(3, h=4, w=5, seed=2))):
         clip = store.clip(i, 0, len(expected))
@@ -386,7 +386,7 @@ def test_packing_keeps_everything(tmp_path):
 def test_packing_brings_frames_to_a_size(tmp_path, size, shape):
     source = Memory([video(3)])
     store = pack(source, tmp_path / "s", size=size)
-    assert store.sizes == [(3, *shape)]
+    assert store.shapes == [(3, *shape)]
     assert store.clip(0, 0, 3).frames.shape == (3, 3, *shape)
     assert estimate(source, size) == 3 * 3 * shape[0] * shape[1]
 

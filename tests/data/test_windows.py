@@ -238,3 +238,15 @@ def test_channels_must_agree(tmp_path):
     store = store_of(tmp_path / "s", [noise(9), noise(9), noise(9)[:, :1]])
     with pytest.raises(UserError, match="'v2' has 1 channels but the others 3"):
         Windows(store, whole(store), ClipRequest(context=4))
+
+
+def test_sources_that_do_not_tell_shapes_beforehand_are_checked_when_cut(tmp_path):
+    class Told:  # the store without its list of shapes, as a source that reads files in place
+        def __init__(self, store):
+            self.spec, self.names, self.lengths, self.clip = store.spec, store.names, store.lengths, store.clip
+
+    source = Told(store_of(tmp_path / "s", [noise(9), noise(9), noise(9, 3, 3)]))
+    windows = Windows(source, whole(source), ClipRequest(context=4, crop=(6, 6)))
+    assert windows.cut(0, 0, np.random.default_rng(0)).frames.shape == (5, 3, 6, 6)
+    with pytest.raises(UserError, match="'v2' is 3x3, smaller than the 6x6 crops"):
+        windows.cut(2, 0, np.random.default_rng(0))
