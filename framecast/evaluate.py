@@ -293,6 +293,8 @@ def describe(scores: Scores) -> str:
     lines = []
     for metric in p.settings.names:
         about = METRICS[metric]
+        if metric.endswith(("mse", "mae")):  # PSNR says the same; they are in the file
+            continue
         better = {"higher": "higher is better", "lower": "lower is better", "one": "1 is best"}[about.better]
         unit = f" [{about.unit}]" if about.unit else ""
         lines.append(f"{about.label}{unit}, {better}")

@@ -1,0 +1,216 @@
+"""Curves of a report as inline SVG, in the page's own colours so that they follow its light and dark theme."""
+
+from __future__ import annotations
+
+import io
+import re
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from framecast.metrics.clips import METRICS
+from framecast.metrics.scores import BASELINES, Scores
+
+#: Colours drawn by matplotlib, and the page's variable each is replaced with. None occurs by accident.
+_PAGE = {
+    "#010a01": "var(--ink)",
+    "#010a02": "var(--soft)",
+    "#010a03": "var(--line)",
+    "#010a04": "var(--grid)",
+    "#010a05": "var(--accent)",
+    "#010a06": "var(--base)",
+    "#010a07": "var(--base2)",
+    "#010a08": "var(--other1)",
+    "#010a09": "var(--other2)",
+    "#010a0a": "var(--other3)",
+    "#010a0b": "var(--other4)",
+}
+_DRAWN = {page: drawn for drawn, page in _PAGE.items()}
+_OTHERS = ("var(--other1)", "var(--other2)", "var(--other3)", "var(--other4)")
+_POINTS = 300  # a training curve is averaged down to so many
+
+
+@dataclass(frozen=True)
+class Chart:
+    """label: what is drawn.  hint: how to read it.  svg: markup to set in the page as it is."""
+
+    label: str
+    hint: str
+    svg: str
+
+
+@dataclass(frozen=True)
+class Line:
+    """How one predictor is drawn. colour: CSS.  style: "solid", "dashed" or "dotted"."""
+
+    name: str
+    colour: str
+    style: str
+
+
+def lines(scores: Scores) -> list[Line]:
+    """The look of every predictor: the one in question in the accent colour, baselines grey and broken."""
+    out, others = [], 0
+    for name in scores.predictors:
+        if name == scores.main:
+            out.append(Line(name, "var(--accent)", "solid"))
+        elif name in BASELINES:
+            first = name == BASELINES[0]
+            out.append(Line(name, "var(--base)" if first else "var(--base2)", "dashed" if first else "dotted"))
+        else:
+            out.append(Line(name, _OTHERS[others % len(_OTHERS)], "solid"))
+            others += 1
+    return out
+
+
+def horizon_chart(scores: Scores, metric: str) -> Chart | None:
+    """Every predictor's curve of one metric with its interval; None where no clip gave a number."""
+    shown = [(line, scores.predictors[line.name].get(metric)) for line in reversed(lines(scores))]
+    shown = [(line, s) for line, s in shown if s is not None and any(m is not None for m in s.mean)]
+    if not shown:
+        return None
+    frames = list(range(1, scores.protocol.horizon + 1))
+
+    def draw(axes: Any) -> None:
+        for line, series in shown:
+            assert series is not None
+            mean, low, high = (
+                [float("nan") if v is None else v for v in s] for s in (series.mean, series.low, series.high)
+            )
+            colour, ours = _DRAWN[line.colour], line.name == scores.main
+            axes.fill_between(frames, low, high, color=colour, alpha=0.16, linewidth=0)
+            axes.plot(
+                frames,
+                mean,
+                color=colour,
+                linestyle=line.style,
+                linewidth=2.1 if ours else 1.4,
+                marker="o" if len(frames) < 9 else None,
+                markersize=4,
+            )
+        if METRICS[metric].better == "one":
+            axes.axhline(1, color=_DRAWN["var(--line)"], linewidth=1, zorder=0)
+        axes.set_xlim(0.5 if len(frames) < 9 else 1, len(frames) + (0.5 if len(frames) < 9 else 0))
+        axes.set_xlabel("frame of the horizon")
+
+    about = METRICS[metric]
+    return Chart(about.label + (f" [{about.unit}]" if about.unit else ""), hint(metric), _svg(draw))
+
+
+def hint(metric: str) -> str:
+    """Which way a metric is better."""
+    return {"higher": "higher is better", "lower": "lower is better", "one": "1 is as sharp as the truth"}[
+        METRICS[metric].better
+    ]
+
+
+def training_charts(rows: Sequence[Mapping[str, Any]]) -> list[Chart]:
+    """Curves of metrics.jsonl: per phase its losses; loss, PSNR and Sharp Diff of training and validation together.
+
+    rows: {"step": n, "phase/part": number, …, "val/loss": number, …}; what is not a number is left out.
+    """
+    groups: dict[str, dict[str, list[tuple[float, float]]]] = {}
+    for row in rows:
+        step = row.get("step")
+        if not isinstance(step, int | float):
+            continue
+        for key, value in row.items():
+            prefix, _, part = key.partition("/")
+            if not part or isinstance(value, bool) or not isinstance(value, int | float):
+                continue
+            if prefix in ("train", "val") and part in ("psnr", "sharp_diff", "loss"):
+                names = {"psnr": "PSNR [dB]", "sharp_diff": "Sharp Diff [dB]", "loss": "Validation loss"}
+                group, line = names[part], {"train": "training", "val": "validation"}[prefix]
+            elif prefix in ("train", "val"):
+                continue
+            else:
+                group, line = f"Losses of {prefix}", part
+            groups.setdefault(group, {}).setdefault(line, []).append((step, value))
+    ordered = sorted(groups.items(), key=lambda item: (not item[0].startswith("Losses"), item[0]))
+    return [_training_chart(label, curves) for label, curves in ordered if any(len(c) > 1 for c in curves.values())]
+
+
+def _training_chart(label: str, curves: Mapping[str, Sequence[tuple[float, float]]]) -> Chart:
+    curves = dict(sorted(curves.items(), key=lambda item: item[0] not in ("total", "validation"))[:5])
+    losses = "oss" in label
+    positive = losses and all(v > 0 for curve in curves.values() for _, v in curve)
+    colours = ["var(--accent)", "var(--base)", *_OTHERS]
+
+    def draw(axes: Any) -> None:
+        for i, (name, curve) in enumerate(curves.items()):
+            x, y = _thinned(curve)
+            axes.plot(x, y, color=_DRAWN[colours[i]], linewidth=1.7 if i == 0 else 1.2, label=name, zorder=5 - i)
+        if positive:
+            axes.set_yscale("log")
+            _number_log_axis(axes)
+        axes.set_xlabel("step")
+        if len(curves) > 1:
+            axes.legend(frameon=False, fontsize=9.5, labelcolor=_DRAWN["var(--ink)"], handlelength=1.4)
+
+    return Chart(label, "log scale" if positive else "", _svg(draw))
+
+
+def _number_log_axis(axes: Any) -> None:
+    """Plain numbers at 1, 2, 5, 10, …; a scale of one decade would otherwise show a single one."""
+    from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
+
+    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_minor_locator(NullLocator())
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _thinned(curve: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
+    """Steps and values, neighbours averaged where there are more than fit the picture."""
+    size = -(-len(curve) // _POINTS)
+    blocks = [curve[i : i + size] for i in range(0, len(curve), size)]
+    return [b[-1][0] for b in blocks], [sum(v for _, v in b) / len(b) for b in blocks]
+
+
+def _svg(draw: Callable[[Any], None]) -> str:
+    """An SVG element without a prologue, foreign names or addresses; its colours are the page's."""
+    from matplotlib import rc_context
+    from matplotlib.backends.backend_svg import FigureCanvasSVG
+    from matplotlib.figure import Figure
+
+    soft, line, grid = (_DRAWN[f"var(--{name})"] for name in ("soft", "line", "grid"))
+    look: dict[Any, Any] = {
+        "svg.fonttype": "none",
+        "svg.hashsalt": "framecast",
+        "text.parse_math": False,
+        "font.size": 10.5,
+        "axes.edgecolor": line,
+        "axes.labelcolor": soft,
+        "axes.spines.top": False,
+        "axes.spines.right": False,
+        "axes.spines.left": False,
+        "axes.grid": True,
+        "axes.grid.axis": "y",
+        "axes.axisbelow": True,
+        "grid.color": grid,
+        "grid.linewidth": 0.9,
+        "xtick.color": line,
+        "ytick.color": line,
+        "xtick.labelcolor": soft,
+        "ytick.labelcolor": soft,
+        "ytick.major.size": 0,
+        "ytick.minor.size": 0,
+        "axes.formatter.useoffset": False,
+        "axes.formatter.limits": (-4, 6),
+    }
+    with rc_context(look):
+        figure = Figure(figsize=(5.4, 3.1), layout="constrained")
+        FigureCanvasSVG(figure)
+        axes = figure.add_subplot()
+        axes.locator_params(axis="x", integer=True)
+        draw(axes)
+        out = io.StringIO()
+        nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
+        figure.savefig(out, format="svg", transparent=True, metadata=nothing)
+    text = out.getvalue()
+    text = text[text.index("<svg") :]
+    text = re.sub(r"<metadata>.*?</metadata>", "", text, flags=re.DOTALL)
+    text = re.sub(r' xmlns(:\w+)?="[^"]*"', "", text).replace("xlink:href", "href")
+    text = re.sub(
+        r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" role="img" aria-hidden="true">', text, count=1
+    )
+    return re.sub("#010a0[0-9a-b]", lambda found: _PAGE[found.group()], text)
