@@ -26,6 +26,10 @@ ARRAY_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 _HEADER_BYTES = 256  # of every .npy we write: fixed, so that the length can be filled in at the end
 
 
+#: Unfinished folders of this process; any other with its id is of a process that is gone (in containers ids recur).
+_UNFINISHED: set[Path] = set()
+
+
 class DiskFull(UserError):
     """No space left; unlike a bad video, nothing to skip."""
 
@@ -63,6 +67,7 @@ class DatasetWriter:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
             _clear_leftovers(self.folder)
             self._part.mkdir()
+        _UNFINISHED.add(self._part)
         self._files: dict[tuple[str, str], _NpyFile] = {}
         self._videos: list[dict[str, Any]] = []
         self._names: set[str] = set()
@@ -217,6 +222,7 @@ class DatasetWriter:
             self.abort()
             raise
         self._open = False
+        _UNFINISHED.discard(self._part)
 
     def _install(self) -> None:
         _check_target(self.folder, self.overwrite)  # again: hours may have passed
@@ -235,6 +241,7 @@ class DatasetWriter:
         """Give up: nothing is left behind, an earlier store stays as it was."""
         if self._open:
             self._open = False
+            _UNFINISHED.discard(self._part)
             for file in self._files.values():
                 file.close()
             shutil.rmtree(self._part, ignore_errors=True)
@@ -355,7 +362,7 @@ def _clear_leftovers(folder: Path) -> None:
     """Remove what writers that were killed left beside `folder`."""
     for path in folder.parent.glob(f".{_literal(folder.name)}.part-*"):
         pid = path.name.rpartition("-")[2]
-        if pid.isdigit() and (int(pid) == os.getpid() or not psutil.pid_exists(int(pid))):
+        if path not in _UNFINISHED and pid.isdigit() and (int(pid) == os.getpid() or not psutil.pid_exists(int(pid))):
             shutil.rmtree(path, ignore_errors=True)
 
 

@@ -234,6 +234,14 @@ def test_leftovers_of_killed_writers_are_removed(tmp_path):
     assert not dead.exists()
 
 
+def test_two_writers_of_one_folder_do_not_disturb_each_other(tmp_path):
+    with DatasetWriter(tmp_path / "s") as w:
+        w.add(video(5))
+        with pytest.raises(UserError, match="cannot write"):
+            DatasetWriter(tmp_path / "s")
+    assert Store(tmp_path / "s").lengths == [5]
+
+
 def test_a_video_that_fails_half_way_leaves_the_others(tmp_path):
     def bad():
         yield video(1)[0]
