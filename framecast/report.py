@@ -152,6 +152,19 @@ def _table(scores: Scores) -> list[dict[str, Any]]:
         unit = f"{about.unit}, " if about.unit else ""
         rows_of = {"label": about.label, "hint": f"{unit}{hint(metric)}{many}", "rows": cells}
         out.append({**rows_of, "minor": metric in _MINOR})
+    if scores.diversity:
+        told = "mean root-mean-square difference between two samples of a clip"
+        cells = [
+            {
+                "name": name,
+                "cells": [
+                    {"value": figure(s.mean[k - 1], "mae"), "half": _half(s, k - 1, "mae"), "best": False}
+                    for k in scores.headline_frames
+                ],
+            }
+            for name, s in scores.diversity.items()
+        ]
+        out.append({"label": "Diversity of samples", "hint": told, "rows": cells, "minor": False})
     return out
 
 

@@ -198,7 +198,7 @@ def _svg(draw: Callable[[Any], None]) -> str:
         "axes.formatter.limits": (-4, 6),
     }
     with rc_context(look):
-        figure = Figure(figsize=(5.4, 3.1), layout="constrained")
+        figure = Figure(figsize=(4.4, 2.75), layout="constrained")
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()
         axes.locator_params(axis="x", integer=True)
