@@ -42,17 +42,24 @@ def constant_rate(times: np.ndarray, duration: float, tick: float, stated: Itera
     if count < 2 or not duration > 0 or times[-1] <= 0:
         rate = next((Fraction(r) for r in stated if r), None) or _simple(count / duration if duration > 0 else 25.0)
         return Timing(rate, np.arange(count), True)
-    named = [Fraction(rate) for rate in stated if rate and 0 < rate < 100_000]
+    named = [exact_rate(float(rate)) for rate in stated if rate and 0 < rate < 100_000]
     average = _simple(count / duration)
     slack = max(0.51 * tick, 1e-4 * duration / count)
     everyone = np.arange(count)
     spacing = _simple((count - 1) / times[-1])
-    for rate in (*named, _whole(spacing), _whole(average), spacing, average):
-        if rate > 0 and np.abs(times - everyone / float(rate)).max() <= slack:
-            return Timing(rate, everyone, True)
+    even = [
+        rate
+        for rate in (*named, _whole(spacing), _whole(average), spacing, average)
+        if rate > 0 and np.abs(times - everyone / float(rate)).max() <= slack
+    ]
+    lingers = bool(even) and duration * float(even[0]) > count + 0.75  # the last frame stands for several ticks
+    if even and not lingers:
+        return Timing(even[0], everyone, True)
     grid = _grid_with_gaps(times, duration, slack, named)
     if grid is not None:
         return grid
+    if even:
+        return Timing(even[0], everyone, True)
     for rate in (*named, average):
         if np.abs(times * float(rate) - everyone).max() < 0.5:
             return Timing(rate, everyone, True)
@@ -80,9 +87,9 @@ def exact_rate(fps: float | Fraction) -> Fraction:
     if isinstance(fps, Fraction):
         return fps
     for nominal in (24, 30, 48, 60, 120):
-        if abs(fps - nominal * 1000 / 1001) < 2e-3:
+        if abs(fps - nominal * 1000 / 1001) < 1e-3:
             return Fraction(nominal * 1000, 1001)
-    return Fraction(fps).limit_denominator(1000)
+    return Fraction(fps).limit_denominator(1001)
 
 
 def _grid_with_gaps(times: np.ndarray, duration: float, slack: float, named: list[Fraction]) -> Timing | None:

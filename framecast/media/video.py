@@ -205,7 +205,7 @@ def _scan(path: Path, _modified: int, _bytes: int, skip_bad: bool) -> _Index:
         times = (stamps - stamps[0]) * tick
         typical = float(np.median(np.diff(times))) if count > 1 else 1 / float(next((r for r in stated if r), 25))
         last = (durations[order[-1]] or 0) * tick
-        length = float(times[-1]) + (last if 0 < last < 100 * max(typical, tick) else typical)
+        length = float(times[-1]) + (last if 0 < last < 4 * max(typical, tick) else typical)
         key_frames = np.flatnonzero(np.asarray(keys)[order])
     timing = constant_rate(times, length, tick, stated)
     matrix = _matrix(frame)
@@ -348,7 +348,9 @@ def _missing(container: Any, expected: int, pts: list[int | None], tick: float) 
 
 
 def _edited(container: Any, lost: int, tick: float) -> bool:
-    """Whether so many packets were left out because the file's edit list hides them."""
+    """Whether so many packets were left out because the edit list of an MP4 or MOV hides them."""
+    if "mov" not in container.format.name:
+        return False
     stream = container.streams.video[0]
     step = 1 / float(stream.guessed_rate) if stream.guessed_rate else 0.0
     return bool(stream.duration) and step > 0 and stream.duration * tick <= (stream.frames - lost + 1.5) * step

@@ -1,0 +1,76 @@
+"""Constant rates are found behind rounded clocks, left-out frames and jitter; only true variation is resampled."""
+
+from fractions import Fraction
+
+import numpy as np
+import pytest
+
+from framecast.media.timing import constant_rate, exact_rate, resampled
+from framecast.types import UserError
+
+
+@pytest.mark.parametrize(("fps", "tick"), [(30, 1e-3), (24, 1e-3), (30, 0.01), (25, 1 / 12800), (12.5, 1e-3)])
+def test_rounded_clock(fps, tick):
+    times = np.round(np.arange(50) / fps / tick) * tick
+    timing = constant_rate(times, round(50 / fps / tick) * tick, tick)
+    assert float(timing.fps) == pytest.approx(fps, abs=1e-9)
+    assert timing.constant
+    assert timing.pick.tolist() == list(range(50))
+
+
+def test_stated_rate_is_kept_exactly():
+    times = np.round(np.arange(120) * 1001 / 30000, 3)
+    assert constant_rate(times, 4.004, 1e-3, [Fraction(30000, 1001)]).fps == Fraction(30000, 1001)
+
+
+def test_wrong_stated_rate_is_ignored():
+    assert constant_rate(np.arange(20) / 15, 20 / 15, 1e-4, [Fraction(1000), None, Fraction(30)]).fps == 15
+
+
+def test_left_out_frames_are_shown_again():
+    timing = constant_rate(np.array([0, 1, 2, 5, 6]) / 10, 0.7, 1e-3)
+    assert timing.fps == 10
+    assert timing.pick.tolist() == [0, 1, 2, 2, 2, 3, 4]
+
+
+def test_a_long_last_frame_counts():
+    timing = constant_rate(np.array([0, 0.1, 0.2]), 0.6, 0.01)
+    assert timing.fps == 10
+    assert timing.pick.tolist() == [0, 1, 2, 2, 2, 2]
+
+
+def test_jitter_keeps_every_frame():
+    times = np.arange(60) / 30 + np.random.default_rng(0).uniform(-0.008, 0.008, 60)
+    times[0] = 0
+    timing = constant_rate(times, 2.0, 1e-5, [Fraction(30)])
+    assert timing.fps == 30
+    assert timing.pick.tolist() == list(range(60))
+
+
+def test_variable_rate_takes_the_nearest_earlier_frame():
+    times = np.cumsum([0, 0.031, 0.029, 0.052, 0.017, 0.213, 0.033, 0.091, 0.02, 0.014])
+    timing = constant_rate(times, 0.531, 1e-5)
+    assert not timing.constant
+    assert float(timing.fps) == pytest.approx(10 / 0.531, rel=1e-3)
+    expected = [max(i for i, t in enumerate(times) if t <= k / float(timing.fps) + 1e-5) for k in range(10)]
+    assert timing.pick.tolist() == expected
+
+
+def test_one_frame():
+    assert constant_rate(np.zeros(1), 0.04, 1e-3, [Fraction(25)]).pick.tolist() == [0]
+    assert constant_rate(np.zeros(1), 0.0, 1e-3).fps == 25
+
+
+def test_resampled_up_and_down():
+    times = np.round(np.arange(9) / 30, 3)
+    assert resampled(times, 0.3, 10).pick.tolist() == [0, 3, 6]
+    assert resampled(times, 0.3, 60).pick.tolist() == [i // 2 for i in range(18)]
+    with pytest.raises(UserError, match="fps must be above 0"):
+        resampled(times, 0.3, 0)
+
+
+def test_exact_rate():
+    assert exact_rate(29.97) == Fraction(30000, 1001)
+    assert exact_rate(23.976) == Fraction(24000, 1001)
+    assert exact_rate(30) == 30
+    assert exact_rate(12.5) == Fraction(25, 2)
