@@ -196,7 +196,8 @@ def load_arrays(file: Path) -> dict[str, np.ndarray]:
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
         if isinstance(error, UserError):
             raise
-        what = "holds Python objects" if "allow_pickle" in str(error) or "Object arrays" in str(error) else "is damaged"
+        objects = any(words in str(error) for words in ("Python objects", "Object arrays", "allow_pickle"))
+        what = "holds Python objects" if objects else "is damaged"
         raise UserError(f"{file} {what}; save plain arrays with numpy.save or numpy.savez") from error
 
 
