@@ -10,18 +10,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
-from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from framecast.media.animation import animation_frames, is_animation, scan_animation
-from framecast.media.images import MAX_PIXELS, on_black
+from framecast.media.animation import animation_frames
+from framecast.media.images import on_black
+from framecast.media.index import SKIP_BAD, VideoIndex, VideoInfo, opened, timing_at, video_index
 from framecast.media.resize import Fit, Placement, Size, placement
-from framecast.media.timing import Timing, constant_rate, resampled
 from framecast.media.write import write_video
 from framecast.types import Clip, UserError
 
@@ -32,51 +29,6 @@ VIDEO_SUFFIXES = frozenset((".mp4", ".mkv", ".mov", ".webm", ".avi", ".gif", ".w
 #: A clip asked for at once may take so many bytes (8 GiB); longer ones are streamed by `iter_frames`.
 MAX_CLIP_BYTES = 2**33
 
-# Demuxers that read one local file and nothing else: a text that names other files or addresses is not opened.
-_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,h264,hevc,m4v,ogg,flv,asf,ivf,mjpeg"
-_SKIP_BAD = "or pass --skip-bad (skip_bad=True) to use the part before the damage"
-
-
-@dataclass(frozen=True, kw_only=True)
-class VideoInfo:
-    """What a video holds, as `iter_frames` gives it: after rotation, at a constant rate.
-
-    frames: number at `fps`.  duration: seconds.  constant: False if the stored rate varies.  rotation: degrees
-    clockwise that the file asks for.  stored: frames in the file.  lost: frames cut off or damaged, 0 unless skip_bad.
-    """
-
-    path: Path
-    codec: str
-    height: int
-    width: int
-    fps: float
-    frames: int
-    duration: float
-    constant: bool
-    rotation: int
-    stored: int
-    lost: int
-
-    def frames_at(self, fps: float) -> int:
-        """Number of frames when resampled to `fps`."""
-        return len(_timing(_index(self.path, self.lost > 0), fps).pick)
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Index:
-    """What one pass over a file's packets tells; frames are counted in the order they are shown."""
-
-    info: VideoInfo
-    raw: tuple[int, int]  # (h, w) as stored, before rotation
-    matrix: tuple[int, int, int, int]  # signs of the display matrix (a, b, c, d)
-    times: np.ndarray  # seconds from the first frame, (stored,)
-    pts: np.ndarray | None  # the same in the stream's clock; None if the file has no timestamps
-    keys: np.ndarray  # frames that decoding can begin at
-    tick: float
-    timing: Timing
-    stream: int = 0
-    animation: bool = False
-
 
 def probe(path: str | os.PathLike[str], skip_bad: bool = False) -> VideoInfo:
     """What a video file holds, read from its packets and its first frame; nothing else is decoded.
@@ -84,7 +36,7 @@ def probe(path: str | os.PathLike[str], skip_bad: bool = False) -> VideoInfo:
     skip_bad: count the part before the damage of a truncated file instead of refusing it.
     Raises: UserError if the file is missing, empty, not a video, without a picture, truncated or too large.
     """
-    return _index(path, skip_bad).info
+    return video_index(path, skip_bad).info
 
 
 def iter_frames(
@@ -105,8 +57,8 @@ def iter_frames(
     skip_bad: end quietly where the file is damaged.
     Raises: UserError as `probe`, and for frames of two sizes or damage in the middle, naming file and frame.
     """
-    index = _index(path, skip_bad)
-    timing = _timing(index, fps)
+    index = video_index(path, skip_bad)
+    timing = timing_at(index, fps)
     stop = len(timing.pick) if length is None else start + (length - 1) * stride + 1
     wanted = timing.pick[start:stop:stride]
     if len(wanted) == 0:
@@ -135,8 +87,8 @@ def read_video(
     start: negative counts from the end.  length: number of frames; None is up to the end.
     Raises: UserError as `iter_frames`, and when the video is shorter than asked or the clip larger than 8 GiB.
     """
-    index = _index(path, skip_bad)
-    timing = _timing(index, fps)
+    index = video_index(path, skip_bad)
+    timing = timing_at(index, fps)
     total = len(timing.pick)
     start = start + total if start < 0 else start
     if length is None:
@@ -159,241 +111,10 @@ def read_video(
     return Clip(frames=frames, name=Path(path).stem, fps=float(timing.fps / stride), meta=meta)
 
 
-# ------------------------------------------------------------------------------------------------ the index
-
-
-def _index(path: str | os.PathLike[str], skip_bad: bool) -> _Index:
-    path = Path(path)
-    try:
-        stat = path.stat()
-    except OSError as error:
-        raise UserError(f"{path} does not exist; check the path") from error
-    if path.is_dir():
-        raise UserError(f"{path} is a folder, not a video; give one of the videos in it")
-    if stat.st_size == 0:
-        raise UserError(f"{path} is empty (0 bytes); copy or record it again")
-    return _scan(path, stat.st_mtime_ns, stat.st_size, skip_bad)
-
-
-@lru_cache(maxsize=4096)
-def _scan(path: Path, _modified: int, _bytes: int, skip_bad: bool) -> _Index:
-    if is_animation(path):
-        return _scan_file_of_images(path, skip_bad)
-    with _opened(path) as container:
-        if not container.streams.video and not container.streams.audio:
-            raise UserError(f"{path} is cut short: its index is missing; copy or export it again")
-        stream = _picture(path, container)
-        pts, durations, keys = _packets(container, stream)
-        frame = _first_frame(path, stream.index)
-        expected = int(stream.frames or 0)
-        tick = float(stream.time_base)
-        missing = _missing(container, expected, pts, tick)
-        if missing and not skip_bad:
-            shown = f"{len(pts)} of {expected} frames" if expected else "only a part"
-            raise UserError(f"{path} is cut short: {shown} can be read; copy it again, {_SKIP_BAD}")
-        stated = (stream.average_rate, stream.guessed_rate)
-        codec = stream.codec_context.name
-        number = stream.index
-    count = len(pts)
-    if not pts or None in pts:
-        rate = float(next((r for r in stated if r), None) or 25)
-        stamps, times, length = None, np.arange(count) / rate, count / rate
-        key_frames = np.zeros(1, np.int64)
-    else:
-        order = np.argsort(np.asarray(pts, np.int64), kind="stable")
-        stamps = np.asarray(pts, np.int64)[order]
-        times = (stamps - stamps[0]) * tick
-        typical = float(np.median(np.diff(times))) if count > 1 else 1 / float(next((r for r in stated if r), 25))
-        last = (durations[order[-1]] or 0) * tick
-        length = float(times[-1]) + (last if 0 < last < 4 * max(typical, tick) else typical)
-        key_frames = np.flatnonzero(np.asarray(keys)[order])
-    timing = constant_rate(times, length, tick, stated)
-    matrix = _matrix(frame)
-    raw = (int(frame.height), int(frame.width))
-    height, width = raw if matrix[0] else raw[::-1]
-    info = VideoInfo(
-        path=path,
-        codec=codec,
-        height=height,
-        width=width,
-        fps=float(timing.fps),
-        frames=len(timing.pick),
-        duration=len(timing.pick) / float(timing.fps),
-        constant=timing.constant,
-        rotation=_degrees(matrix),
-        stored=count,
-        lost=missing,
-    )
-    return _Index(
-        info=info,
-        raw=raw,
-        matrix=matrix,
-        times=times,
-        pts=stamps,
-        keys=key_frames,
-        tick=tick,
-        timing=timing,
-        stream=number,
-    )
-
-
-def _scan_file_of_images(path: Path, skip_bad: bool) -> _Index:
-    scan = scan_animation(path)
-    if scan.damage and not skip_bad:
-        raise UserError(f"{path} is cut short after {len(scan.times)} frames; copy it again, {_SKIP_BAD}")
-    timing = constant_rate(scan.times, scan.duration, scan.tick)
-    info = VideoInfo(
-        path=path,
-        codec=scan.codec,
-        height=scan.height,
-        width=scan.width,
-        fps=float(timing.fps),
-        frames=len(timing.pick),
-        duration=len(timing.pick) / float(timing.fps),
-        constant=timing.constant,
-        rotation=0,
-        stored=len(scan.times),
-        lost=scan.damage,
-    )
-    return _Index(
-        info=info,
-        raw=(scan.height, scan.width),
-        matrix=(1, 0, 0, 1),
-        times=scan.times,
-        pts=None,
-        keys=np.zeros(1, np.int64),
-        tick=scan.tick,
-        timing=timing,
-        animation=True,
-    )
-
-
-def _timing(index: _Index, fps: float | None) -> Timing:
-    """The video's own timing, or that of `fps`."""
-    if fps is None or abs(fps - float(index.timing.fps)) < 1e-6:
-        return index.timing
-    last = index.times[-1] if len(index.times) else 0.0
-    return resampled(index.times, max(index.info.duration, float(last) + 1e-9), fps, index.tick)
-
-
-@contextmanager
-def _opened(path: Path) -> Iterator[Any]:
-    """An open container; what the codecs raise about the file becomes a UserError naming it."""
-    import av
-
-    try:
-        options = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
-        with av.open(f"file:{path.resolve()}", options=options, metadata_errors="replace") as container:
-            yield container
-    except av.FFmpegError as error:
-        raise UserError(f"{path} {_complaint(path, error)}") from error
-
-
-def _complaint(path: Path, error: Exception) -> str:
-    with path.open("rb") as file:
-        head = file.read(4096)
-    if head[4:8] == b"ftyp":
-        return "is cut short or damaged: its index is missing; copy or export it again"
-    if b"\0" not in head:
-        return "is text, not a video, whatever its name; give a video file"
-    return (
-        f"is not a video that can be read ({getattr(error, 'strerror', error)}); give mp4, mkv, mov, webm, avi or gif"
-    )
-
-
-def _picture(path: Path, container: Any) -> Any:
-    from av.stream import Disposition
-
-    streams = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
-    if not streams:
-        raise UserError(f"{path} has sound but no picture; give a file with a video track")
-    return streams[0]
-
-
-def _packets(container: Any, stream: Any) -> tuple[list[int | None], list[int], list[bool]]:
-    """Timestamps, durations and key flags of all whole packets, in file order; damage ends the list."""
-    import av
-
-    pts: list[int | None] = []
-    durations: list[int] = []
-    keys: list[bool] = []
-    try:
-        for packet in container.demux(stream):
-            if packet.size and not packet.is_corrupt and not packet.is_discard:
-                pts.append(packet.pts)
-                durations.append(packet.duration or 0)
-                keys.append(bool(packet.is_keyframe))
-    except av.FFmpegError:
-        # The count that the header promises is compared afterwards; that comparison reports the loss.
-        return pts, durations, keys
-    return pts, durations, keys
-
-
-def _missing(container: Any, expected: int, pts: list[int | None], tick: float) -> int:
-    """Frames the header promises and the file does not hold. Matroska promises a duration only."""
-    import av
-
-    if expected:
-        # AVI and MP4 count what they store. One in a hundred may be empty or cut away by an edit list.
-        lost = expected - len(pts)
-        return lost if lost > expected // 100 and not _edited(container, lost, tick) else 0
-    known = [value for value in pts if value is not None]
-    if "matroska" not in container.format.name or not container.duration or len(known) < 2:
-        return 0
-    promised, end = float(container.duration / av.time_base), max(known) * tick
-    step = (max(known) - min(known)) * tick / (len(known) - 1)
-    # Where the file has sound too, that may be what lasts longer.
-    allowed = 2 * step if len(container.streams) == 1 else max(5.0, 0.05 * promised)
-    return round((promised - end) / step) - 1 if promised - end > allowed and step > 0 else 0
-
-
-def _edited(container: Any, lost: int, tick: float) -> bool:
-    """Whether so many packets were left out because the edit list of an MP4 or MOV hides them."""
-    if "mov" not in container.format.name:
-        return False
-    stream = container.streams.video[0]
-    step = 1 / float(stream.guessed_rate) if stream.guessed_rate else 0.0
-    return bool(stream.duration) and step > 0 and stream.duration * tick <= (stream.frames - lost + 1.5) * step
-
-
-def _first_frame(path: Path, number: int) -> Any:
-    import av
-
-    frame = None
-    with _opened(path) as container:
-        try:
-            frame = next(iter(container.decode(container.streams[number])), None)
-        except av.FFmpegError as error:
-            raise UserError(f"{path} is damaged: its first frame cannot be decoded; copy or export it again") from error
-    if frame is None:
-        raise UserError(f"{path} has a video track without a single frame; copy or export it again")
-    if frame.width * frame.height > MAX_PIXELS:
-        raise UserError(
-            f"{path} has frames of {frame.width}x{frame.height}, more than {MAX_PIXELS} pixels; scale it down"
-        )
-    return frame
-
-
-def _matrix(frame: Any) -> tuple[int, int, int, int]:
-    """Signs (a, b, c, d) of the display matrix x' = a x + c y, y' = b x + d y; exactly one of each row is not 0."""
-    data = frame.side_data.get("DISPLAYMATRIX")
-    if data is None:
-        return 1, 0, 0, 1
-    a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()
-    if abs(a) + abs(d) >= abs(b) + abs(c):
-        return (-1 if a < 0 else 1), 0, 0, (-1 if d < 0 else 1)
-    return 0, (-1 if b < 0 else 1), (-1 if c < 0 else 1), 0
-
-
-def _degrees(matrix: tuple[int, int, int, int]) -> int:
-    turns: dict[tuple[int, ...], int] = {(1, 0, 0, 1): 0, (0, 1, -1, 0): 90, (-1, 0, 0, -1): 180, (0, -1, 1, 0): 270}
-    return turns.get(matrix, 0 if matrix[0] else 90)
-
-
 # --------------------------------------------------------------------------------------------------- decoding
 
 
-def _decode(index: _Index, wanted: np.ndarray, plan: Placement, skip_bad: bool) -> Iterator[np.ndarray]:
+def _decode(index: VideoIndex, wanted: np.ndarray, plan: Placement, skip_bad: bool) -> Iterator[np.ndarray]:
     """The frames `wanted` (ascending, repeats allowed), from the key frame before the first of them."""
     converter = _Converter(index, plan)
     key = int(index.keys[index.keys <= wanted[0]].max(initial=0))
@@ -417,17 +138,17 @@ def _decode(index: _Index, wanted: np.ndarray, plan: Placement, skip_bad: bool) 
     short = int(wanted[-1]) - (previous[0] if previous else -1)
     if previous is None or (short > 1 and not skip_bad):
         at = previous[0] + 1 if previous else int(wanted[0])
-        raise UserError(f"{index.info.path} is damaged from frame {at} on; copy it again, {_SKIP_BAD}")
+        raise UserError(f"{index.info.path} is damaged from frame {at} on; copy it again, {SKIP_BAD}")
     while shown < len(wanted):
         yield converter(previous)
         shown += 1
 
 
-def _shown(index: _Index, key: int, skip_bad: bool) -> Iterator[tuple[int, Any]]:
+def _shown(index: VideoIndex, key: int, skip_bad: bool) -> Iterator[tuple[int, Any]]:
     """(number, decoded frame) in the order shown, from key frame `key` on."""
     import av
 
-    with _opened(index.info.path) as container:
+    with opened(index.info.path) as container:
         stream = container.streams[index.stream]
         stream.thread_type = "AUTO"
         if key > 0 and index.pts is not None:
@@ -440,20 +161,20 @@ def _shown(index: _Index, key: int, skip_bad: bool) -> Iterator[tuple[int, Any]]
                 else:
                     number = int(np.searchsorted(index.pts, frame.pts, side="right")) - 1
                 if frame.is_corrupt and not skip_bad:
-                    raise UserError(f"{index.info.path} is damaged at frame {number}; copy it again, {_SKIP_BAD}")
+                    raise UserError(f"{index.info.path} is damaged at frame {number}; copy it again, {SKIP_BAD}")
                 if number >= 0:
                     yield number, frame
         except av.FFmpegError as error:
             if not skip_bad:
                 raise UserError(
-                    f"{index.info.path} is damaged after frame {number}; copy it again, {_SKIP_BAD}"
+                    f"{index.info.path} is damaged after frame {number}; copy it again, {SKIP_BAD}"
                 ) from error
 
 
 class _Converter:
     """Decoded frame to uint8 (3, h, w): scaled by the decoder's own scaler, turned, cut or padded; repeats are kept."""
 
-    def __init__(self, index: _Index, plan: Placement) -> None:
+    def __init__(self, index: VideoIndex, plan: Placement) -> None:
         from av.video.reformatter import VideoReformatter
 
         self.index, self.plan = index, plan

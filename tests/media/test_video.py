@@ -320,7 +320,7 @@ def test_clips_beyond_the_end_and_beyond_memory(tmp_path, monkeypatch):
 
 def test_claimed_size_is_bounded(tmp_path, monkeypatch):
     path = write_video(moving(2), tmp_path / "a.mp4")
-    monkeypatch.setattr("framecast.media.video.MAX_PIXELS", 100)
+    monkeypatch.setattr("framecast.media.index.MAX_PIXELS", 100)
     with pytest.raises(UserError, match="has frames of 64x48, more than 100 pixels"):
         probe(Path(path))
 
