@@ -74,9 +74,10 @@ def score(
 
     predictors: by the name they get in the table, the one in question first; copy-last and temporal-mean among them.
     windows: batches with context (b, t, c, h, w) and future (b, at least horizon, c, h, w); with `keep` they are gone
-    through twice, so a list or a loader, not an iterator.  protocol: clips, samples and seed are filled in from what
-    was done.  samples: futures per clip of stochastic predictors, default the protocol's.  seed: the samples of a
-    batch are drawn from a generator seeded by it and by the number of clips before the batch.
+    through twice, so a list or a loader, not an iterator.  protocol: clips, samples, seed and the metrics that fit the
+    frames are filled in from what was done.  samples: futures per clip of stochastic predictors, default the
+    protocol's.  seed: the samples of a batch are drawn from a generator seeded by it and by the number of clips before
+    the batch.
     roll: stands in for `framecast.rollout.rollout`.  keep: return worst, median and best clip, ranked by the first
     predictor's moving-area PSNR averaged over the horizon (PSNR if nothing moves in any clip).  names: one per clip.
     device: where frames are sent.  per_clip: filled, if given, with predictor -> metric -> (clips, horizon) for
@@ -94,6 +95,7 @@ def score(
         protocol,
         samples=protocol.samples if samples is None else samples,
         seed=protocol.seed if seed is None else seed,
+        metrics=protocol.settings.fitted(protocol.height, protocol.width).describe(),
     )
     scorer = _Scorer(predictors, protocol, roll or _rollout(), device, keep_clips=per_clip is not None)
     for batch in windows:

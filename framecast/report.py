@@ -14,11 +14,12 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image
 
+from framecast.engine.log import read_metrics
 from framecast.evaluate import KeptClip, figure, headline_sentence
 from framecast.media.grid import GREEN, RED, as_rgb, border, enlarge
 from framecast.media.resize import resize_frames
@@ -27,6 +28,9 @@ from framecast.metrics.clips import METRICS, Series
 from framecast.metrics.scores import BASELINES, Scores
 from framecast.report_charts import hint, horizon_chart, lines, training_charts
 from framecast.types import UserError
+
+if TYPE_CHECKING:
+    from framecast.run import Run
 
 #: Longest side of a panel in px: smaller frames are enlarged to about the first, larger ones scaled to the second.
 _PANEL, _LARGEST = 160, 320
@@ -82,6 +86,19 @@ def write_report(
         config=_plain(config),
     )
     return _write(Path(folder) / "report.html", page)
+
+
+def report_run(run: Run, scores: Scores, kept: Sequence[KeptClip], folder: str | Path | None = None) -> Path:
+    """Write the report of a run, its training curves and configuration included, into its folder or another one."""
+    config = run.config
+    return write_report(
+        run.folder if folder is None else folder,
+        scores,
+        kept,
+        title=f"{config.name} ({config.profile}) on {scores.protocol.data}",
+        loss_history=read_metrics(run.folder),
+        config=config.to_json(local=False),
+    )
 
 
 def _write(path: Path, text: str) -> Path:

@@ -192,6 +192,12 @@ def test_scores_survive_the_file(tmp_path):
     assert Scores.load(scores.save(tmp_path / "scores.json")) == scores
 
 
+def test_metrics_too_large_for_the_frames_are_left_out_of_the_protocol_too():
+    scores, _ = score(table(), batches(), protocol(metrics=MetricSettings().describe()), roll=roll)
+    assert "ms_ssim" not in scores.protocol.settings.names
+    assert tuple(scores.predictors["mine"]) == scores.protocol.settings.names
+
+
 def test_wrong_input_gets_its_sentence():
     with pytest.raises(UserError, match="every table shows copy-last and temporal-mean; add temporal-mean"):
         score({k: v for k, v in table().items() if k != "temporal-mean"}, batches(), protocol(), roll=roll)

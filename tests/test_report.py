@@ -13,8 +13,9 @@ import torch
 from framecast.evaluate import KeptClip
 from framecast.metrics.clips import MetricSettings, Series
 from framecast.metrics.scores import Protocol, Scores
-from framecast.report import write_report
+from framecast.report import report_run, write_report
 from framecast.report_charts import horizon_chart, lines, training_charts
+from framecast.run import DataConfig, Run, RunConfig
 from framecast.types import UserError
 
 HORIZON, EVIL = 10, "<img onerror=alert(1)>"
@@ -131,6 +132,18 @@ def test_the_page_says_what_was_measured(tmp_path):
     assert len(sources) == 1 + 3 * 5
     assert sum(s.startswith("data:image/webp;base64,") for s in sources) == 1
     assert sum(s.startswith("data:image/png;base64,") for s in sources) == 15
+
+
+def test_report_of_a_run_has_its_curves_and_no_local_path(tmp_path):
+    (tmp_path / "metrics.jsonl").write_text("".join(json.dumps(row) + "\n" for row in ROWS))
+    config = RunConfig(name="mine", profile="small", data=DataConfig(path="/home/somebody/clips"))
+    page = Page(report_run(Run(tmp_path, config, None), scores(), []))
+    assert "mine (small) on bouncing" in page.text
+    assert "Losses of generator" in page.text
+    assert '"path": "clips"' in page.text
+    assert "somebody" not in page.raw
+    elsewhere = report_run(Run(tmp_path, config, None), scores(), [], folder=tmp_path / "other")
+    assert elsewhere == tmp_path / "other" / "report.html"
 
 
 def test_best_of_each_column_is_bold(tmp_path):

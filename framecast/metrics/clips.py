@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from itertools import combinations
 from statistics import NormalDist
@@ -77,14 +77,18 @@ class MetricSettings:
 
     @classmethod
     def fitting(cls, height: int, width: int, **changes: Any) -> MetricSettings:
-        """The settings for frames of this size: metrics whose window does not fit are left out, and so the protocol
-        shows."""
-        scales = frames.ms_ssim_scales(height, width)
-        names = changes.pop("names", tuple(METRICS))
+        """The settings for frames of this size; see `fitted`."""
+        return cls(**changes).fitted(height, width)
+
+    def fitted(self, height: int, width: int) -> MetricSettings:
+        """These settings for frames of this size: MS-SSIM with as many scales as fit, without metrics whose window is
+        larger than the frame. The protocol then says so."""
+        scales = min(frames.ms_ssim_scales(height, width), self.ms_ssim_scales)
         left_out = set() if scales > 1 else ({"ms_ssim"} if scales else {"ssim", "ms_ssim"})
         if min(height, width) < 2:
             left_out |= {"sharp_diff", "sharpness_ratio"}
-        return cls(names=tuple(n for n in names if n not in left_out), ms_ssim_scales=max(scales, 1), **changes)
+        names = tuple(name for name in self.names if name not in left_out)
+        return replace(self, names=names, ms_ssim_scales=max(scales, 1))
 
     def describe(self) -> dict[str, Any]:
         """Plain values for a protocol, defaults and conventions spelled out."""
@@ -93,7 +97,9 @@ class MetricSettings:
             "names": list(self.names),
             "psnr": f"per image, peak 1, at most {frames.CAP_DB:g} dB",
             "ssim": "11x11 Gaussian, sigma 1.5, valid region, K1 0.01, K2 0.03, mean over channels",
-            "ms_ssim": f"{self.ms_ssim_scales} scales, weights {', '.join(map(str, weights))} divided by their sum",
+            "ms_ssim": f"{self.ms_ssim_scales} scales, weights {', '.join(map(str, weights))} divided by their sum"
+            if "ms_ssim" in self.names
+            else "left out",
             "ms_ssim_scales": self.ms_ssim_scales,
             "sharp_diff": f"paper form on 0…1, border {self.sharp_border}",
             "sharp_border": self.sharp_border,
