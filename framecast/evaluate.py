@@ -306,7 +306,7 @@ def describe(scores: Scores) -> str:
         lines.append("")
     best = f", best of {p.samples} samples" if scores.samples else ""
     lines.append(
-        f"{p.data}, {p.split} split: {p.clips} clips of {p.videos} videos, {p.context} context frames, horizon "
+        f"{p.data}, {p.split} split: {p.clips} clips of {p.videos} {'video' if p.videos == 1 else 'videos'}, {p.context} context frames, horizon "
         f"{p.horizon}, stride {p.stride}, {p.height}x{p.width}x{p.channels}{best}, seed {p.seed}"
     )
     lines.append(headline_sentence(scores))
