@@ -305,9 +305,10 @@ def describe(scores: Scores) -> str:
             lines.append(f"  {name:<{width}}" + "".join(f"{figure(row[k], metric):>10}" for k in frames))
         lines.append("")
     best = f", best of {p.samples} samples" if scores.samples else ""
+    videos = "1 video" if p.videos == 1 else f"{p.videos} videos"
     lines.append(
-        f"{p.data}, {p.split} split: {p.clips} clips of {p.videos} {'video' if p.videos == 1 else 'videos'}, {p.context} context frames, horizon "
-        f"{p.horizon}, stride {p.stride}, {p.height}x{p.width}x{p.channels}{best}, seed {p.seed}"
+        f"{p.data}, {p.split} split: {p.clips} clips of {videos}, {p.context} context frames, horizon {p.horizon}, "
+        f"stride {p.stride}, {p.height}x{p.width}x{p.channels}{best}, seed {p.seed}"
     )
     lines.append(headline_sentence(scores))
     return "\n".join(lines)
