@@ -30,17 +30,18 @@ __all__ = [
 
 if TYPE_CHECKING:
     from framecast import metrics
-    from framecast.data.store import DatasetWriter
+    from framecast.data.writer import DatasetWriter
+    from framecast.held_out import evaluate
     from framecast.media.video import read_video, write_video
     from framecast.models.base import Predictor
     from framecast.rollout import rollout
-    from framecast.run import evaluate, load
+    from framecast.run import load
     from framecast.train import train
 
 _HOME = {
-    "DatasetWriter": "framecast.data.store",
+    "DatasetWriter": "framecast.data.writer",
     "Predictor": "framecast.models.base",
-    "evaluate": "framecast.run",
+    "evaluate": "framecast.held_out",
     "load": "framecast.run",
     "read_video": "framecast.media.video",
     "rollout": "framecast.rollout",

@@ -34,12 +34,14 @@ CONFIG = "config.json"
 class DataConfig:
     """Which frames. path: as the user gave it.  size: "128" (shorter side), "96x128" (height x width) or none.
 
+    trained_size: what frames were brought to, so that a forecast does the same.
     fit: how frames meet a size of another shape.  axes: of .npy files, e.g. "nthwc".  skip_bad: leave out files that
     cannot be read, and count them.  digest: of names, lengths and origin, so that a run is not resumed on other data.
     """
 
     path: str = ""
     size: str | None = None
+    trained_size: str | None = None
     fit: Literal["crop", "pad", "squash"] = "crop"
     axes: str | None = None
     skip_bad: bool = False
@@ -208,13 +210,15 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", home / ".cache")) / "framecast"
 
 
-def open_data(data: DataConfig, progress: Any = None) -> Source:
+def open_data(data: DataConfig, progress: Any = None) -> tuple[Source, DataConfig]:
     """The source behind `data.path`: packed store, video, folder of videos or frames, .npy / .npz, or a source's name.
 
     Videos and folders of frames are decoded once, into the cache; stores and .npy files are read in place.
+    Returns: the source, and the config with the size that frames were brought to.
     """
     from framecast.data.open import open_path
     from framecast.data.store import Store, pack
+    from framecast.media.resize import parse_size
 
     path = Path(data.path).expanduser()
     if data.path in SOURCES and not path.exists():
@@ -223,7 +227,7 @@ def open_data(data: DataConfig, progress: Any = None) -> Source:
         )
         if not (folder / "index.json").is_file():
             make_source(data.path, folder)
-        return Store(folder)
+        return Store(folder), data
     if not path.exists() and not path.suffix and "/" not in data.path:
         near = suggest(data.path, [*SOURCES, *(p.name for p in Path().iterdir() if not p.name.startswith("."))])
         raise UserError(f"--data {data.path}: neither a file or folder nor a source's name; {near}")
@@ -231,13 +235,16 @@ def open_data(data: DataConfig, progress: Any = None) -> Source:
     kind = type(source).__name__
     size = data.size or (VIDEO_SIZE if kind == "Videos" else None)
     if kind in ("Store", "Arrays") and size is None:
-        return source
+        return source, data
+    wanted = parse_size(size) if size else None
     folder = (
         cache_folder() / f"{path.stem}-{_digest(_signature(path), size, data.fit, data.axes, framecast.__version__)}"
     )
     if not (folder / "index.json").is_file():
-        pack(source, folder, size=size, fit=data.fit, skip_bad=data.skip_bad, progress=progress)
-    return Store(folder)
+        if kind == "Videos":  # scaled while decoding: a phone clip at full size would not fit into memory
+            source = open_path(path, size=wanted, fit=data.fit, skip_bad=data.skip_bad)
+        pack(source, folder, size=wanted, fit=data.fit, skip_bad=data.skip_bad, progress=progress)
+    return Store(folder), dataclasses.replace(data, trained_size=size)
 
 
 def data_digest(source: Source) -> str:

@@ -86,7 +86,8 @@ def train(
     config = dataclasses.replace(config, train=dataclasses.replace(config.train, **{**cleared, **settings}))
     if isinstance(data, str | Path):
         config = dataclasses.replace(config, data=dataclasses.replace(config.data, path=str(data)))
-        source = open_data(config.data)
+        source, settled = open_data(config.data)
+        config = dataclasses.replace(config, data=settled)
     else:
         source = data
     folder = Path(out) if out else default_out(config.name, config.data.path)
@@ -104,7 +105,7 @@ def settle(config: RunConfig, source: Source, model_class: type[Predictor]) -> R
     splits = source.splits(model_class.request(config.model).source_length)
     request = model_class.request(config.model)
     loader = Loader(source, splits["train"], request, config.train.batch_size, config.train.seed)
-    model = model_class.in_steps(config.model, resolve_steps(config.train, loader.num_clips)[0])
+    model = model_class.in_steps(config.model, resolve_steps(config.train, loader.windows.count)[0])
     data = dataclasses.replace(config.data, digest=data_digest(source))
     return dataclasses.replace(config, model=model, data=data, spec=model_spec(source, request, splits["train"]))
 
@@ -170,7 +171,7 @@ class Trainer:
         request = type(state.model).request(config.model)
         self.splits = source.splits(request.source_length)
         self.loaders = self._loaders()
-        self.total = resolve_steps(self.settings, self.loaders["train"].num_clips)[1]
+        self.total = resolve_steps(self.settings, self.loaders["train"].windows.count)[1]
         self.budget = parse_duration(self.settings.budget) if self.settings.budget else None
         if self.total is None and self.budget is None:
             raise UserError("say how long to train: --steps N, --epochs N or --budget 10m")
@@ -204,9 +205,8 @@ class Trainer:
                     self._save()
                     bar.say(f"stopped at step {state.step}; run the same command again to go on from there")
                     raise Interrupted(128 + self.signal)
-                if ended or self._stage_over():
-                    if not self._next_stage(bar):
-                        break
+                if (ended or self._stage_over()) and not self._next_stage(bar):
+                    break
         if self.saved != state.step:
             self._save(final=True)
         if self.log:
@@ -366,7 +366,7 @@ class Trainer:
         target = self.folder / "previews" / f"step-{self.state.step}.png"
         target.parent.mkdir(exist_ok=True)
         same = {k: v for k, v in rows.items() if k in ("context", "truth", "prediction")} or rows
-        write_image(target, grid(_interleave(same)))
+        write_image(grid(_interleave(same)), target)
 
     def _save(self, final: bool = False) -> None:
         if self.device.is_main:

@@ -29,9 +29,17 @@ class Source(Protocol):
     names: one per video, unique, in natural order.  lengths: frames per video.
     """
 
-    spec: ClipSpec
-    names: Sequence[str]
-    lengths: Sequence[int]
+    @property
+    def spec(self) -> ClipSpec:
+        """Frames and actions of this source."""
+
+    @property
+    def names(self) -> Sequence[str]:
+        """One name per video."""
+
+    @property
+    def lengths(self) -> Sequence[int]:
+        """Frames per video."""
 
     def __len__(self) -> int:
         """Number of videos."""

@@ -5,35 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
 from framecast.config import write_json
+from framecast.data.base import Source
 from framecast.engine.device import Device, seed_for
-from framecast.types import Batch, Clip, ClipRequest
+from framecast.types import Batch
 
 #: Frames encoded at a time.
 CHUNK = 64
-
-
-class Videos(Protocol):
-    """The part of a data source that is needed here."""
-
-    names: Any
-    lengths: Any
-
-    def clip(self, index: int, start: int, length: int, stride: int = 1) -> Clip:
-        """Frames of one video."""
 
 
 @torch.no_grad()
 def encode_all(
     encode: Callable[[Batch], dict[str, Tensor]],
     model: nn.Module,
-    source: Videos,
+    source: Source,
     resize: Callable[[np.ndarray], np.ndarray],
     device: Device,
     folder: Path,

@@ -54,7 +54,7 @@ class Device:
         flat = torch.cat([g.reshape(-1) for g in grads])
         dist.all_reduce(flat)
         flat /= self.world
-        for grad, part in zip(grads, flat.split([g.numel() for g in grads]), strict=True):
+        for grad, part in zip(grads, torch.split(flat, [g.numel() for g in grads]), strict=True):
             grad.copy_(part.view_as(grad))
 
     def average(self, values: dict[str, float]) -> dict[str, float]:
@@ -103,7 +103,8 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 def _cpu_has_bf16() -> bool:
     # oneDNN reports bf16 support also where it is emulated (plain AVX-512), which is slower than fp32; the capability
     # list says which instructions are really there.
-    if not torch.backends.mkldnn.is_available() or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+    mkldnn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if not mkldnn or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return False
     try:
         capabilities = torch.cpu.get_capabilities()
@@ -134,7 +135,7 @@ def make_device(device: str = "auto", devices: int = 1, num_nodes: int = 1, prec
     devices: processes on this machine.  num_nodes: machines.  Under torchrun or Slurm their environment decides.
     """
     from lightning_fabric import Fabric
-    from lightning_fabric.plugins.environments import TorchElasticEnvironment
+    from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
     target = pick_device(device)
     elastic = TorchElasticEnvironment.detect()

@@ -25,7 +25,7 @@ class Log:
         if tensorboard:
             from torch.utils.tensorboard import SummaryWriter
 
-            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)  # type: ignore[no-untyped-call]
+            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
 
     def scalars(self, step: int, values: Mapping[str, float], board: bool = True, **extra: Any) -> None:
         """One row of named numbers; `extra` goes into the JSON row only. Numbers that are not finite become null."""
@@ -87,7 +87,7 @@ class Progress:
             console=self.console,
             disable=not self.live,
         )
-        self.task = self.bar.add_task(label, total=total, completed=done, note="")
+        self.task = self.bar.add_task(label, total=total, completed=int(done), note="")
         self._last = time.monotonic()
 
     def __enter__(self) -> Progress:

@@ -32,6 +32,8 @@ class Predictor(nn.Module):
 
     #: The frozen dataclass that configures this model.
     Config: ClassVar[type]
+    #: Family name, as `framecast models` shows it; empty takes the model's own name.
+    family: ClassVar[str] = ""
     #: Paper, in one line; empty for baselines.
     paper: ClassVar[str] = ""
     #: Whether two samples of one context differ.

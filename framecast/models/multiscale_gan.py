@@ -448,6 +448,8 @@ class MultiscaleGAN(Predictor):
     """Multi-scale generator, trained with pixel, gradient-difference and adversarial losses."""
 
     Config = MultiscaleGANConfig
+    family = "multi-scale adversarial prediction"
+    paper = "Mathieu, Couprie, LeCun: Deep multi-scale video prediction beyond mean square error, ICLR 2016"
     paper = (
         "Mathieu, Couprie, LeCun: Deep multi-scale video prediction beyond mean square error, ICLR 2016, "
         "arXiv 1511.05440"
@@ -601,11 +603,13 @@ class MultiscaleGAN(Predictor):
     def preview(self, batch: Batch) -> dict[str, Tensor]:
         """What the generator makes of a batch at every scale, beside the truth.
 
-        Returns: scale0_prediction, scale0_truth, scale1_prediction, … (b, t, c, h, w) float 0…1, coarse to fine.
+        Returns: context, truth and prediction at full size, then scale0_prediction, scale0_truth, scale1_prediction, …
+        of the coarser scales; (b, t, c, h, w) float 0…1.
         """
         contexts, truths = self._pyramids(batch)
-        images: dict[str, Tensor] = {}
-        for k, (y_hat, y) in enumerate(zip(self.generator(contexts), truths, strict=True)):
+        predictions = self.generator(contexts)
+        images = {"context": batch.context, "truth": batch.future, "prediction": self._frames(predictions[-1])}
+        for k, (y_hat, y) in enumerate(zip(predictions[:-1], truths[:-1], strict=True)):
             images[f"scale{k}_prediction"] = self._frames(y_hat)
             images[f"scale{k}_truth"] = self._frames(y)
         return images

@@ -1,0 +1,75 @@
+"""What there is: models with their parts and sizes, sources, packaged weights; and the drawing of a built model."""
+
+from __future__ import annotations
+
+import inspect
+from typing import Any
+
+from framecast.config import read_file, to_dict
+from framecast.data import SOURCES
+from framecast.figure import draw_model
+from framecast.models.base import Predictor, count_parameters
+from framecast.presets import PRESETS, preset, profiles
+from framecast.run import config_from_json, find_model, find_source, packaged
+
+
+def list_models() -> list[dict[str, Any]]:
+    """One row per model: name, family, summary, paper, profiles, stochastic or not, what it does with actions."""
+    return [_row(name, find_model(name)) for name in PRESETS]
+
+
+def _row(name: str, model: type[Predictor]) -> dict[str, Any]:
+    return {
+        "name": name,
+        "family": model.family or name,
+        "summary": _first_line(model),
+        "paper": model.paper,
+        "profiles": list(profiles(name)),
+        "context": model.request(preset(name).model).context,
+        "stochastic": model.stochastic,
+        "actions": model.actions,
+    }
+
+
+def one_model(name: str, profile: str = "default") -> dict[str, Any]:
+    """Parameters of every sub-network of a profile, built at its nominal clip."""
+    config = preset(name, profile)
+    model_class = find_model(name)
+    counts = count_parameters(model_class(config.model, config.spec))
+    return {
+        "name": config.name,
+        "family": model_class.family or config.name,
+        "profile": profile,
+        "parameters": counts,
+        "total": sum(counts.values()),
+    }
+
+
+def figure(name: str, profile: str = "default") -> str:
+    """SVG of the built model at its nominal clip: layer names, kernels and sizes."""
+    config = preset(name, profile)
+    return draw_model(find_model(name)(config.model, config.spec), config.spec)
+
+
+def list_sources() -> list[dict[str, Any]]:
+    """One row per source that can be generated: name, summary and default settings."""
+    rows = []
+    for name in SOURCES:
+        source = find_source(name)
+        rows.append({"name": name, "summary": _first_line(source), "settings": to_dict(source.Config())})
+    return rows
+
+
+def list_packaged() -> list[dict[str, Any]]:
+    """One row per set of packaged weights: name, family, profile and bytes."""
+    rows = []
+    for name, folder in packaged().items():
+        config = config_from_json(read_file(folder / "config.json"), folder)
+        size = sum(p.stat().st_size for p in folder.iterdir() if p.is_file())
+        model = find_model(config.name)
+        rows.append({"name": name, "family": model.family, "profile": config.profile, "bytes": size})
+    return rows
+
+
+def _first_line(thing: type) -> str:
+    return (inspect.getdoc(thing) or "").split("\n")[0]

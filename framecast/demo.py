@@ -1,0 +1,86 @@
+"""The demo: from nothing to a trained predictor, a film of its forecast and an honest score."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import sys
+from pathlib import Path
+
+from framecast.config import parse_duration
+from framecast.data.base import Source
+from framecast.data.store import Store
+from framecast.evaluate import KeptClip, describe
+from framecast.held_out import evaluate
+from framecast.media.grid import side_by_side
+from framecast.media.write import write_video
+from framecast.presets import preset
+from framecast.report import report_run
+from framecast.run import RunConfig, find_source, open_run
+from framecast.train import train
+from framecast.types import UserError
+
+HORIZON = 64
+
+
+def demo(out: Path, budget: str = "70s", seed: int = 0, game: str = "ms_pacman", tiny: bool = False) -> Path:
+    """Record, train, predict, report into `out`; prints where everything is. Returns the report's path.
+
+    budget: of training.  tiny: a few steps on little data, for tests.  Without the emulator: `bouncing`, and says so.
+    Raises: UserError when `out` holds something else.
+    """
+    parse_duration(budget)
+    folder = out / "data"
+    source = record(folder, game, seed, tiny)
+    config = demo_config(budget, seed, tiny)
+    run = train("multiscale-gan", folder, out=out / "run", config=config)
+    print(f"predicting {HORIZON if not tiny else 4} frames on held-out episodes …", file=sys.stderr)
+    horizon, clips = (4, 2) if tiny else (HORIZON, 12)
+    scores, kept = evaluate(run, source, horizon=horizon, clips=clips, seed=seed)
+    page = report_run(open_run(run), scores, kept)
+    film = write_film(kept, run / "forecast.mp4", source.spec.fps)
+    print(describe(scores))
+    print()
+    print(f"report  {page}")
+    print(f"film    {film}   (truth | prediction | copy-last)")
+    print(f"scores  {run / 'scores.json'}")
+    print("The score is PSNR in decibels where something moves: the higher, the closer to what really happened;")
+    print("copy-last, which only repeats the last frame, is what every predictor has to beat.")
+    return page
+
+
+def record(folder: Path, game: str, seed: int, tiny: bool) -> Source:
+    """Episodes of the game, or bouncing shapes where the emulator is missing. What is there is used again."""
+    if (folder / "index.json").is_file():
+        return Store(folder)
+    if folder.exists():
+        raise UserError(f"{folder}: holds something that is not a packed store; choose another --out")
+    if importlib.util.find_spec("ale_py") is None:
+        print('the emulator is not installed (pip install "framecast[atari]"): taking bouncing shapes', file=sys.stderr)
+        maker = find_source("bouncing")
+        settings = maker.Config(videos=12 if not tiny else 4, frames=200 if not tiny else 24, seed=seed)
+    else:
+        print(f"recording {game} …", file=sys.stderr)
+        maker = find_source("atari")
+        frames, episodes = (40, 4) if tiny else (300, 12)
+        settings = maker.Config(game=game, episodes=episodes, max_frames=frames, frame_skip=4, seed=seed)
+    maker(settings).prepare(folder)
+    return Store(folder)
+
+
+def demo_config(budget: str, seed: int, tiny: bool) -> RunConfig:
+    """The small networks without an adversary: what learns most in a minute on two cores."""
+    config = preset("multiscale-gan", "tiny" if tiny else "small")
+    model = dataclasses.replace(config.model, adversarial=False)
+    settings = dataclasses.replace(config.train, seed=seed, steps=4 if tiny else None, budget=None if tiny else budget)
+    if not tiny:
+        settings = dataclasses.replace(settings, validate_every=400, preview_every=400, save_every=400, val_batches=2)
+    return dataclasses.replace(config, model=model, train=settings)
+
+
+def write_film(kept: list[KeptClip], path: Path, fps: float) -> Path:
+    """The median clip as truth | prediction | copy-last."""
+    clip = next((c for c in kept if c.role == "median"), kept[0])
+    name = next(iter(clip.predictions))
+    rows = {"truth": clip.truth, "prediction": clip.predictions[name], "copy-last": clip.predictions["copy-last"]}
+    return write_video(side_by_side(rows), path, fps)

@@ -1,0 +1,171 @@
+"""Scores of a run on clips it never saw: `evaluate`, and the films of its worst, median and best clip."""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+
+import framecast
+from framecast.data.base import SPLITS, Segment, Source
+from framecast.data.loader import Loader
+from framecast.data.splits import split_rule
+from framecast.engine.device import pick_device, resolve_precision
+from framecast.evaluate import KeptClip, score
+from framecast.metrics.clips import MetricSettings
+from framecast.metrics.scores import BASELINES, Protocol, Scores
+from framecast.models.base import Predictor
+from framecast.rollout import rollout
+from framecast.run import DataConfig, Run, data_digest, find_model, open_data, open_run
+from framecast.types import Batch, ClipRequest, ClipSpec, UserError
+
+#: Frames predicted where nobody says otherwise.
+HORIZON = 64
+
+
+@dataclasses.dataclass
+class Clips:
+    """The evaluation clips, in batches; can be gone through again."""
+
+    loader: Loader
+    pairs: list[tuple[int, int]]
+    size: int = 8
+
+    def __iter__(self) -> Iterator[Batch]:
+        for i in range(0, len(self.pairs), self.size):
+            yield self.loader.gather(self.pairs[i : i + self.size])
+
+    @property
+    def names(self) -> list[str]:
+        """Video and first frame of every clip."""
+        return [f"{self.loader.source.names[v]} @ {s}" for v, s in self.pairs]
+
+
+def evaluate(
+    run: str | Path | Run,
+    data: str | Path | Source | None = None,
+    *,
+    split: str = "test",
+    context: int | None = None,
+    horizon: int | None = None,
+    samples: int = 1,
+    clips: int = 32,
+    seed: int = 0,
+    device: str = "auto",
+    precision: str = "auto",
+    save: bool = True,
+    model_class: type[Predictor] | None = None,
+    quiet: bool = True,
+) -> tuple[Scores, list[KeptClip]]:
+    """Scores of a run beside copy-last and temporal-mean, and the clips worth looking at.
+
+    run: folder, packaged weights or hf:// name.  data: a path, a source's name or a Source; None is what it was
+    trained on.  split: train, val or test.  context: frames before the forecast, at least the model's; more moves the
+    forecast later in the clip.  horizon: frames to predict; None is 64 or as many as the clips allow.
+    clips: at most so many, evenly spread over the split.  save: write scores.json into the run folder.
+    Raises: UserError when the data cannot give such clips.
+    """
+    run = run if isinstance(run, Run) else open_run(run, model_class)
+    source = _source(run, data)
+    place = pick_device(device)
+    precision = resolve_precision(precision, place)
+    model = run.model(str(place))
+    request = run.model_class.request(run.config.model)
+    seen = context or model.num_context
+    if seen < model.num_context:
+        raise UserError(f"--context {seen}: the model looks at {model.num_context} frames; give at least that many")
+    chosen = held_out_clips(source, request, split, seen, horizon, clips, seed)
+    spec = frame_spec(source, request)
+    protocol = Protocol(
+        data=Path(run.config.data.path if data is None or not isinstance(data, str | Path) else data).name or "data",
+        data_digest=data_digest(source),
+        split=split,
+        split_rule=rule_of(source, request),
+        clips=len(chosen.pairs),
+        videos=len({v for v, _ in chosen.pairs}),
+        context=seen,
+        horizon=chosen.loader.request.future,
+        stride=request.stride,
+        samples=samples if model.stochastic else 1,
+        height=spec.height,
+        width=spec.width,
+        channels=spec.channels,
+        fps=spec.fps / request.stride,
+        metrics=MetricSettings().describe(),
+        seed=seed,
+        code_version=framecast.__version__,
+        device=place.type,
+        precision=precision,
+    )
+    roll = functools.partial(rollout, precision=precision)
+    predictors = {run.config.name: model, **baselines(spec, model.num_context)}
+    scores, kept = score(predictors, chosen, protocol, roll=roll, names=chosen.names, device=place)
+    if save:
+        scores.save(run.folder / "scores.json")
+    return scores, kept
+
+
+def baselines(spec: ClipSpec, context: int) -> Mapping[str, Predictor]:
+    """What every table must show beside a model, looking at as many frames."""
+    return {
+        name: model_class(model_class.Config(context=context), spec)
+        for name, model_class in ((name, find_model(name)) for name in BASELINES)
+    }
+
+
+def frame_spec(source: Source, request: ClipRequest) -> ClipSpec:
+    """The frames that are compared: the source's, at the model's size if it has one."""
+    if request.resize is None:
+        return source.spec
+    return dataclasses.replace(source.spec, height=request.resize[0], width=request.resize[1])
+
+
+def rule_of(source: Source, request: ClipRequest) -> str:
+    """How the videos were divided, in a sentence."""
+    said = getattr(source, "split_rule", None)
+    return str(said(request.source_length)) if said else split_rule(source.names, source.lengths, request.source_length)
+
+
+def held_out_clips(
+    source: Source, request: ClipRequest, split: str, context: int, horizon: int | None, clips: int, seed: int
+) -> Clips:
+    """Evenly spread clips of a split: whole frames, `context` + `horizon` long.
+
+    The split is the one training used: it depends on the model's own window, not on the horizon asked for here.
+    """
+    if split not in SPLITS:
+        raise UserError(f"--split {split!r} is not known; choose train, val or test")
+    segments = source.splits(request.source_length)[split]
+    longest = _longest(segments, request.stride)
+    wanted = min(HORIZON, longest - context) if horizon is None else horizon
+    if wanted < 1 or context + wanted > longest:
+        raise UserError(
+            f"the {split} split's longest video has {longest} frames at stride {request.stride}, too few for {context} "
+            f"of context and a horizon of {max(wanted, 1)}; give --horizon {max(longest - context, 1)} or less"
+        )
+    whole = dataclasses.replace(
+        request, context=context, future=wanted, target_offset=1, crop=None, motion_filter=None, extras=()
+    )
+    loader = Loader(source, segments, whole, 1, seed)
+    return Clips(loader, loader.windows.fixed(clips, seed))
+
+
+def _longest(segments: list[Segment], stride: int) -> int:
+    return max(((s.stop - s.start - 1) // stride + 1 for s in segments), default=0)
+
+
+def _source(run: Run, data: str | Path | Source | None) -> Source:
+    trained = run.config.data
+    if data is None:
+        if not trained.path or not (Path(trained.path).exists() or trained.path.isidentifier()):
+            raise UserError(f"{run.folder}: what it was trained on ({trained.path!r}) is not here; give --data PATH")
+        source, _ = open_data(trained)
+        return source
+    if isinstance(data, str | Path):
+        config = DataConfig(
+            path=str(data), size=trained.size or trained.trained_size, fit=trained.fit, axes=trained.axes
+        )
+        source, _ = open_data(config)
+        return source
+    return data

@@ -1,0 +1,202 @@
+"""A forecast of the user's own file: read its last frames, roll the model out, write the film."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from framecast.config import suggest
+from framecast.data.open import open_path
+from framecast.media.grid import border
+from framecast.media.images import is_image, to_uint8
+from framecast.media.resize import Fit, parse_size, resize_frames
+from framecast.media.video import iter_frames, probe
+from framecast.media.write import write_video
+from framecast.rollout import rollout
+from framecast.run import Run
+from framecast.types import ActionSpec, UserError
+
+#: Border colours that tell what was seen from what is forecast.
+SEEN, FORECAST = (46, 160, 67), (218, 54, 51)
+
+
+@dataclass(frozen=True)
+class Written:
+    """What `predict_file` did. note: one sentence about size and time, for the user."""
+
+    path: Path
+    frames: int
+    size: tuple[int, int]
+    fps: float
+    note: str
+
+
+def predict_file(
+    run: Run,
+    source: str | Path,
+    out: str | Path,
+    horizon: int,
+    *,
+    at: str = "end",
+    samples: int = 1,
+    actions: str | Path | None = None,
+    size: str | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    precision: str = "fp32",
+) -> Written:
+    """Film of the frames after `at`: the context in a green border, then the forecast in a red one.
+
+    source: video file or folder of frames.  at: "end", a frame number, or seconds as "2.5s"; the forecast begins
+    there.  samples: futures, shown side by side.  size: as in training, "128" or "96x128"; None is the training's.
+    out: .gif, .webp, .mp4, … or a folder of PNGs.
+    Raises: UserError when the file cannot be read, is too short, or the model cannot take its frames.
+    """
+    model = run.model(device)
+    request = run.model_class.request(run.config.model)
+    need = (model.num_context - 1) * request.stride + 1
+    wanted, fit, how = _wanted(run, size)
+    frames, fps, whole = _read_context(Path(source), need, at, request.stride, wanted, fit)
+    frames = _channels(frames, run.config.spec.channels, source)
+    shown = (frames.shape[2], frames.shape[3])
+    note = f"frames brought from {whole[0]}x{whole[1]} to {shown[0]}x{shown[1]}, {how}"
+    if shown == whole:
+        note = f"frames kept at {whole[0]}x{whole[1]}"
+    table = None
+    if actions is not None:
+        if model.spec.actions is None:
+            raise UserError(f"{actions}: the model was trained without actions; leave --actions out")
+        table = read_actions(Path(actions), model.spec.actions, model.num_context + horizon - 1)
+    generator = torch.Generator(torch.device(device)).manual_seed(seed)
+    context = torch.from_numpy(frames)[None]
+    try:
+        future = rollout(model, context, horizon, table, samples, generator, precision)
+    except ValueError as error:
+        raise UserError(f"{source}: {error}") from error
+    seen = border(frames, SEEN)
+    told = np.concatenate([border(to_uint8(sample.cpu()), FORECAST) for sample in future[:, 0]], axis=3)
+    seen = np.concatenate([seen] * samples, axis=3)
+    rate = fps / request.stride
+    path = write_video(np.concatenate([seen, told]), Path(out), rate)
+    return Written(path, len(told), shown, rate, note)
+
+
+def _read_context(
+    path: Path, need: int, at: str, stride: int, size: str | None, fit: Fit
+) -> tuple[np.ndarray, float, tuple[int, int]]:
+    """The frames before `at`, every stride-th: uint8 (t, c, h, w), the file's rate and its own frame size."""
+    length = (need - 1) // stride + 1
+    if path.is_dir():
+        source = open_path(path)
+        if len(source) != 1:
+            names = ", ".join(list(source.names)[:5])
+            raise UserError(f"{path}: holds {len(source)} videos ({names}); give --input one of them")
+        start = _start(at, source.spec.fps, int(source.lengths[0]), need, path)
+        clip = source.clip(0, start, length, stride)
+        whole = (clip.frames.shape[2], clip.frames.shape[3])
+        frames = resize_frames(clip.frames, parse_size(size), fit) if size else clip.frames
+        return frames, clip.fps * stride, whole
+    if not path.exists():
+        near = suggest(path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else [])
+        raise UserError(f"{path}: no such file; {near}")
+    if is_image(path):
+        raise UserError(
+            f"{path}: is one picture, the model looks at {length} frames; give a video or a folder of frames"
+        )
+    info = probe(path)
+    start = _start(at, info.fps, info.frames, need, path)
+    decoded = iter_frames(path, parse_size(size) if size else None, fit, start=start, length=length, stride=stride)
+    return np.stack(list(decoded)), info.fps, (info.height, info.width)
+
+
+def _start(at: str, fps: float, length: int, need: int, path: Path) -> int:
+    """First frame of a context of `need` frames that ends before `at`."""
+    try:
+        end = length if at == "end" else round(float(at[:-1]) * fps) if at.endswith("s") else int(at)
+    except ValueError:
+        raise UserError(f"--at {at!r} is not understood; give end, a frame number or seconds such as 2.5s") from None
+    if not 0 <= end <= length:
+        raise UserError(f"{path}: --at {at} lies outside its {length} frames ({length / fps:.1f} s)")
+    if end < need:
+        raise UserError(f"{path}: the model looks at {need} frames but only {end} come before the forecast")
+    return end - need
+
+
+def _wanted(run: Run, size: str | None) -> tuple[str | None, Fit, str]:
+    """What frames are brought to, how, and the words for it."""
+    resize = run.model_class.request(run.config.model).resize
+    if resize is not None:
+        return f"{resize[0]}x{resize[1]}", "squash", "the size the model takes"
+    if size is not None:
+        return size, run.config.data.fit, "as asked"
+    return run.config.data.trained_size, run.config.data.fit, "as in training"
+
+
+def _channels(frames: np.ndarray, wanted: int, path: str | Path) -> np.ndarray:
+    if frames.shape[1] == wanted:
+        return frames
+    if wanted == 1 and frames.shape[1] == 3:
+        grey: np.ndarray = np.round(frames.mean(axis=1, keepdims=True)).astype(np.uint8)
+        return grey
+    raise UserError(f"{path}: its frames have {frames.shape[1]} channels but the model was trained on {wanted}")
+
+
+def read_actions(path: Path, spec: ActionSpec, count: int) -> np.ndarray:
+    """Actions of a JSON list, CSV or .npy file as the model takes them, float32 (1, count, a).
+
+    Discrete ones are indexes or names; continuous ones rows of numbers, standardised as in training.
+    """
+    rows = _action_rows(path)
+    if len(rows) < count:
+        raise UserError(f"{path}: holds {len(rows)} actions, {count} are needed (context + horizon - 1)")
+    if spec.kind == "discrete":
+        out = np.zeros((1, count, spec.size), np.float32)
+        for i, row in enumerate(rows[:count]):
+            out[0, i, _action_index(row, spec, path)] = 1
+        return out
+    from framecast.data.loader import standardise
+
+    values = np.asarray(rows[:count], np.float32)
+    if values.shape != (count, spec.size):
+        raise UserError(f"{path}: actions must be rows of {spec.size} numbers, got shape {values.shape}")
+    return standardise(values, spec)[None]
+
+
+def _action_rows(path: Path) -> list[Any]:
+    try:
+        if path.suffix == ".npy":
+            return list(np.load(path, allow_pickle=False).tolist())
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".json":
+            rows = json.loads(text)
+            if not isinstance(rows, list):
+                raise UserError(f"{path}: must hold a list of actions")
+            return rows
+        lines = [line.split(",") for line in text.splitlines() if line.strip()]
+        return [_plain(row[0]) if len(row) == 1 else [float(v) for v in row] for row in lines]
+    except (OSError, ValueError) as error:
+        if isinstance(error, UserError):
+            raise
+        raise UserError(f"{path}: cannot be read as actions ({error}); give JSON, CSV or .npy") from error
+
+
+def _plain(text: str) -> int | str:
+    text = text.strip()
+    return int(text) if text.lstrip("-").isdigit() else text
+
+
+def _action_index(value: Any, spec: ActionSpec, path: Path) -> int:
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, str):
+        if value not in spec.names:
+            raise UserError(f"{path}: unknown action {value!r}; {suggest(value, spec.names)}")
+        return spec.names.index(value)
+    if not isinstance(value, int) or not 0 <= value < spec.size:
+        raise UserError(f"{path}: {value!r} is not an action; give an index in 0…{spec.size - 1} or a name")
+    return value

@@ -1,0 +1,78 @@
+"""One plain function per family, returning the RunConfig of a profile. The spec is the nominal clip for counting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import TypeVar
+
+from framecast.config import suggest
+from framecast.models.base import Predictor
+from framecast.run import ALIASES, RunConfig, TrainConfig, find_model
+from framecast.types import ClipSpec, UserError
+
+T = TypeVar("T")
+
+
+def multiscale_gan(profile: str) -> RunConfig:
+    """Multi-scale adversarial prediction; counted on four RGB frames of 32x32."""
+    from framecast.models.multiscale_gan import PROFILES
+
+    # The published code's length and its five frequencies; batches of 8.
+    published = TrainConfig(steps=1_000_001, batch_size=8, validate_every=5000, save_every=10_000)
+    train = {
+        "default": published,
+        "original": published,
+        "eight": TrainConfig(steps=200_000, batch_size=8, validate_every=5000, save_every=5000),
+        "small": TrainConfig(budget="10m", batch_size=16, validate_every=500, save_every=500, preview_every=500),
+        "tiny": TrainConfig(steps=20, batch_size=4, validate_every=10, save_every=10, preview_every=10, val_batches=1),
+    }
+    chosen = _choose("multiscale-gan", profile, PROFILES)
+    return RunConfig(
+        name="multiscale-gan",
+        profile=profile,
+        model=chosen(),
+        train=train[profile],
+        spec=ClipSpec(channels=3, height=32, width=32),
+    )
+
+
+def baseline(name: str, profile: str) -> RunConfig:
+    """Copy-last and temporal-mean: nothing to choose, nothing to train."""
+    _choose(name, profile, {"default": None})
+    return RunConfig(name=name, profile=profile, model=find_model(name).Config(), train=TrainConfig(steps=1))
+
+
+#: Model name -> (profiles, function of the profile).
+PRESETS: dict[str, tuple[tuple[str, ...], Callable[[str], RunConfig]]] = {
+    "multiscale-gan": (("default", "original", "small", "eight", "tiny"), multiscale_gan),
+    "copy-last": (("default",), lambda profile: baseline("copy-last", profile)),
+    "temporal-mean": (("default",), lambda profile: baseline("temporal-mean", profile)),
+}
+
+
+def profiles(name: str) -> tuple[str, ...]:
+    """The profiles of a model; outside models have "default"."""
+    name = ALIASES.get(name, name)
+    return PRESETS[name][0] if name in PRESETS else ("default",)
+
+
+def preset(model: str | type[Predictor], profile: str = "default") -> RunConfig:
+    """The RunConfig of a model's profile. A model from outside the package has the defaults of its Config.
+
+    Raises: UserError for an unknown model or profile, with the nearest name.
+    """
+    if isinstance(model, str) and ".py:" not in model:
+        name = ALIASES.get(model, model)
+        if name not in PRESETS:
+            raise UserError(f"unknown model {model!r}; {suggest(model, PRESETS)}")
+        return PRESETS[name][1](profile)
+    model_class = find_model(model) if isinstance(model, str) else model
+    _choose(model_class.__name__, profile, {"default": None})
+    name = model if isinstance(model, str) else f"{model_class.__module__}:{model_class.__name__}"
+    return RunConfig(name=name, profile=profile, model=model_class.Config())
+
+
+def _choose(name: str, profile: str, known: Mapping[str, T]) -> T:
+    if profile not in known:
+        raise UserError(f"{name} has no profile {profile!r}; {suggest(profile, known)}")
+    return known[profile]
