@@ -235,12 +235,15 @@ class _Scorer:
         context, truth = self._frames(batch)
         settings = replace(self.settings, names=(metric,))
         shown: dict[str, Tensor] = {}
-        for name in self.predictors:
+        rows = [i - before for i in roles]
+        for name, model in self.predictors.items():
+            if not model.stochastic:  # samples depend on the batch they are drawn in; certain futures do not
+                shown[name] = self._predict(name, batch.rows(rows), context[rows], before)[0].float().cpu()
+                continue
             prediction = self._predict(name, batch, context, before)
             true, last = truth.to(prediction.device), context[:, -1].to(prediction.device)
             values = torch.stack([measure(sample, true, last, settings)[metric] for sample in prediction])
             best, _ = order_samples(metric, values)
-            rows = [i - before for i in roles]
             shown[name] = prediction[best[rows], rows].float().cpu()
         return [
             KeptClip(

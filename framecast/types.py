@@ -180,16 +180,19 @@ class Batch:
         """Number of clips."""
         return int(self.context.shape[0])
 
+    def rows(self, chosen: Sequence[int] | slice) -> Batch:
+        """The batch of some of the clips."""
+        return Batch(
+            context=self.context[chosen],
+            future=self.future[chosen],
+            actions=None if self.actions is None else self.actions[chosen],
+            extras={k: v[chosen] for k, v in self.extras.items()},
+            codes={k: v[chosen] for k, v in self.codes.items()},
+        )
+
     def part(self, index: int, parts: int) -> Batch:
         """Micro-batch `index` of `parts`: every clip in exactly one of them."""
-        start, stop = self.size * index // parts, self.size * (index + 1) // parts
-        return Batch(
-            context=self.context[start:stop],
-            future=self.future[start:stop],
-            actions=None if self.actions is None else self.actions[start:stop],
-            extras={k: v[start:stop] for k, v in self.extras.items()},
-            codes={k: v[start:stop] for k, v in self.codes.items()},
-        )
+        return self.rows(slice(self.size * index // parts, self.size * (index + 1) // parts))
 
     def to(self, device: torch.device | str) -> Batch:
         """The same batch on `device`, frames as float 0…1. uint8 travels, so a quarter of the bytes do."""
