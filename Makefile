@@ -1,0 +1,82 @@
+# Every target sets itself up on a fresh machine with Python 3.11 (python3-venv), git and make.
+#   make test TESTS="tests/metrics -k psnr"     a part of the tests
+#   make test CORES=1                            fewer processes
+#   make acceptance CLIP=clip.mp4                the acceptance run on a clip of your own
+
+SHELL := /bin/bash
+PYTHON ?= python3
+VENV ?= .venv
+PY := $(VENV)/bin/python
+STAMP := $(VENV)/.framecast-ready
+CORES ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
+TESTS ?=
+CLIP ?=
+# Two torch threads beside another busy process can be a hundred times slower than one: one thread a worker.
+ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+
+.DEFAULT_GOAL := help
+.PHONY: help setup setup-system demo test check format lint types bench acceptance clean
+
+help:
+	@echo "make demo          from nothing to a forecast: records a game, trains a minute, writes film and report"
+	@echo "make test          all tests (TESTS=... for a part of them)"
+	@echo "make check         formatting, lint, types and all tests"
+	@echo "make format        put the code into its format"
+	@echo "make bench         how fast this machine trains, loads, predicts and scores"
+	@echo "make acceptance    the long runs behind docs/results (CLIP=FILE for a clip of your own)"
+	@echo "make setup         only make $(VENV)"
+	@echo "make setup-system  Chromium, which the tests of the report's page drive"
+	@echo "make clean         remove $(VENV) and what tools left behind; runs stay"
+
+setup: $(STAMP)
+
+$(STAMP): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "framecast needs Python 3.11 or newer; name one: make $(or $(MAKECMDGOALS),setup) PYTHON=python3.11"; exit 1; }
+	@test -x $(PY) || $(PYTHON) -m venv $(VENV) \
+	  || { rm -rf $(VENV); echo "no virtual environment could be made; on Debian: apt-get install python3-venv"; exit 1; }
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	@touch $@
+
+# Without root or apt it says what to install and goes on: the tests that need it skip themselves by name.
+setup-system:
+	@if command -v chromium >/dev/null || command -v chromium-browser >/dev/null; then \
+	  echo "system packages: chromium is there"; \
+	elif ! command -v apt-get >/dev/null; then \
+	  echo "system packages: please install Chromium; without it the tests of the report's page are skipped"; \
+	else \
+	  asroot=""; if [ "$$(id -u)" != 0 ]; then asroot="sudo -n"; fi; \
+	  { $$asroot apt-get update -qq; \
+	    $$asroot env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
+	  && echo "system packages: chromium installed" \
+	  || echo "system packages: chromium could not be installed; try: sudo apt-get install chromium"; \
+	fi
+
+demo: setup
+	$(PY) -m framecast demo
+
+test: setup
+	$(ONE_THREAD) $(PY) -m pytest -n $(CORES) --dist loadscope $(TESTS)
+
+check: lint types test
+
+format: setup
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+lint: setup
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+
+types: setup
+	$(PY) -m mypy --strict -p framecast
+
+bench: setup
+	$(PY) -m benchmarks
+
+acceptance: setup
+	$(PY) benchmarks/acceptance.py $(if $(CLIP),--clip "$(CLIP)")
+
+clean:
+	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache *.egg-info
+	find . -name __pycache__ -type d -prune -exec rm -rf {} +
