@@ -17,13 +17,14 @@ from framecast.models.base import Carry, Frames, Predictor
 
 @contextlib.contextmanager
 def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Within: eval mode; afterwards as before."""
-    before = model.training
+    """Within: eval mode; afterwards every part as before, also one that was in another mode than the whole."""
+    before = [(part, part.training) for part in model.modules()]
     model.eval()
     try:
         yield
     finally:
-        model.train(before)
+        for part, training in before:
+            part.training = training
 
 
 def rollout(

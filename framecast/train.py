@@ -3,40 +3,41 @@
 from __future__ import annotations
 
 import dataclasses
-import resource
 import shutil
 import signal
 import sys
-import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
-from types import FrameType, MethodType
 from typing import Any
 
 import numpy as np
+import psutil
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
-from framecast.config import parse_duration
+from framecast.config import parse_duration, suggest
 from framecast.data.base import Segment, Source
 from framecast.data.loader import Loader
-from framecast.engine.checkpoint import load_checkpoint, load_matching, save_checkpoint, save_snapshot
+from framecast.data.windows import Windows
+from framecast.engine.checkpoint import CHECKPOINT, load_matching, restore, save_checkpoint, save_snapshot
 from framecast.engine.codes import encode_all
 from framecast.engine.device import Device, make_device, seed_for
 from framecast.engine.log import Log, Progress
-from framecast.engine.state import TrainState
-from framecast.engine.step import train_step
+from framecast.engine.signals import Interrupted, Signals
+from framecast.engine.state import TrainState, bound_to
+from framecast.engine.step import check_weights, train_step
+from framecast.engine.validation import pictures, pictures_score, side_by_side, validate
 from framecast.media.grid import grid
 from framecast.media.images import write_image
 from framecast.media.resize import resize_frames
-from framecast.metrics.frames import psnr, sharp_diff
+from framecast.models import MODELS
 from framecast.models.base import Predictor
 from framecast.presets import preset
-from framecast.rollout import evaluating
 from framecast.run import (
     CONFIG,
     RunConfig,
+    TrainConfig,
     check_resume,
     data_digest,
     find_model,
@@ -48,13 +49,7 @@ from framecast.run import (
 )
 from framecast.types import Batch, ClipRequest, UserError
 
-
-class Interrupted(Exception):
-    """Ctrl-C (130) or SIGTERM (143): the checkpoint is written; `code` is the exit code."""
-
-    def __init__(self, code: int) -> None:
-        super().__init__(f"stopped by signal {code - 128}")
-        self.code = code
+__all__ = ["Interrupted", "Trainer", "default_out", "fit", "settle", "train"]
 
 
 def train(
@@ -79,19 +74,23 @@ def train(
     RunConfig in place of the profile's.  settings: fields of TrainConfig, e.g. steps=, budget=, batch_size=, seed=.
     Raises: UserError for bad input; Interrupted after a signal, with everything saved.
     """
+    known = [f.name for f in dataclasses.fields(TrainConfig)]
+    for name in settings:
+        if name not in known:
+            raise UserError(f"train() has no setting {name!r}; {suggest(name, known)}")
     model_class = model if isinstance(model, type) else find_model(model)
     config = config or preset(model if isinstance(model, str) else model_class, profile)
     lengths = {"steps", "epochs", "budget"} & {k for k, v in settings.items() if v is not None}
     cleared = dict.fromkeys(("steps", "epochs", "budget")) if lengths else {}
     config = dataclasses.replace(config, train=dataclasses.replace(config.train, **{**cleared, **settings}))
+    place = make_device(device, devices, num_nodes, config.train.precision)
     if isinstance(data, str | Path):
-        config = dataclasses.replace(config, data=dataclasses.replace(config.data, path=str(data)))
-        source, settled = open_data(config.data)
-        config = dataclasses.replace(config, data=settled)
+        with place.main_first():  # it decodes a video into the cache, where the others find it
+            source, found = open_data(dataclasses.replace(config.data, path=str(data)))
+        config = dataclasses.replace(config, data=found)
     else:
         source = data
     folder = Path(out) if out else default_out(config.name, config.data.path)
-    place = make_device(device, devices, num_nodes, config.train.precision)
     return fit(config, source, folder, model_class, place, init_from=init_from, overwrite=overwrite, quiet=quiet)
 
 
@@ -122,38 +121,54 @@ def fit(
 ) -> Path:
     """Train what `config` says on `source` into `folder`, or go on with what is there."""
     config = settle(config, source, model_class)
-    if device.is_main:
-        _open_folder(folder, config, overwrite)
-    device.barrier()
-    torch.manual_seed(seed_for(config.train.seed, "weights"))
+    with device.main_first():
+        _check_folder(folder, config, overwrite)
+        if device.is_main:
+            _make_folder(folder, overwrite)
+    torch.manual_seed(seed_for(config.train.seed, "weights"))  # the same in every process
     model = model_class(config.model, config.spec)
-    saved = load_checkpoint(folder)
-    if saved is None and init_from is not None:
-        filled = load_matching(model, open_run(init_from).weights)
+    fresh = not (folder / CHECKPOINT).is_file()
+    if fresh and init_from is not None:
+        weights = open_run(init_from, None if config.name in MODELS else model_class).weights
+        filled = load_matching(model, weights)
         if device.is_main and not quiet:
             print(f"{filled} of {len(model.state_dict())} tensors taken from {init_from}", file=sys.stderr)
-    model = model.to(device.device)
-    if device.device.type != "mps":
-        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-    state = TrainState.create(model, config.train.seed, config.train.ema)
-    if saved is not None:
-        state.load_state_dict(saved)
-    elif device.is_main:
+    state = TrainState.create(_placed(model, device), config.train.seed, config.train.ema)
+    if not fresh:
+        restore(folder, state)
+    if device.average({"step": float(state.step)})["step"] != state.step:
+        raise UserError(f"{folder}: not every machine sees the same checkpoint; put --out on a disk they share")
+    trainer = Trainer(config, source, folder, device, state, quiet)
+    if device.is_main:  # only now, when nothing was found wrong; on resume too, as steps and log settings may change
         write_config(folder, config)
-    Trainer(config, source, folder, device, state, quiet).run()
+    trainer.run()
     return folder
 
 
-def _open_folder(folder: Path, config: RunConfig, overwrite: bool) -> None:
+def _placed(model: Predictor, device: Device) -> Predictor:
+    if device.world > 1 and device.device.type == "cuda":
+        # on CPUs each process keeps its own statistics
+        model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
+    model = model.to(device.device)
+    if device.device.type != "mps":
+        model = model.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return model
+
+
+def _check_folder(folder: Path, config: RunConfig, overwrite: bool) -> None:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file; --out names a folder")
-    if (folder / CONFIG).is_file() and not overwrite:
-        check_resume(folder, config)
-    elif overwrite and (folder / CONFIG).is_file():
-        shutil.rmtree(folder)
+    if (folder / CONFIG).is_file():
+        if not overwrite:
+            check_resume(folder, config)
     elif folder.is_dir() and any(folder.iterdir()):
         raise UserError(f"{folder}: is not empty and holds no run; choose another --out")
+
+
+def _make_folder(folder: Path, overwrite: bool) -> None:
     try:
+        if overwrite and folder.is_dir():
+            shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
         raise UserError(f"{folder}: cannot be made ({error.strerror}); choose another --out") from error
@@ -171,50 +186,64 @@ class Trainer:
         request = type(state.model).request(config.model)
         self.splits = source.splits(request.source_length)
         self.loaders = self._loaders()
-        self.total = resolve_steps(self.settings, self.loaders["train"].windows.count)[1]
+        clips = Windows(source, self.splits["train"], request).count
+        self.total = resolve_steps(self.settings, clips)[1]
         self.budget = parse_duration(self.settings.budget) if self.settings.budget else None
         if self.total is None and self.budget is None:
             raise UserError("say how long to train: --steps N, --epochs N or --budget 10m")
-        self.log = Log(folder, state.step, self.settings.tensorboard) if device.is_main else None
-        self.signal = 0
+        share, parts = self.settings.batch_size // device.world, self.settings.accumulate
+        if share % parts:  # parts of different sizes would not average to the whole batch
+            raise UserError(
+                f"--accumulate {parts} does not divide the {share} clips of a process; choose another number"
+            )
+        self.log: Log | None = None
+        self.signals = Signals()
         self.saved = -1
 
     # ------------------------------------------------------------------------------------------------------ the loop
 
     def run(self) -> None:
         """Train until the end of the last stage, of the steps or of the budget."""
+        if self.device.is_main:
+            self.log = Log(self.folder, self.state.step, self.settings.tensorboard)
+        try:
+            self._run()
+        finally:
+            if self.log:
+                self.log.close()
+
+    def _run(self) -> None:
         settings, state = self.settings, self.state
         total, unit = (self.total, "steps") if self.total is not None else (self.budget, "s")
         began, before = time.monotonic(), state.seconds
         first = state.step
-        with self._signals(), Progress(self.config.name, total or 1, unit, quiet=self.quiet) as bar:
+        with self.signals, Progress(self.config.name, total or 1, unit, quiet=self.quiet) as bar:
             while not self._over():
                 parts = train_step(state, self._batches, self.device, settings.accumulate)
                 state.seconds = before + time.monotonic() - began
                 self._log_step(parts, bar)
                 if state.step == first + 20:
                     bar.say(self._forecast((time.monotonic() - began) / 20))
-                ended = False
-                if state.step % settings.validate_every == 0:
-                    ended = self._validate(bar)
+                impatient = state.step % settings.validate_every == 0 and self._validate(bar)
                 if state.step % settings.preview_every == 0:
                     self._preview()
-                if state.step % settings.save_every == 0:
+                # The stage is left before anything is saved: no checkpoint holds a stage that is already over.
+                left = (impatient or self._stage_over()) and self._leave_stage(bar)
+                if left or state.step % settings.save_every == 0:
                     self._save()
                 if self._interrupted():
                     self._save()
                     bar.say(f"stopped at step {state.step}; run the same command again to go on from there")
-                    raise Interrupted(128 + self.signal)
-                if (ended or self._stage_over()) and not self._next_stage(bar):
-                    break
-        if self.saved != state.step:
-            self._save(final=True)
-        if self.log:
-            if state.step > first:
-                self._preview()
-            self.log.close()
+                    raise Interrupted(128 + self.signals.number)
+                if left and not self._over():
+                    self.loaders = self._loaders()
+        self._save()
+        if state.step > first:
+            self._preview()
 
     def _over(self) -> bool:
+        if self.state.ended:
+            return True
         if self.total is not None:
             return self.state.step >= self.total
         assert self.budget is not None
@@ -230,13 +259,13 @@ class Trainer:
         progress = state.step / self.total if self.total is not None else state.seconds / (self.budget or 1)
         return share < 1 and self.device.any(progress >= share)
 
-    def _next_stage(self, bar: Progress) -> bool:
+    def _leave_stage(self, bar: Progress) -> bool:
+        """End the stage. Always True: the border is a place to resume from."""
         name = self.state.current.name
-        if not self.state.leave_stage():
-            return False
-        bar.say(f"stage {name!r} ended at step {self.state.step}; next is {self.state.current.name!r}")
-        self.loaders = self._loaders()
-        self._save()  # the border is a place to resume from like any other
+        if self.state.leave_stage():
+            bar.say(f"stage {name!r} ended at step {self.state.step}; next is {self.state.current.name!r}")
+        else:
+            bar.say(f"stage {name!r}, the last, ended at step {self.state.step}")
         return True
 
     def _forecast(self, seconds: float) -> str:
@@ -257,7 +286,7 @@ class Trainer:
         request = stage.request or type(self.state.model).request(self.config.model)
         codes: dict[str, list[np.ndarray]] | None = None
         if stage.encode_once is not None:
-            encode = _bound_to(self.state.ema, stage.encode_once)
+            encode = bound_to(self.state.ema, stage.encode_once)
             place_for = self.folder / "codes" / stage.name
             begun = self.state.step - self.state.stage_step
             codes = encode_all(encode, self.state.ema, self.source, resizer(request), self.device, place_for, begun)
@@ -298,10 +327,11 @@ class Trainer:
             if self.budget is not None:
                 bar.update(self.state.seconds)
             return
-        values = self.device.average({k: float(v) for k, v in parts.items()})
+        values = {k: float(v) for k, v in parts.items()}
         board = step % settings.summary_every == 0
         if board and (stream := self._picture_stream()) is not None:
-            values |= self._pictures_score(self._batches(stream, 0), "train")
+            values |= pictures_score(self.state, self._batches(stream, 0), "train", self.device)
+        values = self.device.average(values)
         if self.log:
             extra = {"stage": self.state.current.name, "seconds": round(self.state.seconds, 3)}
             self.log.scalars(step, values, board=board, **extra)
@@ -310,40 +340,13 @@ class Trainer:
 
     def _picture_stream(self) -> str | None:
         """The stream whose batches hold frames that can be predicted and scored; None in a stage on codes."""
-        if self.state.current.encode_once is not None:
-            return None
-        return self.state.current.phases[-1].stream
+        stage = self.state.current
+        return stage.phases[-1].stream if stage.phases and stage.encode_once is None else None
 
-    @torch.no_grad()
-    def _pictures_score(self, batch: Batch, split: str) -> dict[str, float]:
-        """PSNR and Sharp Diff of the next frames of a batch, as the published system logs them."""
-        with evaluating(self.state.ema), self.device.autocast():
-            shown = self.state.ema.preview(batch)
-        if "prediction" not in shown or "truth" not in shown:
-            return {}
-        prediction, truth = shown["prediction"].float().cpu(), shown["truth"].float().cpu()
-        return {
-            f"{split}/psnr": float(psnr(prediction, truth).mean()),
-            f"{split}/sharp_diff": float(sharp_diff(prediction, truth).mean()),
-        }
-
-    @torch.no_grad()
     def _validate(self, bar: Progress) -> bool:
         """Score the EMA weights on held-out clips. True when patience is at its end."""
         state, stage = self.state, self.state.current
-        loss = _bound_to(state.ema, stage.loss) if stage.loss is not None else state.ema.loss
-        sums: dict[str, float] = {}
-        for i in range(self.settings.val_batches):
-            batch = self.loaders["val"].batch(i, "validation").to(self.device.device)
-            torch.manual_seed(seed_for(state.seed, self.device.rank, "validation", i))
-            with evaluating(state.ema), self.device.autocast():
-                found = loss(batch, state.stage_step)
-            values = {"val/loss": float(found.total)} | {f"val/{k}": float(v) for k, v in found.parts.items()}
-            if stage.encode_once is None:
-                values |= self._pictures_score(batch, "val")
-            for name, value in values.items():
-                sums[name] = sums.get(name, 0.0) + value / self.settings.val_batches
-        values = self.device.average(sums)
+        values = validate(state, self._held_out, self.settings.val_batches, self.device)
         better = state.note_validation(values["val/loss"])
         if self.log:
             self.log.scalars(state.step, values, stage=stage.name, seconds=round(state.seconds, 3))
@@ -352,23 +355,24 @@ class Trainer:
         patience = stage.until.patience
         return patience is not None and state.bad >= patience
 
-    @torch.no_grad()
+    def _held_out(self, number: int) -> Batch:
+        return self.loaders["val"].batch(number, "validation").to(self.device.device)
+
     def _preview(self) -> None:
         """Pictures of one validation batch, always the same one, into previews/ and TensorBoard."""
         if self.log is None or self.state.current.encode_once is not None:
             return
-        batch = self.loaders["val"].batch(0, "validation").to(self.device.device)
-        with evaluating(self.state.ema), self.device.autocast():
-            shown = self.state.ema.preview(batch)
-        rows = {k: _bytes(v[:8]) for k, v in shown.items()}
+        rows = pictures(self.state, self._held_out(0), self.device)
         for name, frames in rows.items():
             self.log.image(self.state.step, name, grid(list(frames)))
         target = self.folder / "previews" / f"step-{self.state.step}.png"
         target.parent.mkdir(exist_ok=True)
-        same = {k: v for k, v in rows.items() if k in ("context", "truth", "prediction")} or rows
-        write_image(grid(_interleave(same)), target)
+        write_image(grid(side_by_side(rows)), target)
 
-    def _save(self, final: bool = False) -> None:
+    def _save(self) -> None:
+        if self.saved == self.state.step:
+            return
+        check_weights(self.state)
         if self.device.is_main:
             save_checkpoint(self.folder, self.state)
             config = self.config.to_json(local=False)
@@ -376,70 +380,21 @@ class Trainer:
         self.saved = self.state.step
         self.device.barrier()
 
-    # -------------------------------------------------------------------------------------------------------- signals
-
-    def _signals(self) -> _Handlers:
-        def note(number: int, _: FrameType | None) -> None:
-            self.signal = number
-
-        return _Handlers(note)
-
     def _interrupted(self) -> bool:
         if self.device.world == 1:
-            return bool(self.signal)
+            return bool(self.signals.number)
         # every process must stop at the same step; asking costs a collective, so not at each
         if self.state.step % 10:
             return False
-        stop = self.device.any(bool(self.signal))
-        self.signal = self.signal or (signal.SIGTERM if stop else 0)
+        stop = self.device.any(bool(self.signals.number))
+        self.signals.number = self.signals.number or (signal.SIGTERM if stop else 0)
         return stop
-
-
-class _Handlers:
-    """Takes over SIGINT and SIGTERM while training; a second Ctrl-C ends at once."""
-
-    def __init__(self, note: Callable[[int, FrameType | None], None]) -> None:
-        self.note = note
-
-    def __enter__(self) -> _Handlers:
-        self.before: dict[int, Any] = {}
-        if threading.current_thread() is threading.main_thread():
-            for number in (signal.SIGINT, signal.SIGTERM):
-                self.before[number] = signal.signal(number, self._once)
-        return self
-
-    def _once(self, number: int, frame: FrameType | None) -> None:
-        signal.signal(number, self.before[number])
-        self.note(number, frame)
-
-    def __exit__(self, *_: object) -> None:
-        for number, handler in self.before.items():
-            signal.signal(number, handler)
 
 
 def resizer(request: ClipRequest) -> Callable[[np.ndarray], np.ndarray]:
     """What brings uint8 frames (t, c, h, w) to the request's size."""
     size = request.resize
     return (lambda frames: frames) if size is None else (lambda frames: resize_frames(frames, size, "squash"))
-
-
-def _bound_to(model: Predictor, method: Callable[..., Any]) -> Callable[..., Any]:
-    """The same method on the EMA copy."""
-    return MethodType(method.__func__, model) if isinstance(method, MethodType) else method
-
-
-def _bytes(frames: Tensor) -> np.ndarray:
-    """Floats 0…1 as uint8 by one fixed mapping, so that pictures of different steps compare."""
-    array: np.ndarray = frames.float().clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
-    return array
-
-
-def _interleave(rows: dict[str, np.ndarray]) -> list[np.ndarray]:
-    """One row of pictures per clip: its context, truth and prediction side by side."""
-    sizes = {v.shape[-2:] for v in rows.values()}
-    if len(sizes) > 1:
-        return list(next(iter(rows.values())))
-    return [np.concatenate(parts, axis=0) for parts in zip(*rows.values(), strict=True)]
 
 
 def _minutes(seconds: float) -> str:
@@ -452,5 +407,9 @@ def peak_memory() -> float:
     """Peak memory of this process in GB: the GPU's where there is one."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 1e9
+    if sys.platform == "win32":
+        return float(psutil.Process().memory_info().peak_wset) / 1e9
+    import resource  # not on Windows
+
     unit = 1 if sys.platform == "darwin" else 1024
     return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9

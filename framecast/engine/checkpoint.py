@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from framecast.engine.state import TrainState
 from framecast.types import FORMAT, UserError
@@ -36,13 +36,31 @@ def save_checkpoint(folder: Path, state: TrainState) -> Path:
         os.replace(temporary, path)
     except (OSError, RuntimeError) as error:  # torch wraps a failed write into RuntimeError
         temporary.unlink(missing_ok=True)
-        if isinstance(error, RuntimeError) and "write" not in str(error) and "file" not in str(error).lower():
-            raise
+        reason = error.strerror if isinstance(error, OSError) else str(error).splitlines()[0]
         raise UserError(
-            f"{path}: the checkpoint could not be written ({error}); the previous one is intact, free some space and "
+            f"{path}: the checkpoint could not be written ({reason}); the previous one is intact, free some space and "
             "run the same command again"
         ) from error
     return path
+
+
+def restore(folder: Path, state: TrainState) -> bool:
+    """Put `state` where the folder's checkpoint says; False when there is none.
+
+    Raises: UserError for a damaged file, a newer format or the checkpoint of another model.
+    """
+    saved = load_checkpoint(folder)
+    if saved is None:
+        return False
+    try:
+        state.load_state_dict(saved)
+    except (KeyError, IndexError, RuntimeError, TypeError, ValueError) as error:
+        reason = " ".join(str(error).split())[:120]
+        raise UserError(
+            f"{folder / CHECKPOINT}: the checkpoint does not fit this model ({reason}); choose another --out, or give "
+            "--overwrite"
+        ) from error
+    return True
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:
@@ -56,6 +74,8 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
     try:
         saved = torch.load(path, map_location="cpu", weights_only=True)
         number = saved.pop("format")
+    except PermissionError as error:
+        raise UserError(f"{path}: the checkpoint cannot be read ({error.strerror}); change its permissions") from error
     except Exception as error:
         # torch raises anything from EOFError to pickle.UnpicklingError for a file that is cut or changed
         raise UserError(
@@ -68,6 +88,8 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
 
 def save_snapshot(folder: Path, model: nn.Module, config: dict[str, Any], step: int, keep: int = 3) -> Path:
     """Write `folder/weights/step-N/{config.json, model.safetensors}` and drop all but the last `keep` of them."""
+    from safetensors import SafetensorError
+
     weights = folder / "weights"
     target = weights / f"step-{step}"
     temporary = weights / f".step-{step}.tmp"
@@ -78,9 +100,10 @@ def save_snapshot(folder: Path, model: nn.Module, config: dict[str, Any], step: 
         if target.exists():
             shutil.rmtree(target)
         os.replace(temporary, target)
-    except OSError as error:
+    except (OSError, SafetensorError) as error:
         shutil.rmtree(temporary, ignore_errors=True)
-        raise UserError(f"{target}: the weights could not be written ({error.strerror}); free some space") from error
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UserError(f"{target}: the weights could not be written ({reason}); free some space") from error
     for old in snapshots(folder)[:-keep]:
         shutil.rmtree(old, ignore_errors=True)
     return target
@@ -102,15 +125,7 @@ def load_weights(model: nn.Module, path: Path, strict: bool = True) -> None:
 
     Raises: UserError when the file is damaged or does not fit the model.
     """
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    try:
-        tensors = load_file(path)
-    except FileNotFoundError:
-        raise UserError(f"{path}: the weights file is missing; train again or copy the whole run folder") from None
-    except (SafetensorError, OSError) as error:
-        raise UserError(f"{path}: the weights file is damaged ({error}); copy it again") from error
+    tensors = _read_weights(path)
     own = model.state_dict()
     wrong = [k for k in own if k not in tensors] if strict else []
     wrong += [k for k, v in tensors.items() if k not in own or own[k].shape != v.shape]
@@ -127,14 +142,24 @@ def load_matching(model: nn.Module, path: Path) -> int:
 
     Raises: UserError when none fits.
     """
-    from safetensors.torch import load_file
-
     own = model.state_dict()
-    found = {k: v.to(own[k].dtype) for k, v in load_file(path).items() if k in own and own[k].shape == v.shape}
+    found = {k: v.to(own[k].dtype) for k, v in _read_weights(path).items() if k in own and own[k].shape == v.shape}
     if not found:
         raise UserError(f"{path}: not one tensor fits the model; --init-from wants a run of the same model")
     model.load_state_dict(found, strict=False)
     return len(found)
+
+
+def _read_weights(path: Path) -> dict[str, Tensor]:
+    from safetensors import SafetensorError
+    from safetensors.torch import load_file
+
+    try:
+        return load_file(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: the weights file is missing; train again or copy the whole run folder") from None
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: the weights file is damaged ({error}); copy it again") from error
 
 
 def snapshots(folder: Path) -> list[Path]:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from framecast.config import write_json
 from framecast.data.base import Source
 from framecast.engine.device import Device, seed_for
-from framecast.types import Batch
+from framecast.types import Batch, UserError
 
 #: Frames encoded at a time.
 CHUNK = 64
@@ -47,14 +47,20 @@ def encode_all(
             parts: dict[str, list[np.ndarray]] = {}
             for start in range(0, int(length), CHUNK):
                 clip = source.clip(video, start, min(CHUNK, int(length) - start))
-                frames = torch.from_numpy(np.ascontiguousarray(resize(clip.frames)))[None]
+                frames = torch.from_numpy(np.array(resize(clip.frames)))[None]  # a copy: views of a store are read-only
                 batch = Batch(context=frames, future=frames[:, :0]).to(device.device)
                 with device.autocast():
                     found = encode(batch)
                 for name, value in found.items():
                     parts.setdefault(name, []).append(value[0].float().cpu().numpy())
-            for name, arrays in parts.items():
-                np.save(folder / f"{name}-{video}.npy", np.concatenate(arrays))
+            try:
+                for name, arrays in parts.items():
+                    np.save(folder / f"{name}-{video}.npy", np.concatenate(arrays))
+            except OSError as error:
+                raise UserError(
+                    f"{folder}: the codes could not be written ({error.strerror}); free some space and run the same "
+                    "command again"
+                ) from error
             names = sorted(parts)
         model.train(was_training)
         write_json(done, {"step": step, "names": names})

@@ -9,7 +9,8 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
-from collections.abc import Iterable
+import os
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -41,21 +42,25 @@ class Device:
         return autocast(self.device, self.precision)
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Mean of every gradient over all processes; a missing one counts as zeros. Does nothing alone."""
+        """Mean of every gradient over all processes; one missing here counts as zeros, one missing everywhere stays so.
+
+        parameters: the same ones in every process. Does nothing alone.
+        """
         if self.world == 1:
             return
         import torch.distributed as dist
 
-        params = [p for p in parameters if p.requires_grad or p.grad is not None]
-        for p in params:
-            if p.grad is None:
-                p.grad = torch.zeros_like(p)
-        grads = [p.grad for p in params if p.grad is not None]
-        flat = torch.cat([g.reshape(-1) for g in grads])
+        params = list(parameters)
+        present = torch.tensor([float(p.grad is not None) for p in params], device=self.device)
+        parts = [(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in params]
+        flat = torch.cat([*parts, present])
         dist.all_reduce(flat)
-        flat /= self.world
-        for grad, part in zip(grads, torch.split(flat, [g.numel() for g in grads]), strict=True):
-            grad.copy_(part.view_as(grad))
+        *means, found = torch.split(flat, [p.numel() for p in params] + [len(params)])
+        for p, mean, count in zip(params, means, found.tolist(), strict=True):
+            if count:
+                p.grad = (
+                    (mean / self.world).view_as(p) if p.grad is None else p.grad.copy_(mean.view_as(p) / self.world)
+                )
 
     def average(self, values: dict[str, float]) -> dict[str, float]:
         """Mean of named numbers over all processes, for logs and decisions that all must share."""
@@ -71,6 +76,18 @@ class Device:
     def any(self, flag: bool) -> bool:
         """Whether any process says so: all stop together or none."""
         return self.average({"flag": float(flag)})["flag"] > 0
+
+    @contextlib.contextmanager
+    def main_first(self) -> Iterator[None]:
+        """Within: the main process alone, then all others, which find what it made. Where it fails, they are let go to
+        fail alike."""
+        if not self.is_main:
+            self.barrier()
+        try:
+            yield
+        finally:
+            if self.is_main:
+                self.barrier()
 
     def barrier(self) -> None:
         """Wait for all processes."""
@@ -137,10 +154,13 @@ def make_device(device: str = "auto", devices: int = 1, num_nodes: int = 1, prec
     from lightning_fabric import Fabric
     from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
 
+    if devices < 1 or num_nodes < 1:
+        raise UserError(f"--devices and --num-nodes must be at least 1, got {devices} and {num_nodes}")
     target = pick_device(device)
-    elastic = TorchElasticEnvironment.detect()
-    many = devices * num_nodes > 1 or elastic
-    if not many:
+    if TorchElasticEnvironment.detect():
+        devices = int(os.environ.get("LOCAL_WORLD_SIZE", devices))
+        num_nodes = max(1, int(os.environ.get("WORLD_SIZE", devices)) // devices)
+    if devices * num_nodes == 1:
         chosen = torch.device("cuda", 0) if target.type == "cuda" and target.index is None else target
         return Device(chosen, resolve_precision(precision, target))
     fabric = Fabric(

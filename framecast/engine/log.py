@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import math
+import os
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from framecast.types import UserError
 
 METRICS = "metrics.jsonl"
 
@@ -19,33 +23,47 @@ class Log:
 
     def __init__(self, folder: Path, step: int = 0, tensorboard: bool = True) -> None:
         self.path = folder / METRICS
-        _drop_rows_from(self.path, step)
-        self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (lives as long as the run)
         self.board: Any = None
-        if tensorboard:
-            from torch.utils.tensorboard import SummaryWriter
+        with self._disk():
+            _drop_rows_after(self.path, step)
+            self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (lives as long as the run)
+            if tensorboard:
+                from torch.utils.tensorboard import SummaryWriter
 
-            self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
+                self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
+
+    @contextlib.contextmanager
+    def _disk(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"{self.path.parent}: the log could not be written ({error.strerror}); the last checkpoint is intact, "
+                "free some space and run the same command again"
+            ) from error
 
     def scalars(self, step: int, values: Mapping[str, float], board: bool = True, **extra: Any) -> None:
         """One row of named numbers; `extra` goes into the JSON row only. Numbers that are not finite become null."""
         clean = {k: v if math.isfinite(v) else None for k, v in values.items()}
-        self.file.write(json.dumps({"step": step, **extra, **clean}) + "\n")
-        self.file.flush()
-        if self.board is not None and board:
-            for name, value in values.items():
-                self.board.add_scalar(name, value, step)
+        with self._disk():
+            self.file.write(json.dumps({"step": step, **extra, **clean}) + "\n")
+            self.file.flush()
+            if self.board is not None and board:
+                for name, value in values.items():
+                    self.board.add_scalar(name, value, step)
 
     def image(self, step: int, name: str, picture: np.ndarray) -> None:
         """An image grid, uint8 (c, h, w), for TensorBoard."""
         if self.board is not None:
-            self.board.add_image(name, picture, step)
+            with self._disk():
+                self.board.add_image(name, picture, step)
 
     def close(self) -> None:
         """Flush and close both."""
-        self.file.close()
-        if self.board is not None:
-            self.board.close()
+        with self._disk():
+            self.file.close()
+            if self.board is not None:
+                self.board.close()
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
@@ -61,11 +79,13 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _drop_rows_from(path: Path, step: int) -> None:
+def _drop_rows_after(path: Path, step: int) -> None:
     # After a kill the file may hold rows of steps that will be trained again.
     if path.is_file():
-        rows = [r for r in read_metrics(path.parent) if r["step"] <= step and step > 0]
-        path.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+        rows = [r for r in read_metrics(path.parent) if r["step"] <= step]
+        temporary = path.with_name(f".{path.name}.tmp")
+        temporary.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
+        os.replace(temporary, path)
 
 
 class Progress:

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import copy
+import itertools
+import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
+from types import MethodType
 from typing import Any
 
 import torch
@@ -17,8 +21,9 @@ from framecast.types import Optimiser, Phase, Stage
 class TrainState:
     """model, its EMA copy, the stages and the optimisers of the current one (by phase name), and the counters.
 
-    step counts over the whole run, stage_step within the stage.  best, bad, best_weights: patience.  seconds: time
-    spent training so far, for `--budget`.  seed: of the run; each step reseeds from it, so no generator state is kept.
+    step counts over the whole run, stage_step within the stage.  ended: the last stage is over.  best, bad,
+    best_weights: patience.  seconds: time spent training so far, for `--budget`.  seed: of the run; each step reseeds
+    from it, so no generator state is kept.
     """
 
     model: Predictor
@@ -29,6 +34,7 @@ class TrainState:
     step: int = 0
     stage: int = 0
     stage_step: int = 0
+    ended: bool = False
     best: float | None = None
     bad: int = 0
     best_weights: dict[str, Tensor] | None = None
@@ -37,15 +43,10 @@ class TrainState:
 
     @classmethod
     def create(cls, model: Predictor, seed: int = 0, ema_decay: float = 0.999) -> TrainState:
-        """State at step 0. Stages are asked of the model once, here; phase and module names are checked."""
+        """State at step 0. Stages are asked of the model once, here; names and groups are checked."""
         stages = model.stages()
         for stage in stages:
-            names = [p.name for p in stage.phases]
-            if not names or len(set(names)) != len(names):
-                raise ValueError(f"stage {stage.name!r} needs phases with names of their own, got {names}")
-            for phase in stage.phases:
-                for module in phase.modules:
-                    model.get_submodule(module)
+            _check_stage(model, stage)
         ema = copy.deepcopy(model).requires_grad_(False).eval()
         state = cls(model=model, ema=ema, stages=stages, seed=seed, ema_decay=ema_decay)
         state.enter_stage(0)
@@ -69,6 +70,8 @@ class TrainState:
         """Move the EMA copy towards the model. The decay warms up, so that short runs do not drag their start along."""
         decay = min(self.ema_decay, (1 + self.stage_step) / (10 + self.stage_step))
         averages, values = _floats(self.ema), _floats(self.model)
+        if not averages:  # a baseline without weights
+            return
         if self.ema_decay == 0:
             torch._foreach_copy_(averages, values)
         else:
@@ -78,8 +81,8 @@ class TrainState:
                 a.copy_(b)
 
     def note_validation(self, value: float) -> bool:
-        """Take note of a validation value; True when it is the best of the stage. Lower is better."""
-        better = self.best is None or value < self.best - self.current.until.min_delta
+        """Take note of a validation value; True when it is the best of the stage. Lower is better, nan never is."""
+        better = math.isfinite(value) and (self.best is None or value < self.best - self.current.until.min_delta)
         if better:
             self.best, self.bad = value, 0
             if self.current.until.patience is not None:
@@ -89,12 +92,14 @@ class TrainState:
         return better
 
     def leave_stage(self) -> bool:
-        """End the stage: restore its best weights if it kept any, enter the next. False after the last one."""
+        """End the stage: restore its best weights if it kept any, enter the next. False after the last one, when the
+        run has ended."""
         if self.best_weights is not None:
             self.model.load_state_dict(self.best_weights)
             self.ema.load_state_dict(self.best_weights)
             self.best_weights = None
-        if self.stage + 1 >= len(self.stages):
+        self.ended = self.stage + 1 >= len(self.stages)
+        if self.ended:
             return False
         self.enter_stage(self.stage + 1)
         return True
@@ -108,6 +113,7 @@ class TrainState:
             "step": self.step,
             "stage": self.stage,
             "stage_step": self.stage_step,
+            "ended": self.ended,
             "best": self.best,
             "bad": self.bad,
             "best_weights": self.best_weights,
@@ -122,7 +128,7 @@ class TrainState:
         self.ema.load_state_dict(saved["ema"])
         for name, optimiser in self.optimisers.items():
             optimiser.load_state_dict(saved["optimisers"][name])
-        for name in ("step", "stage_step", "best", "bad", "best_weights", "seconds", "seed"):
+        for name in ("step", "stage_step", "ended", "best", "bad", "best_weights", "seconds", "seed"):
             setattr(self, name, saved[name])
 
 
@@ -141,6 +147,30 @@ def make_optimiser(settings: Optimiser, parameters: list[nn.Parameter]) -> torch
     if settings.kind == "radam":
         return torch.optim.RAdam(parameters, betas=settings.betas, eps=settings.eps, foreach=True, **common)
     return torch.optim.Adam(parameters, betas=settings.betas, eps=settings.eps, fused=True, **common)
+
+
+def bound_to(model: Predictor, method: Callable[..., Any]) -> Callable[..., Any]:
+    """The same method, bound to `model`: stages and phases hold methods of the trained model, others want the EMA's."""
+    return MethodType(method.__func__, model) if isinstance(method, MethodType) else method
+
+
+def _check_stage(model: Predictor, stage: Stage) -> None:
+    names = [p.name for p in stage.phases]
+    if len(set(names)) != len(names):
+        raise ValueError(f"stage {stage.name!r}: phases need names of their own, got {names}")
+    if not names and next(model.parameters(), None) is not None:
+        raise ValueError(f"stage {stage.name!r} has no phases, so nothing would be trained")
+    groups = [group for group, _ in itertools.groupby(p.group for p in stage.phases) if group is not None]
+    if len(set(groups)) != len(groups):
+        raise ValueError(f"stage {stage.name!r}: the phases of one group must stand side by side, got groups {groups}")
+    for phase in stage.phases:
+        for module in phase.modules:
+            try:
+                model.get_submodule(module)
+            except AttributeError as error:
+                raise ValueError(f"phase {phase.name!r} trains {module!r}, which the model has not: {error}") from error
+        if not phase_parameters(model, phase):
+            raise ValueError(f"phase {phase.name!r} trains {', '.join(phase.modules)}, which have no parameters")
 
 
 def _floats(model: nn.Module) -> list[Tensor]:

@@ -17,8 +17,11 @@ from framecast.types import Batch, GradClip, Phase
 Batches = Callable[[str, int], Batch]
 
 
+_REMEDY = "lower the learning rate (--optim.…) or try --precision fp32; the last checkpoint is intact"
+
+
 class NotFinite(RuntimeError):
-    """A loss became inf or nan. Names phase, part and step; the last good checkpoint is untouched."""
+    """A loss or a weight became inf or nan. Says where and at which step; the last good checkpoint is untouched."""
 
 
 def train_step(state: TrainState, batches: Batches, device: Device, accumulate: int = 1) -> dict[str, Tensor]:
@@ -41,6 +44,14 @@ def train_step(state: TrainState, batches: Batches, device: Device, accumulate: 
     return logged
 
 
+def check_weights(state: TrainState) -> None:
+    """Raise NotFinite if a weight is inf or nan: a finite loss can have a gradient that is not (a root at 0), and such
+    weights must never replace a good checkpoint."""
+    for name, p in state.model.named_parameters():
+        if not all_finite(p):
+            raise NotFinite(f"weight {name!r} is not finite after step {state.step}; {_REMEDY}")
+
+
 def _gradients(
     state: TrainState,
     phase: Phase,
@@ -59,11 +70,10 @@ def _gradients(
             batch = batches(phase.stream, micro)
             with device.autocast():
                 loss = phase.loss(batch, state.stage_step)
-            if not all_finite(loss.total):
+            if device.any(not all_finite(loss.total)):  # all processes stop, or those that go on would wait for ever
                 bad = [k for k, v in loss.parts.items() if not all_finite(v)] or ["total"]
                 raise NotFinite(
-                    f"loss is not finite at step {state.step}: phase {phase.name!r}, part {', '.join(bad)}; "
-                    "lower the learning rate (--optim.…) or try --precision fp32; the last checkpoint is intact"
+                    f"loss is not finite at step {state.step}: phase {phase.name!r}, part {', '.join(bad)}; {_REMEDY}"
                 )
             (loss.total / accumulate).backward()  # type: ignore[no-untyped-call]
             for name, value in {**loss.parts, "total": loss.total}.items():

@@ -132,11 +132,15 @@ class Predictor(nn.Module):
         device = frames.device
         carry = {"context": frames, "tick": torch.zeros(len(frames), dtype=torch.int64, device=device)}
         # Noise of step k is drawn from a generator seeded with seed + k: a carry holds tensors only, and can be stored.
-        seed = torch.randint(2**62, (1,), generator=generator) if generator is not None else torch.zeros(1)
-        carry["seed"] = seed.to(device=device, dtype=torch.int64).expand(len(frames)).clone()
+        source = generator.device if generator is not None else "cpu"
+        seed = torch.randint(2**62, (1,), generator=generator, device=source)
+        carry["seed"] = seed.to(device).expand(len(frames)).clone()
         if actions is not None:
             past = torch.as_tensor(actions, dtype=torch.float32, device=device)
+            past = past[None] if past.ndim == 2 else past
             keep = self.num_context - 1
+            if past.shape[1] < keep:
+                raise ValueError(f"{type(self).__name__} needs the {keep} actions of its context, got {past.shape[1]}")
             carry["actions"] = past[:, past.shape[1] - keep :].repeat(samples, 1, 1)
         return carry
 
