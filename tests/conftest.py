@@ -1,11 +1,12 @@
 """What holds for every test: one torch thread, a cache of its own, no network beyond this machine."""
 
+# ruff: noqa: E402 - the environment has to be set before NumPy and torch are imported
+
 from __future__ import annotations
 
 import os
 
-# Two threads beside another busy process can be a hundred times slower. Before torch is imported, and inherited by
-# every process that a test starts.
+# Two threads beside another busy process can be a hundred times slower. Every process that a test starts inherits this.
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
