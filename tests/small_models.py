@@ -15,11 +15,26 @@ import torch
 from torch import Tensor, nn
 
 from framecast.data.store import DatasetWriter, Store
+from framecast.engine.device import Device
+from framecast.engine.step import train_step
 from framecast.models.base import Predictor
 from framecast.run import RunConfig, TrainConfig
-from framecast.types import Batch, ClipRequest, GradClip, Loss, Optimiser, Phase, Stage, Until, every
+from framecast.types import (
+    ActionSpec,
+    Batch,
+    ClipRequest,
+    ClipSpec,
+    GradClip,
+    Loss,
+    Optimiser,
+    Phase,
+    Stage,
+    Until,
+    every,
+)
 
 ROOT = Path(__file__).parent.parent
+CPU = Device(torch.device("cpu"))
 
 
 def write_store(folder, videos=3, frames=24, side=12, channels=1, actions=False, seed=0):
@@ -91,6 +106,45 @@ def same_run(one, other):
     load = dict(map_location="cpu", weights_only=True)
     same(torch.load(one / "checkpoint.pt", **load), torch.load(other / "checkpoint.pt", **load))
     assert rows_of(one) == rows_of(other)
+
+
+def build(model_class, seed=0, **config):
+    """A model of one of the classes below on grey 12x12 frames."""
+    actions = ActionSpec(kind="discrete", size=3) if model_class.actions != "none" else None
+    torch.manual_seed(seed)
+    spec = ClipSpec(channels=1, height=12, width=12, actions=actions)
+    return model_class(dataclasses.replace(small_config(model_class).model, **config), spec)
+
+
+def batch_of(step, stream, b=4):
+    """Random clips, a function of step and stream."""
+    g = torch.Generator().manual_seed(1000 * step + len(stream))
+    frames = torch.rand(b, 3, 1, 12, 12, generator=g)
+    actions = nn.functional.one_hot(torch.randint(3, (b, 2), generator=g), 3).float()
+    return Batch(context=frames[:, :2], future=frames[:, 2:], actions=actions)
+
+
+def advance(state, steps=1, accumulate=1, b=4, device=CPU):
+    """Train some steps on random clips; what the last one logged."""
+    for _ in range(steps):
+        step = state.step
+
+        def batches(stream, micro, step=step):
+            whole = batch_of(step, stream, b)
+            return whole if accumulate == 1 else whole.part(micro, accumulate)
+
+        logged = train_step(state, batches, device, accumulate)
+    return logged
+
+
+def weights(module):
+    """A copy of all tensors."""
+    return {k: v.detach().clone() for k, v in module.state_dict().items()}
+
+
+def moved(before, module):
+    """Names of the tensors that are no longer what `weights` saw."""
+    return {k for k, v in module.state_dict().items() if not torch.equal(v, before[k])}
 
 
 # ------------------------------------------------------------------------------------------------------- predictors
