@@ -1,0 +1,248 @@
+"""The documentation tells the truth: links lead somewhere, commands and flags exist, snippets use real names."""
+
+from __future__ import annotations
+
+import ast
+import contextlib
+import io
+import json
+import re
+import shlex
+import subprocess
+import tomllib
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+import framecast
+from framecast.cli import COMMANDS, run
+from framecast.data import SOURCES
+from framecast.presets import PRESETS, profiles
+
+ROOT = Path(__file__).parent.parent
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*.md")])
+#: A folder that the long runs fill.
+MADE_LATER = {"docs/results"}
+
+FLAG = re.compile(r"--[a-z][a-z0-9.-]*[a-z0-9]")
+
+
+def name_of(page: Path) -> str:
+    return page.relative_to(ROOT).as_posix()
+
+
+def text_of(page: Path) -> str:
+    return page.read_text(encoding="utf-8")
+
+
+def without_code(text: str) -> str:
+    return re.sub(r"`[^`\n]*`", "", re.sub(r"^```.*?^```", "", text, flags=re.S | re.M))
+
+
+def fenced(text: str, language: str = "") -> Iterator[str]:
+    """Blocks of code in a language, without the fences."""
+    yield from re.findall(rf"^```{language}\n(.*?)^```", text, flags=re.S | re.M)
+
+
+def anchors(page: Path) -> set[str]:
+    """Names of a page's headings as links spell them."""
+    heads = re.findall(r"^#+ (.+)$", text_of(page), flags=re.M)
+    return {re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-") for head in heads}
+
+
+# -------------------------------------------------------------------------------------------------------------- links
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_links_lead_somewhere(page: Path) -> None:
+    for target in re.findall(r"\]\(([^)\s]+)\)", without_code(text_of(page))):
+        if re.match(r"https?://|mailto:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        place = (page.parent / path).resolve() if path else page
+        assert place.is_relative_to(ROOT), f"{name_of(page)}: {target} leaves the repository"
+        if place.relative_to(ROOT).as_posix() in MADE_LATER:
+            continue
+        assert place.exists(), f"{name_of(page)}: {target} leads nowhere"
+        if anchor:
+            assert anchor in anchors(place), f"{name_of(page)}: {target}: no such heading"
+
+
+def test_every_page_is_reached_from_the_index() -> None:
+    index = ROOT / "docs" / "README.md"
+    found, waiting = {index}, [index]
+    while waiting:
+        page = waiting.pop()
+        for target in re.findall(r"\]\(([^)\s#]+\.md)[^)]*\)", text_of(page)):
+            place = (page.parent / target).resolve()
+            if place.is_file() and place not in found:
+                found.add(place)
+                waiting.append(place)
+    missing = [
+        name_of(p) for p in PAGES if p.is_relative_to(ROOT / "docs") and p not in found and "results" not in p.parts
+    ]
+    assert not missing, f"docs/README.md does not lead to {missing}"
+
+
+# ----------------------------------------------------------------------------------------------------------- commands
+
+
+def commands(text: str) -> Iterator[str]:
+    """Every `framecast …` of a page: lines of code blocks, and code within sentences."""
+    for block in fenced(text, "[a-z]*"):
+        for line in block.replace("\\\n", " ").splitlines():
+            if line.strip().startswith("framecast "):
+                yield line.split(" # ")[0].strip()
+    spans = re.sub(r"^```.*?^```", "", text, flags=re.S | re.M)
+    for span in re.findall(r"`(framecast [^`]+)`", spans):
+        yield " ".join(span.replace("\\|", "|").split())
+
+
+@cache
+def flags_of(*words: str) -> frozenset[str]:
+    """The flags that the help of a command names."""
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as told:
+        patch.setenv("COLUMNS", "200")
+        assert run([*words, "--help"]) == 0, f"framecast {' '.join(words)} --help failed"
+    found = frozenset(FLAG.findall(told.getvalue()))
+    assert found, f"framecast {' '.join(words)} --help names no flag"
+    return found
+
+
+def known_flags(words: list[str]) -> frozenset[str]:
+    """Flags of the command that `words` begin with."""
+    if words[0] == "train":
+        return flags_of("train", words[1] if words[1:] and words[1] in PRESETS else "multiscale-gan")
+    if words[0] == "data" and words[1:] and words[1] == "make":
+        return flags_of("data", "make", words[2] if words[2:] and words[2] in SOURCES else "atari")
+    if words[0] == "data" and words[1:] and words[1] in ("import", "inspect"):
+        return flags_of(*words[:2])
+    return flags_of(words[0])
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_commands_and_flags_are_real(page: Path) -> None:
+    for line in commands(text_of(page)):
+        words = shlex.split(line)[1:]
+        if words[0] in ("--help", "--version") or words[0] in COMING:
+            continue
+        assert words[0] in COMMANDS, f"{name_of(page)}: {line}: no such command"
+        known = known_flags(words) | {"--help", "--json"}
+        for word in words:
+            if word.startswith("--"):
+                assert word.split("=")[0] in known, f"{name_of(page)}: {line}: {word} is not a flag"
+
+
+#: Said to be still to come, in README.
+COMING = ("compare",)
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_flags_of_models_are_real(page: Path) -> None:
+    known = flags_of("train", "multiscale-gan")
+    for flag in re.findall(r"`?(--(?:model|optim|train)\.[a-z][a-z0-9-]*)", text_of(page)):
+        assert flag in known, f"{name_of(page)}: {flag} is not a flag"
+
+
+@pytest.mark.parametrize("page", PAGES, ids=name_of)
+def test_training_commands_are_understood(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for line in commands(text_of(page)):
+        words = shlex.split(line)[1:]
+        if words[0] != "train" or len(words) < 4 or words[1] not in PRESETS or "--data" not in words:
+            continue
+        assert run([*words, "--dry-run"]) == 0, f"{name_of(page)}: {line}: {capsys.readouterr().err}"
+        planned = json.loads(capsys.readouterr().out)
+        assert planned["name"] == words[1]
+
+
+def test_the_readme_names_everything_there_is() -> None:
+    text = text_of(ROOT / "README.md")
+    for name in PRESETS:
+        assert f"`{name}`" in text, f"README does not name the model {name}"
+    for profile in profiles("multiscale-gan"):
+        assert f"`{profile}`" in text, f"README does not name the profile {profile}"
+    for name in SOURCES:
+        assert f"`{name}`" in text, f"README does not name the source {name}"
+    for name in COMMANDS:
+        assert f"`framecast {name}`" in text, f"README does not name the command {name}"
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if p.parent == ROOT], ids=name_of)
+def test_make_targets_exist(page: Path) -> None:
+    targets = set(re.findall(r"^([a-z][a-z-]*):", text_of(ROOT / "Makefile"), flags=re.M))
+    for block in [*fenced(text_of(page), "[a-z]*"), *re.findall(r"`(make [^`]+)`", text_of(page))]:
+        for target in re.findall(r"^make ([a-z][a-z-]*)", block, flags=re.M):
+            assert target in targets, f"{name_of(page)}: make {target}: no such target"
+
+
+def test_make_help_names_every_target() -> None:
+    text = text_of(ROOT / "Makefile")
+    phony = re.search(r"^\.PHONY: (.+)$", text, flags=re.M)
+    assert phony
+    told = set(re.findall(r'@echo "make ([a-z-]+)', text))
+    assert set(phony[1].split()) - told <= {"help", "lint", "types"}
+
+
+# ------------------------------------------------------------------------------------------------------------- Python
+
+
+def test_snippets_use_real_names() -> None:
+    seen = 0
+    for page in PAGES:
+        for block in fenced(text_of(page), "python"):
+            for node in ast.walk(ast.parse(block)):
+                if (
+                    isinstance(node, ast.Attribute)
+                    and isinstance(node.value, ast.Name)
+                    and node.value.id == "framecast"
+                ):
+                    seen += 1
+                    assert hasattr(framecast, node.attr), f"{name_of(page)}: framecast.{node.attr} does not exist"
+    assert seen >= 5
+
+
+# --------------------------------------------------------------------------------------------------------- cleanliness
+
+
+def published() -> list[Path]:
+    """Every text file that a reader sees."""
+    listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
+    names = listed.stdout.split() if listed.returncode == 0 else [str(p.relative_to(ROOT)) for p in PAGES]
+    kinds = (".py", ".md", ".toml", ".cff", ".ipynb", ".j2", ".txt", "Makefile", "Dockerfile", "run")
+    return [ROOT / n for n in names if n.endswith(kinds) and not n.startswith("tests/") and (ROOT / n).is_file()]
+
+
+def test_nothing_names_a_place_of_one_machine() -> None:
+    pattern = re.compile(r"(?<![\w.:/])/(?:home|root|Users|tmp|mnt|work)/\w+")
+    for path in published():
+        found = pattern.search(text_of(path))
+        assert not found, f"{name_of(path)}: {found[0]} is a path of one machine"
+
+
+def test_nothing_is_left_undone_or_praised() -> None:
+    words = r"\b(TODO|FIXME|XXX|NotImplementedError|state[- ]of[- ]the[- ]art|cutting[- ]edge|blazing\w*|seamless\w*)\b"
+    for path in published():
+        found = re.search(words, text_of(path), flags=re.I)
+        assert not found, f"{name_of(path)}: {found[0]!r}"
+
+
+def test_decisions_say_what_they_cost() -> None:
+    records = sorted((ROOT / "docs" / "decisions").glob("0*.md"))
+    index = text_of(ROOT / "docs" / "decisions" / "README.md")
+    assert [r.name[:4] for r in records] == [f"{i:04d}" for i in range(1, len(records) + 1)]
+    for record in records:
+        text = text_of(record)
+        assert record.name in index, f"{record.name} is not in the index"
+        assert text.startswith(f"# {record.name[:4]}: ")
+        for part in ("**Context.**", "**Choice.**", "**Price.**"):
+            assert part in text, f"{record.name} has no {part}"
+
+
+def test_citation_and_version_agree() -> None:
+    project = tomllib.loads(text_of(ROOT / "pyproject.toml"))["project"]
+    citation = text_of(ROOT / "CITATION.cff")
+    assert project["version"] == framecast.__version__
+    assert f"version: {framecast.__version__}\n" in citation
+    assert f"## {framecast.__version__}" in text_of(ROOT / "CHANGELOG.md")
