@@ -1,0 +1,72 @@
+"""Seconds of one predicted frame of 210x160 at paper widths, and frames per second when `small` rolls out.
+
+python -m benchmarks.full_frame
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks.ceiling import beside, median_seconds
+from benchmarks.row import Row, Settings, run_script
+from benchmarks.training_step import precisions
+from framecast.models.multiscale_gan import PROFILES, MultiscaleGAN
+from framecast.rollout import rollout
+from framecast.types import ClipSpec
+
+HEIGHT, WIDTH = 210, 160
+#: Goal for paper widths on a CPU, as a multiple of the floor: 0.68 s of 0.649 s, the floor of 610 GFLOP at 940
+#: GFLOP/s, where the published code took 1.34 s.
+GOAL = 0.68 / (610 / 940)
+
+
+def run(settings: Settings) -> Iterator[Row]:
+    """One frame at paper widths, then a roll-out of `small`."""
+    for precision in precisions(settings.device):
+        yield _row(settings, "tiny" if settings.tiny else "default", 1, precision)
+    for precision in precisions(settings.device):
+        yield _row(settings, "tiny" if settings.tiny else "small", 2 if settings.tiny else 16, precision)
+
+
+def _row(settings: Settings, profile: str, horizon: int, precision: str) -> Row:
+    torch.manual_seed(0)
+    height, width = (42, 32) if settings.tiny else (HEIGHT, WIDTH)
+    model = MultiscaleGAN(PROFILES[profile](), ClipSpec(channels=3, height=height, width=width))
+    model.to(settings.device).requires_grad_(False)
+    context = torch.rand(1, model.num_context, 3, height, width, device=settings.device)
+
+    def predict() -> None:
+        rollout(model, context, horizon, precision=precision)
+
+    with FlopCounterMode(display=False) as counter:
+        predict()
+    flops = float(counter.get_total_flops())
+    seconds, machine = beside(
+        lambda: median_seconds(predict, settings.repeats(5), settings.device, settings.repeats(2)),
+        settings.device,
+        settings.tiny,
+    )
+    floor, single = machine.floor(flops, precision), horizon == 1
+    return Row(
+        name=f"{height}x{width} frame, paper widths, {precision}"
+        if single
+        else f"roll-out of {horizon} frames of {height}x{width}, small, {precision}",
+        figure=seconds if single else horizon / seconds,
+        unit="s" if single else "frames/s",
+        ceiling=floor if single else horizon / floor,
+        against=f"{'floor' if single else 'ceiling'}: its operations at the GEMM rate of {precision}",
+        machine=machine,
+        device=settings.device,
+        better="less" if single else "more",
+        precision=precision,
+        flops=flops / horizon,
+        goal=GOAL if single and precision == "bf16" and settings.device.type == "cpu" else None,
+        details={"gflops_reached": flops / seconds / 1e9},
+    )
+
+
+if __name__ == "__main__":
+    run_script(run, __doc__)

@@ -1,0 +1,250 @@
+"""One measured figure as a row: printed, and appended to a file as a line of JSON."""
+
+from __future__ import annotations
+
+import argparse
+import datetime
+import functools
+import json
+import os
+import platform
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any, Literal, TypeVar
+
+import psutil
+import torch
+
+from benchmarks.ceiling import Ceiling
+from framecast.engine.device import pick_device
+
+T = TypeVar("T")
+
+#: Where rows go unless `--out` says otherwise.
+RESULTS = Path(__file__).parent / "results.jsonl"
+
+
+@dataclass(frozen=True, kw_only=True)
+class Row:
+    """A figure beside its ceiling.
+
+    figure, ceiling: in `unit`; the ceiling is the floor where less is better, and `against` says what it is.
+    goal: the ratio to reach (or, with `goal_is` "figure", the figure itself), at least where more is better and at
+    most where less is.  machine: GEMM and copy rates of the same run.  flops: operations of one unit of work, counted.
+    details: what else was measured.
+    """
+
+    name: str
+    figure: float
+    unit: str
+    ceiling: float
+    against: str
+    machine: Ceiling
+    device: torch.device
+    better: Literal["less", "more"] = "less"
+    precision: str = ""
+    flops: float | None = None
+    goal: float | None = None
+    goal_is: Literal["ratio", "figure"] = "ratio"
+    details: dict[str, Any] = field(default_factory=dict)
+
+    @property
+    def ratio(self) -> float:
+        """figure / ceiling: 1 is what the machine can do at best; above it for times, below it for rates."""
+        return self.figure / self.ceiling
+
+    @property
+    def reached(self) -> bool | None:
+        """Whether the goal is met; None without one."""
+        if self.goal is None:
+            return None
+        found = self.ratio if self.goal_is == "ratio" else self.figure
+        return found <= self.goal if self.better == "less" else found >= self.goal
+
+    def to_json(self, tiny: bool) -> dict[str, Any]:
+        """Plain data, with the hardware it was measured on; tiny rows say that they are."""
+        found: dict[str, Any] = {
+            "name": self.name,
+            "figure": _short(self.figure),
+            "unit": self.unit,
+            "ceiling": _short(self.ceiling),
+            "against": self.against,
+            "ratio": _short(self.ratio),
+        }
+        if self.precision:
+            found["precision"] = self.precision
+        if self.flops is not None:
+            found["flops"] = int(self.flops)
+        if self.goal is not None:
+            found |= {"goal": _short(self.goal), "goal_is": self.goal_is, "reached": self.reached}
+        if self.details:
+            found["details"] = {k: _short(v) if isinstance(v, float) else v for k, v in self.details.items()}
+        machine = self.machine
+        found["machine"] = {
+            "gemm_bf16_gflops": _short(machine.bf16),
+            "gemm_fp32_gflops": _short(machine.fp32),
+            "copy_gbs": _short(machine.copy),
+        }
+        found["hardware"] = hardware(self.device)
+        return found | ({"tiny": True} if tiny else {})
+
+    def line(self) -> str:
+        """The row as a person reads it."""
+        sign = {"less": "<=", "more": ">="}[self.better]
+        parts = [f"{self.name}: {_said(self.figure)} {self.unit}"]
+        if self.flops is not None:
+            parts.append(f"{self.flops / 1e9:,.1f} GFLOP")
+        parts.append(f"beside {_said(self.ceiling)} {self.unit} ({self.against})")
+        parts.append(f"ratio {self.ratio:.3g}")
+        if self.goal is not None:
+            parts.append(
+                f"goal {self.goal_is} {sign} {_said(self.goal)}: {'reached' if self.reached else 'NOT reached'}"
+            )
+        parts += [f"{k.replace('_', ' ')} {_said(v)}" for k, v in self.details.items()]
+        return " | ".join(parts)
+
+
+def hardware(device: torch.device) -> dict[str, Any]:
+    """What the figures were measured on, and when, and with which code."""
+    found: dict[str, Any] = {
+        "cpu": _cpu_model(),
+        "cores": cores(),
+        "torch_threads": torch.get_num_threads(),
+        "torch": str(torch.__version__),
+        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
+        "system": f"{platform.system()} {platform.machine()}",
+        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
+        "commit": _commit(),
+    }
+    return found
+
+
+def cores() -> int:
+    """Cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@functools.cache
+def _cpu_model() -> str:
+    info = Path("/proc/cpuinfo")
+    if info.is_file():
+        for line in info.read_text(encoding="utf-8").splitlines():
+            if line.startswith("model name"):
+                return line.partition(":")[2].strip()
+    return platform.processor() or platform.machine()
+
+
+@functools.cache
+def _commit() -> str:
+    """The checkout's commit, with a plus when the package differs from it; "unknown" outside a checkout."""
+    root = Path(__file__).parents[1]
+    try:
+        head = subprocess.run(
+            ["git", "rev-parse", "--short=12", "HEAD"], cwd=root, capture_output=True, text=True, check=True
+        )
+        changes = subprocess.run(
+            ["git", "status", "--porcelain", "--", "framecast", "benchmarks/*.py"],
+            cwd=root,
+            capture_output=True,
+            text=True,
+            check=True,
+        )
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head.stdout.strip() + ("+" if changes.stdout.strip() else "")
+
+
+def peak_memory(work: Callable[[], T]) -> tuple[T, float, float]:
+    """What `work` returns, how far the process's memory grew meanwhile, and its highest value; both in MB.
+
+    Sampled every 2 ms rather than read off the process's high-water mark, which an earlier peak would hide behind.
+    """
+    process, done = psutil.Process(), threading.Event()
+    before = highest = process.memory_info().rss
+
+    def watch() -> None:
+        nonlocal highest
+        while not done.is_set():
+            highest = max(highest, process.memory_info().rss)
+            time.sleep(0.002)
+
+    watcher = threading.Thread(target=watch, daemon=True)
+    watcher.start()
+    try:
+        result = work()
+    finally:
+        done.set()
+        watcher.join()
+    highest = max(highest, process.memory_info().rss)
+    return result, (highest - before) / 1e6, highest / 1e6
+
+
+@dataclass(frozen=True)
+class Settings:
+    """What every script is told. tiny: so small that it takes seconds and its figures mean nothing.  charts: folder
+    for pictures, None for none."""
+
+    device: torch.device
+    tiny: bool = False
+    charts: Path | None = None
+
+    def repeats(self, full: int) -> int:
+        """How often to measure."""
+        return 1 if self.tiny else full
+
+
+def run_script(
+    run: Callable[[Settings], Iterable[Row]], about: str | None, arguments: Sequence[str] | None = None
+) -> list[Row]:
+    """The command line of one script: measure, print each row, append it to the file. Returns the rows.
+
+    run: yields rows as they are measured, so that an interrupted run keeps those it has.
+    """
+    parser = argument_parser(about)
+    given = parser.parse_args(arguments)
+    out = given.out or (None if given.tiny else RESULTS)
+    if not given.tiny:
+        torch.set_num_threads(cores())
+    settings = Settings(pick_device(given.device), given.tiny, given.charts)
+    rows = []
+    for row in run(settings):
+        row = replace(row, name=f"tiny: {row.name}", goal=None) if given.tiny else row
+        print(row.line(), flush=True)
+        rows.append(row)
+        if out is not None:
+            out.parent.mkdir(parents=True, exist_ok=True)
+            with out.open("a", encoding="utf-8") as file:
+                file.write(json.dumps(row.to_json(given.tiny), allow_nan=False) + "\n")
+    if rows:
+        machine, device = rows[-1].machine, rows[-1].device
+        print(
+            f"  on {hardware(device)['cpu']}, {cores()} cores, {torch.get_num_threads()} torch threads, {device.type}: "
+            f"GEMM bf16 {machine.bf16:.0f}, fp32 {machine.fp32:.0f} GFLOP/s, copy {machine.copy:.1f} GB/s"
+            + (f"; rows appended to {out}" if out else "; nothing kept")
+        )
+    return rows
+
+
+def argument_parser(about: str | None) -> argparse.ArgumentParser:
+    """The options all scripts share. about: the script's docstring."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--tiny", action="store_true", help="seconds instead of minutes; figures mean nothing")
+    parser.add_argument("--out", type=Path, help=f"file to append rows to (default {RESULTS.name} here; tiny: none)")
+    parser.add_argument("--device", default="auto", help="auto, cpu, cuda, cuda:0 or mps")
+    parser.add_argument("--charts", type=Path, help="folder for pictures (default docs/results; tiny: none)")
+    return parser
+
+
+def _short(value: float) -> float:
+    """Six significant digits: more is noise."""
+    return float(f"{value:.6g}")
+
+
+def _said(value: Any) -> str:
+    if not isinstance(value, int | float) or isinstance(value, bool):
+        return str(value)
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
