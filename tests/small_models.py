@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
-import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -61,12 +60,8 @@ def small_config(model_class, **train):
     return RunConfig(name=name, model=model_class.Config(**model), train=TrainConfig(**{**settings, **often, **train}))
 
 
-def run_command(*words, **settings):
-    """`framecast WORDS` in a process of its own, with its output captured."""
-    return subprocess.run([*python(), *map(str, words)], **process_settings(), capture_output=True, **settings)
-
-
 def python(module="framecast"):
+    """The command that runs a module in a process of its own."""
     return [sys.executable, "-m", module]
 
 
