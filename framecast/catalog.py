@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+from pathlib import Path
 from typing import Any
 
 from framecast.config import read_file, to_dict
@@ -11,6 +12,7 @@ from framecast.figure import draw_model
 from framecast.models.base import Predictor, count_parameters
 from framecast.presets import PRESETS, preset, profiles
 from framecast.run import config_from_json, find_model, find_source, packaged
+from framecast.types import UserError
 
 
 def list_models() -> list[dict[str, Any]]:
@@ -51,6 +53,18 @@ def figure(name: str, profile: str = "default") -> str:
     return draw_model(find_model(name)(config.model, config.spec), config.spec)
 
 
+def draw(name: str, profile: str, path: Path) -> None:
+    """Write `figure` to a file.
+
+    Raises: UserError when it cannot be written.
+    """
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(figure(name, profile), encoding="utf-8")
+    except OSError as error:
+        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another --figure") from error
+
+
 def list_sources() -> list[dict[str, Any]]:
     """One row per source that can be generated: name, summary and default settings."""
     rows = []
@@ -67,7 +81,7 @@ def list_packaged() -> list[dict[str, Any]]:
         config = config_from_json(read_file(folder / "config.json"), folder)
         size = sum(p.stat().st_size for p in folder.iterdir() if p.is_file())
         model = find_model(config.name)
-        rows.append({"name": name, "family": model.family, "profile": config.profile, "bytes": size})
+        rows.append({"name": name, "family": model.family or config.name, "profile": config.profile, "bytes": size})
     return rows
 
 

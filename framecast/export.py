@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +17,29 @@ from framecast.types import UserError
 def export(run: Run, folder: Path, half: bool = False) -> Path:
     """Write the run's EMA weights into `folder`, which must be new or empty; half: as float16.
 
+    The folder appears when it is whole, and not before.
     Raises: UserError when the folder holds something, or cannot be written.
     """
+    from safetensors import SafetensorError
+
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
         raise UserError(f"{folder}: is not an empty folder; choose another --out")
     model = run.model()
+    scores = run.folder / "scores.json"
+    told = Scores.load(scores) if scores.is_file() else None
+    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_weights(folder, model, run.config.to_json(local=False), half)
-        scores = run.folder / "scores.json"
-        told = Scores.load(scores) if scores.is_file() else None
+        unfinished.mkdir(parents=True)
+        write_weights(unfinished, model, run.config.to_json(local=False), half)
         if told is not None:
-            told.save(folder / "scores.json")
-        (folder / "README.md").write_text(_card(run, count_parameters(model), told), encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror}); free some space") from error
+            told.save(unfinished / "scores.json")
+        (unfinished / "README.md").write_text(_card(run, count_parameters(model), told), encoding="utf-8")
+        os.replace(unfinished, folder)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{folder}: cannot be written ({reason}); free some space or choose another --out") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
     return folder
 
 

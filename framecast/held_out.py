@@ -6,8 +6,12 @@ import dataclasses
 import functools
 from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
+
+from torch import Tensor
 
 import framecast
+from framecast.data import SOURCES
 from framecast.data.base import SPLITS, Segment, Source
 from framecast.data.loader import Loader
 from framecast.data.splits import split_rule
@@ -15,10 +19,10 @@ from framecast.engine.device import pick_device, resolve_precision
 from framecast.evaluate import KeptClip, score
 from framecast.metrics.clips import MetricSettings
 from framecast.metrics.scores import BASELINES, Protocol, Scores
-from framecast.models.base import Predictor
+from framecast.models.base import Frames, Predictor
 from framecast.rollout import rollout
-from framecast.run import DataConfig, Run, data_digest, find_model, open_data, open_run
-from framecast.types import Batch, ClipRequest, ClipSpec, UserError
+from framecast.run import DataConfig, Run, check_actions, data_digest, find_model, open_data, open_run
+from framecast.types import ActionSpec, Batch, ClipRequest, ClipSpec, UserError
 
 #: Frames predicted where nobody says otherwise.
 HORIZON = 64
@@ -55,6 +59,8 @@ def evaluate(
     device: str = "auto",
     precision: str = "auto",
     save: bool = True,
+    out: str | Path | None = None,
+    batch_size: int = 8,
     model_class: type[Predictor] | None = None,
     quiet: bool = True,
 ) -> tuple[Scores, list[KeptClip]]:
@@ -63,11 +69,16 @@ def evaluate(
     run: folder, packaged weights or hf:// name.  data: a path, a source's name or a Source; None is what it was
     trained on.  split: train, val or test.  context: frames before the forecast, at least the model's; more moves the
     forecast later in the clip.  horizon: frames to predict; None is 64 or as many as the clips allow.
-    clips: at most so many, evenly spread over the split.  save: write scores.json into the run folder.
-    Raises: UserError when the data cannot give such clips.
+    clips: at most so many, evenly spread over the split.  save: write scores.json into the folder `out`; None is the
+    run's own, for packaged and downloaded weights ./NAME-results.  batch_size: clips predicted at once; the figures do
+    not depend on it unless samples are drawn.
+    Raises: UserError when the data cannot give such clips, or the model cannot take them.
     """
     run = run if isinstance(run, Run) else open_run(run, model_class)
+    if min(samples, clips, batch_size, horizon or 1, context or 1) < 1:
+        raise UserError("--context, --horizon, --samples and --clips must be at least 1")
     source = _source(run, data)
+    check_fit(run, source, str(run.config.data.path if data is None else getattr(data, "folder", data)))
     place = pick_device(device)
     precision = resolve_precision(precision, place)
     model = run.model(str(place))
@@ -75,7 +86,8 @@ def evaluate(
     seen = context or model.num_context
     if seen < model.num_context:
         raise UserError(f"--context {seen}: the model looks at {model.num_context} frames; give at least that many")
-    chosen = held_out_clips(source, request, split, seen, horizon, clips, seed)
+    chosen = held_out_clips(source, request, split, seen, horizon, clips, seed, run.config.spec.actions)
+    chosen.size = batch_size
     spec = frame_spec(source, request)
     protocol = Protocol(
         data=Path(run.config.data.path if data is None or not isinstance(data, str | Path) else data).name or "data",
@@ -98,12 +110,44 @@ def evaluate(
         device=place.type,
         precision=precision,
     )
-    roll = functools.partial(rollout, precision=precision)
+    roll = functools.partial(_roll, where=str(run.folder), precision=precision)
     predictors = {run.config.name: model, **baselines(spec, model.num_context)}
     scores, kept = score(predictors, chosen, protocol, roll=roll, names=chosen.names, device=place)
     if save:
-        scores.save(run.folder / "scores.json")
+        folder = Path(out) if out is not None else run.results
+        if folder.is_file():
+            raise UserError(f"{folder}: is a file; --out names a folder")
+        scores.save(folder / "scores.json")
     return scores, kept
+
+
+def check_fit(run: Run, source: Source, where: str) -> None:
+    """Refuse data whose frames or actions the run's model cannot take.
+
+    Raises: UserError naming the data.
+    """
+    check_actions(run.model_class, source, where)
+    spec = run.config.spec
+    if source.spec.channels != spec.channels:
+        raise UserError(
+            f"{where}: its frames have {source.spec.channels} channels but {run.folder} was trained on "
+            f"{spec.channels}; give data of the same kind"
+        )
+    if run.model_class.actions != "none" and source.spec.action_size != spec.action_size:
+        raise UserError(
+            f"{where}: has {source.spec.action_size} actions but {run.folder} was trained on {spec.action_size}; "
+            "give data of the same kind"
+        )
+
+
+def _roll(model: Predictor, context: Frames, horizon: int, *, where: str, **settings: Any) -> Tensor:
+    """`rollout`, its complaint about frames a model cannot take as the user's."""
+    try:
+        return rollout(model, context, horizon, **settings)
+    except UserError:
+        raise
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from error
 
 
 def baselines(spec: ClipSpec, context: int) -> Mapping[str, Predictor]:
@@ -128,7 +172,14 @@ def rule_of(source: Source, request: ClipRequest) -> str:
 
 
 def held_out_clips(
-    source: Source, request: ClipRequest, split: str, context: int, horizon: int | None, clips: int, seed: int
+    source: Source,
+    request: ClipRequest,
+    split: str,
+    context: int,
+    horizon: int | None,
+    clips: int,
+    seed: int,
+    actions: ActionSpec | None = None,
 ) -> Clips:
     """Evenly spread clips of a split: whole frames, `context` + `horizon` long.
 
@@ -147,7 +198,7 @@ def held_out_clips(
     whole = dataclasses.replace(
         request, context=context, future=wanted, target_offset=1, crop=None, motion_filter=None, extras=()
     )
-    loader = Loader(source, segments, whole, 1, seed)
+    loader = Loader(source, segments, whole, 1, seed, actions=actions if source.spec.actions else None)
     return Clips(loader, loader.windows.fixed(clips, seed))
 
 
@@ -158,9 +209,14 @@ def _longest(segments: list[Segment], stride: int) -> int:
 def _source(run: Run, data: str | Path | Source | None) -> Source:
     trained = run.config.data
     if data is None:
-        if not trained.path or not (Path(trained.path).exists() or trained.path.isidentifier()):
+        if not trained.path or not (Path(trained.path).expanduser().exists() or trained.path in SOURCES):
             raise UserError(f"{run.folder}: what it was trained on ({trained.path!r}) is not here; give --data PATH")
         source, _ = open_data(trained)
+        if trained.digest and data_digest(source) != trained.digest:
+            raise UserError(
+                f"{trained.path}: has changed since {run.folder} was trained on it, so what was held out may not be "
+                f"now; give --data {trained.path} to score on it as it is"
+            )
         return source
     if isinstance(data, str | Path):
         config = DataConfig(

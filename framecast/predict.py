@@ -15,8 +15,9 @@ from framecast.data.open import open_path
 from framecast.media.grid import border
 from framecast.media.images import is_image, to_uint8
 from framecast.media.resize import Fit, parse_size, resize_frames
-from framecast.media.video import iter_frames, probe
+from framecast.media.video import VIDEO_SUFFIXES, iter_frames, probe
 from framecast.media.write import write_video
+from framecast.models.base import Predictor
 from framecast.rollout import rollout
 from framecast.run import Run
 from framecast.types import ActionSpec, UserError
@@ -24,12 +25,15 @@ from framecast.types import ActionSpec, UserError
 #: Border colours that tell what was seen from what is forecast.
 SEEN, FORECAST = (46, 160, 67), (218, 54, 51)
 
+_ACTION_BYTES = 1 << 26  # of an action file that is read
+
 
 @dataclass(frozen=True)
 class Written:
-    """What `predict_file` did. note: one sentence about size and time, for the user."""
+    """What `predict_file` did. frames: predicted, after `context` seen ones.  note: about size and samples."""
 
     path: Path
+    context: int
     frames: int
     size: tuple[int, int]
     fps: float
@@ -52,30 +56,33 @@ def predict_file(
 ) -> Written:
     """Film of the frames after `at`: the context in a green border, then the forecast in a red one.
 
-    source: video file or folder of frames.  at: "end", a frame number, or seconds as "2.5s"; the forecast begins
-    there.  samples: futures, shown side by side.  size: as in training, "128" or "96x128"; None is the training's.
-    out: .gif, .webp, .mp4, … or a folder of PNGs.
+    source: video file or folder of frames, which are taken to have the training's rate.  at: "end", a frame number, or
+    seconds as "2.5s"; the forecast begins there.  samples: futures of a stochastic model, shown side by side.
+    actions: file with context + horizon - 1 of them, see `read_actions`.  size: "128" (shorter side) or "96x128"; None
+    is the training's.  out: .gif, .webp, .mp4, … or a folder of PNGs, at the input's rate.
     Raises: UserError when the file cannot be read, is too short, or the model cannot take its frames.
     """
     model = run.model(device)
+    count = model.num_context + horizon - 1
+    table = _action_table(run, model, actions, count)
     request = run.model_class.request(run.config.model)
     need = (model.num_context - 1) * request.stride + 1
     wanted, fit, how = _wanted(run, size)
-    frames, fps, whole = _read_context(Path(source), need, at, request.stride, wanted, fit)
+    rate = run.config.spec.fps
+    frames, fps, whole = _read_context(Path(source), need, at, request.stride, wanted, fit, rate)
     frames = _channels(frames, run.config.spec.channels, source)
     shown = (frames.shape[2], frames.shape[3])
     note = f"frames brought from {whole[0]}x{whole[1]} to {shown[0]}x{shown[1]}, {how}"
     if shown == whole:
         note = f"frames kept at {whole[0]}x{whole[1]}"
-    table = None
-    if actions is not None:
-        if model.spec.actions is None:
-            raise UserError(f"{actions}: the model was trained without actions; leave --actions out")
-        table = read_actions(Path(actions), model.spec.actions, model.num_context + horizon - 1)
+    if samples > 1 and not model.stochastic:
+        samples, note = 1, f"{note}; {run.config.name} knows one future, so there is one sample"
     generator = torch.Generator(torch.device(device)).manual_seed(seed)
     context = torch.from_numpy(frames)[None]
     try:
         future = rollout(model, context, horizon, table, samples, generator, precision)
+    except UserError:
+        raise
     except ValueError as error:
         raise UserError(f"{source}: {error}") from error
     seen = border(frames, SEEN)
@@ -83,16 +90,27 @@ def predict_file(
     seen = np.concatenate([seen] * samples, axis=3)
     rate = fps / request.stride
     path = write_video(np.concatenate([seen, told]), Path(out), rate)
-    return Written(path, len(told), shown, rate, note)
+    return Written(path, len(seen), len(told), shown, rate, note)
+
+
+def _action_table(run: Run, model: Predictor, actions: str | Path | None, count: int) -> np.ndarray | None:
+    name, spec = run.config.name, model.spec.actions
+    if actions is None:
+        if model.actions == "required":
+            raise UserError(f"{name} predicts from actions; give --actions FILE with {count} of them")
+        return None
+    if model.actions == "none" or spec is None:
+        raise UserError(f"{actions}: {name} in {run.folder} takes no actions; leave --actions out")
+    return read_actions(Path(actions), spec, count)
 
 
 def _read_context(
-    path: Path, need: int, at: str, stride: int, size: str | None, fit: Fit
+    path: Path, need: int, at: str, stride: int, size: str | None, fit: Fit, rate: float
 ) -> tuple[np.ndarray, float, tuple[int, int]]:
     """The frames before `at`, every stride-th: uint8 (t, c, h, w), the file's rate and its own frame size."""
     length = (need - 1) // stride + 1
     if path.is_dir():
-        source = open_path(path)
+        source = open_path(path, fps=None if (path / "index.json").is_file() else rate)
         if len(source) != 1:
             names = ", ".join(list(source.names)[:5])
             raise UserError(f"{path}: holds {len(source)} videos ({names}); give --input one of them")
@@ -104,7 +122,7 @@ def _read_context(
     if not path.exists():
         near = suggest(path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else [])
         raise UserError(f"{path}: no such file; {near}")
-    if is_image(path):
+    if path.suffix.lower() not in VIDEO_SUFFIXES and is_image(path):
         raise UserError(
             f"{path}: is one picture, the model looks at {length} frames; give a video or a folder of frames"
         )
@@ -118,7 +136,7 @@ def _start(at: str, fps: float, length: int, need: int, path: Path) -> int:
     """First frame of a context of `need` frames that ends before `at`."""
     try:
         end = length if at == "end" else round(float(at[:-1]) * fps) if at.endswith("s") else int(at)
-    except ValueError:
+    except (ValueError, OverflowError):
         raise UserError(f"--at {at!r} is not understood; give end, a frame number or seconds such as 2.5s") from None
     if not 0 <= end <= length:
         raise UserError(f"{path}: --at {at} lies outside its {length} frames ({length / fps:.1f} s)")
@@ -161,16 +179,22 @@ def read_actions(path: Path, spec: ActionSpec, count: int) -> np.ndarray:
         return out
     from framecast.data.loader import standardise
 
-    values = np.asarray(rows[:count], np.float32)
-    if values.shape != (count, spec.size):
-        raise UserError(f"{path}: actions must be rows of {spec.size} numbers, got shape {values.shape}")
+    try:
+        values = np.asarray(rows[:count], np.float32)
+    except (ValueError, TypeError):
+        raise UserError(f"{path}: actions must be rows of {spec.size} numbers; some are of another kind") from None
+    values = values[:, None] if values.ndim == 1 else values
+    if values.shape != (count, spec.size) or not np.isfinite(values).all():
+        raise UserError(f"{path}: actions must be rows of {spec.size} finite numbers, got shape {values.shape}")
     return standardise(values, spec)[None]
 
 
 def _action_rows(path: Path) -> list[Any]:
     try:
+        if path.stat().st_size > _ACTION_BYTES:
+            raise UserError(f"{path}: is too large for a list of actions; give at most {_ACTION_BYTES >> 20} MB")
         if path.suffix == ".npy":
-            return list(np.load(path, allow_pickle=False).tolist())
+            return list(np.atleast_1d(np.load(path, allow_pickle=False)).tolist())
         text = path.read_text(encoding="utf-8")
         if path.suffix == ".json":
             rows = json.loads(text)
@@ -179,15 +203,22 @@ def _action_rows(path: Path) -> list[Any]:
             return rows
         lines = [line.split(",") for line in text.splitlines() if line.strip()]
         return [_plain(row[0]) if len(row) == 1 else [float(v) for v in row] for row in lines]
-    except (OSError, ValueError) as error:
-        if isinstance(error, UserError):
-            raise
+    except UserError:
+        raise
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; give --actions a JSON, CSV or .npy file") from None
+    except (OSError, ValueError, EOFError, RecursionError) as error:
         raise UserError(f"{path}: cannot be read as actions ({error}); give JSON, CSV or .npy") from error
 
 
-def _plain(text: str) -> int | str:
+def _plain(text: str) -> int | float | str:
     text = text.strip()
-    return int(text) if text.lstrip("-").isdigit() else text
+    if text.removeprefix("-").isdecimal():
+        return int(text)
+    try:
+        return float(text)
+    except ValueError:
+        return text
 
 
 def _action_index(value: Any, spec: ActionSpec, path: Path) -> int:
@@ -197,6 +228,6 @@ def _action_index(value: Any, spec: ActionSpec, path: Path) -> int:
         if value not in spec.names:
             raise UserError(f"{path}: unknown action {value!r}; {suggest(value, spec.names)}")
         return spec.names.index(value)
-    if not isinstance(value, int) or not 0 <= value < spec.size:
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < spec.size:
         raise UserError(f"{path}: {value!r} is not an action; give an index in 0…{spec.size - 1} or a name")
     return value

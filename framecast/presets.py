@@ -7,7 +7,7 @@ from typing import TypeVar
 
 from framecast.config import suggest
 from framecast.models.base import Predictor
-from framecast.run import ALIASES, RunConfig, TrainConfig, find_model
+from framecast.run import ALIASES, RunConfig, TrainConfig, find_model, unknown_model
 from framecast.types import ClipSpec, UserError
 
 T = TypeVar("T")
@@ -64,7 +64,7 @@ def preset(model: str | type[Predictor], profile: str = "default") -> RunConfig:
     if isinstance(model, str) and ".py:" not in model:
         name = ALIASES.get(model, model)
         if name not in PRESETS:
-            raise UserError(f"unknown model {model!r}; {suggest(model, PRESETS)}")
+            raise UserError(unknown_model(model))
         return PRESETS[name][1](profile)
     model_class = find_model(model) if isinstance(model, str) else model
     _choose(model_class.__name__, profile, {"default": None})

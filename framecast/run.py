@@ -10,7 +10,7 @@ import json
 import math
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
@@ -50,45 +50,64 @@ class DataConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How long, how fast, how often. Exactly one of steps, epochs and budget ends the run.
-
-    steps: optimiser steps.  epochs: passes over the clips.  budget: wall-clock, e.g. "10m".
-    batch_size: clips per step over all processes.  accumulate: micro-batches a step is split into.
-    seed: of everything.
-    ema: decay of the weights' running average, which is what is evaluated and saved; 0 turns it off.
-    order: "random" draws clips with replacement (video first, then start), "epoch" visits each once per pass.
-    steps_per_epoch: what an epoch means under "random"; 0 takes ceil(clips / batch).
-    precision: auto, fp32 or bf16.  The five frequencies are in steps: losses printed and kept (stats_every), scalars
-    for TensorBoard (summary_every), pictures (preview_every), validation (validate_every), checkpoints (save_every).
-    val_batches: batches per validation.  keep: snapshots kept.  tensorboard: write its files.
-    """
+    """How long, how fast, how often. Exactly one of steps, epochs and budget ends the run."""
 
     steps: int | None = None
+    """Optimiser steps."""
     epochs: float | None = None
+    """Passes over the clips."""
     budget: str | None = None
+    """Wall-clock, such as 90s, 10m or 1.5h."""
     batch_size: int = 8
+    """Clips per step, over all processes."""
     accumulate: int = 1
+    """Micro-batches a step is split into, to save memory."""
     seed: int = 0
+    """Of everything: weights, clips, noise."""
     ema: float = 0.999
+    """Decay of the weights' running average, which is what is evaluated and saved; 0 turns it off."""
     order: Literal["random", "epoch"] = "random"
+    """random draws clips with replacement, the video first, then the start; epoch visits each once per pass."""
     steps_per_epoch: int = 0
+    """What an epoch means under random order; 0 takes clips / batch-size."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of the matrix work; auto takes bf16 where the hardware has it."""
     stats_every: int = 10
+    """Steps between losses written to metrics.jsonl."""
     summary_every: int = 100
+    """Steps between scalars written for TensorBoard."""
     preview_every: int = 1000
+    """Steps between pictures."""
     validate_every: int = 1000
+    """Steps between validations."""
     save_every: int = 1000
+    """Steps between checkpoints."""
     val_batches: int = 8
+    """Batches per validation."""
     keep: int = 3
+    """Snapshots of the weights that are kept."""
     tensorboard: bool = True
+    """Write files for TensorBoard."""
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "accumulate", "stats_every", "summary_every", "preview_every", "validate_every"):
+        for name in ("batch_size", "accumulate"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
+        for name in (
+            "stats_every",
+            "summary_every",
+            "preview_every",
+            "validate_every",
+            "save_every",
+            "val_batches",
+            "keep",
+        ):
             if getattr(self, name) < 1:
                 raise UserError(f"--train.{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
-        for name in ("save_every", "val_batches", "keep"):
-            if getattr(self, name) < 1:
-                raise UserError(f"--train.{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
+        if self.steps_per_epoch < 0:
+            raise UserError(
+                f"--train.steps-per-epoch must be at least 1, or 0 for all clips, got {self.steps_per_epoch}"
+            )
         if not 0 <= self.ema < 1:
             raise UserError(f"--train.ema is a decay in 0…1 (below 1), got {self.ema}")
         if sum(v is not None for v in (self.steps, self.epochs, self.budget)) > 1:
@@ -148,7 +167,7 @@ def find_model(name: str) -> type[Predictor]:
         return _outside_model(*name.rsplit(":", 1))
     name = ALIASES.get(name, name)
     if name not in MODELS:
-        raise UserError(f"unknown model {name!r}; {suggest(name, MODELS)}")
+        raise UserError(unknown_model(name))
     module, attribute = MODELS[name]
     found: type[Predictor] = getattr(importlib.import_module(module), attribute)
     return found
@@ -156,6 +175,13 @@ def find_model(name: str) -> type[Predictor]:
 
 #: Second names of models.
 ALIASES: dict[str, str] = {}
+
+
+def unknown_model(name: str) -> str:
+    """The sentence for a name that is no model's."""
+    if name.endswith(".py"):
+        return f"{name}: name the class in it too, e.g. {name}:Mine"
+    return f"unknown model {name!r}; {suggest(name, MODELS)}"
 
 
 def _outside_model(path: str, attribute: str) -> type[Predictor]:
@@ -167,12 +193,16 @@ def _outside_model(path: str, attribute: str) -> type[Predictor]:
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
     sys.modules[spec.name] = module  # dataclasses look their own module up
-    spec.loader.exec_module(module)
+    try:
+        spec.loader.exec_module(module)
+    except Exception as error:  # the user's own code may fail in any way
+        del sys.modules[spec.name]
+        raise UserError(f"{path}: cannot be imported ({type(error).__name__}: {error}); mend it") from error
     found = getattr(module, attribute, None)
     if not (isinstance(found, type) and issubclass(found, Predictor)):
         names = [n for n, v in vars(module).items() if isinstance(v, type) and issubclass(v, Predictor)]
         raise UserError(f"{path}: holds no Predictor called {attribute!r}; {suggest(attribute, names)}")
-    if not hasattr(found, "Config"):
+    if not dataclasses.is_dataclass(getattr(found, "Config", None)):
         raise UserError(f"{path}: {attribute} needs a class attribute Config, a frozen dataclass of its settings")
     return found
 
@@ -185,13 +215,18 @@ def find_source(name: str) -> Any:
     return getattr(importlib.import_module(module), attribute)
 
 
-def make_source(name: str, folder: Path, settings: Mapping[str, Any] | None = None) -> Source:
-    """Generate source `name` into `folder` and open it."""
+def make_source(
+    name: str,
+    folder: Path,
+    settings: Mapping[str, Any] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> Source:
+    """Generate source `name` into `folder` and open it. progress: called with parts done and in all."""
     from framecast.data.store import Store
 
     maker = find_source(name)
     config = from_dict(maker.Config, settings or {}, f"source {name}")
-    maker(config).prepare(folder)
+    maker(config).prepare(folder, progress=progress)
     return Store(folder)
 
 
@@ -210,10 +245,11 @@ def cache_folder() -> Path:
     return Path(os.environ.get("XDG_CACHE_HOME", home / ".cache")) / "framecast"
 
 
-def open_data(data: DataConfig, progress: Any = None) -> tuple[Source, DataConfig]:
+def open_data(data: DataConfig, progress: Callable[[int, int], None] | None = None) -> tuple[Source, DataConfig]:
     """The source behind `data.path`: packed store, video, folder of videos or frames, .npy / .npz, or a source's name.
 
     Videos and folders of frames are decoded once, into the cache; stores and .npy files are read in place.
+    progress: called, while that is done, with parts done and in all.
     Returns: the source, and the config with the size that frames were brought to.
     """
     from framecast.data.open import open_path
@@ -226,7 +262,7 @@ def open_data(data: DataConfig, progress: Any = None) -> tuple[Source, DataConfi
             cache_folder() / f"{data.path}-{_digest(framecast.__version__, to_dict(find_source(data.path).Config()))}"
         )
         if not (folder / "index.json").is_file():
-            make_source(data.path, folder)
+            make_source(data.path, folder, progress=progress)
         return Store(folder), data
     if not path.exists() and not path.suffix and "/" not in data.path:
         near = suggest(data.path, [*SOURCES, *(p.name for p in Path().iterdir() if not p.name.startswith("."))])
@@ -245,6 +281,18 @@ def open_data(data: DataConfig, progress: Any = None) -> tuple[Source, DataConfi
             source = open_path(path, size=wanted, fit=data.fit, skip_bad=data.skip_bad)
         pack(source, folder, size=wanted, fit=data.fit, skip_bad=data.skip_bad, progress=progress)
     return Store(folder), dataclasses.replace(data, trained_size=size)
+
+
+def check_actions(model_class: type[Predictor], source: Source, where: str | Path = "the data") -> None:
+    """Refuse data without actions for a model that predicts from them.
+
+    Raises: UserError naming the data.
+    """
+    if model_class.actions == "required" and source.spec.actions is None:
+        raise UserError(
+            f"{where}: holds no actions but {model_class.__name__} predicts from them; take data that has them, "
+            "such as framecast data make atari"
+        )
 
 
 def data_digest(source: Source) -> str:
@@ -290,11 +338,21 @@ def resolve_steps(train: TrainConfig, num_clips: int) -> tuple[int, int | None]:
 
 @dataclass
 class Run:
-    """An opened run folder: its config, and where its weights are."""
+    """An opened run folder: its config, and where its weights are.
+
+    name: as the user gave it.  own: it is a folder of the user's; packaged and downloaded weights are only read.
+    """
 
     folder: Path
     config: RunConfig
     model_class: type[Predictor]
+    name: str = ""
+    own: bool = True
+
+    @property
+    def results(self) -> Path:
+        """Where scores and reports go: the run folder; NAME-results in the current one for weights only read."""
+        return self.folder if self.own else Path(f"{self.name.partition('@')[0].rsplit('/', 1)[-1]}-results")
 
     @property
     def weights(self) -> Path:
@@ -323,7 +381,7 @@ def open_run(name: str | Path, model_class: type[Predictor] | None = None) -> Ru
 
     Raises: UserError when there is none, or it is not a run folder.
     """
-    folder = _resolve_run(str(name))
+    folder, own = _resolve_run(str(name))
     path = folder / CONFIG
     if not path.is_file():
         kept = snapshots(folder)
@@ -331,7 +389,7 @@ def open_run(name: str | Path, model_class: type[Predictor] | None = None) -> Ru
             raise UserError(f"{folder}: has no {CONFIG}, so it is not a run folder; make one with framecast train")
         path = kept[-1] / CONFIG
     config = config_from_json(read_file(path), path, model_class)
-    return Run(folder, config, model_class or find_model(config.name))
+    return Run(folder, config, model_class or find_model(config.name), name=str(name), own=own)
 
 
 def packaged() -> dict[str, Path]:
@@ -340,25 +398,26 @@ def packaged() -> dict[str, Path]:
     return {p.parent.name: p.parent for p in sorted(root.glob("*/config.json"))}
 
 
-def _resolve_run(name: str) -> Path:
-    if name.startswith("hf://"):
-        return _from_hub(name)
+def _resolve_run(name: str) -> tuple[Path, bool]:
+    """The run's folder, and whether it is the user's own. A path that does not exist is never fetched from anywhere."""
     folder = Path(name).expanduser()
-    if folder.is_dir():
-        return folder
     known = packaged()
+    if folder.is_dir():
+        return folder, folder.resolve() not in [p.resolve() for p in known.values()]
     if name in known:
-        return known[name]
+        return known[name], False
+    if name.startswith("hf://"):
+        return _from_hub(name), False
     if folder.is_file():
         raise UserError(f"{name}: is a file; give the run's folder")
     parent = folder.parent if folder.parent.is_dir() else Path()
-    near = [str(p) for p in parent.iterdir() if (p / CONFIG).is_file()] + list(known)
+    near = [str(p) for p in parent.iterdir() if (p / CONFIG).is_file() or snapshots(p)] + list(known)
     raise UserError(f"{name}: no such run folder or packaged weights; {suggest(name, near)}")
 
 
 def _from_hub(name: str) -> Path:
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     repository, _, revision = name.removeprefix("hf://").partition("@")
     if repository.count("/") != 1:
@@ -366,9 +425,9 @@ def _from_hub(name: str) -> Path:
     try:
         patterns = ["config.json", "model.safetensors", "README.md", "scores.json"]
         return Path(snapshot_download(repository, revision=revision or None, allow_patterns=patterns))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise UserError(
-            f"{name}: cannot be fetched ({type(error).__name__}); check name, revision and network"
+            f"{name}: cannot be fetched ({type(error).__name__}); check name, revision and network, or give a folder"
         ) from error
 
 
@@ -406,11 +465,18 @@ def check_resume(folder: Path, config: RunConfig) -> None:
     changed = differences(stored, new)
     refused = {k: v for k, v in changed.items() if k not in CHANGEABLE and k not in ("version", "format")}
     if refused:
-        said = "; ".join(f"{k} was {old!r} and is now {new!r}" for k, (old, new) in list(refused.items())[:3])
+        said = "; ".join(
+            f"{k} was {_brief(old)} and is now {_brief(new)}" for k, (old, new) in list(refused.items())[:3]
+        )
         more = f" and {len(refused) - 3} more" if len(refused) > 3 else ""
         raise UserError(
             f"{folder}: holds a run with other settings ({said}{more}); choose another --out, or give --overwrite"
         )
+
+
+def _brief(value: Any) -> str:
+    text = repr(value)
+    return text if len(text) <= 40 else f"{text[:36]} …"
 
 
 def write_config(folder: Path, config: RunConfig) -> None:
