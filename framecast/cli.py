@@ -120,7 +120,6 @@ def _train(argv: list[str]) -> None:
     from framecast.config import read_file
     from framecast.flags import from_file, train_config, train_flags
     from framecast.presets import PRESETS, preset, profiles
-    from framecast.run import check_actions, find_model
 
     if argv and argv[0] in ("-h", "--help"):
         print(TRAIN_HELP.format(models=", ".join(PRESETS)), end="")
@@ -142,8 +141,9 @@ def _train(argv: list[str]) -> None:
     from framecast.train import default_out, train
 
     folder = Path(flags.out or default_out(config.name, config.data.path))
-    source, config = _opened(config, flags.quiet)
-    check_actions(find_model(name), source, config.data.path)
+    source: Any = config.data.path
+    if flags.devices * flags.num_nodes == 1 and "WORLD_SIZE" not in os.environ and "SLURM_NTASKS" not in os.environ:
+        source, config = _opened(config, flags.quiet)  # with a bar; of several processes the first opens it, in `train`
     train(
         name,
         source,
@@ -170,7 +170,7 @@ def _opened(config: Any, quiet: bool) -> tuple[Any, Any]:
     from framecast.run import cache_folder, open_data
 
     told = f"reading {config.data.path} once, into {cache_folder()}"
-    with _progress(told, quiet or os.environ.get("LOCAL_RANK", "0") != "0") as progress:
+    with _progress(told, quiet) as progress:
         source, data = open_data(config.data, progress)
     if not quiet:
         _say_skipped(source)

@@ -38,6 +38,7 @@ from framecast.run import (
     CONFIG,
     RunConfig,
     TrainConfig,
+    check_actions,
     check_resume,
     data_digest,
     find_model,
@@ -101,8 +102,9 @@ def default_out(name: str, data: str) -> Path:
 
 def settle(config: RunConfig, source: Source, model_class: type[Predictor]) -> RunConfig:
     """The config with what only the data can tell: frame spec, digest, epoch schedules as steps."""
-    splits = source.splits(model_class.request(config.model).source_length)
+    check_actions(model_class, source, config.data.path or "the data")
     request = model_class.request(config.model)
+    splits = source.splits(request.source_length)
     loader = Loader(source, splits["train"], request, config.train.batch_size, config.train.seed)
     model = model_class.in_steps(config.model, resolve_steps(config.train, loader.windows.count)[0])
     data = dataclasses.replace(config.data, digest=data_digest(source))
