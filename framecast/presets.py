@@ -23,7 +23,7 @@ def multiscale_gan(profile: str) -> RunConfig:
         "default": published,
         "original": published,
         "eight": TrainConfig(steps=200_000, batch_size=8, validate_every=5000, save_every=5000),
-        "small": TrainConfig(budget="10m", batch_size=16, validate_every=500, save_every=500, preview_every=500),
+        "small": TrainConfig(steps=20_000, batch_size=8, validate_every=1000, save_every=1000, preview_every=1000),
         "tiny": TrainConfig(steps=20, batch_size=4, validate_every=10, save_every=10, preview_every=10, val_batches=1),
     }
     chosen = _choose("multiscale-gan", profile, PROFILES)
