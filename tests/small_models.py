@@ -203,7 +203,7 @@ class Plain(Small):
         return dataclasses.replace(config, half_after=round(config.half_epochs * steps_per_epoch))
 
     def guess(self, context, actions=None):
-        return self.net(self.flat(context))
+        return self.net(self.flat(context)).sigmoid()
 
     def rate(self, step):
         """Halved once `half_after` steps are done."""
@@ -279,7 +279,7 @@ class Group(Small):
         self.seen: dict[str, list[float]] = {}
 
     def guess(self, context, actions=None):
-        return self.predictor(self.encoder(self.flat(context)))
+        return self.predictor(self.encoder(self.flat(context))).sigmoid()
 
     def note(self, phase: str, batch: Batch) -> None:
         self.seen.setdefault(phase, []).append(float(batch.context.double().sum()))
@@ -336,7 +336,7 @@ class Acting(Small):
 
     def guess(self, context, actions=None):
         done = actions[:, -1, :, None, None].expand(-1, -1, *context.shape[-2:])
-        return self.net(torch.cat([self.flat(context), done], 1))
+        return self.net(torch.cat([self.flat(context), done], 1)).sigmoid()
 
     def phases(self):
         clip = GradClip(kind="tensor", value=0.5)
@@ -356,7 +356,7 @@ class Noisy(Small):
     def guess(self, context, actions=None):
         b, _, _, h, w = context.shape
         noise = torch.randn(b, 1, h, w, generator=self.generator)
-        return self.net(torch.cat([self.flat(context), noise], 1))
+        return self.net(torch.cat([self.flat(context), noise], 1)).sigmoid()
 
     def predict(self, context, horizon, actions=None, samples=1, generator=None):
         self.generator = generator

@@ -1,0 +1,145 @@
+"""The base class: its door, its defaults, its window that slides."""
+
+import numpy as np
+import pytest
+import torch
+from small_models import Acting, Group, Noisy, Plain, Small, TwoStage, build
+
+from framecast.models.base import Coder, Predictor, as_frames, count_parameters
+from framecast.types import Batch, ClipRequest, ClipSpec, Loss
+
+SPEC = ClipSpec(channels=1, height=12, width=12)
+
+
+class Bare(Predictor):
+    """Gives nothing of what a model must give."""
+
+    Config = Plain.Config
+
+
+def test_what_a_model_must_give_is_asked_for_by_name():
+    model = Bare(Plain.Config(), SPEC)
+    with pytest.raises(TypeError, match=r"Bare must define request\(config\)"):
+        Bare.request(model.config)
+    with pytest.raises(TypeError, match=r"Bare must define loss\(batch, step\)"):
+        model.loss(Batch(context=torch.zeros(1), future=torch.zeros(1)))
+    with pytest.raises(TypeError, match=r"Bare must define predict"):
+        model.predict(torch.zeros(1, 2, 1, 12, 12), 1)
+
+
+def test_defaults_are_one_stage_one_phase_all_parameters():
+    class Simple(Small):
+        def __init__(self, config, spec):
+            super().__init__(config, spec)
+            self.net = torch.nn.Linear(2, 2)
+
+    model = build(Simple)
+    (stage,) = model.stages()
+    (phase,) = stage.phases
+    assert phase.modules == ("",)
+    assert phase.loss == model.loss
+    assert (stage.encode_once, stage.request, stage.loss) == (None, None, None)
+    assert count_parameters(model) == {"net": 6}
+    assert Simple.in_steps(model.config, 7) is model.config
+    assert model.num_context == 2
+
+
+def test_every_subclass_has_the_door_also_one_that_only_inherits_predict():
+    context = torch.rand(2, 1, 1, 12, 12)
+    for model_class in (Plain, TwoStage, Group, Noisy):
+        with pytest.raises(ValueError, match=f"{model_class.__name__} needs 2 context frames, got 1"):
+            build(model_class).predict(context, 1)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"horizon": 0}, "horizon and samples must be at least 1, got 0 and 1"),
+        ({"horizon": 1, "samples": 0}, "horizon and samples must be at least 1, got 1 and 0"),
+        ({"horizon": 1}, r"Acting predicts from actions: pass actions \(b, context \+ horizon - 1, a\)"),
+        ({"horizon": 2, "actions": np.zeros((3, 2, 3))}, r"actions must be .* = \(3, 3, 3\), got \(3, 2, 3\)"),
+        ({"horizon": 2, "actions": np.zeros((3, 3, 4))}, r"got \(3, 3, 4\)"),
+    ],
+)
+def test_the_door_answers_with_a_sentence(settings, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        build(Acting).eval().predict(torch.rand(3, 2, 1, 12, 12), **settings)
+
+
+def test_actions_of_a_longer_clip_are_cut_like_its_frames():
+    model = build(Acting).eval()
+    frames, led = torch.rand(1, 6, 1, 12, 12), torch.nn.functional.one_hot(torch.arange(8) % 3, 3).float()[None]
+    long = model.predict(frames, 3, led)
+    torch.testing.assert_close(model.predict(frames[:, -2:], 3, led[:, -4:]), long)
+    torch.testing.assert_close(model.predict(frames[0].numpy(), 3, led[0].numpy()), long)
+    assert not torch.equal(model.predict(frames, 3, led.roll(1, 1)), long)
+
+
+def test_the_window_slides():
+    class Counting(Small):
+        def guess(self, context, actions=None):
+            return context[:, 0] / 2 + context[:, 1] / 4
+
+    model = Counting(Plain.Config(), SPEC)
+    values = [0.5, 1.0]
+    carry = model.begin(torch.tensor(values).reshape(1, 2, 1, 1, 1).expand(-1, -1, -1, 12, 12))
+    for tick in range(4):
+        carry, frame = model.advance(carry)
+        values.append(values[-2] / 2 + values[-1] / 4)
+        assert float(frame[0, 0, 0, 0]) == pytest.approx(values[-1])
+        assert carry["tick"].tolist() == [tick + 1]
+
+
+def test_a_carry_is_flat_and_has_a_row_per_sample_and_clip():
+    model = build(Acting).eval()
+    context, led = torch.rand(3, 4, 1, 12, 12), torch.rand(3, 3, 3)
+    carry = model.begin(context, led, samples=2)
+    assert {k: tuple(v.shape) for k, v in carry.items()} == {
+        "context": (6, 2, 1, 12, 12),
+        "tick": (6,),
+        "seed": (6,),
+        "actions": (6, 1, 3),
+    }
+    assert torch.equal(carry["actions"][:3, 0], led[:, -1])
+    assert torch.equal(carry["context"][3:], context[:, -2:])
+    carry, _ = model.advance(carry, torch.ones(6, 3))
+    assert torch.equal(carry["actions"][:, 0], torch.ones(6, 3))
+    with pytest.raises(ValueError, match="needs the 1 actions of its context, got 0"):
+        model.begin(context, led[:, :0])
+
+
+def test_a_carry_begun_with_a_seed_repeats_and_one_without_does_not():
+    model, context = build(Noisy).eval(), torch.rand(1, 2, 1, 12, 12)
+    seeds = [model.begin(context, generator=torch.Generator().manual_seed(3))["seed"] for _ in range(2)]
+    assert torch.equal(*seeds)
+    assert not torch.equal(model.begin(context)["seed"], model.begin(context)["seed"])
+
+
+def test_the_preview_is_context_truth_and_prediction():
+    model = build(Acting).eval()
+    batch = Batch(context=torch.rand(2, 2, 1, 12, 12), future=torch.rand(2, 1, 1, 12, 12), actions=torch.rand(2, 2, 3))
+    shown = model.preview(batch)
+    assert list(shown) == ["context", "truth", "prediction"]
+    assert shown["prediction"].shape == batch.future.shape
+
+
+def test_a_coder_is_known_by_what_it_can_do():
+    assert isinstance(build(TwoStage), Coder)
+    assert not isinstance(build(Plain), Coder)
+
+
+def test_frames_of_every_kind():
+    model = build(Plain)
+    levels = np.arange(2 * 1 * 12 * 12, dtype=np.uint8).reshape(1, 2, 1, 12, 12)
+    expected = torch.from_numpy(levels).float() / 255
+    for given in (levels, levels[0], torch.from_numpy(levels), expected.double()):
+        found = as_frames(given, model)
+        assert found.dtype == torch.float32
+        torch.testing.assert_close(found, expected)
+    with pytest.raises(ValueError, match="frames have 12 channels but the model was built for 1"):
+        as_frames(np.zeros((2, 12, 12, 1), np.uint8), model)
+
+
+def test_a_request_is_asked_before_the_model_is_built():
+    assert Plain.request(Plain.Config()) == ClipRequest(context=2, future=1)
+    assert isinstance(Loss(torch.zeros(())).parts, dict)
