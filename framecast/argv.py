@@ -8,6 +8,7 @@ import dataclasses
 import inspect
 import io
 import itertools
+import os
 import re
 import textwrap
 import types
@@ -29,6 +30,28 @@ ModelName = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[
 Switch = tyro.conf.FlagCreatePairsOff[bool]
 
 
+_ROWS = tuple[tuple[int, ...], ...]
+
+
+def _read_table(words: list[str]) -> _ROWS:
+    if not re.fullmatch(r"\d+(-\d+)*(,\d+(-\d+)*)*", words[0]):
+        raise ValueError(f"expected rows of whole numbers such as 16-32-16,16-32-16, got {words[0]!r}")
+    return tuple(tuple(int(v) for v in row.split("-")) for row in words[0].split(","))
+
+
+#: Tables such as ((16, 32), (8,)), written 16-32,8.
+Table = Annotated[
+    _ROWS,
+    PrimitiveConstructorSpec(
+        nargs=1,
+        metavar="16-32-16,16-32-16",
+        instance_from_str=_read_table,
+        is_instance=lambda value: isinstance(value, tuple),
+        str_from_instance=lambda value: [",".join("-".join(map(str, row)) for row in value)],
+    ),
+]
+
+
 def parse(flags: type, argv: Sequence[str], command: str) -> Any:
     """An instance of the dataclass `flags` from words; `--help` among them prints the help and exits.
 
@@ -38,7 +61,7 @@ def parse(flags: type, argv: Sequence[str], command: str) -> Any:
     _check_names(argv, flag_names(flags), command)
     complaint = io.StringIO()
     try:
-        with contextlib.redirect_stderr(complaint), _constructors():
+        with contextlib.redirect_stderr(complaint), _constructors(), _wide({"-h", "--help"}.isdisjoint(argv)):
             return tyro.cli(flags, args=list(argv), prog=f"framecast {command}")
     except SystemExit as stop:
         if stop.code in (0, None):
@@ -60,7 +83,7 @@ def flag_names(flags: type, prefix: str = "--") -> list[str]:
         inner = [a for a in (hint, *typing.get_args(hint)) if dataclasses.is_dataclass(a)]
         names += [flag for a in inner for flag in flag_names(typing.cast(type, a), f"{prefix}{name}.")]
         names += [] if inner else [f"{prefix}{name}"]
-        if hint is bool and not marks:
+        if hint is bool and tyro.conf.FlagCreatePairsOff not in marks:
             names.append(f"{prefix}no-{name}")
     return names
 
@@ -89,7 +112,7 @@ def fields_of(value: Any, leave_out: Sequence[str] = ()) -> list[tuple[str, Any,
     cls = type(value)
     hints, docs = typing.get_type_hints(cls), field_docs(cls)
     return [
-        (f.name, hints[f.name], said(docs.get(f.name, ""), getattr(value, f.name)))
+        (f.name, Table if hints[f.name] == _ROWS else hints[f.name], said(docs.get(f.name, ""), getattr(value, f.name)))
         for f in dataclasses.fields(cls)
         if f.init and f.name not in leave_out
     ]
@@ -99,14 +122,27 @@ def fields_of(value: Any, leave_out: Sequence[str] = ()) -> list[tuple[str, Any,
 
 
 @contextlib.contextmanager
+def _wide(wanted: bool) -> Iterator[None]:
+    """Within: complaints are not broken into lines."""
+    before = os.environ.get("COLUMNS")
+    if wanted:
+        os.environ["COLUMNS"] = "10000"
+    try:
+        yield
+    finally:
+        if before is not None:
+            os.environ["COLUMNS"] = before
+        elif wanted:
+            del os.environ["COLUMNS"]
+
+
+@contextlib.contextmanager
 def _constructors() -> Iterator[None]:
     """Within: how texts become values, with errors and placeholders of our own."""
     registry = ConstructorRegistry()
 
     @registry.primitive_rule
     def rule(info: PrimitiveTypeInfo) -> PrimitiveConstructorSpec[Any] | None:
-        if info.type == tuple[tuple[int, ...], ...]:
-            return _table()
         arguments = [a for a in typing.get_args(info.type) if a is not types.NoneType]
         optional = types.NoneType in typing.get_args(info.type) and len(arguments) == 1
         kind = arguments[0] if optional else info.type
@@ -116,23 +152,6 @@ def _constructors() -> Iterator[None]:
 
     with registry:
         yield
-
-
-def _table() -> PrimitiveConstructorSpec[Any]:
-    """Tables such as ((16, 32), (8,)) as text 16-32,8."""
-
-    def read(words: list[str]) -> Any:
-        if not re.fullmatch(r"\d+(-\d+)*(,\d+(-\d+)*)*", words[0]):
-            raise ValueError(f"expected rows of whole numbers such as 16-32-16,16-32-16, got {words[0]!r}")
-        return tuple(tuple(int(v) for v in row.split("-")) for row in words[0].split(","))
-
-    return PrimitiveConstructorSpec(
-        nargs=1,
-        metavar="16-32-16,16-32-16",
-        instance_from_str=read,
-        is_instance=lambda value: isinstance(value, tuple),
-        str_from_instance=lambda value: [",".join("-".join(map(str, row)) for row in value)],
-    )
 
 
 _READERS: dict[Any, tuple[str, str]] = {

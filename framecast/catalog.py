@@ -37,13 +37,16 @@ def one_model(name: str, profile: str = "default") -> dict[str, Any]:
     """Parameters of every sub-network of a profile, built at its nominal clip."""
     config = preset(name, profile)
     model_class = find_model(name)
-    counts = count_parameters(model_class(config.model, config.spec))
+    model = model_class(config.model, config.spec)
+    counts, total = count_parameters(model), sum(p.numel() for p in model.parameters())
+    if total > sum(counts.values()):
+        counts["other"] = total - sum(counts.values())  # parameters that lie in no sub-network
     return {
         "name": config.name,
         "family": model_class.family or config.name,
         "profile": profile,
         "parameters": counts,
-        "total": sum(counts.values()),
+        "total": total,
     }
 
 
