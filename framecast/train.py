@@ -19,7 +19,6 @@ from torch import Tensor, nn
 from framecast.config import parse_duration, suggest
 from framecast.data.base import Segment, Source
 from framecast.data.loader import Loader
-from framecast.data.windows import Windows
 from framecast.engine.checkpoint import CHECKPOINT, load_matching, restore, save_checkpoint, save_snapshot
 from framecast.engine.codes import encode_all
 from framecast.engine.device import Device, make_device, seed_for
@@ -123,13 +122,10 @@ def fit(
 ) -> Path:
     """Train what `config` says on `source` into `folder`, or go on with what is there."""
     config = settle(config, source, model_class)
-    with device.main_first():
-        _check_folder(folder, config, overwrite)
-        if device.is_main:
-            _make_folder(folder, overwrite)
+    _check_folder(folder, config, overwrite, init_from)
     torch.manual_seed(seed_for(config.train.seed, "weights"))  # the same in every process
     model = model_class(config.model, config.spec)
-    fresh = not (folder / CHECKPOINT).is_file()
+    fresh = overwrite or not (folder / CHECKPOINT).is_file()
     if fresh and init_from is not None:
         weights = open_run(init_from, None if config.name in MODELS else model_class).weights
         filled = load_matching(model, weights)
@@ -141,8 +137,10 @@ def fit(
     if device.average({"step": float(state.step)})["step"] != state.step:
         raise UserError(f"{folder}: not every machine sees the same checkpoint; put --out on a disk they share")
     trainer = Trainer(config, source, folder, device, state, quiet)
-    if device.is_main:  # only now, when nothing was found wrong; on resume too, as steps and log settings may change
-        write_config(folder, config)
+    with device.main_first():  # only now, when nothing was found wrong
+        if device.is_main:
+            _make_folder(folder, overwrite)
+            write_config(folder, config)  # on resume too, as steps and log settings may change
     trainer.run()
     return folder
 
@@ -157,7 +155,7 @@ def _placed(model: Predictor, device: Device) -> Predictor:
     return model
 
 
-def _check_folder(folder: Path, config: RunConfig, overwrite: bool) -> None:
+def _check_folder(folder: Path, config: RunConfig, overwrite: bool, init_from: str | Path | None) -> None:
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file; --out names a folder")
     if (folder / CONFIG).is_file():
@@ -165,6 +163,8 @@ def _check_folder(folder: Path, config: RunConfig, overwrite: bool) -> None:
             check_resume(folder, config)
     elif folder.is_dir() and any(folder.iterdir()):
         raise UserError(f"{folder}: is not empty and holds no run; choose another --out")
+    if overwrite and init_from is not None and Path(init_from).resolve() == folder.resolve():
+        raise UserError(f"{folder}: --overwrite would delete what --init-from starts from; choose another --out")
 
 
 def _make_folder(folder: Path, overwrite: bool) -> None:
@@ -187,9 +187,9 @@ class Trainer:
         self.quiet = quiet or not device.is_main
         request = type(state.model).request(config.model)
         self.splits = source.splits(request.source_length)
-        self.loaders = self._loaders()
-        clips = Windows(source, self.splits["train"], request).count
-        self.total = resolve_steps(self.settings, clips)[1]
+        for split in ("val", "train"):  # what data or batch size cannot give is said here, before anything is written
+            found = Loader(source, self.splits[split], request, self.settings.batch_size, world=device.world)
+        self.total = resolve_steps(self.settings, found.num_clips)[1]
         self.budget = parse_duration(self.settings.budget) if self.settings.budget else None
         if self.total is None and self.budget is None:
             raise UserError("say how long to train: --steps N, --epochs N or --budget 10m")
@@ -198,6 +198,7 @@ class Trainer:
             raise UserError(
                 f"--accumulate {parts} does not divide the {share} clips of a process; choose another number"
             )
+        self.loaders: dict[str, Loader] = {}
         self.log: Log | None = None
         self.signals = Signals()
         self.saved = -1
@@ -219,6 +220,8 @@ class Trainer:
         total, unit = (self.total, "steps") if self.total is not None else (self.budget, "s")
         began, before = time.monotonic(), state.seconds
         first = state.step
+        if not self._over():
+            self.loaders = self._loaders()
         with self.signals, Progress(self.config.name, total or 1, unit, quiet=self.quiet) as bar:
             while not self._over():
                 parts = train_step(state, self._batches, self.device, settings.accumulate)

@@ -305,6 +305,17 @@ def test_other_data_are_another_config(grey, tmp_path):
         run(Plain, other, folder, steps=4)
 
 
+def test_overwrite_deletes_nothing_when_the_new_run_cannot_start(grey, tmp_path):
+    folder = run(Plain, grey, tmp_path / "run", steps=2)
+    short = write_store(tmp_path / "short", videos=3, frames=2)
+    for data, settings in ((grey, {"accumulate": 3}), (short, {}), (grey, {"steps": None})):
+        config = small_config(Plain, **{"steps": 2, **settings})
+        with pytest.raises(UserError):
+            train(Plain, data, out=folder, config=config, overwrite=True, quiet=True)
+    assert load_checkpoint(folder)["step"] == 2
+    assert rows_of(folder)
+
+
 def test_steps_and_log_settings_may_change_on_resume(grey, tmp_path):
     folder = run(Plain, grey, tmp_path / "run", steps=2)
     run(Plain, grey, folder, steps=4, stats_every=2)
@@ -363,8 +374,13 @@ def test_weights_of_another_run_are_where_training_starts(grey, tmp_path, capsys
     assert "2 of 2 tensors taken from" in capsys.readouterr().err
     found = load_file(second / "weights" / "step-1" / "model.safetensors")
     torch.testing.assert_close(found, start)
+    again = functools.partial(train, Plain, grey, config=config, overwrite=True, quiet=True)
     with pytest.raises(UserError, match="no such run folder"):
-        train(Plain, grey, out=tmp_path / "third", config=config, init_from=tmp_path / "nowhere", quiet=True)
+        again(out=second, init_from=tmp_path / "nowhere")
+    with pytest.raises(UserError, match="--overwrite would delete what --init-from starts from"):
+        again(out=first, init_from=first)
+    assert load_checkpoint(first)["step"] == 5
+    assert load_checkpoint(second)["step"] == 1
 
 
 def test_a_loss_that_breaks_keeps_the_last_good_checkpoint(grey, tmp_path):

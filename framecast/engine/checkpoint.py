@@ -94,7 +94,8 @@ def save_snapshot(folder: Path, model: nn.Module, config: dict[str, Any], step: 
     target = weights / f"step-{step}"
     temporary = weights / f".step-{step}.tmp"
     try:
-        shutil.rmtree(temporary, ignore_errors=True)
+        for left in weights.glob(".step-*.tmp"):  # by a kill
+            shutil.rmtree(left, ignore_errors=True)
         temporary.mkdir(parents=True)
         write_weights(temporary, model, config)
         if target.exists():

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import contextlib
 import hashlib
+import logging
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -163,6 +164,7 @@ def make_device(device: str = "auto", devices: int = 1, num_nodes: int = 1, prec
     if devices * num_nodes == 1:
         chosen = torch.device("cuda", 0) if target.type == "cuda" and target.index is None else target
         return Device(chosen, resolve_precision(precision, target))
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # its greeting is not the user's business
     fabric = Fabric(
         accelerator={"cuda": "gpu"}.get(target.type, target.type),
         devices=devices,

@@ -159,6 +159,7 @@ def test_the_last_snapshots_are_kept_in_the_order_of_steps(state, tmp_path):
         save_snapshot(tmp_path, state.ema, {"step": step}, step, keep=2)
     assert [p.name for p in snapshots(tmp_path)] == ["step-10", "step-100"]
     (tmp_path / "weights" / "step-notes").mkdir()
+    (tmp_path / "weights" / ".step-11.tmp").mkdir()  # left by a kill
     save_snapshot(tmp_path, state.ema, {"step": "again"}, 100, keep=2)
     assert [p.name for p in snapshots(tmp_path)] == ["step-10", "step-100"]
     assert json.loads((snapshots(tmp_path)[-1] / "config.json").read_text()) == {"step": "again"}
