@@ -5,18 +5,23 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import sys
+import time
 from pathlib import Path
 
 from framecast.config import parse_duration
 from framecast.data.base import Source
+from framecast.data.loader import Loader
 from framecast.data.store import Store
+from framecast.engine.device import make_device
+from framecast.engine.state import TrainState
+from framecast.engine.step import train_step
 from framecast.evaluate import KeptClip, describe
 from framecast.held_out import evaluate
 from framecast.media.grid import side_by_side
 from framecast.media.write import write_video
 from framecast.presets import preset
 from framecast.report import report_run
-from framecast.run import RunConfig, find_source, open_run
+from framecast.run import CONFIG, RunConfig, find_model, find_source, open_run
 from framecast.train import train
 from framecast.types import UserError
 
@@ -32,7 +37,8 @@ def demo(out: Path, budget: str = "70s", seed: int = 0, game: str = "ms_pacman",
     parse_duration(budget)
     folder = out / "data"
     source = record(folder, game, seed, tiny)
-    config = demo_config(budget, seed, tiny)
+    begun = (out / "run" / CONFIG).is_file()  # its number of steps was timed then; a second call goes on with it
+    config = open_run(out / "run").config if begun else demo_config(budget, seed, tiny, source)
     run = train("multiscale-gan", folder, out=out / "run", config=config)
     print(f"predicting {HORIZON if not tiny else 4} frames on held-out episodes …", file=sys.stderr)
     horizon, clips = (4, 2) if tiny else (HORIZON, 12)
@@ -68,14 +74,39 @@ def record(folder: Path, game: str, seed: int, tiny: bool) -> Source:
     return Store(folder)
 
 
-def demo_config(budget: str, seed: int, tiny: bool) -> RunConfig:
-    """The small networks without an adversary: what learns most in a minute on two cores."""
+def demo_config(budget: str, seed: int, tiny: bool, source: Source) -> RunConfig:
+    """The small networks without an adversary: what learns most in a minute on two cores.
+
+    The learning rate has to fall while it trains, so the budget is turned into steps by timing a few.
+    """
     config = preset("multiscale-gan", "tiny" if tiny else "small")
     model = dataclasses.replace(config.model, adversarial=False)
-    settings = dataclasses.replace(config.train, seed=seed, steps=4 if tiny else None, budget=None if tiny else budget)
-    if not tiny:
-        settings = dataclasses.replace(settings, validate_every=400, preview_every=400, save_every=400, val_batches=2)
-    return dataclasses.replace(config, model=model, train=settings)
+    settings = dataclasses.replace(config.train, seed=seed, steps=4, batch_size=4, val_batches=2)
+    config = dataclasses.replace(config, model=model, train=settings)
+    if tiny:
+        return config
+    steps = max(50, round(parse_duration(budget) / seconds_a_step(config, source)))
+    quarter = max(10, steps // 4)
+    optim = dataclasses.replace(model.optim, decay_steps=steps)
+    settings = dataclasses.replace(
+        settings, steps=steps, validate_every=quarter, preview_every=quarter, save_every=quarter
+    )
+    return dataclasses.replace(config, model=dataclasses.replace(model, optim=optim), train=settings)
+
+
+def seconds_a_step(config: RunConfig, source: Source, count: int = 30) -> float:
+    """Mean time of a training step on this machine, after ten to warm up."""
+    model_class = find_model(config.name)
+    request = model_class.request(config.model)
+    loader = Loader(source, source.splits(request.source_length)["train"], request, config.train.batch_size)
+    device = make_device(precision=config.train.precision)
+    model = model_class(config.model, source.spec).to(device.device)
+    state = TrainState.create(model)
+    for step in range(10 + count):
+        if step == 10:
+            began = time.perf_counter()
+        train_step(state, lambda stream, _: loader.batch(state.step, stream).to(device.device), device)
+    return (time.perf_counter() - began) / count
 
 
 def write_film(kept: list[KeptClip], path: Path, fps: float) -> Path:
