@@ -25,6 +25,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from results_page import page
 
 import framecast
 from framecast.evaluate import KeptClip
@@ -88,6 +89,7 @@ def part(name: str, make: Callable[[], dict[str, Any]], again: bool) -> None:
     done["results"][name] = found
     RESULTS.mkdir(parents=True, exist_ok=True)
     FILE.write_text(json.dumps(done, indent=1, allow_nan=False) + "\n")
+    (RESULTS / "multiscale-gan.md").write_text(page(done, RESULTS), encoding="utf-8")
     print(f"{name}: {found.get('sentence', 'done')}", flush=True)
 
 
@@ -176,6 +178,7 @@ def scored(run: Path, train: str, name: str, clips: int) -> dict[str, Any]:
         f"({gain.low[0]:.2f} to {gain.high[0]:.2f})",
         "command": train,
         "seed": config["train"]["seed"],
+        "film": f"{name}.webp",
         "steps": rows[-1]["step"],
         "training_seconds": round(max(r.get("seconds", 0) for r in rows)),
         "scores": scores.to_json(),
