@@ -118,6 +118,7 @@ All flags of one model: framecast train MODEL --help
 def _train(argv: list[str]) -> None:
     from framecast.argv import parse, peek
     from framecast.config import read_file
+    from framecast.engine.checkpoint import check_format
     from framecast.flags import from_file, train_config, train_flags
     from framecast.presets import PRESETS, preset, profiles
 
@@ -129,6 +130,8 @@ def _train(argv: list[str]) -> None:
     name, argv = argv[0], argv[1:]
     file = peek(argv, "--config")
     given = read_file(file) if file else {}
+    if file and "format" in given:
+        check_format(given["format"], Path(file))
     base = preset(name, peek(argv, "--profile") or str(given.get("profile", "default")))
     if file:
         base = from_file(base, given, file)

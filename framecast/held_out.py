@@ -144,8 +144,6 @@ def _roll(model: Predictor, context: Frames, horizon: int, *, where: str, **sett
     """`rollout`, its complaint about frames a model cannot take as the user's."""
     try:
         return rollout(model, context, horizon, **settings)
-    except UserError:
-        raise
     except ValueError as error:
         raise UserError(f"{where}: {error}") from error
 

@@ -81,8 +81,6 @@ def predict_file(
     context = torch.from_numpy(frames)[None]
     try:
         future = rollout(model, context, horizon, table, samples, generator, precision)
-    except UserError:
-        raise
     except ValueError as error:
         raise UserError(f"{source}: {error}") from error
     seen = border(frames, SEEN)

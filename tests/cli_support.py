@@ -15,7 +15,7 @@ from framecast.media.write import write_video
 from framecast.train import train
 
 #: A line that says what goes on, not what is wrong.
-PROGRESS = ("reading ", "importing ", "making ", "left out", "1 video,", "2 videos,", "3 videos,")
+PROGRESS = ("reading ", "recording ", "importing ", "making ", "left out", "1 video,", "2 videos,", "3 videos,")
 
 MINE = """
 import dataclasses, torch

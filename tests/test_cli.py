@@ -6,7 +6,7 @@ import sys
 
 import numpy as np
 import pytest
-from cli_support import acting_store, clip, done, frames, mine, refused, store, tiny_run  # noqa: F401 (fixtures)
+from cli_support import clip, done, frames, mine, refused, store, tiny_run
 
 import framecast
 import framecast.demo
