@@ -187,6 +187,8 @@ def as_frames(x: Frames, model: Predictor) -> Tensor:
     Raises: ValueError when axes or channels do not fit the model.
     """
     name = type(model).__name__
+    if isinstance(x, np.ndarray) and not x.flags.writeable:  # a view of a store: torch has no read-only tensors
+        x = x.copy()
     x = torch.as_tensor(x)
     if x.ndim == 4:
         x = x[None]
