@@ -81,8 +81,9 @@ def _say(text: str, code: int) -> int:
     return code
 
 
-#: What a disk may refuse that no program can help.
-_DISK = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+#: What a disk may refuse that no program can help: no room, no permission, something else in the way.
+_NO_ROOM = (errno.ENOSPC, errno.EDQUOT)
+_NO_PLACE = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
 
 
 def _other_fault(error: Exception) -> int:
@@ -93,9 +94,9 @@ def _other_fault(error: Exception) -> int:
         return _say(str(error), 1)
     if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
         return _say("not enough memory; take a smaller --size or --batch-size, or fewer --clips", 2)
-    if isinstance(error, OSError) and error.errno in _DISK:
-        where = error.filename or "the disk"
-        return _say(f"{where}: {error.strerror}; free some space or choose another place, what was saved is intact", 2)
+    if isinstance(error, OSError) and error.errno in _NO_ROOM + _NO_PLACE:
+        remedy = "free some space or" if error.errno in _NO_ROOM else "mend that or"
+        return _say(f"{error.filename or 'the disk'}: {error.strerror}; {remedy} choose another place", 2)
     traceback.print_exc()
     return _say("this is a fault of framecast, not of your input; please report it with the lines above", 1)
 

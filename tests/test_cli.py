@@ -1,5 +1,7 @@
 """The commands as a user meets them: help, what they print and write, exit codes."""
 
+# ruff: noqa: F401, F811 - fixtures come by import
+
 import json
 import subprocess
 import sys

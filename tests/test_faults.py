@@ -1,5 +1,7 @@
 """Bad input at the command line: one sentence naming file and remedy, exit code 2, nothing lost."""
 
+# ruff: noqa: F401, F811 - fixtures come by import
+
 import builtins
 import errno
 import json
