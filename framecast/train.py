@@ -281,7 +281,7 @@ class Trainer:
             f"{1 / seconds:.1f} steps/s, expected end {end} (in {_minutes(left)}), peak memory {peak_memory():.1f} GB"
         )
         if left > 3600 and self.device.device.type == "cpu":
-            text += "; on a CPU try --profile small --budget 10m"
+            text += "; on a CPU try --profile small --budget 10m --overwrite"
         return text
 
     # -------------------------------------------------------------------------------------------------------- batches
