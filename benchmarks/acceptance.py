@@ -80,17 +80,22 @@ def main() -> None:
 
 def part(name: str, make: Callable[[], dict[str, Any]], again: bool) -> None:
     """One result, kept under its name with versions and hardware; skipped when it is there."""
-    done = json.loads(FILE.read_text()) if FILE.is_file() else {"format": 1, "family": "multiscale-gan", "results": {}}
-    if name in done["results"] and not again:
+    if name in load()["results"] and not again:
         print(f"{name}: done before", flush=True)
         return
     print(f"{name} …", flush=True)
     found = {**make(), **circumstances()}
+    done = load()  # only now: another part may have ended meanwhile
     done["results"][name] = found
     RESULTS.mkdir(parents=True, exist_ok=True)
     FILE.write_text(json.dumps(done, indent=1, allow_nan=False) + "\n")
     (RESULTS / "multiscale-gan.md").write_text(page(done, RESULTS), encoding="utf-8")
     print(f"{name}: {found.get('sentence', 'done')}", flush=True)
+
+
+def load() -> dict[str, Any]:
+    """The result file, or an empty one."""
+    return json.loads(FILE.read_text()) if FILE.is_file() else {"format": 1, "family": "multiscale-gan", "results": {}}
 
 
 def circumstances() -> dict[str, Any]:
@@ -211,7 +216,7 @@ def claim(loss: str, seed: int, steps: int) -> dict[str, Any]:
 
 def compare_claims(seeds: int) -> dict[str, Any]:
     """Mean over seeds, with the spread between them, of what the publications claim."""
-    done = json.loads(FILE.read_text())["results"]
+    done = load()["results"]
     table: dict[str, Any] = {}
     for name in LOSSES:
         runs = [Scores.from_json(done[f"claim-{slug(name)}-{s}"]["scores"]) for s in range(seeds)]
