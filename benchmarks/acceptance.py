@@ -88,9 +88,24 @@ def part(name: str, make: Callable[[], dict[str, Any]], again: bool) -> None:
     done = load()  # only now: another part may have ended meanwhile
     done["results"][name] = found
     RESULTS.mkdir(parents=True, exist_ok=True)
-    FILE.write_text(json.dumps(done, indent=1, allow_nan=False) + "\n")
+    FILE.write_text(dumped(done), encoding="utf-8")
     (RESULTS / "multiscale-gan.md").write_text(page(done, RESULTS), encoding="utf-8")
     print(f"{name}: {found.get('sentence', 'done')}", flush=True)
+
+
+def dumped(done: dict[str, Any]) -> str:
+    """JSON with one line a result, so that a new one is one line of difference; numbers to six digits."""
+
+    def short(value: Any) -> Any:
+        if isinstance(value, float):
+            return float(f"{value:.6g}")
+        if isinstance(value, dict):
+            return {k: short(v) for k, v in value.items()}
+        return [short(v) for v in value] if isinstance(value, list) else value
+
+    rows = [f"  {json.dumps(k)}: {json.dumps(short(v), allow_nan=False)}" for k, v in done["results"].items()]
+    head = f'"format": {done["format"]}, "family": {json.dumps(done["family"])}'
+    return f'{{{head}, "results": {{\n' + ",\n".join(rows) + "\n}}\n"
 
 
 def load() -> dict[str, Any]:
