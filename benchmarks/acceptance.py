@@ -183,13 +183,14 @@ def clip(path: Path, steps: int) -> dict[str, Any]:
         *("train", "multiscale-gan", "--profile", "small", "--data", str(path), "--out", relative(run)),
         *("--steps", str(steps), "--model.no-adversarial", "--optim.decay-steps", str(steps)),
     )
-    return scored(run, train.replace(str(path), path.name), f"clip-{slug(path.stem)}", clips=32)
+    # the films stay in the run's folder: a natural clip is somebody's
+    return scored(run, train.replace(str(path), path.name), f"clip-{slug(path.stem)}", clips=32, films=run)
 
 
-def scored(run: Path, train: str, name: str, clips: int) -> dict[str, Any]:
+def scored(run: Path, train: str, name: str, clips: int, films: Path = RESULTS) -> dict[str, Any]:
     """Scores, films and pictures of a finished run."""
     scores, kept = evaluate(run, clips=clips)
-    film(kept, RESULTS / f"{name}.webp", scores.protocol.fps)
+    film(kept, films / f"{name}.webp", scores.protocol.fps)
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     gain = scores.versus[scores.main]["moving_psnr"]
     config = json.loads((run / "config.json").read_text())
