@@ -196,7 +196,7 @@ def scored(run: Path, train: str, name: str, clips: int, films: Path = RESULTS) 
     config = json.loads((run / "config.json").read_text())
     return {
         "sentence": f"moving area at frame 1: {gain.mean[0]:+.2f} dB to copy-last "
-        f"({gain.low[0]:.2f} to {gain.high[0]:.2f})",
+        + _between(gain.low[0], gain.high[0]),
         "command": train,
         "seed": config["train"]["seed"],
         "film": f"{name}.webp",
@@ -204,6 +204,10 @@ def scored(run: Path, train: str, name: str, clips: int, films: Path = RESULTS) 
         "training_seconds": round(max(r.get("seconds", 0) for r in rows)),
         "scores": scores.to_json(),
     }
+
+
+def _between(low: float | None, high: float | None) -> str:
+    return "(one clip, no interval)" if low is None or high is None else f"({low:.2f} to {high:.2f})"
 
 
 def film(kept: list[KeptClip], path: Path, fps: float) -> None:
@@ -260,8 +264,8 @@ def kills(count: int) -> dict[str, Any]:
     data = WORK / "data" / "bouncing"
     if not (data / "index.json").is_file():
         command("data", "make", "bouncing", "--videos", "12", "--frames", "40", "--out", relative(data))
-    words = ["train", "multiscale-gan", "--profile", "tiny", "--data", relative(data), "--steps", "600"]
-    words += ["--train.save-every", "7", "--train.validate-every", "50", "--quiet"]
+    words = ["train", "multiscale-gan", "--profile", "tiny", "--data", relative(data), "--steps", "8000"]
+    words += ["--train.save-every", "37", "--train.validate-every", "500", "--quiet"]
     whole, broken = WORK / "kills-whole", WORK / "kills-broken"
     command(*words, "--out", relative(whole), "--overwrite")
     rng, done = random.Random(0), 0
@@ -272,13 +276,14 @@ def kills(count: int) -> dict[str, Any]:
         )
         first = []
         try:
-            code = child.wait(timeout=rng.uniform(4.0, 9.0) if done < count else None)
+            code = child.wait(timeout=rng.uniform(3.0, 7.0) if done < count else None)
             break
         except subprocess.TimeoutExpired:
             child.send_signal(signal.SIGKILL)
             child.wait()
             done += 1
     assert code == 0, f"the resumed run ended with {code}"
+    assert done == count, f"the run ended after {done} of {count} kills; train longer"
     a, b = (torch.load(p / "checkpoint.pt", weights_only=True) for p in (whole, broken))
     same = all(torch.equal(a[part][k], b[part][k]) for part in ("model", "ema") for k in a[part])
     return {

@@ -61,7 +61,7 @@ class EvaluateFlags:
     context: int | None = None
     """Frames before the forecast; the model's own number if not given."""
     horizon: int | None = None
-    """Frames to predict; 64, or as many as the clips allow, if not given."""
+    """Frames to predict; if not given 64, or half of what the longest held-out video leaves."""
     samples: int = 1
     """Futures drawn per clip by a stochastic model."""
     clips: int = 32

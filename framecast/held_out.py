@@ -68,10 +68,10 @@ def evaluate(
 
     run: folder, packaged weights or hf:// name.  data: a path, a source's name or a Source; None is what it was
     trained on.  split: train, val or test.  context: frames before the forecast, at least the model's; more moves the
-    forecast later in the clip.  horizon: frames to predict; None is 64 or as many as the clips allow.
-    clips: at most so many, evenly spread over the split.  save: write scores.json into the folder `out`; None is the
-    run's own, for packaged and downloaded weights ./NAME-results.  batch_size: clips predicted at once; the figures do
-    not depend on it unless samples are drawn.
+    forecast later in the clip.  horizon: frames to predict; None is 64, or half of what the longest held-out video
+    leaves.  clips: at most so many, evenly spread over the split.  save: write scores.json into the folder `out`; None
+    is the run's own, for packaged and downloaded weights ./NAME-results.  batch_size: clips predicted at once; the
+    figures do not depend on it unless samples are drawn.
     Raises: UserError when the data cannot give such clips, or the model cannot take them.
     """
     run = run if isinstance(run, Run) else open_run(run, model_class)
@@ -187,7 +187,9 @@ def held_out_clips(
         raise UserError(f"--split {split!r} is not known; choose train, val or test")
     segments = source.splits(request.source_length)[split]
     longest = _longest(segments, request.stride)
-    wanted = min(HORIZON, longest - context) if horizon is None else horizon
+    # half of what is there, so that clips can begin at several places: one clip alone would have no interval
+    room = longest - context
+    wanted = min(HORIZON, max(room // 2, min(room, 1))) if horizon is None else horizon
     if wanted < 1 or context + wanted > longest:
         raise UserError(
             f"the {split} split's longest video has {longest} frames at stride {request.stride}, too few for {context} "

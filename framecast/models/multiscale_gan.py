@@ -289,7 +289,7 @@ def small() -> MultiscaleGANConfig:
         discriminator_widths=((32,), (32, 32, 64), (32, 32, 64), (32, 32, 64, 128)),
         discriminator_hidden=((256, 128), (256, 128), (256, 128), (256, 128)),
         optim=OptimConfig(
-            generator_lr=1.5e-3, generator_final_lr=1e-4, decay_steps=20_000, discriminator_lr=2e-4, betas=(0.9, 0.99)
+            generator_lr=1.5e-3, generator_final_lr=1e-4, decay_steps=20_000, discriminator_lr=2e-5, betas=(0.9, 0.99)
         ),
     )
 
