@@ -28,7 +28,7 @@ from framecast.types import UserError
 HORIZON = 64
 
 
-def demo(out: Path, budget: str = "70s", seed: int = 0, game: str = "ms_pacman", tiny: bool = False) -> Path:
+def demo(out: Path, budget: str = "85s", seed: int = 0, game: str = "ms_pacman", tiny: bool = False) -> Path:
     """Record, train, predict, report into `out`; prints where everything is. Returns the report's path.
 
     budget: of training.  tiny: a few steps on little data, for tests.  Without the emulator: `bouncing`, and says so.
@@ -68,7 +68,7 @@ def record(folder: Path, game: str, seed: int, tiny: bool) -> Source:
     else:
         print(f"recording {game} …", file=sys.stderr)
         maker = find_source("atari")
-        frames, episodes = (40, 4) if tiny else (300, 12)
+        frames, episodes = (40, 4) if tiny else (300, 20)
         settings = maker.Config(game=game, episodes=episodes, max_frames=frames, frame_skip=4, seed=seed)
     maker(settings).prepare(folder)
     return Store(folder)

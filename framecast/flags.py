@@ -154,7 +154,7 @@ class DemoFlags:
 
     out: str = "runs/demo"
     """Folder for data, run, film and report."""
-    budget: str = "70s"
+    budget: str = "85s"
     """Training time."""
     seed: int = 0
     """Of everything."""
