@@ -25,7 +25,7 @@ help:
 	@echo "make bench         how fast this machine trains, loads, predicts and scores"
 	@echo "make acceptance    the long runs behind docs/results (CLIP=FILE for a clip of your own)"
 	@echo "make setup         only make $(VENV)"
-	@echo "make setup-system  Chromium, which the tests of the report's page drive"
+	@echo "make setup-system  Chromium for the pages and OSMesa for the physics scenes, where apt can"
 	@echo "make clean         remove $(VENV) and what tools left behind; runs stay"
 
 setup: $(STAMP)
@@ -39,17 +39,21 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 # Without root or apt it says what to install and goes on: the tests that need it skip themselves by name.
+# Chromium draws the pages; OSMesa draws the physics scenes where there is no display.
 setup-system:
-	@if command -v chromium >/dev/null || command -v chromium-browser >/dev/null; then \
-	  echo "system packages: chromium is there"; \
+	@missing=""; \
+	command -v chromium >/dev/null || command -v chromium-browser >/dev/null || missing="chromium"; \
+	ldconfig -p 2>/dev/null | grep -q 'libOSMesa\.so' || missing="$$missing libosmesa6"; \
+	if [ -z "$$missing" ]; then \
+	  echo "system packages: all there"; \
 	elif ! command -v apt-get >/dev/null; then \
-	  echo "system packages: please install Chromium; without it the tests of the report's page are skipped"; \
+	  echo "system packages: please install Chromium and OSMesa; tests that need a missing one are skipped"; \
 	else \
 	  asroot=""; if [ "$$(id -u)" != 0 ]; then asroot="sudo -n"; fi; \
 	  { $$asroot apt-get update -qq; \
-	    $$asroot env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends chromium >/dev/null; } \
-	  && echo "system packages: chromium installed" \
-	  || echo "system packages: chromium could not be installed; try: sudo apt-get install chromium"; \
+	    $$asroot env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends $$missing >/dev/null; } \
+	  && echo "system packages: installed $$missing" \
+	  || echo "system packages: could not be installed; try: sudo apt-get install $$missing"; \
 	fi
 
 demo: setup
