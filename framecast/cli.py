@@ -27,6 +27,7 @@ framecast: predict the next frames of a video.
   framecast predict RUN --input FILE --out FILM    a film of what happens next in your own video
   framecast report RUN                             one offline page: scores, curves, films
   framecast export RUN --out DIR                   weights that travel
+  framecast latents VERB RUN                       look into a model's latent space
 
 Two commands from a phone clip to its future:
 
@@ -452,6 +453,14 @@ def _demo(argv: list[str]) -> None:
         _tell(flags.json, {k: str(v) for k, v in told.items()}, "")
 
 
+def _latents(argv: list[str]) -> None:
+    from framecast.latents_command import latents
+
+    made = latents(argv)
+    if made is not None:
+        _tell(*made)
+
+
 COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "demo": _demo,
     "models": _models,
@@ -461,6 +470,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "predict": _predict,
     "report": _report,
     "export": _export,
+    "latents": _latents,
 }
 
 

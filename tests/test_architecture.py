@@ -23,7 +23,7 @@ FLOORS = [
     {"engine", "rollout"},
     {"run"},
     {"evaluate", "held_out"},
-    {"figure", "predict", "export", "presets", "report", "report_charts"},
+    {"figure", "predict", "export", "latents", "presets", "report", "report_charts"},
     {"catalog", "train"},
     {"demo"},
     {"cli"},
@@ -31,7 +31,7 @@ FLOORS = [
 ]
 FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
 #: The command line is one room in several files.
-COMMAND_LINE = {"argv", "flags"}
+COMMAND_LINE = {"argv", "flags", "latents_command"}
 FLOOR |= dict.fromkeys(COMMAND_LINE, FLOOR["cli"])
 
 #: Neighbours without a door, and ground rooms that stand alone.

@@ -19,7 +19,7 @@ from framecast.train import Interrupted
 COMMANDS = [
     *(["demo"], ["models"], ["data"], ["data", "sources"], ["data", "make"], ["data", "make", "atari"]),
     *(["data", "make", "bouncing"], ["data", "import"], ["data", "inspect"], ["train"], ["train", "multiscale-gan"]),
-    *(["evaluate"], ["predict"], ["report"], ["export"]),
+    *(["evaluate"], ["predict"], ["report"], ["export"], ["latents"], ["latents", "traverse"]),
 ]
 
 

@@ -19,6 +19,7 @@ import pytest
 import framecast
 from framecast.cli import COMMANDS, run
 from framecast.data import SOURCES
+from framecast.latents_command import VERBS
 from framecast.presets import PRESETS, profiles
 
 ROOT = Path(__file__).parent.parent
@@ -118,6 +119,8 @@ def known_flags(words: list[str]) -> frozenset[str]:
     if words[0] == "data" and words[1:] and words[1] == "make":
         return flags_of("data", "make", words[2] if words[2:] and words[2] in SOURCES else "atari")
     if words[0] == "data" and words[1:] and words[1] in ("import", "inspect"):
+        return flags_of(*words[:2])
+    if words[0] == "latents" and words[1:] and words[1] in VERBS:
         return flags_of(*words[:2])
     return flags_of(words[0])
 

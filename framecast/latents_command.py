@@ -1,0 +1,107 @@
+"""`framecast latents VERB RUN`: the flags of every verb, and which function answers it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from framecast.argv import RunName, parse
+from framecast.config import suggest
+from framecast.types import UserError
+
+HELP = """\
+framecast latents: look into the latent space of a model that encodes and decodes.
+
+  framecast latents traverse RUN [--dims 3,17] [--input FILE]    one number of a code moved, the others kept
+
+RUN is a run's folder, the name of packaged weights, or hf://organisation/name[@revision]. Pictures go to
+RUN/latents (--out DIR for another folder). Each verb has its own --help.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LatentsFlags:
+    """What all verbs take."""
+
+    run: RunName
+    """Run folder, name of packaged weights, or hf://organisation/name[@revision]."""
+    input: str | None = None
+    """Picture, video, folder of frames or packed store; held-out clips of the training data if not given."""
+    out: str | None = None
+    """Folder for what is made; RUN/latents if not given, for packaged and downloaded weights ./NAME-results/latents."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:0 or mps."""
+    model_class: str | None = None
+    """For a model outside the package: path/to/mine.py:Mine."""
+    json: str | None = None
+    """Also write what was made there; - for standard output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TraverseFlags(LatentsFlags):
+    """One number of a code goes from low to high while the others stay: a sheet (.png) and a film (.gif).
+
+    Example: framecast latents traverse runs/shapes --dims 3,17
+    """
+
+    dims: str | None = None
+    """Numbers of the code, counted from 0, such as 3,17; the three that differ most between clips if not given."""
+    low: float = -10.0
+    """Where the number begins."""
+    high: float = 10.0
+    """Where it ends."""
+    steps: int = 21
+    """Pictures from low to high."""
+
+
+def _traverse(run: Any, flags: TraverseFlags, place: str) -> Any:
+    from framecast.latents import traverse
+
+    return traverse(
+        run,
+        flags.input,
+        numbers(flags.dims, "--dims"),
+        low=flags.low,
+        high=flags.high,
+        steps=flags.steps,
+        out=flags.out,
+        device=place,
+    )
+
+
+#: Verb -> (its flags, what answers it: run, flags and device give a `latents.Told`).
+VERBS: dict[str, tuple[type[LatentsFlags], Callable[[Any, Any, str], Any]]] = {
+    "traverse": (TraverseFlags, _traverse),
+}
+
+
+def latents(argv: list[str]) -> tuple[str | None, dict[str, Any], str] | None:
+    """Answer one verb: where JSON goes, what was made as plain data, and the lines to print; None after help."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(HELP, end="")
+        return None
+    if argv[0] not in VERBS:
+        raise UserError(f"unknown command 'latents {argv[0]}'; {suggest(argv[0], VERBS)}")
+    kind, answer = VERBS[argv[0]]
+    flags = parse(kind, argv[1:], f"latents {argv[0]}")
+    from framecast.engine.device import pick_device
+    from framecast.run import find_model, open_run
+
+    run = open_run(flags.run, find_model(flags.model_class) if flags.model_class else None)
+    told = answer(run, flags, str(pick_device(flags.device)))
+    lines = [*told.lines, *(f"{name}: {path}" for name, path in told.files.items())]
+    return flags.json, told.to_json(), "\n".join(lines)
+
+
+def numbers(text: str | None, flag: str) -> Sequence[int]:
+    """Whole numbers of a list such as 3,17; empty for None.
+
+    Raises: UserError naming the flag.
+    """
+    if text is None:
+        return ()
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isdecimal() for part in parts):
+        raise UserError(f"{flag} {text!r}: expected whole numbers such as 3,17")
+    return [int(part) for part in parts]
