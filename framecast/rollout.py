@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from framecast.engine.device import autocast
-from framecast.models.base import Carry, Frames, Predictor
+from framecast.models.base import Carry, Frames, Predictor, Steerable
 
 
 @contextlib.contextmanager
@@ -50,7 +50,10 @@ def rollout(
 
 
 class Dream:
-    """A prediction that goes on frame by frame, for playing: `step(action)` gives the next frame."""
+    """A prediction that goes on frame by frame, for playing: `step(action)` gives the next frame.
+
+    carry: the whole state, a dict of tensors. Kept and put back, it goes on from where it was.
+    """
 
     def __init__(
         self,
@@ -58,13 +61,54 @@ class Dream:
         context: Frames,
         actions: Frames | None = None,
         generator: torch.Generator | None = None,
+        precision: str = "fp32",
     ) -> None:
-        self.model = model
-        with evaluating(model), torch.no_grad():
+        self.model, self.precision = model, precision
+        with self._running():
             self.carry: Carry = model.begin(context, actions=actions, generator=generator)
 
     def step(self, action: Tensor | None = None) -> Tensor:
         """The next frame, (b, c, h, w) float 0…1. action: (b, a), what is done at the last frame."""
-        with evaluating(self.model), torch.no_grad():
+        with self._running():
             self.carry, frame = self.model.advance(self.carry, action)
-        return frame
+        return frame.float()
+
+    def turn(self, name: str, value: float) -> None:
+        """Set one of the model's controls, from the next frame on.
+
+        Raises: ValueError for a name the model does not offer.
+        """
+        names = [control.name for control in self.model.controls()]
+        if name not in names:
+            raise ValueError(f"{type(self.model).__name__} has no control {name!r}, only {', '.join(names) or 'none'}")
+        self.carry = {**self.carry, name: torch.full_like(self.carry[name], value)}
+
+    @property
+    def steerable(self) -> bool:
+        """Whether codes made by hand can be put in; `code` and `take` need it."""
+        return isinstance(self.model, Steerable)
+
+    @property
+    def code(self) -> Tensor:
+        """The code of the last frame, (b, z). Only of a steerable model."""
+        with self._running():
+            return self._steered().code_of(self.carry).float()
+
+    def take(self, z: Tensor) -> Tensor:
+        """Go on as if the last frame had code z (b, z); that frame, (b, c, h, w) 0…1. Only of a steerable model."""
+        model = self._steered()
+        with self._running():
+            self.carry = model.with_code(self.carry, z)
+            return model.decode(z[:, None])[:, 0].float()
+
+    def _steered(self) -> Steerable:
+        if not isinstance(self.model, Steerable):
+            raise ValueError(f"{type(self.model).__name__} does not dream in codes")
+        return self.model
+
+    @contextlib.contextmanager
+    def _running(self) -> Iterator[None]:
+        parameter = next(self.model.parameters(), None)
+        device = parameter.device if parameter is not None else torch.device("cpu")
+        with evaluating(self.model), torch.no_grad(), autocast(device, self.precision):
+            yield

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from framecast.data.store import DatasetWriter, Store
 from framecast.engine.device import Device
 from framecast.engine.step import train_step
-from framecast.models.base import Predictor
+from framecast.models.base import Control, Predictor, as_frames
 from framecast.run import RunConfig, TrainConfig
 from framecast.types import (
     ActionSpec,
@@ -364,3 +364,48 @@ class Noisy(Small):
             return Small.predict.__wrapped__(self, context, horizon, actions, samples)
         finally:
             self.generator = None
+
+
+class Steered(Small):
+    """Dreams in codes of three numbers: brightness, and two that drift by noise; actions move the brightness."""
+
+    stochastic = True
+    actions = "required"
+
+    def __init__(self, config, spec):
+        super().__init__(config, spec)
+        self.mix = nn.Linear(3, spec.channels)
+
+    def encode(self, frames):
+        bright = frames.mean((-3, -2, -1))
+        return torch.stack([bright, 0 * bright, 0 * bright], -1)
+
+    def decode(self, z, context=None):
+        size = (self.spec.channels, self.spec.height, self.spec.width)
+        shade = z[..., :1] + 0.1 * z[..., 1:2]
+        return shade[..., None, None].clamp(0, 1).expand(*z.shape[:2], *size)
+
+    def guess(self, context, actions=None):
+        return self.decode(self.encode(context[:, -1:]))[:, 0] + 0 * self.mix.weight.sum()
+
+    def controls(self):
+        return (Control(name="warmth", label="temperature", low=0, high=2, says="how far codes drift"),)
+
+    @torch.no_grad()
+    def begin(self, context, actions=None, samples=1, generator=None):
+        code = self.encode(as_frames(context, self)[:, -1:])[:, 0].repeat(samples, 1)
+        seed = torch.randint(2**31, (1,), generator=generator).expand(len(code)).clone()
+        return {"code": code, "warmth": torch.ones(len(code)), "seed": seed}
+
+    @torch.no_grad()
+    def advance(self, carry, action=None):
+        noise = torch.randn(carry["code"].shape, generator=torch.Generator().manual_seed(int(carry["seed"][0])))
+        noise[:, 0] = 0 if action is None else 0.05 * (action[:, -1] - action[:, 0])
+        code = carry["code"] + noise * torch.cat([torch.ones(len(noise), 1), carry["warmth"][:, None].expand(-1, 2)], 1)
+        return {**carry, "code": code, "seed": carry["seed"] + 1}, self.decode(code[:, None])[:, 0]
+
+    def code_of(self, carry):
+        return carry["code"]
+
+    def with_code(self, carry, z):
+        return {**carry, "code": z}

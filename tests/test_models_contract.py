@@ -11,7 +11,7 @@ from framecast.engine.checkpoint import load_weights, write_weights
 from framecast.engine.state import TrainState, make_optimiser, phase_parameters
 from framecast.engine.step import only
 from framecast.models import MODELS
-from framecast.models.base import Predictor, count_parameters
+from framecast.models.base import Predictor, Steerable, count_parameters
 from framecast.models.copy_last import CopyLastConfig
 from framecast.models.multiscale_gan import tiny
 from framecast.models.temporal_mean import TemporalMeanConfig
@@ -190,6 +190,36 @@ def test_frame_by_frame_agrees_with_predict(case):
         assert all(len(value) == case.batch.size for value in carry.values())
         frames.append(frame)
     torch.testing.assert_close(torch.stack(frames, 1), predict(case, horizon)[0], atol=1e-4, rtol=1e-4)
+
+
+def test_controls_are_numbers_of_the_carry_and_are_obeyed(case):
+    actions = actions_for(case, 1)
+    carry = case.model.begin(case.batch.context, None if actions is None else actions[:, : case.model.num_context - 1])
+    names = [control.name for control in case.model.controls()]
+    assert len(set(names)) == len(names)
+    for control in case.model.controls():
+        value = carry[control.name]
+        assert value.shape == (case.batch.size,)
+        assert value.is_floating_point()
+        assert control.low <= value.min() <= value.max() <= control.high
+        assert control.label
+        turned = {**carry, control.name: torch.full_like(value, control.high)}
+        after, _ = case.model.advance(turned, None if actions is None else actions[:, -1])
+        assert torch.equal(after[control.name], turned[control.name])
+
+
+def test_a_dream_in_codes_shows_what_its_code_says_and_takes_another(case):
+    if not isinstance(case.model, Steerable):
+        pytest.skip(f"{case.name} does not dream in codes")
+    actions = actions_for(case, 1)
+    carry = case.model.begin(case.batch.context, None if actions is None else actions[:, : case.model.num_context - 1])
+    carry, frame = case.model.advance(carry, None if actions is None else actions[:, -1])
+    code = case.model.code_of(carry)
+    torch.testing.assert_close(case.model.decode(code[:, None])[:, 0], frame, atol=1e-4, rtol=1e-4)
+    before = {name: value.clone() for name, value in carry.items()}
+    taken = case.model.with_code(carry, code + 1)
+    torch.testing.assert_close(case.model.code_of(taken), code + 1)
+    assert all(torch.equal(carry[name], value) for name, value in before.items())
 
 
 def test_parts_for_counting_hold_every_parameter(case):

@@ -5,7 +5,7 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from small_models import Acting, Group, Noisy, Plain, build
+from small_models import Acting, Group, Noisy, Plain, Steered, build
 
 from framecast.models.multiscale_gan import MultiscaleGAN, tiny
 from framecast.rollout import Dream, evaluating, rollout
@@ -91,6 +91,42 @@ def test_a_stochastic_dream_is_repeatable_from_its_seed_and_moves_on(context):
     still.carry = stored
     assert torch.equal(still.step(), first)  # a carry can be stored and gone on from
     assert not torch.equal(Dream(model, context).step(), first)
+
+
+def test_a_control_is_obeyed_from_the_next_frame_on(context):
+    def dreamt(warmth):
+        dream = Dream(build(Steered), context, generator=torch.Generator().manual_seed(0))
+        dream.turn("warmth", warmth)
+        return torch.stack([dream.step() for _ in range(4)], 1)
+
+    assert torch.equal(dreamt(1), dreamt(1))
+    assert not torch.equal(dreamt(1), dreamt(0.5))
+    torch.testing.assert_close(dreamt(0)[:, 0], dreamt(0)[:, 3])  # nothing drifts
+    with pytest.raises(ValueError, match="Steered has no control 'heat', only warmth"):
+        Dream(build(Steered), context).turn("heat", 1)
+    with pytest.raises(ValueError, match="Plain has no control 'heat', only none"):
+        Dream(build(Plain), context).turn("heat", 1)
+
+
+def test_a_dream_goes_on_from_a_code_made_by_hand(context):
+    dream = Dream(build(Steered), context, generator=torch.Generator().manual_seed(0))
+    dream.turn("warmth", 0)
+    assert dream.steerable
+    frame = dream.take(torch.tensor([[0.9, 0.0, 0.0]]).expand(3, -1))
+    torch.testing.assert_close(frame, torch.full_like(frame, 0.9))
+    torch.testing.assert_close(dream.step(), frame)
+    torch.testing.assert_close(dream.code[:, 0], torch.full((3,), 0.9))
+    other = Dream(build(Plain), context)
+    assert not other.steerable
+    with pytest.raises(ValueError, match="Plain does not dream in codes"):
+        other.take(torch.zeros(3, 6))
+
+
+def test_a_dream_in_bf16_stays_close(context):
+    exact, coarse = (Dream(build(Plain), context, precision=p).step() for p in ("fp32", "bf16"))
+    assert coarse.dtype == torch.float32
+    torch.testing.assert_close(exact, coarse, atol=0.02, rtol=0)
+    assert not torch.equal(exact, coarse)
 
 
 def test_samples_of_a_stochastic_model_differ(context):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
@@ -18,6 +19,25 @@ from framecast.types import Batch, ClipRequest, ClipSpec, Loss, Phase, Stage
 
 Carry = dict[str, Tensor]
 Frames = Tensor | np.ndarray
+
+
+@dataclass(frozen=True, kw_only=True)
+class Control:
+    """A number that can be turned while a dream goes on: an entry of the carry, (b,) floats, read at every `advance`.
+
+    name: its key; `begin` puts the config's value there.  label: what people call it.  low, high: the range worth
+    offering.  says: in one sentence, what it does.
+    """
+
+    name: str
+    label: str
+    low: float
+    high: float
+    says: str = ""
+
+    def __post_init__(self) -> None:
+        if not self.low < self.high:
+            raise ValueError(f"Control {self.name}: low {self.low:g} must be below high {self.high:g}")
 
 
 class Predictor(nn.Module):
@@ -117,6 +137,10 @@ class Predictor(nn.Module):
         """Frames of context that `predict` looks at."""
         return self.request(self.config).context
 
+    def controls(self) -> tuple[Control, ...]:
+        """Entries of the carry that may be changed between frames, such as temperatures. Default: none."""
+        return ()
+
     def begin(
         self,
         context: Frames,
@@ -174,6 +198,20 @@ class Coder(Protocol):
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         """z (b, t, z) -> frames (b, t, c, h, w) 0…1; context where the decoder needs a picture to start from."""
+
+
+@runtime_checkable
+class Steerable(Coder, Protocol):
+    """A coder that dreams in its codes: the code of the last frame is read off the carry, and another put there.
+
+    The frame that `advance` gave is `decode` of what `code_of` says, so a dream can go on from a code made by hand.
+    """
+
+    def code_of(self, carry: Carry) -> Tensor:
+        """The code of the last frame, (b, z)."""
+
+    def with_code(self, carry: Carry, z: Tensor) -> Carry:
+        """The carry as if the last frame had the code z (b, z); the one given stays as it is."""
 
 
 def count_parameters(model: Predictor) -> dict[str, int]:
