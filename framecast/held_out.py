@@ -12,9 +12,9 @@ from torch import Tensor
 
 import framecast
 from framecast.data import SOURCES
-from framecast.data.base import SPLITS, Segment, Source
+from framecast.data.base import Segment, Source
 from framecast.data.loader import Loader
-from framecast.data.splits import split_rule
+from framecast.data.splits import choose, split_rule
 from framecast.engine.device import pick_device, resolve_precision
 from framecast.evaluate import KeptClip, score
 from framecast.metrics.clips import MetricSettings
@@ -67,7 +67,8 @@ def evaluate(
     """Scores of a run beside copy-last and temporal-mean, and the clips worth looking at.
 
     run: folder, packaged weights or hf:// name.  data: a path, a source's name or a Source; None is what it was
-    trained on.  split: train, val or test.  context: frames before the forecast, at least the model's; more moves the
+    trained on.  split: train, val or test, or a named part of one such as test/novel.
+    context: frames before the forecast, at least the model's; more moves the
     forecast later in the clip.  horizon: frames to predict; None is 64, or half of what the longest held-out video
     leaves.  clips: at most so many, evenly spread over the split.  save: write scores.json into the folder `out`; None
     is the run's own, for packaged and downloaded weights ./NAME-results.  batch_size: clips predicted at once; the
@@ -183,9 +184,7 @@ def held_out_clips(
 
     The split is the one training used: it depends on the model's own window, not on the horizon asked for here.
     """
-    if split not in SPLITS:
-        raise UserError(f"--split {split!r} is not known; choose train, val or test")
-    segments = source.splits(request.source_length)[split]
+    segments = choose(source, split, request.source_length)
     longest = _longest(segments, request.stride)
     # half of what is there, so that clips can begin at several places: one clip alone would have no interval
     room = longest - context
@@ -220,7 +219,11 @@ def _source(run: Run, data: str | Path | Source | None) -> Source:
         return source
     if isinstance(data, str | Path):
         config = DataConfig(
-            path=str(data), size=trained.size or trained.trained_size, fit=trained.fit, axes=trained.axes
+            path=str(data),
+            size=trained.size or trained.trained_size,
+            fit=trained.fit,
+            axes=trained.axes,
+            records=trained.records,
         )
         source, _ = open_data(config)
         return source

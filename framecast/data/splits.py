@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
-from framecast.data.base import SPLITS, Segment, rank_by_hash
+from framecast.data.base import SPLITS, Segment, Source, rank_by_hash
 from framecast.types import UserError
 
 #: Per cent of a video's frames that go to each part behind train, from its end, where a video is cut in time.
@@ -29,8 +29,9 @@ def split_videos(
 
     names, lengths: one per video, names unique, lengths in frames.  window: source frames of one clip; it is the gap
     where a video is cut in time, so a run keeps the window it was split with.  seed: of the ranking.  fixed: name ->
-    split, from `Train/` and `Test/` folders; without a val there, val is cut from train.  groups: name -> episode, for
-    cameras that filmed the same moment and may not part.
+    split, from `Train/` and `Test/` folders, file names or the store; a val or test that is missing there is cut from
+    train, and without a train the others stay as they are.  groups: name -> episode, for cameras that filmed the same
+    moment and may not part.
 
     Rule: episodes are ranked by a seeded hash of their name, the first tenth is test, the next tenth val, at least one
     each. With fewer than three (or with only one in a fixed train) each is cut in time instead: train first, then val
@@ -75,7 +76,7 @@ def _divide(
         )
     episodes = _episodes(names, groups)
     assigned = _fixed_splits(names, episodes, fixed) if fixed else {}
-    if "train" in assigned.values() and "test" in assigned.values():
+    if set(assigned.values()) - {"train"}:
         return _with_fixed(names, lengths, window, seed, episodes, assigned)
     return _without_fixed(names, lengths, window, seed, episodes)
 
@@ -138,21 +139,54 @@ def _with_fixed(
     assigned: Mapping[str, str],
 ) -> tuple[Splits, str]:
     parts = {split: [e for e in episodes if assigned[e] == split] for split in SPLITS}
+    there = [split for split in SPLITS if parts[split]]
+    told = f"{_listed(there)} as prescribed"
+    tail = [(split, percent) for split, percent in _CUT if split not in there]
+    if "train" not in there or not tail:
+        return _whole(lengths, {split: [i for e in parts[split] for i in episodes[e]] for split in SPLITS}), told
     usable = [e for e in parts["train"] if any(lengths[i] >= window for i in episodes[e])]
-    told = "train and test as the folders have them"
-    if parts["val"]:
-        told = "train, val and test as the folders have them"
-    elif len(usable) > 1:
-        size = max(1, (len(usable) + 5) // 10)
-        parts["val"] = [usable[i] for i in rank_by_hash(usable, seed)[:size]]
-        parts["train"] = [e for e in parts["train"] if e not in parts["val"]]
-        told += f", val ({size}) cut from train by seeded hash of the name (seed {seed})"
-    else:
-        splits = _whole(lengths, {"train": [], "val": [], "test": [i for e in parts["test"] for i in episodes[e]]})
-        cut = _cut_all(names, lengths, window, [episodes[e] for e in parts["train"]], _CUT[1:])
-        splits["train"], splits["val"] = cut["train"], cut["val"]
-        return splits, f"{told}, val the last 10 % of the training video after {window} frames of gap"
-    return _whole(lengths, {split: [i for e in parts[split] for i in episodes[e]] for split in SPLITS}), told
+    if len(usable) > len(tail):
+        ranked, size = [usable[i] for i in rank_by_hash(usable, seed)], max(1, (len(usable) + 5) // 10)
+        for at, (split, _) in enumerate(tail):
+            parts[split] = ranked[at * size : (at + 1) * size]
+            told += f", {split} ({size}) cut from train by seeded hash of the name (seed {seed})"
+        parts["train"] = [e for e in parts["train"] if not any(e in parts[split] for split, _ in tail)]
+        return _whole(lengths, {split: [i for e in parts[split] for i in episodes[e]] for split in SPLITS}), told
+    kept = {split: [] if split == "train" else [i for e in parts[split] for i in episodes[e]] for split in SPLITS}
+    splits = _whole(lengths, kept)
+    cut = _cut_all(names, lengths, window, [episodes[e] for e in parts["train"]], tail)
+    splits |= {split: cut[split] for split in ("train", *(split for split, _ in tail))}
+    told += "".join(
+        f", {split} the last {percent} % of each training video after {window} frames of gap" for split, percent in tail
+    )
+    return splits, told
+
+
+def _listed(words: Sequence[str]) -> str:
+    return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
+
+
+def choose(source: Source, split: str, window: int) -> list[Segment]:
+    """The segments of "train", "val" or "test", or of a named part of one, such as "test/novel".
+
+    Parts are what the source's `subsets` (name -> part) say.
+    Raises: UserError for a split or part that is not there.
+    """
+    name, _, part = split.partition("/")
+    if name not in SPLITS:
+        raise UserError(f"--split {split!r} is not known; choose train, val or test")
+    segments = source.splits(window)[name]
+    if not part:
+        return segments
+    subsets: Mapping[str, str] = getattr(source, "subsets", None) or {}
+    chosen = [s for s in segments if subsets.get(source.names[s.video]) == part]
+    if not chosen:
+        there = sorted({subsets[source.names[s.video]] for s in segments if source.names[s.video] in subsets})
+        raise UserError(
+            f"--split {split}: the {name} split has no part {part!r}; "
+            + (f"choose {name}/{f' or {name}/'.join(there)}" if there else f"it has no parts, so choose {name}")
+        )
+    return chosen
 
 
 def _deal(episodes: Sequence[str], seed: int) -> dict[str, list[str]]:

@@ -63,7 +63,7 @@ class DatasetWriter:
         self.overwrite = overwrite
         _check_target(self.folder, overwrite)
         self._part = self.folder.parent / f".{self.folder.name}.part-{os.getpid()}"
-        with _disk(self.folder):
+        with writing(self.folder):
             self.folder.parent.mkdir(parents=True, exist_ok=True)
             _clear_leftovers(self.folder)
             self._part.mkdir()
@@ -87,6 +87,7 @@ class DatasetWriter:
         episode: str | None = None,
         camera: str | None = None,
         split: str | None = None,
+        subset: str | None = None,
         **arrays: Any,
     ) -> None:
         """Append one video; either all of it is taken or, with an exception, none.
@@ -96,7 +97,8 @@ class DatasetWriter:
         actions: (t,) whole numbers or (t, a) floats; actions[i] is done at frame i and leads to frame i + 1; the last
         may be left out.  states and every further keyword: per-frame arrays (t, …); every video of a store has the
         same ones.  With an iterator, arrays may be lists that it fills.  name: unique, by default video-00000, ….
-        episode: the same for cameras of one moment.  split: train, val or test, to prescribe it.
+        episode: the same for cameras of one moment.  split: train, val or test, to prescribe it.  subset: a named part
+        of the split, such as novel for objects never trained on, to be scored alone (--split test/novel).
         Raises: UserError for a wrong kind or shape.
         """
         if not self._open:
@@ -109,7 +111,8 @@ class DatasetWriter:
             raise UserError(f"video {name!r}: fps must be above 0, got {fps}")
         if split is not None and split not in SPLITS:
             raise UserError(f"video {name!r}: split must be train, val or test, got {split!r}")
-        entry |= {k: v for k, v in (("episode", episode), ("camera", camera), ("split", split)) if v is not None}
+        said = {"episode": episode, "camera": camera, "split": split, "subset": subset}
+        entry |= {key: value for key, value in said.items() if value is not None}
         entry |= {"meta": dict(meta)} if meta else {}
         before = {key: file.rows for key, file in self._files.items()}
         try:
@@ -143,7 +146,7 @@ class DatasetWriter:
             if key and size != key:
                 raise UserError(f"video {name!r}: frame {count} is {size}, those before {key}; make all one size")
             key = size
-            with _disk(self.folder):
+            with writing(self.folder):
                 self._file("frames", key, array.shape[1:], array.dtype).append(array)
             count += len(array)
         if not count:
@@ -164,7 +167,7 @@ class DatasetWriter:
                 f"video {name!r} has per-frame arrays {_told(shapes)} but the first has {_told(self._arrays)}; "
                 "give every video the same arrays"
             )
-        with _disk(self.folder):
+        with writing(self.folder):
             for k, array in found.items():
                 self._file(k, key, array.shape[1:], array.dtype).append(array)
 
@@ -209,7 +212,7 @@ class DatasetWriter:
             self.abort()
             raise UserError(f"{self.folder}: no video was added, so no store was written; add at least one")
         try:
-            with _disk(self.folder):
+            with writing(self.folder):
                 for file in self._files.values():
                     file.finish()
                 actions = {k: v for k, v in asdict(self.actions).items() if v != ()} if self.actions else None
@@ -335,8 +338,8 @@ class _NpyFile:
 
 
 @contextlib.contextmanager
-def _disk(folder: Path) -> Iterator[None]:
-    """Turns a full disk and other refusals of the file system into a sentence."""
+def writing(folder: Path) -> Iterator[None]:
+    """Within: a full disk and other refusals of the file system become a sentence about `folder`."""
     try:
         yield
     except OSError as error:

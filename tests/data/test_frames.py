@@ -55,7 +55,7 @@ def test_train_and_test_layout(tmp_path, train, test):
     splits = source.splits(3)
     assert [source.names[s.video] for s in splits["test"]] == [f"{test}/ep0"]
     assert {source.names[s.video].split("/")[0] for s in splits["train"] + splits["val"]} == {train}
-    assert "as the folders have them" in source.split_rule(3)
+    assert "train and test as prescribed" in source.split_rule(3)
 
 
 def test_frames_directly_in_train_and_test(tmp_path):

@@ -5,7 +5,7 @@ import itertools
 import pytest
 
 from framecast.data.base import SPLITS
-from framecast.data.splits import split_rule, split_videos
+from framecast.data.splits import choose, split_rule, split_videos
 from framecast.types import UserError
 
 
@@ -122,6 +122,49 @@ def test_fixed_val_is_kept():
     fixed = dict(zip(names, ["train", "train", "val", "test"], strict=True))
     splits = split_videos(names, [30] * 4, window=5, fixed=fixed)
     assert [[s.video for s in splits[name]] for name in SPLITS] == [[0, 1], [2], [3]]
+
+
+def test_train_and_val_prescribed_test_is_cut_from_train():
+    names = names_of(24)
+    fixed = {name: "val" if i >= 20 else "train" for i, name in enumerate(names)}
+    splits = split_videos(names, [30] * 24, window=5, fixed=fixed)
+    assert [s.video for s in splits["val"]] == [20, 21, 22, 23]
+    assert (len(splits["train"]), len(splits["test"])) == (18, 2)
+    assert_disjoint(splits)
+    assert "train and val as prescribed, test (2) cut from train" in split_rule(names, [30] * 24, 5, fixed=fixed)
+
+
+def test_one_training_video_beside_a_prescribed_val_is_cut_for_test():
+    splits = split_videos(["a", "b"], [100, 40], window=5, fixed={"a": "train", "b": "val"})
+    assert [(s.video, s.start, s.stop) for name in SPLITS for s in splits[name]] == [
+        (0, 0, 75),
+        (1, 0, 40),
+        (0, 80, 100),
+    ]
+
+
+def test_without_a_train_the_others_stay_as_they_are():
+    splits = split_videos(names_of(3), [30] * 3, window=5, fixed=dict.fromkeys(names_of(3), "test"))
+    assert [len(splits[name]) for name in SPLITS] == [0, 0, 3]
+
+
+def test_named_parts_of_a_split():
+    class Source:
+        names = names_of(6)
+        subsets = {"video-003": "seen", "video-004": "novel", "video-005": "novel"}
+
+        def splits(self, window):
+            parts = ("train", "train", "val", "test", "test", "test")
+            return split_videos(self.names, [30] * 6, window, fixed=dict(zip(self.names, parts, strict=True)))
+
+    chosen = {split: [s.video for s in choose(Source(), split, 5)] for split in ("test", "test/seen", "test/novel")}
+    assert chosen == {"test": [3, 4, 5], "test/seen": [3], "test/novel": [4, 5]}
+    with pytest.raises(UserError, match="the test split has no part 'nvel'; choose test/novel or test/seen"):
+        choose(Source(), "test/nvel", 5)
+    with pytest.raises(UserError, match="the train split has no part 'novel'; it has no parts, so choose train"):
+        choose(Source(), "train/novel", 5)
+    with pytest.raises(UserError, match="--split 'tset' is not known"):
+        choose(Source(), "tset", 5)
 
 
 def test_a_video_outside_the_fixed_folders_is_named():
