@@ -11,6 +11,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from framecast.data.base import Segment, Source, rank_by_hash
+from framecast.data.labels import resize_labels
 from framecast.media.resize import resize_frames
 from framecast.types import Clip, ClipRequest, UserError
 
@@ -116,6 +117,7 @@ class Windows:
         if self._shapes is None:
             self._check_size(video, clip.frames.shape[1:])
         if request.resize is not None and clip.frames.shape[2:] != request.resize:
+            clip.arrays = resize_labels(clip.arrays, clip.frames.shape[2], clip.frames.shape[3], request.resize)
             clip.frames = resize_frames(clip.frames, request.resize)
         return clip
 
