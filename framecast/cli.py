@@ -315,7 +315,8 @@ framecast data: where frames come from.
 
   framecast data sources [--json]                        what can be generated
   framecast data make SOURCE --out DIR [flags]           generate it, e.g. data make atari --game pong --out data/pong
-  framecast data import PATH --out DIR [--size 128]      videos, folders of frames, .npy / .npz into a packed store
+  framecast data import PATH --out DIR [--size 128]      videos, frames, .npy / .npz, TFRecords into a packed store
+  framecast data records PATH --out DIR [--schema …]     any of them into TFRecords
   framecast data inspect PATH [--sheet FILE.png]         what is there, with a contact sheet
 
 Each has its own --help.
@@ -329,6 +330,7 @@ def _data(argv: list[str]) -> None:
         "sources": _data_sources,
         "make": _data_make,
         "import": _data_import,
+        "records": _data_records,
         "inspect": _data_inspect,
     }
     if not argv or argv[0] in ("-h", "--help"):
@@ -384,12 +386,48 @@ def _data_import(argv: list[str]) -> None:
     size, folder = parse_size(flags.size) if flags.size else None, Path(flags.out)
     _check_target(folder, flags.overwrite)
     # scaled while decoding: a phone clip at full size would not fit into memory
-    source = open_path(flags.path, axes=flags.axes, fps=flags.fps, size=size, fit=flags.fit, skip_bad=flags.skip_bad)
+    source = open_path(
+        flags.path,
+        axes=flags.axes,
+        fps=flags.fps,
+        size=size,
+        fit=flags.fit,
+        skip_bad=flags.skip_bad,
+        records=flags.records,
+    )
     need = bytes_in_words(estimate(source, size))
     print(f"{_counted(len(source), sum(source.lengths))}: {need} in {folder}", file=sys.stderr)
     with _progress(f"importing {flags.path}") as progress:
         pack(source, folder, size, flags.fit, flags.skip_bad, progress, flags.overwrite)
     _describe_store(folder, flags.json)
+
+
+def _data_records(argv: list[str]) -> None:
+    from framecast.argv import parse
+    from framecast.data.open import open_path
+    from framecast.data.record_writer import write_records
+    from framecast.flags import RecordsFlags
+    from framecast.media.resize import parse_size
+
+    flags = parse(RecordsFlags, argv, "data records")
+    source = open_path(flags.path, axes=flags.axes, fps=flags.fps, skip_bad=flags.skip_bad)
+    _say_skipped(source)
+    with _progress(f"writing {flags.out}") as progress:
+        files = write_records(
+            source,
+            flags.out,
+            flags.schema,
+            size=parse_size(flags.size),
+            fit=flags.fit,
+            length=flags.length,
+            quality=flags.quality,
+            per_file=flags.per_file,
+            overwrite=flags.overwrite,
+            progress=progress,
+        )
+    told = {"records": str(flags.out), "files": {file.name: file.stat().st_size for file in files}}
+    many = "1 file" if len(files) == 1 else f"{len(files)} files"
+    _tell(flags.json, told, f"{many} of the {flags.schema} schema\nrecords: {flags.out}")
 
 
 def _check_target(folder: Path, overwrite: bool) -> None:
@@ -429,7 +467,7 @@ def _data_inspect(argv: list[str]) -> None:
     from framecast.flags import InspectFlags
 
     flags = parse(InspectFlags, argv, "data inspect")
-    source = open_path(flags.path, axes=flags.axes, skip_bad=flags.skip_bad)
+    source = open_path(flags.path, axes=flags.axes, skip_bad=flags.skip_bad, records=flags.records)
     told = inspect(source, Path(flags.sheet) if flags.sheet else None)
     _say_skipped(source)
     lines = [f"{k}: {json.dumps(v) if isinstance(v, dict | list) else v}" for k, v in told.items() if v is not None]

@@ -12,6 +12,7 @@ import tyro
 
 from framecast.argv import ModelName, PathName, RunName, Switch, field_docs, fields_of, said
 from framecast.config import overlay
+from framecast.data.base import RecordSettings
 from framecast.types import UserError
 
 
@@ -56,8 +57,8 @@ class EvaluateFlags:
     """Run folder, name of packaged weights, or hf://organisation/name[@revision]."""
     data: str | None = None
     """What to score on; what it was trained on if not given."""
-    split: Literal["train", "val", "test"] = "test"
-    """Which part of the data."""
+    split: str = "test"
+    """train, val or test; or a named part of one, such as test/novel."""
     context: int | None = None
     """Frames before the forecast; the model's own number if not given."""
     horizon: int | None = None
@@ -168,13 +169,13 @@ class DemoFlags:
 
 @dataclass(frozen=True, kw_only=True)
 class ImportFlags:
-    """Videos, folders of frames, .npy or .npz into a packed store, the fastest thing to train from.
+    """Videos, folders of frames, .npy, .npz or TFRecords into a packed store, the fastest thing to train from.
 
     Example: framecast data import holiday.mp4 --out data/holiday --size 128
     """
 
     path: PathName
-    """Video, folder of videos or of frames, .npy or .npz."""
+    """Video, folder of videos or of frames, .npy or .npz, TFRecords."""
     out: str
     """Folder to write."""
     size: str | None = None
@@ -185,6 +186,8 @@ class ImportFlags:
     """Resample videos to this rate; for frames and arrays, the rate they have (30 if not given)."""
     axes: str | None = None
     """Axes of .npy files, such as nthwc."""
+    records: RecordSettings = dataclasses.field(default_factory=RecordSettings)
+    """How TFRecords are read."""
     skip_bad: Switch = False
     """Leave out what cannot be read, and count it."""
     overwrite: Switch = False
@@ -201,15 +204,52 @@ class InspectFlags:
     """
 
     path: PathName
-    """Packed store, video, folder of videos or of frames, .npy or .npz."""
+    """Packed store, video, folder of videos or of frames, .npy or .npz, TFRecords."""
     sheet: str | None = None
     """Where to write a contact sheet (.png)."""
     axes: str | None = None
     """Axes of .npy files, such as nthwc."""
+    records: RecordSettings = dataclasses.field(default_factory=RecordSettings)
+    """How TFRecords are read."""
     skip_bad: Switch = False
     """Leave out what cannot be read, and count it."""
     json: str | None = None
     """Also write it there; - for standard output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordsFlags:
+    """Any data as TFRecords, one record a video, in the schema of a published system.
+
+    Example: framecast data records data/pushing --out records/pushing --schema robot-push
+    """
+
+    path: PathName
+    """Packed store, video, folder of videos or of frames, .npy or .npz, TFRecords."""
+    out: str
+    """Folder to write."""
+    schema: Literal["published", "robot-push"] = "published"
+    """published: of the hierarchical predictor's release, with all per-frame arrays; robot-push: of that data set."""
+    size: str | None = None
+    """128 (shorter side) or 96x128; as it is if not given."""
+    fit: Literal["crop", "pad", "squash"] = "crop"
+    """How frames meet a size of another shape."""
+    length: int | None = None
+    """Cut videos into records of so many frames; whole videos if not given."""
+    quality: int = 95
+    """Of the JPEGs, 1 to 100."""
+    per_file: int = 256
+    """Records in one file at most."""
+    fps: float | None = None
+    """Resample videos to this rate; for frames and arrays, the rate they have (30 if not given)."""
+    axes: str | None = None
+    """Axes of .npy files, such as nthwc."""
+    skip_bad: Switch = False
+    """Leave out what cannot be read, and count it."""
+    overwrite: Switch = False
+    """Replace the records that are there, once the new ones are whole."""
+    json: str | None = None
+    """Also write what was made there; - for standard output."""
 
 
 # ------------------------------------------------------------------------------------------------------------ making
@@ -254,7 +294,7 @@ def train_flags(base: Any, profiles: Sequence[str]) -> type:
             "data",
             str,
             said(
-                "Packed store, video, folder of videos or frames, .npy or .npz, or a source's name.",
+                "Packed store, video, folder of videos or frames, .npy or .npz, TFRecords, or a source's name.",
                 data.path or dataclasses.MISSING,
             ),
         ),
@@ -277,6 +317,7 @@ def train_flags(base: Any, profiles: Sequence[str]) -> type:
         ("dry_run", Switch, said("Print the finished config and stop.", False)),
         ("quiet", Switch, said("No progress, only the last line.", False)),
         ("json", str | None, said("Also write what was made there; - for standard output.", None)),
+        *_section("records", data.records or RecordSettings()),
         *_section("model", base.model, ("optim",)),
     ]
     if dataclasses.is_dataclass(getattr(base.model, "optim", None)):
@@ -311,6 +352,9 @@ def train_config(base: Any, flags: Any) -> Any:
     data = dataclasses.replace(
         base.data, path=flags.data, size=flags.size, fit=flags.fit, axes=flags.axes, skip_bad=flags.skip_bad
     )
+    records = _filled(data.records or RecordSettings(), flags.records)
+    # none unless something is set, as in runs made before there was anything to set
+    data = dataclasses.replace(data, records=None if records == RecordSettings() else records)
     cleared = dict.fromkeys(LENGTHS) if given else {}
     inner = {f.name: getattr(flags.train, f.name) for f in dataclasses.fields(flags.train)}
     short = {name: getattr(flags, name) for name in SHORT}

@@ -18,7 +18,7 @@ from typing import Any, Literal
 import framecast
 from framecast.config import differences, from_dict, parse_duration, read_file, suggest, to_dict, write_json
 from framecast.data import SOURCES
-from framecast.data.base import Segment, Source
+from framecast.data.base import RecordSettings, Segment, Source
 from framecast.engine.checkpoint import check_format, load_weights, snapshots
 from framecast.models import MODELS
 from framecast.models.base import Predictor
@@ -36,7 +36,8 @@ class DataConfig:
 
     trained_size: what frames were brought to, so that a forecast does the same.
     fit: how frames meet a size of another shape.  axes: of .npy files, e.g. "nthwc".  skip_bad: leave out files that
-    cannot be read, and count them.  digest: of names, lengths and origin, so that a run is not resumed on other data.
+    cannot be read, and count them.  records: how TFRecords are read; None is as `RecordSettings` has it.  digest: of
+    names, lengths and origin, so that a run is not resumed on other data.
     """
 
     path: str = ""
@@ -45,6 +46,7 @@ class DataConfig:
     fit: Literal["crop", "pad", "squash"] = "crop"
     axes: str | None = None
     skip_bad: bool = False
+    records: RecordSettings | None = None
     digest: str = ""
 
 
@@ -246,9 +248,9 @@ def cache_folder() -> Path:
 
 
 def open_data(data: DataConfig, progress: Callable[[int, int], None] | None = None) -> tuple[Source, DataConfig]:
-    """The source behind `data.path`: packed store, video, folder of videos or frames, .npy / .npz, or a source's name.
+    """The source behind `data.path`: packed store, video, folder of videos or frames, arrays, records, a source's name.
 
-    Videos and folders of frames are decoded once, into the cache; stores and .npy files are read in place.
+    Videos and folders of frames are decoded once, into the cache; stores, .npy files and TFRecords are read in place.
     progress: called, while that is done, with parts done and in all.
     Returns: the source, and the config with the size that frames were brought to.
     """
@@ -267,9 +269,12 @@ def open_data(data: DataConfig, progress: Callable[[int, int], None] | None = No
     if not path.exists() and not path.suffix and "/" not in data.path:
         near = suggest(data.path, [*SOURCES, *(p.name for p in Path().iterdir() if not p.name.startswith("."))])
         raise UserError(f"--data {data.path}: neither a file or folder nor a source's name; {near}")
-    source = open_path(path, axes=data.axes, skip_bad=data.skip_bad)
+    asked = parse_size(data.size) if data.size else None
+    source = open_path(path, axes=data.axes, size=asked, fit=data.fit, skip_bad=data.skip_bad, records=data.records)
     kind = type(source).__name__
     size = data.size or (VIDEO_SIZE if kind == "Videos" else None)
+    if kind == "TFRecords":
+        return source, dataclasses.replace(data, trained_size=size)
     if kind in ("Store", "Arrays") and size is None:
         return source, data
     wanted = parse_size(size) if size else None

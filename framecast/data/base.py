@@ -8,9 +8,35 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from framecast.types import Clip, ClipSpec
+from framecast.types import Clip, ClipSpec, UserError
 
 SPLITS = ("train", "val", "test")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordSettings:
+    """How TFRecords are read."""
+
+    train: str = "*train*"
+    """Files to train on: a pattern for their names or paths below the folder."""
+    validation: str = "*val*"
+    """Files for validation."""
+    test: str = "*test*"
+    """Files for scoring."""
+    length: int | None = None
+    """Frames used of every record, from its first; if not given, all that each has."""
+    skip: int = 1
+    """Take every so manyeth of these frames; actions between them are dropped."""
+    fps: float | None = None
+    """Frames per second of the records; if not given what they say, else 10."""
+
+    def __post_init__(self) -> None:
+        for name in ("length", "skip"):
+            value = getattr(self, name)
+            if value is not None and value < 1:
+                raise UserError(f"--records.{name} must be at least 1, got {value}")
+        if self.fps is not None and not self.fps > 0:
+            raise UserError(f"--records.fps must be above 0, got {self.fps}")
 
 
 @dataclass(frozen=True)
@@ -27,6 +53,7 @@ class Source(Protocol):
 
     spec: what a frame looks like (of the most common frame size where there are several).
     names: one per video, unique, in natural order.  lengths: frames per video.
+    Where frames are costly, a source may also have `rows(index, start, length, stride=1)`: the per-frame arrays alone.
     """
 
     @property

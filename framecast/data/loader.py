@@ -182,10 +182,12 @@ def action_statistics(source: Source, segments: Sequence[Segment]) -> ActionSpec
     spec = source.spec.actions
     if spec is None or spec.kind == "discrete":
         return spec
-    blocks = []
+    blocks, rows = [], getattr(source, "rows", None)
     for s in segments:
         for start in range(s.start, s.stop, 256):
-            blocks.append(source.clip(s.video, start, min(256, s.stop - start)).arrays["actions"])
+            length = min(256, s.stop - start)
+            arrays = rows(s.video, start, length) if rows else source.clip(s.video, start, length).arrays
+            blocks.append(arrays["actions"])
     values = np.concatenate(blocks).astype(np.float64)
     mean, sd = values.mean(0), values.std(0)
     return replace(spec, mean=tuple(mean.tolist()), sd=tuple(sd.tolist()))

@@ -1,16 +1,19 @@
-"""What a path holds, as a source: packed store, video, videos, frames or arrays; or one sentence why it is none."""
+"""What a path holds, as a source: store, video, videos, frames, arrays or records; or one sentence why it is none."""
 
 from __future__ import annotations
 
 import os
+from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
 from framecast.data.arrays import Arrays, array_files
-from framecast.data.base import Source
+from framecast.data.base import RecordSettings, Source
 from framecast.data.frames import Frames, frame_folders
 from framecast.data.layout import visible_files
+from framecast.data.records import is_records
 from framecast.data.store import Store
+from framecast.data.tfrecords import SUFFIXES, TFRecords, record_files
 from framecast.data.videos import Videos, video_files
 from framecast.media.images import IMAGE_SUFFIXES
 from framecast.media.resize import Fit, Size
@@ -18,7 +21,7 @@ from framecast.media.video import VIDEO_SUFFIXES
 from framecast.types import UserError
 
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
-_REMEDY = "give a packed store, a video, a folder of videos or frames, or an .npy or .npz file"
+_REMEDY = "give a packed store, a video, a folder of videos or frames, an .npy or .npz file, or TFRecords"
 
 
 def open_path(
@@ -29,14 +32,15 @@ def open_path(
     size: Size | str = None,
     fit: Fit = "crop",
     skip_bad: bool = False,
+    records: RecordSettings | None = None,
 ) -> Source:
     """The source that a path holds, told by its content.
 
     A folder with index.json is a packed store; otherwise a video file, a folder of videos, a folder of frames (flat,
-    nested, or with `Train/` and `Test/`), an .npy or .npz file, or a folder of these.
+    nested, or with `Train/` and `Test/`), an .npy or .npz file or a folder of these, TFRecords or a folder of them.
     axes: of arrays, see `Arrays`.  fps: rate to resample videos to, or the rate of frames and arrays.
     size, fit: of videos and frames, scaled while reading; arrays and stores keep theirs.
-    skip_bad: leave out what cannot be read; the source's meta() names it.
+    skip_bad: leave out what cannot be read; the source's meta() names it.  records: how TFRecords are read.
     Raises: UserError, naming path and remedy, when it holds nothing of the kind, or things of several kinds.
     """
     path = Path(path)
@@ -52,6 +56,10 @@ def open_path(
         raise UserError(f"{path} holds {kind}, whose axes are known; --axes is for .npy and .npz files, leave it out")
     if kind == "arrays":
         return Arrays(path, axes=axes, fps=fps or 30.0)
+    if kind == "records":
+        settings = records or RecordSettings()
+        settings = replace(settings, fps=settings.fps or fps)
+        return TFRecords(path, settings, size=size, fit=fit, skip_bad=skip_bad)
     if kind == "videos":
         return Videos(path, fps=fps, size=size, fit=fit, skip_bad=skip_bad)
     return Frames(path, fps=fps or 30.0, size=size, fit=fit, skip_bad=skip_bad)
@@ -71,8 +79,8 @@ def _kind_of_file(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix in (".npy", ".npz"):
         return "arrays"
-    if suffix in (".tfrecord", ".tfrecords"):
-        raise UserError(_tfrecord(path))
+    if suffix in SUFFIXES or is_records(path):
+        return "records"
     if suffix in _ARCHIVES:
         raise UserError(f"{path} is an archive; unpack it and give the folder")
     if suffix in IMAGE_SUFFIXES - VIDEO_SUFFIXES:
@@ -97,14 +105,9 @@ def _kind_of_folder(path: Path) -> str:
     others = list(visible_files(path))
     if not others:
         raise UserError(f"{path} is an empty folder; {_REMEDY}")
-    records = [file for file in others if file.suffix.lower() in (".tfrecord", ".tfrecords")]
-    if records:
-        raise UserError(_tfrecord(records[0]))
+    if record_files(path):
+        return "records"
     archives = [file for file in others if file.suffix.lower() in _ARCHIVES]
     if archives:
         raise UserError(f"{path} holds archives such as {archives[0].name}; unpack them first")
     raise UserError(f"{path} holds only other files, such as {others[0].name}; {_REMEDY}")
-
-
-def _tfrecord(path: Path) -> str:
-    return f"{path} is a TFRecord, which cannot be read here; export its frames as .npz, .npy, videos or images"

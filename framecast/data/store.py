@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from framecast.data.base import Segment, Source
+from framecast.data.labels import resize_labels
 from framecast.data.splits import split_rule, split_videos
 from framecast.data.writer import ARRAY_NAME, DatasetWriter, DiskFull, bytes_in_words, is_store, require_space
 from framecast.media.resize import Fit, Size, resize_frames, target_size
@@ -45,7 +46,7 @@ class Store:
 
     Frames are views of the memory-mapped files: asking for a clip copies nothing, writing to one is an error.
     fixed: name -> split where the store prescribes splits, else empty.  groups: name -> episode, likewise.
-    shapes: (c, h, w) per video.  fps: frames per second per video.
+    subsets: name -> named part of its split, likewise.  shapes: (c, h, w) per video.  fps: frames per second per video.
     Raises: UserError naming the file when something is missing, damaged or newer than this program.
     """
 
@@ -61,6 +62,7 @@ class Store:
         self.fixed: dict[str, str] = {v["name"]: v["split"] for v in videos if "split" in v}
         self.groups: dict[str, str] = {v["name"]: v["episode"] for v in videos if "episode" in v}
         self.cameras: dict[str, str] = {v["name"]: v["camera"] for v in videos if "camera" in v}
+        self.subsets: dict[str, str] = {v["name"]: v["subset"] for v in videos if "subset" in v}
         self._video_meta = [v.get("meta", {}) for v in videos]
         self._offsets = [v["offset"] for v in videos]
         rows = Counter[str]()
@@ -155,13 +157,14 @@ def pack(
     size: (h, w) every frame is brought to by `fit` (crop, pad or squash), or the length of the shorter side, aspect
     kept, never enlarged; None as they are.  skip_bad: leave out videos that cannot be read, and name them in meta.json
     under "skipped", instead of stopping.  progress: called with frames done and frames in all.
-    Memory stays flat: a few dozen frames are held at a time. Prescribed splits and episodes of the source are kept.
+    Memory stays flat: a few dozen frames are held at a time. Prescribed splits, parts and episodes of the source are
+    kept, masks and joints follow the frames.
     Raises: UserError when there is too little space, or for the first video that cannot be read.
     """
     require_space(folder, estimate(source, size))
     total, done, skipped = sum(source.lengths), 0, []
     fixed, groups = getattr(source, "fixed", None) or {}, getattr(source, "groups", None) or {}
-    cameras = getattr(source, "cameras", None) or {}
+    cameras, subsets = getattr(source, "cameras", None) or {}, getattr(source, "subsets", None) or {}
     meta = source.meta()
     if size is not None:
         meta["packed"] = {"size": list(size) if isinstance(size, tuple) else size, "fit": fit}
@@ -178,6 +181,7 @@ def pack(
                     episode=groups.get(name),
                     camera=cameras.get(name),
                     split=fixed.get(name),
+                    subset=subsets.get(name),
                     **reader.arrays,
                 )
             except DiskFull:
@@ -219,7 +223,10 @@ class _Reader:
         length = self.source.lengths[self.index]
         for start in range(0, length, self.block):
             clip = self.source.clip(self.index, start, min(self.block, length - start))
-            for name, array in clip.arrays.items():
+            arrays = clip.arrays
+            if self.size is not None:
+                arrays = resize_labels(arrays, clip.frames.shape[2], clip.frames.shape[3], self.size, self.fit)
+            for name, array in arrays.items():
                 self.arrays[name].extend(array)
             yield clip.frames if self.size is None else resize_frames(clip.frames, self.size, self.fit)
             self.tell(start + len(clip.frames))
@@ -270,7 +277,7 @@ def _checked_videos(path: Path, index: Mapping[str, Any]) -> list[dict[str, Any]
             and isinstance(v.get("fps"), int | float)
             and v["fps"] > 0
             and isinstance(v.get("meta", {}), dict)
-            and all(isinstance(v.get(k, ""), str) for k in ("episode", "camera", "split"))
+            and all(isinstance(v.get(k, ""), str) for k in ("episode", "camera", "split", "subset"))
             and v["name"] not in names
         )
         if not fine:

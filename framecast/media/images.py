@@ -7,7 +7,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -59,7 +59,7 @@ def read_image(path: str | os.PathLike[str]) -> np.ndarray:
     0…1, palettes, CMYK and YCbCr are converted to RGB, and the EXIF orientation is applied.
     Raises: UserError if the file is missing, not an image, damaged, or larger than `MAX_PIXELS`.
     """
-    with _opened(path) as image:
+    with open_image(path) as image:
         return np.ascontiguousarray(to_rgb(image, path).transpose(2, 0, 1))
 
 
@@ -68,7 +68,7 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
 
     Raises: UserError as `read_image`, except for damage behind the header.
     """
-    with _opened(path) as image:
+    with open_image(path) as image:
         width, height = image.size
         turned = image.format in ("JPEG", "MPO", "TIFF", "WEBP") and image.getexif().get(_ORIENTATION, 1) >= 5
         return (width, height) if turned else (height, width)
@@ -160,14 +160,21 @@ def to_uint8(frames: Any) -> np.ndarray:
 
 
 @contextmanager
-def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
-    """An open image whose format and size have been checked; what Pillow raises inside becomes a UserError."""
+def open_image(file: str | os.PathLike[str] | BinaryIO, name: str | None = None) -> Iterator[Image.Image]:
+    """Within: the open image, its format and size checked; what Pillow raises while it is decoded is a UserError too.
+
+    file: a path, or an open file such as io.BytesIO.  name: what to call it in a complaint; the path if not given.
+    Raises: UserError as `read_image`.
+    """
     Image.init()
+    inside = not isinstance(file, str | os.PathLike)
+    path = name or ("image" if inside else os.fspath(file))  # type: ignore[arg-type]
+    mend = "write it again" if inside else "remove it or save it again"
     formats = [name for name in FORMATS if name in Image.OPEN]
     if Path(path).suffix.lower() == ".tga":  # has no magic number, so any text could pass for it
         formats.append("TGA")
     try:
-        with Image.open(path, formats=formats) as image:
+        with Image.open(file, formats=formats) as image:
             if image.width * image.height > MAX_PIXELS:
                 raise UserError(
                     f"{path} claims {image.width}x{image.height} pixels, more than {MAX_PIXELS}; scale it down"
@@ -176,10 +183,11 @@ def _opened(path: str | os.PathLike[str]) -> Iterator[Image.Image]:
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist; check the path") from error
     except UnidentifiedImageError as error:
-        raise UserError(f"{path} is not an image although it is named like one; remove it or save it again") from error
+        named = "is no JPEG or other image" if inside else "is not an image although it is named like one"
+        raise UserError(f"{path} {named}; {mend}") from error
     except Image.DecompressionBombError as error:
         raise UserError(f"{path} claims more than the {MAX_PIXELS} pixels allowed; scale it down") from error
     except (OSError, SyntaxError, ValueError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{path} is a damaged image ({error}); remove it or save it again") from error
+        raise UserError(f"{path} is a damaged image ({error}); {mend}") from error

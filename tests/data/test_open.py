@@ -80,7 +80,7 @@ def test_nearest_name(shelf):
         ([], r"is an empty folder; give a packed store"),
         ([".hidden"], r"is an empty folder"),
         (["notes.txt"], r"holds only other files, such as notes\.txt; give a packed store"),
-        (["a.tfrecord"], r"a\.tfrecord is a TFRecord, which cannot be read here; export"),
+        (["a.tfrecord"], r"a\.tfrecord: ends in the middle of record 0; copy the file again"),
         (["a.zip"], r"holds archives such as a\.zip; unpack them first"),
     ],
 )
@@ -94,7 +94,7 @@ def test_folders_without_video(tmp_path, files, sentence):
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("a.tfrecords", b"x", r"a\.tfrecords is a TFRecord"),
+        ("a.tfrecords", b"x", r"a\.tfrecords: ends in the middle of record 0"),
         ("a.tar", b"x", r"a\.tar is an archive; unpack it and give the folder"),
         ("a.png", b"x", r"a\.png is a single image, so nothing moves"),
         ("a.txt", b"words", r"a\.txt is text, not a video"),
