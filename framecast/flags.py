@@ -305,7 +305,11 @@ def train_flags(base: Any, profiles: Sequence[str]) -> type:
         ("budget", str | None, said("Train so long instead: 90s, 10m or 1.5h.", None)),
         *((name, hints[name], said(docs[name], getattr(train, name))) for name in SHORT),
         ("config", str | None, said("YAML or JSON with fields of the run's config; flags win over it.", None)),
-        ("init_from", str | None, said("Start from the weights of this run.", None)),
+        (
+            "init_from",
+            str | None,
+            said("Start from the weights of this run, or of a file, for models that can use one.", None),
+        ),
         ("overwrite", Switch, said("Delete the run that is there and start anew.", False)),
         ("size", str | None, said("128 (shorter side) or 96x128; videos 128, all else as it is if none.", data.size)),
         ("fit", Literal["crop", "pad", "squash"], said("How frames meet a size of another shape.", data.fit)),

@@ -127,8 +127,10 @@ def fit(
     model = model_class(config.model, config.spec)
     fresh = overwrite or not (folder / CHECKPOINT).is_file()
     if fresh and init_from is not None:
-        weights = open_run(init_from, None if config.name in MODELS else model_class).weights
-        filled = load_matching(model, weights)
+        if Path(init_from).is_file():
+            filled = model.import_weights(Path(init_from))
+        else:
+            filled = load_matching(model, open_run(init_from, None if config.name in MODELS else model_class).weights)
         if device.is_main and not quiet:
             print(f"{filled} of {len(model.state_dict())} tensors taken from {init_from}", file=sys.stderr)
     state = TrainState.create(_placed(model, device), config.train.seed, config.train.ema)

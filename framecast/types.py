@@ -268,6 +268,16 @@ class every:
         return step >= self.offset and (step - self.offset) % self.n == 0
 
 
+@dataclass(frozen=True)
+class between:
+    """Due at all steps but those of `every(n)`: the n - 1 turns of a critic after each of the others."""
+
+    n: int
+
+    def __call__(self, step: int) -> bool:
+        return step % self.n != 0
+
+
 @dataclass(frozen=True, kw_only=True)
 class Phase:
     """One loss, the modules it trains and how. A GAN is two of these.

@@ -144,7 +144,7 @@ COMING = ("compare",)
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
 def test_flags_of_models_are_real(page: Path) -> None:
-    known = flags_of("train", "multiscale-gan")
+    known = frozenset().union(*(flags_of("train", name) for name in PRESETS))
     for flag in re.findall(r"`?(--(?:model|optim|train)\.[a-z][a-z0-9-]*)", text_of(page)):
         assert flag in known, f"{name_of(page)}: {flag} is not a flag"
 

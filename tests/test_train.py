@@ -383,6 +383,22 @@ def test_weights_of_another_run_are_where_training_starts(grey, tmp_path, capsys
     assert load_checkpoint(second)["step"] == 1
 
 
+def test_training_may_start_from_a_file_that_the_model_can_use(grey, tmp_path, capsys):
+    class Importing(Plain):
+        def import_weights(self, path):
+            torch.nn.init.constant_(self.net.weight, float(path.read_text()))
+            return 1
+
+    (tmp_path / "weights.txt").write_text("7")
+    config = small_config(Plain, steps=1, lr=1e-12)
+    made = train(Importing, grey, out=tmp_path / "run", config=config, init_from=tmp_path / "weights.txt")
+    assert "1 of 2 tensors taken from" in capsys.readouterr().err
+    found = load_file(made / "weights" / "step-1" / "model.safetensors")
+    torch.testing.assert_close(found["net.weight"], torch.full_like(found["net.weight"], 7.0))
+    with pytest.raises(UserError, match="Plain takes no weights file"):
+        train(Plain, grey, out=tmp_path / "other", config=config, init_from=tmp_path / "weights.txt", quiet=True)
+
+
 def test_a_loss_that_breaks_keeps_the_last_good_checkpoint(grey, tmp_path):
     class Breaks(Plain):
         def loss(self, batch, step=0):

@@ -12,6 +12,7 @@ from framecast.types import (
     Optimiser,
     UserError,
     always,
+    between,
     every,
 )
 
@@ -64,6 +65,7 @@ def test_action_size():
 def test_due():
     assert [s for s in range(8) if every(3)(s)] == [0, 3, 6]
     assert [s for s in range(8) if every(3, offset=2)(s)] == [2, 5]
+    assert [s for s in range(8) if between(3)(s)] == [1, 2, 4, 5, 7]
     assert all(always(s) for s in range(3))
 
 

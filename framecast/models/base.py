@@ -9,13 +9,14 @@ from __future__ import annotations
 import functools
 from collections.abc import Callable
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
 from torch import Tensor, nn
 
-from framecast.types import Batch, ClipRequest, ClipSpec, Loss, Phase, Stage
+from framecast.types import Batch, ClipRequest, ClipSpec, Loss, Phase, Stage, UserError
 
 Carry = dict[str, Tensor]
 Frames = Tensor | np.ndarray
@@ -56,8 +57,8 @@ class Predictor(nn.Module):
     family: ClassVar[str] = ""
     #: Paper, in one line; empty for baselines.
     paper: ClassVar[str] = ""
-    #: Whether two samples of one context differ.
-    stochastic: ClassVar[bool] = False
+    #: Whether two samples of one context differ; a model whose config decides says so of itself when it is built.
+    stochastic: bool = False
     #: "none", "optional" or "required": what the model does with actions.
     actions: ClassVar[str] = "none"
 
@@ -116,6 +117,14 @@ class Predictor(nn.Module):
     def in_steps(cls, config: Any, steps_per_epoch: int) -> Any:
         """The config with schedules in epochs turned into steps; asked before the model is built. Default: as is."""
         return config
+
+    def import_weights(self, path: Path) -> int:
+        """Fill parts of a new model from a weights file that another program wrote; how many tensors were filled.
+
+        Asked for by `--init-from FILE`, once, before training. Default: there is nothing such a file could fill.
+        Raises: UserError, naming the file, when it cannot be read or does not fit.
+        """
+        raise UserError(f"{path}: {type(self).__name__} takes no weights file; --init-from wants a run of this model")
 
     def preview(self, batch: Batch) -> dict[str, Tensor]:
         """Pictures for the training log, named rows (b, t, c, h, w) 0…1. Default: context, truth, prediction."""

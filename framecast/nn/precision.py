@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from typing import Any, ParamSpec, TypeVar
 
 import torch
@@ -19,8 +19,11 @@ _NARROW = (torch.float16, torch.bfloat16)
 def autocast_off(x: Tensor) -> AbstractContextManager[Any]:
     """A context in which nothing is cast down on the device `x` lives on.
 
-    Autocast is a matter of the device type, so the tensor says which one to close; a model needs no device name.
+    Autocast is a matter of the device type, so the tensor says which one to close; a model needs no device name. The
+    "meta" device, on which shapes are computed and nothing else, has none.
     """
+    if x.device.type == "meta":
+        return nullcontext()
     return torch.autocast(device_type=x.device.type, enabled=False)
 
 

@@ -6,7 +6,7 @@ import torch
 from small_models import Acting, Group, Noisy, Plain, Small, TwoStage, build
 
 from framecast.models.base import Coder, Predictor, as_frames, count_parameters
-from framecast.types import Batch, ClipRequest, ClipSpec, Loss
+from framecast.types import Batch, ClipRequest, ClipSpec, Loss, UserError
 
 SPEC = ClipSpec(channels=1, height=12, width=12)
 
@@ -25,6 +25,11 @@ def test_what_a_model_must_give_is_asked_for_by_name():
         model.loss(Batch(context=torch.zeros(1), future=torch.zeros(1)))
     with pytest.raises(TypeError, match=r"Bare must define predict"):
         model.predict(torch.zeros(1, 2, 1, 12, 12), 1)
+
+
+def test_weights_of_other_programs_are_refused_by_default(tmp_path):
+    with pytest.raises(UserError, match=r"w\.npz: Plain takes no weights file; --init-from wants a run"):
+        build(Plain).import_weights(tmp_path / "w.npz")
 
 
 def test_defaults_are_one_stage_one_phase_all_parameters():

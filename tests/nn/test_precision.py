@@ -29,6 +29,11 @@ def test_context_closes_autocast_of_the_tensors_device():
         assert (x @ x).dtype == torch.float32
 
 
+def test_shapes_can_be_computed_without_a_device():
+    with autocast_off(torch.zeros(2, device="meta")):
+        assert full_precision(torch.relu)(torch.zeros(2, device="meta")).shape == (2,)
+
+
 def test_double_and_integers_stay():
     assert widen(torch.zeros(1, dtype=torch.float64)).dtype == torch.float64
     assert widen(torch.zeros(1, dtype=torch.int64)).dtype == torch.int64
