@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from typing import TypeVar
 
 from framecast.config import suggest
 from framecast.models.base import Predictor
 from framecast.run import ALIASES, RunConfig, TrainConfig, find_model, unknown_model
-from framecast.types import ClipSpec, UserError
+from framecast.types import ActionSpec, ClipSpec, UserError
 
 T = TypeVar("T")
 
@@ -36,6 +37,36 @@ def multiscale_gan(profile: str) -> RunConfig:
     )
 
 
+def hierarchical(profile: str) -> RunConfig:
+    """Hierarchical long-term prediction; counted on RGB frames of 64x64 with five continuous actions."""
+    from framecast.models.hierarchical import PROFILES
+
+    chosen = _choose("hierarchical", profile, PROFILES)
+    # Published steps are updates of 32 asynchronous workers, summed; the critic's run counts steps of the others, one
+    # in six of ours.
+    published = TrainConfig(steps=3_000_000, batch_size=8, validate_every=5000, save_every=5000, preview_every=5000)
+    other = {
+        "default": replace(published, steps=120_000),
+        "single-gpu": replace(published, steps=120_000),
+        "humans-epva-gan": replace(published, steps=6_000_000, batch_size=16),
+        "small": TrainConfig(steps=4_000, batch_size=16, validate_every=500, save_every=500, preview_every=500),
+        "tiny": TrainConfig(steps=20, batch_size=4, validate_every=10, save_every=10, preview_every=10, val_batches=1),
+    }
+    return RunConfig(
+        name="hierarchical",
+        profile=profile,
+        model=chosen(),
+        train=other.get(profile, published),
+        spec=ClipSpec(
+            channels=3,
+            height=64,
+            width=64,
+            actions=ActionSpec(kind="continuous", size=5),
+            extras={"joints": (7,), "states": (5,)},
+        ),
+    )
+
+
 def baseline(name: str, profile: str) -> RunConfig:
     """Copy-last and temporal-mean: nothing to choose, nothing to train."""
     _choose(name, profile, {"default": None})
@@ -44,6 +75,13 @@ def baseline(name: str, profile: str) -> RunConfig:
 
 #: Model name -> (profiles, function of the profile).
 PRESETS: dict[str, tuple[tuple[str, ...], Callable[[str], RunConfig]]] = {
+    "hierarchical": (
+        (
+            *("default", "single-gpu", "robot-e2e", "robot-epva", "robot-individual", "humans-e2e", "humans-epva"),
+            *("humans-epva-gan", "small", "tiny"),
+        ),
+        hierarchical,
+    ),
     "multiscale-gan": (("default", "original", "small", "eight", "tiny"), multiscale_gan),
     "copy-last": (("default",), lambda profile: baseline("copy-last", profile)),
     "temporal-mean": (("default",), lambda profile: baseline("temporal-mean", profile)),

@@ -13,6 +13,7 @@ from framecast.engine.step import only
 from framecast.models import MODELS
 from framecast.models.base import Predictor, Steerable, count_parameters
 from framecast.models.copy_last import CopyLastConfig
+from framecast.models.hierarchical import PROFILES as HIERARCHICAL
 from framecast.models.multiscale_gan import tiny
 from framecast.models.temporal_mean import TemporalMeanConfig
 from framecast.types import ActionSpec, Batch, ClipSpec
@@ -22,6 +23,7 @@ TINY = {
     "copy-last": CopyLastConfig(),
     "temporal-mean": TemporalMeanConfig(),
     "multiscale-gan": tiny(),
+    "hierarchical": HIERARCHICAL["tiny"](),
 }
 
 

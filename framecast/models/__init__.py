@@ -3,5 +3,6 @@
 MODELS: dict[str, tuple[str, str]] = {
     "copy-last": ("framecast.models.copy_last", "CopyLast"),
     "temporal-mean": ("framecast.models.temporal_mean", "TemporalMean"),
+    "hierarchical": ("framecast.models.hierarchical", "Hierarchical"),
     "multiscale-gan": ("framecast.models.multiscale_gan", "MultiscaleGAN"),
 }

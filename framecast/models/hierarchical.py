@@ -1,0 +1,700 @@
+"""Hierarchical long-term prediction: the structure of a scene is rolled forward, pixels are drawn once per frame.
+
+Paper: Wichers, Villegas, Erhan, Lee, "Hierarchical Long-term Video Prediction without Supervision", ICML 2018,
+arXiv 1806.04768. An encoder turns a frame into a small vector e_t, a recurrent predictor continues these vectors (with
+the actions, where there are any), and a visual analogy network (VAN) draws each future frame from the first frame, its
+vector and the predicted one, blended with the first frame by a mask. No pixel is ever fed back, so errors do not pile
+up in pixels. How the three are trained is the mode: a list of phases.
+
+What deviates from the paper and the published code, and why, is said at each field of the config and in
+docs/models/hierarchical.md. The first `context` frames are encoded; every frame but the first is drawn and trained on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal, get_args, get_origin, get_type_hints
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from framecast.models.base import Carry, Frames, Predictor, as_frames
+from framecast.nn.analogy import AnalogyNetwork, Discriminator
+from framecast.nn.colour import shift_hue
+from framecast.nn.losses import bce, lp
+from framecast.nn.pose import pose_loss
+from framecast.nn.precision import widen
+from framecast.nn.structure import Encoder, StructurePredictor
+from framecast.nn.vgg import VGG16, load_imagenet
+from framecast.types import Batch, ClipRequest, ClipSpec, GradClip, Loss, Optimiser, Phase, UserError, between, every
+
+Mode = Literal["e2e", "epva", "epev", "individual", "e2e-pose", "epva-gan", "epev-gan"]
+#: Frames drawn at a time when nothing is trained.
+CHUNK = 64
+
+
+# ------------------------------------------------------------------------------------------------ configuration
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """Adam for every network, at constant rates above 0; which rates count is said by the mode."""
+
+    all_lr: float = 1e-4
+    """Modes e2e, epva, e2e-pose. Published: 1e-5 on 32 asynchronous workers, 1e-4 on one GPU."""
+    encoder_lr: float = 1e-5
+    """individual, and e2e-pose with an optimiser for each network."""
+    predictor_lr: float = 3e-4
+    """The same, and encoder and predictor in epva-gan."""
+    van_lr: float = 3e-5
+    """individual, and encoder and VAN in epva-gan."""
+    discriminator_lr: float = 1e-2
+    """epva-gan."""
+    clip: float = 0.01
+    """Bound on the norm of each tensor's gradient, not of all together; not for the discriminator. 0 is off."""
+
+    def __post_init__(self) -> None:
+        for name in ("all_lr", "encoder_lr", "predictor_lr", "van_lr", "discriminator_lr"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"optim.{name} must be above 0, got {getattr(self, name)}")
+        if not self.clip >= 0:
+            raise UserError(f"optim.clip must be at least 0, got {self.clip}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HierarchicalConfig:
+    """Mode, clip, networks, noise and losses. The defaults are the published ones unless a field says otherwise."""
+
+    mode: Mode = "epva"
+    """e2e: all networks on frames drawn from predicted encodings. epva (also epev): VAN on true encodings, predictor on
+    encodings. individual: each network on poses. e2e-pose: e2e and pose losses. epva-gan: epva with a critic."""
+    # --- what goes in and out
+    size: int = 64
+    """Side of the square frames in pixels; others are squashed to it, as published. A multiple of 16 and of the
+    encoder's pooling."""
+    context: int = 2
+    """Frames encoded before predicted encodings take over, at least 1; published: 2 robot, 5 humans."""
+    future: int = 18
+    """Frames predicted while training, at least 1; published: 18 robot, 27 humans."""
+    stride: int = 1
+    """Source frames a model frame; published: 1 robot, 2 humans."""
+    blank_actions: int = 5
+    """Zeros that stand for the action where the data have none, as published for humans; 0 leaves them out."""
+    # --- encoder
+    encoding_size: int = 64
+    """Numbers in an encoding, E; published: 12 to 64. In mode individual it is the size of a pose."""
+    encoder_widths: tuple[tuple[int, ...], ...] = VGG16
+    """Feature maps of its convolutions, one row a block that halves the frame."""
+    encoder_input: Literal["auto", "slim", "torchvision"] = "auto"
+    """How frames are prepared: as weights given by --init-from want it, or as one convention does (slim without)."""
+    grey_encoder: bool = False
+    """Show the encoder luminance only."""
+    encoder_keep: float = 0.65
+    """Probability of keeping a feature while training, above 0 to 1; all are kept otherwise."""
+    normalise: bool = False
+    """Scale encodings, true and predicted, to length 1."""
+    # --- predictor
+    predictor_depth: int = 20
+    """Recurrent cells above the first, at least 2; the cell two below the top feeds back into the first."""
+    predictor_noise: float = 0.0
+    """Deviation of its 100 noise inputs, drawn anew at every step, also when predicting: above 0 futures differ."""
+    state_noise: float = 0.0
+    """Noise added to its states while training, as a share of their deviation."""
+    # --- visual analogy network
+    van_width: int = 64
+    """Feature maps of its widest resolution; twice and four times as many below."""
+    van_keep: float = 0.9
+    """Probability of keeping a value in its dropouts while training."""
+    encoding_noise: float = 0.0
+    """Deviation of the noise on true encodings before they are drawn, while training."""
+    # --- losses
+    encoding_loss: Literal["l2", "l1"] = "l2"
+    """Between predicted and true encodings."""
+    alpha: float = 1.0
+    """Largest weight of that loss in epva; its constant weight in epva-gan. Published: 1 robot, 0.1 humans, 10 GAN."""
+    alpha_delay: int = 20_000
+    """Steps until half of it is reached, on a sigmoid that is a tenth as wide; 0 is full weight from the start."""
+    hue: bool = False
+    """Turn the hue of each training clip by a random angle."""
+    pose: tuple[str, ...] = ("joints", "states")
+    """Per-frame arrays that make a pose, in modes individual and e2e-pose; the last five of its numbers are x, y, z,
+    pitch and yaw."""
+    pose_weight: float = 1.0
+    """Weight of the pose losses in e2e-pose with one optimiser."""
+    pose_optimisers: Literal["one", "each"] = "one"
+    """e2e-pose: one optimiser on the sum, or further ones for the pose losses of encoder and predictor."""
+    either_sign: bool = False
+    """Count a rotation's two quaternions as one; published: not."""
+    # --- critic of epva-gan
+    critic_steps: int = 5
+    """Steps of the critic after each step of the others, at least 0."""
+    critic_context: int = 1
+    """True encodings at the head of a false sequence, at least 1."""
+    critic: Literal["wgan-gp", "gan"] = "wgan-gp"
+    """Wasserstein critic with gradient penalty, or cross-entropy with smoothed labels."""
+    penalty: float = 10.0
+    """Weight of the gradient penalty."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    """Learning rates and clipping."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mode", self.mode.replace("epev", "epva"))  # the name of the first release
+        for name, hint in get_type_hints(type(self)).items():
+            allowed = get_args(hint) if get_origin(hint) is Literal else ()
+            if allowed and getattr(self, name) not in allowed:
+                raise UserError(f"model.{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        for name in ("size", "context", "future", "stride", "encoding_size", "van_width", "critic_context"):
+            if getattr(self, name) < 1:
+                raise UserError(f"model.{name} must be at least 1, got {getattr(self, name)}")
+        for name in ("blank_actions", "alpha_delay", "critic_steps"):
+            if getattr(self, name) < 0:
+                raise UserError(f"model.{name} must be at least 0, got {getattr(self, name)}")
+        for name in ("predictor_noise", "state_noise", "encoding_noise", "alpha", "pose_weight", "penalty"):
+            if not getattr(self, name) >= 0:
+                raise UserError(f"model.{name} must be at least 0, got {getattr(self, name)}")
+        for name in ("encoder_keep", "van_keep"):
+            if not 0 < getattr(self, name) <= 1:
+                raise UserError(f"model.{name} is the probability of keeping, above 0 to 1, got {getattr(self, name)}")
+        if self.predictor_depth < 2:
+            raise UserError(f"model.predictor_depth must be at least 2, got {self.predictor_depth}")
+        if not self.encoder_widths or any(not row or min(row) < 1 for row in self.encoder_widths):
+            raise UserError(f"model.encoder_widths must hold rows of numbers of at least 1, got {self.encoder_widths}")
+        step = math.lcm(2 ** len(self.encoder_widths), 32 if self.mode == "epva-gan" else 16)
+        if self.size % step:
+            raise UserError(f"model.size must be a multiple of {step} for these networks, got {self.size}")
+        if self.critic_context >= self.context + self.future:
+            raise UserError(
+                f"model.critic_context must be below the {self.context + self.future} frames of a clip, "
+                f"got {self.critic_context}"
+            )
+
+    @property
+    def posed(self) -> bool:
+        """Whether the mode needs poses."""
+        return self.mode in ("individual", "e2e-pose")
+
+    def weight(self, step: int) -> float:
+        """alpha(step) = alpha * sigmoid((step - D) / (D / 10)), D = max(alpha_delay, 1), of optimiser steps."""
+        delay = max(self.alpha_delay, 1)
+        x = 10.0 * (step - delay) / delay
+        return self.alpha / (1 + math.exp(-x)) if x > -500 else 0.0
+
+
+_ROBOT = HierarchicalConfig(alpha_delay=600_000, optim=OptimConfig(all_lr=1e-5))
+_HUMANS = replace(_ROBOT, context=5, future=27, stride=2)
+_SMALL = HierarchicalConfig(
+    future=16,
+    blank_actions=0,
+    encoding_size=32,
+    encoder_widths=((8,), (16,), (32,), (64,), (64,)),
+    encoder_keep=1.0,
+    predictor_depth=4,
+    van_width=8,
+    van_keep=1.0,
+    alpha_delay=500,
+    optim=OptimConfig(all_lr=1e-3),
+)
+PROFILES: dict[str, Callable[[], HierarchicalConfig]] = {
+    # Robot clips with the settings that the authors give for one GPU.
+    "default": HierarchicalConfig,
+    # The five published commands. Rates and delay are for 32 asynchronous workers.
+    "robot-e2e": lambda: replace(_ROBOT, mode="e2e", encoding_size=16),
+    "robot-epva": lambda: replace(_ROBOT, encoding_size=32),
+    "robot-individual": lambda: replace(_ROBOT, mode="individual", encoding_size=12, encoder_keep=0.75, van_keep=1.0),
+    "humans-e2e": lambda: replace(_HUMANS, mode="e2e"),
+    "humans-epva": lambda: replace(_HUMANS, alpha=0.1),
+    # The authors' advice for one GPU, and their adversarial run, which starts from it.
+    "single-gpu": lambda: replace(_HUMANS, alpha=0.1, alpha_delay=20_000, optim=OptimConfig(all_lr=1e-4)),
+    "humans-epva-gan": lambda: replace(
+        _HUMANS,
+        mode="epva-gan",
+        alpha=10.0,
+        normalise=True,
+        predictor_noise=1.0,
+        optim=OptimConfig(predictor_lr=1e-6, van_lr=3e-6, discriminator_lr=3e-6),
+    ),
+    "small": lambda: _SMALL,
+    "tiny": lambda: replace(
+        _SMALL,
+        size=16,
+        future=3,
+        encoding_size=6,
+        encoder_widths=((4,), (8,), (8,)),
+        predictor_depth=2,
+        van_width=4,
+        alpha_delay=10,
+        optim=OptimConfig(all_lr=3e-3, clip=0),
+    ),
+}
+
+
+# ------------------------------------------------------------------------------------------------------- losses
+
+
+def mse(a: Tensor, b: Tensor) -> Tensor:
+    """Squared difference, averaged over all elements: time steps have equal sizes, so theirs average to the same."""
+    return lp(a, b, 2.0)
+
+
+def psnr(prediction: Tensor, truth: Tensor, pooled: bool = False) -> Tensor:
+    """Decibels on 0…1, scalar: the mean over images, or as published, pooled over the batch and averaged over time.
+
+    prediction, truth: (b, t, c, h, w).  Capped at 100 dB.
+    """
+    error = (widen(prediction) - truth).square().mean((2, 3, 4))
+    error = error.mean(0) if pooled else error
+    return -10 * error.clamp_min(1e-10).log10().mean()
+
+
+# ---------------------------------------------------------------------------------------------------- predictor
+
+
+class Hierarchical(Predictor):
+    """Rolls a small vector per frame forward and draws every frame from the first one, for hundreds of frames."""
+
+    Config = HierarchicalConfig
+    family = "hierarchical long-term prediction"
+    paper = (
+        "Wichers, Villegas, Erhan, Lee: Hierarchical Long-term Video Prediction without Supervision, ICML 2018, "
+        "arXiv 1806.04768"
+    )
+    actions = "optional"
+    config: HierarchicalConfig
+
+    def __init__(self, config: HierarchicalConfig, spec: ClipSpec) -> None:
+        super().__init__(config, spec)
+        self.action_size = spec.action_size or config.blank_actions
+        self.stochastic = config.predictor_noise > 0
+        if config.posed:
+            self._check_pose(spec)
+        c, size, side = config, config.encoding_size, config.size
+        prepared = "slim" if c.encoder_input == "auto" else c.encoder_input
+        self.encoder = Encoder(
+            size, side, spec.channels, c.encoder_widths, prepared, c.encoder_keep, c.grey_encoder, c.normalise
+        )
+        self.predictor = StructurePredictor(
+            size, self.action_size, c.predictor_depth, c.predictor_noise, c.state_noise, c.normalise
+        )
+        self.van = AnalogyNetwork(size, side, spec.channels, c.van_width, c.van_keep)
+        self.discriminator = Discriminator(size, side, c.van_width) if c.mode == "epva-gan" else None
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def _check_pose(self, spec: ClipSpec) -> None:
+        c = self.config
+        if missing := [name for name in c.pose if name not in spec.extras]:
+            raise UserError(
+                f"mode {c.mode} trains on poses, but the data have no {' and no '.join(missing)} per frame; take data "
+                "that do, name other arrays with model.pose, or take mode epva"
+            )
+        size = sum(math.prod(spec.extras[name]) for name in c.pose)
+        if size < 5 or c.encoding_size < size or (c.mode == "individual" and c.encoding_size != size):
+            least = "as many numbers as" if c.mode == "individual" else "at least"
+            raise UserError(
+                f"mode {c.mode} needs encodings of {least} the {size} of a pose ({', '.join(c.pose)}), which must be "
+                f"at least 5; set model.encoding_size, now {c.encoding_size}, to {max(size, 5)}"
+            )
+
+    @classmethod
+    def request(cls, config: HierarchicalConfig) -> ClipRequest:
+        """Whole clips at the model's size, with poses where the mode needs them."""
+        return ClipRequest(
+            context=config.context,
+            future=config.future,
+            stride=config.stride,
+            resize=(config.size, config.size),
+            extras=config.pose if config.posed else (),
+        )
+
+    def subnetworks(self) -> dict[str, nn.Module]:
+        """encoder, predictor, van, and discriminator where there is one."""
+        parts: dict[str, nn.Module] = {"encoder": self.encoder, "predictor": self.predictor, "van": self.van}
+        return parts if self.discriminator is None else {**parts, "discriminator": self.discriminator}
+
+    def import_weights(self, path: Path) -> int:
+        """Fill the encoder's convolutions with ImageNet weights of either convention; how many tensors."""
+        convention = self.config.encoder_input
+        return load_imagenet(self.encoder.trunk, path, None if convention == "auto" else convention)
+
+    # ------------------------------------------------------------------------------------------------ the chain
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """Encodings (b, t, E) of frames (b, t, c, h, w) in 0…1."""
+        if tuple(frames.shape[-2:]) != (self.config.size,) * 2:
+            raise ValueError(
+                f"{type(self).__name__} takes frames of {self.config.size}x{self.config.size}, got "
+                f"{frames.shape[-2]}x{frames.shape[-1]}; bring them to that size"
+            )
+        found: Tensor = self.encoder(rearrange(frames, "b t c h w -> (b t) c h w"))
+        return found.reshape(*frames.shape[:2], -1)
+
+    def decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        """Frames (b, t, c, h, w) in 0…1 of encodings (b, t, E), drawn from the first frame of `context`."""
+        if context is None:
+            raise ValueError(f"{type(self).__name__}.decode draws from a first frame: give context (b, t, c, h, w)")
+        return self._draw(context[:, 0], self.encode(context[:, :1])[:, 0], z)[0].clamp(0, 1)
+
+    def _roll(self, encodings: Tensor, commands: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Predicted encodings ê_1 … ê_n (b, n, E): the true ones go in first, then what came out.
+
+        encodings: e_0 … (b, context, E).  commands: (b, n, a).
+        """
+        states, found = self.predictor.start(len(encodings)), list[Tensor]()
+        for t in range(commands.shape[1]):
+            here = encodings[:, t] if t < encodings.shape[1] else found[-1]
+            here, states = self.predictor(here, commands[:, t], states, generator)
+            found.append(here)
+        return torch.stack(found, 1)
+
+    def _draw(self, frame: Tensor, encoding: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Frames and masks of encodings (b, t, E) from the first frame (b, c, h, w) and its encoding (b, E)."""
+        anchor = self.van.anchor(frame, encoding)
+        if torch.is_grad_enabled():
+            drawn: tuple[Tensor, Tensor] = self.van(frame, anchor, targets)
+            return drawn
+        parts = [self.van(frame, anchor, part) for part in torch.split(targets, max(1, CHUNK // len(frame)), 1)]
+        frames, masks = zip(*parts, strict=True)
+        return torch.cat(frames, 1), torch.cat(masks, 1)
+
+    def _commands(self, actions: Tensor | None, like: Tensor, count: int) -> Tensor:
+        """Actions (b, count, a) as they are, or zeros where there are none."""
+        if actions is None or not self.spec.action_size:
+            return like.new_zeros(len(like), count, self.action_size)
+        return actions[:, :count]
+
+    # ------------------------------------------------------------------------------------------------- training
+
+    def phases(self) -> list[Phase]:
+        """The mode as a list of phases: which loss trains which networks, and when."""
+        c, rates = self.config, self.config.optim
+        clip = GradClip(kind="tensor", value=rates.clip) if rates.clip else GradClip()
+
+        def phase(name: str, loss: Callable[[Batch, int], Loss], modules: tuple[str, ...], lr: float) -> Phase:
+            return Phase(name=name, loss=loss, modules=modules, optimiser=Optimiser(lr=lr), clip=clip, group=c.mode)
+
+        if c.mode == "individual":
+            return [
+                phase("encoder", self.encoder_pose_loss, ("encoder",), rates.encoder_lr),
+                phase("predictor", self.pose_prediction_loss, ("predictor",), rates.predictor_lr),
+                phase("van", self.van_on_pose_loss, ("van",), rates.van_lr),
+            ]
+        if c.mode == "e2e-pose" and c.pose_optimisers == "each":
+            return [
+                phase("all", self.van_loss, ("",), rates.all_lr),
+                phase("encoder", self.encoder_pose_loss, ("encoder",), rates.encoder_lr),
+                phase("predictor", self.predictor_pose_loss, ("predictor",), rates.predictor_lr),
+            ]
+        if c.mode == "epva-gan":
+            joint = [
+                phase("generator", self.generator_loss, ("encoder", "predictor"), rates.predictor_lr),
+                phase("van", self.van_on_encoding_loss, ("encoder", "van"), rates.van_lr),
+            ]
+            critic = phase("critic", self.critic_loss, ("discriminator",), rates.discriminator_lr)
+            critic = replace(critic, clip=GradClip(), group=None, due=between(c.critic_steps + 1))
+            return [replace(p, due=every(c.critic_steps + 1)) for p in joint] + [critic]
+        loss = {"e2e": self.van_loss, "epva": self.epva_loss, "e2e-pose": self.e2e_pose_loss}[c.mode]
+        return [phase(c.mode, loss, ("",), rates.all_lr)]
+
+    def van_loss(self, batch: Batch, step: int = 0) -> Loss:
+        """Pixels drawn from predicted encodings against the truth. Only the context reaches the encoder."""
+        frames, commands = self._clip(batch)
+        encodings = self.encode(frames[:, : self.config.context])
+        drawn, _ = self._draw(frames[:, 0], encodings[:, 0], self._roll(encodings, commands))
+        return _parts(van=mse(drawn, frames[:, 1:]))
+
+    def epva_loss(self, batch: Batch, step: int = 0) -> Loss:
+        """Pixels drawn from true encodings, + alpha(step) times predicted against true encodings."""
+        frames, commands = self._clip(batch)
+        encodings = self.encode(frames)
+        predicted = self._roll(encodings[:, : self.config.context], commands)
+        parts = {"van_on_enc": self._reconstruction(frames, encodings), "enc_pred": self._apart(predicted, encodings)}
+        total = parts["van_on_enc"] + self.config.weight(step) * parts["enc_pred"]
+        return _parts(total, **parts, spread=encodings.std((0, 1)).mean())
+
+    def van_on_encoding_loss(self, batch: Batch, step: int = 0) -> Loss:
+        """Pixels drawn from true encodings against the truth."""
+        frames, _ = self._clip(batch)
+        return _parts(van_on_enc=self._reconstruction(frames, self.encode(frames)))
+
+    def _reconstruction(self, frames: Tensor, encodings: Tensor) -> Tensor:
+        targets = encodings[:, 1:]
+        if self.training and self.config.encoding_noise:
+            targets = targets + nn.init.trunc_normal_(torch.empty_like(targets)) * self.config.encoding_noise
+        return mse(self._draw(frames[:, 0], encodings[:, 0], targets)[0], frames[:, 1:])
+
+    def _apart(self, predicted: Tensor, encodings: Tensor) -> Tensor:
+        """enc_pred_loss: nothing is detached, so it also pulls the true encodings towards what can be predicted."""
+        difference = predicted - encodings[:, 1:]
+        return difference.square().mean() if self.config.encoding_loss == "l2" else difference.abs().mean()
+
+    # --- with poses
+
+    def encoder_pose_loss(self, batch: Batch, step: int = 0) -> Loss:
+        """Encodings' first numbers against the pose, all frames."""
+        frames, _ = self._clip(batch)
+        return _parts(pose_from_enc=self._off(self.encode(frames), self._pose(batch)))
+
+    def predictor_pose_loss(self, batch: Batch, step: int = 0) -> Loss:
+        """The same of predicted encodings, from frame 1 on."""
+        frames, commands = self._clip(batch)
+        predicted = self._roll(self.encode(frames[:, : self.config.context]), commands)
+        return _parts(pose_from_pred=self._off(predicted, self._pose(batch)[:, 1:]))
+
+    def pose_prediction_loss(self, batch: Batch, step: int = 0) -> Loss:
+        """The predictor run on true poses, then on its own, against the pose."""
+        poses = self._pose(batch)
+        commands = self._commands(batch.actions, poses, poses.shape[1] - 1)
+        predicted = self._roll(poses[:, : self.config.context], commands)
+        return _parts(pose_from_pred_on_pose=self._off(predicted, poses[:, 1:]))
+
+    def van_on_pose_loss(self, batch: Batch, step: int = 0) -> Loss:
+        """Pixels drawn from true poses against the truth."""
+        frames, poses = self._clip(batch)[0], self._pose(batch)
+        return _parts(van_on_pose=mse(self._draw(frames[:, 0], poses[:, 0], poses[:, 1:])[0], frames[:, 1:]))
+
+    def e2e_pose_loss(self, batch: Batch, step: int = 0) -> Loss:
+        """van_loss + pose_weight times the pose losses of true and predicted encodings."""
+        frames, commands = self._clip(batch)
+        poses, encodings = self._pose(batch), self.encode(frames)
+        predicted = self._roll(encodings[:, : self.config.context], commands)
+        van = mse(self._draw(frames[:, 0], encodings[:, 0], predicted)[0], frames[:, 1:])
+        ours, theirs = self._off(encodings, poses), self._off(predicted, poses[:, 1:])
+        total = van + self.config.pose_weight * (ours + theirs)
+        return _parts(total, van=van, pose_from_enc=ours, pose_from_pred=theirs)
+
+    def _pose(self, batch: Batch) -> Tensor:
+        return torch.cat([batch.extras[name].float().flatten(2) for name in self.config.pose], -1)
+
+    def _off(self, encodings: Tensor, poses: Tensor) -> Tensor:
+        return pose_loss(encodings[..., : poses.shape[-1]], poses, self.config.either_sign)
+
+    # --- with a critic
+
+    def generator_loss(self, batch: Batch, step: int = 0) -> Loss:
+        """-(critic of predicted - critic of true structures) + alpha times predicted against true encodings.
+
+        The true term stays, so its gradient too reaches the encoder, through the VAN's structure encoder, which is
+        not trained here. Source: equation 7 of the paper, with one score for a sequence, as in the code.
+        """
+        frames, commands = self._clip(batch)
+        encodings = self.encode(frames)
+        predicted = self._roll(encodings[:, : self.config.context], commands)
+        gap = -self._verdict(*self._sequences(encodings, predicted))
+        apart = self._apart(predicted, encodings)
+        return _parts(gap + self.config.alpha * apart, generator=gap, enc_pred=apart)
+
+    def critic_loss(self, batch: Batch, step: int = 0) -> Loss:
+        """Critic of predicted - critic of true structures + the gradient penalty between them.
+
+        Source: Gulrajani et al. 2017 (arXiv 1704.00028), equation 3, at points between; or the cross-entropy of a
+        plain discriminator, true labels smoothed to 0.875.
+        """
+        frames, commands = self._clip(batch)
+        with torch.no_grad():
+            encodings = self.encode(frames)
+            real, fake = self._sequences(encodings, self._roll(encodings[:, : self.config.context], commands))
+        gap = self._verdict(real, fake)
+        if self.config.critic == "gan" or not torch.is_grad_enabled():
+            return _parts(critic=gap)
+        penalty = self.gradient_penalty(real, fake)
+        return _parts(gap + self.config.penalty * penalty, critic=gap, penalty=penalty)
+
+    def gradient_penalty(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Mean of (|gradient of the score| - 1)^2 at a random point between each pair of sequences (b, t, features)."""
+        assert self.discriminator is not None
+        share = torch.rand(len(real), 1, 1, device=real.device)
+        point = (real + share * (fake - real)).detach().requires_grad_()
+        (slope,) = torch.autograd.grad(self.discriminator(point).sum(), point, create_graph=True)
+        return ((slope.square().sum((1, 2)) + 1e-10).sqrt() - 1).square().mean()
+
+    def _sequences(self, encodings: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor]:
+        """True and false sequences of structures, (b, t, E + both taps): the false one begins with true ones."""
+        head = encodings[:, : self.config.critic_context]
+        fake = torch.cat([head, predicted[:, self.config.critic_context - 1 :]], 1)
+        b = len(encodings)
+        flat = torch.cat([encodings, fake]).flatten(0, 1)
+        maps = [widen(tap).flatten(1) for tap in self.van.structure(flat)]
+        both = torch.cat([flat, *maps], -1).reshape(2 * b, encodings.shape[1], -1)
+        return both[:b], both[b:]
+
+    def _verdict(self, real: Tensor, fake: Tensor) -> Tensor:
+        """What the critic minimises, without its penalty."""
+        assert self.discriminator is not None
+        r, f = self.discriminator(torch.cat([real, fake])).chunk(2)
+        if self.config.critic == "gan":
+            return bce(r, 0.875) + bce(f, 0.0)
+        gap: Tensor = f.mean() - r.mean()
+        return gap
+
+    # --- what is looked at
+
+    def loss(self, batch: Batch, step: int = 0) -> Loss:
+        """The mode's objective (of epva-gan without its critic), and what the chain makes of the clip.
+
+        Parts besides: van, van_on_enc and enc_pred whatever the mode; PSNR in dB of frames from predicted encodings
+        (psnr_*), from true ones (psnr_on_enc_*) and of repeating the first frame (psnr_first_*), per image, over
+        context and forecast apart, and pooled over the batch as published.
+        """
+        losses = {
+            "individual": (self.encoder_pose_loss, self.pose_prediction_loss, self.van_on_pose_loss),
+            "e2e": (self.van_loss,),
+            "e2e-pose": (self.e2e_pose_loss,),
+        }
+        terms = [loss(batch, step) for loss in losses.get(self.config.mode, (self.epva_loss,))]
+        total = torch.stack([term.total for term in terms]).sum()
+        parts = {name: part for term in terms for name, part in term.parts.items()}
+        with torch.no_grad():
+            return Loss(total, {**parts, **self._measures(batch)})
+
+    def _measures(self, batch: Batch) -> dict[str, Tensor]:
+        frames, commands = self._clip(batch)
+        encodings, context = self.encode(frames), self.config.context
+        predicted = self._roll(encodings[:, :context], commands)
+        truth = frames[:, 1:]
+        made = {
+            "psnr": self._draw(frames[:, 0], encodings[:, 0], predicted)[0],
+            "psnr_on_enc": self._draw(frames[:, 0], encodings[:, 0], encodings[:, 1:])[0],
+            "psnr_first": frames[:, :1].expand_as(truth),
+        }
+        found = {
+            "van": mse(made["psnr"], truth),
+            "van_on_enc": mse(made["psnr_on_enc"], truth),
+            "enc_pred": self._apart(predicted, encodings),
+        }
+        for name, images in made.items():
+            found[f"{name}_forecast"] = psnr(images[:, context - 1 :], truth[:, context - 1 :])
+            found[f"{name}_pooled"] = psnr(images, truth, pooled=True)
+            if context > 1:
+                found[f"{name}_context"] = psnr(images[:, : context - 1], truth[:, : context - 1])
+        return found
+
+    def _clip(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The whole clip (b, t, c, h, w), hue turned while training if so chosen, and its commands (b, t - 1, a)."""
+        frames = torch.cat([batch.context, batch.future], 1)
+        if self.config.hue and self.training and frames.shape[2] == 3:
+            frames = shift_hue(frames, torch.rand(len(frames), device=frames.device) - 0.5)
+        return frames, self._commands(batch.actions, frames, frames.shape[1] - 1)
+
+    def preview(self, batch: Batch) -> dict[str, Tensor]:
+        """context, truth and prediction; reconstruction from true encodings, and the prediction's masks as grey."""
+        count = batch.future.shape[1]
+        masks = self.masks(batch.context, count, self._actions(batch, count)).expand_as(batch.future)
+        rebuilt = self.reconstruct(torch.cat([batch.context, batch.future], 1))[:, -count:]
+        return {**super().preview(batch), "reconstruction": rebuilt, "mask": masks}
+
+    # ---------------------------------------------------------------------------------------------- prediction
+
+    def predict(
+        self,
+        context: Frames,
+        horizon: int,
+        actions: Frames | None = None,
+        samples: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """The next `horizon` frames, drawn from the context's first frame: (s, b, horizon, c, h, w) float 0…1.
+
+        Without actions a model that was trained with them takes the mean action of its data.
+        """
+        assert isinstance(context, Tensor)  # the door has seen to it
+        assert actions is None or isinstance(actions, Tensor)
+        drawn, _ = self._forecast(context, horizon, actions, samples, generator)
+        found = rearrange(drawn, "(s b) t c h w -> s b t c h w", b=len(context)).clamp(0, 1)
+        return found.expand(samples, -1, -1, -1, -1, -1)
+
+    @torch.no_grad()
+    def masks(self, context: Frames, horizon: int, actions: Frames | None = None, normalise: bool = False) -> Tensor:
+        """How much of each pixel of the prediction is new, not of the first frame: (b, horizon, 1, h, w) in 0…1.
+
+        normalise: divide by each mask's largest value, as the published outputs are.
+        """
+        frames = as_frames(context, self)[:, -self.num_context :]
+        given = None if actions is None else torch.as_tensor(actions, dtype=torch.float32, device=frames.device)
+        given = None if given is None else given[:, -(frames.shape[1] + horizon - 1) :]
+        _, masks = self._forecast(frames, horizon, given)
+        return masks / masks.amax((2, 3, 4), keepdim=True).clamp_min(1e-12) if normalise else masks
+
+    @torch.no_grad()
+    def reconstruct(self, frames: Frames) -> Tensor:
+        """Frames 1 … t - 1 drawn from their own encodings and frame 0: a reconstruction, not a forecast.
+
+        frames: (b, t, c, h, w), at least 2.  Returns: (b, t - 1, c, h, w) in 0…1.
+        """
+        frames = as_frames(frames, self)
+        return self.decode(self.encode(frames[:, 1:]), frames)
+
+    def _forecast(
+        self,
+        frames: Tensor,
+        horizon: int,
+        actions: Tensor | None = None,
+        samples: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> tuple[Tensor, Tensor]:
+        """Frames and masks after the context, ((s b), horizon, …); all samples at once where they differ, else one."""
+        copies = samples if self.stochastic else 1
+        commands = self._commands(actions, frames, frames.shape[1] + horizon - 1).repeat(copies, 1, 1)
+        encodings, first = self.encode(frames).repeat(copies, 1, 1), frames[:, 0].repeat(copies, 1, 1, 1)
+        predicted = self._roll(encodings, commands, generator)
+        return self._draw(first, encodings[:, 0], predicted[:, -horizon:])
+
+    @torch.no_grad()
+    def begin(
+        self,
+        context: Frames,
+        actions: Frames | None = None,
+        samples: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> Carry:
+        """frame, anchor: the first frame and its share of the analogy.  states, encoding: of the predictor, and what
+        goes into it next.  seed, tick: of its noise."""
+        frames = as_frames(context, self)[:, -self.num_context :].repeat(samples, 1, 1, 1, 1)
+        seen = frames.shape[1] - 1
+        if actions is not None:
+            actions = torch.as_tensor(actions, dtype=torch.float32, device=frames.device)
+            actions = (actions[None] if actions.ndim == 2 else actions).repeat(samples, 1, 1)
+            if actions.shape[1] < seen:
+                raise ValueError(
+                    f"{type(self).__name__} needs the {seen} actions of its context, got {actions.shape[1]}"
+                )
+            actions = actions[:, actions.shape[1] - seen :]
+        commands = self._commands(actions, frames, seen)
+        encodings, states = self.encode(frames), self.predictor.start(len(frames))
+        seed = torch.randint(2**62, (1,), generator=generator, device=generator.device if generator else "cpu")
+        carry = {
+            "frame": frames[:, 0],
+            "anchor": self.van.anchor(frames[:, 0], encodings[:, 0]),
+            "encoding": encodings[:, -1],
+            "states": states,
+            "seed": seed.to(frames.device).expand(len(frames)).clone(),
+            "tick": torch.zeros(len(frames), dtype=torch.int64, device=frames.device),
+        }
+        for t in range(seen):
+            _, states = self.predictor(encodings[:, t], commands[:, t], states, self._noise(carry))
+            carry = {**carry, "states": states, "tick": carry["tick"] + 1}
+        return carry
+
+    @torch.no_grad()
+    def advance(self, carry: Carry, action: Tensor | None = None) -> tuple[Carry, Tensor]:
+        """One frame further: one step of the predictor, one frame drawn."""
+        command = self._commands(None if action is None else action[:, None], carry["frame"], 1)[:, 0]
+        encoding, states = self.predictor(carry["encoding"], command, carry["states"], self._noise(carry))
+        drawn, _ = self.van(carry["frame"], carry["anchor"], encoding[:, None])
+        new = {**carry, "encoding": encoding, "states": states, "tick": carry["tick"] + 1}
+        return new, drawn[:, 0].clamp(0, 1)
+
+    def _noise(self, carry: Carry) -> torch.Generator | None:
+        """Of this step: a carry holds tensors only, so that it can be stored."""
+        if not self.stochastic:
+            return None
+        generator = torch.Generator(carry["seed"].device)
+        return generator.manual_seed(int(carry["seed"][0]) + int(carry["tick"][0]))
+
+
+def _parts(total: Tensor | None = None, **parts: Tensor) -> Loss:
+    """A loss and its terms; a single term is the total."""
+    found = next(iter(parts.values())) if total is None else total
+    return Loss(found, {name: part.detach() for name, part in parts.items()})
