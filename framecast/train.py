@@ -30,9 +30,11 @@ from framecast.engine.validation import pictures, pictures_score, side_by_side, 
 from framecast.media.grid import grid
 from framecast.media.images import write_image
 from framecast.media.resize import resize_frames
+from framecast.media.write import write_video
 from framecast.models import MODELS
 from framecast.models.base import Predictor
 from framecast.presets import preset
+from framecast.rollout import evaluating
 from framecast.run import (
     CONFIG,
     RunConfig,
@@ -139,6 +141,8 @@ def fit(
     if device.average({"step": float(state.step)})["step"] != state.step:
         raise UserError(f"{folder}: not every machine sees the same checkpoint; put --out on a disk they share")
     trainer = Trainer(config, source, folder, device, state, quiet)
+    if fresh and init_from is None:
+        trainer.first_look()
     with device.main_first():  # only now, when nothing was found wrong
         if device.is_main:
             _make_folder(folder, overwrite)
@@ -178,6 +182,10 @@ def _make_folder(folder: Path, overwrite: bool) -> None:
         raise UserError(f"{folder}: cannot be made ({error.strerror}); choose another --out") from error
 
 
+#: Held-out frames a model may make its films of, at most.
+FILM_FRAMES = 1000
+
+
 class Trainer:
     """The loop and the little it must remember between steps."""
 
@@ -206,6 +214,18 @@ class Trainer:
         self.saved = -1
 
     # ------------------------------------------------------------------------------------------------------ the loop
+
+    @torch.no_grad()
+    def first_look(self) -> None:
+        """Let the model set starting values from data, alike in every process."""
+        model, stage = self.state.model, self.state.current
+        if type(model).first_look is Predictor.first_look:
+            return
+        request = stage.request or type(model).request(self.config.model)
+        settings = self.settings
+        loader = Loader(self.source, self.splits["train"], request, settings.batch_size, settings.seed)
+        model.first_look(loader.batch(0, "first look").to(self.device.device))
+        self.state.ema.load_state_dict(model.state_dict())
 
     def run(self) -> None:
         """Train until the end of the last stage, of the steps or of the budget."""
@@ -247,6 +267,7 @@ class Trainer:
         self._save()
         if state.step > first:
             self._preview()
+            self._films()
 
     def _over(self) -> bool:
         if self.state.ended:
@@ -376,6 +397,24 @@ class Trainer:
         target.parent.mkdir(exist_ok=True)
         write_image(grid(side_by_side(rows)), target)
 
+    def _films(self) -> None:
+        """What the model shows of the longest held-out stretch, into films/."""
+        model = self.state.best_model()
+        if self.log is None or type(model).films is Predictor.films:
+            return
+        request = type(model).request(self.config.model)
+        longest = max(self.splits["val"], key=lambda s: s.stop - s.start)
+        count = min((longest.stop - longest.start - 1) // request.stride + 1, FILM_FRAMES)
+        whole = ClipRequest(context=count, future=0, stride=request.stride, resize=request.resize)
+        loader = Loader(self.source, [longest], whole, 1, actions=self.config.spec.actions)
+        batch = loader.gather([(longest.video, longest.start)]).to(self.device.device)
+        with evaluating(model), torch.no_grad(), self.device.autocast():
+            films = model.films(batch.context[0], None if batch.actions is None else batch.actions[0])
+        for name, frames in films.items():
+            write_video(
+                frames.float().cpu(), self.folder / "films" / f"{name}.gif", self.config.spec.fps / request.stride
+            )
+
     def _save(self) -> None:
         if self.saved == self.state.step:
             return
@@ -383,7 +422,7 @@ class Trainer:
         if self.device.is_main:
             save_checkpoint(self.folder, self.state)
             config = self.config.to_json(local=False)
-            save_snapshot(self.folder, self.state.ema, config, self.state.step, self.settings.keep)
+            save_snapshot(self.folder, self.state.best_model(), config, self.state.step, self.settings.keep)
         self.saved = self.state.step
         self.device.barrier()
 

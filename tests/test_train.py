@@ -38,10 +38,11 @@ from framecast.engine.log import read_metrics
 from framecast.engine.signals import Interrupted, Signals
 from framecast.engine.state import TrainState
 from framecast.engine.step import NotFinite
+from framecast.media.video import read_video
 from framecast.models.copy_last import CopyLast
 from framecast.presets import preset
 from framecast.train import Trainer, settle, train
-from framecast.types import Loss, UserError
+from framecast.types import Loss, Until, UserError
 
 
 @pytest.fixture(scope="module")
@@ -152,6 +153,59 @@ def test_a_last_stage_that_ended_stays_ended(grey, tmp_path):
     assert (before["step"], before["ended"]) == (3, True)
     train(Short, grey, out=folder, config=config, quiet=True)
     same(load_checkpoint(folder), before)
+
+
+def test_a_snapshot_keeps_the_best_weights_of_a_stage_with_patience(grey, tmp_path, monkeypatch):
+    class Patient(TwoStage):
+        def stages(self):
+            first, second = super().stages()
+            return [first, dataclasses.replace(second, until=Until(patience=9))]
+
+    losses = iter([3.0, 1.0, 2.0, 5.0, 4.0])
+    seen = []
+
+    def validate(state, *rest):
+        seen.append({k: v.clone() for k, v in state.ema.state_dict().items()})
+        return {"val/loss": next(losses)}
+
+    monkeypatch.setattr(sys.modules["framecast.train"], "validate", validate)
+    config = small_config(Patient, steps=10, validate_every=2, stage_steps=2)
+    train(Patient, grey, config=config, out=tmp_path / "run", quiet=True)
+    kept = load_file(tmp_path / "run" / "weights" / "step-10" / "model.safetensors")
+    # the first validation closes the first stage; of the second stage's, the first was the best
+    assert all(torch.equal(kept[name], value) for name, value in seen[1].items())
+    assert any(not torch.equal(kept[name], value) for name, value in seen[-1].items())
+
+
+def test_a_model_looks_at_the_first_batch_once(grey, tmp_path):
+    looked = []
+
+    class Looking(Plain):
+        def first_look(self, batch):
+            looked.append(batch.context.shape[0])
+            self.net.bias.fill_(0.25)
+
+    config = small_config(Looking, steps=1, lr=0.0)
+    first = train(Looking, grey, config=config, out=tmp_path / "a", quiet=True)
+    assert looked == [config.train.batch_size]
+    kept = load_file(first / "weights" / "step-1" / "model.safetensors")
+    assert (kept["net.bias"] == 0.25).all()
+    train(Looking, grey, config=config, out=tmp_path / "a", quiet=True, steps=2)  # goes on
+    train(Looking, grey, config=config, out=tmp_path / "b", quiet=True, init_from=first)
+    assert len(looked) == 1
+
+
+def test_films_of_the_longest_held_out_stretch(grey, tmp_path):
+    class Showing(Plain):
+        def films(self, frames, actions=None):
+            assert frames.min() >= 0
+            return {"negative": 1 - frames}
+
+    run = train(Showing, grey, config=small_config(Showing, steps=1), out=tmp_path / "run", quiet=True)
+    film = read_video(run / "films" / "negative.gif")
+    longest = max(s.stop - s.start for s in grey.splits(3)["val"])
+    assert len(film.frames) == longest
+    assert film.fps == pytest.approx(grey.spec.fps, rel=0.02)
 
 
 def test_shares_divide_a_run_among_its_stages(grey, tmp_path):

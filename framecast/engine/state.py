@@ -91,6 +91,14 @@ class TrainState:
             self.bad += 1
         return better
 
+    def best_model(self) -> Predictor:
+        """What a snapshot keeps: the EMA copy, with the best weights so far where the stage looks for them."""
+        if self.best_weights is None:
+            return self.ema
+        best = copy.deepcopy(self.ema)
+        best.load_state_dict(self.best_weights)
+        return best
+
     def leave_stage(self) -> bool:
         """End the stage: restore its best weights if it kept any, enter the next. False after the last one, when the
         run has ended."""

@@ -59,8 +59,8 @@ class Predictor(nn.Module):
     paper: ClassVar[str] = ""
     #: Whether two samples of one context differ; a model whose config decides says so of itself when it is built.
     stochastic: bool = False
-    #: "none", "optional" or "required": what the model does with actions.
-    actions: ClassVar[str] = "none"
+    #: "none", "optional" or "required": what the model does with actions; "optional" is settled when it is built.
+    actions: str = "none"
 
     config: Any
     spec: ClipSpec
@@ -131,6 +131,20 @@ class Predictor(nn.Module):
         count = batch.future.shape[1]
         prediction = self.predict(batch.context, count, actions=self._actions(batch, count))[0]
         return {"context": batch.context, "truth": batch.future, "prediction": prediction}
+
+    def first_look(self, batch: Batch) -> None:
+        """Set starting values from the first training batch, once, before the first step. Default: nothing.
+
+        Not asked where weights are taken over from another run. The batch is that of all processes together.
+        """
+
+    def films(self, frames: Tensor, actions: Tensor | None = None) -> dict[str, Tensor]:
+        """Films to be left in the run folder when training ends, by name, (t, c, h, w) 0…1. Default: none.
+
+        frames: consecutive held-out frames (t, c, h, w) 0…1 at the model's size, at least as many as a training window
+        has.  actions: (t - 1, a) where the data have them, as in `Batch`.
+        """
+        return {}
 
     def _actions(self, batch: Batch, horizon: int) -> Tensor | None:
         if batch.actions is None or self.actions == "none":
