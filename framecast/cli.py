@@ -231,6 +231,8 @@ def _predict(argv: list[str]) -> None:
     flags = parse(PredictFlags, argv, "predict")
     if flags.horizon < 1 or flags.samples < 1:
         raise UserError(f"--horizon and --samples must be at least 1, got {flags.horizon} and {flags.samples}")
+    if (flags.input is None) != flags.from_noise:
+        raise UserError("predict needs either --input FILE or --from-noise")
     from framecast.engine.device import pick_device, resolve_precision
     from framecast.predict import predict_file
 

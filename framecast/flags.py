@@ -101,10 +101,12 @@ class PredictFlags:
 
     run: RunName
     """Run folder, name of packaged weights, or hf://organisation/name[@revision]."""
-    input: str
-    """Video file or folder of frames."""
     out: str
     """.gif, .webp, .mp4, .avi, .mov, .mkv, .webm, or a folder for PNGs."""
+    input: str | None = None
+    """Video file or folder of frames."""
+    from_noise: Switch = False
+    """Begin from noise instead of a video: a dream of nothing seen."""
     horizon: int = 32
     """Frames to predict."""
     at: str = "end"

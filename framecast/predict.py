@@ -42,7 +42,7 @@ class Written:
 
 def predict_file(
     run: Run,
-    source: str | Path,
+    source: str | Path | None,
     out: str | Path,
     horizon: int,
     *,
@@ -56,7 +56,8 @@ def predict_file(
 ) -> Written:
     """Film of the frames after `at`: the context in a green border, then the forecast in a red one.
 
-    source: video file or folder of frames, which are taken to have the training's rate.  at: "end", a frame number, or
+    source: video file or folder of frames, which are taken to have the training's rate; None begins from noise, every
+    value drawn evenly between 0 and 1.  at: "end", a frame number, or
     seconds as "2.5s"; the forecast begins there.  samples: futures of a stochastic model, shown side by side.
     actions: file with context + horizon - 1 of them, see `read_actions`.  size: "128" (shorter side) or "96x128"; None
     is the training's.  out: .gif, .webp, .mp4, … or a folder of PNGs, at the input's rate.
@@ -69,12 +70,15 @@ def predict_file(
     need = (model.num_context - 1) * request.stride + 1
     wanted, fit, how = _wanted(run, size)
     rate = run.config.spec.fps
-    frames, fps, whole = _read_context(Path(source), need, at, request.stride, wanted, fit, rate)
-    frames = _channels(frames, run.config.spec.channels, source)
+    if source is None:
+        frames, fps, note = _noise(run, model.num_context, seed), rate, "begun from noise"
+    else:
+        frames, fps, whole = _read_context(Path(source), need, at, request.stride, wanted, fit, rate)
+        frames = _channels(frames, run.config.spec.channels, source)
+        note = f"frames brought from {whole[0]}x{whole[1]} to {frames.shape[2]}x{frames.shape[3]}, {how}"
+        if frames.shape[2:] == whole:
+            note = f"frames kept at {whole[0]}x{whole[1]}"
     shown = (frames.shape[2], frames.shape[3])
-    note = f"frames brought from {whole[0]}x{whole[1]} to {shown[0]}x{shown[1]}, {how}"
-    if shown == whole:
-        note = f"frames kept at {whole[0]}x{whole[1]}"
     if samples > 1 and not model.stochastic:
         samples, note = 1, f"{note}; {run.config.name} knows one future, so there is one sample"
     generator = torch.Generator(torch.device(device)).manual_seed(seed)
@@ -82,7 +86,7 @@ def predict_file(
     try:
         future = rollout(model, context, horizon, table, samples, generator, precision)
     except ValueError as error:
-        raise UserError(f"{source}: {error}") from error
+        raise UserError(f"{run.folder if source is None else source}: {error}") from error
     seen = border(frames, SEEN)
     told = np.concatenate([border(to_uint8(sample.cpu()), FORECAST) for sample in future[:, 0]], axis=3)
     seen = np.concatenate([seen] * samples, axis=3)
@@ -141,6 +145,12 @@ def _start(at: str, fps: float, length: int, need: int, path: Path) -> int:
     if end < need:
         raise UserError(f"{path}: the model looks at {need} frames but only {end} come before the forecast")
     return end - need
+
+
+def _noise(run: Run, count: int, seed: int) -> np.ndarray:
+    """Context frames without any content, uint8 (t, c, h, w)."""
+    spec = run.config.spec
+    return np.random.default_rng(seed).integers(0, 256, (count, spec.channels, spec.height, spec.width), np.uint8)
 
 
 def _wanted(run: Run, size: str | None) -> tuple[str | None, Fit, str]:

@@ -1,11 +1,13 @@
 """A forecast of the user's own file: length, rate, borders, size, place, actions."""
 
+# ruff: noqa: F401, F811 - fixtures come by import
+
 import dataclasses
 import json
 
 import numpy as np
 import pytest
-from cli_support import acting_run, acting_store, clip, copy_run, frames, moving, tiny_run
+from cli_support import acting_run, acting_store, clip, copy_run, done, frames, moving, refused, tiny_run
 from small_models import Acting
 
 from framecast.data.open import open_path
@@ -22,6 +24,23 @@ def film(run, source, out, horizon=3, **settings):
     if made.path.is_dir():
         return made, open_path(made.path).clip(0, 0, made.context + made.frames).frames
     return made, read_video(made.path).frames
+
+
+def test_a_forecast_can_begin_from_noise(done, refused, tmp_path):
+    first, again, other = (tmp_path / f"{n}.gif" for n in ("first", "again", "other"))
+    for place, seed in ((first, "0"), (again, "0"), (other, "1")):
+        told = done("predict", tiny_run(), "--from-noise", "--horizon", "3", "--seed", seed, "--out", place)
+        assert "4 frames seen, 3 predicted" in told
+        assert "begun from noise" in told
+    films = [read_video(place).frames for place in (first, again, other)]
+    assert films[0].shape[0] == 7
+    assert np.array_equal(films[0], films[1])
+    assert not np.array_equal(films[0], films[2])
+    inside = films[0][:4, :, 4:-4, 4:-4].astype(float)
+    assert inside.std() > 50  # evenly between 0 and 255: 74
+    sentence = "predict needs either --input FILE or --from-noise"
+    assert sentence in refused("predict", tiny_run(), "--out", first)
+    assert sentence in refused("predict", tiny_run(), "--out", first, "--from-noise", "--input", first)
 
 
 def test_context_then_forecast_each_in_its_border(tmp_path):
