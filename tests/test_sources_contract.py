@@ -17,7 +17,9 @@ from framecast.types import ClipRequest, UserError
 #: The smallest set that every test below can work with.
 TINY = {
     "atari": {"episodes": 3, "max_frames": 12},
+    "ball": {"videos": 3, "frames": 12},
     "bouncing": {"videos": 3, "frames": 12, "size": 24, "size_min": 4, "size_max": 8},
+    "crossroads": {"videos": 3, "crossings": 1},
 }
 
 

@@ -2,5 +2,7 @@
 
 SOURCES: dict[str, tuple[str, str]] = {
     "atari": ("framecast.data.atari", "Atari"),
+    "ball": ("framecast.data.ball", "Ball"),
     "bouncing": ("framecast.data.bouncing", "Bouncing"),
+    "crossroads": ("framecast.data.crossroads", "Crossroads"),
 }

@@ -47,6 +47,15 @@ def draw_shape(
     return canvas
 
 
+def disc(height: int, width: int, centre: tuple[int, int], radius: int) -> np.ndarray:
+    """Pixels of a disc without soft edges, bool (h, w): those at most `radius` from the centre, counted from pixel to
+    pixel. centre: (x, y), px, whole numbers, also outside the canvas. A whole disc of radius 10 has 317 pixels.
+    """
+    y = np.arange(height, dtype=np.int64)[:, None] - centre[1]
+    x = np.arange(width, dtype=np.int64)[None, :] - centre[0]
+    return y * y + x * x <= radius * radius
+
+
 def coverage(height: int, width: int, kind: str, centre: tuple[float, float], size: float) -> np.ndarray:
     """How much of each pixel a shape covers, uint8 (h, w), 0…`FULL` sixteenths. Arguments as in `draw_shape`."""
     out = np.zeros((height, width), np.uint8)

@@ -5,7 +5,7 @@ import hashlib
 import numpy as np
 import pytest
 
-from framecast.media.draw import FULL, SHAPES, coverage, draw_shape
+from framecast.media.draw import FULL, SHAPES, coverage, disc, draw_shape
 
 AREA = {"circle": np.pi / 4, "square": 1.0, "triangle": 0.5}
 
@@ -69,3 +69,13 @@ def test_same_bytes_everywhere():
 def test_unknown_shape():
     with pytest.raises(ValueError, match="shape 'star' is unknown"):
         coverage(8, 8, "star", (4, 4), 4)
+
+
+def test_a_disc_counts_from_pixel_to_pixel():
+    whole = disc(40, 50, (20, 15), 10)
+    assert whole.shape == (40, 50)
+    assert whole.sum() == 317
+    y, x = np.nonzero(whole)
+    assert (x.mean(), y.mean()) == (20, 15)
+    assert disc(40, 50, (-2, 15), 10).sum() < 317 / 2
+    assert not disc(40, 50, (-20, 15), 10).any()
