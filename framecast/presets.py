@@ -67,6 +67,32 @@ def hierarchical(profile: str) -> RunConfig:
     )
 
 
+def dreams(profile: str) -> RunConfig:
+    """VAE and mixture-density RNN; counted on 64x64 RGB frames without actions."""
+    from framecast.models.dreams import PROFILES
+
+    # Published: batches of 32, 100 epochs at most in each stage, no average of weights. An epoch of its 5,400 training
+    # frames is 169 steps, which is how often its patience looks.
+    common = TrainConfig(steps=20_000, batch_size=32, validate_every=200, save_every=2000, preview_every=1000)
+    train = {
+        "default": common,
+        "original": replace(common, steps=None, epochs=200, order="epoch", ema=0.0, validate_every=169),
+        "world-models": replace(common, batch_size=100),
+        "small": replace(common, steps=8000),
+        "tiny": TrainConfig(
+            steps=20, batch_size=4, validate_every=10, save_every=10, preview_every=10, val_batches=1, stats_every=5
+        ),
+    }
+    chosen = _choose("dreams", profile, PROFILES)
+    return RunConfig(
+        name="dreams",
+        profile=profile,
+        model=chosen(),
+        train=train[profile],
+        spec=ClipSpec(channels=3, height=64, width=64),
+    )
+
+
 def baseline(name: str, profile: str) -> RunConfig:
     """Copy-last and temporal-mean: nothing to choose, nothing to train."""
     _choose(name, profile, {"default": None})
@@ -83,6 +109,7 @@ PRESETS: dict[str, tuple[tuple[str, ...], Callable[[str], RunConfig]]] = {
         hierarchical,
     ),
     "multiscale-gan": (("default", "original", "small", "eight", "tiny"), multiscale_gan),
+    "dreams": (("default", "original", "world-models", "small", "tiny"), dreams),
     "copy-last": (("default",), lambda profile: baseline("copy-last", profile)),
     "temporal-mean": (("default",), lambda profile: baseline("temporal-mean", profile)),
 }

@@ -176,7 +176,7 @@ def find_model(name: str) -> type[Predictor]:
 
 
 #: Second names of models.
-ALIASES: dict[str, str] = {}
+ALIASES: dict[str, str] = {"vae-mdn-rnn": "dreams"}
 
 
 def unknown_model(name: str) -> str:

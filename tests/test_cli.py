@@ -13,6 +13,7 @@ from cli_support import clip, done, frames, mine, refused, store, tiny_run
 import framecast
 import framecast.demo
 from framecast import cli
+from framecast.data import SOURCES
 from framecast.run import open_run
 from framecast.train import Interrupted
 
@@ -63,7 +64,7 @@ def test_models_and_sources_print_only_json_on_request(done):
     one = json.loads(done("models", "--json", "multiscale-gan", "--profile", "tiny"))
     assert set(one) == {"name", "family", "profile", "parameters", "total"}
     assert one["total"] == sum(one["parameters"].values())
-    assert {row["name"] for row in json.loads(done("data", "sources", "--json"))} == {"atari", "bouncing"}
+    assert {row["name"] for row in json.loads(done("data", "sources", "--json"))} == set(SOURCES)
     assert isinstance(json.loads(done("models", "--pretrained", "--json")), list)
 
 

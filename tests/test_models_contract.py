@@ -13,6 +13,7 @@ from framecast.engine.step import only
 from framecast.models import MODELS
 from framecast.models.base import Predictor, Steerable, count_parameters
 from framecast.models.copy_last import CopyLastConfig
+from framecast.models.dreams import tiny as tiny_dreams
 from framecast.models.hierarchical import PROFILES as HIERARCHICAL
 from framecast.models.multiscale_gan import tiny
 from framecast.models.temporal_mean import TemporalMeanConfig
@@ -24,6 +25,7 @@ TINY = {
     "temporal-mean": TemporalMeanConfig(),
     "multiscale-gan": tiny(),
     "hierarchical": HIERARCHICAL["tiny"](),
+    "dreams": tiny_dreams(),
 }
 
 

@@ -5,4 +5,5 @@ MODELS: dict[str, tuple[str, str]] = {
     "temporal-mean": ("framecast.models.temporal_mean", "TemporalMean"),
     "hierarchical": ("framecast.models.hierarchical", "Hierarchical"),
     "multiscale-gan": ("framecast.models.multiscale_gan", "MultiscaleGAN"),
+    "dreams": ("framecast.models.dreams", "Dreams"),
 }
