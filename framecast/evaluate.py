@@ -6,24 +6,17 @@ Scores stream; frames of only the three clips to be shown (worst, median, best) 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import TYPE_CHECKING
 
 import torch
 from torch import Tensor
 
-from framecast.metrics.clips import (
-    METRICS,
-    Running,
-    Tally,
-    diversity,
-    horizon_mean,
-    measure,
-    moving_masks,
-    order_samples,
-)
+from framecast.metrics.clips import METRICS, horizon_mean
 from framecast.metrics.scores import BASELINES, Protocol, Scores
+from framecast.table import Entrant, Table
 from framecast.types import Batch, UserError
 
 if TYPE_CHECKING:
@@ -66,6 +59,7 @@ def score(
     roll: Roll | None = None,
     keep: bool = True,
     names: Sequence[str] = (),
+    groups: Sequence[Hashable] | None = None,
     device: torch.device | str = "cpu",
     per_clip: dict[str, dict[str, Tensor]] | None = None,
     progress: Callable[[int], None] | None = None,
@@ -76,37 +70,69 @@ def score(
     windows: batches with context (b, t, c, h, w) and future (b, at least horizon, c, h, w); with `keep` they are gone
     through twice, so a list or a loader, not an iterator.  protocol: clips, samples, seed and the metrics that fit the
     frames are filled in from what was done.  samples: futures per clip of stochastic predictors, default the
-    protocol's.  seed: the samples of a batch are drawn from a generator seeded by it and by the number of clips before
-    the batch.
+    protocol's.  seed: a clip's samples are drawn from a generator seeded by it and by the clip's number.
     roll: stands in for `framecast.rollout.rollout`.  keep: return worst, median and best clip, ranked by the first
     predictor's moving-area PSNR averaged over the horizon (PSNR if nothing moves in any clip).  names: one per clip.
+    groups: one per clip, the video it comes from: intervals are then those of videos, not of clips.
     device: where frames are sent.  per_clip: filled, if given, with predictor -> metric -> (clips, horizon) for
     paired comparisons.  progress: called with the number of clips done after each batch.
     Returns: (scores, kept clips: worst, median, best; fewer where there are fewer clips).
     Raises: UserError for a table without baselines, no clips, batches that contradict the protocol, or predictions
     that are not finite.
     """
-    missing = [name for name in BASELINES if name not in predictors]
-    if missing:
-        raise UserError(f"every table shows {' and '.join(BASELINES)}; add {' and '.join(missing)} to the predictors")
     if keep and iter(windows) is windows:
         raise UserError("windows are gone through twice to show clips: pass a list or a loader, or keep=False")
+    videos = None if groups is None else len(set(groups))
     protocol = replace(
         protocol,
         samples=protocol.samples if samples is None else samples,
         seed=protocol.seed if seed is None else seed,
-        metrics=protocol.settings.fitted(protocol.height, protocol.width).describe(),
+        metrics=protocol.settings.fitted(protocol.height, protocol.width).describe(videos),
     )
-    scorer = _Scorer(predictors, protocol, roll or _rollout(), device, keep_clips=per_clip is not None)
+    rows = entrants(predictors, protocol, roll)
+    table = Table(rows, protocol, groups=groups, keep_clips=per_clip is not None, device=device)
+    scorer = _Scorer(table)
     for batch in windows:
         scorer.add(batch)
         if progress:
-            progress(scorer.clips)
-    if not scorer.clips:
+            progress(table.clips)
+    if not table.clips:
         raise UserError(f"no clips to score in the {protocol.split} split; take a shorter horizon or more video")
     if per_clip is not None:
-        per_clip.update({name: tally.per_clip() for name, tally in scorer.tallies.items()})
-    return scorer.scores(), scorer.show(windows, names) if keep else []
+        per_clip.update({name: tally.per_clip() for name, tally in table.tallies.items()})
+    return table.scores(), scorer.show(windows, names) if keep else []
+
+
+def entrants(predictors: Mapping[str, Predictor], protocol: Protocol, roll: Roll | None = None) -> list[Entrant]:
+    """Predictors as rows of a table, each looking at the whole context of the clips.
+
+    A stochastic one draws the samples of every clip from a generator seeded by the protocol's seed and the clip's
+    number, one clip at a time: they do not depend on what the clip is batched with.
+    """
+    roll = roll or _rollout()
+    found = []
+    for name, model in predictors.items():
+        samples = protocol.samples if model.stochastic else 1
+        forecast = partial(_forecast, model, protocol.horizon, samples, protocol.seed, roll)
+        found.append(Entrant(name=name, forecast=forecast, samples=samples))
+    return found
+
+
+def _forecast(
+    model: Predictor, horizon: int, samples: int, seed: int, roll: Roll, batch: Batch, numbers: Sequence[int]
+) -> Tensor:
+    """(s, b, horizon, c, h, w), the same whenever it is asked for."""
+    context, actions = batch.context, None
+    if model.actions != "none" and batch.actions is not None:
+        actions = batch.actions[:, : context.shape[1] + horizon - 1].to(context.device)
+    if not model.stochastic:
+        return roll(model, context, horizon, actions=actions, samples=1, generator=None)
+    at, parts = next((x.device for x in model.parameters()), torch.device("cpu")), []
+    for i, number in enumerate(numbers):
+        generator = torch.Generator(at).manual_seed((seed * 1_000_003 + number) % 2**63)
+        led = None if actions is None else actions[i : i + 1]
+        parts.append(roll(model, context[i : i + 1], horizon, actions=led, samples=samples, generator=generator))
+    return torch.cat(parts, 1)
 
 
 def _rollout() -> Roll:
@@ -116,104 +142,24 @@ def _rollout() -> Roll:
 
 
 class _Scorer:
-    """State of `score`: tallies of every predictor, paired differences, one ranking value per clip."""
+    """State of `score`: the table, and one ranking value per clip of the first predictor."""
 
-    def __init__(
-        self,
-        predictors: Mapping[str, Predictor],
-        protocol: Protocol,
-        roll: Roll,
-        device: torch.device | str,
-        keep_clips: bool,
-    ) -> None:
-        self.predictors, self.protocol, self.roll, self.device = predictors, protocol, roll, device
-        self.settings, horizon = protocol.settings, protocol.horizon
-        self.tallies = {
-            name: Tally(self.settings.names, horizon, self._samples(name), keep_clips) for name in predictors
-        }
-        self.versus = {
-            name: {metric: Running(horizon) for metric in self.settings.names}
-            for name in predictors
-            if name != BASELINES[0]
-        }
+    def __init__(self, table: Table) -> None:
+        self.table, self.settings = table, table.settings
         wanted = ("moving_psnr", "psnr", *self.settings.names)
         self.rank_by = list(dict.fromkeys(m for m in wanted if m in self.settings.names))[:2]
         self.ranks: dict[str, list[float]] = {metric: [] for metric in self.rank_by}
-        self.clips = 0
-
-    def _samples(self, name: str) -> int:
-        return self.protocol.samples if self.predictors[name].stochastic else 1
 
     def add(self, batch: Batch) -> None:
         """Score one batch."""
-        context, truth = self._frames(batch)
-        mask, chosen = None, dict[str, dict[str, Tensor]]()
-        for name in self.predictors:
-            prediction = self._predict(name, batch, context, self.clips)
-            last, true = (x.to(prediction.device) for x in (context[:, -1], truth))
-            if mask is None:
-                mask = moving_masks(true, last, self.settings)
-            mask = mask.to(prediction.device)
-            each = [measure(sample, true, last, self.settings, mask) for sample in prediction]
-            values = {metric: torch.stack([e[metric] for e in each]).cpu() for metric in self.settings.names}
-            spread = diversity(prediction).cpu() if len(prediction) > 1 else None
-            chosen[name] = self.tallies[name].add(values, spread)
-        for name, metrics in self.versus.items():
-            for metric, running in metrics.items():
-                running.add(chosen[name][metric] - chosen[BASELINES[0]][metric])
-        first = next(iter(self.predictors))
+        numbers = range(self.table.clips, self.table.clips + batch.size)
+        chosen = self.table.take(self.table.measure(batch, numbers), numbers)
+        first = self.table.entrants[0].name
         for metric in self.rank_by:
             self.ranks[metric] += horizon_mean(chosen[first][metric]).tolist()
-        self.clips += batch.size
-
-    def _frames(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        batch, p = batch.to(self.device), self.protocol
-        want = (p.channels, p.height, p.width)
-        if tuple(batch.future.shape[2:]) != want or tuple(batch.context.shape[2:]) != want:
-            raise UserError(
-                f"the protocol says frames of (channels, height, width) {want}, got {tuple(batch.context.shape[2:])} "
-                f"in the context and {tuple(batch.future.shape[2:])} in the future"
-            )
-        if batch.future.shape[1] < p.horizon:
-            raise UserError(f"the protocol's horizon is {p.horizon} frames but the clips hold {batch.future.shape[1]}")
-        return batch.context, batch.future[:, : p.horizon].contiguous()
-
-    def _predict(self, name: str, batch: Batch, context: Tensor, before: int) -> Tensor:
-        """Roll one predictor out: (s, b, horizon, c, h, w), the same whenever it is asked for."""
-        model, generator, actions = self.predictors[name], None, None
-        if model.stochastic:
-            at = next((x.device for x in model.parameters()), torch.device("cpu"))
-            generator = torch.Generator(at).manual_seed((self.protocol.seed * 1_000_003 + before) % 2**63)
-        if model.actions != "none" and batch.actions is not None:
-            actions = batch.actions[:, : context.shape[1] + self.protocol.horizon - 1].to(context.device)
-        prediction = self.roll(
-            model, context, self.protocol.horizon, actions=actions, samples=self._samples(name), generator=generator
-        )
-        want = (self._samples(name), context.shape[0], self.protocol.horizon, *context.shape[2:])
-        if tuple(prediction.shape) != want:
-            raise UserError(f"{name} must predict (s, b, horizon, c, h, w) = {want}, got {tuple(prediction.shape)}")
-        if not bool(prediction.isfinite().all()):
-            raise UserError(
-                f"{name} predicted values that are not finite in clips {before} to {before + len(context) - 1}"
-            )
-        return prediction.detach() if prediction.device.type in ("cpu", "cuda") else prediction.detach().cpu()
-
-    def scores(self) -> Scores:
-        """What has been tallied so far."""
-        many = {name: tally for name, tally in self.tallies.items() if tally.samples > 1}
-        return Scores(
-            protocol=replace(self.protocol, clips=self.clips),
-            predictors={n: {m: r.series() for m, r in tally.best.items()} for n, tally in self.tallies.items()},
-            versus={n: {m: r.series() for m, r in row.items()} for n, row in self.versus.items()},
-            samples={
-                n: {m: {"mean": t.mean[m].series(), "worst": t.worst[m].series()} for m in t.names}
-                for n, t in many.items()
-            },
-            diversity={n: t.diversity.series() for n, t in many.items()},
-        )
 
     def show(self, windows: Iterable[Batch], names: Sequence[str]) -> list[KeptClip]:
-        """Worst, median and best clip: found by rank, rolled out once more with the batch they came in."""
+        """Worst, median and best clip: found by rank, rolled out once more."""
         metric = next((m for m in self.rank_by if not all(map(math.isnan, self.ranks[m]))), None)
         if metric is None:
             return []
@@ -223,41 +169,58 @@ class _Scorer:
         roles = {order[0]: "worst", order[len(order) // 2]: "median", order[-1]: "best"}
         kept, before = list[KeptClip](), 0
         for batch in windows:
-            inside = [i for i in roles if before <= i < before + batch.size]
+            inside = [i for i in sorted(roles) if before <= i < before + batch.size]
             if inside:
-                kept += self._show_batch(batch, before, {i: roles[i] for i in inside}, metric, names)
+                rows = batch.rows([i - before for i in inside])
+                kept += kept_clips(self.table, rows, inside, roles, metric, values, names)
             before += batch.size
-        return sorted(kept, key=lambda clip: ("worst", "median", "best").index(clip.role))
+        return sorted(kept, key=lambda clip: ROLES.index(clip.role))
 
-    def _show_batch(
-        self, batch: Batch, before: int, roles: Mapping[int, str], metric: str, names: Sequence[str]
-    ) -> list[KeptClip]:
-        context, truth = self._frames(batch)
-        settings = replace(self.settings, names=(metric,))
-        shown: dict[str, Tensor] = {}
-        rows = [i - before for i in roles]
-        for name, model in self.predictors.items():
-            if not model.stochastic:  # samples depend on the batch they are drawn in; certain futures do not
-                shown[name] = self._predict(name, batch.rows(rows), context[rows], before)[0].float().cpu()
-                continue
-            prediction = self._predict(name, batch, context, before)
-            true, last = truth.to(prediction.device), context[:, -1].to(prediction.device)
-            values = torch.stack([measure(sample, true, last, settings)[metric] for sample in prediction])
-            best, _ = order_samples(metric, values)
-            shown[name] = prediction[best[rows], rows].float().cpu()
-        return [
-            KeptClip(
-                role=role,
-                index=i,
-                name=names[i] if i < len(names) else f"clip {i}",
-                metric=metric,
-                value=self.ranks[metric][i],
-                context=context[i - before].float().cpu(),
-                truth=truth[i - before].float().cpu(),
-                predictions={name: frames[k] for name, frames in shown.items()},
-            )
-            for k, (i, role) in enumerate(roles.items())
-        ]
+
+#: In the order they are shown.
+ROLES = ("worst", "median", "best")
+
+
+def kept_clips(
+    table: Table,
+    batch: Batch,
+    numbers: Sequence[int],
+    roles: Mapping[int, str],
+    metric: str,
+    values: Sequence[float],
+    names: Sequence[str],
+) -> list[KeptClip]:
+    """The clips of a batch with every entrant's forecast, to be shown.
+
+    numbers: of the batch's clips.  roles: number -> role.  values, names: one per clip of the whole table.  Who
+    forecasts only some frames is shown with the last one it gave (the last one seen, before the first).
+    """
+    batch, truth, shown = table.show(batch, numbers, metric)
+    filled = {
+        name: _held(frames, table.frames[name], batch.context[:, -1].cpu(), table.protocol.horizon)
+        for name, frames in shown.items()
+    }
+    return [
+        KeptClip(
+            role=roles[number],
+            index=number,
+            name=names[number] if number < len(names) else f"clip {number}",
+            metric=metric,
+            value=values[number],
+            context=batch.context[i].float().cpu(),
+            truth=truth[i].float().cpu(),
+            predictions={name: frames[i] for name, frames in filled.items()},
+        )
+        for i, number in enumerate(numbers)
+    ]
+
+
+def _held(frames: Tensor, at: Sequence[int], last: Tensor, horizon: int) -> Tensor:
+    """(b, frames, c, h, w) on every frame of the horizon, each held until the next."""
+    if len(at) == horizon:
+        return frames
+    known = torch.cat([last[:, None].float(), frames], 1)
+    return known[:, [sum(k <= frame for k in at) for frame in range(1, horizon + 1)]]
 
 
 # -------------------------------------------------------------------------------------------------------- in words

@@ -45,6 +45,13 @@ class Clips:
         """Video and first frame of every clip."""
         return [f"{self.loader.source.names[v]} @ {s}" for v, s in self.pairs]
 
+    @property
+    def groups(self) -> list[str]:
+        """Of every clip the video it comes from; the episode, where several cameras filmed one."""
+        source = self.loader.source
+        episodes = getattr(source, "groups", None) or {}
+        return [episodes.get(source.names[v], source.names[v]) for v, _ in self.pairs]
+
 
 def evaluate(
     run: str | Path | Run,
@@ -72,7 +79,7 @@ def evaluate(
     forecast later in the clip.  horizon: frames to predict; None is 64, or half of what the longest held-out video
     leaves.  clips: at most so many, evenly spread over the split.  save: write scores.json into the folder `out`; None
     is the run's own, for packaged and downloaded weights ./NAME-results.  batch_size: clips predicted at once; the
-    figures do not depend on it unless samples are drawn.
+    figures do not depend on it.
     Raises: UserError when the data cannot give such clips, or the model cannot take them.
     """
     run = run if isinstance(run, Run) else open_run(run, model_class)
@@ -113,7 +120,9 @@ def evaluate(
     )
     roll = functools.partial(_roll, where=str(run.folder), precision=precision)
     predictors = {run.config.name: model, **baselines(spec, model.num_context)}
-    scores, kept = score(predictors, chosen, protocol, roll=roll, names=chosen.names, device=place)
+    scores, kept = score(
+        predictors, chosen, protocol, roll=roll, names=chosen.names, groups=chosen.groups, device=place
+    )
     if save:
         folder = Path(out) if out is not None else run.results
         if folder.is_file():

@@ -24,7 +24,8 @@ from framecast.evaluate import KeptClip, figure, headline_sentence
 from framecast.media.grid import GREEN, RED, as_rgb, border, enlarge
 from framecast.media.resize import resize_frames
 from framecast.media.write import write_video
-from framecast.metrics.clips import METRICS, Series
+from framecast.metrics.averages import Series
+from framecast.metrics.clips import METRICS
 from framecast.metrics.scores import BASELINES, Scores
 from framecast.report_charts import hint, horizon_chart, lines, training_charts
 from framecast.types import UserError

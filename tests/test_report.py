@@ -11,7 +11,8 @@ import pytest
 import torch
 
 from framecast.evaluate import KeptClip
-from framecast.metrics.clips import MetricSettings, Series
+from framecast.metrics.averages import Series
+from framecast.metrics.clips import MetricSettings
 from framecast.metrics.scores import Protocol, Scores
 from framecast.report import report_run, write_report
 from framecast.report_charts import horizon_chart, lines, training_charts

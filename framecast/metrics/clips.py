@@ -1,28 +1,23 @@
 """Scores of many clips, frame by frame of the horizon, without keeping the clips.
 
-`measure` turns a batch into one number per clip and frame for every metric of `METRICS`; `Running` averages such
-numbers with confidence intervals; `Tally` does so for all metrics of one predictor, samples included. All sums are
-float64 and independent of how clips were batched; parts made by several processes are merged.
+`measure` turns a batch into one number per clip and frame for every metric of `METRICS`; `Tally` averages such numbers
+for all metrics of one predictor, samples included (see `averages.py`), independent of how clips were batched.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import lru_cache
 from itertools import combinations
-from statistics import NormalDist
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
 from framecast.metrics import frames
+from framecast.metrics.averages import INTERVAL, Running, interval_sentence
 from framecast.types import UserError
-
-#: What an interval is made of, said wherever one is shown.
-INTERVAL = "95 % confidence interval of the mean, Student's t over clips"
 
 
 @dataclass(frozen=True)
@@ -90,8 +85,11 @@ class MetricSettings:
         names = tuple(name for name in self.names if name not in left_out)
         return replace(self, names=names, ms_ssim_scales=max(scales, 1))
 
-    def describe(self) -> dict[str, Any]:
-        """Plain values for a protocol, defaults and conventions spelled out."""
+    def describe(self, videos: int | None = None) -> dict[str, Any]:
+        """Plain values for a protocol, defaults and conventions spelled out.
+
+        videos: the clips come from, for intervals over them; None takes clips as independent.
+        """
         weights = frames.MS_WEIGHTS[: self.ms_ssim_scales]
         return {
             "names": list(self.names),
@@ -107,7 +105,7 @@ class MetricSettings:
             f"dilated by {self.moving_dilate} px; error averaged over these pixels",
             "moving_threshold": self.moving_threshold,
             "moving_dilate": self.moving_dilate,
-            "interval": INTERVAL,
+            "interval": INTERVAL if videos is None else interval_sentence(videos),
         }
 
     @classmethod
@@ -169,95 +167,7 @@ def diversity(samples: Tensor) -> Tensor:
     return total / len(pairs)
 
 
-# ------------------------------------------------------------------------------------------------------ averages
-
-
-@dataclass(frozen=True)
-class Series:
-    """One curve over the horizon: means with their interval.
-
-    mean, low, high: one number per frame, None where there is none (no clip, or a single one for low and high).
-    n: clips averaged per frame.  skipped: clips left out per frame because the metric was not defined or not finite.
-    """
-
-    mean: tuple[float | None, ...]
-    low: tuple[float | None, ...]
-    high: tuple[float | None, ...]
-    n: tuple[int, ...]
-    skipped: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        if len({len(getattr(self, name)) for name in self.__dataclass_fields__}) != 1:
-            raise UserError("the lists mean, low, high, n and skipped of a series must be equally long, one per frame")
-
-    def to_json(self) -> dict[str, list[Any]]:
-        """Lists by name."""
-        return {name: list(getattr(self, name)) for name in self.__dataclass_fields__}
-
-    @classmethod
-    def from_json(cls, data: Mapping[str, Any]) -> Series:
-        """The inverse of `to_json`; UserError for missing or wrong lists."""
-        return cls(**{name: tuple(_numbers(data, name)) for name in cls.__dataclass_fields__})
-
-
-def _numbers(data: Mapping[str, Any], name: str) -> Iterator[Any]:
-    values = data.get(name) if isinstance(data, Mapping) else None
-    if not isinstance(values, Sequence) or isinstance(values, str):
-        raise UserError(f'a series must have a list "{name}" with one number per frame of the horizon')
-    for value in values:
-        if isinstance(value, bool) or not (value is None or isinstance(value, int | float)):
-            raise UserError(f'a series\' "{name}" must hold numbers, got {value!r}')
-        yield value
-
-
-class Running:
-    """Mean and variance per frame of the horizon, one clip after another (Welford), mergeable.
-
-    Source: Chan, Golub, LeVeque 1983, equation 2.1 for merging.
-    """
-
-    def __init__(self, horizon: int) -> None:
-        self.n = torch.zeros(horizon, dtype=torch.int64)
-        self.skipped = torch.zeros(horizon, dtype=torch.int64)
-        self.mean = torch.zeros(horizon, dtype=torch.float64)
-        self.squares = torch.zeros(horizon, dtype=torch.float64)  # of the deviations from the mean
-
-    def add(self, values: Tensor) -> None:
-        """Take clips in. values: float (b, horizon); what is not finite is skipped and counted."""
-        values = values.detach().double().cpu()
-        if values.ndim != 2 or values.shape[1] != len(self.n):
-            raise UserError(f"expected values (b, {len(self.n)}), one per clip and frame, got {tuple(values.shape)}")
-        finite = values.isfinite()
-        part = Running(len(self.n))
-        part.n, part.skipped = finite.sum(0), (~finite).sum(0)
-        part.mean = values.where(finite, 0.0).sum(0) / part.n.clamp_min(1)
-        part.squares = (values - part.mean).where(finite, 0.0).square().sum(0)
-        self.merge(part)
-
-    def merge(self, other: Running) -> None:
-        """Take in what another one has seen."""
-        total = (self.n + other.n).clamp_min(1)
-        delta = other.mean - self.mean
-        self.squares = self.squares + other.squares + delta.square() * self.n * other.n / total
-        self.mean = self.mean + delta * other.n / total
-        self.n, self.skipped = self.n + other.n, self.skipped + other.skipped
-
-    def series(self) -> Series:
-        """Means with their 95 % intervals over clips."""
-        counts = [int(n) for n in self.n]
-        means = [float(m) if n else None for m, n in zip(self.mean, counts, strict=True)]
-        half = [
-            t_quantile(n - 1) * math.sqrt(float(s) / (n - 1) / n) if n > 1 else None
-            for s, n in zip(self.squares, counts, strict=True)
-        ]
-        ends = [None if m is None or h is None else (m - h, m + h) for m, h in zip(means, half, strict=True)]
-        return Series(
-            mean=tuple(means),
-            low=tuple(e and e[0] for e in ends),
-            high=tuple(e and e[1] for e in ends),
-            n=tuple(counts),
-            skipped=tuple(int(s) for s in self.skipped),
-        )
+# ------------------------------------------------------------------------------------------------------- tallies
 
 
 @dataclass
@@ -286,10 +196,16 @@ class Tally:
         self.diversity = Running(self.horizon)
         self._clips = {name: [] for name in self.names}
 
-    def add(self, values: Mapping[str, Tensor], spread: Tensor | None = None) -> dict[str, Tensor]:
+    def add(
+        self,
+        values: Mapping[str, Tensor],
+        spread: Tensor | None = None,
+        groups: Sequence[Hashable] | None = None,
+    ) -> dict[str, Tensor]:
         """Take a batch in.
 
         values: name -> float64 (s, b, horizon), from `measure` of every sample.  spread: `diversity` of the samples.
+        groups: of each clip the video it comes from, see `Running.add`.
         Returns: name -> (b, horizon) of the best sample of each clip.
         """
         chosen = {}
@@ -297,14 +213,14 @@ class Tally:
             every = values[name]
             first, last = order_samples(name, every)
             chosen[name] = _pick(every, first)
-            self.best[name].add(chosen[name])
+            self.best[name].add(chosen[name], groups)
             if self.samples > 1:
-                self.mean[name].add(every.nanmean(0))
-                self.worst[name].add(_pick(every, last))
+                self.mean[name].add(every.nanmean(0), groups)
+                self.worst[name].add(_pick(every, last), groups)
             if self.keep_clips:
                 self._clips[name].append(chosen[name].cpu())
         if spread is not None:
-            self.diversity.add(spread)
+            self.diversity.add(spread, groups)
         return chosen
 
     def merge(self, other: Tally) -> None:
@@ -341,49 +257,3 @@ def horizon_mean(values: Tensor) -> Tensor:
 
 def _pick(values: Tensor, which: Tensor) -> Tensor:
     return values[which, torch.arange(values.shape[1], device=values.device)]
-
-
-# --------------------------------------------------------------------------------------------- Student's t
-
-
-@lru_cache(maxsize=4096)
-def t_quantile(dof: int, probability: float = 0.975) -> float:
-    """Quantile of Student's t: 12.706 for 1 degree of freedom, 1.96 for many; probability above one half.
-
-    Up to 200 degrees of freedom the distribution's finite sum is inverted by bisection, beyond that the expansion
-    about the normal quantile is exact to 1e-9.
-    Source: Abramowitz and Stegun 1964, 26.7.3, 26.7.4 and 26.7.5.
-    """
-    if dof < 1:
-        raise ValueError(f"Student's t needs at least 1 degree of freedom, got {dof}")
-    if dof > 200:
-        x = NormalDist().inv_cdf(probability)
-        g1 = (x**3 + x) / 4
-        g2 = (5 * x**5 + 16 * x**3 + 3 * x) / 96
-        g3 = (3 * x**7 + 19 * x**5 + 17 * x**3 - 15 * x) / 384
-        g4 = (79 * x**9 + 776 * x**7 + 1482 * x**5 - 1920 * x**3 - 945 * x) / 92160
-        return x + g1 / dof + g2 / dof**2 + g3 / dof**3 + g4 / dof**4
-    low, high = 0.0, 1.0
-    while _t_within(high, dof) < 2 * probability - 1:
-        low, high = high, 2 * high
-    for _ in range(80):
-        middle = (low + high) / 2
-        low, high = (middle, high) if _t_within(middle, dof) < 2 * probability - 1 else (low, middle)
-    return (low + high) / 2
-
-
-def _t_within(t: float, dof: int) -> float:
-    """Probability that |T| < t."""
-    angle = math.atan(t / math.sqrt(dof))
-    cosine, term, total = math.cos(angle), 1.0, 1.0
-    if dof % 2:
-        if dof == 1:
-            return 2 * angle / math.pi
-        for k in range(3, dof - 1, 2):
-            term *= (k - 1) / k * cosine**2
-            total += term
-        return 2 / math.pi * (angle + math.sin(angle) * cosine * total)
-    for k in range(2, dof - 1, 2):
-        term *= (k - 1) / k * cosine**2
-        total += term
-    return math.sin(angle) * total

@@ -12,7 +12,8 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from framecast.metrics.clips import MetricSettings, Series
+from framecast.metrics.averages import Series
+from framecast.metrics.clips import MetricSettings
 from framecast.types import FORMAT, UserError
 
 #: What every table must show beside a model; the first is what others are compared with.

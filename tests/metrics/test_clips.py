@@ -5,18 +5,9 @@ import math
 import numpy as np
 import pytest
 import torch
-from scipy import stats
 
 from framecast.metrics import clips, frames
 from framecast.types import UserError
-
-
-def test_t_quantile_equals_scipy():
-    for dof in [*range(1, 260), 1000, 10**6]:
-        assert clips.t_quantile(dof) == pytest.approx(stats.t.ppf(0.975, dof), abs=1e-9)
-    assert clips.t_quantile(7, 0.995) == pytest.approx(stats.t.ppf(0.995, 7), abs=1e-9)
-    with pytest.raises(ValueError, match="at least 1 degree"):
-        clips.t_quantile(0)
 
 
 def values(n: int = 37, horizon: int = 5) -> torch.Tensor:
@@ -24,62 +15,7 @@ def values(n: int = 37, horizon: int = 5) -> torch.Tensor:
     return 20 + 3 * torch.randn(n, horizon, generator=g, dtype=torch.float64)
 
 
-def tallied(x: torch.Tensor, size: int) -> clips.Running:
-    running = clips.Running(x.shape[1])
-    for part in x.split(size):
-        running.add(part)
-    return running
-
-
-def test_series_is_numpys_mean_and_scipys_interval():
-    x = values()
-    x[3, 1], x[4, 1], x[:, 4] = math.nan, math.inf, math.nan
-    x[0, 4] = 7
-    x[:, 3] = -math.inf
-    series = tallied(x, 8).series()
-    for k in range(3):
-        column = x[:, k].numpy()
-        column = column[np.isfinite(column)]
-        low, high = stats.t.interval(0.95, len(column) - 1, column.mean(), stats.sem(column))
-        assert series.mean[k] == pytest.approx(column.mean(), rel=1e-13)
-        assert (series.low[k], series.high[k]) == pytest.approx((low, high), rel=1e-12)
-    assert series.n == (37, 35, 37, 0, 1)
-    assert series.skipped == (0, 2, 0, 37, 36)
-    assert (series.mean[3], series.low[3], series.high[3]) == (None, None, None)
-    assert (series.mean[4], series.low[4], series.high[4]) == (7, None, None)
-
-
-@pytest.mark.parametrize("size", [1, 2, 5, 36])
-def test_batch_size_does_not_matter(size):
-    x = values()
-    x[5, 2] = math.nan
-    a, b = tallied(x, 37).series(), tallied(x, size).series()
-    for name in ("mean", "low", "high"):
-        assert getattr(b, name) == pytest.approx(getattr(a, name), rel=1e-12)
-    assert (a.n, a.skipped) == (b.n, b.skipped)
-
-
-def test_variance_survives_a_large_mean():
-    x = values() + 1e9
-    series = tallied(x, 4).series()
-    want = clips.t_quantile(36) * stats.sem(x[:, 0].numpy())
-    assert (series.high[0] - series.low[0]) / 2 == pytest.approx(want, rel=1e-5)
-
-
-def test_merging_processes_equals_one():
-    x = values()
-    one, two = tallied(x[:20], 3), tallied(x[20:], 7)
-    one.merge(two)
-    assert one.series().high == pytest.approx(tallied(x, 37).series().high, rel=1e-12)
-    with pytest.raises(UserError, match=r"expected values \(b, 5\)"):
-        one.add(x[:, :3])
-
-
-def test_memory_does_not_grow_with_clips():
-    running = clips.Running(4)
-    for part in values(400, 4).split(10):
-        running.add(part)
-    assert sum(v.numel() for v in vars(running).values()) == 4 * 4
+def test_figures_of_single_clips_are_kept_only_if_asked():
     tally = clips.Tally(["psnr"], 4)
     tally.add({"psnr": values(10, 4)[None]})
     assert tally.per_clip() == {}

@@ -6,7 +6,8 @@ import os
 
 import pytest
 
-from framecast.metrics.clips import MetricSettings, Series
+from framecast.metrics.averages import Series
+from framecast.metrics.clips import MetricSettings
 from framecast.metrics.scores import Protocol, Scores
 from framecast.types import UserError
 
