@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 __all__ = [
     "DatasetWriter",
     "Predictor",
+    "compare",
     "evaluate",
     "load",
     "metrics",
@@ -30,6 +31,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from framecast import metrics
+    from framecast.compare import compare
     from framecast.data.writer import DatasetWriter
     from framecast.held_out import evaluate
     from framecast.media.video import read_video, write_video
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
 _HOME = {
     "DatasetWriter": "framecast.data.writer",
     "Predictor": "framecast.models.base",
+    "compare": "framecast.compare",
     "evaluate": "framecast.held_out",
     "load": "framecast.run",
     "read_video": "framecast.media.video",

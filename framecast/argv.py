@@ -24,6 +24,7 @@ from framecast.types import UserError
 
 #: What a command is about, without a flag before it.
 RunName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+RunNames = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN …]")]
 PathName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
 ModelName = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[MODEL]")]
 #: A flag that is either given or not; a plain bool has its --no-… beside it.

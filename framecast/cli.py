@@ -26,6 +26,7 @@ framecast: predict the next frames of a video.
   framecast evaluate RUN                           scores on held-out clips, beside the baselines
   framecast predict RUN --input FILE --out FILM    a film of what happens next in your own video
   framecast report RUN                             one offline page: scores, curves, films
+  framecast compare RUN RUN … --data PATH          any predictors on the same clips, ranked, on one page
   framecast export RUN --out DIR                   weights that travel
   framecast latents VERB RUN                       look into a model's latent space
 
@@ -224,6 +225,46 @@ def _score(flags: Any) -> tuple[Any, Any, Any]:
     return run, scores, kept
 
 
+def _compare(argv: list[str]) -> None:
+    from framecast.argv import parse
+    from framecast.flags import CompareFlags
+
+    flags = parse(CompareFlags, argv, "compare")
+    from framecast.compare import compare
+    from framecast.compare_page import describe, write_comparison
+    from framecast.engine.device import make_device
+    from framecast.run import find_model
+
+    place = make_device(flags.device, flags.devices, 1, flags.precision)
+    with _progress("comparing", flags.quiet or not place.is_main) as progress:
+        found, kept = compare(
+            flags.runs,
+            flags.data,
+            split=flags.split,
+            context=flags.context,
+            horizon=flags.horizon,
+            samples=flags.samples,
+            clips=flags.clips,
+            seed=flags.seed,
+            part=flags.part,
+            size=flags.size,
+            fit=flags.fit,
+            axes=flags.axes,
+            rank_by=flags.rank_by,
+            show=flags.show,
+            device=place,
+            batch_size=flags.batch_size,
+            out=flags.out,
+            model_class=find_model(flags.model_class) if flags.model_class else None,
+            progress=progress,
+        )
+    if not place.is_main:
+        return
+    page = write_comparison(flags.out, found, kept)
+    text = f"{describe(found)}\n\npage: {page}\nscores: {page.with_suffix('.json')}, {page.with_suffix('.csv')}"
+    _tell(flags.json, found.to_json(), text)
+
+
 def _predict(argv: list[str]) -> None:
     from framecast.argv import parse
     from framecast.flags import PredictFlags
@@ -320,6 +361,7 @@ framecast data: where frames come from.
   framecast data import PATH --out DIR [--size 128]      videos, frames, .npy / .npz, TFRecords into a packed store
   framecast data records PATH --out DIR [--schema …]     any of them into TFRecords
   framecast data inspect PATH [--sheet FILE.png]         what is there, with a contact sheet
+  framecast data clips --data PATH --out DIR             clips for any other program to forecast, to be compared
 
 Each has its own --help.
 """
@@ -334,6 +376,7 @@ def _data(argv: list[str]) -> None:
         "import": _data_import,
         "records": _data_records,
         "inspect": _data_inspect,
+        "clips": _data_clips,
     }
     if not argv or argv[0] in ("-h", "--help"):
         print(DATA_HELP, end="")
@@ -476,6 +519,35 @@ def _data_inspect(argv: list[str]) -> None:
     _tell(flags.json, told, "\n".join(lines))
 
 
+def _data_clips(argv: list[str]) -> None:
+    from framecast.argv import parse
+    from framecast.exchange import make_clips
+    from framecast.flags import ClipsFlags
+
+    flags = parse(ClipsFlags, argv, "data clips")
+    _check_target(Path(flags.out), flags.overwrite)
+    manifest = make_clips(
+        flags.data,
+        flags.out,
+        split=flags.split,
+        context=flags.context,
+        horizon=flags.horizon,
+        clips=flags.clips,
+        seed=flags.seed,
+        part=flags.part,
+        size=flags.size,
+        fit=flags.fit,
+        axes=flags.axes,
+        with_truth=flags.with_truth,
+        overwrite=flags.overwrite,
+    )
+    count = len(manifest.clips)
+    text = f"{count} {'clip' if count == 1 else 'clips'}: {manifest.context} frames of context, "
+    text += f"{manifest.horizon} to forecast\nclips: {flags.out}\n"
+    text += f"next: forecast them with any program, then framecast compare DIR --data {flags.data}"
+    _tell(flags.json, manifest.to_json(), text)
+
+
 def _demo(argv: list[str]) -> None:
     from framecast.argv import parse
     from framecast.flags import DemoFlags
@@ -509,6 +581,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "evaluate": _evaluate,
     "predict": _predict,
     "report": _report,
+    "compare": _compare,
     "export": _export,
     "latents": _latents,
 }

@@ -113,15 +113,18 @@ def entrants(predictors: Mapping[str, Predictor], protocol: Protocol, roll: Roll
     found = []
     for name, model in predictors.items():
         samples = protocol.samples if model.stochastic else 1
-        forecast = partial(_forecast, model, protocol.horizon, samples, protocol.seed, roll)
-        found.append(Entrant(name=name, forecast=forecast, samples=samples))
+        futures = partial(forecast, model, protocol.horizon, samples, protocol.seed, roll)
+        found.append(Entrant(name=name, forecast=futures, samples=samples))
     return found
 
 
-def _forecast(
+def forecast(
     model: Predictor, horizon: int, samples: int, seed: int, roll: Roll, batch: Batch, numbers: Sequence[int]
 ) -> Tensor:
-    """(s, b, horizon, c, h, w), the same whenever it is asked for."""
+    """A model's futures of the clips of a batch, (s, b, horizon, c, h, w), the same whenever they are asked for.
+
+    numbers: of the clips, counted over all batches; with `seed` they decide what a stochastic model draws.
+    """
     context, actions = batch.context, None
     if model.actions != "none" and batch.actions is not None:
         actions = batch.actions[:, : context.shape[1] + horizon - 1].to(context.device)
@@ -229,7 +232,12 @@ def _held(frames: Tensor, at: Sequence[int], last: Tensor, horizon: int) -> Tens
 def headline_sentence(scores: Scores) -> str:
     """What the scores mean, in one plain sentence: the model against repeating the last frame, at frame 1."""
     protocol, main = scores.protocol, scores.main
-    clips = {"test": "held-out clip", "val": "validation clip", "train": "clip it was trained on"}
+    clips = {
+        "test": "held-out clip",
+        "all": "clip it never saw",
+        "val": "validation clip",
+        "train": "clip it was trained on",
+    }
     kind = clips.get(protocol.split, f"clip of the {protocol.split} split")
     over = f"over {protocol.clips} {kind if protocol.clips == 1 else kind.replace('clip', 'clips', 1)}"
     for metric, where in (("moving_psnr", "where something moves"), ("psnr", "over the whole frame")):

@@ -30,7 +30,9 @@ def export(run: Run, folder: Path, half: bool = False) -> Path:
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
         unfinished.mkdir(parents=True)
-        write_weights(unfinished, model, run.config.to_json(local=False), half)
+        steps, seconds = run.trained
+        config = {**run.config.to_json(local=False), "trained": {"steps": steps, "seconds": seconds}}
+        write_weights(unfinished, model, config, half)
         if told is not None:
             told.save(unfinished / "scores.json")
         (unfinished / "README.md").write_text(_card(run, count_parameters(model), told), encoding="utf-8")

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 import tyro
 
-from framecast.argv import ModelName, PathName, RunName, Switch, field_docs, fields_of, said
+from framecast.argv import ModelName, PathName, RunName, RunNames, Switch, field_docs, fields_of, said
 from framecast.config import overlay
 from framecast.data.base import RecordSettings
 from framecast.types import UserError
@@ -58,7 +58,7 @@ class EvaluateFlags:
     data: str | None = None
     """What to score on; what it was trained on if not given."""
     split: str = "test"
-    """train, val or test; or a named part of one, such as test/novel."""
+    """train, val or test, or a named part of one such as test/novel; all is for data that it was not trained on."""
     context: int | None = None
     """Frames before the forecast; the model's own number if not given."""
     horizon: int | None = None
@@ -90,6 +90,98 @@ class ReportFlags(EvaluateFlags):
 
     out: str | None = None
     """Folder for report.html and scores.json; RUN if not given, for packaged and downloaded weights ./NAME-results."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class CompareFlags:
+    """Any predictors on the same clips under one protocol: a ranked table, curves and films on one offline page.
+
+    Example: framecast compare runs/plain runs/adversarial forecasts/theirs --data data/pacman --out runs/compared
+    """
+
+    runs: RunNames
+    """Run folders, names of packaged weights, hf:// names, or folders of forecasts made by other programs (see
+    framecast data clips). LABEL=RUN names a row."""
+    data: str
+    """What to compare on."""
+    out: str = "comparison"
+    """Folder for comparison.html, .json and .csv."""
+    split: str | None = None
+    """train, val or test, or a named part of one such as test/novel; test if not given; all is for data that no run was
+    trained on."""
+    context: int | None = None
+    """Frames of the video in every clip before the forecast; what the rows look at if not given."""
+    horizon: int | None = None
+    """Frames of the video to forecast; if not given 64, or half of what the longest held-out video leaves."""
+    samples: int = 1
+    """Futures per clip of stochastic rows."""
+    clips: int | None = None
+    """Clips, evenly spread over the split; 32 if not given."""
+    seed: int | None = None
+    """Of clip choice and samples; 0 if not given."""
+    part: str | None = None
+    """A share of the videos, such as 1/2 and 2/2, which have none in common."""
+    size: str | None = None
+    """Compare frames of this size, 128 (shorter side) or 96x128; that of the runs' training if not given."""
+    fit: Literal["crop", "pad", "squash"] | None = None
+    """How frames meet a size of another shape."""
+    axes: str | None = None
+    """Axes of .npy files, such as nthwc."""
+    rank_by: str | None = None
+    """The metric that ranks, such as psnr or ssim; PSNR where something moves if not given."""
+    show: int = 3
+    """Clips shown on the page, from the hardest to the easiest."""
+    batch_size: int | None = None
+    """Clips forecast at once; at most 8 if not given. The figures do not depend on it."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:0 or mps."""
+    devices: int = 1
+    """Processes that share the clips."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of the matrix work."""
+    model_class: str | None = None
+    """For a model outside the package: path/to/mine.py:Mine."""
+    quiet: Switch = False
+    """No progress."""
+    json: str | None = None
+    """Also write the comparison there; - for standard output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipsFlags:
+    """Clips for any other program to forecast: contexts, actions and a manifest; truths only on request.
+
+    Example: framecast data clips --data data/pacman --out clips/pacman --context 4 --horizon 64
+    """
+
+    data: str
+    """Packed store, video, folder of videos or frames, .npy or .npz, or a source's name."""
+    out: str
+    """Folder to write."""
+    split: str = "test"
+    """train, val or test, a named part of one such as test/novel, or all."""
+    context: int = 4
+    """Frames of context in every clip; as many as the widest of the models it will be compared with looks at."""
+    horizon: int | None = None
+    """Frames to forecast; if not given 64, or half of what the longest held-out video leaves."""
+    clips: int = 32
+    """Clips, evenly spread over the split."""
+    seed: int = 0
+    """Of clip choice."""
+    part: str | None = None
+    """A share of the videos, such as 1/2 and 2/2, which have none in common."""
+    size: str | None = None
+    """128 (shorter side) or 96x128; videos 128, all else as it is if not given."""
+    fit: Literal["crop", "pad", "squash"] = "crop"
+    """How frames meet a size of another shape."""
+    axes: str | None = None
+    """Axes of .npy files, such as nthwc."""
+    with_truth: Switch = False
+    """Write also what really happened."""
+    overwrite: Switch = False
+    """Replace the folder that is there, once the new one is whole."""
+    json: str | None = None
+    """Also write the manifest there; - for standard output."""
 
 
 @dataclass(frozen=True, kw_only=True)

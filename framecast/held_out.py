@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +12,7 @@ from torch import Tensor
 
 import framecast
 from framecast.data import SOURCES
-from framecast.data.base import Segment, Source
+from framecast.data.base import Segment, Source, rank_by_hash
 from framecast.data.loader import Loader
 from framecast.data.splits import choose, split_rule
 from framecast.engine.device import pick_device, resolve_precision
@@ -26,6 +26,8 @@ from framecast.types import ActionSpec, Batch, ClipRequest, ClipSpec, UserError
 
 #: Frames predicted where nobody says otherwise.
 HORIZON = 64
+#: The split that is every video, for data that no training saw.
+ALL = "all"
 
 
 @dataclasses.dataclass
@@ -74,12 +76,11 @@ def evaluate(
     """Scores of a run beside copy-last and temporal-mean, and the clips worth looking at.
 
     run: folder, packaged weights or hf:// name.  data: a path, a source's name or a Source; None is what it was
-    trained on.  split: train, val or test, or a named part of one such as test/novel.
-    context: frames before the forecast, at least the model's; more moves the
-    forecast later in the clip.  horizon: frames to predict; None is 64, or half of what the longest held-out video
-    leaves.  clips: at most so many, evenly spread over the split.  save: write scores.json into the folder `out`; None
-    is the run's own, for packaged and downloaded weights ./NAME-results.  batch_size: clips predicted at once; the
-    figures do not depend on it.
+    trained on.  split: train, val, test, a part of one such as test/novel, or all for data it never saw.  context:
+    frames before the forecast, at least the model's; more moves the forecast later in the clip.  horizon: frames to
+    predict; None is 64, or half of what the longest held-out video leaves.  clips: at most so many, evenly spread over
+    the split.  save: write scores.json into the folder `out`; None is the run's own, for packaged and downloaded
+    weights ./NAME-results.  batch_size: clips predicted at once; the figures do not depend on it.
     Raises: UserError when the data cannot give such clips, or the model cannot take them.
     """
     run = run if isinstance(run, Run) else open_run(run, model_class)
@@ -91,6 +92,7 @@ def evaluate(
     precision = resolve_precision(precision, place)
     model = run.model(str(place))
     request = run.model_class.request(run.config.model)
+    refuse_trained(run, source, split)
     seen = context or model.num_context
     if seen < model.num_context:
         raise UserError(f"--context {seen}: the model looks at {model.num_context} frames; give at least that many")
@@ -101,7 +103,7 @@ def evaluate(
         data=Path(run.config.data.path if data is None or not isinstance(data, str | Path) else data).name or "data",
         data_digest=data_digest(source),
         split=split,
-        split_rule=rule_of(source, request),
+        split_rule=rule_of(source, request, split),
         clips=len(chosen.pairs),
         videos=len({v for v, _ in chosen.pairs}),
         context=seen,
@@ -118,7 +120,7 @@ def evaluate(
         device=place.type,
         precision=precision,
     )
-    roll = functools.partial(_roll, where=str(run.folder), precision=precision)
+    roll = roll_for(run, precision)
     predictors = {run.config.name: model, **baselines(spec, model.num_context)}
     scores, kept = score(
         predictors, chosen, protocol, roll=roll, names=chosen.names, groups=chosen.groups, device=place
@@ -150,6 +152,11 @@ def check_fit(run: Run, source: Source, where: str) -> None:
         )
 
 
+def roll_for(run: Run, precision: str) -> Callable[..., Tensor]:
+    """`rollout` at a precision; what the run's model cannot take is the user's to mend, and names the run."""
+    return functools.partial(_roll, where=str(run.folder), precision=precision)
+
+
 def _roll(model: Predictor, context: Frames, horizon: int, *, where: str, **settings: Any) -> Tensor:
     """`rollout`, its complaint about frames a model cannot take as the user's."""
     try:
@@ -173,8 +180,10 @@ def frame_spec(source: Source, request: ClipRequest) -> ClipSpec:
     return dataclasses.replace(source.spec, height=request.resize[0], width=request.resize[1])
 
 
-def rule_of(source: Source, request: ClipRequest) -> str:
+def rule_of(source: Source, request: ClipRequest, split: str = "test") -> str:
     """How the videos were divided, in a sentence."""
+    if split == ALL:
+        return "every video: no run was trained on these data"
     said = getattr(source, "split_rule", None)
     return str(said(request.source_length)) if said else split_rule(source.names, source.lengths, request.source_length)
 
@@ -193,11 +202,9 @@ def held_out_clips(
 
     The split is the one training used: it depends on the model's own window, not on the horizon asked for here.
     """
-    segments = choose(source, split, request.source_length)
+    segments = split_segments(source, split, [request.source_length])
     longest = _longest(segments, request.stride)
-    # half of what is there, so that clips can begin at several places: one clip alone would have no interval
-    room = longest - context
-    wanted = min(HORIZON, max(room // 2, min(room, 1))) if horizon is None else horizon
+    wanted = _ahead(horizon, longest - context)
     if wanted < 1 or context + wanted > longest:
         raise UserError(
             f"the {split} split's longest video has {longest} frames at stride {request.stride}, too few for {context} "
@@ -210,7 +217,86 @@ def held_out_clips(
     return Clips(loader, loader.windows.fixed(clips, seed))
 
 
-def _longest(segments: list[Segment], stride: int) -> int:
+def split_segments(source: Source, split: str, windows: Sequence[int]) -> list[Segment]:
+    """What belongs to a split for every one of several models, whose windows decide where a video is cut in time.
+
+    split: train, val, test, a named part of one (see `splits.choose`), or all.
+    Raises: UserError for another name.
+    """
+    if split == ALL:
+        return [Segment(i, 0, int(n)) for i, n in enumerate(source.lengths)]
+    common: dict[int, Segment] = {}
+    for i, window in enumerate(dict.fromkeys(windows)):
+        found = {s.video: s for s in choose(source, split, window)}
+        if i == 0:
+            common = found
+            continue
+        common = {
+            v: Segment(v, max(s.start, found[v].start), min(s.stop, found[v].stop))
+            for v, s in common.items()
+            if v in found
+        }
+    return [s for s in common.values() if s.stop > s.start]
+
+
+def take_part(source: Source, segments: Sequence[Segment], part: str | None) -> list[Segment]:
+    """A share of the held-out videos: "1/2" and "2/2" have none in common. A single video is cut in time.
+
+    Raises: UserError for anything else.
+    """
+    if part is None:
+        return list(segments)
+    first, _, second = part.partition("/")
+    number, parts = (int(first), int(second)) if first.isdigit() and second.isdigit() else (0, 0)
+    if not 1 <= number <= parts:
+        raise UserError(f"--part {part!r} is not understood; write for example 1/2 for the first half")
+    episodes = getattr(source, "groups", None) or {}
+    names = list(dict.fromkeys(episodes.get(source.names[s.video], source.names[s.video]) for s in segments))
+    if len(names) >= parts:
+        kept = {names[i] for i in rank_by_hash(names)[number - 1 :: parts]}
+        return [s for s in segments if episodes.get(source.names[s.video], source.names[s.video]) in kept]
+
+    def cut(s: Segment, at: int) -> int:
+        return s.start + (s.stop - s.start) * at // parts
+
+    return [Segment(s.video, cut(s, number - 1), cut(s, number)) for s in segments]
+
+
+def spread_clips(
+    source: Source, segments: Sequence[Segment], split: str, context: int, horizon: int | None, clips: int, seed: int
+) -> tuple[Clips, int]:
+    """At most `clips` clips of context + horizon source frames, evenly spread over `segments`, and the horizon.
+
+    horizon: None is 64, or half of what the longest segment leaves.
+    Raises: UserError when no segment is long enough.
+    """
+    longest = _longest(segments, 1)
+    ahead = _ahead(horizon, longest - context)
+    if ahead < 1 or ahead > longest - context:
+        raise UserError(
+            f"the {split} split's longest video has {longest} frames, too few for {context} of context and a "
+            f"horizon of {max(ahead, 1)}; give --horizon {max(longest - context, 1)} or less"
+        )
+    loader = Loader(source, segments, ClipRequest(context=context, future=ahead), 1, seed)
+    return Clips(loader, loader.windows.fixed(clips, seed)), ahead
+
+
+def _ahead(horizon: int | None, room: int) -> int:
+    """The horizon asked for; else half of what is there, so that clips can begin at several places: one clip alone
+    would have no interval."""
+    return min(HORIZON, max(room // 2, min(room, 1))) if horizon is None else horizon
+
+
+def refuse_trained(run: Run, source: Source, split: str) -> None:
+    """Refuse to call all of the data held out that a run was trained on.
+
+    Raises: UserError.
+    """
+    if split == ALL and run.config.data.digest == data_digest(source):
+        raise UserError(f"--split all: {run.folder} was trained on these data; give other data, or --split test")
+
+
+def _longest(segments: Sequence[Segment], stride: int) -> int:
     return max(((s.stop - s.start - 1) // stride + 1 for s in segments), default=0)
 
 

@@ -24,9 +24,13 @@ _PAGE = {
     "#010a09": "var(--other2)",
     "#010a0a": "var(--other3)",
     "#010a0b": "var(--other4)",
+    "#010a0c": "var(--other5)",
+    "#010a0d": "var(--other6)",
+    "#010a0e": "var(--other7)",
+    "#010a0f": "var(--other8)",
 }
 _DRAWN = {page: drawn for drawn, page in _PAGE.items()}
-_OTHERS = ("var(--other1)", "var(--other2)", "var(--other3)", "var(--other4)")
+_OTHERS = tuple(f"var(--other{i})" for i in range(1, 9))
 _POINTS = 300  # a training curve is averaged down to so many
 
 
@@ -58,7 +62,8 @@ def lines(scores: Scores) -> list[Line]:
             first = name == BASELINES[0]
             out.append(Line(name, "var(--base)" if first else "var(--base2)", "dashed" if first else "dotted"))
         else:
-            out.append(Line(name, _OTHERS[others % len(_OTHERS)], "solid"))
+            style = ("solid", "dashed", "dotted")[others // len(_OTHERS) % 3]
+            out.append(Line(name, _OTHERS[others % len(_OTHERS)], style))
             others += 1
     return out
 
@@ -74,18 +79,21 @@ def horizon_chart(scores: Scores, metric: str) -> Chart | None:
     def draw(axes: Any) -> None:
         for line, series in shown:
             assert series is not None
+            # who forecasts every second frame has a line through those
+            at = [k for k in frames if series.n[k - 1] or series.skipped[k - 1] or series.mean[k - 1] is not None]
             mean, low, high = (
-                [float("nan") if v is None else v for v in s] for s in (series.mean, series.low, series.high)
+                [float("nan") if s[k - 1] is None else s[k - 1] for k in at]
+                for s in (series.mean, series.low, series.high)
             )
             colour, ours = _DRAWN[line.colour], line.name == scores.main
-            axes.fill_between(frames, low, high, color=colour, alpha=0.16, linewidth=0)
+            axes.fill_between(at, low, high, color=colour, alpha=0.16, linewidth=0)
             axes.plot(
-                frames,
+                at,
                 mean,
                 color=colour,
                 linestyle=line.style,
                 linewidth=2.1 if ours else 1.4,
-                marker="o" if len(frames) < 9 else None,
+                marker="o" if len(at) < 9 else None,
                 markersize=4,
             )
         if METRICS[metric].better == "one":
@@ -213,4 +221,4 @@ def _svg(draw: Callable[[Any], None]) -> str:
     text = re.sub(
         r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" role="img" aria-hidden="true">', text, count=1
     )
-    return re.sub("#010a0[0-9a-b]", lambda found: _PAGE[found.group()], text)
+    return re.sub("#010a0[0-9a-f]", lambda found: _PAGE[found.group()], text)

@@ -20,6 +20,7 @@ from framecast.config import differences, from_dict, parse_duration, read_file, 
 from framecast.data import SOURCES
 from framecast.data.base import RecordSettings, Segment, Source
 from framecast.engine.checkpoint import check_format, load_weights, snapshots
+from framecast.engine.log import read_metrics
 from framecast.models import MODELS
 from framecast.models.base import Predictor
 from framecast.types import FORMAT, ClipRequest, ClipSpec, UserError
@@ -148,7 +149,7 @@ def config_from_json(data: Mapping[str, Any], where: Path, model_class: type[Pre
     model_class: of a model outside the package; a config never names code to run.
     """
     check_format(data.get("format"), where)
-    fields = {k: v for k, v in data.items() if k not in ("format", "version", "model")}
+    fields = {k: v for k, v in data.items() if k not in ("format", "version", "model", "trained")}
     if model_class is None:
         name = data.get("name", "")
         if name not in MODELS:
@@ -358,6 +359,19 @@ class Run:
     def results(self) -> Path:
         """Where scores and reports go: the run folder; NAME-results in the current one for weights only read."""
         return self.folder if self.own else Path(f"{self.name.partition('@')[0].rsplit('/', 1)[-1]}-results")
+
+    @property
+    def trained(self) -> tuple[int | None, float | None]:
+        """Steps and seconds of training: of its log, or, for weights that travelled, what their config says."""
+        kept = snapshots(self.folder)
+        rows = read_metrics(self.folder)
+        if not kept and not rows:
+            told = read_file(self.folder / CONFIG).get("trained")
+            told = told if isinstance(told, dict) else {}
+            steps, seconds = told.get("steps"), told.get("seconds")
+            return steps if isinstance(steps, int) else None, seconds if isinstance(seconds, int | float) else None
+        steps = int(kept[-1].name[5:]) if kept else int(rows[-1]["step"])
+        return steps, next((float(row["seconds"]) for row in reversed(rows) if "seconds" in row), None)
 
     @property
     def weights(self) -> Path:

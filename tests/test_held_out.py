@@ -107,7 +107,7 @@ def test_a_resized_model_is_compared_at_its_own_size():
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"split": "tset"}, "--split 'tset' is not known; choose train, val or test"),
+        ({"split": "tset"}, "--split 'tset' is not known; choose train, val, test or all"),
         ({"clips": 0}, "must be at least 1"),
         ({"horizon": -1}, "must be at least 1"),
         ({"data": "nowhere"}, "nowhere"),

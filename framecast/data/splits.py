@@ -174,7 +174,7 @@ def choose(source: Source, split: str, window: int) -> list[Segment]:
     """
     name, _, part = split.partition("/")
     if name not in SPLITS:
-        raise UserError(f"--split {split!r} is not known; choose train, val or test")
+        raise UserError(f"--split {split!r} is not known; choose train, val, test or all")
     segments = source.splits(window)[name]
     if not part:
         return segments

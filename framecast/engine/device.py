@@ -74,6 +74,16 @@ class Device:
         dist.all_reduce(flat)
         return dict(zip(names, (flat / self.world).tolist(), strict=True))
 
+    def gather(self, value: Any) -> list[Any]:
+        """Every process's `value`, in the order of ranks, in each of them. Plain values and CPU tensors."""
+        if self.world == 1:
+            return [value]
+        import torch.distributed as dist
+
+        found: list[Any] = [None] * self.world
+        dist.all_gather_object(found, value)
+        return found
+
     def any(self, flag: bool) -> bool:
         """Whether any process says so: all stop together or none."""
         return self.average({"flag": float(flag)})["flag"] > 0

@@ -29,8 +29,8 @@ HEADLINE_FRAMES = (1, 2, 4, 8, 16, 32, 64)
 class Protocol:
     """Under which conditions a score was measured. Two scores compare only if these agree.
 
-    data: name of the data.  data_digest: of its meta.json, tells two sets of one name apart.  split: train, val or
-    test.  split_rule: in words, how videos were divided.  clips, videos: how many were scored, and from how many
+    data: name of the data.  data_digest: of its meta.json, tells two sets of one name apart.  split: train, val,
+    test or all.  split_rule: in words, how videos were divided.  clips, videos: how many were scored, and from how many
     videos.  context, horizon: frames seen and predicted.  stride: source frames per frame.  samples: futures drawn
     per clip by a stochastic model.  height, width, channels, fps: of the frames that were compared.  value_range: of
     their values.  metrics: MetricSettings.describe().  seed: of clip choice and samples.  code_version: of framecast.
