@@ -13,6 +13,8 @@ from framecast.types import UserError
 HELP = """\
 framecast latents: look into the latent space of a model that encodes and decodes.
 
+  framecast latents importance RUN [--input FILE]                which numbers of a code the pictures hang on
+  framecast latents statistics RUN [--input FILE]                spread and length of codes, and of a dream's
   framecast latents traverse RUN [--dims 3,17] [--input FILE]    one number of a code moved, the others kept
 
 RUN is a run's folder, the name of packaged weights, or hf://organisation/name[@revision]. Pictures go to
@@ -70,8 +72,46 @@ def _traverse(run: Any, flags: TraverseFlags, place: str) -> Any:
     )
 
 
+@dataclass(frozen=True, kw_only=True)
+class ImportanceFlags(LatentsFlags):
+    """Which numbers of a code matter: the rise of the reconstruction's error when one is replaced by its mean.
+
+    Example: framecast latents importance runs/shapes
+    """
+
+    clips: int = 32
+    """Clips looked at, at most."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class StatisticsFlags(LatentsFlags):
+    """Mean and spread of every number of a code, the length of codes, and whether a dream's keep to it.
+
+    Example: framecast latents statistics runs/ball --steps 300
+    """
+
+    clips: int = 32
+    """Clips looked at, at most."""
+    steps: int = 300
+    """Length of the dreams that are measured; 0 for none."""
+
+
+def _importance(run: Any, flags: ImportanceFlags, place: str) -> Any:
+    from framecast.latents_measured import importance
+
+    return importance(run, flags.input, count=flags.clips, out=flags.out, device=place)
+
+
+def _statistics(run: Any, flags: StatisticsFlags, place: str) -> Any:
+    from framecast.latents_measured import statistics
+
+    return statistics(run, flags.input, count=flags.clips, steps=flags.steps, out=flags.out, device=place)
+
+
 #: Verb -> (its flags, what answers it: run, flags and device give a `latents.Told`).
 VERBS: dict[str, tuple[type[LatentsFlags], Callable[[Any, Any, str], Any]]] = {
+    "importance": (ImportanceFlags, _importance),
+    "statistics": (StatisticsFlags, _statistics),
     "traverse": (TraverseFlags, _traverse),
 }
 

@@ -21,6 +21,7 @@ COMMANDS = [
     *(["demo"], ["models"], ["data"], ["data", "sources"], ["data", "make"], ["data", "make", "atari"]),
     *(["data", "make", "bouncing"], ["data", "import"], ["data", "inspect"], ["train"], ["train", "multiscale-gan"]),
     *(["evaluate"], ["predict"], ["report"], ["export"], ["latents"], ["latents", "traverse"]),
+    *(["latents", "importance"], ["latents", "statistics"]),
 ]
 
 

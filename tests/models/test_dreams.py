@@ -14,7 +14,7 @@ from framecast.data.loader import Loader
 from framecast.engine.state import TrainState
 from framecast.media.video import read_video
 from framecast.models.base import Steerable, count_parameters
-from framecast.models.dreams import PROFILES, Dreams, DreamsConfig, default, tiny, vision_terms
+from framecast.models.dreams import PROFILES, Dreams, DreamsConfig, PointConvTranspose2d, default, tiny, vision_terms
 from framecast.presets import preset
 from framecast.rollout import Dream
 from framecast.run import find_model, load, open_run
@@ -93,6 +93,13 @@ def test_sizes_of_every_layer():
     assert seen[4:] == [(64, 5, 5), (64, 13, 13), (32, 30, 30), (3, 64, 64)]
     assert decoded.shape == frames.shape
     assert 0 < decoded.min() < decoded.max() < 1
+
+
+def test_from_a_point_a_transposed_convolution_is_a_matrix_product():
+    torch.manual_seed(0)
+    fast, x = PointConvTranspose2d(6, 4, 5, stride=2), torch.randn(3, 6, 1, 1)
+    expected = nn.functional.conv_transpose2d(x, fast.weight, fast.bias, stride=2)
+    torch.testing.assert_close(fast(x), expected)
 
 
 def test_its_second_name():
@@ -213,7 +220,7 @@ def test_codes_are_drawn_anew_whenever_they_are_used():
 
 
 def test_each_phase_trains_its_own_network():
-    model = build(replace(tiny(), compare=("linear", "softmax-mse")))
+    model = build(replace(tiny(), compare=("linear", "softmax-mse", "gaussian")))
     for phase in model.phases():
         model.zero_grad()
         phase.loss(batch(model), 0).total.backward()
@@ -223,7 +230,7 @@ def test_each_phase_trains_its_own_network():
         }
         assert touched - {"compared"} == set(phase.modules), phase.name
     names = [[p.name for p in stage.phases] for stage in model.stages()]
-    assert names == [["vision"], ["memory", "linear", "softmax-mse"]]
+    assert names == [["vision"], ["memory", "linear", "softmax-mse", "gaussian"]]
 
 
 def test_the_decoder_begins_with_the_mean_colour():
@@ -256,6 +263,7 @@ def replace_frames(whole, context):
         replace(tiny(), recurrence="carried", sequence=6, cell="lstm", memory_sizes=(8, 8), joint=False, spread="exp"),
         replace(tiny(), recurrence="carried", sequence=6, context=1),
         replace(tiny(), head="softmax-mse"),
+        replace(tiny(), head="gaussian"),
     ],
 )
 @pytest.mark.parametrize("spec", [CLIP, ACTING])
@@ -274,7 +282,7 @@ def test_frame_by_frame_is_predict(config, spec):
         carry, frame = model.advance(carry, None if led is None else led[:, t - 1 + k])
         torch.testing.assert_close(frame, whole[:, :, k].flatten(0, 1), atol=1e-5, rtol=1e-4)
     assert all(len(value) == 6 for value in carry.values())
-    assert model.stochastic == (config.head == "mdn")
+    assert model.stochastic == (config.head in ("mdn", "gaussian"))
     assert torch.equal(whole[0], whole[1]) is not model.stochastic
 
 
@@ -327,7 +335,7 @@ def test_temperatures_are_entries_of_the_carry():
     assert dream.carry["sigma_temperature"].tolist() == [0.25, 0.25]
     dream.turn("weight_temperature", 0.0)
     dream.turn("sigma_temperature", 0.0)
-    mixture = model._mixture(model.rnn(dream.carry["codes"])[0][:, -1])
+    mixture = model._mixture(model.rnn(dream.carry["codes"])[0][:, -1], "mdn")
     likeliest = mixture.logits.argmax(1)[:, 0]
     dream.step()
     torch.testing.assert_close(dream.code, mixture.mean[torch.arange(2), likeliest])
@@ -377,7 +385,7 @@ def test_compared_heads_dream_with_the_same_weights():
         ({"context": 0}, "model.context must be at least 1"),
         ({"encoder_widths": (1, 2)}, "model.encoder_widths must be 4 numbers"),
         ({"memory_sizes": ()}, "model.memory_sizes"),
-        ({"head": "mean"}, "model.head must be one of mdn, linear, softmax-mse"),
+        ({"head": "mean"}, "model.head must be one of mdn, gaussian, linear, softmax-mse"),
         ({"compare": ("mdn",)}, "model.compare names heads beside mdn"),
         ({"sigma_floor": 0.0}, "model.sigma_floor must be above 0"),
         ({"vision_share": 1.0}, "model.vision_share must lie between 0 and 1"),
