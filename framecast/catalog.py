@@ -21,14 +21,15 @@ def list_models() -> list[dict[str, Any]]:
 
 
 def _row(name: str, model: type[Predictor]) -> dict[str, Any]:
+    config = preset(name).model
     return {
         "name": name,
         "family": model.family or name,
-        "summary": _first_line(model),
+        "summary": model.summary(config),
         "paper": model.paper,
         "profiles": list(profiles(name)),
-        "context": model.request(preset(name).model).context,
-        "stochastic": model.stochastic,
+        "context": model.request(config).context,
+        "stochastic": model.draws(config),
         "actions": model.actions,
     }
 
@@ -38,7 +39,7 @@ def one_model(name: str, profile: str = "default") -> dict[str, Any]:
     config = preset(name, profile)
     model_class = find_model(name)
     model = model_class(config.model, config.spec)
-    counts, total = count_parameters(model), sum(p.numel() for p in model.parameters())
+    counts, total = count_parameters(model), model.count(model)
     if total > sum(counts.values()):
         counts["other"] = total - sum(counts.values())  # parameters that lie in no sub-network
     return {
@@ -53,7 +54,7 @@ def one_model(name: str, profile: str = "default") -> dict[str, Any]:
 def figure(name: str, profile: str = "default") -> str:
     """SVG of the built model at its nominal clip: layer names, kernels and sizes."""
     config = preset(name, profile)
-    return draw_model(find_model(name)(config.model, config.spec), config.spec)
+    return draw_model(find_model(name)(config.model, config.spec), config.spec, config.name.rpartition(":")[2])
 
 
 def draw(name: str, profile: str, path: Path) -> None:

@@ -6,7 +6,7 @@ Nothing is typed by hand: forward hooks on the leaf layers watch one random batc
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 from xml.sax.saxutils import escape
@@ -55,22 +55,23 @@ class Column:
     layers: list[Layer] = field(default_factory=list)
 
 
-def draw_model(model: Predictor, clip: ClipSpec) -> str:
+def draw_model(model: Predictor, clip: ClipSpec, title: str = "") -> str:
     """The model as an SVG picture: a section a sub-network, a column a part of it, a box a layer.
 
     clip: the frames to draw it for; sizes are those of the crops the model trains on where it trains on crops.
+    title: the model's name; its class's if empty.
     The widths of boxes follow the number of channels, their heights the resolution, both on a log scale.
     Returns: SVG text, complete in itself.
     """
     seen = watch(model, clip)
-    sections = [(name, part, _columns(name, part, seen)) for name, part in model.subnetworks().items()]
-    total = sum(p.numel() for p in model.parameters())
+    sections = [(name, part, _columns(name, part, seen, model.count)) for name, part in model.subnetworks().items()]
+    total = model.count(model)
     body: list[str] = []
     width = 2 * MARGIN + PER_ROW * COLUMN + (PER_ROW - 1) * GAP
     request = model.request(model.config)
     h, w = request.crop or request.resize or (clip.height, clip.width)
     y: float = MARGIN + 24
-    body.append(_text(MARGIN, y, type(model).__name__, "title"))
+    body.append(_text(MARGIN, y, title or type(model).__name__, "title"))
     body.append(_text(width - MARGIN, y, f"{total:,} parameters", "total", anchor="end"))
     y += 22
     frames = f"{request.context} context {_plural(request.context, 'frame')}, {request.future} predicted"
@@ -83,7 +84,7 @@ def draw_model(model: Predictor, clip: ClipSpec) -> str:
         body.append(_text(MARGIN, y, "No layers: there is nothing to train.", "name"))
     for name, part, columns in sections:
         y += 26
-        drawn, height = _section(name, part, columns, y, width)
+        drawn, height = _section(name, model.count(part), columns, y, width)
         body += drawn
         y += height
     return _page(width, y + MARGIN, body)
@@ -96,7 +97,7 @@ def watch(model: Predictor, clip: ClipSpec) -> dict[str, Layer]:
     """
     seen: dict[str, Layer] = {}
     leaves = {name: layer for name, layer in model.named_modules() if name and not any(layer.children())}
-    handles = [layer.register_forward_hook(_recorder(name, seen)) for name, layer in leaves.items()]
+    handles = [layer.register_forward_hook(_recorder(name, seen, model.count)) for name, layer in leaves.items()]
     training = model.training
     try:
         with torch.random.fork_rng(devices=[]):
@@ -112,12 +113,11 @@ def watch(model: Predictor, clip: ClipSpec) -> dict[str, Layer]:
     return seen
 
 
-def _recorder(name: str, seen: dict[str, Layer]) -> Any:
+def _recorder(name: str, seen: dict[str, Layer], size: Callable[[nn.Module], int]) -> Any:
     def hook(layer: nn.Module, inputs: tuple[Any, ...], output: Any) -> None:
         first = output if isinstance(output, Tensor) else next((x for x in output if isinstance(x, Tensor)), None)
         if name not in seen and first is not None:
-            count = sum(p.numel() for p in layer.parameters())
-            seen[name] = Layer(name, type(layer).__name__, _detail(layer), tuple(first.shape[1:]), count)
+            seen[name] = Layer(name, type(layer).__name__, _detail(layer), tuple(first.shape[1:]), size(layer))
 
     return hook
 
@@ -129,7 +129,8 @@ def _detail(layer: nn.Module) -> str:
     if kernel is not None:
         words.append("×".join(map(str, kernel if isinstance(kernel, tuple) else (kernel, kernel))))
     stride = getattr(layer, "stride", None)
-    stride = stride[0] if isinstance(stride, tuple) else stride
+    if isinstance(stride, tuple):
+        stride = stride[0] if len(set(stride)) == 1 else "×".join(map(str, stride))
     if stride not in (None, 1, kernel):
         words.append(f"/{stride}")
     for a, b in (("in_channels", "out_channels"), ("in_features", "out_features"), ("input_size", "hidden_size")):
@@ -162,7 +163,7 @@ def _until(actions: Tensor | None, frames: int) -> Tensor | None:
     return None if actions is None else actions[:, :frames]
 
 
-def _columns(prefix: str, part: nn.Module, seen: dict[str, Layer]) -> list[Column]:
+def _columns(prefix: str, part: nn.Module, seen: dict[str, Layer], size: Callable[[nn.Module], int]) -> list[Column]:
     """The part's layers in columns: one a child, or one a numbered grandchild where children are lists."""
     columns: dict[str, Column] = {}
     path = {id(module): name for name, module in part.named_modules()}
@@ -174,7 +175,7 @@ def _columns(prefix: str, part: nn.Module, seen: dict[str, Layer]) -> list[Colum
         key = ".".join(pieces[:depth])
         if key not in columns:
             owner = part.get_submodule(key) if key else part
-            columns[key] = Column(key, sum(p.numel() for p in owner.parameters()))
+            columns[key] = Column(key, size(owner))
         layer, before = seen[name], columns[key].layers
         if layer.kind in TAGS and before:
             before[-1].tags.append(layer.kind)
@@ -196,8 +197,7 @@ def _ran(part: nn.Module, seen: dict[str, Layer], prefix: str) -> Iterator[tuple
 # ------------------------------------------------------------------------------------------------------- drawing
 
 
-def _section(name: str, part: nn.Module, columns: Sequence[Column], y: float, width: int) -> tuple[list[str], float]:
-    count = sum(p.numel() for p in part.parameters())
+def _section(name: str, count: int, columns: Sequence[Column], y: float, width: int) -> tuple[list[str], float]:
     body = [
         f'<line x1="{MARGIN}" y1="{y}" x2="{width - MARGIN}" y2="{y}" stroke="#c9ced6"/>',
         _text(MARGIN, y + 26, name.replace("_", " "), "section"),

@@ -57,7 +57,7 @@ class Predictor(nn.Module):
     family: ClassVar[str] = ""
     #: Paper, in one line; empty for baselines.
     paper: ClassVar[str] = ""
-    #: Whether two samples of one context differ; a model whose config decides says so of itself when it is built.
+    #: Whether two samples of one context differ; where the config decides, see `draws`, or say so when it is built.
     stochastic: bool = False
     #: "none", "optional" or "required": what the model does with actions; "optional" is settled when it is built.
     actions: str = "none"
@@ -68,6 +68,7 @@ class Predictor(nn.Module):
     def __init__(self, config: Any, spec: ClipSpec) -> None:
         super().__init__()
         self.config, self.spec = config, spec
+        self.stochastic = self.draws(config)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -125,6 +126,21 @@ class Predictor(nn.Module):
         Raises: UserError, naming the file, when it cannot be read or does not fit.
         """
         raise UserError(f"{path}: {type(self).__name__} takes no weights file; --init-from wants a run of this model")
+
+    @classmethod
+    def draws(cls, config: Any) -> bool:
+        """Whether two samples of one context differ under this config. Default: what the class says."""
+        return cls.stochastic
+
+    @classmethod
+    def summary(cls, config: Any) -> str:
+        """What the model is, in one line, for the list of models. Default: the first line of the class's docstring."""
+        return (cls.__doc__ or "").strip().partition("\n")[0]
+
+    @staticmethod
+    def count(part: nn.Module) -> int:
+        """How many numbers of a part count as its size. Default: its parameters."""
+        return sum(p.numel() for p in part.parameters())
 
     def preview(self, batch: Batch) -> dict[str, Tensor]:
         """Pictures for the training log, named rows (b, t, c, h, w) 0…1. Default: context, truth, prediction."""
@@ -238,8 +254,8 @@ class Steerable(Coder, Protocol):
 
 
 def count_parameters(model: Predictor) -> dict[str, int]:
-    """Number of parameters of each sub-network, by name."""
-    return {name: sum(p.numel() for p in part.parameters()) for name, part in model.subnetworks().items()}
+    """Number of parameters of each sub-network, by name, as the model counts them."""
+    return {name: model.count(part) for name, part in model.subnetworks().items()}
 
 
 def as_frames(x: Frames, model: Predictor) -> Tensor:
