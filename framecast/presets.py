@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
+from functools import partial
 from typing import TypeVar
 
 from framecast.config import suggest
+from framecast.models import MODELS
 from framecast.models.base import Predictor
-from framecast.run import ALIASES, RunConfig, TrainConfig, find_model, unknown_model
+from framecast.run import ALIASES, DataConfig, RunConfig, TrainConfig, find_model, unknown_model
 from framecast.types import ActionSpec, ClipSpec, UserError
 
 T = TypeVar("T")
@@ -93,6 +95,40 @@ def dreams(profile: str) -> RunConfig:
     )
 
 
+def autoencoder(name: str, profile: str) -> RunConfig:
+    """The fourteen generative autoencoders; counted on RGB frames of 210x160, the game's own size."""
+    from framecast.models.autoencoders import PROFILES
+
+    # Batches of ten clips of ten frames; early stopping ends the run, epochs of 1,000 steps, pictures every fifth.
+    published = TrainConfig(
+        epochs=1000,
+        steps_per_epoch=1000,
+        batch_size=10,
+        validate_every=1000,
+        save_every=1000,
+        preview_every=5000,
+    )
+    # The published epochs of 10,000 steps; its million of them is a number that early stopping never let it see.
+    literal = replace(published, steps_per_epoch=10_000, validate_every=10_000, save_every=10_000, preview_every=50_000)
+    train = {
+        "default": published,
+        "original": literal,
+        "small": TrainConfig(steps=5000, batch_size=10, validate_every=250, save_every=250, preview_every=250),
+        "tiny": TrainConfig(steps=20, batch_size=4, validate_every=10, save_every=10, preview_every=10, val_batches=1),
+    }
+    chosen = _choose(name, profile, PROFILES)
+    sizes = {"small": (84, 64), "tiny": (32, 32)}
+    height, width = sizes.get(profile, (210, 160))
+    return RunConfig(
+        name=name,
+        profile=profile,
+        model=chosen(name),
+        train=train[profile],
+        data=DataConfig(size=f"{height}x{width}" if profile in sizes else None),
+        spec=ClipSpec(channels=3, height=height, width=width),
+    )
+
+
 def baseline(name: str, profile: str) -> RunConfig:
     """Copy-last and temporal-mean: nothing to choose, nothing to train."""
     _choose(name, profile, {"default": None})
@@ -110,6 +146,11 @@ PRESETS: dict[str, tuple[tuple[str, ...], Callable[[str], RunConfig]]] = {
     ),
     "multiscale-gan": (("default", "original", "small", "eight", "tiny"), multiscale_gan),
     "dreams": (("default", "original", "world-models", "small", "tiny"), dreams),
+    **{
+        name: (("default", "original", "small", "tiny"), partial(autoencoder, name))
+        for name, (module, _) in MODELS.items()
+        if module == "framecast.models.autoencoders"
+    },
     "copy-last": (("default",), lambda profile: baseline("copy-last", profile)),
     "temporal-mean": (("default",), lambda profile: baseline("temporal-mean", profile)),
 }

@@ -11,6 +11,8 @@ from framecast.engine.checkpoint import load_weights, write_weights
 from framecast.engine.state import TrainState, make_optimiser, phase_parameters
 from framecast.engine.step import only
 from framecast.models import MODELS
+from framecast.models.autoencoders import PROFILES as AUTOENCODERS
+from framecast.models.autoencoders import VARIANTS
 from framecast.models.base import Predictor, Steerable, count_parameters
 from framecast.models.copy_last import CopyLastConfig
 from framecast.models.dreams import tiny as tiny_dreams
@@ -26,6 +28,7 @@ TINY = {
     "multiscale-gan": tiny(),
     "hierarchical": HIERARCHICAL["tiny"](),
     "dreams": tiny_dreams(),
+    **{name: AUTOENCODERS["tiny"](name) for name in VARIANTS},
 }
 
 
@@ -162,7 +165,7 @@ def test_door_answers_a_wrong_clip_with_a_sentence(case, context, sentence):
 
 def test_samples_differ_where_the_model_says_so(case):
     first, second = predict(case, 3, samples=2)
-    assert torch.equal(first, second) is not case.model_class.stochastic
+    assert torch.equal(first, second) is not case.model.stochastic
 
 
 def test_same_seed_same_prediction_and_same_start(case):
@@ -183,7 +186,7 @@ def test_saved_weights_predict_the_same(case, tmp_path):
 
 def test_frame_by_frame_agrees_with_predict(case):
     model, context, horizon = case.model, case.batch.context, 9
-    if case.model_class.stochastic:
+    if case.model.stochastic:
         pytest.skip("draws of a stochastic model are compared in its own tests")
     actions = actions_for(case, horizon)
     carry = model.begin(context, None if actions is None else actions[:, : model.num_context - 1])
@@ -227,7 +230,7 @@ def test_a_dream_in_codes_shows_what_its_code_says_and_takes_another(case):
 
 
 def test_parts_for_counting_hold_every_parameter(case):
-    assert sum(count_parameters(case.model).values()) == sum(p.numel() for p in case.model.parameters())
+    assert sum(count_parameters(case.model).values()) == case.model.count(case.model)
 
 
 def test_preview_is_pictures(case):
