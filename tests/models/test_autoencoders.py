@@ -268,8 +268,6 @@ def test_published_tails_are_regularised():
     logits = model.decoder(z.flatten(0, 1))
     size = 2 * model.config.episode
     penalty = sum(float(x.abs().sum() + x.square().sum()) for x in (z.detach(), logits.detach())) / size
-        2 * model.config.episode
-    )
     assert float(loss.parts["activity"]) == pytest.approx(penalty, rel=1e-4)
     assert float(loss.total) == pytest.approx(float(loss.parts["reconstruction"]) + 1e-3 * penalty, rel=1e-4)
 
