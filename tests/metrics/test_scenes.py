@@ -1,0 +1,85 @@
+"""Colours, foregrounds and probes on scenes whose truth is known."""
+
+import numpy as np
+import pytest
+import torch
+
+from framecast.media.draw import draw_shape
+from framecast.metrics.scenes import foreground, iou, presence, probe, shape_colours
+
+PALETTE = ((220, 40, 40), (40, 180, 60), (50, 80, 220), (240, 220, 60), (160, 50, 180), (250, 250, 250))
+GREY = (128, 128, 128)
+
+
+def frame(colour=None, at=(32.0, 32.0), size=14.0, kind="circle"):
+    canvas = np.full((3, 64, 64), 128, np.uint8)
+    if colour is not None:
+        draw_shape(canvas, kind, at, size, colour)
+    return torch.from_numpy(canvas).float()[None, None] / 255
+
+
+@pytest.mark.parametrize("kind", ["circle", "square", "triangle"])
+@pytest.mark.parametrize("colour", PALETTE)
+def test_a_perfect_prediction_is_correct_whatever_shape_and_colour(kind, colour):
+    true = frame(colour, kind=kind)
+    found = shape_colours(true, true, PALETTE, GREY)
+    assert bool(found.correct.all())
+    assert float(found.away) == 0
+
+
+def test_other_colours_and_empty_frames_are_told_apart():
+    true = frame(PALETTE[0])
+    other = shape_colours(frame(PALETTE[2], at=(35.0, 36.0)), true, PALETTE, GREY)
+    assert (bool(other.correct), bool(other.wrong), bool(other.gone)) == (False, True, False)
+    assert float(other.away) == pytest.approx(5, abs=0.1)
+    empty = shape_colours(frame(), true, PALETTE, GREY)
+    assert (bool(empty.correct), bool(empty.wrong), bool(empty.gone)) == (False, False, True)
+    assert bool(empty.away.isnan())
+    small = shape_colours(frame(PALETTE[0], size=5.0), true, PALETTE, GREY)
+    assert bool(small.gone)  # an eighth of the area
+
+
+def test_a_half_faded_shape_is_gone_and_one_almost_there_is_not():
+    true = frame(PALETTE[1])
+    ground = frame()
+    assert bool(shape_colours(0.3 * true + 0.7 * ground, true, PALETTE, GREY).gone)
+    assert bool(shape_colours(0.7 * true + 0.3 * ground, true, PALETTE, GREY).correct)
+
+
+def test_foreground_iou_and_presence_of_a_square_that_moves():
+    ground = torch.zeros(1, 3, 40, 40)
+    frames, masks = torch.zeros(1, 2, 3, 40, 40), torch.zeros(1, 2, 40, 40, dtype=torch.bool)
+    for t in range(2):
+        masks[0, t, 10:20, 10 + 2 * t : 20 + 2 * t] = True
+    frames[0, :, 1] = masks[0].float()
+    there = foreground(frames, ground)
+    assert torch.equal(there, masks)
+    assert iou(there, masks).tolist() == [[1.0, 1.0]]
+    assert iou(there[:, :1], masks[:, 1:]).item() == pytest.approx(80 / 120)
+    assert bool(iou(there & ~there, masks & ~masks).isnan().all())
+    assert presence(there, masks).tolist() == [[True, True]]
+    half = there.clone()
+    half[..., :15, :] = False
+    assert presence(half, masks).tolist() == [[False, False]]
+    far = torch.zeros_like(there)
+    far[..., 30:, 30:] = True
+    assert presence(far, masks).tolist() == [[False, False]]
+
+
+def test_a_probe_reads_what_a_code_holds_and_not_what_it_lacks():
+    g = torch.Generator().manual_seed(0)
+    codes = torch.randn(2000, 6, generator=g)
+    values = torch.stack([codes[:, 0] * 0.5 + 3, codes[:, 1].abs()], 1)
+    noise = torch.randn(2000, 6, generator=g)
+    learnt, held = slice(0, 1500), slice(1500, None)
+
+    def error(codes, visible=None):
+        return probe(codes[learnt], values[learnt], codes[held], values[held], visible, hidden=64, steps=300)
+
+    knows = error(codes)
+    state = torch.get_rng_state()
+    assert error(codes) == knows < 0.2
+    assert error(noise) > 0.35
+    assert torch.equal(torch.get_rng_state(), state)
+    columns = [torch.arange(2).expand(500, 2) == k for k in range(2)]
+    assert np.mean([error(codes, column) for column in columns]) == pytest.approx(knows, rel=1e-5)
