@@ -80,6 +80,7 @@ bench: setup
 
 acceptance: setup
 	$(PY) benchmarks/acceptance.py $(if $(CLIP),--clip "$(CLIP)")
+	$(if $(CLIP),,$(PY) benchmarks/acceptance_hierarchical.py)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -109,6 +109,8 @@ class HierarchicalConfig:
     """Feature maps of its widest resolution; twice and four times as many below."""
     van_keep: float = 0.9
     """Probability of keeping a value in its dropouts while training."""
+    drawn: int = 0
+    """Frames of a clip that are drawn at a training step, taken at random; 0 draws all, as published."""
     encoding_noise: float = 0.0
     """Deviation of the noise on true encodings before they are drawn, while training."""
     # --- losses
@@ -150,7 +152,7 @@ class HierarchicalConfig:
         for name in ("size", "context", "future", "stride", "encoding_size", "van_width", "critic_context"):
             if getattr(self, name) < 1:
                 raise UserError(f"model.{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("blank_actions", "alpha_delay", "critic_steps"):
+        for name in ("blank_actions", "drawn", "alpha_delay", "critic_steps"):
             if getattr(self, name) < 0:
                 raise UserError(f"model.{name} must be at least 0, got {getattr(self, name)}")
         for name in ("predictor_noise", "state_noise", "encoding_noise", "alpha", "pose_weight", "penalty"):
@@ -195,6 +197,7 @@ _SMALL = HierarchicalConfig(
     predictor_depth=4,
     van_width=8,
     van_keep=1.0,
+    drawn=4,
     alpha_delay=500,
     optim=OptimConfig(all_lr=1e-3),
 )
@@ -233,11 +236,6 @@ PROFILES: dict[str, Callable[[], HierarchicalConfig]] = {
 
 
 # ------------------------------------------------------------------------------------------------------- losses
-
-
-def mse(a: Tensor, b: Tensor) -> Tensor:
-    """Squared difference, averaged over all elements: time steps have equal sizes, so theirs average to the same."""
-    return lp(a, b, 2.0)
 
 
 def psnr(prediction: Tensor, truth: Tensor, pooled: bool = False) -> Tensor:
@@ -402,8 +400,7 @@ class Hierarchical(Predictor):
         """Pixels drawn from predicted encodings against the truth. Only the context reaches the encoder."""
         frames, commands = self._clip(batch)
         encodings = self.encode(frames[:, : self.config.context])
-        drawn, _ = self._draw(frames[:, 0], encodings[:, 0], self._roll(encodings, commands))
-        return _parts(van=mse(drawn, frames[:, 1:]))
+        return _parts(van=self._pixels(frames, encodings[:, 0], self._roll(encodings, commands)))
 
     def epva_loss(self, batch: Batch, step: int = 0) -> Loss:
         """Pixels drawn from true encodings, + alpha(step) times predicted against true encodings."""
@@ -423,7 +420,15 @@ class Hierarchical(Predictor):
         targets = encodings[:, 1:]
         if self.training and self.config.encoding_noise:
             targets = targets + nn.init.trunc_normal_(torch.empty_like(targets)) * self.config.encoding_noise
-        return mse(self._draw(frames[:, 0], encodings[:, 0], targets)[0], frames[:, 1:])
+        return self._pixels(frames, encodings[:, 0], targets)
+
+    def _pixels(self, frames: Tensor, encoding: Tensor, targets: Tensor) -> Tensor:
+        """Squared error of frames 1 … drawn from `targets`; while training, of so many of them as `drawn` says."""
+        truth, count = frames[:, 1:], targets.shape[1]
+        if self.training and 0 < self.config.drawn < count:
+            chosen = torch.randperm(count, device=frames.device)[: self.config.drawn]
+            targets, truth = targets[:, chosen], truth[:, chosen]
+        return lp(self._draw(frames[:, 0], encoding, targets)[0], truth, 2.0)
 
     def _apart(self, predicted: Tensor, encodings: Tensor) -> Tensor:
         """enc_pred_loss: nothing is detached, so it also pulls the true encodings towards what can be predicted."""
@@ -453,14 +458,14 @@ class Hierarchical(Predictor):
     def van_on_pose_loss(self, batch: Batch, step: int = 0) -> Loss:
         """Pixels drawn from true poses against the truth."""
         frames, poses = self._clip(batch)[0], self._pose(batch)
-        return _parts(van_on_pose=mse(self._draw(frames[:, 0], poses[:, 0], poses[:, 1:])[0], frames[:, 1:]))
+        return _parts(van_on_pose=self._pixels(frames, poses[:, 0], poses[:, 1:]))
 
     def e2e_pose_loss(self, batch: Batch, step: int = 0) -> Loss:
         """van_loss + pose_weight times the pose losses of true and predicted encodings."""
         frames, commands = self._clip(batch)
         poses, encodings = self._pose(batch), self.encode(frames)
         predicted = self._roll(encodings[:, : self.config.context], commands)
-        van = mse(self._draw(frames[:, 0], encodings[:, 0], predicted)[0], frames[:, 1:])
+        van = self._pixels(frames, encodings[:, 0], predicted)
         ours, theirs = self._off(encodings, poses), self._off(predicted, poses[:, 1:])
         total = van + self.config.pose_weight * (ours + theirs)
         return _parts(total, van=van, pose_from_enc=ours, pose_from_pred=theirs)
@@ -560,8 +565,8 @@ class Hierarchical(Predictor):
             "psnr_first": frames[:, :1].expand_as(truth),
         }
         found = {
-            "van": mse(made["psnr"], truth),
-            "van_on_enc": mse(made["psnr_on_enc"], truth),
+            "van": lp(made["psnr"], truth, 2.0),
+            "van_on_enc": lp(made["psnr_on_enc"], truth, 2.0),
             "enc_pred": self._apart(predicted, encodings),
         }
         for name, images in made.items():
@@ -614,7 +619,7 @@ class Hierarchical(Predictor):
         frames = as_frames(context, self)[:, -self.num_context :]
         given = None if actions is None else torch.as_tensor(actions, dtype=torch.float32, device=frames.device)
         given = None if given is None else given[:, -(frames.shape[1] + horizon - 1) :]
-        _, masks = self._forecast(frames, horizon, given)
+        _, masks = self._forecast(frames, horizon, given, 1, None)
         return masks / masks.amax((2, 3, 4), keepdim=True).clamp_min(1e-12) if normalise else masks
 
     @torch.no_grad()
@@ -627,12 +632,7 @@ class Hierarchical(Predictor):
         return self.decode(self.encode(frames[:, 1:]), frames)
 
     def _forecast(
-        self,
-        frames: Tensor,
-        horizon: int,
-        actions: Tensor | None = None,
-        samples: int = 1,
-        generator: torch.Generator | None = None,
+        self, frames: Tensor, horizon: int, actions: Tensor | None, samples: int, generator: torch.Generator | None
     ) -> tuple[Tensor, Tensor]:
         """Frames and masks after the context, ((s b), horizon, …); all samples at once where they differ, else one."""
         copies = samples if self.stochastic else 1

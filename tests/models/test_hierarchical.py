@@ -359,10 +359,10 @@ def test_each_tensor_is_clipped_by_itself():
 def test_dropout_and_training_noise_end_with_training():
     model = narrow(encoder_keep=0.5, van_keep=0.5, encoding_noise=0.5, state_noise=0.5, hue=True)
     batch = batch_of(model)
-    values = [float(model.epva_loss(batch).total) for _ in range(2)]
+    values = [float(model.epva_loss(batch).total.detach()) for _ in range(2)]
     assert values[0] != values[1]
     model.eval()
-    values = [float(model.epva_loss(batch).total) for _ in range(2)]
+    values = [float(model.epva_loss(batch).total.detach()) for _ in range(2)]
     assert values[0] == values[1]
 
 
@@ -401,6 +401,18 @@ def test_the_encoding_loss_is_l2_or_l1():
     assert float(model._apart(a, b)) == pytest.approx(float((a - b[:, 1:]).abs().mean()))
     model.config = replace(model.config, encoding_loss="l2")
     assert float(model._apart(a, b)) == pytest.approx(float((a - b[:, 1:]).square().mean()))
+
+
+def test_fewer_frames_may_be_drawn_while_training_and_all_are_scored():
+    model = narrow(mode="e2e", drawn=2)
+    seen = []
+    model.van.decoder.register_forward_hook(lambda *given: seen.append(len(given[2])))
+    model.van_loss(batch_of(model))
+    model.eval()
+    whole = model.van_loss(batch_of(model)).total
+    assert seen == [2 * 2, 2 * 4]
+    model.config = replace(model.config, drawn=0)
+    assert torch.equal(model.van_loss(batch_of(model)).total, whole)
 
 
 def test_a_grey_encoder_does_not_see_colour():

@@ -1,0 +1,358 @@
+"""The long runs of hierarchical prediction: figures into docs/results/hierarchical.json, films beside it.
+
+    python benchmarks/acceptance_hierarchical.py                    all parts, one after another; finished ones are kept
+    python benchmarks/acceptance_hierarchical.py --only bouncing    one part: bouncing, delay, pushing, walking
+    python benchmarks/acceptance_hierarchical.py --again            do finished ones anew
+
+Each result holds its figures, command, seed, versions and hardware. A run that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import json
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from acceptance import RESULTS, WORK, circumstances, command, dumped, relative
+from torch import Tensor
+
+import framecast
+from framecast.data.base import Source
+from framecast.data.store import Store
+from framecast.held_out import Clips, held_out_clips
+from framecast.media.grid import GREEN, RED, border, side_by_side, strip
+from framecast.media.images import to_uint8, write_image
+from framecast.media.write import write_video
+from framecast.metrics import psnr, sharpness_ratio
+from framecast.metrics.scenes import foreground, iou, presence, probe, shape_colours
+from framecast.models.base import Predictor
+from framecast.rollout import evaluating, rollout
+from framecast.run import open_run
+from framecast.types import Batch
+
+FILE = RESULTS / "hierarchical.json"
+#: Training steps of each part; enough to see what a mode does, in minutes on one core.
+STEPS = {"bouncing": 4_000, "delay": 600, "pushing": 2_500, "walking": 2_000, "critic": 1_200}
+
+
+def main() -> None:
+    """Run the parts asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parts = ("bouncing", "delay", "pushing", "walking")
+    parser.add_argument("--only", choices=parts, help="one part instead of all")
+    parser.add_argument("--again", action="store_true", help="do finished parts anew")
+    options = parser.parse_args()
+    makers = {"bouncing": bouncing, "delay": delay, "pushing": pushing, "walking": walking}
+    for name in [options.only] if options.only else parts:
+        keep(name, makers[name], options.again)
+
+
+def keep(name: str, make: Any, again: bool) -> None:
+    """One result, kept under its name with versions and hardware; skipped when it is there."""
+    empty = {"format": 1, "family": "hierarchical", "results": {}}
+    done = json.loads(FILE.read_text()) if FILE.is_file() else empty
+    if name in done["results"] and not again:
+        print(f"{name}: done before", flush=True)
+        return
+    found = {**make(), **circumstances()}
+    done = json.loads(FILE.read_text()) if FILE.is_file() else empty
+    done["results"][name] = found
+    FILE.parent.mkdir(parents=True, exist_ok=True)
+    FILE.write_text(dumped(done), encoding="utf-8")
+    print(f"{name}: {found['sentence']}", flush=True)
+
+
+# --------------------------------------------------------------------------------------------------------- bouncing
+
+
+def bouncing() -> dict[str, Any]:
+    """Table 1 of the paper: one shape on grey, 16 predicted frames, 1,000 trials; then 1,000 frames."""
+    data, run = shapes("bouncing-train", 400, 40, 0), WORK / "hierarchical-bouncing"
+    train = trained(run, data, "bouncing")
+    model = framecast.load(run)
+    short = colours(model, Store(shapes("bouncing-trials", 1000, 18, 1)), 16)
+    far = colours(model, Store(shapes("bouncing-long", 32, 1024, 2)), 1000, film=RESULTS / "hierarchical-bouncing")
+    at = {k: round(100 * short[k][15], 2) for k in ("correct", "wrong", "gone")}
+    end = {k: round(100 * far[k][-1], 1) for k in ("correct", "wrong", "gone")}
+    return {
+        "sentence": f"at frame 16 of {short['trials']} trials: {at['correct']} % in their colour, {at['wrong']} % in "
+        f"another, {at['gone']} % gone (paper 96.9 / 3.1 / 0); at frame 1,000 of {far['trials']}: {end['correct']} / "
+        f"{end['wrong']} / {end['gone']} %",
+        "command": train,
+        **curves(run),
+        "short": short,
+        "long": far,
+        "film": "hierarchical-bouncing.webp",
+    }
+
+
+def shapes(name: str, videos: int, frames: int, seed: int) -> Path:
+    """One shape bouncing on grey; the same settings give the same bytes everywhere."""
+    data = WORK / "data" / name
+    if not (data / "index.json").is_file():
+        words = {"videos": videos, "frames": frames, "shapes": 1, "seed": seed}
+        flags = [word for k, v in words.items() for word in (f"--{k}", str(v))]
+        command("data", "make", "bouncing", *flags, "--out", relative(data))
+    return data
+
+
+def trained(run: Path, data: Path, part: str, *more: str, out: str = "") -> str:
+    """The command that trains `small` and was run."""
+    words = ("train", "hierarchical", "--profile", "small", "--data", relative(data), "--out", relative(run))
+    return command(*words, "--steps", str(STEPS[part]), *more)
+
+
+def curves(run: Path) -> dict[str, Any]:
+    """Steps, time and the validations of a run."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    names = ("val/psnr_forecast", "val/psnr_on_enc_forecast", "val/psnr_first_forecast", "val/enc_pred")
+    seen = [{"step": r["step"], **{n: r[n] for n in names}} for r in rows if names[0] in r]
+    return {
+        "seed": 0,
+        "steps": rows[-1]["step"],
+        "training_seconds": round(max(r.get("seconds", 0) for r in rows)),
+        "validations": [seen[i] for i in sorted({*range(0, len(seen), max(1, len(seen) // 8)), len(seen) - 1})],
+    }
+
+
+def colours(model: Predictor, source: Source, horizon: int, film: Path | None = None) -> dict[str, Any]:
+    """Shares of frames whose shape is in its colour, in another, gone, and how far off it is, by frame."""
+    meta = source.meta()
+    palette, grey = list(meta["colours"].values()), [meta["parameters"]["grey"]] * 3
+    seen, found = model.num_context, []
+    for start in range(0, len(source), 8):
+        clips = [source.clip(v, 0, seen + horizon).frames for v in range(start, min(start + 8, len(source)))]
+        frames = torch.from_numpy(np.stack(clips)).float() / 255
+        predicted = rollout(model, frames[:, :seen], horizon)[0]
+        found.append(shape_colours(predicted, frames[:, seen:], palette, grey))
+        if film and not start:
+            write_film(film, frames[0, seen:], {"prediction": predicted[0]}, 30, shown=200)
+    whole = {name: torch.cat([getattr(v, name) for v in found]).double() for name in vars(found[0])}
+    said: dict[str, Any] = {k: whole[k].mean(0).tolist() for k in ("correct", "wrong", "gone")}
+    said["away_px"] = [None if math_nan(x) else x for x in whole["away"].nanmean(0).tolist()]
+    every = [k - 1 for k in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000) if k <= horizon]
+    if horizon > 16:
+        said = {"frames": [k + 1 for k in every], **{k: [v[i] for i in every] for k, v in said.items()}}
+    return {"trials": len(source), **said}
+
+
+def math_nan(x: float) -> bool:
+    """Whether it is not a number."""
+    return x != x
+
+
+def write_film(path: Path, truth: Tensor, rows: Mapping[str, Tensor], fps: float, shown: int | None = None) -> None:
+    """Truth beside predictions as animated WebP, and eight moments of each as PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    every = {"truth": truth, **rows}
+    write_video(side_by_side({k: v[:shown] for k, v in every.items()}, least=160), path.with_suffix(".webp"), fps)
+    step = max(1, len(truth) // 8)
+    lines = [strip(border(to_uint8(v), GREEN if k == "truth" else RED), every=step) for k, v in every.items()]
+    width = max(line.shape[2] for line in lines)
+    padded = [np.pad(line, ((0, 0), (0, 0), (0, width - line.shape[2])), constant_values=255) for line in lines]
+    write_image(np.concatenate(padded, axis=1), path.with_suffix(".png"))
+
+
+# ------------------------------------------------------------------------------------------------------------ delay
+
+
+def delay() -> dict[str, Any]:
+    """The weight of the encoding loss in full from step 0, against the schedule: does the encoding collapse?"""
+    data, table = shapes("bouncing-train", 400, 40, 0), {}
+    for name, steps in (("schedule", STEPS["delay"] // 2), ("at-once", 0)):
+        run = WORK / f"hierarchical-delay-{name}"
+        train = trained(run, data, "delay", "--model.alpha-delay", str(steps), "--train.stats-every", "50")
+        rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        seen = [r for r in rows if "epva/spread" in r]
+        table[name] = {
+            "command": train,
+            "steps": [r["step"] for r in seen],
+            "spread": [r["epva/spread"] for r in seen],
+            "van_on_enc": [r["epva/van_on_enc"] for r in seen],
+            **curves(run),
+        }
+    ends = {k: (v["spread"][-1], v["validations"][-1]["val/psnr_on_enc_forecast"]) for k, v in table.items()}
+    return {
+        "sentence": f"standard deviation of encodings after {STEPS['delay']} steps: {ends['schedule'][0]:.3g} with the "
+        f"schedule, {ends['at-once'][0]:.3g} with full weight from the start; frames from true encodings "
+        f"{ends['schedule'][1]:.2f} and {ends['at-once'][1]:.2f} dB",
+        "table": table,
+    }
+
+
+# ---------------------------------------------------------------------------------------------------------- pushing
+
+
+def pushing() -> dict[str, Any]:
+    """Do actions matter, and is a push of known objects easier than one of new ones?"""
+    data, run = made("pushing"), WORK / "hierarchical-pushing"
+    train = trained(run, data, "pushing")
+    opened = open_run(run)
+    model, source = opened.model(), Store(data)
+    table = {}
+    for split in ("test/seen", "test/novel"):
+        clips = held(opened, model, source, split, 18, 128)
+        table[split] = {kind: forecast(model, clips, kind) for kind in ("recorded", "shuffled", "shifted", "none")}
+        table[split]["repeat the first frame"] = forecast(model, clips, "first")
+    seen, novel = table["test/seen"], table["test/novel"]
+    return {
+        "sentence": f"PSNR of the forecast: {mean(seen['recorded']):.2f} dB with the recorded actions, "
+        f"{mean(seen['shuffled']):.2f} with another clip's, {mean(seen['shifted']):.2f} with actions one step late, "
+        f"{mean(seen['repeat the first frame']):.2f} for repeating the first frame; novel objects "
+        f"{mean(novel['recorded']):.2f}",
+        "command": train,
+        **curves(run),
+        "table": table,
+    }
+
+
+def made(name: str, *flags: str) -> Path:
+    """A generated set, by its source's name."""
+    data = WORK / "data" / name
+    if not (data / "index.json").is_file():
+        command("data", "make", name, *flags, "--out", relative(data))
+    return data
+
+
+def held(opened: Any, model: Predictor, source: Source, split: str, horizon: int, clips: int) -> Clips:
+    """Clips that training never saw."""
+    request = type(model).request(opened.config.model)
+    return held_out_clips(source, request, split, model.num_context, horizon, clips, 0, opened.config.spec.actions)
+
+
+def mean(values: list[float]) -> float:
+    """Over the horizon."""
+    return float(np.mean(values))
+
+
+def forecast(model: Predictor, clips: Clips, actions: str) -> list[float]:
+    """PSNR by frame of the horizon, with the recorded actions, another clip's, the same one step late, or none."""
+    found = []
+    for batch in batches(clips):
+        given, horizon = batch.actions, batch.future.shape[1]
+        assert given is not None
+        if actions == "shuffled":
+            given = given.roll(1, 0)
+        elif actions == "shifted":
+            given = torch.cat([given[:, :1], given[:, :-1]], 1)
+        if actions == "first":
+            made = batch.context[None, :, :1].expand(-1, -1, horizon, -1, -1, -1)
+        else:
+            made = rollout(model, batch.context, horizon, None if actions == "none" else given)
+        found.append(psnr(made[0], batch.future))
+    return torch.cat(found).mean(0).tolist()
+
+
+def batches(clips: Clips) -> Iterator[Batch]:
+    """The clips as floats."""
+    for batch in clips:
+        yield batch.to("cpu")
+
+
+# ---------------------------------------------------------------------------------------------------------- walking
+
+
+def walking() -> dict[str, Any]:
+    """epva, e2e and a small epva-gan on people that walk: are they still there, sharp and in place, at frame 127?"""
+    data, runs, commands = made("walking"), {}, {}
+    shared = ("--model.context", "5", "--model.future", "27", "--model.stride", "2", "--batch-size", "4")
+    for mode in ("epva", "e2e"):
+        runs[mode] = WORK / f"hierarchical-walking-{mode}"
+        commands[mode] = trained(runs[mode], data, "walking", *shared, "--model.mode", mode)
+    runs["epva-gan"] = WORK / "hierarchical-walking-gan"
+    rates = ("--optim.predictor-lr", "1e-4", "--optim.van-lr", "1e-4", "--optim.discriminator-lr", "1e-4")
+    critic = (*shared, "--model.mode", "epva-gan", "--model.alpha", "10", *rates, "--init-from", relative(runs["epva"]))
+    commands["epva-gan"] = trained(runs["epva-gan"], data, "critic", *critic)
+    opened = open_run(runs["epva"])
+    clips = held(opened, opened.model(), Store(data), "test", 127, 16)
+    request = dataclasses.replace(clips.loader.request, extras=("masks", "joints", "visibility"))
+    clips.loader.request = request
+    table: dict[str, Any] = {"copy the first frame": people(None, clips)}
+    for mode, run in runs.items():
+        model = framecast.load(run)
+        table[mode] = {**people(model, clips), "probe": joints(model, Store(data), open_run(run))}
+    films(runs, clips)
+    at = {k: v["present"][126 // 1 if len(v["present"]) > 126 else -1] for k, v in table.items()}
+    return {
+        "sentence": "people still there at frame 127: " + ", ".join(f"{k} {100 * v:.0f} %" for k, v in at.items()),
+        "commands": commands,
+        "curves": {mode: curves(run) for mode, run in runs.items()},
+        "table": {k: {m: thin(v) for m, v in row.items()} for k, row in table.items()},
+        "film": "hierarchical-walking.webp",
+    }
+
+
+def thin(values: Any) -> Any:
+    """A curve at the frames that are quoted."""
+    if not isinstance(values, list):
+        return values
+    return {str(k): values[k - 1] for k in (1, 8, 16, 32, 64, 128) if k <= len(values)} | {str(len(values)): values[-1]}
+
+
+def people(model: Predictor | None, clips: Clips) -> dict[str, list[float]]:
+    """By frame: share of clips with a person, IoU of foreground (and of the drawing mask) with the true one, PSNR,
+    sharpness over the truth's. None repeats the first frame."""
+    rows: dict[str, list[Tensor]] = {}
+    for batch in batches(clips):
+        seen, horizon = batch.context.shape[1], batch.future.shape[1]
+        truth, masks = batch.future, batch.extras["masks"][:, seen : seen + horizon] > 0
+        ground = torch.cat([batch.context, truth], 1).median(1).values
+        if model is None:
+            made = batch.context[:, :1].expand_as(truth)
+        else:
+            made = rollout(model, batch.context, horizon)[0]
+            with evaluating(model):
+                drawn = model.masks(batch.context, horizon)[:, :, 0] > 0.5
+            rows.setdefault("mask_iou", []).append(iou(drawn, masks))
+        there = foreground(made, ground)
+        rows.setdefault("present", []).append(presence(there, masks).double())
+        rows.setdefault("iou", []).append(iou(there, masks))
+        rows.setdefault("psnr", []).append(psnr(made, truth))
+        rows.setdefault("sharpness", []).append(sharpness_ratio(made, truth))
+    return {name: torch.cat(values).double().nanmean(0).tolist() for name, values in rows.items()}
+
+
+def joints(model: Predictor, source: Source, opened: Any) -> dict[str, float]:
+    """Error of 2-D joints (in half frames) read off true encodings by a small network; beside one that reads as many
+    fixed random projections of the frame's pixels, and the mean joint."""
+    sets = {}
+    for split, count in (("train", 96), ("test", 32)):
+        clips = held(opened, model, source, split, 27, count)
+        clips.loader.request = dataclasses.replace(clips.loader.request, extras=("joints", "visibility"))
+        rows = []
+        for batch in batches(clips):
+            frames = torch.cat([batch.context, batch.future], 1)
+            with torch.no_grad(), evaluating(model):
+                rows.append((model.encode(frames), frames, batch.extras["joints"], batch.extras["visibility"]))
+        codes, frames, places, visible = (torch.cat(x).flatten(0, 1) for x in zip(*rows, strict=True))
+        generator = torch.Generator().manual_seed(0)
+        pixels = frames.flatten(1) @ torch.randn(frames[0].numel(), codes.shape[1], generator=generator)
+        shown = (visible > 0).repeat_interleave(2, -1)
+        sets[split] = (codes.float(), pixels, places.flatten(1).float(), shown)
+    fit = functools.partial(probe, steps=1500)
+    (codes, pixels, places, _), (held_codes, held_pixels, held_places, shown) = sets["train"], sets["test"]
+    return {
+        "encodings": fit(codes, places, held_codes, held_places, shown),
+        "random projection": fit(pixels, places, held_pixels, held_places, shown),
+        "mean joint": float((held_places - places.mean(0)).abs()[shown].mean()),
+    }
+
+
+def films(runs: Mapping[str, Path], clips: Clips) -> None:
+    """The first clip under every mode."""
+    batch = next(batches(clips)).rows([0])
+    rows = {
+        mode: rollout(framecast.load(run), batch.context, batch.future.shape[1])[0, 0] for mode, run in runs.items()
+    }
+    rows["first frame"] = batch.context[0, :1].expand_as(batch.future[0])
+    write_film(RESULTS / "hierarchical-walking", batch.future[0], rows, 6.25)
+
+
+if __name__ == "__main__":
+    main()
