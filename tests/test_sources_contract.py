@@ -1,6 +1,7 @@
 """What every source keeps: shapes, kinds, order, splits, and a loader that resumes anywhere."""
 
 import importlib
+import importlib.util
 import itertools
 import json
 
@@ -20,6 +21,7 @@ TINY = {
     "ball": {"videos": 3, "frames": 12},
     "bouncing": {"videos": 3, "frames": 12, "size": 24, "size_min": 4, "size_max": 8},
     "crossroads": {"videos": 3, "crossings": 1},
+    "pushing": {"train": 2, "val": 1, "test": 1, "novel": 1, "frames": 12, "size": 24},
 }
 
 
@@ -39,8 +41,9 @@ def make(name, folder):
 
 @pytest.fixture(params=[*SOURCES, "store"], scope="module")
 def made(request, tmp_path_factory):
-    if request.param == "atari":
-        pytest.importorskip("ale_py")
+    needs = {"atari": "ale_py", "pushing": "mujoco", "walking": "mujoco"}
+    if importlib.util.find_spec(needs.get(request.param, "numpy")) is None:
+        pytest.skip(f"needs {needs[request.param]}")
     folder = tmp_path_factory.mktemp("source") / request.param
     make(request.param, folder)
     return request.param, folder

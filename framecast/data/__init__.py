@@ -5,4 +5,5 @@ SOURCES: dict[str, tuple[str, str]] = {
     "ball": ("framecast.data.ball", "Ball"),
     "bouncing": ("framecast.data.bouncing", "Bouncing"),
     "crossroads": ("framecast.data.crossroads", "Crossroads"),
+    "pushing": ("framecast.data.pushing", "Pushing"),
 }

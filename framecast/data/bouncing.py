@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass
 from math import ceil
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import numpy as np
 
@@ -27,14 +27,29 @@ COLOURS: dict[str, tuple[int, int, int]] = {
     "white": (250, 250, 250),
 }
 
+#: Eight colours at full saturation, for the scenes of Table 1 of Wichers et al. (2018).
+SATURATED: dict[str, tuple[int, int, int]] = {
+    "red": (255, 0, 0),
+    "orange": (255, 128, 0),
+    "yellow": (255, 255, 0),
+    "green": (0, 255, 0),
+    "cyan": (0, 255, 255),
+    "blue": (0, 0, 255),
+    "violet": (128, 0, 255),
+    "magenta": (255, 0, 255),
+}
+PALETTES = {"six": COLOURS, "saturated": SATURATED}
+
 _STEP = 16  # positions and velocities are whole sixteenths of a pixel
 
 
 @dataclass(frozen=True, kw_only=True)
 class BouncingConfig:
     """videos, frames: how many, and frames of each.  size: height and width, px.  shapes: per video.  size_min,
-    size_max: side of a shape's bounding box, px.  speed_min, speed_max: px per frame, along each axis.  grey: of the
-    ground, 0…255.  fps: frames per second.  seed: of everything drawn.
+    size_max: side of a shape's bounding box, px.  palette: six colours, or eight saturated ones.  speed_min, speed_max:
+    px per frame, along each axis.  grey: of the ground, 0…255.  test_videos, test_frames: further videos, prescribed
+    for testing, and frames of each; without any, a tenth of the others is.  fps: frames per second.  seed: of
+    everything drawn.
     """
 
     videos: int = 100
@@ -43,14 +58,17 @@ class BouncingConfig:
     shapes: int = 2
     size_min: int = 10
     size_max: int = 18
+    palette: Literal["six", "saturated"] = "six"
     speed_min: float = 0.5
     speed_max: float = 3.0
     grey: int = 128
+    test_videos: int = 0
+    test_frames: int = 1024
     fps: float = 30.0
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("videos", "frames", "size", "shapes", "size_min"):
+        for name in ("videos", "frames", "size", "shapes", "size_min", "test_frames"):
             if getattr(self, name) < 1:
                 raise UserError(f"bouncing: {name} must be at least 1, got {getattr(self, name)}")
         if not self.size_min <= self.size_max < self.size:
@@ -62,6 +80,11 @@ class BouncingConfig:
             raise UserError(
                 f"bouncing: speeds {self.speed_min}…{self.speed_max} px per frame must be ordered, at least 0 and at "
                 f"most the {self.size - self.size_max} px a shape can travel"
+            )
+        if self.palette not in PALETTES or self.test_videos < 0:
+            raise UserError(
+                f"bouncing: need palette {' or '.join(PALETTES)} and test_videos at least 0, got {self.palette!r} and "
+                f"{self.test_videos}"
             )
         if not 0 <= self.grey <= 255 or not self.fps > 0 or self.seed < 0:
             raise UserError("bouncing: need grey in 0…255, fps above 0 and seed at least 0")
@@ -88,44 +111,54 @@ class Bouncing:
         Raises: UserError when the folder is taken or there is too little disk space.
         """
         config = self.config
-        require_space(folder, config.videos * config.frames * (3 * config.size**2 + 24 * config.shapes))
+        lengths = [config.frames] * config.videos + [config.test_frames] * config.test_videos
+        require_space(folder, sum(lengths) * (3 * config.size**2 + 24 * config.shapes))
         meta = {
             "generator": "bouncing",
             "version": 1,
             "parameters": asdict(config),
             "kinds": list(SHAPES),
-            "colours": {name: list(colour) for name, colour in COLOURS.items()},
+            "colours": {name: list(colour) for name, colour in PALETTES[config.palette].items()},
         }
         with DatasetWriter(folder, config.fps, meta=meta, overwrite=overwrite) as writer:
-            for video in range(config.videos):
-                scene = _Scene(config, np.random.default_rng([config.seed, video]))
+            for video, frames in enumerate(lengths):
+                scene = _Scene(config, frames, np.random.default_rng([config.seed, video]))
+                test = video >= config.videos
                 writer.add(
-                    scene.frames(), name=f"bouncing-{video:05d}", meta=scene.meta(), axes="tchw", **scene.truth()
+                    scene.frames(),
+                    name=f"bouncing-test-{video - config.videos:05d}" if test else f"bouncing-{video:05d}",
+                    meta=scene.meta(),
+                    axes="tchw",
+                    split=("test" if test else "train") if config.test_videos else None,
+                    **scene.truth(),
                 )
                 if progress is not None:
-                    progress(video + 1, config.videos)
+                    progress(video + 1, len(lengths))
 
 
 class _Scene:
     """One video: what is in it, and where it is at every frame."""
 
-    def __init__(self, config: BouncingConfig, rng: np.random.Generator) -> None:
-        self.config, n = config, config.shapes
+    def __init__(self, config: BouncingConfig, frames: int, rng: np.random.Generator) -> None:
+        self.config, self.length, n = config, frames, config.shapes
+        self.palette = PALETTES[config.palette]
         self.kind = rng.integers(len(SHAPES), size=n)
         # Colours differ within a video while there are enough of them.
-        self.colour = np.concatenate([rng.permutation(len(COLOURS)) for _ in range(-(-n // len(COLOURS)))])[:n]
+        self.colour = np.concatenate([rng.permutation(len(self.palette)) for _ in range(-(-n // len(self.palette)))])[
+            :n
+        ]
         self.extent = rng.integers(config.size_min, config.size_max + 1, size=n)
         low = (self.extent * _STEP + 1) // 2  # the centre keeps half a shape away from the walls
         high = config.size * _STEP - low
         start = rng.integers(low[:, None], high[:, None] + 1, size=(n, 2))
         slowest, fastest = ceil(config.speed_min * _STEP), int(config.speed_max * _STEP)
         speed = rng.integers(min(slowest, fastest), fastest + 1, size=(n, 2)) * rng.choice([-1, 1], size=(n, 2))
-        self.position, self.velocity = _bounce(start, speed, low[:, None], high[:, None], config.frames)
+        self.position, self.velocity = _bounce(start, speed, low[:, None], high[:, None], frames)
 
     def truth(self) -> dict[str, Any]:
         """Per-frame arrays (t, shapes, …); positions are exact in float32."""
-        palette = np.array(list(COLOURS.values()), np.uint8)
-        frames = self.config.frames
+        palette = np.array(list(self.palette.values()), np.uint8)
+        frames = self.length
         return {
             "kind": np.tile(self.kind.astype(np.uint8), (frames, 1)),
             "colour": np.tile(palette[self.colour], (frames, 1, 1)),
@@ -135,7 +168,7 @@ class _Scene:
         }
 
     def meta(self) -> dict[str, Any]:
-        names = list(COLOURS)
+        names = list(self.palette)
         return {
             "shapes": [
                 {"kind": SHAPES[k], "colour": names[c], "extent": int(e)}
@@ -144,7 +177,7 @@ class _Scene:
         }
 
     def frames(self) -> Iterator[np.ndarray]:
-        palette = list(COLOURS.values())
+        palette = list(self.palette.values())
         for places in self.position / _STEP:
             canvas = np.full((3, self.config.size, self.config.size), self.config.grey, np.uint8)
             for kind, colour, extent, (x, y) in zip(self.kind, self.colour, self.extent, places, strict=True):

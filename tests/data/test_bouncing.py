@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from framecast.data.bouncing import COLOURS, Bouncing, BouncingConfig
+from framecast.data.bouncing import COLOURS, SATURATED, Bouncing, BouncingConfig
 from framecast.data.store import Store
 from framecast.media.draw import SHAPES, draw_shape
 from framecast.types import UserError
@@ -39,6 +39,22 @@ def test_frames_can_be_drawn_again_from_the_truth(tmp_path):
         named = [(s["kind"], COLOURS[s["colour"]], s["extent"]) for s in clip.meta["shapes"]]
         truth = zip(*(clip.arrays[k][0].tolist() for k in ("kind", "colour", "extent")), strict=True)
         assert named == [(SHAPES[k], tuple(c), e) for k, c, e in truth]
+
+
+def test_the_form_of_table_1(tmp_path):
+    form = {"shapes": 1, "palette": "saturated", "frames": 18, "videos": 9, "test_videos": 2, "speed_min": 3}
+    store = made(tmp_path / "s", **form, speed_max=6)
+    assert store.lengths == [18] * 9 + [1024] * 2
+    splits = store.splits(18)
+    assert [store.names[s.video] for s in splits["test"]] == ["bouncing-test-00000", "bouncing-test-00001"]
+    assert (len(splits["train"]), len(splits["val"])) == (8, 1)
+    assert len(SATURATED) == 8
+    assert all(max(colour) == 255 and min(colour) == 0 for colour in SATURATED.values())
+    clip = store.clip(9, 0, 1024)
+    assert (clip.frames != clip.frames[:1]).reshape(1024, -1).any(1)[1:].mean() > 0.99
+    assert tuple(clip.arrays["colour"][0, 0].tolist()) in SATURATED.values()
+    same = made(tmp_path / "without", **{**form, "test_videos": 0}, speed_max=6)
+    np.testing.assert_array_equal(same.clip(3, 0, 18).frames, store.clip(3, 0, 18).frames)
 
 
 def test_shapes_travel_and_turn_at_the_walls(tmp_path):
@@ -82,4 +98,10 @@ def test_the_seed_decides_the_bytes_and_more_videos_change_none_before(tmp_path)
 )
 def test_impossible_scenes_are_refused(settings, sentence):
     with pytest.raises(UserError, match=sentence):
+        BouncingConfig(**settings)
+
+
+@pytest.mark.parametrize("settings", [{"palette": "seven"}, {"test_videos": -1}])
+def test_wrong_forms_are_named(settings):
+    with pytest.raises(UserError, match="bouncing: need palette six or saturated and test_videos at least 0"):
         BouncingConfig(**settings)
