@@ -224,6 +224,18 @@ class Loss:
     parts: dict[str, Tensor] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Decay:
+    """A learning rate that goes linearly from `start` to `end` in `steps` steps and stays there."""
+
+    start: float
+    end: float
+    steps: int
+
+    def __call__(self, step: int) -> float:
+        return self.start + (self.end - self.start) * min(step / self.steps, 1.0)
+
+
 @dataclass(frozen=True, kw_only=True)
 class Optimiser:
     """Which rule moves a phase's weights.

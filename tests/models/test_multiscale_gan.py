@@ -11,7 +11,6 @@ from framecast.engine.step import only
 from framecast.models.base import count_parameters
 from framecast.models.multiscale_gan import (
     PROFILES,
-    Decay,
     MultiscaleGAN,
     MultiscaleGANConfig,
     OptimConfig,
@@ -23,7 +22,7 @@ from framecast.models.multiscale_gan import (
 )
 from framecast.nn.losses import lp
 from framecast.nn.scales import pyramid
-from framecast.types import Batch, ClipSpec, UserError
+from framecast.types import Batch, ClipSpec, Decay, UserError
 
 SPEC = ClipSpec(channels=3, height=32, width=32)
 NARROW = {
@@ -130,7 +129,26 @@ def test_residual_adds_the_enlarged_guess_before_tanh():
         scale = MultiscaleGAN(replace(config, residual=residual), SPEC).generator.scales[-1]
         bare = scale.layers(torch.cat([context, guess], 1))
         expected = torch.tanh(bare + guess) if residual else torch.tanh(bare)
-        torch.testing.assert_close(scale(context, guess), expected)
+        torch.testing.assert_close(scale(context, guess, context[:, -3:]), expected)
+
+
+def test_network_of_changes_starts_from_copying_and_learns():
+    config = replace(tiny(), output="change", generator_slope=0.1, future=2)
+    model, batch = MultiscaleGAN(config, SPEC), a_batch(future=2)
+    last = batch.context[:, -1:]
+    assert torch.allclose(model.predict(batch.context, 2)[0], last.expand(-1, 2, -1, -1, -1), atol=1e-6)
+    model.loss(batch).total.backward()
+    for scale in model.generator.scales:  # what was zero must be able to leave zero
+        assert all(p.grad.abs().max() > 0 for p in list(scale.parameters())[-2:])
+
+
+def test_changes_never_leave_the_range_of_pictures():
+    model = MultiscaleGAN(replace(tiny(), output="change"), SPEC)
+    for scale in model.generator.scales:
+        nn.init.constant_(scale.layers[-1].bias, 8.0)
+    carry, frame = model.advance(model.begin(a_batch().context))
+    assert frame.max() == 1.0
+    assert carry["window"].max() <= 1.0
 
 
 def test_fully_convolutional_crop_of_the_output_is_output_of_the_crop():
@@ -437,6 +455,8 @@ def test_mixed_precision_keeps_losses_and_frames_in_float32():
         ({"discriminator_kernels": ((3,),) * 4}, "1 kernels for 3 widths"),
         ({"patch": 4}, "too small for 4 scales"),
         ({"extra_pairs": True, "conditioned": False}, "needs model.conditioned"),
+        ({"output": "change"}, "give --model.no-residual"),
+        ({"generator_slope": -0.1}, "model.generator_slope must lie in 0…1"),
         ({"lp_weight": 0.0, "gdl_weight": 0.0, "adversarial": False}, "no loss is left"),
     ],
 )
