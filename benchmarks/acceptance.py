@@ -162,16 +162,16 @@ def game(name: str, skip: int, steps: int) -> dict[str, Any]:
         *("train", "multiscale-gan", "--profile", "small", "--data", relative(data), "--out", relative(run)),
         *("--steps", str(steps), "--model.no-adversarial", "--optim.decay-steps", str(steps)),
     )
-    return scored(run, train, f"{name}-skip{skip}", clips=32)
+    return scored(run, train, f"{name}-skip{skip}", clips=25)
 
 
 def record(name: str, skip: int) -> Path:
-    """Twenty episodes of a game as a packed store."""
+    """Fifty episodes of a game as a packed store: five of them are held out for the scores."""
     data = WORK / "data" / f"{name}-skip{skip}"
     if not (data / "index.json").is_file():
         command(
-            *("data", "make", "atari", "--game", name, "--frame-skip", str(skip), "--episodes", "20"),
-            *("--max-frames", "400", "--out", relative(data)),
+            *("data", "make", "atari", "--game", name, "--frame-skip", str(skip), "--episodes", "50"),
+            *("--max-frames", "300", "--out", relative(data)),
         )
     return data
 
