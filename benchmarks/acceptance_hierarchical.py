@@ -191,7 +191,7 @@ def delay() -> dict[str, Any]:
 
 def pushing() -> dict[str, Any]:
     """Do actions matter, and is a push of known objects easier than one of new ones?"""
-    data, run = made("pushing"), WORK / "hierarchical-pushing"
+    data, run = made("pushing", "--train", "600", "--test", "64", "--novel", "64"), WORK / "hierarchical-pushing"
     train = trained(run, data, "pushing")
     opened = open_run(run)
     model, source = opened.model(), Store(data)

@@ -105,9 +105,14 @@ def clip_gradients(parameters: list[nn.Parameter], clip: GradClip) -> None:
     present = [p for p in parameters if p.grad is not None]
     if clip.kind == "global" and present:
         torch.nn.utils.clip_grad_norm_(present, clip.value)
-    elif clip.kind == "tensor":
-        for p in present:
-            torch.nn.utils.clip_grad_norm_([p], clip.value)
+    elif clip.kind == "tensor" and present:  # all tensors at once: one by one, hundreds of small ones take their time
+        gradients = [p.grad for p in present if p.grad is not None]
+        scales = torch._foreach_norm(gradients)
+        torch._foreach_add_(scales, 1e-6)
+        torch._foreach_reciprocal_(scales)
+        torch._foreach_mul_(scales, clip.value)
+        torch._foreach_clamp_max_(scales, 1.0)
+        torch._foreach_mul_(gradients, scales)
 
 
 @contextlib.contextmanager

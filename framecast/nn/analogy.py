@@ -23,7 +23,7 @@ def _conv(inputs: int, outputs: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, padding=1)
 
 
-class Double(nn.ConvTranspose2d):
+class DoublingConv(nn.ConvTranspose2d):
     """3x3 transposed convolution to twice the size, aligned as TensorFlow's SAME: the last row and column go."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
@@ -32,6 +32,22 @@ class Double(nn.ConvTranspose2d):
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """(b, inputs, h, w) to (b, outputs, 2h, 2w)."""
         return super().forward(x)[..., :-1, :-1]
+
+
+class JoiningConv(nn.Conv2d):
+    """3x3 convolution of two maps joined on channels, the first of which stays the same for many of the second: its
+    share is computed once.  channels: of either map, and of what comes out."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__(2 * channels, channels, 3, padding=1)
+
+    def share(self, first: Tensor) -> Tensor:
+        """What the first map (b, channels, h, w) adds."""
+        return F.conv2d(first, self.weight[:, : self.out_channels], padding=1)
+
+    def forward(self, second: Tensor, share: Tensor) -> Tensor:  # type: ignore[override]
+        """The convolution of both, (b, channels, h, w)."""
+        return F.conv2d(second, self.weight[:, self.out_channels :], self.bias, padding=1) + share
 
 
 class StructureEncoder(nn.Module):
@@ -45,7 +61,7 @@ class StructureEncoder(nn.Module):
         side //= 16
         self.dense = nn.Sequential(nn.Linear(size, d * side**2), nn.ReLU(), LayerNorm(d * side**2))
         self.maps = nn.Sequential(nn.Unflatten(1, (d, side, side)), _conv(d, d), nn.ReLU(), LayerNorm(d))
-        self.tap = nn.Sequential(Double(d, 2 * d), nn.ReLU())
+        self.tap = nn.Sequential(DoublingConv(d, 2 * d), nn.ReLU())
         self.last = nn.Sequential(_conv(2 * d, 2 * d), nn.ReLU(), LayerNorm(2 * d), _conv(2 * d, 4 * d), nn.ReLU())
 
     def forward(self, encoding: Tensor) -> tuple[Tensor, Tensor]:
@@ -81,12 +97,12 @@ class AnalogyNetwork(nn.Module):
         self.structure = StructureEncoder(size, side, d)
         self.difference = nn.Sequential(_conv(4 * d, 4 * d), relu())
         self.target = nn.Sequential(_conv(4 * d, 4 * d), relu())
-        self.join = _conv(8 * d, 4 * d)
+        self.join = JoiningConv(4 * d)
         self.analogy = nn.Sequential(relu(), LayerNorm(4 * d), _conv(4 * d, 4 * d), relu(), _conv(4 * d, 4 * d), relu())
         self.decoder = nn.Sequential(
-            *(Double(4 * d, 4 * d), relu(), drop(), LayerNorm(4 * d), _conv(4 * d, 4 * d), relu(), drop()),
-            *(_conv(4 * d, 2 * d), relu(), drop(), LayerNorm(2 * d), Double(2 * d, 2 * d), relu(), drop()),
-            *(_conv(2 * d, d), relu(), drop(), LayerNorm(d), Double(d, n), relu(), drop(), _conv(n, n)),
+            *(DoublingConv(4 * d, 4 * d), relu(), drop(), LayerNorm(4 * d), _conv(4 * d, 4 * d), relu(), drop()),
+            *(_conv(4 * d, 2 * d), relu(), drop(), LayerNorm(2 * d), DoublingConv(2 * d, 2 * d), relu(), drop()),
+            *(_conv(2 * d, d), relu(), drop(), LayerNorm(d), DoublingConv(d, n), relu(), drop(), _conv(n, n)),
         )
         glorot(self)
 
@@ -95,20 +111,16 @@ class AnalogyNetwork(nn.Module):
 
         frame: (b, c, h, w) in 0…1.  encoding: its own, (b, E).
         """
-        difference = self.difference(self.image(frame) - self.structure(encoding)[1])
-        return F.conv2d(difference, self.join.weight[:, : difference.shape[1]], padding=1)
+        return self.join.share(self.difference(self.image(frame) - self.structure(encoding)[1]))
 
     def forward(self, frame: Tensor, anchor: Tensor, encodings: Tensor) -> tuple[Tensor, Tensor]:
         """Frames and masks of encodings (b, t, E): (b, t, c, h, w), not clipped, and (b, t, 1, h, w) in 0…1.
 
-        frame: the first one, (b, c, h, w).  anchor: of it. The join's convolution is the sum of one over the anchor and
-        one over the target, so the former is computed once.
+        frame: the first one, (b, c, h, w).  anchor: of it.
         """
         t = encodings.shape[1]
         maps = self.structure(encodings.flatten(0, 1))[1]
-        target = self.target(maps)
-        weight = self.join.weight[:, target.shape[1] :]
-        joined = F.conv2d(target, weight, self.join.bias, padding=1) + anchor.repeat_interleave(t, 0)
+        joined = self.join(self.target(maps), anchor.repeat_interleave(t, 0))
         drawn = widen(self.decoder(maps + self.analogy(joined)))
         return blend(rearrange(drawn, "(b t) c h w -> b t c h w", t=t), frame)
 

@@ -10,6 +10,7 @@ from small_models import CPU, moved, weights
 
 from framecast.engine.state import TrainState, phase_parameters
 from framecast.engine.step import clip_gradients, train_step
+from framecast.figure import watch
 from framecast.models.base import count_parameters
 from framecast.models.hierarchical import PROFILES, Hierarchical, HierarchicalConfig, OptimConfig, psnr
 from framecast.nn.vgg import VGG16
@@ -139,6 +140,13 @@ def test_published_profiles(profile, frames, size):
     assert c.optim.all_lr == (rates.get(profile, 1e-5) if c.mode != "epva-gan" else 1e-4)
     if profile == "single-gpu":
         assert (c.alpha, c.alpha_delay, preset("hierarchical", profile).train.steps) == (0.1, 20_000, 120_000)
+
+
+def test_the_drawing_of_the_model_shows_its_own_layers_too():
+    model = narrow()
+    seen = watch(model, ROBOT)
+    assert seen["van.join"].detail == "3×3 32 → 16"
+    assert seen["van.decoder.0"].out == (16, 8, 8)
 
 
 def test_the_cell_two_below_the_top_feeds_back_at_the_next_step():

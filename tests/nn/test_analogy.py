@@ -3,12 +3,12 @@
 import numpy as np
 import torch
 
-from framecast.nn.analogy import AnalogyNetwork, Discriminator, Double, blend
+from framecast.nn.analogy import AnalogyNetwork, Discriminator, DoublingConv, blend
 
 
 def test_doubling_is_aligned_as_tensorflow_does():
     """y[2i + k] += w[k] x[i] for k = 0, 1, 2; what falls beyond twice the size is dropped."""
-    layer = Double(1, 1).double()
+    layer = DoublingConv(1, 1).double()
     x = torch.randn(1, 1, 3, 3).double()
     w, expected = layer.weight.detach().numpy()[0, 0], np.full((7, 7), float(layer.bias.detach()))
     for i in range(3):
@@ -35,7 +35,8 @@ def test_the_anchor_computed_once_gives_the_whole_join():
     for t in range(3):  # as published: the two halves are joined on channels for every frame
         maps = van.structure(targets[:, t])[1]
         a, b = van.difference(van.image(frame) - van.structure(first)[1]), van.target(maps)
-        drawn = van.decoder(maps + van.analogy(van.join(torch.cat([a, b], 1))))
+        joined = torch.nn.functional.conv2d(torch.cat([a, b], 1), van.join.weight, van.join.bias, padding=1)
+        drawn = van.decoder(maps + van.analogy(joined))
         torch.testing.assert_close(images[:, t], blend(drawn[:, None], frame)[0][:, 0])
 
 
