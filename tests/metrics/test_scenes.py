@@ -8,6 +8,8 @@ from framecast.media.draw import draw_shape
 from framecast.metrics.scenes import foreground, iou, presence, probe, shape_colours
 
 PALETTE = ((220, 40, 40), (40, 180, 60), (50, 80, 220), (240, 220, 60), (160, 50, 180), (250, 250, 250))
+SATURATED = ((255, 0, 0), (255, 128, 0), (255, 255, 0), (0, 255, 0))
+SATURATED += ((0, 255, 255), (0, 0, 255), (128, 0, 255), (255, 0, 255))
 GREY = (128, 128, 128)
 
 
@@ -19,12 +21,13 @@ def frame(colour=None, at=(32.0, 32.0), size=14.0, kind="circle"):
 
 
 @pytest.mark.parametrize("kind", ["circle", "square", "triangle"])
-@pytest.mark.parametrize("colour", PALETTE)
-def test_a_perfect_prediction_is_correct_whatever_shape_and_colour(kind, colour):
-    true = frame(colour, kind=kind)
-    found = shape_colours(true, true, PALETTE, GREY)
+@pytest.mark.parametrize("palette", [PALETTE, SATURATED])
+def test_a_perfect_prediction_is_correct_whatever_shape_and_colour(kind, palette):
+    true = torch.cat([frame(colour, (31.3, 30.6), kind=kind) for colour in palette])
+    found = shape_colours(true, true, palette, GREY)
     assert bool(found.correct.all())
-    assert float(found.away) == 0
+    assert bool(shape_colours(true.roll(1, 0), true, palette, GREY).wrong.all())
+    assert float(found.away.max()) == 0
 
 
 def test_other_colours_and_empty_frames_are_told_apart():
