@@ -1,0 +1,51 @@
+"""Measures of films without a truth, on films whose answer is known."""
+
+import numpy as np
+import pytest
+import torch
+
+from framecast.data.ball import COLOUR, RADIUS, painted
+from framecast.metrics.dreams import change, colour_histogram, histogram_distance, spot, turns
+
+
+def ball(xs):
+    return torch.from_numpy(np.stack([painted((int(x), 32), RADIUS, COLOUR) for x in xs])).float() / 255
+
+
+def test_change_is_the_mean_step_of_a_value():
+    frames = torch.rand(2, 5, 3, 4, 4)
+    expected = [np.abs(np.diff(film.double().numpy(), axis=0)).mean() for film in frames]
+    np.testing.assert_allclose(change(frames), expected)
+    assert change(frames[:, :1].expand(-1, 5, -1, -1, -1)).tolist() == [0, 0]
+
+
+def test_the_spot_is_where_the_disc_is():
+    found = spot(ball([20, 31, 66]))
+    assert found.area[:2].tolist() == [317, 317]
+    assert found.area[2] == 110
+    torch.testing.assert_close(found.centre[:2], torch.tensor([[20.0, 32], [31, 32]], dtype=torch.float64))
+    assert found.brightness.tolist() == [1, 1, 1]
+    nothing = spot(torch.zeros(1, 3, 8, 8))
+    assert nothing.area.item() == 0
+    assert nothing.centre.isnan().all()
+
+
+def test_turns_are_those_of_the_path_and_not_of_its_trembling():
+    path = torch.tensor([*range(32, 67, 2), *range(64, -3, -2), *range(0, 67, 2)], dtype=torch.float64)
+    assert turns(path) == 2
+    trembling = path + torch.tensor([3.0, -3.0]).repeat(len(path))[: len(path)]
+    assert turns(trembling) == 2
+    assert turns(torch.full((9,), 5.0)) == 0
+    assert turns(torch.full((9,), float("nan"))) == 0
+    path[20:23] = torch.nan  # out of sight for a moment
+    assert turns(path) == 2
+
+
+def test_histograms_of_colours():
+    half = torch.zeros(1, 3, 4, 4)
+    half[:, 0, :2] = 1
+    found = colour_histogram(half, bins=2)
+    assert found.tolist() == [0.5, 0, 0, 0, 0.5, 0, 0, 0]
+    assert histogram_distance(half, half) == 0
+    assert histogram_distance(half, torch.zeros(1, 3, 4, 4)) == pytest.approx(0.5)
+    assert histogram_distance(torch.ones(1, 3, 4, 4), torch.zeros(1, 3, 4, 4)) == 1
