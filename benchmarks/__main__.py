@@ -13,7 +13,16 @@ from pathlib import Path
 from benchmarks.row import argument_parser
 
 #: The scripts, in the order they run.
-SCRIPTS = ("training_step", "hierarchical", "full_frame", "loader", "metrics", "recording", "precision_curves")
+SCRIPTS = (
+    "training_step",
+    "hierarchical",
+    "full_frame",
+    "loader",
+    "metrics",
+    "recording",
+    "precision_curves",
+    "dreams",
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -110,7 +110,7 @@ def _rate(settings: Settings, name: str, work: Callable[[], None], frames: int, 
         better="more",
         precision="fp32",
         flops=flops,
-        goal=goal,
+        goal=None if settings.tiny else goal,
         goal_is="figure",
         details={"milliseconds_a_frame": 1000 * seconds / frames},
     )

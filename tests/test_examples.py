@@ -86,14 +86,26 @@ def test_frame_by_frame(tmp_path: Path) -> None:
     assert len(read_video(tmp_path / "dream.gif").frames) == 4 + 4
 
 
-def test_quickstart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def play_notebook(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """Kinds of what a notebook shows, run from its first cell to its last."""
     monkeypatch.setenv("TINY", "1")
-    monkeypatch.setenv("OUT", str(tmp_path))
-    book: Any = nbformat.read(EXAMPLES / "quickstart.ipynb", as_version=4)
+    monkeypatch.setenv("OUT", str(folder))
+    book: Any = nbformat.read(EXAMPLES / f"{name}.ipynb", as_version=4)
     nbformat.validate(book)
     assert all(not cell.get("outputs") for cell in book.cells), "commit the notebook without its outputs"
-    NotebookClient(book, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
-    shown = {kind for cell in book.cells for out in cell.get("outputs", []) for kind in out.get("data", {})}
+    NotebookClient(book, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
+    return {kind for cell in book.cells for out in cell.get("outputs", []) for kind in out.get("data", {})}
+
+
+def test_dreams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = play_notebook("dreams", tmp_path, monkeypatch)
+    assert {"image/gif", "image/png"} <= shown, "no film or no curves were shown"
+    for film, frames in (("reconstruction", 8), ("dreams", 8), ("temperatures", 4)):
+        assert len(read_video(tmp_path / f"{film}.gif").frames) == frames
+
+
+def test_quickstart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    shown = play_notebook("quickstart", tmp_path, monkeypatch)
     assert {"image/gif", "image/png"} <= shown, "no film or no curves were shown"
     assert (tmp_path / "run" / "scores.json").is_file()
     assert (tmp_path / "forecast.gif").stat().st_size > 0

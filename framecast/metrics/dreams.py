@@ -72,5 +72,5 @@ def colour_histogram(frames: Tensor, bins: int = 8) -> Tensor:
 
 
 def histogram_distance(a: Tensor, b: Tensor, bins: int = 8) -> float:
-    """Share of pixels whose colour would have to change to give both films one histogram: 0 alike … 1 no colour shared."""
+    """Share of pixels whose colour would have to change to give both films one histogram, 0 (alike) to 1."""
     return float((colour_histogram(a, bins) - colour_histogram(b, bins)).abs().sum() / 2)

@@ -1,0 +1,480 @@
+"""The runs behind docs/results/dreams.md: train, dream, measure; figures into docs/results/dreams.json.
+
+    python benchmarks/acceptance_dreams.py                   all parts, one after another; finished ones are kept
+    python benchmarks/acceptance_dreams.py --only ball       one part: ball, crossroads, ms_pacman
+    python benchmarks/acceptance_dreams.py --clip FILE       a natural clip of your own; its films stay with the run
+    python benchmarks/acceptance_dreams.py --again           do finished ones anew
+
+A run that was stopped goes on; one that is there is measured, not trained again. Dreams are drawn with fixed seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import math
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from acceptance import ROOT, WORK, circumstances, command, dumped, relative, slug
+from torch import Tensor
+
+from framecast.data.base import Source
+from framecast.data.loader import Loader
+from framecast.latents_measured import dream_norms
+from framecast.media.grid import side_by_side, strip
+from framecast.media.images import write_image
+from framecast.media.write import write_video
+from framecast.metrics.dreams import change, histogram_distance, spot, turns
+from framecast.metrics.frames import sharpness
+from framecast.models.dreams import Dreams
+from framecast.rollout import rollout
+from framecast.run import Run, open_data, open_run
+from framecast.types import ClipRequest
+
+RESULTS = ROOT / "docs" / "results"
+FILE = RESULTS / "dreams.json"
+#: Training of each part, beside --data and --out.
+TRAINING = {
+    "ball": "--profile small --steps 4500 --model.vision-share 0.3 --model.compare linear softmax-mse",
+    "crossroads": "--profile small --steps 6000 --model.vision-share 0.25 --model.compare linear gaussian",
+    "ms_pacman": "--profile small --size 64x64 --fit squash --steps 6000",
+    "clip": "--profile small --steps 3000",
+}
+#: Ms. Pac-Man's colour on the console, and the rows of a 64-pixel picture that hold the maze.
+YELLOW, MAZE = (210, 164, 74), 52
+DREAMS, LENGTH = 8, 300
+
+
+def main() -> None:
+    """Run the parts asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=["ball", "crossroads", "ms_pacman"], help="one part instead of all")
+    parser.add_argument("--clip", type=Path, help="train and measure on this video instead")
+    parser.add_argument("--again", action="store_true", help="do finished parts anew")
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    if options.clip:
+        name = f"clip-{slug(options.clip.stem)}"
+        part(name, lambda: measured(name, str(options.clip), "clip", still=False), options.again)
+        return
+    parts = {"ball": ball, "crossroads": crossroads, "ms_pacman": ms_pacman}
+    for name in [options.only] if options.only else parts:
+        part(name, parts[name], options.again)
+
+
+def part(name: str, make: Any, again: bool) -> None:
+    """One result, kept under its name with versions and hardware; skipped when it is there."""
+    if name in load()["results"] and not again:
+        print(f"{name}: done before", flush=True)
+        return
+    found = {**make(), **circumstances()}
+    done = load()
+    done["results"][name] = found
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    FILE.write_text(dumped(done), encoding="utf-8")
+    (RESULTS / "dreams.md").write_text(page(done), encoding="utf-8")
+    print(f"{name}: {found['sentence']}", flush=True)
+
+
+def load() -> dict[str, Any]:
+    """The result file, or an empty one."""
+    return json.loads(FILE.read_text()) if FILE.is_file() else {"format": 1, "family": "dreams", "results": {}}
+
+
+# ------------------------------------------------------------------------------------------------ what all parts do
+
+
+class Trained:
+    """A finished run: its model, its data and how it was made."""
+
+    def __init__(self, name: str, data: str, kind: str) -> None:
+        folder = WORK / f"dreams-{name}"
+        words = ("train", "dreams", "--data", data, "--out", relative(folder), *TRAINING[kind].split())
+        self.command = command(*words)
+        self.run: Run = open_run(folder)
+        model = self.run.model()
+        assert isinstance(model, Dreams)
+        self.model: Dreams = model
+        self.source: Source = open_data(self.run.config.data)[0]
+        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        self.facts = {
+            "command": self.command,
+            "steps": rows[-1]["step"],
+            "vision_steps": max((r["step"] for r in rows if r["stage"] == "vision"), default=0),
+            "training_seconds": round(max(r.get("seconds", 0.0) for r in rows)),
+            "seed": self.run.config.train.seed,
+            "losses": {
+                k: next((r[k] for r in reversed(rows) if k in r), None)
+                for k in ("vision/reconstruction", "vision/kl", "memory/nll", "linear/mse", "gaussian/nll")
+            },
+            "validation": self._validation(rows),
+        }
+
+    def _validation(self, rows: list[dict[str, Any]]) -> dict[str, float]:
+        stages = {r["stage"] for r in rows if "val/loss" in r}
+        return {s: min(r["val/loss"] for r in rows if r["stage"] == s and "val/loss" in r) for s in sorted(stages)}
+
+    def frames(self, split: str, most: int = 400) -> tuple[Tensor, Tensor | None]:
+        """The longest stretch of a split, float (t, 3, 64, 64), and its actions."""
+        request = self.model.request(self.model.config)
+        longest = max(self.source.splits(request.source_length)[split], key=lambda s: s.stop - s.start)
+        count = min(longest.stop - longest.start, most)
+        whole = ClipRequest(context=count, future=0, resize=request.resize)
+        loader = Loader(self.source, [longest], whole, 1, actions=self.run.config.spec.actions)
+        batch = loader.gather([(longest.video, longest.start)]).to("cpu")
+        return batch.context[0], None if batch.actions is None else batch.actions[0]
+
+
+def dreams(model: Dreams, context: Tensor, length: int, actions: Tensor | None = None, samples: int = DREAMS) -> Tensor:
+    """Futures of one context (t, c, h, w): (samples, length, c, h, w)."""
+    led = None if actions is None else actions[None]
+    generator = torch.Generator().manual_seed(0)
+    return rollout(model, context[None], length, led, samples, generator)[:, 0]
+
+
+def movement(dreamt: Tensor, real: Tensor) -> float:
+    """Frame-to-frame change of dreams over that of data, after 20 frames."""
+    return float(change(dreamt[:, 20:]).mean() / change(real))
+
+
+def long(frames: Tensor, real: Tensor) -> dict[str, dict[str, float]]:
+    """Sharpness and colours of the 20 frames before 100, 300 and 1,000, beside real ones."""
+    found = {}
+    for step in (100, 300, 1000):
+        if step <= len(frames):
+            last = frames[step - 20 : step]
+            found[str(step)] = {
+                "sharpness_ratio": float(sharpness(last).mean() / sharpness(real).mean()),
+                "histogram_distance": histogram_distance(last, real),
+                "change": float(change(last) / change(real)),
+            }
+    parts = real[: len(real) // 2], real[len(real) // 2 :]
+    found["real"] = {
+        "sharpness_ratio": float(sharpness(parts[1]).mean() / sharpness(parts[0]).mean()),
+        "histogram_distance": histogram_distance(*parts),
+        "change": float(change(parts[1]) / change(parts[0])),
+    }
+    return found
+
+
+def temperatures(model: Dreams, context: Tensor, actions: Tensor | None = None) -> dict[str, float]:
+    """Spread of one-step codes, mean over dimensions, at both temperatures alike."""
+    found = {}
+    t = model.config.context
+    for tau in (0.1, 0.5, 1.0, 1.5):
+        start = None if actions is None else actions[None, : t - 1]
+        carry = model.begin(context[None, :t], start, 500, torch.Generator().manual_seed(0))
+        carry["weight_temperature"].fill_(tau)
+        carry["sigma_temperature"].fill_(tau)
+        action = None if actions is None else actions[t - 1].expand(500, -1)
+        found[str(tau)] = float(model.imagine(carry, action)["codes"][:, -1].std(0).mean())
+    return found
+
+
+def norms(model: Dreams, real: Tensor) -> dict[str, float]:
+    """Length of a dream's codes over that of the data's, at steps of 300."""
+    data = float(model.encode(real[None])[0].norm(dim=-1).mean())
+    t = model.config.context
+    starts = torch.stack([real[i : i + t] for i in np.linspace(0, len(real) - t, DREAMS).astype(int)])
+    return {str(k): v / data for k, v in dream_norms(model, starts, (1, 10, 100, 300))}
+
+
+def film(rows: dict[str, Tensor], name: str, folder: Path = RESULTS, fps: float = 24.0) -> str:
+    """Films side by side, and a strip of every eighth of them as a picture."""
+    folder.mkdir(parents=True, exist_ok=True)
+    shown = {k: (v.clamp(0, 1) * 255).round().to(torch.uint8).numpy() for k, v in rows.items()}
+    write_video(side_by_side(shown, least=128), folder / f"{name}.webp", fps)
+    every = max(1, min(len(v) for v in shown.values()) // 12)
+    lines = [strip(v, every=every) for v in shown.values()]
+    width = min(line.shape[2] for line in lines)
+    write_image(np.concatenate([line[:, :, :width] for line in lines], 1), folder / f"{name}.png")
+    return f"{name}.webp"
+
+
+def reconstruction(trained: Trained, real: Tensor) -> dict[str, float]:
+    """Squared error a frame (summed, 0…1) and PSNR of held-out frames decoded from their mean codes."""
+    decoded = trained.model.decode(trained.model.encode(real[None]))[0]
+    error = (decoded - real).square().sum((1, 2, 3)).mean()
+    return {"squared_error": float(error), "psnr": float(-10 * torch.log10(error / real[0].numel()))}
+
+
+def measured(name: str, data: str, kind: str, still: bool = True) -> dict[str, Any]:
+    """A video without known truth: reconstruction, movement, temperature, code lengths, a dream of 1,000 frames."""
+    trained = Trained(name, data, kind)
+    model, (real, actions) = trained.model, trained.frames("test")
+    t = model.config.context
+    led = None
+    if actions is not None:  # what was really done, over and over
+        led = actions.repeat(-(-(t + 999) // len(actions)), 1)[: t + 999]
+    whole = dreams(model, real[:t], 1000, led, samples=2)
+    found = {
+        **trained.facts,
+        "reconstruction": reconstruction(trained, real),
+        "movement": {"mdn": movement(whole[:, :LENGTH], real)},
+        "temperature": temperatures(model, real, actions),
+        "long": long(whole[0], real),
+    }
+    if actions is None:
+        found["norms"] = norms(model, real)
+    place = RESULTS if still else trained.run.folder / "films"
+    count = min(len(real), 96)
+    decoded = model.decode(model.encode(real[None, :count]))[0]
+    rows = {"original": real[t:count], "decoded": decoded[t:], "dream": whole[0, : count - t]}
+    found["film"] = film(rows, f"dreams-{name}", place, trained.run.config.spec.fps)
+    if not still:
+        found.pop("film")
+    sentence = (
+        f"reconstruction {found['reconstruction']['psnr']:.1f} dB; the dream moves {found['movement']['mdn']:.2f}"
+    )
+    return {**found, "sentence": f"{sentence} times as much as the data"}
+
+
+# ------------------------------------------------------------------------------------------------------------ parts
+
+
+def ball() -> dict[str, Any]:
+    """The published toy: is the disc there, does it go 2 px a frame to and fro, with and without a mixture."""
+    trained = Trained("ball", "ball", "ball")
+    model, (real, _) = trained.model, trained.frames("test")
+    t = model.config.context
+    truth = spot(real)
+    decoded = spot(model.decode(model.encode(real[None]))[0])
+    inner = (truth.centre[:, 0] >= 10) & (truth.centre[:, 0] <= 54) & (truth.area == 317)
+    off = (decoded.centre - truth.centre).norm(dim=-1)[inner]
+    found: dict[str, Any] = {
+        **trained.facts,
+        "reconstruction": reconstruction(trained, real),
+        "blank": float(real.square().sum((1, 2, 3)).mean()),
+        "centre_within_1px": float((off <= 1).double().mean()),
+        "temperature": temperatures(model, real),
+        "norms": norms(model, real),
+        "heads": {},
+        "long": {},
+    }
+    rows = {"truth": real[t:]}
+    for head in (model.config.head, *model.config.compare):
+        own = model.using(head)
+        whole = dreams(own, real[:t], 1000)
+        found["heads"][head] = _ball_row(whole[:, :LENGTH], real)
+        found["long"][head] = long(whole[0], real)
+        rows[head] = whole[0, : len(real) - t]
+    found["film"] = film(rows, "dreams-ball")
+    row = found["heads"]["mdn"]
+    found["sentence"] = (
+        f"disc present in {row['present']:.1%} of {DREAMS} dreams of {LENGTH} frames, {row['step']:.2f} px a frame, "
+        f"{row['turns']:.1f} turns (true 8.8); movement over the data's: mdn {row['movement']:.2f}, "
+        f"linear {found['heads']['linear']['movement']:.2f}, "
+        f"softmax-mse {found['heads']['softmax-mse']['movement']:.3f}"
+    )
+    return found
+
+
+def _ball_row(dreamt: Tensor, real: Tensor) -> dict[str, float]:
+    least = 0.5 * float(spot(real).area.min())
+    seen = spot(dreamt)
+    x = seen.centre[..., 0]
+    step = (x[:, 1:] - x[:, :-1]).abs()
+    back = [(x[i, 1:] - x[i, :-1]) for i in range(len(x))]
+    return {
+        "present": float((seen.area >= least).double().mean()),
+        "step": float(step[torch.isfinite(step)].median()) if torch.isfinite(step).any() else 0.0,
+        "turns": float(np.mean([turns(row) for row in x])),
+        "fewest_turns": float(min(turns(row) for row in x)),
+        "both_directions": float(np.mean([bool((b > 1).any() and (b < -1).any()) for b in back])),
+        "movement": movement(dreamt, real),
+    }
+
+
+def crossroads() -> dict[str, Any]:
+    """Two futures: how often each is dreamt, and what squared error makes of them."""
+    trained = Trained("crossroads", "crossroads", "crossroads")
+    model, t = trained.model, trained.model.config.context
+    segments = trained.source.splits(t + 1)["test"]
+    clip = trained.source.clip(segments[0].video, 0, 37)
+    turned = int(np.argmax(clip.arrays["turned"]))  # the first frame off the middle
+    context = torch.from_numpy(clip.frames[turned - t : turned]).float() / 255
+    ways = {
+        int(turn): torch.from_numpy(found.frames[turned : turned + 12]).float() / 255
+        for turn, found in _both_ways(trained.source)
+    }
+    mean = (ways[-1] + ways[1]) / 2
+    real, _ = trained.frames("test", 148)
+    nll = {head: _held_out_nll(trained, head) for head in ("mdn", "gaussian")}
+    found: dict[str, Any] = {
+        **trained.facts,
+        "reconstruction": reconstruction(trained, real),
+        "nll": nll,
+        "temperature": temperatures(model, context),
+        "norms": norms(model, real),
+        "heads": {},
+    }
+    rows = {"left": ways[-1], "right": ways[1], "mean": mean}
+    for head in (model.config.head, *model.config.compare):
+        own = model.using(head)
+        futures = dreams(own, context, 12, samples=200 if own.stochastic else 1)
+        seen = spot(futures, 0.3)
+        x = seen.centre[:, 7:, 0].nanmean(1)
+        left, right = float((x < 26).double().mean()), float((x > 38).double().mean())
+        longer = dreams(own, context, LENGTH, samples=DREAMS if own.stochastic else 1)
+        found["heads"][head] = {
+            "left": left,
+            "right": right,
+            "neither": 1 - left - right,
+            "movement": movement(longer, real),
+            # against the pixel mean of both ways: 0 is the mean itself, 1 as far off as black
+            "off_mean@1": float((futures[:, 0] - mean[0]).norm() / mean[0].norm() / math.sqrt(len(futures))),
+            "off_mean@4": float((futures[:, 3] - mean[3]).norm() / mean[3].norm() / math.sqrt(len(futures))),
+            "off_mean@8": float((futures[:, 7] - mean[7]).norm() / mean[7].norm() / math.sqrt(len(futures))),
+            "area@8": float(seen.area[:, 7].double().mean() / spot(ways[1][7:8], 0.3).area[0]),
+        }
+        rows[f"{head} 1"] = futures[0]
+        if own.stochastic:
+            rows[f"{head} 2"] = next(
+                (f for f, a in zip(futures, x, strict=True) if (a - 32) * (x[0] - 32) < 0), futures[1]
+            )
+    found["film"] = film(rows, "dreams-crossroads", fps=6.0)
+    row = found["heads"]["mdn"]
+    found["sentence"] = (
+        f"of 200 dreams {row['left']:.0%} turn left, {row['right']:.0%} right, {row['neither']:.0%} neither; "
+        f"held-out likelihood {nll['mdn']:.2f} nats a code with ten Gaussians, {nll['gaussian']:.2f} with one"
+    )
+    return found
+
+
+def _both_ways(source: Source) -> Any:
+    for wanted in (-1, 1):
+        for video in range(len(source)):
+            clip = source.clip(video, 0, 37)
+            if clip.arrays["turn"][0] == wanted:
+                yield wanted, clip
+                break
+
+
+def _held_out_nll(trained: Trained, head: Any) -> float:
+    model = trained.model.using(head)
+    request = model.request(model.config)
+    loader = Loader(trained.source, trained.source.splits(request.source_length)["test"], request, 64)
+    with torch.no_grad():
+        torch.manual_seed(0)
+        return float(np.mean([float(model.memory_loss(loader.batch(i).to("cpu")).total) for i in range(16)]))
+
+
+def ms_pacman() -> dict[str, Any]:
+    """A game with actions: a long dream under the player's own actions, and whether she goes where she is told."""
+    data = WORK / "data" / "ms_pacman-held"
+    if not (data / "index.json").is_file():
+        words = ("--game", "ms_pacman", "--episodes", "16", "--max-frames", "250", "--frame-skip", "4")
+        command("data", "make", "atari", *words, "--out", relative(data))
+    found = measured("ms_pacman", relative(data), "ms_pacman")
+    trained = Trained("ms_pacman", relative(data), "ms_pacman")
+    found["steering"] = steering(trained)
+    row = found["steering"]
+    told = f"held left or right moves her so within 10 frames in {row['obeyed']:.0%} of {row['starts']} starts"
+    return {**found, "sentence": f"{found['sentence']}; {told} (seen at all: {row['seen']:.0%})"}
+
+
+def steering(trained: Trained, starts: int = 50) -> dict[str, Any]:
+    """Held left and held right for 10 frames from held-out starts: where Ms. Pac-Man is, by her colour."""
+    model, spec = trained.model, trained.run.config.spec
+    assert spec.actions is not None
+    t, names = model.config.context, spec.actions.names
+    request = model.request(model.config)
+    loader = Loader(trained.source, trained.source.splits(request.source_length)["test"], request, 1)
+    batch = loader.gather(loader.windows.fixed(starts)).to("cpu")
+    assert batch.actions is not None
+    ends, seen = {}, []
+    for name in ("LEFT", "RIGHT"):
+        held = torch.zeros(batch.size, 10, spec.actions.size)
+        held[..., names.index(name)] = 1
+        led = torch.cat([batch.actions[:, : t - 1], held], 1)
+        future = rollout(model, batch.context, 10, led, generator=torch.Generator().manual_seed(0))[0]
+        ends[name] = _her(future[:, -1])
+        seen.append(torch.isfinite(ends[name]))
+    before = _her(batch.context[:, -1])
+    decoded = _her(model.decode(model.encode(batch.context))[:, -1])
+    left, right = (ends["LEFT"] < before - 1), (ends["RIGHT"] > before + 1)
+    return {
+        "starts": batch.size,
+        "obeyed": float(torch.cat([left, right]).double().mean()),
+        "left": float(left.double().mean()),
+        "right": float(right.double().mean()),
+        "apart": float((ends["RIGHT"] > ends["LEFT"] + 1).double().mean()),
+        "seen": float(torch.cat(seen).double().mean()),
+        "seen_in_data": float(torch.isfinite(before).double().mean()),
+        "seen_decoded": float(torch.isfinite(decoded).double().mean()),
+    }
+
+
+def _her(frames: Tensor) -> Tensor:
+    """Ms. Pac-Man's x in frames (n, 3, 64, 64), px; not-a-number where no pixel of the maze has her colour."""
+    colour = torch.tensor(YELLOW).view(3, 1, 1) / 255
+    near = ((frames - colour).abs().amax(1) < 0.2)[:, :MAZE]
+    x = torch.arange(64.0).expand_as(near)
+    count = near.sum((1, 2))
+    return torch.where(count > 0, (x * near).sum((1, 2)) / count, torch.nan)
+
+
+# ------------------------------------------------------------------------------------------------------------- page
+
+
+def page(found: dict[str, Any]) -> str:
+    """The page's text: a section a result with command, figures and film."""
+    lines = [
+        "# Results: dreams",
+        "",
+        "Written by `benchmarks/acceptance_dreams.py` from [dreams.json](dreams.json), which `make acceptance` makes:",
+        "figures, command, seed, versions and hardware. One run each. Movement is the mean frame-to-frame change of",
+        "dreams after their 20th frame over that of the data; squared errors are summed over a frame in 0…1.",
+        "",
+    ]
+    for name, result in found["results"].items():
+        lines += [f"## {name}", "", f"{result['sentence'][0].upper()}{result['sentence'][1:]}.", ""]
+        lines += ["```", result["command"], "```", ""]
+        lines += [
+            f"{result['steps']:,} steps ({result['vision_steps']:,} of vision) in "
+            f"{result['training_seconds'] / 60:.0f} minutes, seed {result['seed']}.",
+            "",
+        ]
+        simple = {
+            k: result[k]
+            for k in ("reconstruction", "nll", "temperature", "norms", "movement", "steering")
+            if k in result
+        }
+        simple |= {k: {"": result[k]} for k in ("blank", "centre_within_1px") if k in result}
+        for label, row in simple.items():
+            told = ", ".join(f"{k} {_number(v)}".strip() for k, v in row.items())
+            lines.append(f"- {label.replace('_', ' ')}: {told}")
+        lines.append("")
+        lines += _table("head", result.get("heads", {}))
+        chosen = result.get("long", {})
+        for head, table in chosen.items() if "real" not in chosen else [("frame", chosen)]:
+            lines += _table(f"long dream, {head}" if head != "frame" else "long dream, frame", table)
+        if (film := result.get("film")) and (RESULTS / film).is_file():
+            lines += [f"![{name}]({film})", "", f"![{name}, frame by frame]({Path(film).with_suffix('.png')})", ""]
+        versions, hardware = result["versions"], result["hardware"]
+        lines += [
+            f"framecast {versions['framecast']} ({result['commit']}), torch {versions['torch']}, {hardware['cpu']}, "
+            f"{hardware['cores']} core(s), {hardware['torch_threads']} torch thread(s), {result['date']}.",
+            "",
+        ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}"
+
+
+def _table(label: str, rows: dict[str, dict[str, float]]) -> list[str]:
+    if not rows:
+        return []
+    columns = list(next(iter(rows.values())))
+    head = f"| {label} | " + " | ".join(c.replace("_", " ") for c in columns) + " |"
+    body = [f"| {name} | " + " | ".join(_number(row[c]) for c in columns) + " |" for name, row in rows.items()]
+    return [head, "|---" * (len(columns) + 1) + "|", *body, ""]
+
+
+if __name__ == "__main__":
+    main()
