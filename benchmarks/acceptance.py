@@ -180,7 +180,7 @@ def clip(path: Path, steps: int) -> dict[str, Any]:
     """The same for a natural clip, cut in time; the horizon is what its held-out part allows."""
     run = WORK / f"clip-{slug(path.stem)}"
     train = command(
-        *("train", "multiscale-gan", "--profile", "small", "--data", str(path), "--out", relative(run)),
+        *("train", "multiscale-gan", "--profile", "natural", "--data", str(path), "--out", relative(run)),
         *("--steps", str(steps), "--model.no-adversarial", "--optim.decay-steps", str(steps)),
     )
     # the films stay in the run's folder: a natural clip is somebody's
@@ -300,7 +300,7 @@ def phone() -> dict[str, Any]:
     run, out = WORK / "phone", WORK / "future.mp4"
     began = time.monotonic()
     train = command(
-        *("train", "multiscale-gan", "--profile", "small", "--budget", "10m"),
+        *("train", "multiscale-gan", "--profile", "natural", "--budget", "10m"),
         *("--data", relative(film_path), "--out", relative(run)),
     )
     command("predict", relative(run), "--input", relative(film_path), "--out", relative(out))

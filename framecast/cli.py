@@ -32,7 +32,7 @@ framecast: predict the next frames of a video.
 
 Two commands from a phone clip to its future:
 
-  framecast train multiscale-gan --profile small --data clip.mp4 --out runs/clip
+  framecast train multiscale-gan --profile natural --data clip.mp4 --out runs/clip
   framecast predict runs/clip --input clip.mp4 --horizon 16 --out future.mp4
 
 RUN is a run's folder, the name of packaged weights, or hf://organisation/name[@revision].
@@ -110,7 +110,7 @@ TRAIN_HELP = """\
 framecast train MODEL --data PATH: train a predictor; the same command again resumes.
 
   framecast train multiscale-gan --data data/pacman --profile small --out runs/pacman
-  framecast train multiscale-gan --data clip.mp4 --profile small --budget 10m
+  framecast train multiscale-gan --data clip.mp4 --profile natural --budget 10m
   framecast train path/to/mine.py:Mine --data data/pacman --steps 5000
 
 Models: {models}

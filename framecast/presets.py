@@ -22,11 +22,13 @@ def multiscale_gan(profile: str) -> RunConfig:
 
     # The published code's length and its five frequencies; batches of 8.
     published = TrainConfig(steps=1_000_001, batch_size=8, validate_every=5000, save_every=10_000)
+    short = TrainConfig(steps=20_000, batch_size=8, validate_every=1000, save_every=1000, preview_every=1000)
     train = {
         "default": published,
         "original": published,
+        "small": short,
+        "natural": short,
         "eight": TrainConfig(steps=200_000, batch_size=8, validate_every=5000, save_every=5000),
-        "small": TrainConfig(steps=20_000, batch_size=8, validate_every=1000, save_every=1000, preview_every=1000),
         "tiny": TrainConfig(steps=20, batch_size=4, validate_every=10, save_every=10, preview_every=10, val_batches=1),
     }
     chosen = _choose("multiscale-gan", profile, PROFILES)
@@ -144,7 +146,7 @@ PRESETS: dict[str, tuple[tuple[str, ...], Callable[[str], RunConfig]]] = {
         ),
         hierarchical,
     ),
-    "multiscale-gan": (("default", "original", "small", "eight", "tiny"), multiscale_gan),
+    "multiscale-gan": (("default", "original", "small", "natural", "eight", "tiny"), multiscale_gan),
     "dreams": (("default", "original", "world-models", "small", "tiny"), dreams),
     **{
         name: (("default", "original", "small", "tiny"), partial(autoencoder, name))
