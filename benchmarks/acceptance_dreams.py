@@ -93,7 +93,7 @@ class Trained:
     def __init__(self, name: str, data: str, kind: str) -> None:
         folder = WORK / f"dreams-{name}"
         words = ("train", "dreams", "--data", data, "--out", relative(folder), *TRAINING[kind].split())
-        self.command = command(*words)
+        self.command = command(*words).replace(data, Path(data).name if kind == "clip" else data)
         self.run: Run = open_run(folder)
         model = self.run.model()
         assert isinstance(model, Dreams)
@@ -295,9 +295,9 @@ def crossroads() -> dict[str, Any]:
     segments = trained.source.splits(t + 1)["test"]
     clip = trained.source.clip(segments[0].video, 0, 37)
     turned = int(np.argmax(clip.arrays["turned"]))  # the first frame off the middle
-    context = torch.from_numpy(clip.frames[turned - t : turned]).float() / 255
+    context = torch.tensor(clip.frames[turned - t : turned]).float() / 255
     ways = {
-        int(turn): torch.from_numpy(found.frames[turned : turned + 12]).float() / 255
+        int(turn): torch.tensor(found.frames[turned : turned + 12]).float() / 255
         for turn, found in _both_ways(trained.source)
     }
     mean = (ways[-1] + ways[1]) / 2

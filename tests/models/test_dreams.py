@@ -1,18 +1,25 @@
 """The dreams model: counts and sizes, windows, losses, what trains what, how a dream goes on, and a whole run."""
 
+# ruff: noqa: F401, F811 - fixtures come by import
+
 import json
 from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
+from cli_support import done, refused
+from PIL import Image
 from torch import nn
 
 from framecast.catalog import one_model
+from framecast.data.ball import painted
 from framecast.data.base import Segment
 from framecast.data.loader import Loader
 from framecast.engine.state import TrainState
-from framecast.media.video import read_video
+from framecast.media.images import write_image
+from framecast.media.video import probe, read_video
+from framecast.media.write import write_video
 from framecast.models.base import Steerable, count_parameters
 from framecast.models.dreams import PROFILES, Dreams, DreamsConfig, PointConvTranspose2d, default, tiny, vision_terms
 from framecast.presets import preset
@@ -444,3 +451,51 @@ def test_stages_are_what_the_engine_takes():
     assert [stage.name for stage in state.stages] == ["vision", "memory"]
     assert state.stages[0].until.patience == 5
     assert state.stages[1].encode_once is not None
+
+
+def test_films_run_at_24_frames_a_second(run):
+    for film in (run / "films").iterdir():
+        assert video_rate(film) == pytest.approx(24, rel=0.01), film.name
+
+
+def video_rate(path):
+    """Frames over seconds, by the durations in the file."""
+    with Image.open(path) as film:
+        seconds = 0.0
+        for i in range(film.n_frames):
+            film.seek(i)
+            seconds += film.info["duration"] / 1000
+        return film.n_frames / seconds
+
+
+def test_long_dreams_from_real_frames_and_from_noise(run, done, tmp_path):
+    clip = tmp_path / "ball.npy"
+    np.save(clip, np.stack([painted((x, 32), 10, (255, 0, 0)) for x in range(20, 30)]))
+    (tmp_path / "frames").mkdir()
+    for i, frame in enumerate(np.load(clip)):
+        write_image(frame, tmp_path / "frames" / f"{i}.png")
+    told = done("predict", run, "--input", tmp_path / "frames", "--horizon", 300, "--out", tmp_path / "long.mp4")
+    assert "3 frames seen, 300 predicted, at 24 fps" in told
+    assert probe(tmp_path / "long.mp4").frames == 303
+    done("predict", run, "--from-noise", "--horizon", 5, "--out", tmp_path / "noise.gif")
+    assert read_video(tmp_path / "noise.gif").frames.shape == (8, 3, 66, 66)
+
+
+def test_codes_are_looked_into(run, done, tmp_path):
+    told = json.loads(done("latents", "importance", run, "--out", tmp_path, "--clips", 2, "--json", "-"))
+    assert len(told["numbers"]) == 4
+    told = json.loads(done("latents", "statistics", run, "--out", tmp_path, "--clips", 2, "--steps", 5, "--json", "-"))
+    assert [row["step"] for row in told["dream"]] == [1, 5]
+    assert told["dream"][0]["ratio"] > 0
+    done("latents", "traverse", run, "--out", tmp_path, "--low", "-3", "--high", "3", "--steps", "3")
+    assert (tmp_path / "traverse.gif").is_file()
+
+
+def test_what_is_too_short_is_told_in_a_sentence(run, refused, tmp_path):
+    np.save(tmp_path / "short.npy", np.zeros((1, 10, 3, 64, 64), np.uint8))
+    told = refused("train", "dreams", "--data", tmp_path / "short.npy", "--steps", 2, "--out", tmp_path / "run")
+    assert "has 10 frames but one clip spans 11; give a longer video" in told
+    assert not (tmp_path / "run").exists()
+    write_video(np.zeros((2, 3, 64, 64), np.uint8), tmp_path / "two.mp4", 24)
+    told = refused("predict", run, "--input", tmp_path / "two.mp4", "--out", tmp_path / "f.gif")
+    assert "the model looks at 3 frames but only 2 come before the forecast" in told
