@@ -267,7 +267,7 @@ def vision_terms(frames: Tensor, decoded: Tensor, mean: Tensor, logvar: Tensor, 
 
 
 class PointConvTranspose2d(nn.ConvTranspose2d):
-    """A transposed convolution of 1x1 pictures: as a matrix product it takes a sixth of the time on a CPU."""
+    """A transposed convolution of 1x1 pictures: as a matrix product it is much faster on a CPU (docs/log.md)."""
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         out: Tensor = (x.flatten(1) @ self.weight.flatten(1)).view(-1, *self.weight.shape[1:])
