@@ -6,4 +6,5 @@ SOURCES: dict[str, tuple[str, str]] = {
     "bouncing": ("framecast.data.bouncing", "Bouncing"),
     "crossroads": ("framecast.data.crossroads", "Crossroads"),
     "pushing": ("framecast.data.pushing", "Pushing"),
+    "walking": ("framecast.data.walking", "Walking"),
 }
