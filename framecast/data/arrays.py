@@ -167,7 +167,7 @@ class Arrays:
             return None, shapes
         if len(actions) < len(self._items) or len({values.shape[1:] for values in actions}) > 1:
             raise UserError(f"{self.path}: some videos have no actions, or other ones; save the same for each")
-        return _action_spec(np.concatenate(actions), self.path), shapes
+        return action_spec_of(np.concatenate(actions), self.path), shapes
 
 
 def array_files(folder: Path) -> list[Path]:
@@ -259,7 +259,11 @@ def _as_uint8(frames: np.ndarray, file: Path) -> np.ndarray:
     return scaled
 
 
-def _action_spec(actions: np.ndarray, path: Path) -> ActionSpec:
+def action_spec_of(actions: np.ndarray, path: Path) -> ActionSpec:
+    """What actions (rows, …) of all videos together are: whole numbers in one column discrete, others continuous.
+
+    Raises: UserError, naming `path`, for numbers that make no actions.
+    """
     if actions.dtype.kind in "biu" and (actions.ndim == 1 or actions.shape[1:] == (1,)):
         if actions.min() < 0 or actions.max() >= _MOST_ACTIONS:
             raise UserError(

@@ -1,15 +1,22 @@
-"""Folders of frames read in place: a folder that holds images is a video, its images in natural order the frames."""
+"""Folders of frames read in place: a folder that holds images is a video, its images in natural order the frames.
+
+What was noted of every frame, such as joints or actions, may lie beside them (see `data/beside.py`).
+"""
 
 from __future__ import annotations
 
 import os
 from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from framecast.data.arrays import action_spec_of
 from framecast.data.base import Segment
+from framecast.data.beside import arrays_beside
+from framecast.data.labels import resize_labels
 from framecast.data.layout import fixed_splits, visible_files
 from framecast.data.splits import split_rule, split_videos
 from framecast.media.images import IMAGE_SUFFIXES, image_size, is_image, natural_key, read_image
@@ -26,7 +33,8 @@ class Frames:
     fps: frames per second, which a folder cannot say.  size, fit: frames are scaled when read, see `media.resize`.
     skip_bad: leave out images that cannot be read; `skipped` names them.
     fixed: name -> split, from `Train/` and `Test/` folders, any case.  Each video has frames of one size; different
-    videos may differ. Images become RGB by the rules of `media.images.read_image`.
+    videos may differ. Images become RGB by the rules of `media.images.read_image`. Per-frame arrays beside the images
+    come along; every video must have the same.
     Raises: UserError naming file and remedy for an image that is none, frames of two sizes, or no image at all.
     """
 
@@ -54,12 +62,14 @@ class Frames:
         self.files: list[list[Path]] = []
         self.names: list[str] = []
         self.stored: list[tuple[int, int]] = []
+        self._beside: list[dict[str, np.ndarray]] = []
         every = skip_bad or sum(map(len, videos.values())) <= _CHECKED_AT_ONCE
         for folder, images in videos.items():
             good, frame_size = self._checked(images, every)
             if good:
                 self.files.append(good)
                 self.stored.append(frame_size)
+                self._beside.append(_noted(folder, images, good, frame_size))
                 self.names.append(self.path.resolve().name if folder == self.path else _name(folder, self.path))
         if not self.files:
             raise UserError(f"{self.path}: none of its {len(self.skipped)} images can be read, first {self.skipped[0]}")
@@ -67,7 +77,34 @@ class Frames:
         self.fixed: dict[str, str] = fixed_splits(self.names)
         self.sizes = [target_size(*stored, self.size, fit) for stored in self.stored]
         height, width = Counter(self.sizes).most_common(1)[0][0]
-        self.spec = ClipSpec(channels=3, height=height, width=width, fps=float(fps))
+        self._check_arrays()
+        shapes = {name: values.shape[1:] for name, values in self._arrays(0, slice(1)).items()}
+        self.spec = ClipSpec(
+            channels=3,
+            height=height,
+            width=width,
+            fps=float(fps),
+            actions=None
+            if "actions" not in shapes
+            else action_spec_of(np.concatenate([arrays["actions"] for arrays in self._beside]), self.path),
+            extras={name: shape for name, shape in shapes.items() if name != "actions"},
+        )
+
+    def _check_arrays(self) -> None:
+        """Every video must have the per-frame arrays that the first has."""
+        shapes = [{name: values.shape[1:] for name, values in arrays.items()} for arrays in self._beside]
+        sizes = [{k: v for k, v in found.items() if k != "masks"} for found in shapes]  # as large as the frames
+        for files, mine, names in zip(self.files, sizes, shapes, strict=True):
+            if mine != sizes[0] or set(names) != set(shapes[0]):
+                raise UserError(
+                    f"{files[0].parent} has the per-frame arrays {_listed(names)} but {self.files[0][0].parent} has "
+                    f"{_listed(shapes[0])}; give every video the same"
+                )
+
+    def _arrays(self, index: int, cut: slice) -> dict[str, np.ndarray]:
+        """Rows of the arrays beside a video, as they belong to the frames that `clip` gives."""
+        rows = {name: values[cut] for name, values in self._beside[index].items()}
+        return resize_labels(rows, *self.stored[index], self.size, self.fit) if rows else rows
 
     def _checked(self, images: list[Path], every: bool) -> tuple[list[Path], tuple[int, int]]:
         """The readable images of one video and their common size."""
@@ -107,7 +144,8 @@ class Frames:
             if pixels.shape[1:] != self.stored[index]:
                 raise _two_sizes(file, (pixels.shape[1], pixels.shape[2]), files[0], self.stored[index])
             slot[...] = pixels if plan.out == pixels.shape[1:] else resize_frames(pixels[None], self.size, self.fit)[0]
-        return Clip(frames=frames, name=self.names[index], fps=self.spec.fps / stride)
+        arrays = self._arrays(index, slice(start, stop, stride))
+        return Clip(frames=frames, arrays=arrays, name=self.names[index], fps=self.spec.fps / stride)
 
     def splits(self, window: int) -> dict[str, list[Segment]]:
         """train / val / test, see `splits.split_videos`; `Train/` and `Test/` folders are kept."""
@@ -147,6 +185,20 @@ def frame_folders(root: Path) -> dict[Path, list[Path]]:
 
 def _name(folder: Path, root: Path) -> str:
     return folder.relative_to(root).as_posix()
+
+
+def _noted(folder: Path, images: list[Path], good: list[Path], size: tuple[int, int]) -> dict[str, np.ndarray]:
+    """The arrays beside the images of a folder, for those of them that can be read."""
+    arrays = arrays_beside(folder, len(images), *size)
+    if not arrays or len(good) == len(images):
+        return arrays
+    readable = set(good)
+    kept = [number for number, image in enumerate(images) if image in readable]
+    return {name: values[kept] for name, values in arrays.items()}
+
+
+def _listed(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{name} {list(shape)}" for name, shape in sorted(shapes.items())) or "none"
 
 
 def _two_sizes(file: Path, found: tuple[int, int], first: Path, size: tuple[int, int]) -> UserError:

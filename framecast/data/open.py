@@ -93,8 +93,9 @@ def _kind_of_file(path: Path) -> str:
 def _kind_of_folder(path: Path) -> str:
     videos = video_files(path)
     moving = set(videos)
-    images = [image for frames in frame_folders(path).values() for image in frames if image not in moving]
-    arrays = array_files(path)
+    folders = frame_folders(path)
+    images = [image for frames in folders.values() for image in frames if image not in moving]
+    arrays = [file for file in array_files(path) if file.parent not in folders]  # others are beside frames
     found = {"videos": len(videos), "images": len(images), "arrays": len(arrays)}
     kinds = [kind for kind, count in found.items() if count]
     if len(kinds) > 1:
