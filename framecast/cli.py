@@ -25,6 +25,7 @@ framecast: predict the next frames of a video.
   framecast train MODEL --data PATH                train a predictor; the same command again resumes
   framecast evaluate RUN                           scores on held-out clips, beside the baselines
   framecast predict RUN --input FILE --out FILM    a film of what happens next in your own video
+  framecast play RUN                               the dream in your browser: watch it, steer it
   framecast report RUN                             one offline page: scores, curves, films
   framecast compare RUN RUN … --data PATH          any predictors on the same clips, ranked, on one page
   framecast export RUN --out DIR                   weights that travel
@@ -295,6 +296,35 @@ def _predict(argv: list[str]) -> None:
     told |= {"size": list(made.size), "fps": made.fps, "note": made.note}
     text = f"{made.context} frames seen, {made.frames} predicted, at {made.fps:g} fps; {made.note}"
     _tell(flags.json, told, f"{text}\nfilm: {made.path}")
+
+
+def _play(argv: list[str]) -> None:
+    from framecast.argv import parse
+    from framecast.flags import PlayFlags
+
+    flags = parse(PlayFlags, argv, "play")
+    from framecast.engine.device import pick_device
+    from framecast.web.play import prepare
+
+    ready = prepare(
+        _open(flags),
+        flags.data,
+        host=flags.host,
+        port=flags.port,
+        names=[name.strip() for name in (flags.names or "").split(",") if name.strip()],
+        sessions=flags.sessions,
+        size=flags.size,
+        seed=flags.seed,
+        device=str(pick_device(flags.device)),
+        precision=flags.precision,
+    )
+    _tell(flags.json, {"url": ready.url, "port": ready.port}, f"playing {flags.run}: {ready.url}\nCtrl-C ends it")
+    sys.stdout.flush()
+    if flags.open:
+        import webbrowser
+
+        webbrowser.open(ready.url)
+    ready.serve()
 
 
 def _export(argv: list[str]) -> None:
@@ -580,6 +610,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "train": _train,
     "evaluate": _evaluate,
     "predict": _predict,
+    "play": _play,
     "report": _report,
     "compare": _compare,
     "export": _export,

@@ -222,6 +222,41 @@ class PredictFlags:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PlayFlags:
+    """The model's dream in the browser, frame by frame, with actions, temperatures and latent sliders. Ctrl-C ends it.
+
+    Example: framecast play runs/pacman
+    """
+
+    run: RunName
+    """Run folder, name of packaged weights, or hf://organisation/name[@revision]."""
+    data: str | None = None
+    """Real frames to begin with; the run's examples, or held-out frames of what it was trained on, if not given."""
+    size: str | None = None
+    """Bring frames to this size, 128 (shorter side) or 96x128; as in training if not given."""
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 for all, then the URL holds a token without which nobody is let in."""
+    port: int = 8765
+    """Port to listen on; 0 takes a free one."""
+    names: str | None = None
+    """Further host names the page is opened by, such as lab.example.org,lab."""
+    sessions: int = 4
+    """Browsers at once."""
+    open: Switch = False
+    """Open the page in this machine's browser."""
+    seed: int = 0
+    """Of the dreams."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:0 or mps."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Of the matrix work."""
+    model_class: str | None = None
+    """For a model outside the package: path/to/mine.py:Mine."""
+    json: str | None = None
+    """Also write the address there; - for standard output."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ExportFlags:
     """Weights that travel: config.json, model.safetensors and a model card, without any local path.
 

@@ -34,6 +34,7 @@ FLOORS = [
         "presets",
         "report",
         "report_charts",
+        "web",
     },
     {"catalog", "train"},
     {"demo"},

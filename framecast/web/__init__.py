@@ -1,0 +1,1 @@
+"""A model's dream in the browser: `framecast play`."""

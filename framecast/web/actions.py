@@ -1,0 +1,135 @@
+"""Which key does what: actions bound to arrows and space by what their names mean."""
+
+from __future__ import annotations
+
+import math
+import re
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from framecast.data.loader import standardise
+from framecast.types import ActionSpec
+
+#: Keys of the page, as it calls them.
+KEYS = ("up", "down", "left", "right", "space")
+
+#: What words in an action's name stand for; the empty string for doing nothing.
+_WORDS = {
+    "up": ("up", "upward", "upwards", "north", "forward", "forwards", "accelerate", "gas"),
+    "down": ("down", "downward", "downwards", "south", "back", "backward", "backwards", "brake"),
+    "left": ("left", "leftward", "leftwards", "west"),
+    "right": ("right", "rightward", "rightwards", "east"),
+    "space": ("fire", "jump", "shoot", "push", "press", "button", "grasp", "grab", "kick", "flap", "space"),
+    "": ("noop", "no", "op", "none", "stay", "idle", "wait", "still", "nothing", "rest", "turn", "move", "go", "and"),
+}
+_MEANING = {word: key for key, words in _WORDS.items() for word in words}
+#: Longest first: a name such as UPRIGHTFIRE is read from the left.
+_WORD = re.compile("|".join(sorted(_MEANING, key=len, reverse=True)))
+
+#: Names of continuous dimensions that lie along the arrows: the key that lowers the value, and the one that raises it.
+_AXES = {
+    ("left", "right"): ("x", "steer", "steering", "yaw", "horizontal", "joint 1"),
+    ("down", "up"): ("y", "throttle", "gas", "speed", "vertical", "joint 2"),
+}
+_AXIS = {name: keys for keys, names in _AXES.items() for name in names}
+
+
+def meaning(name: str) -> frozenset[str] | None:
+    """The keys an action's name stands for, none of them for doing nothing; None when it is not understood.
+
+    UPRIGHT, "up-right" and "move_up_and_right" are all up and right.
+    """
+    keys = set()
+    for part in re.findall(r"[a-z]+|\d+", re.sub(r"(?<=[a-z])(?=[A-Z])", " ", name).lower()):
+        at = 0
+        while at < len(part):
+            word = _WORD.match(part, at)
+            if word is None:
+                return None
+            keys.add(_MEANING[word[0]])
+            at = word.end()
+    return frozenset(keys - {""}) if keys else None
+
+
+def pad(spec: ActionSpec) -> dict[str, Any]:
+    """What the page must know of the actions, as plain data.
+
+    Discrete: choices, each with label and keys (None when its name says nothing), and idle, the choice when no key is
+    down; None keeps the last one.  Continuous: axes, each with label, low, high, idle and keys (lowering, raising) or
+    None.
+    """
+    if spec.kind == "discrete":
+        return _choices(spec)
+    labels = spec.names or tuple(f"a{i}" for i in range(spec.size))
+    bound = [_AXIS.get(_plain(label)) for label in labels]
+    free = [keys for keys in _AXES if keys not in bound]
+    axes = []
+    for i, label in enumerate(labels):
+        keys = bound[i] if bound[i] not in bound[:i] else None
+        if keys is None and not any(bound) and free:  # names say nothing: the first two lie along the arrows
+            keys = free.pop(0)
+        low, high = _range(spec, i)
+        idle = min(max(0.0, low), high)
+        axes.append({"label": label, "low": low, "high": high, "idle": idle, "keys": keys and list(keys)})
+    return {"kind": "continuous", "axes": axes}
+
+
+def _choices(spec: ActionSpec) -> dict[str, Any]:
+    labels = spec.names or tuple(str(i) for i in range(spec.size))
+    found = [meaning(label) for label in labels] if spec.names else [None] * spec.size
+    seen: set[frozenset[str]] = set()
+    choices = []
+    for label, keys in zip(labels, found, strict=True):
+        first = keys is not None and keys not in seen  # of two with one meaning, the first has the key
+        if keys is not None:
+            seen.add(keys)
+        choices.append({"label": label, "keys": sorted(keys, key=KEYS.index) if first and keys is not None else None})
+    idle = next((i for i, choice in enumerate(choices) if choice["keys"] == []), None)
+    return {"kind": "discrete", "choices": choices, "idle": idle}
+
+
+def _plain(label: str) -> str:
+    """A dimension's name without what is around it: vx, dx, "x position" and delta_x are all x."""
+    words = re.findall(r"[a-z]+", label.lower())
+    words = [w for w in words if w not in ("delta", "velocity", "position", "pos", "force", "target")] or words
+    text = " ".join(words)
+    return text[1:] if re.fullmatch(r"[dvf][xyz]", text) else text
+
+
+def _range(spec: ActionSpec, i: int) -> tuple[float, float]:
+    """The values worth offering: the stated range, else two standard deviations around the mean, else -1…1."""
+    if spec.low and spec.high and math.isfinite(spec.low[i]) and math.isfinite(spec.high[i]):
+        low, high = spec.low[i], spec.high[i]
+    elif spec.mean and spec.sd:
+        low, high = spec.mean[i] - 2 * spec.sd[i], spec.mean[i] + 2 * spec.sd[i]
+    else:
+        low, high = -1.0, 1.0
+    return (low, high) if low < high else (low - 1.0, low + 1.0)
+
+
+def idle(spec: ActionSpec) -> Any:
+    """What is done when nobody does anything: an index, or a list of numbers."""
+    told = pad(spec)
+    if spec.kind == "discrete":
+        return 0 if told["idle"] is None else told["idle"]
+    return [axis["idle"] for axis in told["axes"]]
+
+
+def vector(spec: ActionSpec, given: Any) -> Tensor:
+    """An action from the page as the model takes it, (1, a): one-hot, or standardised within its range.
+
+    given: an index; for continuous actions one number each.
+    Raises: ValueError in one sentence for anything else.
+    """
+    if spec.kind == "discrete":
+        if not isinstance(given, int) or isinstance(given, bool) or not 0 <= given < spec.size:
+            raise ValueError(f"an action is a number in 0…{spec.size - 1}")
+        return torch.nn.functional.one_hot(torch.tensor([given]), spec.size).float()
+    numbers = isinstance(given, list) and all(isinstance(v, int | float) and math.isfinite(v) for v in given)
+    if not numbers or len(given) != spec.size:
+        raise ValueError(f"an action is a list of {spec.size} finite numbers")
+    ranges = [_range(spec, i) for i in range(spec.size)]
+    values = torch.tensor([min(max(float(v), low), high) for v, (low, high) in zip(given, ranges, strict=True)])
+    return torch.from_numpy(standardise(values.numpy(), spec))[None]

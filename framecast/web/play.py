@@ -1,0 +1,137 @@
+"""`framecast play`: open a run and serve its dream until somebody stops it."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+import secrets
+import socket
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from framecast.run import Run
+from framecast.types import UserError
+
+
+@dataclasses.dataclass(frozen=True)
+class Playing:
+    """A server that is ready: where it is, and what runs it until a signal comes."""
+
+    url: str
+    serve: Callable[[], None]
+    port: int
+
+
+def prepare(
+    run: Run,
+    data: str | None = None,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    names: Sequence[str] = (),
+    sessions: int = 4,
+    size: str | None = None,
+    seed: int = 0,
+    device: str = "cpu",
+    precision: str = "fp32",
+) -> Playing:
+    """Open model, real frames and port, and dream two frames, so that what cannot work fails here.
+
+    data: where real frames come from; None is the run's examples, else held-out frames of what it was trained on.
+    host: address to listen on; beyond loopback a token is in the URL.  port: 0 takes a free one.  names: further host
+    names the page is called by.  sessions: browsers at once.  size: bring frames to this size.
+    Raises: UserError in one sentence.
+    """
+    _check_installed()
+    if sessions < 1:
+        raise UserError(f"--sessions must be at least 1, got {sessions}")
+    import torch
+
+    from framecast.web.server import Gate, Limits, make_app
+    from framecast.web.session import Player, Session
+    from framecast.web.starts import open_starts
+
+    listener = _listen(host, port)
+    try:
+        torch.set_num_threads(1)  # one for the live loop: two beside a busy browser get in each other's way
+        starts = open_starts(run, data, size, seed)
+        title = f"{run.config.name} ({run.config.profile})"
+        try:
+            player = Player(run.model(device), starts, _title(run), title, seed, precision)
+            rehearsal = Session(player)
+            for _ in range(2):
+                rehearsal.step()
+        except UserError:
+            raise
+        except ValueError as error:
+            raise UserError(f"{run.folder}: {error}") from error
+        token = None if _loopback(listener) else secrets.token_urlsafe(16)
+        app = make_app(player, Gate(_names(host, names), token), Limits(sessions=sessions))
+    except BaseException:
+        listener.close()
+        raise
+    bound = listener.getsockname()[1]
+    query = f"/?token={token}" if token else "/"
+    return Playing(f"http://{_shown(host)}:{bound}{query}", lambda: server(app).run(sockets=[listener]), bound)
+
+
+def _title(run: Run) -> str:
+    """What the page calls the run: its name without the folders before it."""
+    return (run.name or str(run.folder)).rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1]
+
+
+def _check_installed() -> None:
+    missing = [name for name in ("fastapi", "uvicorn", "websockets") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(f'play needs {", ".join(missing)}; install it with: pip install "framecast[web]"')
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    if not 0 <= port < 65536:
+        raise UserError(f"--port {port}: a port lies in 0…65535; 0 takes a free one")
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except (OSError, OverflowError, UnicodeError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(
+            f"{host}:{port}: cannot be listened on ({reason}); give another --port, 0 for a free one, or --host"
+        ) from error
+
+
+def _loopback(listener: socket.socket) -> bool:
+    import ipaddress
+
+    return ipaddress.ip_address(listener.getsockname()[0].split("%")[0]).is_loopback
+
+
+def _names(host: str, names: Sequence[str]) -> set[str]:
+    """What the page may be called by. An address of all interfaces is reached by any address of this machine."""
+    own = {socket.gethostname().lower(), f"{socket.gethostname().lower()}.local"}
+    return {host.lower(), *(name.lower() for name in names), *own} | ({"*"} if host in ("0.0.0.0", "::") else set())
+
+
+def _shown(host: str) -> str:
+    host = socket.gethostname() if host in ("0.0.0.0", "::") else host
+    return f"[{host}]" if ":" in host else host
+
+
+def server(app: Any) -> Any:
+    """The web server for `app`, its bounds set; `run(sockets=[…])` runs it until a signal comes."""
+    import uvicorn
+
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        ws_max_size=1 << 16,  # longer messages end the socket before they are read
+        ws_max_queue=32,
+        ws_ping_interval=10,  # a browser that vanished is noticed
+        ws_ping_timeout=10,
+        ws_per_message_deflate=False,  # frames are small, and compressing them costs more than it saves
+        timeout_graceful_shutdown=2,
+        h11_max_incomplete_event_size=1 << 14,
+        limit_concurrency=64,
+    )
+    return uvicorn.Server(config)

@@ -1,0 +1,473 @@
+"""One browser's dream: where it stands, how it got there, and what it is told to do. Knows nothing of sockets."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from framecast.media.grid import as_rgb, side_by_side
+from framecast.media.images import to_uint8
+from framecast.models.base import Carry, Coder, Predictor, Steerable
+from framecast.rollout import Dream, evaluating
+from framecast.types import ActionSpec
+from framecast.web.actions import idle, pad, vector
+from framecast.web.starts import Start, Starts, noise
+
+#: Moments of the past one can go back to: so many, and so many bytes of them.
+HISTORY, HISTORY_BYTES = 600, 48 << 20
+#: Of a recording.
+FILM_FRAMES, FILM_BYTES = 3600, 64 << 20
+#: Numbers of a code that get a slider at most; of longer codes those that vary most.
+SLIDERS = 64
+#: A slider goes so many standard deviations of the data to either side, and at least from -3 to 3.
+REACH = 3.0
+#: Starts whose codes say how codes vary.
+_SURVEYED = 8
+
+
+class Complaint(ValueError):
+    """What a browser asked for cannot be done; one sentence for its user."""
+
+
+@dataclass(frozen=True)
+class Slider:
+    """One number of the code. low, high: of the slider.  mean, sd: over real frames."""
+
+    index: int
+    low: float
+    high: float
+    mean: float
+    sd: float
+
+
+class Player:
+    """What all browsers share: the model, real frames to begin with, and what can be done to the dream.
+
+    fps: at which the data were recorded, with the model's stride.
+    Raises: ValueError when the model cannot take these frames.
+    """
+
+    def __init__(
+        self, model: Predictor, starts: Starts, name: str, title: str, seed: int = 0, precision: str = "fp32"
+    ) -> None:
+        self.model, self.starts, self.name, self.title = model, starts, name, title
+        self.seed, self.precision = seed, precision
+        self.actions: ActionSpec | None = model.spec.actions if model.actions != "none" else None
+        self.fps = starts.fps
+        self.sliders = self._survey() if isinstance(model, Coder) else []
+
+    def hello(self) -> dict[str, Any]:
+        """What a page must know before the first frame, as plain data."""
+        first = self.starts[0].seen
+        return {
+            "type": "hello",
+            "name": self.name,
+            "model": self.title,
+            "height": int(first.shape[2]),
+            "width": int(first.shape[3]),
+            "fps": self.fps,
+            "stochastic": bool(self.model.stochastic),
+            "starts": self.starts.names,
+            "controls": self._controls(),
+            "actions": None if self.actions is None else pad(self.actions),
+            "recorded": self.actions is None or self.starts.actions is not None,
+            "sliders": [vars(slider) for slider in self.sliders],
+            "steerable": self.steerable,
+        }
+
+    def _controls(self) -> list[dict[str, Any]]:
+        """The model's controls with the values it begins with."""
+        found = self.model.controls()
+        carry = (
+            Dream(self.model, self.starts[0].seen, self.past(self.starts[0]), None, self.precision).carry
+            if found
+            else {}
+        )
+        return [{**vars(control), "value": round(float(carry[control.name][0]), 4)} for control in found]
+
+    def past(self, start: Start) -> Tensor | None:
+        """The actions that led through a start's context, (1, t - 1, a); nothing done where none are known."""
+        if self.actions is None:
+            return None
+        if start.actions is not None:
+            return start.actions[None]
+        return vector(self.actions, idle(self.actions))[None].expand(1, len(start.seen) - 1, -1)
+
+    @property
+    def steerable(self) -> bool:
+        """Whether a dream can go on from a code made by hand."""
+        return isinstance(self.model, Steerable)
+
+    @torch.no_grad()
+    def encode(self, window: Tensor) -> Tensor:
+        """The code (z,) of the last of some frames, (t, c, h, w) float 0…1."""
+        with evaluating(self.model):
+            return self.model.encode(window[None])[0, -1].float()  # type: ignore[operator, no-any-return]
+
+    @torch.no_grad()
+    def decode(self, z: Tensor, window: Tensor) -> Tensor:
+        """The picture (c, h, w) of a code (z,), where a decoder needs one after the first frames of `window`."""
+        with evaluating(self.model):
+            context = window[None, : self.model.num_context]
+            return self.model.decode(z[None, None], context)[0, -1].float()  # type: ignore[operator, no-any-return]
+
+    def floats(self, frames: np.ndarray) -> Tensor:
+        """uint8 frames as float 0…1 on the model's device."""
+        parameter = next(self.model.parameters(), None)
+        place = parameter.device if parameter is not None else torch.device("cpu")
+        return torch.from_numpy(np.ascontiguousarray(frames)).to(place).float().div(255)
+
+    def _survey(self) -> list[Slider]:
+        count = min(len(self.starts), _SURVEYED)
+        chosen = sorted({round(i) for i in np.linspace(0, len(self.starts) - 1, count)})
+        with evaluating(self.model), torch.no_grad():
+            windows = [self.floats(self.starts[i].seen)[None] for i in chosen]
+            codes = torch.cat([self.model.encode(w)[0].float() for w in windows]).cpu()  # type: ignore[operator]
+        mean, sd = codes.mean(0), codes.std(0, correction=0)
+        order = range(len(mean))
+        if len(mean) > SLIDERS:
+            order = sorted(int(i) for i in sd.argsort(descending=True)[:SLIDERS])  # type: ignore[assignment]
+        return [_slider(i, float(mean[i]), float(sd[i])) for i in order]
+
+
+def _slider(index: int, mean: float, sd: float) -> Slider:
+    low, high = min(-REACH, math.floor(mean - REACH * sd)), max(REACH, math.ceil(mean + REACH * sd))
+    if abs(mean) + 2 * sd <= REACH:  # codes that a variational model keeps near N(0, 1)
+        low, high = -REACH, REACH
+    return Slider(index, low, high, round(mean, 4), round(sd, 4))
+
+
+@dataclass
+class Moment:
+    """A frame of the dream and all that is needed to go on from it. kind: "real", "dream" or "hand".
+
+    action: the one that led here.  code: (1, z), None where the model has none at hand.
+    """
+
+    number: int
+    picture: np.ndarray
+    carry: Carry
+    kind: str
+    action: Any = None
+    code: Tensor | None = None
+    milliseconds: float = 0.0
+
+    @property
+    def bytes(self) -> int:
+        """Memory it holds."""
+        return self.picture.nbytes + sum(t.numel() * t.element_size() for t in self.carry.values())
+
+
+@dataclass
+class Recording:
+    """Frames for a film. full: no more were taken after this."""
+
+    fps: float
+    frames: dict[str, list[np.ndarray]] = field(default_factory=dict)
+    bytes: int = 0
+
+    @property
+    def length(self) -> int:
+        """Frames so far."""
+        return max((len(frames) for frames in self.frames.values()), default=0)
+
+    @property
+    def full(self) -> bool:
+        """Whether it has reached its bounds."""
+        return self.length >= FILM_FRAMES or self.bytes >= FILM_BYTES
+
+    def add(self, pictures: Mapping[str, np.ndarray]) -> None:
+        """One frame of each film; a film that has none now stays on its last."""
+        if self.full:
+            return
+        for name, picture in pictures.items():
+            self.frames.setdefault(name, []).append(picture)
+            self.bytes += picture.nbytes
+        for name, frames in self.frames.items():
+            if name not in pictures:
+                frames.append(frames[-1])
+
+    def film(self) -> Iterator[np.ndarray]:
+        """All of it, frame by frame, uint8 (3, h, w): labelled films side by side."""
+        for i in range(self.length):
+            yield side_by_side({name: frames[i][None] for name, frames in self.frames.items()}, least=384)[0]
+
+
+class Session:
+    """One browser's dream. Every method that computes is called on the one thread that runs the model."""
+
+    def __init__(self, player: Player) -> None:
+        self.player = player
+        self.settings: dict[str, float] = {}
+        self.pins: dict[int, float] = {}
+        self.held: Any = None
+        self.tapped: Any = None
+        self.following = player.actions is not None and player.starts.actions is not None
+        self.recording: Recording | None = None
+        self.start_index, self.seed = 0, player.seed - 1
+        self.reset(0)
+
+    # -------------------------------------------------------------------------------------------- where it stands
+
+    def reset(self, start: int | None = None, from_noise: bool = False, again: bool = False) -> None:
+        """Back to a real frame: `start`, or the one it began with; from_noise: frames of noise instead.
+
+        Pinned numbers of the code are let go. A stochastic model dreams another future each time, with again the same.
+        Raises: Complaint when there is no such start.
+        """
+        player = self.player
+        index = self.start_index if start is None else start
+        if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(player.starts):
+            raise Complaint(f"there are starts 0…{len(player.starts) - 1}")
+        if not again:
+            self.seed += 1
+        if index != self.start_index or not hasattr(self, "start"):
+            self.start: Start = player.starts[index]
+            self.start_index = index
+        self.from_noise = from_noise
+        generator = torch.Generator().manual_seed(self.seed)
+        self.seen = noise(self.start.seen.shape, generator) if from_noise else self.start.seen
+        self.following = self.following and not from_noise
+        self.dream = Dream(
+            player.model, self.seen, player.past(self.start), torch.Generator().manual_seed(self.seed), player.precision
+        )
+        self.pins, self.tapped = {}, None
+        self.hand: tuple[np.ndarray, Tensor] | None = None
+        picture = np.ascontiguousarray(self.seen[-1])
+        kind = "noise" if from_noise else "real"
+        self.moments = [Moment(0, picture, self.dream.carry, kind, code=self._code())]
+        self.at, self._held_bytes = 0, self.moments[0].bytes
+
+    @property
+    def now(self) -> Moment:
+        """The moment that is shown."""
+        return self.moments[self.at]
+
+    def _code(self) -> Tensor | None:
+        return self.dream.code if self.player.steerable else None
+
+    # ---------------------------------------------------------------------------------------------------- moving on
+
+    def step(self) -> None:
+        """One frame further from the moment that is shown; what was dreamed after it is forgotten."""
+        began = time.perf_counter()
+        self.hand = None
+        if self.player.sliders and not self.player.steerable:
+            self.pins = {}
+        self._forget_after(self.at)
+        self.dream.carry = self.now.carry
+        for name, value in self.settings.items():
+            self.dream.turn(name, value)
+        action, led = self._action()
+        frame = self.dream.step(led)
+        kind = "dream"
+        if self.pins and self.player.steerable:
+            frame, kind = self.dream.take(self._pinned(self.dream.code)), "hand"
+        picture = to_uint8(frame[0].cpu())
+        milliseconds = 1000 * (time.perf_counter() - began)
+        moment = Moment(self.now.number + 1, picture, self.dream.carry, kind, action, self._code(), milliseconds)
+        self._keep(moment)
+        if self.recording is not None:
+            self.recording.add(self.pictures())
+
+    def _action(self) -> tuple[Any, Tensor | None]:
+        """What is done at the frame shown: as the page and as the model have it."""
+        spec, number = self.player.actions, self.now.number
+        if spec is None:
+            return None, None
+        if self.following:
+            recorded = self.start.after(number + 1)
+            if recorded is not None and recorded[1] is not None:
+                shown = int(recorded[1].argmax()) if spec.kind == "discrete" else None
+                return shown, recorded[1]
+        # A key that went down and up between two frames still counts for one.
+        chosen = self.held if self.tapped is None else self.tapped
+        self.tapped = None
+        chosen = idle(spec) if chosen is None else chosen
+        return chosen, vector(spec, chosen)
+
+    def _keep(self, moment: Moment) -> None:
+        self.moments.append(moment)
+        self._held_bytes += moment.bytes
+        while len(self.moments) > 2 and (len(self.moments) > HISTORY or self._held_bytes > HISTORY_BYTES):
+            self._held_bytes -= self.moments.pop(0).bytes
+        self.at = len(self.moments) - 1
+
+    def _forget_after(self, at: int) -> None:
+        for moment in self.moments[at + 1 :]:
+            self._held_bytes -= moment.bytes
+        del self.moments[at + 1 :]
+
+    def go(self, number: int) -> None:
+        """Show frame `number` of the past, or the nearest that is kept; the dream goes on from there."""
+        if not isinstance(number, int) or isinstance(number, bool):
+            raise Complaint("a frame has a whole number")
+        first = self.moments[0].number
+        self.at = min(max(number - first, 0), len(self.moments) - 1)
+        self.hand, self.pins = None, {}
+
+    # -------------------------------------------------------------------------------------------------- steering it
+
+    def press(self, action: Any) -> None:
+        """What the player does from now on; None is nothing. Recorded actions no longer lead.
+
+        Raises: Complaint for an action the model does not know.
+        """
+        spec = self.player.actions
+        if spec is None:
+            raise Complaint("this model takes no actions")
+        if action is not None:
+            try:
+                vector(spec, action)
+            except ValueError as error:
+                raise Complaint(str(error)) from error
+            self.tapped, self.following = action, False
+        self.held = action
+
+    def follow(self, on: bool) -> None:
+        """Let the recorded actions lead, as far as they go.
+
+        Raises: Complaint where there are none.
+        """
+        if on and (self.player.actions is None or self.start.actions is None or self.from_noise):
+            raise Complaint("there are no recorded actions to follow here")
+        self.following = bool(on)
+
+    def turn(self, name: str, value: float) -> None:
+        """Set a control of the model, also for dreams to come.
+
+        Raises: Complaint for an unknown name or a value beyond its range.
+        """
+        control = next((c for c in self.player.model.controls() if c.name == name), None)
+        if control is None:
+            raise Complaint("this model has no such control")
+        if not _number(value) or not control.low <= value <= control.high:
+            raise Complaint(f"{control.label} lies in {control.low:g}…{control.high:g}")
+        self.settings[name] = float(value)
+
+    def pin(self, values: Mapping[int, float]) -> None:
+        """Hold numbers of the code at these values; the picture shown is that of the code made by hand.
+
+        A steerable model's dream goes on from it, with the pinned numbers held; other models show it as a still.
+        Raises: Complaint for a number or value that has no slider.
+        """
+        sliders = {slider.index: slider for slider in self.player.sliders}
+        if not sliders:
+            raise Complaint("this model has no latent space")
+        for index, value in values.items():
+            slider = sliders.get(index)
+            if slider is None or not _number(value) or not slider.low <= value <= slider.high:
+                raise Complaint("a slider was set to a value it does not have")
+        self.pins |= {index: float(value) for index, value in values.items()}
+        if not self.player.steerable:
+            window = self._window()
+            base = self.hand[1] if self.hand is not None else self.player.encode(window)
+            code = self._pinned(base[None])[0]
+            self.hand = (to_uint8(self.player.decode(code, window).cpu()), code)
+            return
+        self.dream.carry = self.now.carry
+        frame = self.dream.take(self._pinned(self.dream.code))
+        self._forget_after(self.at)
+        old = self.moments.pop()
+        self._held_bytes -= old.bytes
+        picture = to_uint8(frame[0].cpu())
+        self._keep(Moment(old.number, picture, self.dream.carry, "hand", old.action, self.dream.code, old.milliseconds))
+
+    def free(self, indices: list[int] | None = None) -> None:
+        """Let pinned numbers go, all of them without a list; a still picture made by hand goes with the last."""
+        for index in list(self.pins) if indices is None else indices:
+            self.pins.pop(index, None)
+        if not self.pins:
+            self.hand = None
+
+    def _pinned(self, code: Tensor) -> Tensor:
+        code = code.clone()
+        for index, value in self.pins.items():
+            code[:, index] = value
+        return code
+
+    def _window(self) -> Tensor:
+        """The last frames up to the one shown, as many as a start has."""
+        past = [moment.picture for moment in self.moments[: self.at + 1] if moment.number > 0]
+        frames = np.concatenate([self.seen, np.stack(past)]) if past else self.seen
+        return self.player.floats(frames[-len(self.seen) :])
+
+    # --------------------------------------------------------------------------------------------- what is shown
+
+    def truth(self) -> np.ndarray | None:
+        """What was recorded at the moment shown, uint8 (c, h, w); None where nothing was."""
+        if self.from_noise:
+            return None
+        if self.now.number == 0:
+            return np.ascontiguousarray(self.seen[-1])
+        recorded = self.start.after(self.now.number)
+        return None if recorded is None else recorded[0]
+
+    def pictures(self) -> dict[str, np.ndarray]:
+        """What is shown, by name: dream, and recording where there is one."""
+        dream = self.hand[0] if self.hand is not None else self.now.picture
+        truth = self.truth()
+        return {"dream": dream} | ({} if truth is None else {"recording": truth})
+
+    def look(self, still: bool = False) -> tuple[dict[str, Any], bytes]:
+        """The moment shown: what is to be said of it, and the pixels of `pictures` as RGB, row by row.
+
+        still: nothing moves, so a code that has to be computed is.
+        """
+        now, pictures = self.now, self.pictures()
+        code = now.code[0] if now.code is not None else None
+        if self.hand is not None:
+            code = self.hand[1]
+        elif code is None and still and self.player.sliders:
+            code = self.player.encode(self._window())
+        values = [] if code is None else [round(float(code[s.index]), 3) for s in self.player.sliders]
+        said = {
+            "type": "frame",
+            "number": now.number,
+            "first": self.moments[0].number,
+            "last": self.moments[-1].number,
+            "kind": "hand" if self.hand is not None else now.kind,
+            "recorded": "recording" in pictures,
+            "following": self.following,
+            "action": now.action,
+            "code": values,
+            "pins": list(self.pins),
+            "start": self.start_index,
+            "seed": self.seed,
+            "ms": round(now.milliseconds, 2),
+            "filmed": self.recording.length if self.recording is not None else None,
+        }
+        pixels = b"".join(_pixels(picture) for picture in pictures.values())
+        return said, pixels
+
+    # -------------------------------------------------------------------------------------------------- recording
+
+    def record(self, fps: float) -> None:
+        """Begin a film with the moment shown; an older one is dropped."""
+        self.recording = Recording(fps)
+        self.recording.add(self.pictures())
+
+    def stop(self) -> Recording:
+        """The film so far; it is ended.
+
+        Raises: Complaint when none was begun.
+        """
+        if self.recording is None:
+            raise Complaint("nothing is being recorded")
+        recording, self.recording = self.recording, None
+        return recording
+
+
+def _pixels(picture: np.ndarray) -> bytes:
+    return np.ascontiguousarray(as_rgb(picture[None])[0].transpose(1, 2, 0)).tobytes()
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

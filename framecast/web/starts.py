@@ -1,0 +1,145 @@
+"""Real frames that a dream can begin with, and what was recorded after them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from framecast.data import SOURCES
+from framecast.data.base import Segment, Source
+from framecast.data.loader import Loader
+from framecast.data.windows import Windows
+from framecast.held_out import check_fit
+from framecast.run import DataConfig, Run, open_data
+from framecast.types import ActionSpec, ClipRequest, UserError
+
+#: Clips beside a run's weights that dreams begin with where the training data are not at hand.
+EXAMPLES = "examples"
+#: Places to begin that are offered at most, evenly spread.
+MOST = 12
+#: Recorded frames that should follow a start; half of what there is where the data have fewer.
+FUTURE = 48
+
+
+@dataclass(frozen=True)
+class Start:
+    """A real context and what was recorded after it, read when asked for.
+
+    name: video and frame.  seen: uint8 (t, c, h, w).  actions: (t - 1, a) that led through it, None without.
+    length: recorded frames after it.  pairs: reads two frames and the action between them.  video, last: where the
+    context ends.
+    """
+
+    name: str
+    seen: np.ndarray
+    actions: Tensor | None
+    length: int
+    pairs: Loader | None
+    video: int
+    last: int
+
+    def after(self, number: int) -> tuple[np.ndarray, Tensor | None] | None:
+        """Recorded frame `number` after the context (1 is the next), uint8 (c, h, w), and the action (1, a) that led
+        to it; None beyond the recording."""
+        if self.pairs is None or not 1 <= number <= self.length:
+            return None
+        stride = self.pairs.request.stride
+        batch = self.pairs.gather([(self.video, self.last + (number - 1) * stride)])
+        return batch.context[0, 1].numpy(), batch.actions[:, 0] if batch.actions is not None else None
+
+
+class Starts:
+    """Places in real videos where a dream can begin.
+
+    source, segments: where from.  request: the model's.  seen: frames of context.  actions: as the model knows them.
+    Raises: UserError when no video is long enough.
+    """
+
+    def __init__(
+        self,
+        source: Source,
+        segments: list[Segment],
+        request: ClipRequest,
+        seen: int,
+        actions: ActionSpec | None = None,
+        seed: int = 0,
+    ) -> None:
+        self.source, self.segments, self.seen, self.actions = source, segments, seen, actions
+        longest = max(((s.stop - s.start - 1) // request.stride + 1 for s in segments), default=0)
+        self._request = replace(
+            request, context=seen, future=0, target_offset=1, crop=None, motion_filter=None, extras=()
+        )
+        spaced = replace(self._request, future=max(0, min(FUTURE, (longest - seen) // 2)))
+        self._places = Windows(source, segments, spaced).fixed(MOST, seed)
+        self._open: dict[int, Start] = {}
+
+    def __len__(self) -> int:
+        return len(self._places)
+
+    @property
+    def names(self) -> list[str]:
+        """Video and first dreamed frame of every start."""
+        return [self._name(*place) for place in self._places]
+
+    @property
+    def fps(self) -> float:
+        """Frames per second of a recording at the model's stride."""
+        return self.source.spec.fps / self._request.stride
+
+    def __getitem__(self, index: int) -> Start:
+        video, first = self._places[index]
+        segment = next(s for s in self.segments if s.video == video and s.start <= first < s.stop)
+        stride = self._request.stride
+        last = first + (self.seen - 1) * stride
+        length = (segment.stop - 1 - last) // stride
+        # The whole segment is windowed, so that a context at its very end is none the worse.
+        batch = Loader(self.source, [segment], self._request, 1, actions=self.actions).gather([(video, first)])
+        two = replace(self._request, context=2)
+        pairs = Loader(self.source, [segment], two, 1, actions=self.actions) if length else None
+        return Start(
+            name=self._name(video, first),
+            seen=batch.context[0].numpy(),
+            actions=None if batch.actions is None else batch.actions[0],
+            length=length,
+            pairs=pairs,
+            video=video,
+            last=last,
+        )
+
+    def _name(self, video: int, first: int) -> str:
+        return f"{self.source.names[video]}, frame {first + (self.seen - 1) * self._request.stride}"
+
+
+def open_starts(run: Run, data: str | None = None, size: str | None = None, seed: int = 0) -> Starts:
+    """Real frames for a run: of `data`, else of the folder `examples` in the run, else held-out ones of its own data.
+
+    size: bring frames to this size, "128" (shorter side) or "96x128"; None is the training's.
+    Raises: UserError when there are none, or the model cannot take them.
+    """
+    request, trained = run.model_class.request(run.config.model), run.config.data
+    # As many as a training window where a context has fewer: codes of clips, or of motions, need them.
+    model_context = request.context
+    if data is None and (run.folder / EXAMPLES).is_dir():
+        data = str(run.folder / EXAMPLES)
+    if data is None and not (trained.path in SOURCES or (trained.path and Path(trained.path).expanduser().exists())):
+        raise UserError(f"{run.folder}: what it was trained on ({trained.path!r}) is not here; give --data PATH")
+    if data is None:
+        source, _ = open_data(replace(trained, size=size or trained.size))
+        segments = source.splits(request.source_length)["test"]
+    else:
+        brought = size or trained.size or trained.trained_size
+        source, _ = open_data(DataConfig(path=data, size=brought, fit=trained.fit, axes=trained.axes))
+        segments = [Segment(i, 0, int(n)) for i, n in enumerate(source.lengths)]
+    check_fit(run, source, data or trained.path)
+    longest = max(((s.stop - s.start - 1) // request.stride + 1 for s in segments), default=0)
+    seen = max(model_context, min(request.length, longest))
+    return Starts(source, segments, request, seen, run.config.spec.actions if source.spec.actions else None, seed)
+
+
+def noise(shape: tuple[int, ...], generator: torch.Generator) -> np.ndarray:
+    """Frames of uniform noise, uint8, for a dream from nothing."""
+    return torch.randint(256, shape, generator=generator, dtype=torch.uint8).numpy()

@@ -1,0 +1,102 @@
+"""Actions and the keys they are bound to."""
+
+import pytest
+import torch
+
+from framecast.types import ActionSpec
+from framecast.web.actions import idle, meaning, pad, vector
+
+PACMAN = ("NOOP", "UP", "RIGHT", "LEFT", "DOWN", "UPRIGHT", "UPLEFT", "DOWNRIGHT", "DOWNLEFT")
+
+
+@pytest.mark.parametrize(
+    ("name", "keys"),
+    [
+        ("UP", {"up"}),
+        ("UPRIGHTFIRE", {"up", "right", "space"}),
+        ("up-right", {"up", "right"}),
+        ("moveUpAndLeft", {"up", "left"}),
+        ("FIRE", {"space"}),
+        ("turn left", {"left"}),
+        ("forward", {"up"}),
+        ("south_west", {"down", "left"}),
+        ("NOOP", set()),
+        ("no-op", set()),
+        ("stay", set()),
+        ("jump", {"space"}),
+        ("button", {"space"}),
+        ("supper", None),
+        ("3", None),
+        ("", None),
+        ("open door", None),
+    ],
+)
+def test_names_say_which_keys_they_mean(name, keys):
+    assert meaning(name) == (None if keys is None else frozenset(keys))
+
+
+def test_a_game_lies_on_arrows_and_space():
+    told = pad(ActionSpec(kind="discrete", size=9, names=PACMAN))
+    assert told["kind"] == "discrete"
+    assert told["idle"] == 0
+    assert {c["label"]: c["keys"] for c in told["choices"]} == {
+        "NOOP": [],
+        "UP": ["up"],
+        "RIGHT": ["right"],
+        "LEFT": ["left"],
+        "DOWN": ["down"],
+        "UPRIGHT": ["up", "right"],
+        "UPLEFT": ["up", "left"],
+        "DOWNRIGHT": ["down", "right"],
+        "DOWNLEFT": ["down", "left"],
+    }
+
+
+def test_actions_without_meaning_have_no_keys_and_of_two_alike_the_first_has_them():
+    told = pad(ActionSpec(kind="discrete", size=4))
+    assert [c["keys"] for c in told["choices"]] == [None] * 4
+    assert [c["label"] for c in told["choices"]] == ["0", "1", "2", "3"]
+    assert told["idle"] is None
+    told = pad(ActionSpec(kind="discrete", size=3, names=("left", "west", "kiss")))
+    assert [c["keys"] for c in told["choices"]] == [["left"], None, None]
+    assert told["idle"] is None
+
+
+def test_continuous_dimensions_lie_along_the_arrows():
+    spec = ActionSpec(kind="continuous", size=3, names=("vy", "delta_x", "grip"), low=(-2, -1, 0.5), high=(2, 1, 1))
+    axes = pad(spec)["axes"]
+    assert [a["keys"] for a in axes] == [["down", "up"], ["left", "right"], None]
+    assert [(a["low"], a["high"], a["idle"]) for a in axes] == [(-2, 2, 0), (-1, 1, 0), (0.5, 1, 0.5)]
+    assert [a["keys"] for a in pad(ActionSpec(kind="continuous", size=3))["axes"]] == [
+        ["left", "right"],
+        ["down", "up"],
+        None,
+    ]
+    assert idle(spec) == [0, 0, 0.5]
+
+
+def test_ranges_that_are_not_told_come_from_mean_and_sd():
+    axes = pad(ActionSpec(kind="continuous", size=2, mean=(1.0, 5.0), sd=(2.0, 0.0)))["axes"]
+    assert [(a["low"], a["high"]) for a in axes] == [(-3, 5), (4, 6)]
+    assert [(a["low"], a["high"]) for a in pad(ActionSpec(kind="continuous", size=1))["axes"]] == [(-1, 1)]
+
+
+def test_an_action_of_the_page_is_what_the_model_takes():
+    discrete = ActionSpec(kind="discrete", size=3)
+    assert vector(discrete, 2).tolist() == [[0, 0, 1]]
+    assert idle(discrete) == 0
+    spec = ActionSpec(kind="continuous", size=2, low=(-1, -1), high=(1, 1), mean=(0.5, 0), sd=(0.5, 0))
+    torch.testing.assert_close(vector(spec, [1, 0.25]), torch.tensor([[1.0, 0.25]]))
+    assert torch.equal(vector(spec, [9, 9]), vector(spec, [1, 1]))  # never beyond what was recorded
+
+
+@pytest.mark.parametrize("given", [3, -1, True, 1.0, "1", None, [1], {}])
+def test_what_is_no_choice_is_refused(given):
+    with pytest.raises(ValueError, match="an action is a number in 0…2"):
+        vector(ActionSpec(kind="discrete", size=3), given)
+
+
+@pytest.mark.parametrize("given", [1, [1], [1, 2, 3], [1, float("nan")], [1, "2"], [1, None], "ab", None])
+def test_what_is_no_vector_is_refused(given):
+    with pytest.raises(ValueError, match="an action is a list of 2 finite numbers"):
+        vector(ActionSpec(kind="continuous", size=2), given)

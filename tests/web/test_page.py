@@ -1,0 +1,369 @@
+"""The page in a real browser: what is drawn, what sliders and keys do to it, and that it lasts."""
+
+import gc
+import re
+import shutil
+import time
+
+import psutil
+import pytest
+
+from framecast.media.video import read_video
+from tests.web.playing import limits, make_player, serving
+
+pytestmark = pytest.mark.system
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
+if CHROMIUM is None:
+    pytest.skip("needs chromium: make setup-system", allow_module_level=True)
+sync_api = pytest.importorskip("playwright.sync_api")
+
+LAPTOP = {"viewport": {"width": 1280, "height": 800}, "reduced_motion": "reduce"}  # does not begin by itself
+PHONE = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True, "reduced_motion": "reduce"}
+
+
+@pytest.fixture(scope="module")
+def browser():
+    with sync_api.sync_playwright() as play:
+        browser = play.chromium.launch(executable_path=CHROMIUM, args=["--no-sandbox", "--enable-precise-memory-info"])
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def url(tmp_path_factory):
+    with serving(make_player(tmp_path_factory.mktemp("data"))) as found:
+        yield found
+
+
+@pytest.fixture(scope="module")
+def laptop(browser):
+    with browser.new_context(**LAPTOP) as context:
+        yield context.new_page()
+
+
+class Tab:
+    """An open page, and what went wrong in it. Waits by asking again: its policy forbids that strings become code."""
+
+    def __init__(self, page, url):
+        self.page, self.faults = page, []
+        page.on("console", self.note)
+        page.on("pageerror", self.note)
+        page.goto(url)
+        self.until("document.body.dataset.drawn >= 1")
+
+    def note(self, fault):
+        text = str(getattr(fault, "text", fault))
+        if "willReadFrequently" not in text:  # only these tests read the canvas
+            self.faults.append(text)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self.page.remove_listener("console", self.note)
+        self.page.remove_listener("pageerror", self.note)
+
+    def until(self, expression, seconds=60):
+        end = time.monotonic() + seconds
+        while not self.page.evaluate(expression):
+            assert time.monotonic() < end, f"it never came true: {expression}"
+            time.sleep(0.005)
+
+    def pixels(self, canvas="dream"):
+        return self.page.evaluate(
+            "(id) => { const c = document.getElementById(id);"
+            " return [...c.getContext('2d').getImageData(0, 0, c.width, c.height).data].filter((_, i) => i % 4 < 3) }",
+            canvas,
+        )
+
+    def number(self):
+        return int(self.page.evaluate("document.body.dataset.number"))
+
+    def kind(self):
+        return self.page.evaluate("document.body.dataset.kind")
+
+    def until_number(self, test):
+        self.until(f"((number) => {test})(Number(document.body.dataset.number))")
+
+    def then_drawn(self, act):
+        """Do something, wait for the picture that follows."""
+        before = self.page.evaluate("Number(document.body.dataset.drawn)")
+        act()
+        self.until(f"document.body.dataset.drawn > {before}")
+
+    def set(self, selector, value):
+        """Move a slider as a hand would: its value, then the event."""
+        self.page.locator(selector).evaluate(
+            "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input', { bubbles: true })) }",
+            value,
+        )
+
+    def step(self, count=1):
+        for _ in range(count):
+            self.then_drawn(lambda: self.page.click("#step"))
+
+
+@pytest.fixture
+def tab(laptop, url):
+    with Tab(laptop, url) as tab:
+        yield tab
+        assert tab.faults == []
+
+
+def test_the_picture_changes_pause_holds_and_reset_returns_to_the_real_frame(tab):
+    real = tab.pixels()
+    assert tab.kind() == "real"
+    assert tab.pixels("truth") == real
+    assert len(set(real)) == 2  # a square on a ground
+    tab.page.click("#play")
+    tab.until_number("number >= 5")
+    assert tab.pixels() != real
+    assert tab.kind() == "dream"
+    tab.page.click("#play")
+    tab.until("document.getElementById('play').getAttribute('aria-pressed') === 'false'")
+    number, held = tab.number(), tab.pixels()
+    tab.page.wait_for_timeout(300)
+    assert (tab.number(), tab.pixels()) == (number, held)
+    tab.then_drawn(lambda: tab.page.click("#reset"))
+    assert tab.pixels() == real
+    assert (tab.number(), tab.kind()) == (0, "real")
+
+
+def test_a_slider_of_the_code_changes_the_picture_and_is_held(tab):
+    before = tab.pixels()
+    tab.then_drawn(lambda: tab.set(".bar:nth-child(1) input", 0.25))
+    assert set(tab.pixels()) == {64}
+    assert tab.kind() == "hand"
+    tab.then_drawn(lambda: tab.set(".bar:nth-child(1) input", 1))
+    assert set(tab.pixels()) == {255}
+    assert tab.page.locator(".bar.pinned").count() == 1
+    tab.step(2)
+    assert tab.kind() == "hand"
+    assert tab.page.locator(".bar:nth-child(1) input").input_value() == "1"
+    tab.then_drawn(lambda: tab.page.click("#free"))
+    assert tab.page.locator(".bar.pinned").count() == 0
+    tab.then_drawn(lambda: tab.page.click("#reset"))
+    assert tab.pixels() == before
+
+
+def test_temperature_changes_what_is_dreamed(tab):
+    def codes(warmth):
+        tab.set("#control-warmth", warmth)
+        tab.then_drawn(lambda: tab.page.click("#again"))
+        tab.step(3)
+        return [tab.page.locator(f".bar:nth-child({i}) input").input_value() for i in (2, 3)]
+
+    assert codes(0) == ["0", "0"]
+    first = codes(1)
+    assert first != ["0", "0"]
+    assert codes(1) == first  # the same draws again
+    assert codes(2) != first
+    assert tab.page.locator("#controls output").inner_text() == "2.00"
+
+
+def test_keys_change_the_outcome(tab):
+    page = tab.page
+    tab.set("#control-warmth", 0)
+
+    def brightness(key):
+        tab.then_drawn(lambda: page.click("#again"))
+        page.locator("#scrub").blur()
+        page.keyboard.down(key)
+        tab.step(3)
+        assert page.locator("#pad .held").count() == 1
+        page.keyboard.up(key)
+        return sum(tab.pixels()) / len(tab.pixels())
+
+    dark, bright = brightness("ArrowLeft"), brightness("ArrowRight")
+    assert bright > dark + 20
+    assert page.locator("#pad .held").count() == 0
+    assert not page.locator("#follow").is_checked()
+    assert page.locator("#recorded").inner_text() == "under its own actions"
+    tab.step()
+    assert page.locator("#doing").inner_text() == "noop"
+
+
+def test_everything_can_be_done_without_a_mouse(tab):
+    page, keyboard = tab.page, tab.page.keyboard
+    seen = []
+    for _ in range(40):
+        keyboard.press("Tab")
+        found = page.evaluate("document.activeElement.id || document.activeElement.getAttribute('aria-label')")
+        seen.append(found)
+        outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
+        assert found is None or outline != "none", found
+    wanted = {"play", "step", "reset", "record", "scrub", "starts", "speed", "control-warmth", "number 0 of the code"}
+    assert wanted <= set(seen)
+    page.evaluate("document.activeElement.blur()")
+    tab.then_drawn(lambda: keyboard.press("."))
+    tab.then_drawn(lambda: keyboard.press("."))
+    assert tab.number() == 2
+    tab.then_drawn(lambda: keyboard.press(","))
+    assert tab.number() == 1
+    first = page.locator("#starts").input_value()
+    tab.then_drawn(lambda: keyboard.press("n"))
+    assert page.locator("#starts").input_value() != first
+    tab.then_drawn(lambda: keyboard.press("p"))
+    tab.until_number("number > 2")
+    keyboard.press("Space")
+    tab.until("document.getElementById('play').getAttribute('aria-pressed') === 'false'")
+    tab.then_drawn(lambda: keyboard.press("r"))
+    assert tab.number() == 0
+    page.focus(".bar:nth-child(2) input")
+    tab.then_drawn(lambda: keyboard.press("ArrowUp"))
+    assert page.locator(".bar.pinned").count() == 1
+    tab.then_drawn(lambda: keyboard.press("Delete"))
+    assert page.locator(".bar.pinned").count() == 0
+
+
+def test_the_past_can_be_gone_through(tab):
+    tab.step(6)
+    last = tab.pixels()
+    tab.then_drawn(lambda: tab.set("#scrub", 0))
+    assert tab.kind() == "real"
+    tab.then_drawn(lambda: tab.set("#scrub", 6))
+    assert tab.pixels() == last
+    tab.then_drawn(lambda: tab.page.click("#back"))
+    assert tab.number() == 5
+    line = tab.page.evaluate(
+        "[...document.getElementById('chart').getContext('2d').getImageData(0, 0, 400, 40).data].some((v) => v)"
+    )
+    assert line
+
+
+def test_a_film_is_saved(tab, tmp_path):
+    tab.then_drawn(lambda: tab.page.click("#record"))
+    tab.step(4)
+    with tab.page.expect_download() as waiting:
+        tab.page.click("#record")
+    assert waiting.value.suggested_filename == "dream.mp4"
+    waiting.value.save_as(tmp_path / "dream.mp4")
+    assert len(read_video(tmp_path / "dream.mp4").frames) == 5
+    assert "A film of 5 frames" in tab.page.locator("#word").inner_text()
+
+
+def test_on_a_phone_buttons_are_held_by_a_finger_and_nothing_is_too_wide(browser, url):
+    with browser.new_context(**PHONE) as context, Tab(context.new_page(), url) as tab:
+        page = tab.page
+        tab.set("#control-warmth", 0)
+        tab.step()
+        before = sum(tab.pixels())
+        session = context.new_cdp_session(page)
+        page.locator("#pad [data-key=right]").scroll_into_view_if_needed()
+        button = page.locator("#pad [data-key=right]").bounding_box()
+        assert min(button["width"], button["height"]) >= 44
+        place = {"x": button["x"] + 20, "y": button["y"] + 20}
+        session.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [place]})
+        page.wait_for_selector("#pad .held")
+        for _ in range(4):
+            tab.then_drawn(lambda: page.evaluate("document.getElementById('step').click()"))
+        session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+        page.wait_for_selector("#pad .held", state="detached")
+        assert sum(tab.pixels()) > before + 10
+        assert page.evaluate("document.documentElement.scrollWidth") <= 390
+        for selector in ("#transport button", "#bars input", "#starts"):
+            for box in (one.bounding_box() for one in page.locator(selector).all()):
+                assert box["x"] >= 0
+                assert box["x"] + box["width"] <= 390
+        assert tab.faults == []
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_what_is_written_can_be_read(tab, scheme):
+    """Contrast of every text with what lies behind it is at least 4.5 (WCAG AA)."""
+    tab.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
+    tab.step()
+    tab.page.click("#keys summary")
+    found = tab.page.evaluate(CONTRAST)
+    assert len(found) > 25
+    assert {text: ratio for text, ratio in found.items() if ratio < 4.5} == {}
+
+
+CONTRAST = """() => {
+  const light = (rgb) => {
+    const [r, g, b] = rgb.map((v) => { v /= 255; return v <= .04045 ? v / 12.92 : ((v + .055) / 1.055) ** 2.4 });
+    return .2126 * r + .7152 * g + .0722 * b;
+  };
+  const parsed = (text) => text.match(/[\\d.]+/g).map(Number);
+  const found = {};
+  for (const node of document.querySelectorAll("body *")) {
+    const own = [...node.childNodes].some((child) => child.nodeType === 3 && child.textContent.trim());
+    if (!own || !node.checkVisibility({ visibilityProperty: true }) || node.matches(":disabled, :disabled *")) continue;
+    let behind = node;
+    while (behind && (parsed(getComputedStyle(behind).backgroundColor)[3] ?? 1) === 0) behind = behind.parentElement;
+    const back = parsed(getComputedStyle(behind ?? document.body).backgroundColor);
+    let opacity = 1;
+    for (let one = node; one; one = one.parentElement) opacity *= Number(getComputedStyle(one).opacity);
+    const front = parsed(getComputedStyle(node).color).slice(0, 3).map((v, i) => v * opacity + back[i] * (1 - opacity));
+    const [a, b] = [light(front), light(back.slice(0, 3))];
+    found[node.textContent.trim().slice(0, 30)] = (Math.max(a, b) + .05) / (Math.min(a, b) + .05);
+  }
+  return found;
+}"""
+
+
+def test_one_browser_too_many_is_told_and_a_server_that_goes_away_is_missed(laptop, tmp_path):
+    with serving(make_player(tmp_path / "data", "plain"), limits=limits(sessions=1)) as url:
+        tab = Tab(laptop, url)
+        second = laptop.context.new_page()
+        second.goto(url)
+        second.wait_for_selector("#reload:visible")
+        assert second.locator("#curtain-says").inner_text().startswith("1 browser may play at once and all seats")
+        second.close()
+        tab.step()
+        assert tab.faults == []
+    laptop.wait_for_selector("#reload:visible")
+    assert "The server is gone" in laptop.locator("#curtain-says").inner_text()
+
+
+def test_a_model_without_anything_to_turn_has_a_plain_page(laptop, tmp_path):
+    with serving(make_player(tmp_path / "data", "plain")) as url, Tab(laptop, url) as tab:
+        for part in ("#code", "#pad", "#controls", "#again"):
+            assert not tab.page.locator(part).is_visible()
+        tab.page.keyboard.press("Space")  # nothing is bound to it: it plays
+        tab.until_number("number > 2")
+        assert tab.faults == []
+
+
+def test_names_are_shown_as_text(laptop, tmp_path):
+    player = make_player(tmp_path / "data", "plain")
+    player.name = player.title = evil = "<img src=x onerror=alert(1)>"
+    player.starts.source.names[:] = [evil] * len(player.starts.source.names)
+    with serving(player) as url, Tab(laptop, url) as tab:
+        assert tab.page.locator("#run").inner_text() == evil
+        assert evil in tab.page.locator("#starts option").first.inner_text()
+        assert tab.page.locator("img").count() == 0
+        assert tab.faults == []
+
+
+def test_many_frames_take_no_more_memory(tab, monkeypatch):
+    """A shorter form of the 1,000 frames that benchmarks/playing.py goes through."""
+    monkeypatch.setattr("framecast.web.session.HISTORY", 30)
+    process = psutil.Process()
+
+    def held():
+        gc.collect()
+        tab.page.request_gc()
+        return process.memory_info().rss, tab.page.evaluate("performance.memory.usedJSHeapSize")
+
+    tab.set("#speed", 61)
+    tab.page.click("#play")
+    tab.until_number("number > 60")
+    before = held()
+    tab.until_number("number > 220")
+    grown = [after - then for after, then in zip(held(), before, strict=True)]
+    assert grown[0] < 5e6
+    assert grown[1] < 1e6
+    assert tab.page.evaluate("document.getElementById('scrub').max - document.getElementById('scrub').min") == 29
+
+
+def test_how_fast_it_is_stands_on_the_page(tab):
+    page = tab.page
+    page.click("#play")
+    tab.until_number("number > 4")
+    page.keyboard.press("ArrowRight")
+    tab.until("document.body.dataset.p95 > 0")
+    tab.until("/^\\d/.test(document.getElementById('fps').textContent)")
+    assert re.fullmatch(r"[\d.]+ ms, [\d.]+", page.locator("#latency").inner_text())
+    assert re.fullmatch(r"[\d.]+ ms, [\d.]+", page.locator("#model-ms").inner_text())

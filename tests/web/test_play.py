@@ -1,0 +1,96 @@
+"""`framecast play`: what is checked before anything is served, and the command as people type it."""
+
+import json
+import signal
+import socket
+import subprocess
+import urllib.request
+
+import pytest
+from small_models import process_settings, python, write_store
+
+from framecast.data.store import Store
+from framecast.engine.checkpoint import write_weights
+from framecast.models.copy_last import CopyLastConfig
+from framecast.models.multiscale_gan import MultiscaleGAN, tiny
+from framecast.run import DataConfig, Run, RunConfig, open_run, write_config
+from framecast.types import UserError
+from framecast.web import play
+from framecast.web.play import prepare
+
+
+@pytest.fixture
+def run(tmp_path):
+    """A copy-last run on a small store."""
+    write_store(tmp_path / "data", videos=3, frames=30)
+    config = RunConfig(
+        name="copy-last",
+        profile="tiny",
+        model=CopyLastConfig(),
+        data=DataConfig(path=str(tmp_path / "data")),
+        spec=Store(tmp_path / "data").spec,
+    )
+    (tmp_path / "run").mkdir()
+    write_config(tmp_path / "run", config)
+    return open_run(tmp_path / "run")
+
+
+def test_on_loopback_there_is_no_token(run):
+    ready = prepare(run, port=0)
+    assert ready.url == f"http://127.0.0.1:{ready.port}/"
+
+
+def test_elsewhere_the_url_holds_a_token_of_its_own(run):
+    first, second = (prepare(run, host="0.0.0.0", port=0) for _ in range(2))
+    name = socket.gethostname()
+    for ready in (first, second):
+        assert ready.url.startswith(f"http://{name}:{ready.port}/?token=")
+    assert first.url.rsplit("=")[-1] != second.url.rsplit("=")[-1]
+    assert len(first.url.rsplit("=")[-1]) >= 20
+
+
+def test_what_cannot_work_is_said_before_anything_is_served(run, monkeypatch, tmp_path):
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        with pytest.raises(UserError, match=f"127.0.0.1:{port}: cannot be listened on .*; give another --port"):
+            prepare(run, port=port)
+    with pytest.raises(UserError, match=r"no\.such\.host:0: cannot be listened on"):
+        prepare(run, host="no.such.host", port=0)
+    with pytest.raises(UserError, match="--port 70000: a port lies in 0…65535"):
+        prepare(run, port=70000)
+    with pytest.raises(UserError, match="--sessions must be at least 1, got 0"):
+        prepare(run, port=0, sessions=0)
+    with pytest.raises(UserError, match="neither a file or folder nor a source's name"):
+        prepare(run, "nowhere", port=0)
+    monkeypatch.setattr(play.importlib.util, "find_spec", lambda name: None)
+    with pytest.raises(UserError, match=r'play needs fastapi, uvicorn, websockets; .*pip install "framecast\[web\]"'):
+        prepare(run, port=0)
+
+
+def test_a_model_that_cannot_take_the_frames_says_so_at_once(tmp_path):
+    write_store(tmp_path / "data", videos=3, frames=30, channels=3)
+    spec = Store(tmp_path / "data").spec
+    config = RunConfig(name="multiscale-gan", model=tiny(), data=DataConfig(path=str(tmp_path / "data")), spec=spec)
+    (tmp_path / "run" / "weights" / "step-1").mkdir(parents=True)
+    write_weights(tmp_path / "run" / "weights" / "step-1", MultiscaleGAN(config.model, spec), config.to_json())
+    run = Run(tmp_path / "run", config, MultiscaleGAN)
+    assert prepare(run, port=0).port
+    write_store(tmp_path / "dots", videos=3, frames=30, side=5, channels=3)
+    with pytest.raises(UserError, match="frames of 1x1 are too small"):
+        prepare(run, str(tmp_path / "dots"), port=0, size="1x1")
+
+
+def test_the_command_serves_until_it_is_stopped(run, tmp_path):
+    command = [*python(), "play", str(run.folder), "--port", "0", "--json", str(tmp_path / "told.json")]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **process_settings()) as process:
+        said = process.stdout.readline()
+        assert said.startswith(f"playing {run.folder}: http://127.0.0.1:")
+        process.stdout.readline()
+        process.stdout.readline()
+        told = json.loads((tmp_path / "told.json").read_text())
+        assert told["url"] in said
+        with urllib.request.urlopen(told["url"], timeout=30) as page:
+            assert b"framecast play" in page.read()
+        process.send_signal(signal.SIGINT)
+        assert process.wait(30) == 130
+        assert process.stderr.read() == "framecast: stopped\n"

@@ -1,0 +1,312 @@
+"""One dream: moving on, going back, steering, codes by hand, films; all without a socket."""
+
+import numpy as np
+import pytest
+import torch
+from small_models import Steered
+
+from framecast.models.copy_last import CopyLast
+from framecast.web import session as module
+from framecast.web.session import Complaint, Recording, Session
+from tests.web.playing import make_player
+
+
+@pytest.fixture
+def steered(tmp_path):
+    return Session(make_player(tmp_path / "data"))
+
+
+def pixels(session):
+    said, raw = session.look()
+    h, w = session.player.starts[0].seen.shape[2:]
+    pictures = np.frombuffer(raw, np.uint8).reshape(-1, h, w, 3)
+    assert len(pictures) == 1 + said["recorded"]
+    return said, pictures
+
+
+def walk(session, count):
+    for _ in range(count):
+        session.step()
+    return session.now.picture
+
+
+def test_a_page_is_told_what_it_must_know(steered):
+    hello = steered.player.hello()
+    assert (hello["width"], hello["height"], hello["fps"]) == (12, 12, 10)  # the recording's rate
+    assert hello["stochastic"] is True
+    assert hello["steerable"] is True
+    assert hello["recorded"] is True
+    assert [c["name"] for c in hello["controls"]] == ["warmth"]
+    assert hello["controls"][0]["value"] == 1
+    assert [c["keys"] for c in hello["actions"]["choices"]] == [["left"], [], ["right"]]
+    assert [(s["index"], s["low"], s["high"]) for s in hello["sliders"]] == [(0, -3, 3), (1, -3, 3), (2, -3, 3)]
+    assert hello["starts"][0].startswith("video")
+
+
+def test_it_begins_with_a_real_frame_and_comes_back_to_it(steered):
+    said, pictures = pixels(steered)
+    assert (said["number"], said["kind"], said["recorded"]) == (0, "real", True)
+    real = steered.start.seen[-1]
+    assert np.array_equal(pictures[0].transpose(2, 0, 1)[:1], real)
+    assert np.array_equal(pictures[0], pictures[1])
+    walk(steered, 3)
+    assert steered.look()[0]["kind"] == "dream"
+    assert not np.array_equal(steered.now.picture, real)
+    steered.reset()
+    assert np.array_equal(steered.now.picture, real)
+    assert steered.look()[0]["number"] == 0
+
+
+def test_the_recording_beside_is_what_came_next(steered):
+    start = steered.start
+    video = start.video
+    for number in range(1, start.length + 1):
+        steered.step()
+        _, pictures = pixels(steered)
+        expected = start.pairs.source.clip(video, start.last + number, 1).frames[0]
+        assert np.array_equal(pictures[1][..., 0], expected[0])
+    steered.step()
+    assert steered.look()[0]["recorded"] is False
+
+
+def test_recorded_actions_lead_until_a_key_is_pressed(steered):
+    start = steered.start
+    recorded = start.pairs.source.clip(start.video, start.last, 6).arrays["actions"]
+    for move in recorded[:4]:
+        steered.step()
+        assert steered.look()[0]["action"] == move
+    steered.press(2)
+    for expected in (2, 2):
+        steered.step()
+        assert steered.look()[0]["action"] == expected
+    steered.press(None)
+    steered.step()
+    assert steered.look()[0]["action"] == 1  # nothing done
+    assert steered.look()[0]["following"] is False
+    steered.reset()
+    steered.follow(True)
+    steered.step()
+    assert steered.look()[0]["action"] == recorded[0]
+
+
+def test_actions_change_what_comes(steered):
+    steered.turn("warmth", 0)
+    bright = []
+    for action in (0, 2):
+        steered.reset()
+        steered.press(action)
+        bright.append(float(walk(steered, 3).mean()))
+        steered.press(None)
+    assert bright[1] > bright[0] + 20
+
+
+def test_a_key_that_went_down_and_up_between_two_frames_counts(steered):
+    steered.press(0)
+    steered.press(None)
+    steered.step()
+    assert steered.look()[0]["action"] == 0
+    steered.step()
+    assert steered.look()[0]["action"] == 1
+
+
+def test_one_can_go_back_and_on_another_way(steered):
+    steered.turn("warmth", 0)
+    steered.press(2)
+    there = walk(steered, 4)
+    steered.go(2)
+    assert steered.now.number == 2
+    assert steered.look()[0]["last"] == 4
+    assert np.array_equal(walk(steered, 2), there)  # the same way again
+    steered.go(2)
+    steered.press(0)
+    assert not np.array_equal(walk(steered, 2), there)
+    assert [m.number for m in steered.moments] == [0, 1, 2, 3, 4]
+    steered.go(-5)
+    assert steered.now.number == 0
+    steered.go(99)
+    assert steered.now.number == 4
+
+
+def test_the_past_is_bounded(steered, monkeypatch):
+    monkeypatch.setattr(module, "HISTORY", 10)
+    walk(steered, 25)
+    assert [m.number for m in steered.moments] == list(range(16, 26))
+    assert steered._held_bytes == sum(m.bytes for m in steered.moments)
+    steered.go(0)
+    assert steered.now.number == 16
+    steered.step()
+    assert [m.number for m in steered.moments] == [16, 17]
+    assert steered._held_bytes == sum(m.bytes for m in steered.moments)
+    monkeypatch.setattr(module, "HISTORY_BYTES", 3 * steered.now.bytes)
+    walk(steered, 9)
+    assert len(steered.moments) == 3
+
+
+def test_draws_are_new_with_every_reset_unless_asked_for_again(steered):
+    first = walk(steered, 5)
+    steered.reset(again=True)
+    assert np.array_equal(walk(steered, 5), first)
+    seed = steered.seed
+    steered.reset()
+    assert steered.seed == seed + 1
+    assert not np.array_equal(walk(steered, 5), first)
+
+
+def test_controls_last_through_a_reset(steered):
+    steered.turn("warmth", 0)
+    steered.reset(1)
+    steered.press(1)
+    assert np.array_equal(walk(steered, 1), walk(steered, 5))
+    with pytest.raises(Complaint, match=r"temperature lies in 0…2"):
+        steered.turn("warmth", 3)
+    with pytest.raises(Complaint, match=r"temperature lies in 0…2"):
+        steered.turn("warmth", float("nan"))
+    with pytest.raises(Complaint, match="no such control"):
+        steered.turn("heat", 1)
+
+
+def test_a_code_made_by_hand_is_shown_and_held(steered):
+    steered.turn("warmth", 0)
+    steered.press(1)
+    steered.pin({0: 0.25})
+    said, pictures = pixels(steered)
+    assert (said["kind"], said["number"], said["pins"]) == ("hand", 0, [0])
+    assert said["code"][0] == 0.25
+    assert np.unique(pictures[0]).tolist() == [64]
+    steered.pin({0: 1.0})
+    steered.press(0)
+    assert walk(steered, 3).min() == 255  # held against the action
+    assert steered.look()[0]["kind"] == "hand"
+    steered.free()
+    assert walk(steered, 4).max() < 255
+    steered.pin({1: 2.0})
+    steered.reset()
+    assert steered.look()[0]["pins"] == []
+    assert steered.look()[0]["kind"] == "real"
+
+
+@pytest.mark.parametrize("values", [{9: 0}, {0: 3.5}, {0: float("inf")}, {0: "1"}, {0: None}, {0: True}])
+def test_sliders_have_only_their_values(steered, values):
+    with pytest.raises(Complaint, match="a slider was set"):
+        steered.pin(values)
+    assert steered.pins == {}
+
+
+def test_a_model_that_does_not_dream_in_codes_shows_a_still(tmp_path):
+    session = Session(make_player(tmp_path / "data", "codes"))
+    player = session.player
+    assert len(player.sliders) == 6
+    assert player.hello()["steerable"] is False
+    dream = walk(session, 4).copy()
+    assert session.look()[0]["code"] == []  # not computed while it plays
+    said, _ = session.look(still=True)
+    window = player.floats(np.concatenate([session.seen, np.stack([m.picture for m in session.moments[1:]])])[-3:])
+    expected = player.model.encode(window[None])[0, -1].detach()
+    assert said["code"] == [round(float(v), 3) for v in expected]
+    session.pin({2: 1.5})
+    session.pin({0: -1.0})
+    said, pictures = pixels(session)
+    code = expected.clone()
+    code[2], code[0] = 1.5, -1.0
+    picture = player.model.decode(code[None, None])[0, 0].clamp(0, 1).mul(255).round()
+    assert np.array_equal(pictures[0][..., 0], picture[0].detach().numpy())
+    assert said["kind"] == "hand"
+    assert sorted(said["pins"]) == [0, 2]
+    session.free([0])
+    session.free([2])
+    assert np.array_equal(session.pictures()["dream"], dream)
+    session.pin({2: 1.5})
+    session.step()
+    assert session.look()[0]["kind"] == "dream"
+    assert session.pins == {}
+
+
+def test_long_codes_have_sliders_for_what_varies_most(tmp_path, monkeypatch):
+    monkeypatch.setattr(module, "SLIDERS", 2)
+    player = make_player(tmp_path / "data", "codes")
+    assert len(player.sliders) == 2
+    windows = [player.floats(player.starts[i].seen)[None] for i in range(min(len(player.starts), 8))]
+    spread = torch.cat([player.model.encode(w)[0] for w in windows]).std(0, correction=0)
+    assert {s.index for s in player.sliders} == set(spread.argsort(descending=True)[:2].tolist())
+
+
+def test_a_wider_code_has_wider_sliders():
+    assert (module._slider(0, 0.2, 0.9).low, module._slider(0, 0.2, 0.9).high) == (-3, 3)
+    assert (module._slider(0, 1.0, 4.0).low, module._slider(0, 1.0, 4.0).high) == (-11, 13)
+
+
+def test_a_model_without_actions_or_codes_says_so(tmp_path):
+    session = Session(make_player(tmp_path / "data", "plain"))
+    hello = session.player.hello()
+    assert (hello["actions"], hello["sliders"], hello["controls"]) == (None, [], [])
+    for call in (lambda: session.press(1), lambda: session.follow(True), lambda: session.pin({0: 1})):
+        with pytest.raises(Complaint, match="no "):
+            call()
+    assert walk(session, 3).shape == (1, 12, 12)
+    with pytest.raises(Complaint, match="nothing is being recorded"):
+        session.stop()
+
+
+def test_a_baseline_plays(tmp_path):
+    session = Session(make_player(tmp_path / "data", model_class=CopyLast))
+    real = session.now.picture
+    assert np.array_equal(walk(session, 3), real)
+
+
+@pytest.mark.parametrize("start", [99, -1, True, "1", 1.0])
+def test_there_are_only_the_starts_there_are(steered, start):
+    before = steered.now
+    with pytest.raises(Complaint, match="there are starts 0…"):
+        steered.reset(start)
+    assert steered.now is before
+
+
+def test_a_dream_from_noise_has_nothing_beside_it(steered):
+    steered.reset(from_noise=True)
+    said, pictures = pixels(steered)
+    assert (said["kind"], said["recorded"], len(pictures)) == ("noise", False, 1)
+    assert len(np.unique(pictures[0])) > 50
+    walk(steered, 3)
+    with pytest.raises(Complaint, match="no recorded actions"):
+        steered.follow(True)
+    steered.reset()
+    assert steered.look()[0]["kind"] == "real"
+
+
+def test_a_film_is_what_was_seen(steered):
+    steered.record(12.0)
+    walk(steered, 4)
+    recording = steered.stop()
+    assert recording.length == 5
+    frames = list(recording.film())
+    assert len(frames) == 5
+    assert all(f.shape == frames[0].shape and f.shape[0] == 3 for f in frames)
+    assert frames[0].shape[2] > 2 * 384  # dream and recording, side by side
+    walk(steered, 1)
+    assert recording.length == 5
+
+
+def test_a_film_ends_by_itself(monkeypatch):
+    monkeypatch.setattr(module, "FILM_BYTES", 500)
+    recording = Recording(10)
+    picture = np.zeros((1, 10, 10), np.uint8)
+    recording.add({"dream": picture, "recording": picture})
+    recording.add({"dream": picture})
+    assert [len(v) for v in recording.frames.values()] == [2, 2]
+    for _ in range(9):
+        recording.add({"dream": picture, "recording": picture})
+    assert recording.full
+    assert recording.length == 3
+    assert recording.bytes == 500
+
+
+def test_two_sessions_of_one_player_do_not_meet(tmp_path):
+    player = make_player(tmp_path / "data")
+    one, other = Session(player), Session(player)
+    one.turn("warmth", 0)
+    walk(one, 3)
+    assert other.now.number == 0
+    assert other.settings == {}
+    assert isinstance(player.model, Steered)
+    one.reset()
+    assert np.array_equal(one.now.picture, other.now.picture)
