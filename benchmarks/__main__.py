@@ -20,6 +20,7 @@ SCRIPTS = (
     "loader",
     "metrics",
     "recording",
+    "playing",
     "precision_curves",
     "dreams",
 )

@@ -25,6 +25,7 @@ SCRIPTS = {  # and how many rows they leave at least: fewer without native bf16 
     "loader": 3,
     "metrics": 2,
     "recording": 2,
+    "playing": 0,  # 3 with chromium
     "precision_curves": 4,
     "dreams": 4,
 }

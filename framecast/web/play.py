@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import importlib.util
 import secrets
+import signal
 import socket
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -72,7 +73,7 @@ def prepare(
         raise
     bound = listener.getsockname()[1]
     query = f"/?token={token}" if token else "/"
-    return Playing(f"http://{_shown(host)}:{bound}{query}", lambda: server(app).run(sockets=[listener]), bound)
+    return Playing(f"http://{_shown(host)}:{bound}{query}", lambda: _serve(app, listener), bound)
 
 
 def _title(run: Run) -> str:
@@ -114,6 +115,24 @@ def _names(host: str, names: Sequence[str]) -> set[str]:
 def _shown(host: str) -> str:
     host = socket.gethostname() if host in ("0.0.0.0", "::") else host
     return f"[{host}]" if ":" in host else host
+
+
+def _serve(app: Any, listener: socket.socket) -> None:
+    """Run until a signal comes.
+
+    Raises: KeyboardInterrupt after Ctrl-C.
+    """
+    running, stopped = server(app), []
+    leave = running.handle_exit
+
+    def note(number: int, frame: Any) -> None:
+        stopped.append(number)
+        leave(number, frame)
+
+    running.handle_exit = note
+    running.run(sockets=[listener])
+    if signal.SIGINT in stopped:  # whether the server raises it again depends on its version
+        raise KeyboardInterrupt
 
 
 def server(app: Any) -> Any:

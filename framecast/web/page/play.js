@@ -110,7 +110,7 @@ function refresh() {
   $("back").disabled = said.number <= said.first;
   if (document.activeElement !== $("starts")) $("starts").value = said.start;
   $("follow").checked = said.following;
-  $("seed").textContent = hello.stochastic ? `draws ${said.seed}` : "";
+  $("seed").textContent = hello.stochastic ? `seed ${said.seed}` : "";
   $("record").setAttribute("aria-pressed", said.filmed !== null && said.filmed !== undefined);
   $("record-word").textContent = said.filmed ? `Save ${said.filmed}` : "Record";
   code?.show(said);

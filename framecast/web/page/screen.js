@@ -148,6 +148,7 @@ export class Screen {
     $("model-ms").textContent = this.model.text;
     $("latency").textContent = this.waits.text;
     document.body.dataset.fps = fps.toFixed(2);
+    document.body.dataset.p50 = this.waits.values.length ? this.waits.at(.5).toFixed(2) : "";
     document.body.dataset.p95 = this.waits.values.length ? this.waits.at(.95).toFixed(2) : "";
   }
 }

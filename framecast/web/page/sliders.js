@@ -9,9 +9,13 @@ export function controls(all, send) {
   for (const control of all) {
     const box = element($("controls"), "div", { className: "control" });
     const head = element(box, "h2");
-    element(head, "label", { textContent: control.label, htmlFor: `control-${control.name}`, title: control.says });
+    element(head, "label", { textContent: control.label, htmlFor: `control-${control.name}` });
     const output = element(head, "output");
     const input = element(box, "input", { type: "range", id: `control-${control.name}`, min: control.low, max: control.high, step: (control.high - control.low) / 200, value: control.value });
+    if (control.says) {
+      element(box, "p", { className: "soft", id: `says-${control.name}`, textContent: control.says });
+      input.setAttribute("aria-describedby", `says-${control.name}`);
+    }
     const show = () => { output.textContent = input.valueAsNumber.toFixed(2); };
     show();
     input.addEventListener("input", (event) => { show(); send(control.name, input.valueAsNumber, event.timeStamp); });
