@@ -435,6 +435,7 @@ class Session:
             "last": self.moments[-1].number,
             "kind": "hand" if self.hand is not None else now.kind,
             "recorded": "recording" in pictures,
+            "noise": self.from_noise,
             "following": self.following,
             "action": now.action,
             "code": values,

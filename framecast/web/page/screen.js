@@ -18,6 +18,7 @@ class Recent {
 export class Screen {
   constructor(hello) {
     this.hello = hello;
+    $("screens").style.setProperty("--ratio", hello.width / hello.height);
     this.contexts = {};
     this.images = {};
     for (const id of ["dream", "truth"]) {
@@ -87,7 +88,7 @@ export class Screen {
     $("kind").className = `kind ${said.kind === "noise" ? "" : said.kind}`;
     $("kind").textContent = said.number ? `${KINDS[said.kind]}, frame ${said.number}` : KINDS[said.kind];
     const other = this.hello.actions && !said.following && said.number > 0;
-    $("recorded").textContent = !said.recorded ? "ends before this frame" : other ? "under its own actions" : "";
+    $("recorded").textContent = said.noise ? "none, as it began with noise" : !said.recorded ? "ends before this frame" : other ? "under its own actions" : "";
     $("beside").classList.toggle("over", !said.recorded);
     const scrub = $("scrub");
     scrub.min = said.first;

@@ -86,7 +86,7 @@ export class Code {
       label.classList.toggle("idle", !said.code.length);
       if (said.code.length && !this.waiting.has(slider.index) && !input.matches(":active")) input.value = said.code[place];
     });
-    $("free").disabled = !pins.size;
+    $("free").hidden = !pins.size;
     $("free").textContent = pins.size > 1 ? `let all ${pins.size} go` : "let it go";
     if (this.reading !== undefined) this.read(this.reading);
     this.flush();
