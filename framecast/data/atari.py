@@ -9,8 +9,8 @@ import csv
 import difflib
 import json
 import re
-from collections.abc import Callable, Iterator, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
 from itertools import repeat
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -119,12 +119,54 @@ class Atari:
                 if progress is not None:
                     progress(episode + 1, config.episodes)
 
+    @classmethod
+    def replay(cls, meta: Mapping[str, Any], name: str, actions: Sequence[int]) -> Replay:
+        """The game of a recorded episode as it stood after these actions. name: of the episode, as `prepare` gives it.
+
+        Raises: UserError when the recording does not say how it was made, or the emulator is missing.
+        """
+        told, episode = meta.get("parameters"), name.rpartition("-")[2]
+        known = {f.name for f in fields(AtariConfig)}
+        if not isinstance(told, Mapping) or set(told) != known or not episode.isdecimal():
+            raise UserError(f"{name}: the recording does not say how it was made, so it cannot be gone on with")
+        return Replay(AtariConfig(**{**told, "actions_file": None}), int(episode), actions)
+
     def _meta(self, game: str) -> dict[str, Any]:
         ale, _ = _emulator()
         settings = asdict(self.config) | {"game": game, "skip_start": _skip_start(self.config, game)}
         if self.config.actions_file is not None:
             settings["actions_file"] = Path(self.config.actions_file).name
         return {"generator": "atari", "version": 1, "emulator": f"ale-py {ale.__version__}", "parameters": settings}
+
+
+class Replay:
+    """A recorded game, played again up to a frame, and on from there under other actions (`data/base.py: World`)."""
+
+    def __init__(self, config: AtariConfig, episode: int, actions: Sequence[int]) -> None:
+        self.skip = config.frame_skip
+        self.console = _start(find_game(config.game), config, episode)
+        self.legal = self.console.getMinimalActionSet()
+        for action in actions:
+            self.act(action)
+
+    def frame(self) -> np.ndarray:
+        """The screen, uint8 (3, h, w)."""
+        return np.ascontiguousarray(self.console.getScreenRGB().transpose(2, 0, 1))
+
+    def act(self, action: Any) -> None:
+        """Hold an action, by its index, for a recorded frame; nothing happens any more once the game is over."""
+        for _ in range(self.skip):
+            if self.console.game_over():
+                return
+            self.console.act(self.legal[int(action)])
+
+    def save(self) -> Any:
+        """The console's state with its random numbers."""
+        return self.console.cloneState(include_rng=True)
+
+    def restore(self, state: Any) -> None:
+        """Be in that state again."""
+        self.console.restoreState(state)
 
 
 def find_game(name: str) -> str:

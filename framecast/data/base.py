@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+
 from framecast.types import Clip, ClipSpec, UserError
 
 SPLITS = ("train", "val", "test")
@@ -92,6 +94,26 @@ class Maker(Protocol):
 
     def prepare(self, folder: Path) -> None:
         """Write everything as a packed store into `folder`. Made twice, it is the same bytes."""
+
+
+class World(Protocol):
+    """A recorded scene brought back to one of its frames, which goes on under actions of one's own.
+
+    A maker whose scenes can be brought back has `replay(meta, name, actions) -> World`: the store's meta, the video's
+    name, and what was done in it up to the frame where the world shall stand.
+    """
+
+    def frame(self) -> np.ndarray:
+        """What is to be seen now, uint8 (c, h, w), at the size in which it was generated."""
+
+    def act(self, action: Any) -> None:
+        """One frame further: an index, or a vector of floats, as it was recorded."""
+
+    def save(self) -> Any:
+        """The state it is in, for `restore`."""
+
+    def restore(self, state: Any) -> None:
+        """Be in that state again."""
 
 
 def rank_by_hash(names: Sequence[str], seed: int = 0) -> list[int]:

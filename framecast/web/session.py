@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -28,6 +28,8 @@ FILM_FRAMES, FILM_BYTES = 3600, 64 << 20
 SLIDERS = 64
 #: A slider goes so many standard deviations of the data to either side, and at least from -3 to 3.
 REACH = 3.0
+#: What the state of a world is taken to hold.
+_WORLD_BYTES = 1 << 14
 #: Starts whose codes say how codes vary.
 _SURVEYED = 8
 
@@ -148,7 +150,8 @@ def _slider(index: int, mean: float, sd: float) -> Slider:
 class Moment:
     """A frame of the dream and all that is needed to go on from it. kind: "real", "dream" or "hand".
 
-    action: the one that led here.  code: (1, z), None where the model has none at hand.
+    action: the one that led here.  code: (1, z), None where the model has none at hand.  truth: what really happened
+    under the same actions, where the scene can be gone on with; world: its state then.
     """
 
     number: int
@@ -158,11 +161,14 @@ class Moment:
     action: Any = None
     code: Tensor | None = None
     milliseconds: float = 0.0
+    truth: np.ndarray | None = None
+    world: Any = None
 
     @property
     def bytes(self) -> int:
         """Memory it holds."""
-        return self.picture.nbytes + sum(t.numel() * t.element_size() for t in self.carry.values())
+        beside = 0 if self.truth is None else self.truth.nbytes + _WORLD_BYTES
+        return beside + self.picture.nbytes + sum(t.numel() * t.element_size() for t in self.carry.values())
 
 
 @dataclass
@@ -242,7 +248,9 @@ class Session:
         self.hand: tuple[np.ndarray, Tensor] | None = None
         picture = np.ascontiguousarray(self.seen[-1])
         kind = "noise" if from_noise else "real"
-        self.moments = [Moment(0, picture, self.dream.carry, kind, code=self._code())]
+        alive = self.start.world is not None and not from_noise
+        truth, world = (picture, self.start.before) if alive else (None, None)
+        self.moments = [Moment(0, picture, self.dream.carry, kind, code=self._code(), truth=truth, world=world)]
         self.at, self._held_bytes = 0, self.moments[0].bytes
 
     @property
@@ -273,6 +281,8 @@ class Session:
         picture = to_uint8(frame[0].cpu())
         milliseconds = 1000 * (time.perf_counter() - began)
         moment = Moment(self.now.number + 1, picture, self.dream.carry, kind, action, self._code(), milliseconds)
+        if self.now.world is not None:
+            moment.truth, moment.world = self.start.lived(self.now.world, action)
         self._keep(moment)
         if self.recording is not None:
             self.recording.add(self.pictures())
@@ -378,7 +388,7 @@ class Session:
         old = self.moments.pop()
         self._held_bytes -= old.bytes
         picture = to_uint8(frame[0].cpu())
-        self._keep(Moment(old.number, picture, self.dream.carry, "hand", old.action, self.dream.code, old.milliseconds))
+        self._keep(replace(old, picture=picture, carry=self.dream.carry, kind="hand", code=self.dream.code))
 
     def free(self, indices: list[int] | None = None) -> None:
         """Let pinned numbers go, all of them without a list; a still picture made by hand goes with the last."""
@@ -402,9 +412,11 @@ class Session:
     # --------------------------------------------------------------------------------------------- what is shown
 
     def truth(self) -> np.ndarray | None:
-        """What was recorded at the moment shown, uint8 (c, h, w); None where nothing was."""
+        """What really happens at the moment shown, uint8 (c, h, w), or else what was recorded; None without either."""
         if self.from_noise:
             return None
+        if self.now.truth is not None:
+            return self.now.truth
         if self.now.number == 0:
             return np.ascontiguousarray(self.seen[-1])
         recorded = self.start.after(self.now.number)
@@ -436,6 +448,7 @@ class Session:
             "kind": "hand" if self.hand is not None else now.kind,
             "recorded": "recording" in pictures,
             "noise": self.from_noise,
+            "alive": self.now.world is not None,
             "following": self.following,
             "action": now.action,
             "code": values,

@@ -4,17 +4,19 @@ from __future__ import annotations
 
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from framecast.data import SOURCES
-from framecast.data.base import Segment, Source
+from framecast.data.base import Segment, Source, World
 from framecast.data.loader import Loader
 from framecast.data.windows import Windows
 from framecast.held_out import check_fit
-from framecast.run import DataConfig, Run, open_data
+from framecast.media.resize import resize_frames
+from framecast.run import DataConfig, Run, fitted, open_data, replay
 from framecast.types import ActionSpec, ClipRequest, UserError
 
 #: Clips beside a run's weights that dreams begin with where the training data are not at hand.
@@ -31,7 +33,8 @@ class Start:
 
     name: video and frame.  seen: uint8 (t, c, h, w).  actions: (t - 1, a) that led through it, None without.
     length: recorded frames after it.  pairs: reads two frames and the action between them.  video, last: where the
-    context ends.
+    context ends.  world: the scene itself at the context's last frame, where the source can bring it back; shared by
+    all who begin here.  before: its state then.
     """
 
     name: str
@@ -41,6 +44,18 @@ class Start:
     pairs: Loader | None
     video: int
     last: int
+    world: World | None = None
+    before: Any = None
+
+    def lived(self, state: Any, action: Any) -> tuple[np.ndarray, Any]:
+        """What really happens after `action` in a state of the world: frame, uint8 (c, h, w), and the next state."""
+        assert self.world is not None, "this start has no world"
+        assert self.pairs is not None, "a start with a world has a recording"
+        self.world.restore(state)
+        self.world.act(action)
+        source, size = self.pairs.source, (self.seen.shape[2], self.seen.shape[3])
+        shown = fitted(self.world, (source.spec.channels, source.spec.height, source.spec.width), source.meta())
+        return resize_frames(shown[None], size)[0], self.world.save()
 
     def after(self, number: int) -> tuple[np.ndarray, Tensor | None] | None:
         """Recorded frame `number` after the context (1 is the next), uint8 (c, h, w), and the action (1, a) that led
@@ -75,7 +90,7 @@ class Starts:
         )
         spaced = replace(self._request, future=max(0, min(FUTURE, (longest - seen) // 2)))
         self._places = Windows(source, segments, spaced).fixed(MOST, seed)
-        self._open: dict[int, Start] = {}
+        self._worlds: dict[int, tuple[World | None, Any]] = {}
 
     def __len__(self) -> int:
         return len(self._places)
@@ -100,6 +115,7 @@ class Starts:
         batch = Loader(self.source, [segment], self._request, 1, actions=self.actions).gather([(video, first)])
         two = replace(self._request, context=2)
         pairs = Loader(self.source, [segment], two, 1, actions=self.actions) if length else None
+        world, before = self._world(index, video, last) if pairs is not None else (None, None)
         return Start(
             name=self._name(video, first),
             seen=batch.context[0].numpy(),
@@ -108,7 +124,17 @@ class Starts:
             pairs=pairs,
             video=video,
             last=last,
+            world=world,
+            before=before,
         )
+
+    def _world(self, index: int, video: int, last: int) -> tuple[World | None, Any]:
+        """The scene at a start and its state there; brought back once, as it takes playing it from its beginning."""
+        if index not in self._worlds:
+            # Under a stride several recorded actions lead to one model frame; one's own would not stand for them.
+            world = replay(self.source, video, last) if self._request.stride == 1 and self.actions else None
+            self._worlds[index] = (world, None if world is None else world.save())
+        return self._worlds[index]
 
     def _name(self, video: int, first: int) -> str:
         return f"{self.source.names[video]}, frame {first + (self.seen - 1) * self._request.stride}"

@@ -203,3 +203,26 @@ def test_the_emulator_keeps_quiet(tmp_path, capfd):
     recorded(tmp_path / "s")
     out, err = capfd.readouterr()
     assert (out, err) == ("", "")
+
+
+@pytest.mark.parametrize("settings", [{"frame_skip": 4}, {"sticky": 0.3, "skip_start": 270}])
+def test_a_recorded_game_can_be_gone_on_with(tmp_path, settings):
+    store = recorded(tmp_path / "s", episodes=2, max_frames=30, policy="random", seed=3, **settings)
+    clip = store.clip(1, 0, 30)
+    moves = clip.arrays["actions"].tolist()
+    game = Atari.replay(store.meta(), store.names[1], moves[:20])
+    assert np.array_equal(game.frame(), clip.frames[20])
+    state = game.save()
+    for i in range(20, 26):
+        game.act(moves[i])
+        assert np.array_equal(game.frame(), clip.frames[i + 1])
+    game.restore(state)
+    game.act(moves[20])
+    assert np.array_equal(game.frame(), clip.frames[21])
+
+
+def test_a_recording_that_does_not_say_how_it_was_made_cannot_be_gone_on_with(tmp_path):
+    store = recorded(tmp_path / "s")
+    for meta, name in (({}, "ms_pacman-0000"), (store.meta(), "mine"), ({"parameters": {"game": "pong"}}, "x-0000")):
+        with pytest.raises(UserError, match="does not say how it was made"):
+            Atari.replay(meta, name, [])

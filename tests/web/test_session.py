@@ -310,3 +310,49 @@ def test_two_sessions_of_one_player_do_not_meet(tmp_path):
     assert isinstance(player.model, Steered)
     one.reset()
     assert np.array_equal(one.now.picture, other.now.picture)
+
+
+def test_beside_the_dream_stands_the_scene_itself_under_the_same_actions(tmp_path, monkeypatch):
+    """Here a scene that counts: its picture is what was done so far, added up."""
+
+    class Counting:
+        def __init__(self):
+            self.sum = 100
+
+        def frame(self):
+            return np.full((1, 12, 12), self.sum, np.uint8)
+
+        def act(self, action):
+            self.sum += action - 1
+
+        def save(self):
+            return self.sum
+
+        def restore(self, state):
+            self.sum = state
+
+    monkeypatch.setattr("framecast.web.starts.replay", lambda source, video, frame: Counting())
+    session = Session(make_player(tmp_path / "data"))
+    recorded = session.start.pairs.source.clip(session.start.video, session.start.last, 6).arrays["actions"]
+    walk(session, 2)
+    expected = 100 + int((recorded[:2] - 1).sum())
+    assert session.truth().max() == expected
+    session.press(2)
+    walk(session, 3)
+    assert session.truth().max() == expected + 3
+    session.go(3)
+    assert session.truth().max() == expected + 1
+    session.press(0)
+    walk(session, 2)
+    assert session.truth().max() == expected - 1
+    assert session.look()[0]["alive"] is True
+    other = Session(session.player)  # shares the scene, not its state
+    walk(other, 1)
+    session.press(2)
+    walk(session, 1)
+    assert session.truth().max() == expected
+    session.reset()
+    assert np.array_equal(session.truth(), session.seen[-1])
+    session.reset(from_noise=True)
+    assert session.truth() is None
+    assert session.look()[0]["alive"] is False

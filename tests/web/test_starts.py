@@ -87,3 +87,43 @@ def test_noise_is_noise():
     assert frames.dtype == np.uint8
     assert (frames.min(), frames.max()) == (0, 255)
     assert abs(frames.mean() - 127.5) < 5
+
+
+def test_a_game_goes_on_under_ones_own_actions(tmp_path):
+    """Beside the dream stands the game itself: as recorded under the recorded actions, another way under others."""
+    pytest.importorskip("ale_py")
+    from framecast.data.atari import Atari, AtariConfig
+    from framecast.data.store import Store
+
+    Atari(AtariConfig(episodes=3, max_frames=40, frame_skip=4)).prepare(tmp_path / "game")
+    store = Store(tmp_path / "game")
+    request = ClipRequest(context=2, future=1, resize=(32, 24))
+    starts = Starts(store, store.splits(3)["test"], request, 3, store.spec.actions)
+    start = starts[0]
+    assert start.world is not None
+    assert starts[0].world is start.world  # brought back once
+    clip = store.clip(start.video, start.last, 9)
+    state = start.before
+    for number in range(1, 9):
+        frame, state = start.lived(state, clip.arrays["actions"][number - 1])
+        assert np.array_equal(frame, start.after(number)[0])
+    other = start.before
+    for _ in range(8):
+        opposite = 3 if clip.arrays["actions"][0] != 3 else 2  # left, or right
+        seen, other = start.lived(other, opposite)
+    assert seen.shape == (3, 32, 24)
+    assert not np.array_equal(seen, start.after(8)[0])
+
+
+def test_what_cannot_be_brought_back_as_it_was_recorded_is_left_alone(tmp_path, monkeypatch):
+    pytest.importorskip("ale_py")
+    from framecast.data.atari import Atari, AtariConfig, Replay
+    from framecast.data.store import Store
+    from framecast.run import replay
+
+    Atari(AtariConfig(episodes=1, max_frames=12)).prepare(tmp_path / "game")
+    store = Store(tmp_path / "game")
+    assert replay(store, 0, 5) is not None
+    monkeypatch.setattr(Replay, "frame", lambda self: np.zeros((3, 210, 160), np.uint8))
+    assert replay(store, 0, 5) is None  # another emulator shows something else
+    assert replay(write_store(tmp_path / "data", actions=True), 0, 5) is None  # nobody knows how it was made

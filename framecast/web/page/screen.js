@@ -88,7 +88,9 @@ export class Screen {
     $("kind").className = `kind ${said.kind === "noise" ? "" : said.kind}`;
     $("kind").textContent = said.number ? `${KINDS[said.kind]}, frame ${said.number}` : KINDS[said.kind];
     const other = this.hello.actions && !said.following && said.number > 0;
-    $("recorded").textContent = said.noise ? "none, as it began with noise" : !said.recorded ? "ends before this frame" : other ? "under its own actions" : "";
+    $("beside-word").textContent = said.alive ? "Real" : "Recording";
+    $("beside").title = said.alive ? "the scene itself, under the same actions" : "what was recorded after the real frame";
+    $("recorded").textContent = said.alive ? (said.number && !said.following ? "under your actions" : "") : said.noise ? "none, as it began with noise" : !said.recorded ? "ends before this frame" : other ? "under its own actions" : "";
     $("beside").classList.toggle("over", !said.recorded);
     const scrub = $("scrub");
     scrub.min = said.first;
