@@ -21,6 +21,7 @@ SCRIPTS = (
     "metrics",
     "recording",
     "playing",
+    "scenes",
     "precision_curves",
     "dreams",
 )

@@ -26,6 +26,7 @@ SCRIPTS = {  # and how many rows they leave at least: fewer without native bf16 
     "metrics": 2,
     "recording": 2,
     "playing": 0,  # 3 with chromium
+    "scenes": 2,
     "precision_curves": 4,
     "dreams": 4,
 }

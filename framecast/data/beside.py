@@ -62,13 +62,13 @@ def _joints(values: np.ndarray, folder: Path, height: int, width: int, rated: bo
     if values.ndim != 3 or values.shape[2] not in (2, 3):
         raise UserError(f"{folder}: joints must be (frames, joints, 2) or (frames, joints, 3), got {values.shape}")
     places = np.asarray(values[..., :2], np.float64)
-    seen = np.isfinite(places).all(-1)
+    seen = np.asarray(np.isfinite(places).all(-1))
     if values.shape[2] == 3:
-        seen &= np.nan_to_num(np.asarray(values[..., 2], np.float64)) > 0
+        seen = seen & (np.nan_to_num(np.asarray(values[..., 2], np.float64)) > 0)
     known = places[seen]
     if known.size and np.abs(known).max() > 1:
         places = joints_from_pixels(places, height, width)
-    found = {JOINTS: np.where(seen[..., None], places, 0).astype(np.float32)}
+    found: dict[str, np.ndarray] = {JOINTS: np.where(seen[..., None], places, 0).astype(np.float32)}
     if not rated:
         found["visibility"] = seen.astype(np.float32)
     return found

@@ -209,7 +209,8 @@ class ClipRecord:
                 return np.asarray(image.convert("L")), size
             if wanted is not None and image.format == "JPEG":
                 image.draft("RGB", (2 * wanted[1], 2 * wanted[0]))
-            return np.ascontiguousarray(np.asarray(image.convert("RGB")).transpose(2, 0, 1)), size
+            pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
+            return pixels.transpose(2, 0, 1), size
 
 
 def describe(columns: Mapping[str, Column]) -> dict[str, Any]:

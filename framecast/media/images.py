@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import os
 import re
 from collections.abc import Iterator
@@ -159,6 +160,13 @@ def to_uint8(frames: Any) -> np.ndarray:
     return rounded
 
 
+@functools.cache
+def _formats() -> tuple[str, ...]:
+    """The formats that this build of Pillow can read, of those that are allowed."""
+    Image.init()
+    return tuple(name for name in FORMATS if name in Image.OPEN)
+
+
 @contextmanager
 def open_image(file: str | os.PathLike[str] | BinaryIO, name: str | None = None) -> Iterator[Image.Image]:
     """Within: the open image, its format and size checked; what Pillow raises while it is decoded is a UserError too.
@@ -166,13 +174,12 @@ def open_image(file: str | os.PathLike[str] | BinaryIO, name: str | None = None)
     file: a path, or an open file such as io.BytesIO.  name: what to call it in a complaint; the path if not given.
     Raises: UserError as `read_image`.
     """
-    Image.init()
     inside = not isinstance(file, str | os.PathLike)
     path = name or ("image" if inside else os.fspath(file))  # type: ignore[arg-type]
     mend = "write it again" if inside else "remove it or save it again"
-    formats = [name for name in FORMATS if name in Image.OPEN]
-    if Path(path).suffix.lower() == ".tga":  # has no magic number, so any text could pass for it
-        formats.append("TGA")
+    formats = _formats()
+    if path.lower().endswith(".tga"):  # has no magic number, so any text could pass for it
+        formats = (*formats, "TGA")
     try:
         with Image.open(file, formats=formats) as image:
             if image.width * image.height > MAX_PIXELS:
