@@ -85,8 +85,12 @@ class TrainConfig:
     """Steps between validations."""
     save_every: int = 1000
     """Steps between checkpoints."""
+    every: Literal["steps", "epochs"] = "steps"
+    """What the three above count."""
     val_batches: int = 8
     """Batches per validation."""
+    validate_train: bool = False
+    """Validate on as many training batches too, with the same weights, so that the two compare."""
     keep: int = 3
     """Snapshots of the weights that are kept."""
     tensorboard: bool = True
@@ -361,6 +365,14 @@ def model_spec(source: Source, request: ClipRequest, train: list[Segment]) -> Cl
 
         spec = dataclasses.replace(spec, actions=action_statistics(source, train))
     return dataclasses.replace(spec, extras=dict(spec.extras))
+
+
+def every_in_steps(train: TrainConfig, steps_per_epoch: int) -> TrainConfig:
+    """The settings with what happens every so many epochs said in steps."""
+    if train.every == "steps":
+        return train
+    names = ("preview_every", "validate_every", "save_every")
+    return dataclasses.replace(train, every="steps", **{n: getattr(train, n) * steps_per_epoch for n in names})
 
 
 def resolve_steps(train: TrainConfig, num_clips: int) -> tuple[int, int | None]:

@@ -42,6 +42,7 @@ from framecast.run import (
     check_actions,
     check_resume,
     data_digest,
+    every_in_steps,
     find_model,
     model_spec,
     open_data,
@@ -107,9 +108,14 @@ def settle(config: RunConfig, source: Source, model_class: type[Predictor]) -> R
     request = model_class.request(config.model)
     splits = source.splits(request.source_length)
     loader = Loader(source, splits["train"], request, config.train.batch_size, config.train.seed)
-    model = model_class.in_steps(config.model, resolve_steps(config.train, loader.windows.count)[0])
-    data = dataclasses.replace(config.data, digest=data_digest(source))
-    return dataclasses.replace(config, model=model, data=data, spec=model_spec(source, request, splits["train"]))
+    per_epoch = resolve_steps(config.train, loader.windows.count)[0]
+    return dataclasses.replace(
+        config,
+        model=model_class.in_steps(config.model, per_epoch),
+        train=every_in_steps(config.train, per_epoch),
+        data=dataclasses.replace(config.data, digest=data_digest(source)),
+        spec=model_spec(source, request, splits["train"]),
+    )
 
 
 def fit(
@@ -375,6 +381,8 @@ class Trainer:
         """Score the EMA weights on held-out clips. True when patience is at its end."""
         state, stage = self.state, self.state.current
         values = validate(state, self._held_out, self.settings.val_batches, self.device)
+        if self.settings.validate_train:
+            values |= validate(state, self._seen, self.settings.val_batches, self.device, "train")
         better = state.note_validation(values["val/loss"])
         if self.log:
             self.log.scalars(state.step, values, stage=stage.name, seconds=round(state.seconds, 3))
@@ -385,6 +393,9 @@ class Trainer:
 
     def _held_out(self, number: int) -> Batch:
         return self.loaders["val"].batch(number, "validation").to(self.device.device)
+
+    def _seen(self, number: int) -> Batch:
+        return self.loaders["train"].batch(number, "validation").to(self.device.device)
 
     def _preview(self) -> None:
         """Pictures of one validation batch, always the same one, into previews/ and TensorBoard."""

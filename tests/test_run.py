@@ -14,6 +14,7 @@ from framecast.run import (
     TrainConfig,
     check_resume,
     config_from_json,
+    every_in_steps,
     find_model,
     find_source,
     load,
@@ -227,3 +228,11 @@ def test_lengths_of_a_run():
 def test_training_settings_that_cannot_be(settings, sentence):
     with pytest.raises(UserError, match=sentence):
         TrainConfig(**settings)
+
+
+def test_epochs_between_events_become_steps_once():
+    train = TrainConfig(steps=5, every="epochs", preview_every=8, validate_every=1, save_every=2)
+    settled = every_in_steps(train, 625)
+    assert (settled.preview_every, settled.validate_every, settled.save_every) == (5000, 625, 1250)
+    assert settled.every == "steps"
+    assert every_in_steps(settled, 625) == settled

@@ -16,11 +16,13 @@ from framecast.types import Batch
 
 
 @torch.no_grad()
-def validate(state: TrainState, batch_of: Callable[[int], Batch], count: int, device: Device) -> dict[str, float]:
+def validate(
+    state: TrainState, batch_of: Callable[[int], Batch], count: int, device: Device, split: str = "val"
+) -> dict[str, float]:
     """Means over `count` batches, "val/loss" (what patience looks at), "val/<part>" and picture scores; EMA weights.
 
     batch_of: number -> batch on the device, the same at every validation. Noise is seeded by that number too, so values
-    of different steps compare.
+    of different steps compare.  split: what stands before the names in place of val.
     """
     stage = state.current
     loss = state.ema.loss if stage.loss is None else bound_to(state.ema, stage.loss)
@@ -30,9 +32,9 @@ def validate(state: TrainState, batch_of: Callable[[int], Batch], count: int, de
         torch.manual_seed(seed_for(state.seed, device.rank, "validation", i))
         with evaluating(state.ema), device.autocast():
             found = loss(batch, state.stage_step)
-        values = {"val/loss": float(found.total)} | {f"val/{k}": float(v) for k, v in found.parts.items()}
+        values = {f"{split}/loss": float(found.total)} | {f"{split}/{k}": float(v) for k, v in found.parts.items()}
         if stage.encode_once is None:
-            values |= pictures_score(state, batch, "val", device)
+            values |= pictures_score(state, batch, split, device)
         for name, value in values.items():
             sums[name] = sums.get(name, 0.0) + value / count
     return device.average(sums)
@@ -63,9 +65,10 @@ def pictures(state: TrainState, batch: Batch, device: Device, clips: int = 8) ->
 
 
 def side_by_side(rows: dict[str, np.ndarray]) -> list[np.ndarray]:
-    """One row of pictures per clip: its context, truth and prediction one after another (the first row's if sizes
-    differ)."""
-    chosen = {k: v for k, v in rows.items() if k in ("context", "truth", "prediction")} or rows
+    """One row of pictures per clip: its context, truth and prediction one after another, or its samples in place of
+    the prediction where there are some (the first row's if sizes differ)."""
+    shown = ("context", "truth", "samples" if "samples" in rows else "prediction")
+    chosen = {k: v for k, v in rows.items() if k in shown} or rows
     if len({v.shape[-2:] for v in chosen.values()}) > 1:
         return list(next(iter(chosen.values())))
     return [np.concatenate(parts, axis=0) for parts in zip(*chosen.values(), strict=True)]

@@ -25,6 +25,12 @@ def test_validation_is_the_mean_loss_of_the_averaged_weights():
     assert values["val/loss"] != pytest.approx(float(sum(other)) / 3, rel=1e-6)
 
 
+def test_training_batches_are_validated_under_their_own_name():
+    state = TrainState.create(build(Plain))
+    values = validate(state, held_out, 2, CPU)
+    assert validate(state, held_out, 2, CPU, "train") == {k.replace("val/", "train/"): v for k, v in values.items()}
+
+
 def test_psnr_is_that_of_the_forecast():
     state = TrainState.create(build(Plain))
     batch = held_out(0)
@@ -71,3 +77,12 @@ def test_a_row_holds_context_truth_and_prediction_of_one_clip():
     assert [r.shape for r in side_by_side(rows)] == [(3, 1, 4, 4)] * 2
     rows["prediction"] = np.zeros((2, 1, 1, 8, 8), np.uint8)
     assert [r.shape for r in side_by_side(rows)] == [(2, 1, 4, 4)] * 2
+
+
+def test_samples_stand_between_context_and_truth_in_place_of_the_prediction():
+    rows = {
+        name: np.full((2, t, 1, 4, 4), i, np.uint8)
+        for i, (name, t) in enumerate((("context", 1), ("samples", 6), ("truth", 1), ("prediction", 1)))
+    }
+    (row, _) = side_by_side(rows)
+    assert row[:, 0, 0, 0].tolist() == [0, 1, 1, 1, 1, 1, 1, 2]
