@@ -7,4 +7,6 @@ SOURCES: dict[str, tuple[str, str]] = {
     "crossroads": ("framecast.data.crossroads", "Crossroads"),
     "pushing": ("framecast.data.pushing", "Pushing"),
     "walking": ("framecast.data.walking", "Walking"),
+    "moving-objects": ("framecast.data.moving_objects", "MovingObjects"),
+    "shapes": ("framecast.data.shapes", "Shapes"),
 }

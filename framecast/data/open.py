@@ -11,6 +11,7 @@ from framecast.data.arrays import Arrays, array_files
 from framecast.data.base import RecordSettings, Source
 from framecast.data.frames import Frames, frame_folders
 from framecast.data.layout import visible_files
+from framecast.data.pairs import Pairs, pair_files
 from framecast.data.records import is_records
 from framecast.data.store import Store
 from framecast.data.tfrecords import SUFFIXES, TFRecords, record_files
@@ -36,8 +37,9 @@ def open_path(
 ) -> Source:
     """The source that a path holds, told by its content.
 
-    A folder with index.json is a packed store; otherwise a video file, a folder of videos, a folder of frames (flat,
-    nested, or with `Train/` and `Test/`), an .npy or .npz file or a folder of these, TFRecords or a folder of them.
+    A folder with index.json is a packed store, one whose pictures are all called <id>_im1.png or <id>_im2.png holds
+    pairs; otherwise a video file, a folder of videos, a folder of frames (flat, nested, or with `Train/` and `Test/`),
+    an .npy or .npz file or a folder of these, TFRecords or a folder of them.
     axes: of arrays, see `Arrays`.  fps: rate to resample videos to, or the rate of frames and arrays.
     size, fit: of videos and frames, scaled while reading; arrays and stores keep theirs.
     skip_bad: leave out what cannot be read; the source's meta() names it.  records: how TFRecords are read.
@@ -50,6 +52,8 @@ def open_path(
         if (path / "index.json").is_file():
             return Store(path)
         kind = _kind_of_folder(path)
+        if kind == "images" and _all_pairs(path):
+            return Pairs(path)
     else:
         kind = _kind_of_file(path)
     if axes is not None and kind != "arrays":
@@ -112,3 +116,13 @@ def _kind_of_folder(path: Path) -> str:
     if archives:
         raise UserError(f"{path} holds archives such as {archives[0].name}; unpack them first")
     raise UserError(f"{path} holds only other files, such as {others[0].name}; {_REMEDY}")
+
+
+def _all_pairs(path: Path) -> bool:
+    """Whether every image of a folder is named as one of a pair."""
+    pictures = [image for images in frame_folders(path).values() for image in images]
+    return len(pictures) == sum(map(len, pair_files(path).values()))
+
+
+def _tfrecord(path: Path) -> str:
+    return f"{path} is a TFRecord, which cannot be read here; export its frames as .npz, .npy, videos or images"

@@ -13,6 +13,16 @@ import numpy as np
 
 SHAPES = ("circle", "square", "triangle")
 
+#: The shapes of a scene in which each kind moves along an axis of its own (source `shapes`): kind -> (outline, the way
+#: it moves in x and y, y down), in the order they are drawn: later ones hide earlier ones.
+MOVERS: dict[str, tuple[str, tuple[int, int]]] = {
+    "circle": ("circle", (0, 1)),
+    "triangle": ("triangle-down", (1, -1)),
+    "square": ("square", (1, 0)),
+}
+#: Such scenes are thought of as so many px a side; drawn smaller, they are the same scenes.
+SCENE_SIDE = 128
+
 _UNIT = 256  # fixed point: steps per pixel
 _GRID = 4  # sample points per pixel and axis
 FULL = _GRID * _GRID  # coverage of a pixel that lies wholly inside
@@ -28,7 +38,8 @@ def draw_shape(
 ) -> np.ndarray:
     """Draw one shape into `canvas`, in place, and return it. What lies outside the canvas is cut off.
 
-    canvas: uint8 (c, h, w).  kind: "circle", "square" (upright) or "triangle" (pointing up, as wide as high).
+    canvas: uint8 (c, h, w).  kind: "circle", "square" (upright), "triangle" (pointing up, as wide as high) or
+    "triangle-down" (the same, upside down).
     centre: (x, y) of the bounding box's centre, px.  size: side of the bounding box, px.  colour: c numbers 0…255.
     antialias: False colours every pixel at least half covered and leaves the others.
     """
@@ -93,6 +104,8 @@ def _count(kind: str, centre: tuple[float, float], size: float, rows: range, col
         inside = (np.abs(x) < side) & (np.abs(y) < side)
     elif kind == "triangle":
         inside = (y < side) & (2 * np.abs(x) < y + side)
+    elif kind == "triangle-down":
+        inside = (y > -side) & (2 * np.abs(x) < side - y)
     else:
         raise ValueError(f"shape {kind!r} is unknown; use one of {', '.join(SHAPES)}")
     counted: np.ndarray = inside.reshape(len(rows), _GRID, len(columns), _GRID).sum(axis=(1, 3)).astype(np.uint8)
