@@ -131,6 +131,36 @@ def autoencoder(name: str, profile: str) -> RunConfig:
     )
 
 
+def visual_dynamics(profile: str) -> RunConfig:
+    """Cross convolutional networks; counted on RGB frames of 128x128."""
+    from framecast.models.visual_dynamics import PROFILES
+
+    chosen = _choose("visual-dynamics", profile, PROFILES)()
+    # 128 passes in batches of 32, as published; of pictures and weights one every 8 passes.
+    published = TrainConfig(
+        epochs=128,
+        batch_size=32,
+        order="epoch",
+        every="epochs",
+        validate_every=1,
+        validate_train=True,
+        preview_every=8,
+        save_every=8,
+        val_batches=16,
+    )
+    train = {
+        "small": replace(published, epochs=5, batch_size=16, preview_every=1, save_every=1),
+        "tiny": TrainConfig(steps=20, batch_size=4, validate_every=10, save_every=10, preview_every=10, val_batches=1),
+    }
+    return RunConfig(
+        name="visual-dynamics",
+        profile=profile,
+        model=chosen,
+        train=train.get(profile, published),
+        spec=ClipSpec(channels=3, height=chosen.size, width=chosen.size),
+    )
+
+
 def baseline(name: str, profile: str) -> RunConfig:
     """Copy-last and temporal-mean: nothing to choose, nothing to train."""
     _choose(name, profile, {"default": None})
@@ -153,6 +183,7 @@ PRESETS: dict[str, tuple[tuple[str, ...], Callable[[str], RunConfig]]] = {
         for name, (module, _) in MODELS.items()
         if module == "framecast.models.autoencoders"
     },
+    "visual-dynamics": (("default", "original", "master", "small", "tiny"), visual_dynamics),
     "copy-last": (("default",), lambda profile: baseline("copy-last", profile)),
     "temporal-mean": (("default",), lambda profile: baseline("temporal-mean", profile)),
 }

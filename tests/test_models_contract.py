@@ -19,6 +19,7 @@ from framecast.models.dreams import tiny as tiny_dreams
 from framecast.models.hierarchical import PROFILES as HIERARCHICAL
 from framecast.models.multiscale_gan import tiny
 from framecast.models.temporal_mean import TemporalMeanConfig
+from framecast.models.visual_dynamics import tiny as tiny_visual_dynamics
 from framecast.types import ActionSpec, Batch, ClipSpec
 
 #: A configuration of each model that trains in seconds. A new model gets one line.
@@ -29,6 +30,7 @@ TINY = {
     "hierarchical": HIERARCHICAL["tiny"](),
     "dreams": tiny_dreams(),
     **{name: AUTOENCODERS["tiny"](name) for name in VARIANTS},
+    "visual-dynamics": tiny_visual_dynamics(),
 }
 
 

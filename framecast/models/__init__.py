@@ -20,4 +20,5 @@ MODELS: dict[str, tuple[str, str]] = {
     "c-lstm-vae": ("framecast.models.autoencoders", "Autoencoder"),
     "c-td-ae": ("framecast.models.autoencoders", "Autoencoder"),
     "c-td-vae": ("framecast.models.autoencoders", "Autoencoder"),
+    "visual-dynamics": ("framecast.models.visual_dynamics", "VisualDynamics"),
 }
