@@ -20,6 +20,7 @@ from framecast.evaluate import KeptClip, score
 from framecast.metrics.clips import MetricSettings
 from framecast.metrics.scores import BASELINES, Protocol, Scores
 from framecast.models.base import Frames, Predictor
+from framecast.motion import SAMPLES, knows_scenes, motions_of_model
 from framecast.rollout import rollout
 from framecast.run import DataConfig, Run, check_actions, data_digest, find_model, open_data, open_run
 from framecast.types import ActionSpec, Batch, ClipRequest, ClipSpec, UserError
@@ -76,11 +77,12 @@ def evaluate(
     """Scores of a run beside copy-last and temporal-mean, and the clips worth looking at.
 
     run: folder, packaged weights or hf:// name.  data: a path, a source's name or a Source; None is what it was
-    trained on.  split: train, val, test, a part of one such as test/novel, or all for data it never saw.  context:
-    frames before the forecast, at least the model's; more moves the forecast later in the clip.  horizon: frames to
-    predict; None is 64, or half of what the longest held-out video leaves.  clips: at most so many, evenly spread over
-    the split.  save: write scores.json into the folder `out`; None is the run's own, for packaged and downloaded
-    weights ./NAME-results.  batch_size: clips predicted at once; the figures do not depend on it.
+    trained on; where it knows its scenes, the motions a stochastic model samples are measured too, with at least 20
+    samples of each clip.  split: train, val, test, a part of one such as test/novel, or all for data it never saw.
+    context: frames before the forecast, at least the model's; more moves the forecast later in the clip.  horizon:
+    frames to predict; None is 64, or half of what the longest held-out video leaves.  clips: at most so many, evenly
+    spread over the split.  save: write scores.json into the folder `out`; None is the run's own, for packaged and
+    downloaded weights ./NAME-results.  batch_size: clips predicted at once; the figures do not depend on it.
     Raises: UserError when the data cannot give such clips, or the model cannot take them.
     """
     run = run if isinstance(run, Run) else open_run(run, model_class)
@@ -125,6 +127,10 @@ def evaluate(
     scores, kept = score(
         predictors, chosen, protocol, roll=roll, names=chosen.names, groups=chosen.groups, device=place
     )
+    if model.stochastic and knows_scenes(source):
+        pairs = [Segment(video, start, start + 1) for video, start in chosen.pairs]
+        motions = motions_of_model(model, source, pairs, max(samples, SAMPLES), seed, place)
+        scores = dataclasses.replace(scores, motions=motions)
     if save:
         folder = Path(out) if out is not None else run.results
         if folder.is_file():

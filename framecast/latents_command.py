@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Literal
 
 from framecast.argv import RunName, parse
 from framecast.config import suggest
@@ -13,6 +13,9 @@ from framecast.types import UserError
 HELP = """\
 framecast latents: look into the latent space of a model that encodes and decodes.
 
+  framecast latents sample RUN [--input FILE] [--prior posterior]  different next frames of each picture
+  framecast latents transfer RUN [--input PAIR] [--onto FILE]    the motion of one pair on other pictures
+  framecast latents dims RUN [--input FILE]                      which numbers of a code count; feature maps, kernels
   framecast latents importance RUN [--input FILE]                which numbers of a code the pictures hang on
   framecast latents statistics RUN [--input FILE]                spread and length of codes, and of a dream's
   framecast latents traverse RUN [--dims 3,17] [--input FILE]    one number of a code moved, the others kept
@@ -55,6 +58,69 @@ class TraverseFlags(LatentsFlags):
     """Where it ends."""
     steps: int = 21
     """Pictures from low to high."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SampleFlags(LatentsFlags):
+    """Different next frames of each picture: first frame, six samples, true second frame (.png), and as a film (.gif).
+
+    Example: framecast latents sample runs/shapes --prior posterior
+    """
+
+    prior: Literal["normal", "posterior"] | None = None
+    """Where codes are drawn from: N(0, I), or stored posteriors of training pairs; as configured if not given."""
+    pictures: int = 8
+    """Rows of the grid, at most."""
+    seed: int = 0
+    """Of pictures and samples."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class TransferFlags(LatentsFlags):
+    """The motion of one pair on other pictures: pair, picture, and the picture moved (.png), and as a film (.gif).
+
+    Example: framecast latents transfer runs/shapes --input pairs --onto other.png
+    """
+
+    onto: str | None = None
+    """Picture, video, folder or store with the pictures to be moved; the other clips of --input if not given."""
+    pictures: int = 8
+    """Rows of the grid, at most."""
+    seed: int = 0
+    """Of the clips' choice."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DimsFlags(LatentsFlags):
+    """KL divergence of every number of a code, the dominant ones as bars, pages of feature maps and kernels.
+
+    Example: framecast latents dims runs/shapes --clips 256
+    """
+
+    clips: int = 256
+    """Clips looked at, at most."""
+    seed: int = 0
+    """Of the clips' choice."""
+
+
+def _sample(run: Any, flags: SampleFlags, place: str) -> Any:
+    from framecast.latents_motion import sample
+
+    picked = {"pictures": flags.pictures, "seed": flags.seed}
+    return sample(run, flags.input, prior=flags.prior, out=flags.out, device=place, **picked)
+
+
+def _transfer(run: Any, flags: TransferFlags, place: str) -> Any:
+    from framecast.latents_motion import transfer
+
+    picked = {"pictures": flags.pictures, "seed": flags.seed}
+    return transfer(run, flags.input, flags.onto, out=flags.out, device=place, **picked)
+
+
+def _dims(run: Any, flags: DimsFlags, place: str) -> Any:
+    from framecast.latents_motion import dims
+
+    return dims(run, flags.input, count=flags.clips, seed=flags.seed, out=flags.out, device=place)
 
 
 def _traverse(run: Any, flags: TraverseFlags, place: str) -> Any:
@@ -110,6 +176,9 @@ def _statistics(run: Any, flags: StatisticsFlags, place: str) -> Any:
 
 #: Verb -> (its flags, what answers it: run, flags and device give a `latents.Told`).
 VERBS: dict[str, tuple[type[LatentsFlags], Callable[[Any, Any, str], Any]]] = {
+    "sample": (SampleFlags, _sample),
+    "transfer": (TransferFlags, _transfer),
+    "dims": (DimsFlags, _dims),
     "importance": (ImportanceFlags, _importance),
     "statistics": (StatisticsFlags, _statistics),
     "traverse": (TraverseFlags, _traverse),

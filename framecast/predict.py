@@ -13,7 +13,7 @@ import torch
 from framecast.config import suggest
 from framecast.data.open import open_path
 from framecast.media.grid import border
-from framecast.media.images import is_image, to_uint8
+from framecast.media.images import is_image, read_image, to_uint8
 from framecast.media.resize import Fit, parse_size, resize_frames
 from framecast.media.video import VIDEO_SUFFIXES, iter_frames, probe
 from framecast.media.write import write_video
@@ -56,8 +56,8 @@ def predict_file(
 ) -> Written:
     """Film of the frames after `at`: the context in a green border, then the forecast in a red one.
 
-    source: video file or folder of frames, which are taken to have the training's rate; None begins from noise, every
-    value drawn evenly between 0 and 1.  at: "end", a frame number, or
+    source: video file, folder of frames or, where the model looks at one frame, a picture; frames are taken to have the
+    training's rate; None begins from noise, every value drawn evenly between 0 and 1.  at: "end", a frame number, or
     seconds as "2.5s"; the forecast begins there.  samples: futures of a stochastic model, shown side by side.
     actions: file with context + horizon - 1 of them, see `read_actions`.  size: "128" (shorter side) or "96x128"; None
     is the training's.  out: .gif, .webp, .mp4, … or a folder of PNGs, at the input's rate.
@@ -125,9 +125,13 @@ def _read_context(
         near = suggest(path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else [])
         raise UserError(f"{path}: no such file; {near}")
     if path.suffix.lower() not in VIDEO_SUFFIXES and is_image(path):
-        raise UserError(
-            f"{path}: is one picture, the model looks at {length} frames; give a video or a folder of frames"
-        )
+        if length > 1:
+            raise UserError(
+                f"{path}: is one picture, the model looks at {length} frames; give a video or a folder of frames"
+            )
+        picture = read_image(path)[None]
+        shown = resize_frames(picture, parse_size(size), fit) if size else picture
+        return shown, rate, (picture.shape[2], picture.shape[3])
     info = probe(path)
     start = _start(at, info.fps, info.frames, need, path)
     decoded = iter_frames(path, parse_size(size) if size else None, fit, start=start, length=length, stride=stride)

@@ -17,7 +17,7 @@ from framecast.metrics.averages import Series
 from framecast.metrics.clips import METRICS
 from framecast.metrics.scores import BASELINES, Scores
 from framecast.page import clip_view, conventions, film_view, plain, protocol_card, render, write_page
-from framecast.report_charts import hint, horizon_chart, lines, training_charts
+from framecast.report_charts import hint, horizon_chart, lines, motion_charts, training_charts
 
 if TYPE_CHECKING:
     from framecast.run import Run
@@ -62,6 +62,8 @@ def write_report(
         skipped=left_out(scores),
         curves=[{**asdict(chart), "svg": Markup(chart.svg), "minor": minor} for minor, chart in charts if chart],
         legend=lines(scores),
+        motions=[{**asdict(chart), "svg": Markup(chart.svg)} for chart in motion_charts(scores.motions)],
+        motion_rows=motion_rows(scores.motions),
         losses=[{**asdict(chart), "svg": Markup(chart.svg)} for chart in training_charts(loss_history or [])],
         card=protocol_card(scores),
         conventions=conventions(scores),
@@ -84,6 +86,34 @@ def report_run(run: Run, scores: Scores, kept: Sequence[KeptClip], folder: str |
 
 
 # ------------------------------------------------------------------------------------------------------- figures
+
+
+def motion_rows(motions: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Figures of sampled motions as text: a row for every way of sampling and kind of shape, one for their bonds."""
+    out = []
+    for name, told in motions.items():
+        for kind, row in told["shapes"].items():
+            cells = {"off axis ≤ 1 px": _percent(row["off_axis"]), "sd ratio": _number(row["sd_ratio"])}
+            cells |= {"sd within a picture": _number(row["within_image_sd"]), "KL": _number(row["kl"])}
+            out.append({"name": f"{kind}, {name}", **cells, "rejected": _percent(row["rejected"])})
+        said = f"circle and triangle {_number(told['corr_circle_triangle'])}"
+        said += f" (true {_number(told['true_corr_circle_triangle'])}), circle and square "
+        out.append(
+            {
+                "name": f"together, {name}",
+                "note": f"correlation of {said}{_number(told['corr_circle_square'])}; "
+                f"KL of circle and triangle {_number(told['kl_circle_triangle'])}",
+            }
+        )
+    return out
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0%}"
 
 
 def _tiles(scores: Scores) -> list[dict[str, str]]:

@@ -138,6 +138,31 @@ def training_charts(rows: Sequence[Mapping[str, Any]]) -> list[Chart]:
     return [_training_chart(label, curves) for label, curves in ordered if any(len(c) > 1 for c in curves.values())]
 
 
+def motion_charts(motions: Mapping[str, Any]) -> list[Chart]:
+    """Histograms of displacements, true as bars and sampled as a line, for every way of sampling and kind of shape.
+
+    motions: as `Scores.motions`.
+    """
+    return [
+        _motion_chart(f"{kind}, {name}", row, told["bins"])
+        for name, told in motions.items()
+        for kind, row in told["shapes"].items()
+    ]
+
+
+def _motion_chart(label: str, row: Mapping[str, Any], bins: Sequence[int]) -> Chart:
+    at = list(range(bins[0], bins[1] + 1))
+
+    def draw(axes: Any) -> None:
+        axes.bar(at, row["true"], width=0.9, color=_DRAWN["var(--base)"], alpha=0.35, label="true")
+        axes.step(at, row["sampled"], where="mid", color=_DRAWN["var(--accent)"], linewidth=1.8, label="sampled")
+        axes.set_xlabel("displacement along its axis, px of 128")
+        axes.legend(frameon=False, fontsize=9.5, labelcolor=_DRAWN["var(--ink)"], handlelength=1.4)
+
+    divergence = "nothing found" if row["kl"] is None else f"KL {row['kl']:.2f} nats"
+    return Chart(label, f"{divergence}; {row['rejected']:.0%} rejected", _svg(draw))
+
+
 def _training_chart(label: str, curves: Mapping[str, Sequence[tuple[float, float]]]) -> Chart:
     curves = dict(sorted(curves.items(), key=lambda item: item[0] not in ("total", "validation"))[:5])
     losses = "oss" in label

@@ -11,6 +11,7 @@ import pytest
 from small_models import Acting, small_config, write_store
 
 from framecast.cli import run as command
+from framecast.data.shapes import Shapes, ShapesConfig
 from framecast.media.write import write_video
 from framecast.train import train
 
@@ -86,6 +87,22 @@ def acting_store() -> Path:
 def tiny_run() -> Path:
     """The multi-scale model after two steps."""
     return train("multiscale-gan", store(), out=work() / "tiny", profile="tiny", steps=2, tensorboard=False, quiet=True)
+
+
+@functools.cache
+def pairs():
+    """A dozen pairs of shapes, 32x32."""
+    folder = work() / "pairs"
+    Shapes(ShapesConfig(train=6, val=2, test=4, visualise=1, size=32)).prepare(folder)
+    return folder
+
+
+@functools.cache
+def moving_run():
+    """The tiny model after two steps, with four stored posteriors."""
+    return train(
+        "visual-dynamics", pairs(), out=work() / "moving", profile="tiny", steps=2, tensorboard=False, quiet=True
+    )
 
 
 @functools.cache

@@ -20,7 +20,7 @@ FLOORS = [
     {"types"},
     {"config", "nn", "media"},
     {"models", "data", "metrics"},
-    {"engine", "rollout"},
+    {"engine", "motion", "rollout"},
     {"run"},
     {"compare", "comparison", "contenders", "evaluate", "exchange", "held_out", "table"},
     {
@@ -28,6 +28,7 @@ FLOORS = [
         "export",
         "figure",
         "latents",
+        "latents_motion",
         "latents_measured",
         "page",
         "predict",

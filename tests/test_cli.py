@@ -20,7 +20,17 @@ from framecast.train import Interrupted
 COMMANDS = [
     *(["demo"], ["models"], ["data"], ["data", "sources"], ["data", "make"], ["data", "make", "atari"]),
     *(["data", "make", "bouncing"], ["data", "import"], ["data", "inspect"], ["train"], ["train", "multiscale-gan"]),
-    *(["evaluate"], ["predict"], ["report"], ["export"], ["latents"], ["latents", "traverse"]),
+    *(
+        ["evaluate"],
+        ["predict"],
+        ["report"],
+        ["export"],
+        ["latents"],
+        ["latents", "traverse"],
+        ["latents", "sample"],
+        ["latents", "transfer"],
+        ["latents", "dims"],
+    ),
     *(["latents", "importance"], ["latents", "statistics"]),
 ]
 

@@ -108,7 +108,8 @@ class Scores:
     predictors: predictor -> metric -> curve over the horizon; with K samples that of each clip's best sample.
     versus: predictor -> metric -> curve of the differences to copy-last, clip by clip, so that their intervals are
     those of a paired comparison.  samples: predictor -> metric -> {"mean", "worst"} over the K samples, only where
-    K > 1.  diversity: predictor -> mean root-mean-square difference between samples, likewise.
+    K > 1.  diversity: predictor -> mean root-mean-square difference between samples, likewise.  motions: how samples
+    were drawn -> `displacement.Displacements.summary` of the model in question, where the data know their scenes.
     """
 
     protocol: Protocol
@@ -116,6 +117,7 @@ class Scores:
     versus: Table = field(default_factory=dict)
     samples: Mapping[str, Mapping[str, Mapping[str, Series]]] = field(default_factory=dict)
     diversity: Mapping[str, Series] = field(default_factory=dict)
+    motions: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not isinstance(self.protocol, Protocol):
@@ -161,6 +163,7 @@ class Scores:
             "versus_copy_last": table(self.versus),
             "samples": {name: table(row) for name, row in self.samples.items()},
             "diversity": {name: series.to_json() for name, series in self.diversity.items()},
+            **({"motions": dict(self.motions)} if self.motions else {}),
         }
 
     @classmethod
@@ -189,6 +192,7 @@ class Scores:
             versus=table(data.get("versus_copy_last", {})),
             samples={name: table(row) for name, row in data.get("samples", {}).items()},
             diversity={name: Series.from_json(series) for name, series in data.get("diversity", {}).items()},
+            motions=data.get("motions", {}),
         )
 
     def save(self, path: str | Path) -> Path:

@@ -253,6 +253,26 @@ class Steerable(Coder, Protocol):
         """The carry as if the last frame had the code z (b, z); the one given stays as it is."""
 
 
+@runtime_checkable
+class MotionCoder(Coder, Protocol):
+    """A coder whose codes are motions between two frames, for `latents sample`, `transfer` and `dims`.
+
+    `encode` gives (b, t - 1, z), a code for every step; `decode` moves the context's last frame.
+    """
+
+    def draw(self, count: int, prior: str | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """Codes to predict with, (count, z). prior: "normal" or "posterior"; None as the model is configured."""
+
+    def posterior(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of every motion's code, (b, t - 1, z) each.  frames: (b, t, c, h, w) 0…1."""
+
+    def features(self, frame: Tensor) -> list[Tensor]:
+        """Maps (b, maps, h_k, w_k) of frames (b, c, h, w) 0…1, which codes move."""
+
+    def kernels(self, z: Tensor) -> list[Tensor]:
+        """Kernels (b, maps, k, k) of codes (b, z), which move them."""
+
+
 def count_parameters(model: Predictor) -> dict[str, int]:
     """Number of parameters of each sub-network, by name, as the model counts them."""
     return {name: model.count(part) for name, part in model.subnetworks().items()}
