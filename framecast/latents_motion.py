@@ -154,7 +154,7 @@ def dims(
     """
     model: Any = motion_coder(run, device)
     frames = as_floats(model, clips(run, source, count, seed))
-    parts = [model.posterior(some) for some in frames.split(32)]
+    parts = [model.posterior(some) for some in torch.split(frames, 32)]
     mean, logvar = (torch.cat([part[i].flatten(0, 1) for part in parts]).cpu() for i in (0, 1))
     kl = 0.5 * (mean.square() + logvar.exp() - 1 - logvar).mean(0)
     order = [int(i) for i in kl.argsort(descending=True, stable=True)]
