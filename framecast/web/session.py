@@ -248,7 +248,7 @@ class Session:
         self.hand: tuple[np.ndarray, Tensor] | None = None
         picture = np.ascontiguousarray(self.seen[-1])
         kind = "noise" if from_noise else "real"
-        alive = self.start.world is not None and not from_noise
+        alive = self.start.world is not None and player.actions is not None and not from_noise
         truth, world = (picture, self.start.before) if alive else (None, None)
         self.moments = [Moment(0, picture, self.dream.carry, kind, code=self._code(), truth=truth, world=world)]
         self.at, self._held_bytes = 0, self.moments[0].bytes

@@ -70,7 +70,8 @@ class Start:
 class Starts:
     """Places in real videos where a dream can begin.
 
-    source, segments: where from.  request: the model's.  seen: frames of context.  actions: as the model knows them.
+    source, segments: where from.  request: the model's.  seen: frames of context.  actions: as the model knows them,
+    None if it takes none.
     Raises: UserError when no video is long enough.
     """
 
@@ -163,7 +164,8 @@ def open_starts(run: Run, data: str | None = None, size: str | None = None, seed
     check_fit(run, source, data or trained.path)
     longest = max(((s.stop - s.start - 1) // request.stride + 1 for s in segments), default=0)
     seen = max(model_context, min(request.length, longest))
-    return Starts(source, segments, request, seen, run.config.spec.actions if source.spec.actions else None, seed)
+    acts = run.model_class.actions != "none" and source.spec.actions is not None
+    return Starts(source, segments, request, seen, run.config.spec.actions if acts else None, seed)
 
 
 def noise(shape: tuple[int, ...], generator: torch.Generator) -> np.ndarray:

@@ -18,7 +18,7 @@ def steered(tmp_path):
 
 def pixels(session):
     said, raw = session.look()
-    h, w = session.player.starts[0].seen.shape[2:]
+    h, w = session.start.seen.shape[2:]
     pictures = np.frombuffer(raw, np.uint8).reshape(-1, h, w, 3)
     assert len(pictures) == 1 + said["recorded"]
     return said, pictures
@@ -310,6 +310,27 @@ def test_two_sessions_of_one_player_do_not_meet(tmp_path):
     assert isinstance(player.model, Steered)
     one.reset()
     assert np.array_equal(one.now.picture, other.now.picture)
+
+
+def test_a_model_without_actions_plays_on_a_game_that_has_them(tmp_path, monkeypatch):
+    """What is beside it is the recording: the game cannot be told what such a model does."""
+    pytest.importorskip("ale_py")
+    from framecast.data.atari import Atari, AtariConfig
+    from framecast.data.base import Segment
+    from framecast.data.store import Store
+    from framecast.models.base import Predictor
+    from framecast.web.session import Player
+    from framecast.web.starts import Starts
+
+    Atari(AtariConfig(episodes=1, max_frames=8)).prepare(tmp_path / "game")
+    store = Store(tmp_path / "game")
+    model: Predictor = CopyLast(CopyLast.Config(), store.spec)
+    starts = Starts(store, [Segment(0, 0, 8)], model.request(model.config), 2, store.spec.actions)
+    session = Session(Player(model, starts, "run", "copy-last"))
+    walk(session, 1)
+    said, pictures = pixels(session)
+    assert (said["alive"], said["recorded"], said["action"]) == (False, True, None)
+    assert np.array_equal(pictures[1].transpose(2, 0, 1), session.start.after(1)[0])
 
 
 def test_beside_the_dream_stands_the_scene_itself_under_the_same_actions(tmp_path, monkeypatch):
