@@ -234,6 +234,7 @@ def small(name: str) -> AutoencoderConfig:
         latent=256,
         pixel_widths=(4,) * len(VARIANTS[name].pixel_widths),
         hidden_widths=(128, 128),
+        episode=10 if VARIANTS[name].memory != "none" else 5,
         warm_up_steps=100,
     )
 
