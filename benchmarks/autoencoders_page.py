@@ -36,8 +36,8 @@ def page(found: dict[str, Any], folder: Path) -> str:
         "",
         "Written by `benchmarks/autoencoders_page.py` from",
         "[generative-autoencoders.json](generative-autoencoders.json), which `make acceptance` fills part by part:",
-        "figures, protocol, command, versions, hardware. Every run of a table had the same wall-clock budget on one core.",
-        "Scored on a fresh recording of 16 episodes. Intervals are 95 %, over episodes.",
+        "figures, protocol, command, versions, hardware. Every run of a table had the same wall-clock budget on one",
+        "core. Scored on a fresh recording of 16 episodes. Intervals are 95 %, over episodes.",
         "",
     ]
     for profile, head in HEADS.items():

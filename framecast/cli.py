@@ -391,6 +391,7 @@ framecast data: where frames come from.
   framecast data import PATH --out DIR [--size 128]      videos, frames, .npy / .npz, TFRecords into a packed store
   framecast data records PATH --out DIR [--schema …]     any of them into TFRecords
   framecast data inspect PATH [--sheet FILE.png]         what is there, with a contact sheet
+  framecast data download NAME --game G --out DIR        published data; says size and host before it asks
   framecast data clips --data PATH --out DIR             clips for any other program to forecast, to be compared
 
 Each has its own --help.
@@ -406,6 +407,7 @@ def _data(argv: list[str]) -> None:
         "import": _data_import,
         "records": _data_records,
         "inspect": _data_inspect,
+        "download": _data_download,
         "clips": _data_clips,
     }
     if not argv or argv[0] in ("-h", "--help"):
@@ -531,6 +533,8 @@ def _say_skipped(source: Any) -> None:
         more = ", …" if len(skipped) > 3 else ""
         files = "1 file" if len(skipped) == 1 else f"{len(skipped)} files"
         print(f"left out, cannot be read: {files} ({', '.join(map(str, skipped[:3]))}{more})", file=sys.stderr)
+    for note in meta.get("notes") or []:
+        print(note, file=sys.stderr)
     if lost := meta.get("lost_frames"):
         print(f"left out, after the damage of files cut short: {lost} frames", file=sys.stderr)
 
@@ -547,6 +551,12 @@ def _data_inspect(argv: list[str]) -> None:
     _say_skipped(source)
     lines = [f"{k}: {json.dumps(v) if isinstance(v, dict | list) else v}" for k, v in told.items() if v is not None]
     _tell(flags.json, told, "\n".join(lines))
+
+
+def _data_download(argv: list[str]) -> None:
+    from framecast.download_command import download
+
+    download(argv, _tell, _progress)
 
 
 def _data_clips(argv: list[str]) -> None:

@@ -44,7 +44,7 @@ FLOORS = [
 ]
 FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
 #: The command line is one room in several files.
-COMMAND_LINE = {"argv", "flags", "latents_command"}
+COMMAND_LINE = {"argv", "download_command", "flags", "latents_command"}
 FLOOR |= dict.fromkeys(COMMAND_LINE, FLOOR["cli"])
 
 #: Neighbours without a door, and ground rooms that stand alone.

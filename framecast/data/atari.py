@@ -115,7 +115,7 @@ class Atari:
                 arrays |= {"ram": []} if config.ram else {}
                 columns: dict[str, Any] = {name: _Column(name, values) for name, values in arrays.items()}
                 frames = _play(console, legal, chosen, config, arrays)
-                writer.add(frames, name=f"{game}-{episode:04d}", axes="thwc", **columns)
+                writer.add(frames, name=f"{game}-{episode:04d}", axes="thwc", meta={"game": game}, **columns)
                 if progress is not None:
                     progress(episode + 1, config.episodes)
 

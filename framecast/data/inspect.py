@@ -26,7 +26,8 @@ def inspect(source: Source, sheet: Path | None = None, window: int = 2) -> dict[
     window: source frames of one clip, for the splits.
     Returns: videos, frames, shortest, longest (frames), sizes ("HxW" -> videos), channels, fps (rate -> videos),
     duration (seconds), bytes (decoded, uint8), disk_bytes (None where not on disk), actions, extras, splits (videos
-    and frames of each) with split_rule, meta, and sheet.
+    and frames of each) with split_rule, meta, and sheet; where videos are of named games also games (videos and
+    frames of each, in all and per split).
     Raises: UserError when a file cannot be read.
     """
     spec = source.spec
@@ -48,14 +49,18 @@ def inspect(source: Source, sheet: Path | None = None, window: int = 2) -> dict[
         "actions": _actions(source),
         "extras": {name: list(shape) for name, shape in spec.extras.items()},
         **_splits(source, window),
+        **_games(source, window),
         "meta": source.meta(),
         "sheet": None if sheet is None else str(write_sheet(source, sheet)),
     }
 
 
 def write_sheet(source: Source, path: Path) -> Path:
-    """A contact sheet: up to 8 videos spread over the source, 8 frames spread over each. Returns: the PNG's path."""
-    chosen = _spread(len(source), _ROWS)
+    """A contact sheet: up to 8 videos spread over the source, of every game at least one; 8 frames spread over each.
+
+    Returns: the PNG's path.
+    """
+    chosen = _chosen(source)
     height, width = source.spec.height, source.spec.width
     shrink = max(1.0, max(height, width) / _PANEL)
     panel = (max(1, round(height / shrink)), max(1, round(width / shrink)))
@@ -66,6 +71,17 @@ def write_sheet(source: Source, path: Path) -> Path:
         label = f"{_short(source.names[video])} · {length}"
         rows[label] = resize_frames(as_rgb(np.concatenate(frames)), panel, "pad")
     return write_image(grid(rows, least=_PANEL // 2), path)
+
+
+def _chosen(source: Source) -> list[int]:
+    """Videos for the sheet: the middle one of each game, and evenly spread ones as far as rows are left."""
+    games: dict[str, list[int]] = {}
+    for video, name in enumerate(source.names):
+        if (game := (getattr(source, "games", None) or {}).get(name)) is not None:
+            games.setdefault(game, []).append(video)
+    one_each = [videos[len(videos) // 2] for videos in games.values()] if len(games) > 1 else []
+    others = [video for video in _spread(len(source), _ROWS) if video not in one_each]
+    return sorted([*one_each, *others[: max(0, _ROWS - len(one_each))]])
 
 
 def _spread(count: int, most: int) -> list[int]:
@@ -121,3 +137,26 @@ def _splits(source: Source, window: int) -> dict[str, Any]:
         for name, segments in splits.items()
     }
     return {"splits": parts, "split_rule": told}
+
+
+def _games(source: Source, window: int) -> dict[str, Any]:
+    """Videos and frames of every game, and of its splits."""
+    games: dict[str, str] = getattr(source, "games", None) or {}
+    if not games:
+        return {}
+    told: dict[str, dict[str, Any]] = {}
+    for name, length in zip(source.names, source.lengths, strict=True):
+        row = told.setdefault(games.get(name, "no game"), {"videos": 0, "frames": 0})
+        row["videos"] += 1
+        row["frames"] += length
+    try:
+        splits = source.splits(window)
+    except UserError:  # said under split_rule
+        return {"games": told}
+    for split, segments in splits.items():
+        for segment in segments:
+            row = told[games.get(source.names[segment.video], "no game")]
+            part = row.setdefault(split, {"videos": 0, "frames": 0})
+            part["videos"] += 1
+            part["frames"] += segment.stop - segment.start
+    return {"games": told}

@@ -10,6 +10,7 @@ from pathlib import Path
 from framecast.data.arrays import Arrays, array_files
 from framecast.data.base import RecordSettings, Source
 from framecast.data.frames import Frames, frame_folders
+from framecast.data.grand_challenge import GrandChallenge, find_root
 from framecast.data.layout import visible_files
 from framecast.data.pairs import Pairs, pair_files
 from framecast.data.records import is_records
@@ -38,8 +39,9 @@ def open_path(
     """The source that a path holds, told by its content.
 
     A folder with index.json is a packed store, one whose pictures are all called <id>_im1.png or <id>_im2.png holds
-    pairs; otherwise a video file, a folder of videos, a folder of frames (flat, nested, or with `Train/` and `Test/`),
-    an .npy or .npz file or a folder of these, TFRecords or a folder of them.
+    pairs, one with screens/<game>/<episode> an Atari Grand Challenge; otherwise a video file, a folder of videos, a
+    folder of frames (flat, nested, or with `Train/` and `Test/`), an .npy or .npz file or a folder of these, TFRecords
+    or a folder of them.
     axes: of arrays, see `Arrays`.  fps: rate to resample videos to, or the rate of frames and arrays.
     size, fit: of videos and frames, scaled while reading; arrays and stores keep theirs.
     skip_bad: leave out what cannot be read; the source's meta() names it.  records: how TFRecords are read.
@@ -64,6 +66,8 @@ def open_path(
         settings = records or RecordSettings()
         settings = replace(settings, fps=settings.fps or fps)
         return TFRecords(path, settings, size=size, fit=fit, skip_bad=skip_bad)
+    if kind == "episodes":
+        return GrandChallenge(path, fps=fps, size=size, fit=fit, skip_bad=skip_bad)
     if kind == "videos":
         return Videos(path, fps=fps, size=size, fit=fit, skip_bad=skip_bad)
     return Frames(path, fps=fps or 30.0, size=size, fit=fit, skip_bad=skip_bad)
@@ -95,6 +99,8 @@ def _kind_of_file(path: Path) -> str:
 
 
 def _kind_of_folder(path: Path) -> str:
+    if find_root(path) is not None:
+        return "episodes"
     videos = video_files(path)
     moving = set(videos)
     folders = frame_folders(path)

@@ -46,6 +46,7 @@ class Store:
 
     Frames are views of the memory-mapped files: asking for a clip copies nothing, writing to one is an error.
     fixed: name -> split where the store prescribes splits, else empty.  groups: name -> episode, likewise.
+    games: name -> game, of videos whose meta names one.
     subsets: name -> named part of its split, likewise.  shapes: (c, h, w) per video.  fps: frames per second per video.
     Raises: UserError naming the file when something is missing, damaged or newer than this program.
     """
@@ -63,6 +64,7 @@ class Store:
         self.groups: dict[str, str] = {v["name"]: v["episode"] for v in videos if "episode" in v}
         self.cameras: dict[str, str] = {v["name"]: v["camera"] for v in videos if "camera" in v}
         self.subsets: dict[str, str] = {v["name"]: v["subset"] for v in videos if "subset" in v}
+        self.games: dict[str, str] = {v["name"]: str(v["meta"]["game"]) for v in videos if "game" in v.get("meta", {})}
         self._video_meta = [v.get("meta", {}) for v in videos]
         self._offsets = [v["offset"] for v in videos]
         rows = Counter[str]()

@@ -1,0 +1,179 @@
+"""Published sets are fetched from a host on this machine, which breaks off, goes on, changes its mind and lies."""
+
+import io
+import tarfile
+import threading
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+
+import pytest
+
+from framecast.cli import run
+from framecast.data.download import SETS, fetch, find, offer, unpack
+from framecast.types import UserError
+
+CONTENT = bytes(range(256)) * 4096  # one mebibyte
+
+
+class Host(BaseHTTPRequestHandler):
+    """files: name -> bytes.  breaks: bytes sent before the connection ends, once.  ranges: whether it can go on."""
+
+    files = {}
+    breaks = None
+    ranges = True
+    tag = '"one"'
+    asked = []
+
+    def do_HEAD(self):
+        self.answer(head=True)
+
+    def do_GET(self):
+        self.answer(head=False)
+
+    def answer(self, head):
+        cls = type(self)
+        cls.asked.append((self.command, self.headers.get("Range")))
+        content = cls.files.get(self.path.lstrip("/"))
+        if content is None:
+            self.send_error(404)
+            return
+        start, wanted = 0, self.headers.get("Range")
+        if wanted and cls.ranges:
+            start = int(wanted.removeprefix("bytes=").rstrip("-"))
+        self.send_response(206 if start else 200)
+        self.send_header("Content-Length", str(len(content) - start))
+        self.send_header("ETag", cls.tag)
+        self.end_headers()
+        if head:
+            return
+        part = content[start:]
+        if cls.breaks is not None:
+            part, cls.breaks = part[: cls.breaks], None
+        self.wfile.write(part)
+        self.close_connection = True
+
+    def log_message(self, *words):
+        pass
+
+
+@contextmanager
+def serving(**settings):
+    host = type("Its", (Host,), {"asked": [], **settings})
+    server = ThreadingHTTPServer(("127.0.0.1", 0), host)
+    thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{server.server_port}", host
+    finally:
+        server.shutdown()
+        server.server_close()
+        thread.join()
+
+
+def archive(members):
+    """A .tar.gz of name -> bytes."""
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w:gz") as tar:
+        for name, content in members.items():
+            info = tarfile.TarInfo(name)
+            info.size = len(content)
+            tar.addfile(info, io.BytesIO(content))
+    return raw.getvalue()
+
+
+def test_a_broken_transfer_goes_on_where_it_was(tmp_path):
+    with serving(files={"a.bin": CONTENT}, breaks=400_000) as (address, host):
+        wanted = offer(f"{address}/a.bin")
+        assert wanted.size == len(CONTENT)
+        assert wanted.words == f"a.bin, 1.0 MB, from {wanted.host}"
+        with pytest.raises(UserError, match=r"ended at 400\.0 kB of 1\.0 MB; run the same command again"):
+            fetch(wanted, tmp_path)
+        assert not (tmp_path / "a.bin").exists()
+        seen = []
+        path = fetch(wanted, tmp_path, lambda done, total: seen.append((done, total)))
+        assert path.read_bytes() == CONTENT
+        assert host.asked[-1] == ("GET", "bytes=400000-")
+        assert seen[-1] == (len(CONTENT), len(CONTENT))
+        asked = len(host.asked)
+        assert fetch(wanted, tmp_path) == path
+        assert len(host.asked) == asked, "what is whole is not fetched again"
+    assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
+
+
+def test_a_host_that_cannot_go_on_sends_it_anew(tmp_path):
+    with serving(files={"a.bin": CONTENT}, breaks=1000, ranges=False) as (address, _):
+        with pytest.raises(UserError, match="run the same command again"):
+            fetch(offer(f"{address}/a.bin"), tmp_path)
+        assert fetch(offer(f"{address}/a.bin"), tmp_path).read_bytes() == CONTENT
+
+
+def test_a_file_that_changed_meanwhile_is_not_patched_together(tmp_path):
+    with serving(files={"a.bin": CONTENT}, breaks=1000) as (address, host):
+        with pytest.raises(UserError):
+            fetch(offer(f"{address}/a.bin"), tmp_path)
+        host.files, host.tag = {"a.bin": CONTENT[::-1]}, '"two"'
+        assert fetch(offer(f"{address}/a.bin"), tmp_path).read_bytes() == CONTENT[::-1]
+
+
+def test_what_cannot_be_reached_is_told(tmp_path):
+    with serving(files={}) as (address, _), pytest.raises(UserError, match="the host answers 404"):
+        offer(f"{address}/a.bin")
+    with pytest.raises(UserError, match="cannot be reached"):
+        offer(f"{address}/a.bin")
+
+
+def test_names_of_sets_and_parts():
+    assert find("agc", "mspacman").endswith("/mspacman.tar.gz")
+    assert find("agc", "montezuma_revenge").endswith("/revenge.tar.gz")
+    assert find("agc", "all", "http://mirror.example/x/") == "http://mirror.example/x/full.tar.gz"
+    assert len(SETS["agc"].files) == 7
+    with pytest.raises(UserError, match="unknown data set 'acg'; did you mean 'agc'"):
+        find("acg", "all")
+    with pytest.raises(UserError, match="has no part 'pacman'"):
+        find("agc", "pacman")
+    with pytest.raises(UserError, match="must begin with https"):
+        find("agc", "all", "file:///etc")
+
+
+@pytest.mark.parametrize("name", ["../outside.txt", "/tmp/outside.txt"])
+def test_names_never_leave_the_folder(tmp_path, name):
+    (tmp_path / "a.tar.gz").write_bytes(archive({"fine.txt": b"1", name: b"2"}))
+    if name.startswith("/"):  # an absolute name is taken as one below the folder
+        unpack(tmp_path / "a.tar.gz", tmp_path / "out")
+        assert (tmp_path / "out" / "tmp" / "outside.txt").read_bytes() == b"2"
+    else:
+        with pytest.raises(UserError, match="holds a name that leaves its folder"):
+            unpack(tmp_path / "a.tar.gz", tmp_path / "out")
+    assert not (tmp_path / "outside.txt").exists()
+
+
+def test_links_and_damage_are_refused(tmp_path):
+    raw = io.BytesIO()
+    with tarfile.open(fileobj=raw, mode="w:gz") as tar:
+        link = tarfile.TarInfo("link")
+        link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+        tar.addfile(link)
+    (tmp_path / "a.tar.gz").write_bytes(raw.getvalue())
+    with pytest.raises(UserError, match="'link', which is neither file nor folder"):
+        unpack(tmp_path / "a.tar.gz", tmp_path / "out")
+    for damaged in (archive({"x": CONTENT})[:500], b"not an archive"):
+        (tmp_path / "b.tar.gz").write_bytes(damaged)
+        with pytest.raises(UserError, match="is damaged"):
+            unpack(tmp_path / "b.tar.gz", tmp_path / "out")
+
+
+def test_the_command_says_size_and_host_and_unpacks(tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("sys.stdin", io.StringIO())
+    members = {f"atari_v1/screens/qbert/1/{i}.png": bytes([i]) for i in range(3)}
+    content = archive({**members, "atari_v1/trajectories/qbert/1.txt": b"x"})
+    with serving(files={"qbert.tar.gz": content}) as (address, _):
+        words = ["data", "download", "agc", "--game", "qbert", "--out", str(tmp_path / "agc"), "--url", address]
+        assert run(words) == 2
+        told = capsys.readouterr().err
+        assert f"qbert.tar.gz, {len(content)} bytes, from {address[7:]}" in told
+        assert "nobody is there to ask; give --yes" in told
+        assert not list(tmp_path.glob("agc/*"))
+        assert run([*words, "--yes"]) == 0
+    assert "4 files in" in capsys.readouterr().out
+    assert (tmp_path / "agc" / "atari_v1" / "screens" / "qbert" / "1" / "2.png").read_bytes() == b"\x02"
+    assert not (tmp_path / "agc" / "qbert.tar.gz").exists()
