@@ -18,7 +18,7 @@ METRICS = {
     "ms_ssim": ("MS-SSIM", 3),
     "sharp_diff": ("Sharp Diff [dB]", 2),
     "sharpness_ratio": ("sharpness ratio, 1 as sharp as the truth", 3),
-    "total_variation": ("total variation of the forecast, a value", 4),
+    "total_variation": ("total variation of the forecast", 0),
     "mae": ("MAE", 4),
     "mse": ("MSE", 5),
 }

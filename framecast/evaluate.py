@@ -271,7 +271,9 @@ def describe(scores: Scores) -> str:
         about = METRICS[metric]
         if metric.endswith(("mse", "mae")):  # PSNR says the same; they are in the file
             continue
-        better = {"higher": "higher is better", "lower": "lower is better", "one": "1 is best"}[about.better]
+        better = {"higher": "higher is better", "lower": "lower is better", "one": "1 is best"}.get(about.better)
+        if better is None:  # says nothing by itself; it is in the file
+            continue
         unit = f" [{about.unit}]" if about.unit else ""
         lines.append(f"{about.label}{unit}, {better}")
         lines.append(f"  {'frame':<{width}}" + "".join(f"{k:>10}" for k in frames))

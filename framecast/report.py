@@ -185,7 +185,10 @@ def figures_by_frame(scores: Scores) -> list[dict[str, Any]]:
 def _best(metric: str, values: Sequence[float | None]) -> float | None:
     """The best of a column; None where there is nothing to choose."""
     known = [v for v in values if v is not None]
-    better = {"higher": lambda v: -v, "lower": lambda v: v, "one": lambda v: abs(v - 1)}[METRICS[metric].better]
+    way = METRICS[metric].better
+    if way == "neither":
+        return None
+    better = {"higher": lambda v: -v, "lower": lambda v: v, "one": lambda v: abs(v - 1)}[way]
     return min(known, key=better) if len(known) > 1 else None
 
 

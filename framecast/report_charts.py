@@ -107,9 +107,8 @@ def horizon_chart(scores: Scores, metric: str) -> Chart | None:
 
 def hint(metric: str) -> str:
     """Which way a metric is better."""
-    return {"higher": "higher is better", "lower": "lower is better", "one": "1 is as sharp as the truth"}[
-        METRICS[metric].better
-    ]
+    told = {"higher": "higher is better", "lower": "lower is better", "one": "1 is as sharp as the truth"}
+    return told.get(METRICS[metric].better, "neither more nor less is better")
 
 
 def training_charts(rows: Sequence[Mapping[str, Any]]) -> list[Chart]:

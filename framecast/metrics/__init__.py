@@ -14,6 +14,7 @@ from framecast.metrics.frames import (
     sharpness,
     sharpness_ratio,
     ssim,
+    total_variation,
 )
 from framecast.metrics.scores import Protocol, Scores
 
@@ -36,4 +37,5 @@ __all__ = [
     "sharpness",
     "sharpness_ratio",
     "ssim",
+    "total_variation",
 ]

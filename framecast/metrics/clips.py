@@ -22,17 +22,19 @@ from framecast.types import UserError
 
 @dataclass(frozen=True)
 class Metric:
-    """How to read a number. label: for tables.  unit: "dB" or "".  better: "higher", "lower" or "one" (nearest to 1).
-    area: "frame" or "moving".  digits: after the point."""
+    """How to read a number. label: for tables.  unit: "dB" or "".  better: "higher", "lower", "one" (nearest to 1), or
+    "neither": a property of the forecast alone.  area: "frame" or "moving".  digits: after the point."""
 
     label: str
     unit: str
-    better: Literal["higher", "lower", "one"]
+    better: Literal["higher", "lower", "one", "neither"]
     area: Literal["frame", "moving"]
     digits: int
 
     def badness(self, values: Tensor) -> Tensor:
-        """Numbers that are smaller for better values."""
+        """Numbers that are smaller for better values; 0 where none is better."""
+        if self.better == "neither":
+            return torch.zeros_like(values).where(values.isfinite(), values)
         return {"higher": -values, "lower": values, "one": (values - 1).abs()}[self.better]
 
 
@@ -44,6 +46,7 @@ METRICS: dict[str, Metric] = {
     "ms_ssim": Metric("MS-SSIM", "", "higher", "frame", 4),
     "sharp_diff": Metric("Sharp Diff", "dB", "higher", "frame", 2),
     "sharpness_ratio": Metric("Sharpness ratio", "", "one", "frame", 3),
+    "total_variation": Metric("Total variation of the forecast", "", "neither", "frame", 1),
     "mse": Metric("MSE", "", "lower", "frame", 6),
     "mae": Metric("MAE", "", "lower", "frame", 5),
     "moving_mse": Metric("MSE, moving area", "", "lower", "moving", 6),
@@ -138,6 +141,8 @@ def measure(
         out["sharp_diff"] = frames.sharp_diff(prediction, truth, settings.sharp_border)
     if "sharpness_ratio" in names:
         out["sharpness_ratio"] = frames.sharpness_ratio(prediction, truth)
+    if "total_variation" in names:
+        out["total_variation"] = frames.total_variation(prediction)
     if names & {"moving_mse", "moving_psnr", "moving_mae"}:
         if mask is None:
             mask = moving_masks(truth, last_context, settings)

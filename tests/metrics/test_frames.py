@@ -241,3 +241,28 @@ def test_wrong_input_gets_its_sentence():
         frames.sharpness(x[..., :1, :])
     with pytest.raises(UserError, match="frames of one shape"):
         frames.moving_mask(x, x[..., :8])
+
+
+def test_total_variation_is_the_sum_of_all_steps_of_the_forecast() -> None:
+    x = torch.rand(2, 3, 4, 5, generator=torch.Generator().manual_seed(0))
+    expected = []
+    for image in x.double().numpy():
+        total = 0.0
+        for channel in image:
+            total += sum(abs(channel[i + 1, j] - channel[i, j]) for i in range(3) for j in range(5))
+            total += sum(abs(channel[i, j + 1] - channel[i, j]) for i in range(4) for j in range(4))
+        expected.append(total)
+    np.testing.assert_allclose(frames.total_variation(x).numpy(), expected, rtol=1e-12)
+    assert frames.total_variation(torch.full((3, 4, 5), 0.3)) == 0
+
+
+def test_values_of_published_autoencoders_metrics() -> None:
+    """On 0…1: a constant error of 0.1 is 20 dB, of 0.5 is 6.02 dB; identical images have an MS-SSIM of 1 each."""
+    black = torch.zeros(2, 3, 176, 176)
+    assert frames.psnr(black + 0.1, black).tolist() == pytest.approx([20.0, 20.0], abs=1e-4)
+    assert frames.psnr(black + 0.5, black).tolist() == pytest.approx([6.02, 6.02], abs=1e-2)
+    x = torch.rand(2, 3, 176, 176, generator=torch.Generator().manual_seed(0))
+    assert frames.ms_ssim(x, x).tolist() == pytest.approx([1.0, 1.0])
+    assert frames.ms_ssim_scales(210, 160) == 4, (
+        "160 / 16 is less than the window of 11: four scales at the game's size"
+    )
