@@ -16,6 +16,7 @@ from benchmarks.row import argument_parser
 SCRIPTS = (
     "training_step",
     "hierarchical",
+    "autoencoders",
     "full_frame",
     "loader",
     "metrics",

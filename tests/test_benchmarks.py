@@ -21,6 +21,7 @@ ROOT = Path(__file__).parents[1]
 SCRIPTS = {  # and how many rows they leave at least: fewer without native bf16 or the emulator
     "training_step": 2,
     "hierarchical": 9,
+    "autoencoders": 15,
     "full_frame": 2,
     "loader": 3,
     "metrics": 2,
