@@ -81,6 +81,7 @@ bench: setup
 acceptance: setup
 	$(PY) benchmarks/acceptance.py $(if $(CLIP),--clip "$(CLIP)")
 	$(PY) benchmarks/acceptance_dreams.py $(if $(CLIP),--clip "$(CLIP)")
+	$(PY) benchmarks/acceptance_visual.py $(if $(CLIP),--clip "$(CLIP)")
 	$(if $(CLIP),,$(PY) benchmarks/acceptance_hierarchical.py)
 	$(if $(CLIP),,$(PY) benchmarks/acceptance_autoencoders.py)
 

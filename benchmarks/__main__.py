@@ -25,6 +25,7 @@ SCRIPTS = (
     "scenes",
     "precision_curves",
     "dreams",
+    "visual_dynamics",
 )
 
 

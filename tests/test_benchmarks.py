@@ -30,6 +30,7 @@ SCRIPTS = {  # and how many rows they leave at least: fewer without native bf16 
     "scenes": 2,
     "precision_curves": 4,
     "dreams": 4,
+    "visual_dynamics": 4,
 }
 
 

@@ -1,0 +1,330 @@
+"""The runs behind docs/results/visual-dynamics.md: train, sample, measure; figures into visual-dynamics.json beside it.
+
+    python benchmarks/acceptance_visual.py                   all parts, one after another; finished ones are kept
+    python benchmarks/acceptance_visual.py --only shapes     one part: bound, shapes, flow, ablation, objects
+    python benchmarks/acceptance_visual.py --clip FILE       a natural clip of your own; its grids stay with the run
+    python benchmarks/acceptance_visual.py --again           do finished ones anew
+
+A run that was stopped goes on; one that is there is measured, not trained again. Samples are drawn with fixed seeds.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from acceptance import ROOT, WORK, circumstances, command, dumped, relative, slug
+
+from framecast.data.base import Segment
+from framecast.data.shapes import Scene, ShapesConfig
+from framecast.data.store import Store
+from framecast.latents_motion import dims, sample, transfer
+from framecast.metrics.displacement import KINDS, find_displacements
+from framecast.motion import first_frame, flow_baseline, measure_motions, motions_of_model, true_motions
+from framecast.run import Run, open_run
+
+RESULTS = ROOT / "docs" / "results"
+FILE = RESULTS / "visual-dynamics.json"
+SIZE, SAMPLES = 64, 20
+#: Weights of KL that are compared: an autoencoder without KL, one weight, and the schedule of the profile.
+ABLATION = {
+    "w = 0": "--model.kl-weights 0 0",
+    "constant": "--model.kl-weights 0 0.2",
+    "rising": "",
+}
+
+
+def main() -> None:
+    """Run the parts asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=["bound", "shapes", "flow", "ablation", "objects"], help="one part")
+    parser.add_argument("--clip", type=Path, help="train and sample on this video instead")
+    parser.add_argument("--pictures", type=int, default=500, help="test pictures that are sampled from")
+    parser.add_argument("--ablation-epochs", type=float, default=2.0, help="passes of each run of the ablation")
+    parser.add_argument("--again", action="store_true", help="do finished parts anew")
+    options = parser.parse_args()
+    if options.clip:
+        part(f"clip-{slug(options.clip.stem)}", lambda: clip(options.clip), options.again)
+        return
+    parts = {
+        "bound": bound,
+        "shapes": lambda: shapes(options.pictures),
+        "flow": lambda: flow(options.pictures),
+        "ablation": lambda: ablation(options.ablation_epochs, options.pictures),
+        "objects": objects,
+    }
+    for name in [options.only] if options.only else parts:
+        part(name, parts[name], options.again)
+
+
+def part(name: str, make: Any, again: bool) -> None:
+    """One result, kept under its name with versions and hardware; skipped when it is there."""
+    if name in load()["results"] and not again:
+        print(f"{name}: done before", flush=True)
+        return
+    found = {**make(), **circumstances()}
+    done = load()
+    done["results"][name] = found
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    FILE.write_text(dumped(done), encoding="utf-8")
+    (RESULTS / "visual-dynamics.md").write_text(page(done), encoding="utf-8")
+    print(f"{name}: {found['sentence']}", flush=True)
+
+
+def load() -> dict[str, Any]:
+    """The result file, or an empty one."""
+    return json.loads(FILE.read_text()) if FILE.is_file() else {"format": 1, "family": "visual-dynamics", "results": {}}
+
+
+# -------------------------------------------------------------------------------------------------------------- parts
+
+
+def data() -> Path:
+    """The pairs all parts share, 64x64."""
+    folder = WORK / "data" / "shapes64"
+    if not (folder / "index.json").is_file():
+        command("data", "make", "shapes", "--size", str(SIZE), "--out", relative(folder))
+    return folder
+
+
+def trained(name: str, source: str, extra: str = "") -> tuple[Run, dict[str, Any]]:
+    """A finished run of `small`, and how it was made; one that is there is taken as it is."""
+    folder = WORK / name
+    words = ("train", "visual-dynamics", "--profile", "small", "--data", source, "--out", relative(folder))
+    line = " ".join(["framecast", *words, *extra.split()])
+    if not (folder / "weights").is_dir():
+        command(*words, *extra.split())
+    rows = [json.loads(row) for row in (folder / "metrics.jsonl").read_text().splitlines()]
+    last = next(row for row in reversed(rows) if "val/l2" in row)
+    facts = {
+        "command": line,
+        "steps": last["step"],
+        "training_seconds": round(max(row.get("seconds", 0.0) for row in rows)),
+        "losses": {k: last[k] for k in ("train/loss", "train/l2", "train/kl", "val/loss", "val/l2", "val/kl")},
+    }
+    return open_run(folder), facts
+
+
+def bound(scenes: int = 1000, draws: int = 12) -> dict[str, Any]:
+    """What copying and the best single guess err on new scenes: the conditional mean, whose error is the variance."""
+    config = ShapesConfig()
+    copy, least = [], []
+    for i in range(scenes):
+        rng = np.random.default_rng([5, i])
+        scene = Scene.draw(config, rng)
+        futures = [replace(scene, motion=Scene.draw(config, rng).motion).frame(SIZE, 1) for _ in range(draws)]
+        values = np.stack(futures).astype(np.float64) / 127.5
+        least.append(values.var(0, ddof=1).mean())
+        copy.append(np.square(values - scene.frame(SIZE, 0) / 127.5).mean())
+    return {
+        "sentence": f"at {SIZE}x{SIZE} the best single guess errs by {np.mean(least):.4f}, copying by "
+        f"{np.mean(copy):.4f} (mean square, -1 to 1, {scenes:,} scenes)",
+        "deterministic": float(np.mean(least)),
+        "deterministic_error": float(np.std(least) / np.sqrt(scenes)),
+        "copy_last": float(np.mean(copy)),
+        "scenes": scenes,
+    }
+
+
+def shapes(pictures: int) -> dict[str, Any]:
+    """`small` on shapes: losses, sampled motions from both priors, active numbers, motions carried over, a grid."""
+    source = data()
+    run, facts = trained("visual-small", relative(source))
+    store, model = Store(source), run.model()
+    test = store.splits(2)["test"][:pictures]
+    motions = motions_of_model(model, store, test, SAMPLES)
+    count = dims(run, count=256, out=run.folder / "latents")
+    grids = {}
+    for prior in ("normal", "posterior"):
+        made = sample(run, prior=prior, out=run.folder / "latents")
+        grids[prior] = _kept(made.files["grid"], f"visual-dynamics-{prior}.png")
+    grids["transfer"] = _kept(transfer(run, out=run.folder / "latents").files["grid"], "visual-dynamics-transfer.png")
+    error, found = transfer_error(model, store, test[:100])
+    losses = facts["losses"]
+    return {
+        "sentence": f"squared error {losses['val/l2']:.4f} held out, {losses['train/l2']:.4f} in training",
+        **facts,
+        "pictures": len(test),
+        "motions": motions,
+        "dims": {k: v for k, v in count.facts.items() if k != "dominant"},
+        "transfer_px": error,
+        "transfer_found": found,
+        "grids": grids,
+    }
+
+
+@torch.no_grad()
+def transfer_error(model: Any, store: Store, segments: list[Segment]) -> tuple[float | None, float]:
+    """Mean distance, px of 128, between what a pair's motion does to another picture and what it did; share found."""
+    size = (model.config.size,) * 2
+    errors: list[float] = []
+    for a, b in zip(segments, segments[1:] + segments[:1], strict=True):
+        pair = torch.from_numpy(np.array(store.clip(a.video, 0, 2).frames)).float()[None] / 255
+        frame, scene = first_frame(store, b, size)
+        moved = model.decode(model.encode(pair), frame[None, None])[:, 0]
+        found_at, found = find_displacements(moved, scene)
+        truth, there = find_displacements(pair[0, 1:], first_frame(store, a, size)[1])
+        both = found[0] & there[0]
+        errors += np.linalg.norm(found_at[0][both] - truth[0][both], axis=-1).tolist()
+    share = len(errors) / (len(KINDS) * len(segments))
+    return (float(np.mean(errors)) if errors else None), share
+
+
+def flow(pictures: int) -> dict[str, Any]:
+    """The baseline that copies the flow of the nearest training pictures, measured by the same code."""
+    store = Store(data())
+    splits = store.splits(2)
+    sampler = flow_baseline(store, splits["train"], (SIZE, SIZE))
+    told = measure_motions(sampler, store, splits["test"][:pictures], (SIZE, SIZE), true_motions(store), SAMPLES)
+    return {
+        "sentence": "copying the exact flow of one of ten neighbours among 2,000 training pictures",
+        "pictures": told["images"],
+        "motions": {"flow": told},
+    }
+
+
+def ablation(epochs: float, pictures: int) -> dict[str, Any]:
+    """KL weights compared over equally short runs: how samples of one picture spread, and how well they fit."""
+    source = data()
+    store = Store(source)
+    test = store.splits(2)["test"][: min(pictures, 100)]
+    table = {}
+    for name, extra in ABLATION.items():
+        run, facts = trained(f"visual-{slug(name)}", relative(source), f"--epochs {epochs:g} {extra}".strip())
+        table[name] = {"losses": facts["losses"], "motions": motions_of_model(run.model(), store, test, SAMPLES)}
+    return {
+        "sentence": f"KL weights over {epochs:g} passes each, {len(test)} pictures",
+        "pictures": len(test),
+        "ablation": table,
+    }
+
+
+def objects() -> dict[str, Any]:
+    """Other data: the published moving objects."""
+    folder = WORK / "data" / "moving-objects"
+    if not (folder / "index.json").is_file():
+        command("data", "make", "moving-objects", "--pairs", "8000", "--out", relative(folder))
+    run, facts = trained("visual-objects", relative(folder), "--epochs 4")
+    made = sample(run, prior="posterior", out=run.folder / "latents")
+    grid = _kept(made.files["grid"], "visual-dynamics-objects.png")
+    return {"sentence": "8,000 pairs of moving objects, 4 passes", **facts, "grids": {"posterior": grid}}
+
+
+def clip(path: Path) -> dict[str, Any]:
+    """Consecutive frames of a natural clip; the grid stays in the run's folder, a clip is somebody's."""
+    run, facts = trained(f"visual-{slug(path.stem)}", str(path), "--epochs 20")
+    made = sample(run, None, prior="posterior", out=run.folder / "latents")
+    facts["command"] = facts["command"].replace(str(path), path.name)
+    return {"sentence": f"{path.name}: its frames and the next, 20 passes; grid {made.files['grid'].name}", **facts}
+
+
+def _kept(file: Path, name: str) -> str:
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    (RESULTS / name).write_bytes(file.read_bytes())
+    return name
+
+
+# --------------------------------------------------------------------------------------------------------------- page
+
+
+def page(done: dict[str, Any]) -> str:
+    """The page's text."""
+    lines = [
+        "# Results: cross convolutional networks",
+        "",
+        "Written by `benchmarks/acceptance_visual.py` from [visual-dynamics.json](visual-dynamics.json), which",
+        "`make acceptance` writes. Displacements are in px of a 128 px frame; how they are found is said in",
+        "[the model's page](../models/visual-dynamics.md#are-the-sampled-motions-the-true-ones).",
+        "",
+    ]
+    for name, found in done["results"].items():
+        lines += [f"## {name}", "", f"{found['sentence'][0].upper()}{found['sentence'][1:]}.", ""]
+        if "command" in found:
+            minutes = found["training_seconds"] / 60
+            lines += ["```", found["command"], "```", "", f"{found['steps']:,} steps in {minutes:.0f} minutes.", ""]
+        if "losses" in found:
+            lines += _losses(found["losses"])
+        if "dims" in found:
+            d = found["dims"]
+            said = f"{d['active']} of {d['size']} numbers of the code exceed 0.01 nats"
+            lines += [f"{said}; {d['kl']:.1f} nats in all.", ""]
+        if "motions" in found:
+            lines += _motions(found["motions"], found["pictures"])
+        if found.get("transfer_px") is not None:
+            lines += [
+                f"A pair's motion on another picture: {found['transfer_px']:.1f} px off on average, over "
+                f"{found['transfer_found']:.0%} of the shapes (the others are hidden, or ghosts).",
+                "",
+            ]
+        for label, row in found.get("ablation", {}).items():
+            lines += [
+                f"### KL weight: {label}",
+                "",
+                *_losses(row["losses"]),
+                *_motions(row["motions"], found["pictures"]),
+            ]
+        for label, file in found.get("grids", {}).items():
+            lines += [f"![{label}]({file})", ""]
+        versions, hardware = found["versions"], found["hardware"]
+        lines += [
+            f"framecast {versions['framecast']} ({found['commit']}), torch {versions['torch']}, {hardware['cpu']}, "
+            f"{hardware['cores']} core(s), {hardware['torch_threads']} torch thread(s), {found['date']}.",
+            "",
+        ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _losses(losses: dict[str, float]) -> list[str]:
+    return [
+        "| | loss | squared error | KL a number of z |",
+        "|---|---|---|---|",
+        *(
+            f"| {label} | {losses[f'{k}/loss']:.4f} | {losses[f'{k}/l2']:.4f} | {losses[f'{k}/kl']:.5f} |"
+            for k, label in (("train", "training pairs"), ("val", "held-out pairs"))
+        ),
+        "",
+    ]
+
+
+def _motions(motions: dict[str, Any], pictures: int) -> list[str]:
+    lines = [
+        f"{pictures} test pictures, {SAMPLES} samples of each.",
+        "",
+        "| samples from | shape | rejected | off axis ≤ 1 px | sd ratio | sd within a picture | KL(true, sampled) |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, told in motions.items():
+        for kind, row in told["shapes"].items():
+            cells = [
+                _percent(row["rejected"]),
+                _percent(row["off_axis"]),
+                *(_number(row[k]) for k in ("sd_ratio", "within_image_sd", "kl")),
+            ]
+            lines.append(f"| {name} | {kind} | {' | '.join(cells)} |")
+    lines += [
+        "",
+        "| samples from | correlation of circle and triangle | of circle and square | KL of circle and triangle |",
+        "|---|---|---|---|",
+    ]
+    for name, told in motions.items():
+        cells = [_number(told[k]) for k in ("corr_circle_triangle", "corr_circle_square", "kl_circle_triangle")]
+        lines.append(f"| {name} | {' | '.join(cells)} |")
+    true = next(iter(motions.values()))["true_corr_circle_triangle"]
+    return [*lines, "", f"The true correlation of circle and triangle is {_number(true)}, of circle and square 0.", ""]
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0%}"
+
+
+if __name__ == "__main__":
+    main()
