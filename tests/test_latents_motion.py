@@ -7,7 +7,7 @@ import json
 import numpy as np
 import pytest
 import torch
-from cli_support import copy_run, done, moving_run, pairs, refused
+from cli_support import clip, copy_run, done, moving_run, pairs, refused
 from PIL import Image
 
 from framecast.cli import run as command
@@ -124,6 +124,16 @@ def test_posteriors_that_were_not_stored(refused, tmp_path):
     assert command([str(w) for w in (*words, "--model.stored", "0", "--quiet", "--train.no-tensorboard")]) == 0
     told = refused("latents", "sample", out, "--prior", "posterior")
     assert told.startswith("this run has no stored posteriors to sample from; train with model.stored above 0")
+
+
+def test_any_video_is_a_source_of_pairs(done, tmp_path):
+    run = tmp_path / "film"
+    words = ("--profile", "tiny", "--data", clip(), "--out", run, "--steps", "2", "--train.no-tensorboard")
+    done("train", "visual-dynamics", *words)
+    assert "sample.png" in done("latents", "sample", run, "--out", tmp_path)
+    assert read_image(tmp_path / "sample.png").shape == (3, 7 * 128, 8 * 128)  # eight frames are held out
+    last = json.loads((run / "metrics.jsonl").read_text().splitlines()[-1])
+    assert last["step"] == 2
 
 
 def test_one_picture_is_enough_to_predict_from(done, refused, tmp_path):
