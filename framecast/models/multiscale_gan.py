@@ -20,6 +20,7 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from framecast.models.base import Carry, Frames, Predictor, as_frames
+from framecast.nn.augment import augment
 from framecast.nn.init import Init, initialise
 from framecast.nn.losses import Border, LogBase, Reduction, bce, gdl, lp
 from framecast.nn.precision import widen
@@ -173,7 +174,8 @@ class MultiscaleGANConfig:
     """Share of crops taken unseen, 0…1."""
     motion_tries: int = 100
     """Crops drawn at most before the last one is kept."""
-    # --- starting values, training
+    augment: bool = False
+    """Mirror, turn and reverse training clips and exchange their colours at random: for short films."""
     init: Init = "scaled"
     """"truncated": normal of sd 0.01, biases 0.1, as in the TensorFlow code; the signal then fades with every narrow
     layer. "scaled": He et al. 2015, which holds its size at any width."""
@@ -275,13 +277,8 @@ def original() -> MultiscaleGANConfig:
 
 
 def small() -> MultiscaleGANConfig:
-    """The reduced networks of the paper's own training script; trains in minutes on two CPU cores.
-
-    Narrow networks bear, and need, higher rates: at 4e-5 they would take hours. The guess is only an input: adding it
-    inside tanh squeezes it at every scale, and within minutes the networks do not learn to undo that. Squares with a
-    tenth of the gradient-difference loss learn motion twice as fast as l1 with all of it, in whose shadow the colours
-    of still regions go astray; a slope below 0 keeps narrow networks alive (docs/log.md).
-    """
+    """The reduced networks of the paper's own script, for minutes on two CPU cores. They need higher rates and a slope
+    below 0; a guess as input only and little gradient difference more than double what they gain (docs/log.md)."""
     return MultiscaleGANConfig(
         residual=False,
         generator_slope=0.1,
@@ -298,8 +295,17 @@ def small() -> MultiscaleGANConfig:
 
 
 def natural() -> MultiscaleGANConfig:
-    """`small` for filmed scenes, in which most must stay as it is: networks of changes, at a lower rate."""
-    return replace(small(), output="change", optim=replace(small().optim, generator_lr=5e-4, decay_steps=8000))
+    """`small` for filmed scenes of seconds or minutes, in which most must stay as it is: networks of changes, the
+    published losses, a lower rate, augmented clips."""
+    return replace(
+        small(),
+        output="change",
+        lp_exponent=1.0,
+        gdl_weight=1.0,
+        adversarial_weight=0.05,
+        augment=True,
+        optim=replace(small().optim, generator_lr=5e-4, decay_steps=8000),
+    )
 
 
 def eight() -> MultiscaleGANConfig:
@@ -569,9 +575,8 @@ class MultiscaleGAN(Predictor):
             name: self._adversarial([chunk[i] for chunk in chunks], label=float(name == "real"))
             for i, name in enumerate(pairs)
         }
-        total = sum(parts.values(), torch.zeros((), device=batch.context.device))
-        if c.extra_pairs:  # the second pair brings the real one once more
-            total = total + parts["real"]
+        # the second pair brings the real one once more
+        total = sum(parts.values(), parts["real"] if c.extra_pairs else parts["real"].new_zeros(()))
         return Loss(total, {name: part.detach() for name, part in parts.items()})
 
     def _generator_loss(self, batch: Batch, judged: bool) -> Loss:
@@ -594,8 +599,11 @@ class MultiscaleGAN(Predictor):
 
     def _pyramids(self, batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
         """Context stacks and truths at every scale, (b, t c, h, w) in -1…1, coarse to fine."""
-        n = self.config.num_scales
-        return pyramid(_stack(batch.context), n), pyramid(_stack(batch.future), n)
+        n, context, future = self.config.num_scales, batch.context, batch.future
+        if self.config.augment and self.training:
+            clips = augment(torch.cat([context, future], 1))
+            context, future = clips[:, : context.shape[1]], clips[:, context.shape[1] :]
+        return pyramid(_stack(context), n), pyramid(_stack(future), n)
 
     def _judged(self, contexts: Sequence[Tensor], frames: Sequence[Tensor]) -> list[Tensor]:
         """What the discriminator sees: frames, after their context where it is conditioned."""

@@ -142,6 +142,15 @@ def test_network_of_changes_starts_from_copying_and_learns():
         assert all(p.grad.abs().max() > 0 for p in list(scale.parameters())[-2:])
 
 
+def test_clips_are_augmented_in_training_only():
+    torch.manual_seed(0)
+    model, batch = MultiscaleGAN(replace(tiny(), augment=True), SPEC), a_batch(b=16)
+    losses = {model.loss(batch).total.item() for _ in range(3)}
+    assert len(losses) == 3
+    model.eval()
+    assert model.loss(batch).total == model.loss(batch).total
+
+
 def test_changes_never_leave_the_range_of_pictures():
     model = MultiscaleGAN(replace(tiny(), output="change"), SPEC)
     for scale in model.generator.scales:
