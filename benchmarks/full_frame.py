@@ -13,7 +13,8 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.ceiling import beside, median_seconds
 from benchmarks.row import Row, Settings, run_script
 from benchmarks.training_step import precisions
-from framecast.models.multiscale_gan import PROFILES, MultiscaleGAN
+from framecast.models.multiscale_gan import MultiscaleGAN
+from framecast.models.multiscale_gan_config import PROFILES
 from framecast.rollout import rollout
 from framecast.types import ClipSpec
 

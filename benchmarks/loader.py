@@ -24,7 +24,8 @@ from framecast.data.atari import Atari, AtariConfig
 from framecast.data.bouncing import Bouncing, BouncingConfig
 from framecast.data.loader import Loader
 from framecast.data.store import DatasetWriter, Store
-from framecast.models.multiscale_gan import PROFILES, MultiscaleGAN
+from framecast.models.multiscale_gan import MultiscaleGAN
+from framecast.models.multiscale_gan_config import PROFILES
 from framecast.types import ClipRequest
 
 CPU = torch.device("cpu")

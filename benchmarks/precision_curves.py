@@ -26,7 +26,8 @@ from framecast.data.store import Store
 from framecast.engine.device import Device
 from framecast.engine.state import TrainState
 from framecast.engine.step import train_step
-from framecast.models.multiscale_gan import PROFILES, MultiscaleGAN
+from framecast.models.multiscale_gan import MultiscaleGAN
+from framecast.models.multiscale_gan_config import PROFILES
 
 #: Where the picture goes unless `--charts` says otherwise, and what it is called.
 CHARTS = Path(__file__).parents[1] / "docs" / "results"

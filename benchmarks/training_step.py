@@ -23,7 +23,8 @@ from benchmarks.row import Row, Settings, run_script
 from framecast.engine.device import Device, resolve_precision
 from framecast.engine.state import TrainState
 from framecast.engine.step import train_step
-from framecast.models.multiscale_gan import PROFILES, MultiscaleGAN, MultiscaleGANConfig
+from framecast.models.multiscale_gan import MultiscaleGAN
+from framecast.models.multiscale_gan_config import PROFILES, MultiscaleGANConfig
 from framecast.types import Batch, ClipSpec
 
 #: Goals for paper widths on a CPU, as multiples of the floor: 1.00 s of 0.90 s and 0.52 s of 0.479 s, which are the

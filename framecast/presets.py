@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 def multiscale_gan(profile: str) -> RunConfig:
     """Multi-scale adversarial prediction; counted on four RGB frames of 32x32."""
-    from framecast.models.multiscale_gan import PROFILES
+    from framecast.models.multiscale_gan_config import PROFILES
 
     # The published code's length and its five frequencies; batches of 8.
     published = TrainConfig(steps=1_000_001, batch_size=8, validate_every=5000, save_every=10_000)

@@ -14,7 +14,8 @@ import pytest
 import torch
 
 from framecast.engine.device import Device
-from framecast.models.multiscale_gan import PROFILES, MultiscaleGAN
+from framecast.models.multiscale_gan import MultiscaleGAN
+from framecast.models.multiscale_gan_config import PROFILES
 from framecast.types import ClipSpec
 
 ROOT = Path(__file__).parents[1]

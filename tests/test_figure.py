@@ -9,7 +9,8 @@ from torch import nn
 from framecast.figure import draw_model, watch
 from framecast.models.base import Predictor
 from framecast.models.copy_last import CopyLast, CopyLastConfig
-from framecast.models.multiscale_gan import MultiscaleGAN, default, small, tiny
+from framecast.models.multiscale_gan import MultiscaleGAN
+from framecast.models.multiscale_gan_config import default, small, tiny
 from framecast.types import ClipRequest, ClipSpec, Loss
 
 CLIP = ClipSpec(channels=3, height=32, width=32)

@@ -7,7 +7,8 @@ import pytest
 import torch
 from small_models import Acting, Group, Noisy, Plain, Steered, build
 
-from framecast.models.multiscale_gan import MultiscaleGAN, tiny
+from framecast.models.multiscale_gan import MultiscaleGAN
+from framecast.models.multiscale_gan_config import tiny
 from framecast.rollout import Dream, evaluating, rollout
 from framecast.types import ClipSpec
 

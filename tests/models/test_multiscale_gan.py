@@ -9,9 +9,9 @@ from torch import nn
 
 from framecast.engine.step import only
 from framecast.models.base import count_parameters
-from framecast.models.multiscale_gan import (
+from framecast.models.multiscale_gan import MultiscaleGAN
+from framecast.models.multiscale_gan_config import (
     PROFILES,
-    MultiscaleGAN,
     MultiscaleGANConfig,
     OptimConfig,
     default,

@@ -12,7 +12,8 @@ from small_models import process_settings, python, write_store
 from framecast.data.store import Store
 from framecast.engine.checkpoint import write_weights
 from framecast.models.copy_last import CopyLastConfig
-from framecast.models.multiscale_gan import MultiscaleGAN, tiny
+from framecast.models.multiscale_gan import MultiscaleGAN
+from framecast.models.multiscale_gan_config import tiny
 from framecast.run import DataConfig, Run, RunConfig, open_run, write_config
 from framecast.types import UserError
 from framecast.web import play

@@ -8,7 +8,8 @@ import torch
 from small_models import Acting, Plain, small_config, write_store
 
 from framecast.media.write import write_video
-from framecast.models.multiscale_gan import MultiscaleGAN, tiny
+from framecast.models.multiscale_gan import MultiscaleGAN
+from framecast.models.multiscale_gan_config import tiny
 from framecast.run import DataConfig, Run, RunConfig
 from framecast.types import ClipRequest, ClipSpec, UserError
 from framecast.web.starts import Starts, noise, open_starts
