@@ -61,6 +61,8 @@ class TFRecords:
         places = [p for file in splits or files for p in self._places_in(file)]
         first = self._first(places)
         self.schema: Schema = first.schema()
+        if not skip_bad:
+            self._check_length(first)  # the others when they are read
         self.columns: dict[str, Column] = first.columns(self.schema)
         self.stored = first.picture(named(self.schema.image, 0), colour=True)[1]
         self.skipped: list[str] = []

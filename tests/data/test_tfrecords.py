@@ -356,6 +356,8 @@ def test_a_record_too_short_for_the_sequence_is_named(robot_push, tmp_path):
     with pytest.raises(UserError, match=r"record 4 has 5 frames but 6 are wanted; give --records.length 5 or less"):
         source.clip(4, 0, 2)
     assert len(open_path(folder, records=RecordSettings(length=6), skip_bad=True)) == 8
+    with pytest.raises(UserError, match=r"record 0 has 6 frames but 7 are wanted"):
+        open_path(folder, records=RecordSettings(length=7))
 
 
 def test_frames_of_two_sizes_are_named(robot_push, tmp_path):
