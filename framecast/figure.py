@@ -31,6 +31,8 @@ COLOURS = {
 TAGS = ("ReLU", "LeakyReLU", "ELU", "SELU", "GELU", "SiLU", "Tanh", "Sigmoid", "Softplus", "Dropout", "Dropout2d")
 
 COLUMN, GAP, MARGIN, ROW, GLYPH = 276, 18, 28, 58, 84
+#: Characters of a layer's first line that fit beside its glyph.
+WORDS = 21
 PER_ROW = 4
 
 
@@ -233,7 +235,7 @@ def _column(column: Column, x: float, y: float) -> list[str]:
             f'fill="{fill}" stroke="{line}"/>'
         )
         left = x + 14 + GLYPH + 12
-        body.append(_text(left, middle - 13, f"{layer.kind} {layer.detail}".strip(), "kind"))
+        body.append(_text(left, middle - 13, f"{layer.kind} {layer.detail}".strip(), "kind", room=WORDS))
         body.append(_text(left, middle + 2, " × ".join(map(str, layer.out)), "shape"))
         count = f"{layer.parameters:,} par." if layer.parameters else ""
         small = " · ".join(word for word in (layer.name, *layer.tags, count) if word)
@@ -251,8 +253,10 @@ def _glyph(shape: Sequence[int]) -> tuple[float, float]:
     return min(wide, float(GLYPH)), min(high, ROW - 10.0)
 
 
-def _text(x: float, y: float, text: str, style: str, anchor: str = "start") -> str:
-    return f'<text x="{x}" y="{y}" class="{style}" text-anchor="{anchor}">{escape(text)}</text>'
+def _text(x: float, y: float, text: str, style: str, anchor: str = "start", room: int | None = None) -> str:
+    """room: characters that fit at the style's own size; a longer text is written smaller."""
+    small = f' style="font-size:{12.5 * room / len(text):.1f}px"' if room is not None and len(text) > room else ""
+    return f'<text x="{x}" y="{y}" class="{style}" text-anchor="{anchor}"{small}>{escape(text)}</text>'
 
 
 def _plural(number: int, word: str) -> str:

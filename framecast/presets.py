@@ -119,8 +119,9 @@ def autoencoder(name: str, profile: str) -> RunConfig:
         "tiny": TrainConfig(steps=20, batch_size=4, validate_every=10, save_every=10, preview_every=10, val_batches=1),
     }
     chosen = _choose(name, profile, PROFILES)
-    sizes = {"small": (84, 64), "tiny": (32, 32)}
-    height, width = sizes.get(profile, (210, 160))
+    sizes = {"small": (84, 64), "tiny": (32, 32)}  # frames are brought to these
+    squashed = {"original": (160, 210)}  # by the model's own request
+    height, width = {**sizes, **squashed}.get(profile, (210, 160))
     return RunConfig(
         name=name,
         profile=profile,

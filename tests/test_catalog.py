@@ -54,3 +54,13 @@ def test_packaged_weights_are_listed(tmp_path, monkeypatch):
     assert row["name"] == "small-thing"
     assert (row["family"], row["profile"]) == ("multi-scale adversarial prediction", "tiny")
     assert row["bytes"] > 1000
+
+
+@pytest.mark.parametrize(("profile", "total"), [("original", 895_587), ("default", 895_575), ("small", 1_170_065)])
+def test_autoencoders_are_built_at_the_size_their_profile_trains_on(profile, total):
+    told = one_model("c-ae", profile)
+    assert told["total"] == total
+    assert set(told["parameters"]) == {"encoder", "decoder"}
+    row = next(row for row in list_models() if row["name"] == "c-lstm-vae")
+    assert row["summary"] == "Convolutional variational ConvLSTM autoencoder: a clip to the clip 5 later."
+    assert row["stochastic"]

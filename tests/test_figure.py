@@ -115,3 +115,36 @@ def test_other_kinds_of_layer():
     assert "Linear 8 → 3" in text
     assert "BatchNorm2d" in text
     assert "<Nobody & nothing>" in text
+
+
+def test_long_lines_are_written_smaller_instead_of_over_the_edge():
+    class Wide(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.a_layer = nn.ConvTranspose2d(3, 3, (5, 3), (3, 2), (1, 0), (0, 1))
+
+    svg = draw_model(Shown(Wide()), CLIP, "named by its user")
+    assert "named by its user" in words(svg)
+    (line,) = [n for n in ElementTree.fromstring(svg).iter() if (n.text or "").startswith("ConvTranspose2d")]
+    assert line.text == "ConvTranspose2d 5×3 /3×2 3 → 3"
+    assert float(line.get("style").removeprefix("font-size:").removesuffix("px")) < 12.5
+
+
+class Shown(Predictor):
+    """A model of one layer that keeps nothing of what it sees."""
+
+    Config = CopyLastConfig
+
+    def __init__(self, layer):
+        super().__init__(CopyLastConfig(), CLIP)
+        self.part = layer
+
+    @classmethod
+    def request(cls, config):
+        return ClipRequest(context=1)
+
+    def loss(self, batch, step=0):
+        return Loss(self.part.a_layer(batch.context[:, 0]).mean(), {})
+
+    def predict(self, context, horizon, actions=None, samples=1, generator=None):
+        return context[None, :, -1:].expand(samples, -1, horizon, -1, -1, -1)

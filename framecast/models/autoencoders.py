@@ -23,7 +23,7 @@ from torch import Tensor, nn
 
 from framecast.models.autoencoder_grammar import PROFILES, VARIANTS, AutoencoderConfig
 from framecast.models.base import Carry, Frames, Predictor, as_frames
-from framecast.nn.keras import ConvLSTM, SameConvTranspose2d, initialise
+from framecast.nn.keras import ConvLSTM, SameConvT2d, initialise
 from framecast.nn.losses import bce
 from framecast.nn.precision import autocast_off, full_precision
 from framecast.types import Batch, ClipRequest, ClipSpec, Loss, Phase, Stage, Until, UserError
@@ -138,9 +138,9 @@ class Decoder(nn.Module):
             start, one, two = config.decoder_widths
             self.shape = (start, rows, columns)
             self.dense = nn.Sequential(nn.Linear(config.latent, self.frames * start * rows * columns), _act(config))
-            layers += [SameConvTranspose2d(start, one, second), _act(config)]
-            layers += [SameConvTranspose2d(one, two, first), _act(config)]
-            layers += [SameConvTranspose2d(two, spec.channels, (1, 1))]
+            layers += [SameConvT2d(start, one, second), _act(config)]
+            layers += [SameConvT2d(one, two, first), _act(config)]
+            layers += [SameConvT2d(two, spec.channels, (1, 1))]
         else:
             self.shape = (spec.channels, spec.height, spec.width)
             units, dense = config.latent, list[nn.Module]()

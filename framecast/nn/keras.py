@@ -12,7 +12,7 @@ from framecast.nn.precision import autocast_off
 Pair = tuple[int, int]
 
 
-class SameConvTranspose2d(nn.ConvTranspose2d):
+class SameConvT2d(nn.ConvTranspose2d):
     """A transposed 3x3 convolution that returns exactly stride times the size, strides 1 to 3, its grid as in Keras'
     SAME padding: at stride 2 the last row and column of the whole result are dropped, at stride 1 one on every side.
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 from torch import nn
 
-from framecast.nn.keras import ConvLSTM, SameConvTranspose2d, initialise
+from framecast.nn.keras import ConvLSTM, SameConvT2d, initialise
 
 
 def spread(x, kernel, stride):
@@ -21,7 +21,7 @@ def spread(x, kernel, stride):
 
 @pytest.mark.parametrize("stride", [(1, 1), (2, 2), (2, 3), (3, 2), (1, 2)])
 def test_transposed_convolution_keeps_the_grid_of_same_padding(stride):
-    layer = SameConvTranspose2d(2, 3, stride)
+    layer = SameConvT2d(2, 3, stride)
     x = torch.randn(2, 2, 4, 5)
     whole = spread(x.numpy(), layer.weight.detach().numpy(), stride)
     whole = whole + layer.bias.detach().numpy()[None, :, None, None]
