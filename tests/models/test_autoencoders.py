@@ -1,5 +1,6 @@
 """The fourteen: published counts and sizes, losses in figures, whose weights each term moves, blocks of a forecast."""
 
+import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -8,10 +9,12 @@ from xml.etree import ElementTree
 import numpy as np
 import pytest
 import torch
+from cli_support import store
 
 from framecast.engine.state import TrainState, phase_parameters
 from framecast.engine.step import only, train_step
 from framecast.figure import draw_model
+from framecast.held_out import evaluate
 from framecast.models.autoencoders import (
     PROFILES,
     VARIANTS,
@@ -24,6 +27,7 @@ from framecast.models.autoencoders import (
 )
 from framecast.models.base import Coder, count_parameters
 from framecast.nn.losses import bce
+from framecast.train import train
 from framecast.types import Batch, ClipSpec, UserError
 
 RESIZED, NATIVE = ClipSpec(channels=3, height=160, width=210), ClipSpec(channels=3, height=210, width=160)
@@ -493,3 +497,16 @@ def test_pictures_of_drawn_codes_only_where_codes_are_normal(name):
 def test_summaries_tell_the_fourteen_apart(name):
     said = {Autoencoder.summary(config) for config in VARIANTS.values()}
     assert len(said) == 14
+
+
+def test_a_run_goes_through_its_stages_and_forecasts(tmp_path):
+    run = train("c-gia-ae", store(), profile="tiny", out=tmp_path / "run", steps=40, tensorboard=False, quiet=True)
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    seen = dict.fromkeys(row["stage"] for row in rows if any(k.endswith("/total") for k in row))
+    # 24 steps of reconstruction, 2 (a twentieth) for the judges alone, both from then on
+    assert list(seen) == ["reconstruct", "adversarial"]
+    logged = set().union(*rows)
+    assert {"judge/image_real", "judge/latent_fake", "fool/image_fool", "fool/latent_fool"} <= logged
+    scores, _ = evaluate(run, horizon=6, clips=2)
+    assert scores.predictors["c-gia-ae"]["total_variation"].mean[5] > 0
+    assert scores.protocol.context == 3
