@@ -137,7 +137,7 @@ def _served(made: Path) -> Iterator[tuple[psutil.Process, str]]:
             process.terminate()
 
 
-def _until(page: Any, expression: str, seconds: float = 300) -> None:
+def _until(page: Any, expression: str, seconds: float = 1800) -> None:
     """The page's policy forbids code from strings, so it is asked again and again; seldom, not to be in its way."""
     end = time.monotonic() + seconds
     while not page.evaluate(expression):

@@ -122,9 +122,13 @@ class Player:
 
     def floats(self, frames: np.ndarray) -> Tensor:
         """uint8 frames as float 0…1 on the model's device."""
+        return torch.from_numpy(np.ascontiguousarray(frames)).to(self.device).float().div(255)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model computes."""
         parameter = next(self.model.parameters(), None)
-        place = parameter.device if parameter is not None else torch.device("cpu")
-        return torch.from_numpy(np.ascontiguousarray(frames)).to(place).float().div(255)
+        return parameter.device if parameter is not None else torch.device("cpu")
 
     def _survey(self) -> list[Slider]:
         count = min(len(self.starts), _SURVEYED)
@@ -274,7 +278,7 @@ class Session:
         for name, value in self.settings.items():
             self.dream.turn(name, value)
         action, led = self._action()
-        frame = self.dream.step(led)
+        frame = self.dream.step(None if led is None else led.to(self.player.device))
         kind = "dream"
         if self.pins and self.player.steerable:
             frame, kind = self.dream.take(self._pinned(self.dream.code)), "hand"
@@ -434,11 +438,11 @@ class Session:
         still: nothing moves, so a code that has to be computed is.
         """
         now, pictures = self.now, self.pictures()
-        code = now.code[0] if now.code is not None else None
+        code = now.code[0].cpu() if now.code is not None else None
         if self.hand is not None:
-            code = self.hand[1]
+            code = self.hand[1].cpu()
         elif code is None and still and self.player.sliders:
-            code = self.player.encode(self._window())
+            code = self.player.encode(self._window()).cpu()
         values = [] if code is None else [round(float(code[s.index]), 3) for s in self.player.sliders]
         said = {
             "type": "frame",
