@@ -33,9 +33,10 @@ def shape_colours(
 ) -> Verdict:
     """Whether the one shape of each predicted frame is there, and in its colour.
 
-    Every pixel belongs to the nearest of the ground and the palette's colours. The shape is what is not ground; its
-    colour is that of most of its pixels, and the true one is found in the true frame by the same rule. Below `least`
-    of the true frame's pixels it is gone.
+    Every pixel belongs to the nearest of the ground and the palette's colours. The shape is what is not ground. With
+    fewer than `least` of the true shape's pixels it is gone; it has its colour when more than half of its pixels do and
+    they are at most 1 / `least` as many as the true ones, so that noise is no shape. The true colour is that of most
+    pixels of the true shape.
     prediction, truth: (b, t, 3, h, w) in 0…1, one shape on a plain ground.  palette: colours shapes may have.  ground:
     its colour; all as three numbers 0…255.
     Source: Wichers et al. 2018, table 1, with this rule in place of people who look.
@@ -50,12 +51,13 @@ def shape_colours(
         y = torch.arange(shape.shape[-2], device=shape.device, dtype=torch.float32)
         x = torch.arange(shape.shape[-1], device=shape.device, dtype=torch.float32)
         middle = torch.stack([(shape.sum(-1) * y).sum(-1), (shape.sum(-2) * x).sum(-1)], -1)
-        return counts.argmax(-1), counts.sum(-1), middle / shape.sum((-2, -1)).unsqueeze(-1)
+        return counts, counts.sum(-1), middle / shape.sum((-2, -1)).unsqueeze(-1)
 
-    colour, area, middle = votes(prediction)
-    true_colour, true_area, true_middle = votes(truth)
+    counts, area, middle = votes(prediction)
+    true_counts, true_area, true_middle = votes(truth)
     gone = area < least * true_area
-    right = colour == true_colour
+    alike = counts.gather(-1, true_counts.argmax(-1, keepdim=True))[..., 0]
+    right = (2 * alike > area) & (least * area <= true_area)
     away = (middle - true_middle).norm(dim=-1)
     return Verdict(right & ~gone, ~right & ~gone, gone, torch.where(gone, away.new_tensor(float("nan")), away))
 

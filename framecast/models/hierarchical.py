@@ -180,9 +180,9 @@ class HierarchicalConfig:
         return self.mode in ("individual", "e2e-pose")
 
     def weight(self, step: int) -> float:
-        """alpha(step) = alpha * sigmoid((step - D) / (D / 10)), D = max(alpha_delay, 1), of optimiser steps."""
+        """alpha * sigmoid((step - D) / (D / 10)), D = max(alpha_delay, 1), of optimiser steps; alpha in epva-gan."""
         delay = max(self.alpha_delay, 1)
-        x = 10.0 * (step - delay) / delay
+        x = math.inf if self.mode == "epva-gan" else 10.0 * (step - delay) / delay
         return self.alpha / (1 + math.exp(-x)) if x > -500 else 0.0
 
 

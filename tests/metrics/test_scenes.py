@@ -42,6 +42,14 @@ def test_other_colours_and_empty_frames_are_told_apart():
     assert bool(small.gone)  # an eighth of the area
 
 
+def test_a_shape_in_noise_or_with_a_ghost_of_another_colour_is_not_correct():
+    true = frame(PALETTE[0], at=(20.0, 20.0))
+    noise = torch.rand(true.shape, generator=torch.Generator().manual_seed(0))
+    assert bool(shape_colours(torch.where(noise > 0.6, noise, true), true, PALETTE, GREY).wrong)
+    larger = frame(PALETTE[3], at=(45.0, 45.0), size=18.0)
+    assert bool(shape_colours(torch.where(larger != 128 / 255, larger, true), true, PALETTE, GREY).wrong)
+
+
 def test_a_half_faded_shape_is_gone_and_one_almost_there_is_not():
     true = frame(PALETTE[1])
     ground = frame()

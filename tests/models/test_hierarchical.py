@@ -193,6 +193,8 @@ def test_the_alpha_schedule():
     at_once = HierarchicalConfig(alpha=0.1, alpha_delay=0)
     assert at_once.weight(2) == pytest.approx(0.1, rel=1e-3)
     assert HierarchicalConfig(alpha_delay=10**6).weight(0) > 0
+    judged = HierarchicalConfig(mode="epva-gan", alpha=10.0, alpha_delay=600_000)
+    assert judged.weight(0) == judged.weight(10**6) == 10
 
 
 # --------------------------------------------------------------------------------------------------- gradient flow
