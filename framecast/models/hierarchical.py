@@ -198,6 +198,7 @@ _SMALL = HierarchicalConfig(
     van_width=8,
     van_keep=1.0,
     drawn=4,
+    alpha=0.003,
     alpha_delay=500,
     optim=OptimConfig(all_lr=1e-3),
 )
@@ -233,9 +234,6 @@ PROFILES: dict[str, Callable[[], HierarchicalConfig]] = {
         optim=OptimConfig(all_lr=3e-3, clip=0),
     ),
 }
-
-
-# ------------------------------------------------------------------------------------------------------- losses
 
 
 def psnr(prediction: Tensor, truth: Tensor, pooled: bool = False) -> Tensor:
