@@ -138,7 +138,7 @@ def test_a_film_with_sound_only(training_refused, tmp_path):
 
 def test_things_that_cannot_be_read_here(training_refused, tmp_path):
     (tmp_path / "a.tfrecord").write_bytes(struct.pack("<Q", 5))
-    assert "a.tfrecord is a TFRecord, which cannot be read here; export its frames" in training_refused(
+    assert "a.tfrecord: ends in the middle of record 0; copy the file again" in training_refused(
         tmp_path / "a.tfrecord"
     )
     (tmp_path / "a.zip").write_bytes(b"PK")
