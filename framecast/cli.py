@@ -256,6 +256,12 @@ def _compare(argv: list[str]) -> None:
             device=place,
             batch_size=flags.batch_size,
             out=flags.out,
+            lpips=flags.lpips,
+            lpips_sha256=flags.lpips_sha256,
+            fvd=flags.fvd,
+            fvd_sha256=flags.fvd_sha256,
+            objects=flags.objects,
+            mmd=flags.mmd,
             model_class=find_model(flags.model_class) if flags.model_class else None,
             progress=progress,
         )

@@ -19,6 +19,7 @@ from framecast.data.base import Segment, Source
 from framecast.engine.device import Device, make_device
 from framecast.evaluate import KeptClip
 from framecast.exchange import Forecasts, is_exchange
+from framecast.findings import Findings, Wanted
 from framecast.held_out import (
     Clips,
     check_fit,
@@ -65,6 +66,12 @@ def compare(
     devices: int = 1,
     batch_size: int | None = None,
     out: str | Path | None = None,
+    lpips: str | Path | None = None,
+    lpips_sha256: str | None = None,
+    fvd: str | Path | None = None,
+    fvd_sha256: str | None = None,
+    objects: str | Path | None = None,
+    mmd: bool = True,
     model_class: type[Predictor] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Comparison, list[KeptClip]]:
@@ -78,7 +85,9 @@ def compare(
     samples.  part: "1/2" takes the first half of the videos.  size, fit, axes: how data are opened; the size that the
     runs were trained at by default.  rank_by: a metric; the moving area's PSNR by default.  show: clips to look at.
     devices: processes.  batch_size: clips forecast at once; the figures do not depend on it.  out: folder for
-    comparison.json, .csv and .html; None writes nothing.  progress: called with clips done and in all.
+    comparison.json and .csv; None writes nothing.  lpips, fvd: weights files, without which these are not available;
+    lpips_sha256, fvd_sha256: what they must have.  objects: a file that says what to look for, in place of what is
+    known of the data.  mmd: whether to measure rf-mmd.  progress: called with clips done and in all.
     With folders of forecasts split, seed, part, size and the clips are those of their manifest.
     Returns: the comparison, and the clips to look at.
     Raises: UserError when rows cannot share clips, a frame size or a frame of the horizon.
@@ -88,6 +97,7 @@ def compare(
         raise UserError("--context, --horizon, --samples, --clips and --batch-size must be at least 1")
     if out is not None and Path(out).is_file():
         raise UserError(f"{out}: is a file; --out names a folder")
+    wanted = Wanted.read(lpips, lpips_sha256, fvd, fvd_sha256, objects, mmd)
     asked = _Asked(split=split, context=context, horizon=horizon, clips=clips, seed=seed, part=part, size=size)
     place = device if isinstance(device, Device) else make_device(device, devices, 1, precision)
     opened = _open(runs, model_class)
@@ -95,50 +105,21 @@ def compare(
         raise UserError("say what to compare: at least one run or folder of forecasts")
     folders = {name: f for name, f in opened.items() if isinstance(f, Forecasts)}
     asked = asked.settled(folders)
-    found = {name: r for name, r in opened.items() if isinstance(r, Run)}
-    source, where = _data(data, list(found.values()), asked.size, fit, axes, place)
-    for run in found.values():
-        check_fit(run, source, where)
-        refuse_trained(run, source, asked.split)
-    shape = (source.spec.height, source.spec.width)
-    contenders = [
-        of_folder(name, entry, samples)
-        if isinstance(entry, Forecasts)
-        else of_run(name, entry, source, shape, samples, asked.seed, place.device, place.precision)
-        for name, entry in opened.items()
-    ]
+    source, where = _data(data, [r for r in opened.values() if isinstance(r, Run)], asked.size, fit, axes, place)
+    contenders = _contenders(opened, source, where, asked, samples, place)
     chosen, horizon = _clips(source, contenders, folders, asked)
     reach = chosen.loader.request.context
     contenders += of_baselines(source, reach, place.device)
     places = [(video, start + reach - 1) for video, start in chosen.pairs]
     entrants = [c.enter(places, horizon) for c in contenders]
     frames = _common(entrants, horizon)
-    settings = MetricSettings.fitting(*shape)
-    groups = chosen.groups
-    protocol = Protocol(
-        data=Path(data).name or "data" if isinstance(data, str | Path) else Path(where).name,
-        data_digest=data_digest(source),
-        split=asked.split,
-        split_rule=_rule(source, contenders, asked),
-        clips=len(places),
-        videos=len(set(groups)),
-        context=reach,
-        horizon=horizon,
-        stride=1,
-        samples=max((e.samples for e in entrants), default=1),
-        height=shape[0],
-        width=shape[1],
-        channels=source.spec.channels,
-        fps=source.spec.fps,
-        metrics=settings.describe(len(set(groups))),
-        seed=asked.seed,
-        code_version=framecast.__version__,
-        device=place.device.type,
-        precision=place.precision,
+    protocol = _protocol(source, where, contenders, entrants, chosen, horizon, asked, wanted, place)
+    findings = Findings(wanted, source, chosen, entrants, frames, horizon, asked.seed)
+    table = Table(
+        entrants, protocol, groups=chosen.groups, device=place.device, more=wanted.metrics, extras=findings.extras
     )
-    table = Table(entrants, protocol, groups=groups, device=place.device)
-    judge = Judge(table, frames, groups, rank_by)
-    held = max(e.samples for e in entrants) * horizon * source.spec.channels * shape[0] * shape[1] * 4
+    judge = Judge(table, frames, chosen.groups, rank_by)
+    held = max(e.samples for e in entrants) * horizon * source.spec.channels * protocol.height * protocol.width * 4
     chosen.size = batch_size or max(1, min(8, _HELD // held))
     judge.run(chosen, place, progress)
     comparison = Comparison(
@@ -148,16 +129,70 @@ def compare(
         rank_by=judge.settled(),
         means=judge.means(),
         paired=judge.paired(),
-        rules=_rules(contenders, frames, horizon, shape),
+        rules=_rules(contenders, frames, horizon, (protocol.height, protocol.width)),
         costs={
             c.name: {"frames_per_second": c.cost.frames_per_second, "memory_mb": c.cost.memory_mb} for c in contenders
         },
+        extras=findings.to_json(),
     )
     kept = judge.show(chosen, show) if place.is_main else []
     if out is not None and place.is_main:
         comparison.save(out)
     place.barrier()
     return comparison, kept
+
+
+def _contenders(
+    opened: Mapping[str, Run | Forecasts], source: Source, where: str, asked: _Asked, samples: int, place: Device
+) -> list[Contender]:
+    """Every row, checked to fit the data."""
+    shape, out = (source.spec.height, source.spec.width), []
+    for name, entry in opened.items():
+        if isinstance(entry, Forecasts):
+            out.append(of_folder(name, entry, samples))
+            continue
+        check_fit(entry, source, where)
+        refuse_trained(entry, source, asked.split)
+        out.append(of_run(name, entry, source, shape, samples, asked.seed, place.device, place.precision))
+    return out
+
+
+def _protocol(
+    source: Source,
+    where: str,
+    contenders: Sequence[Contender],
+    entrants: Sequence[Entrant],
+    chosen: Clips,
+    horizon: int,
+    asked: _Asked,
+    wanted: Wanted,
+    place: Device,
+) -> Protocol:
+    """Under which conditions all this is measured."""
+    spec, videos = source.spec, len(set(chosen.groups))
+    settings = MetricSettings.fitting(spec.height, spec.width)
+    settings = dataclasses.replace(settings, names=(*settings.names, *wanted.metrics))
+    return Protocol(
+        data=Path(where).name or "data",
+        data_digest=data_digest(source),
+        split=asked.split,
+        split_rule=_rule(source, contenders, asked),
+        clips=len(chosen.pairs),
+        videos=videos,
+        context=chosen.loader.request.context,
+        horizon=horizon,
+        stride=1,
+        samples=max(e.samples for e in entrants),
+        height=spec.height,
+        width=spec.width,
+        channels=spec.channels,
+        fps=spec.fps,
+        metrics={**settings.describe(videos), **wanted.describe()},
+        seed=asked.seed,
+        code_version=framecast.__version__,
+        device=place.device.type,
+        precision=place.precision,
+    )
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,6 +10,7 @@ from typing import Any
 from framecast.comparison import Comparison
 from framecast.evaluate import KeptClip, figure
 from framecast.metrics.clips import METRICS
+from framecast.metrics.objects import ALL_THINGS
 from framecast.metrics.scores import BASELINES
 from framecast.page import clip_view, conventions, protocol_card, render, write_page
 from framecast.report import MINOR, figures_by_frame, left_out
@@ -38,7 +39,7 @@ def write_comparison(folder: str | Path, comparison: Comparison, kept: Sequence[
         ranked=_ranked(comparison, beside),
         rank_label=_label(metric),
         rank_hint=hint(metric),
-        beside=[_label(m) for m in beside],
+        beside=[*(_label(m) for m in beside), *(["things found"] if comparison.extras.get("objects") else [])],
         count=len(comparison.frames),
         clips=[clip_view(clip, scores, everybody=True) for clip in kept],
         shown_by=METRICS[kept[0].metric].label if kept else "",
@@ -49,6 +50,10 @@ def write_comparison(folder: str | Path, comparison: Comparison, kept: Sequence[
         skipped=left_out(scores),
         costs=_costs(comparison),
         pairs=_pairs(comparison),
+        objects=_objects(comparison),
+        sets=_sets(comparison),
+        calibration=_calibration(comparison),
+        not_available=[f"{_NAMES.get(k, k)}: {why}" for k, why in comparison.extras.get("not_available", {}).items()],
         rules=comparison.rules,
         card=protocol_card(scores),
         conventions=conventions(scores),
@@ -149,7 +154,7 @@ def _ranked(comparison: Comparison, beside: Sequence[str]) -> list[dict[str, Any
                 "baseline": name in BASELINES,
                 "cells": [_cell(row, metric)],
                 "differences": [_gap(row[key], metric) for key in ("to_copy_last", "to_best")],
-                "beside": [_cell(comparison.means[name][m], m) for m in beside],
+                "beside": [*(_cell(comparison.means[name][m], m) for m in beside), *_found(comparison, name)],
             }
         )
     return out
@@ -178,6 +183,79 @@ def _costs(comparison: Comparison) -> list[dict[str, Any]]:
             }
         )
     return out
+
+
+_NAMES = {"rf-mmd": "rf-mmd", "fvd": "FVD", "lpips": "LPIPS"}
+
+
+def _found(comparison: Comparison, name: str) -> list[dict[str, str]]:
+    told = comparison.extras.get("objects")
+    return [] if told is None else [_plain_cell(told["means"][name]["found"][ALL_THINGS], 2)]
+
+
+def _objects(comparison: Comparison) -> dict[str, Any] | None:
+    """Rows x things: the share found, and where it is not obvious the rest."""
+    told = comparison.extras.get("objects")
+    if told is None:
+        return None
+    names = [ALL_THINGS, *(thing["name"] for thing in told["things"]["things"])]
+    seen = [n for n in names if any(row["present"][n]["n"] for row in told["means"].values())]
+    tables = []
+    for metric, about in told["metrics"].items():
+        digits = 1 if metric == "error" else 2
+        rows = []
+        for row in (r["name"] for r in comparison.ranking()):
+            cells = [_plain_cell(told["means"][row][metric][name], digits) for name in seen]
+            rows.append({"name": row, "cells": cells})
+        tables.append({"metric": metric, "about": about, "rows": rows})
+    return {"names": seen, "tables": tables}
+
+
+def _plain_cell(found: Mapping[str, Any], digits: int) -> dict[str, str]:
+    if found["mean"] is None:
+        return {"value": "–", "half": ""}
+    half = "" if found["low"] is None else f"± {(found['high'] - found['low']) / 2:.{digits}f}"
+    return {"value": f"{found['mean']:.{digits}f}", "half": half}
+
+
+def _sets(comparison: Comparison) -> list[dict[str, Any]]:
+    """One table per distance of sets: row, value, n, floor."""
+    out = []
+    for name, told in (comparison.extras.get("sets") or {}).items():
+        if told is None:
+            continue
+        digits = 4 if name == "rf-mmd" else 1
+        rows = [
+            {
+                "name": row["name"],
+                "value": f"{told['rows'][row['name']]['value']:.{digits}f}",
+                "n": told["rows"][row["name"]]["n"],
+                "floor": f"{told['rows'][row['name']]['floor']:.{digits}f}",
+                "most": "–"
+                if told["rows"][row["name"]]["floor_95"] is None
+                else f"{told['rows'][row['name']]['floor_95']:.{digits}f}",
+            }
+            for row in comparison.ranking()
+        ]
+        out.append({"name": _NAMES[name], "rows": rows})
+    return out
+
+
+def _calibration(comparison: Comparison) -> dict[str, Any] | None:
+    told = comparison.extras.get("calibration")
+    if not told:
+        return None
+    outcomes = list(next(iter(told.values()))["frequency"])
+    rows = []
+    for name, row in told.items():
+        cells = [
+            _plain_cell(row["frequency"][o], 3) if o in row["frequency"] else {"value": "–", "half": ""}
+            for o in outcomes
+        ]
+        rest = [_plain_cell(row[key], 3) for key in ("distance", "floor", "unclear")]
+        rows.append({"name": name, "cells": [*cells, *rest]})
+    known = next(iter(told.values()))["probability"]
+    return {"outcomes": outcomes, "known": [_plain_cell(known[o], 3)["value"] for o in outcomes], "rows": rows}
 
 
 def _number(value: float | None) -> str:

@@ -15,7 +15,6 @@ import contextlib
 import ctypes
 import dataclasses
 import functools
-import gc
 import sys
 import threading
 import time
@@ -304,7 +303,6 @@ class _Growth:
 
 def _give_back() -> None:
     """Return what the C library keeps of freed memory, which would hide growth; where it can be asked to."""
-    gc.collect()
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).malloc_trim(0)

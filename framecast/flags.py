@@ -131,6 +131,18 @@ class CompareFlags:
     """The metric that ranks, such as psnr or ssim; PSNR where something moves if not given."""
     show: int = 3
     """Clips shown on the page, from the hardest to the easiest."""
+    lpips: str | None = None
+    """Weights file for LPIPS (AlexNet and its heads, .safetensors or .pt); without one it is not available."""
+    lpips_sha256: str | None = None
+    """What that file must have, or its first digits."""
+    fvd: str | None = None
+    """Weights file for FVD (I3D of Kinetics-400, .safetensors or .pt); without one it is not available."""
+    fvd_sha256: str | None = None
+    """What that file must have, or its first digits."""
+    objects: str | None = None
+    """JSON or YAML that says which things to look for in frames, by colour; known games and shapes need none."""
+    mmd: bool = True
+    """Measure rf-mmd, the distance of forecasts to real clips as sets."""
     batch_size: int | None = None
     """Clips forecast at once; at most 8 if not given. The figures do not depend on it."""
     device: str = "auto"

@@ -94,10 +94,15 @@ def conventions(scores: Scores) -> list[tuple[str, str]]:
         "ssim": "SSIM",
         "ms_ssim": "MS-SSIM",
         "sharp_diff": "Sharp Diff",
+        "lpips": "LPIPS",
         "moving": "Moving area",
+        "rf_mmd": "rf-mmd",
+        "fvd": "FVD",
         "interval": "Intervals",
     }
-    there = {*names, "interval"} | ({"moving"} if any(n.startswith("moving") for n in names) else set())
+    there = {*names, "interval", *({"rf_mmd", "fvd"} & set(said))} | (
+        {"moving"} if any(n.startswith("moving") for n in names) else set()
+    )
     return [(label, str(said[key])) for key, label in wanted.items() if key in there]
 
 

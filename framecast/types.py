@@ -344,6 +344,25 @@ class Stage:
 # ---------------------------------------------------------------------------------------------- prediction
 
 
+@dataclass(frozen=True, kw_only=True)
+class Law:
+    """How a clip may go on, where its source knows it: for asking whether samples are drawn as often as they should.
+
+    outcomes: names of what can happen.  probabilities: of each, at least 0, with sum 1.  tell: future frames, uint8
+    (t, c, h, w) at the source's size -> number of the outcome they show, or None where they show none of them.
+    """
+
+    outcomes: tuple[str, ...]
+    probabilities: tuple[float, ...]
+    tell: Callable[[np.ndarray], int | None]
+
+    def __post_init__(self) -> None:
+        if not self.outcomes or len(self.outcomes) != len(self.probabilities):
+            raise ValueError(f"Law: {len(self.probabilities)} probabilities for {len(self.outcomes)} outcomes")
+        if min(self.probabilities) < 0 or abs(sum(self.probabilities) - 1) > 1e-6:
+            raise ValueError(f"Law: probabilities must be at least 0 with sum 1, got {self.probabilities}")
+
+
 @dataclass(kw_only=True)
 class Rollout:
     """context (b, t, c, h, w), prediction (s, b, horizon, c, h, w), truth (b, horizon, c, h, w) or None; 0…1."""

@@ -22,7 +22,7 @@ FLOORS = [
     {"models", "data", "metrics"},
     {"engine", "motion", "rollout"},
     {"run"},
-    {"compare", "comparison", "contenders", "evaluate", "exchange", "held_out", "table"},
+    {"compare", "comparison", "contenders", "evaluate", "exchange", "findings", "held_out", "table"},
     {
         "compare_page",
         "export",

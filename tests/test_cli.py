@@ -20,17 +20,9 @@ from framecast.train import Interrupted
 COMMANDS = [
     *(["demo"], ["models"], ["data"], ["data", "sources"], ["data", "make"], ["data", "make", "atari"]),
     *(["data", "make", "bouncing"], ["data", "import"], ["data", "inspect"], ["train"], ["train", "multiscale-gan"]),
-    *(
-        ["evaluate"],
-        ["predict"],
-        ["report"],
-        ["export"],
-        ["latents"],
-        ["latents", "traverse"],
-        ["latents", "sample"],
-        ["latents", "transfer"],
-        ["latents", "dims"],
-    ),
+    *(["evaluate"], ["predict"], ["report"], ["compare"], ["data", "clips"]),
+    *(["export"], ["latents"], ["latents", "traverse"], ["latents", "sample"], ["latents", "transfer"]),
+    *(["latents", "dims"],),
     *(["latents", "importance"], ["latents", "statistics"]),
 ]
 

@@ -51,7 +51,10 @@ METRICS: dict[str, Metric] = {
     "mae": Metric("MAE", "", "lower", "frame", 5),
     "moving_mse": Metric("MSE, moving area", "", "lower", "moving", 6),
     "moving_mae": Metric("MAE, moving area", "", "lower", "moving", 5),
+    "lpips": Metric("LPIPS", "", "lower", "frame", 4),
 }
+#: Those that need a file of the user's; they are measured by whoever has it, and only then.
+BEHIND_A_FILE = ("lpips",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -62,7 +65,7 @@ class MetricSettings:
     sharp_border: "crop" or "zero", see frames.sharp_diff.
     """
 
-    names: tuple[str, ...] = tuple(METRICS)
+    names: tuple[str, ...] = tuple(name for name in METRICS if name not in BEHIND_A_FILE)
     moving_threshold: float = 0.02
     moving_dilate: int = 3
     ms_ssim_scales: int = len(frames.MS_WEIGHTS)
@@ -121,7 +124,7 @@ class MetricSettings:
 def measure(
     prediction: Tensor, truth: Tensor, last_context: Tensor, settings: MetricSettings, mask: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """Every metric of `settings`, one number per clip and frame.
+    """Every metric of `settings`, one number per clip and frame, but for those behind a file.
 
     prediction, truth: float (b, horizon, c, h, w) in 0…1.  last_context: (b, c, h, w).  mask: bool (b, horizon, h, w)
     if the caller has it already.
@@ -150,7 +153,7 @@ def measure(
         out["moving_psnr"] = frames.decibels(out["moving_mse"])
         if "moving_mae" in names:
             out["moving_mae"] = frames.masked_mae(prediction, truth, mask)
-    return {name: out[name] for name in settings.names}
+    return {name: out[name] for name in settings.names if name not in BEHIND_A_FILE}
 
 
 def moving_masks(truth: Tensor, last_context: Tensor, settings: MetricSettings) -> Tensor:

@@ -1,0 +1,379 @@
+"""Things in a frame, found by colour: are they still there, and where? PSNR forgives a lost ball; this does not.
+
+Every pixel belongs to the nearest colour of a palette (the things' and the grounds'), if it is near enough. A thing is
+there when enough pixels of its box are its own; its place is their centre. The same rule finds it in truth and in
+forecast, so what is measured is the forecast and not the finder. Where data tell a true place (an emulator's memory, a
+scene's positions), errors are taken to that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field, fields
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from framecast.metrics.averages import Running, Series
+from framecast.types import UserError
+
+Colour = tuple[int, int, int]
+
+#: The name under which the mean over all things of a clip stands.
+ALL_THINGS = "all"
+#: What is told of every thing, and how to read it.
+OBJECT_METRICS = {
+    "found": "share of clips where the forecast shows it near its true place",
+    "present": "share of clips where the forecast shows it at all, of those where it is",
+    "invented": "share of clips where the forecast shows it, of those where it is not",
+    "error": "distance to its true place, px, where the forecast shows it",
+}
+_CHUNK = 1 << 22  # pixels classified at once
+_BIN = 4  # grey levels that are told apart
+
+
+@dataclass(frozen=True, kw_only=True)
+class Track:
+    """Where data tell a thing's true place. array: per-frame array.  x, y: (index, scale, offset): the entry of the
+    flattened array, and what turns it into px of the nominal frame."""
+
+    array: str
+    x: tuple[int, float, float]
+    y: tuple[int, float, float]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Thing:
+    """Something to be found. colours: RGB, 0…255.  least: px it must have to be there.  near: px within which it counts
+    as found.  box: (top, left, bottom, right) px where to look, None everywhere.  track: its true place, if known."""
+
+    name: str
+    colours: tuple[Colour, ...]
+    least: float = 4
+    near: float = 8
+    box: tuple[int, int, int, int] | None = None
+    track: Track | None = None
+
+    def __post_init__(self) -> None:
+        if not self.colours or any(len(c) != 3 or not all(0 <= v <= 255 for v in c) for c in self.colours):
+            raise UserError(f"thing {self.name!r}: colours must be RGB triples of 0…255, got {self.colours}")
+        if not (self.least > 0 and self.near > 0):
+            raise UserError(f"thing {self.name!r}: least and near must be above 0 px")
+        if self.box is not None and not (0 <= self.box[0] < self.box[2] and 0 <= self.box[1] < self.box[3]):
+            raise UserError(f"thing {self.name!r}: box must be (top, left, bottom, right), got {self.box}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Things:
+    """What is to be found in the frames of some data. size: (h, w) px that boxes, areas and places are meant for.
+    grounds: colours of everything else.  tolerance: how far a pixel may be from a thing's colour, Euclidean, grey
+    levels."""
+
+    things: tuple[Thing, ...]
+    size: tuple[int, int]
+    grounds: tuple[Colour, ...] = ()
+    tolerance: float = 60.0
+
+    def __post_init__(self) -> None:
+        names = [thing.name for thing in self.things]
+        if not names or len({*names, ALL_THINGS}) < len(names) + 1:
+            raise UserError(
+                f"objects: give at least one thing, each with a name of its own, none called {ALL_THINGS!r}"
+            )
+        if not self.tolerance > 0 or min(self.size) < 1:
+            raise UserError("objects: tolerance and size must be above 0")
+
+    @property
+    def arrays(self) -> tuple[str, ...]:
+        """Per-frame arrays that tell true places."""
+        return tuple(dict.fromkeys(thing.track.array for thing in self.things if thing.track))
+
+    def fits(self, height: int, width: int) -> bool:
+        """Whether frames of this size show the same picture: the aspect is kept."""
+        return abs(height / width / (self.size[0] / self.size[1]) - 1) < 0.02
+
+
+@dataclass(frozen=True)
+class Found:
+    """Of every thing in every frame. there: bool (…, things).  place: float64 (…, things, 2), x and y in px of the
+    nominal size; not-a-number where it is not there."""
+
+    there: Tensor
+    place: Tensor
+
+
+def find(frames: Tensor, things: Things) -> Found:
+    """The things in frames.
+
+    frames: float (…, 3, h, w) in 0…1.
+    Raises: UserError for frames that are not RGB.
+    """
+    if frames.ndim < 3 or frames.shape[-3] != 3:
+        raise UserError(f"things are found by colour, in RGB frames (…, 3, h, w), got {tuple(frames.shape)}")
+    lead, (height, width) = frames.shape[:-3], frames.shape[-2:]
+    scale_y, scale_x = things.size[0] / height, things.size[1] / width
+    flat = frames.reshape(-1, 3, height, width)
+    step = max(1, _CHUNK // (height * width))
+    parts = [_find_some(flat[i : i + step], things, scale_y, scale_x) for i in range(0, len(flat), step)]
+    there = torch.cat([p.there for p in parts]).reshape(*lead, -1)
+    return Found(there, torch.cat([p.place for p in parts]).reshape(*lead, there.shape[-1], 2))
+
+
+def _find_some(frames: Tensor, things: Things, scale_y: float, scale_x: float) -> Found:
+    owner, colours = _owners(frames, things), _colours(things)
+    there, places = [], []
+    for thing in things.things:
+        top, left, bottom, right = thing.box or (0, 0, *things.size)
+        first_row, first_column = round(top / scale_y), round(left / scale_x)
+        rows = slice(first_row, max(round(bottom / scale_y), first_row + 1))
+        columns = slice(first_column, max(round(right / scale_x), first_column + 1))
+        inside = owner[:, rows, columns]
+        mine = torch.stack([inside == colours.index(colour) for colour in thing.colours]).any(0)
+        down, across = mine.sum(2).double(), mine.sum(1).double()
+        area = down.sum(1)
+        y = first_row + torch.arange(down.shape[1], dtype=torch.float64, device=down.device)
+        x = first_column + torch.arange(across.shape[1], dtype=torch.float64, device=down.device)
+        centre = torch.stack([across @ x / area, down @ y / area], -1)
+        # px of this frame, at pixel centres, to px of the nominal one
+        scale = torch.tensor([scale_x, scale_y], dtype=torch.float64, device=down.device)
+        seen = area * scale_x * scale_y >= thing.least
+        there.append(seen)
+        places.append(((centre + 0.5) * scale - 0.5).where(seen[:, None], torch.nan))
+    return Found(torch.stack(there, -1), torch.stack(places, -2))
+
+
+def _owners(frames: Tensor, things: Things) -> Tensor:
+    """Number of the colour each pixel belongs to, int16 (n, h, w); -1 for grounds and for what is like nothing."""
+    table = _table(things).to(frames.device)
+    red, green, blue = (frames.clamp(0, 1) * 255).round().to(torch.int32).div(_BIN, rounding_mode="floor").unbind(1)
+    side = 256 // _BIN
+    return table[((red * side + green) * side + blue).long()]
+
+
+@lru_cache(maxsize=8)
+def _table(things: Things) -> Tensor:
+    """The number of the nearest colour, in bins of 4 grey levels a channel: looking up costs less than measuring."""
+    known = _colours(things)
+    palette = torch.tensor([*known, *things.grounds], dtype=torch.float32)
+    owners = torch.tensor([*range(len(known)), *[-1] * len(things.grounds)], dtype=torch.int16)
+    levels = torch.arange(256 // _BIN, dtype=torch.float32) * _BIN + (_BIN - 1) / 2
+    bins = torch.cartesian_prod(levels, levels, levels)
+    nearest, which = torch.stack([(bins - colour).square().sum(1) for colour in palette]).min(0)
+    return owners[which].where(nearest <= things.tolerance**2, -1)
+
+
+def _colours(things: Things) -> list[Colour]:
+    """The things' colours, each once: a ball and a paddle may have one colour and be told apart by their boxes."""
+    return list(dict.fromkeys(colour for thing in things.things for colour in thing.colours))
+
+
+def true_places(things: Things, arrays: Mapping[str, Tensor], found: Found) -> Tensor:
+    """Where things truly are, (…, things, 2): what data tell, else where they were found.
+
+    arrays: per-frame arrays (…, …) beside the frames in which `found` was found.
+    """
+    place = found.place.clone()
+    for i, thing in enumerate(things.things):
+        if thing.track is None or thing.track.array not in arrays:
+            continue
+        values = arrays[thing.track.array].double().flatten(found.there.ndim - 1)
+        for axis, (index, scale, offset) in enumerate((thing.track.x, thing.track.y)):
+            if index >= values.shape[-1]:
+                raise UserError(
+                    f"thing {thing.name!r}: array {thing.track.array!r} has {values.shape[-1]} entries a frame, so "
+                    f"none with index {index}"
+                )
+            place[..., i, axis] = values[..., index].to(place.device) * scale + offset
+    return place
+
+
+def judge(forecast: Found, truth: Found, places: Tensor, things: Things) -> dict[str, Tensor]:
+    """Every metric of `OBJECT_METRICS`, float64 (s, b, frames, things); not-a-number where it is not defined.
+
+    forecast: of (s, b, frames).  truth, places: of (b, frames).
+    """
+    there, shown = truth.there.expand_as(forecast.there), forecast.there
+    error = (forecast.place - places).square().sum(-1).sqrt()
+    near = torch.tensor([t.near for t in things.things], dtype=torch.float64, device=error.device)
+    hit = shown & (error <= near)
+    # A thing that memory knows but the picture does not show now (sprites flicker) is there all the same for `error`.
+    known = shown & places.isfinite().all(-1)
+    return {
+        "found": hit.double().where(there, torch.nan),
+        "present": shown.double().where(there, torch.nan),
+        "invented": shown.double().where(~there, torch.nan),
+        "error": error.where(known, torch.nan),
+    }
+
+
+@dataclass
+class ObjectTally:
+    """Averages over clips of one row: metric -> thing -> curve; under "all" that of each clip's things together."""
+
+    names: Sequence[str]
+    frames: int
+    running: dict[str, dict[str, Running]] = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.running = {m: {n: Running(self.frames) for n in (ALL_THINGS, *self.names)} for m in OBJECT_METRICS}
+
+    def add(self, judged: Mapping[str, Tensor], groups: Sequence[Hashable] | None = None) -> None:
+        """Take in what `judge` gave of a batch, averaged over samples: metric -> (b, frames, things)."""
+        for metric, values in judged.items():
+            self.running[metric][ALL_THINGS].add(values.nanmean(-1), groups)
+            for i, name in enumerate(self.names):
+                self.running[metric][name].add(values[..., i], groups)
+
+    def series(self) -> dict[str, dict[str, Series]]:
+        """Metric -> thing -> curve."""
+        return {m: {n: r.series() for n, r in row.items()} for m, row in self.running.items()}
+
+
+# ------------------------------------------------------------------------------------------------------ what is known
+
+
+def _ram(x: int, dx: float, y: int, dy: float) -> Track:
+    return Track(array="ram", x=(x, 1.0, dx), y=(y, 1.0, dy))
+
+
+_MS_PACMAN_BOX = (0, 0, 172, 160)
+#: Things of Atari games, on frames of 210x160. Colours and boxes were read off the emulator's pictures; the bytes of
+#: memory are those of Anand et al. 2019 (AtariARI), their offsets fitted to where the sprites are drawn.
+GAMES: dict[str, Things] = {
+    "ms_pacman": Things(
+        things=(
+            Thing(
+                name="Ms. Pac-Man",
+                colours=((210, 164, 74),),
+                least=15,
+                box=_MS_PACMAN_BOX,
+                track=_ram(10, -8.5, 16, 5.5),
+            ),
+            Thing(name="Blinky", colours=((200, 72, 72),), least=20, box=_MS_PACMAN_BOX, track=_ram(9, -8.5, 15, 5.5)),
+            Thing(name="Pinky", colours=((198, 89, 179),), least=20, box=_MS_PACMAN_BOX, track=_ram(8, -8.5, 14, 5.5)),
+            Thing(name="Inky", colours=((84, 184, 153),), least=20, box=_MS_PACMAN_BOX, track=_ram(7, -8.5, 13, 5.5)),
+            Thing(name="Sue", colours=((180, 122, 48),), least=20, box=_MS_PACMAN_BOX, track=_ram(6, -8.5, 12, 5.5)),
+        ),
+        size=(210, 160),
+        grounds=((0, 28, 136), (228, 111, 111), (0, 0, 0)),
+        tolerance=40,
+    ),
+    "pong": Things(
+        things=(
+            Thing(
+                name="ball",
+                colours=((236, 236, 236),),
+                least=3,
+                box=(34, 0, 194, 160),
+                track=_ram(49, -48.5, 54, -12.5),
+            ),
+            Thing(name="paddle", colours=((92, 186, 92),), least=16, box=(34, 128, 194, 160)),
+            Thing(name="opponent", colours=((213, 130, 74),), least=16, box=(34, 0, 194, 32)),
+        ),
+        size=(210, 160),
+        grounds=((144, 72, 17),),
+    ),
+    "breakout": Things(
+        things=(
+            Thing(
+                name="ball", colours=((200, 72, 72),), least=3, box=(93, 8, 189, 152), track=_ram(99, -48.5, 101, 10.7)
+            ),
+            Thing(name="paddle", colours=((200, 72, 72),), least=16, box=(189, 8, 194, 152)),
+        ),
+        size=(210, 160),
+        grounds=((0, 0, 0), (142, 142, 142)),
+    ),
+}
+
+
+def things_of(meta: Mapping[str, Any]) -> Things | None:
+    """What is to be found in data, as their meta.json says: "objects" of their own, a known game, bouncing shapes."""
+    if "objects" in meta:
+        return read_things(meta["objects"], "meta.json: objects")
+    settings = meta.get("parameters")
+    settings = settings if isinstance(settings, Mapping) else {}
+    if meta.get("generator") == "atari":
+        return GAMES.get(str(settings.get("game")))
+    if meta.get("generator") == "bouncing" and isinstance(meta.get("colours"), Mapping):
+        grey, size = int(settings.get("grey", 128)), int(settings.get("size", 64))
+        smallest = float(settings.get("size_min", 10))
+        return Things(
+            things=tuple(
+                # a triangle covers half of its box; half of that must be left
+                Thing(name=str(name), colours=(_colour(rgb),), least=smallest**2 / 4, near=smallest / 2)
+                for name, rgb in meta["colours"].items()
+            ),
+            size=(size, size),
+            grounds=((grey, grey, grey),),
+        )
+    return None
+
+
+def read_things(data: Any, where: str) -> Things:
+    """Things from plain values, as `write_things` gives them.
+
+    Raises: UserError naming the place and the key.
+    """
+    if not isinstance(data, Mapping):
+        raise UserError(f"{where}: expected a mapping with things and size")
+    try:
+        _known(data, Things, where)
+        things = []
+        for entry in data["things"]:
+            _known(entry, Thing, where)
+            track = entry.get("track")
+            told = None if track is None else Track(array=str(track["array"]), x=_step(track["x"]), y=_step(track["y"]))
+            colours = tuple(_colour(c) for c in entry["colours"])
+            plain = {k: float(entry[k]) for k in ("least", "near") if k in entry}
+            box = entry.get("box")
+            if box is not None:
+                top, left, bottom, right = (int(v) for v in box)
+                box = (top, left, bottom, right)
+            things.append(Thing(name=str(entry["name"]), colours=colours, track=told, box=box, **plain))
+        height, width = (int(v) for v in data["size"])
+        grounds = tuple(_colour(c) for c in data.get("grounds", ()))
+        tolerance = float(data.get("tolerance", 60.0))
+        return Things(things=tuple(things), size=(height, width), grounds=grounds, tolerance=tolerance)
+    except KeyError as error:
+        raise UserError(f"{where}: {error} is missing") from error
+    except UserError as error:
+        raise UserError(f"{where}: {error}") from error
+    except (TypeError, ValueError, AttributeError) as error:
+        raise UserError(f"{where}: is not understood ({error}); see docs/compare.md for the form") from error
+
+
+def write_things(things: Things) -> dict[str, Any]:
+    """Plain values, for a store's meta.json or a file."""
+    out = []
+    for t in things.things:
+        track = None if t.track is None else {"array": t.track.array, "x": list(t.track.x), "y": list(t.track.y)}
+        told = {"name": t.name, "colours": [list(c) for c in t.colours], "least": t.least, "near": t.near}
+        told |= {k: v for k, v in (("box", t.box and list(t.box)), ("track", track)) if v is not None}
+        out.append(told)
+    return {
+        "things": out,
+        "size": list(things.size),
+        "grounds": [list(c) for c in things.grounds],
+        "tolerance": things.tolerance,
+    }
+
+
+def _known(entry: Any, kind: type, where: str) -> None:
+    unknown = set(entry) - {f.name for f in fields(kind)}
+    if unknown:
+        raise UserError(f"{where}: unknown key {sorted(unknown)[0]!r}")
+
+
+def _colour(value: Any) -> Colour:
+    red, green, blue = (int(v) for v in value)
+    return red, green, blue
+
+
+def _step(value: Any) -> tuple[int, float, float]:
+    index, scale, offset = value
+    if not all(map(math.isfinite, (scale, offset))) or int(index) < 0:
+        raise ValueError(f"a track wants (index, scale, offset), got {value}")
+    return int(index), float(scale), float(offset)
