@@ -88,7 +88,11 @@ class Source(Protocol):
 
 
 class Maker(Protocol):
-    """A source that first has to be generated: emulator, scene, unpacked archive."""
+    """A source that first has to be generated: emulator, scene, unpacked archive.
+
+    One that knows how a clip may go on has also a static method `law(clip, context) -> Law | None`, asked with a clip
+    of context and true future, its arrays and meta; see `types.Law`.
+    """
 
     config: Any
 
