@@ -21,10 +21,12 @@ __all__ = [
     "Predictor",
     "compare",
     "evaluate",
+    "from_pretrained",
     "load",
     "metrics",
     "read_video",
     "rollout",
+    "save_pretrained",
     "train",
     "write_video",
 ]
@@ -33,6 +35,7 @@ if TYPE_CHECKING:
     from framecast import metrics
     from framecast.compare import compare
     from framecast.data.writer import DatasetWriter
+    from framecast.export import from_pretrained, save_pretrained
     from framecast.held_out import evaluate
     from framecast.media.video import read_video, write_video
     from framecast.models.base import Predictor
@@ -45,9 +48,11 @@ _HOME = {
     "Predictor": "framecast.models.base",
     "compare": "framecast.compare",
     "evaluate": "framecast.held_out",
+    "from_pretrained": "framecast.export",
     "load": "framecast.run",
     "read_video": "framecast.media.video",
     "rollout": "framecast.rollout",
+    "save_pretrained": "framecast.export",
     "train": "framecast.train",
     "write_video": "framecast.media.video",
 }

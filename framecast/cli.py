@@ -339,7 +339,7 @@ def _export(argv: list[str]) -> None:
     from framecast.flags import ExportFlags
 
     flags = parse(ExportFlags, argv, "export")
-    folder = export(_open(flags), Path(flags.out), half=flags.half)
+    folder = export(_open(flags), Path(flags.out), half=flags.half, lean=flags.lean)
     files = {p.name: p.stat().st_size for p in sorted(folder.iterdir())}
     megabytes = sum(files.values()) / 1e6
     told = {"weights": str(folder), "bytes": files}

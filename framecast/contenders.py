@@ -118,7 +118,7 @@ def of_run(
         "kind": "run",
         "model": run.config.name,
         "profile": run.config.profile,
-        "context": request.context,
+        "context": model.num_context,
         "stride": request.stride,
         "input": list(own),
         "samples": drawn,
@@ -134,7 +134,7 @@ def of_run(
     return Contender(
         name=name,
         stride=request.stride,
-        reach=(request.context - 1) * request.stride + 1,
+        reach=(model.num_context - 1) * request.stride + 1,
         window=request.source_length,
         enter=enter,
         card=card,
@@ -229,11 +229,17 @@ def _own_clips(
     led = model.actions != "none" and source.spec.actions is not None
     # Without actions nothing of the future is read: the truth is that of the table, at its size.
     own = dataclasses.replace(
-        request, future=frames if led else 0, target_offset=1, crop=None, motion_filter=None, extras=()
+        request,
+        context=model.num_context,
+        future=frames if led else 0,
+        target_offset=1,
+        crop=None,
+        motion_filter=None,
+        extras=(),
     )
     whole = [Segment(i, 0, int(n)) for i, n in enumerate(source.lengths)]
     loader = Loader(source, whole, own, 1, actions=actions if led else None)
-    before = (request.context - 1) * request.stride
+    before = (model.num_context - 1) * request.stride
 
     def clips(numbers: Sequence[int]) -> Batch:
         return loader.gather([(places[i][0], places[i][1] - before) for i in numbers])

@@ -28,10 +28,12 @@ def test_every_public_name_is_there_and_is_what_it_says():
         "Predictor": "type",
         "compare": "function",
         "evaluate": "function",
+        "from_pretrained": "function",
         "load": "function",
         "metrics": "module",
         "read_video": "function",
         "rollout": "function",
+        "save_pretrained": "function",
         "train": "function",
         "write_video": "function",
     }

@@ -119,6 +119,14 @@ class Predictor(nn.Module):
         """The config with schedules in epochs turned into steps; asked before the model is built. Default: as is."""
         return config
 
+    @classmethod
+    def lean(cls, config: Any) -> Any:
+        """The config of the same predictor without the parts that only training needs, such as a discriminator.
+
+        What is left must have the same names and predict the same. Default: as it is.
+        """
+        return config
+
     def import_weights(self, path: Path) -> int:
         """Fill parts of a new model from a weights file that another program wrote; how many tensors were filled.
 

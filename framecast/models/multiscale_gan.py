@@ -12,6 +12,7 @@ multiscale_gan_config.py, and in docs/models/multiscale-gan.md. Frames are 0…1
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from einops import rearrange
@@ -195,6 +196,11 @@ class MultiscaleGAN(Predictor):
             crop=(config.patch, config.patch),
             motion_filter=motion,
         )
+
+    @classmethod
+    def lean(cls, config: MultiscaleGANConfig) -> MultiscaleGANConfig:
+        """The generator alone; with a discriminator as its only loss the config cannot do without."""
+        return replace(config, adversarial=False) if config.lp_weight or config.gdl_weight else config
 
     def subnetworks(self) -> dict[str, nn.Module]:
         """generator, and discriminator where there is one."""
