@@ -23,6 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import claims
 import numpy as np
 import torch
 from results_page import page
@@ -90,6 +91,7 @@ def part(name: str, make: Callable[[], dict[str, Any]], again: bool) -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     FILE.write_text(dumped(done), encoding="utf-8")
     (RESULTS / "multiscale-gan.md").write_text(page(done, RESULTS), encoding="utf-8")
+    claims.write()
     print(f"{name}: {found.get('sentence', 'done')}", flush=True)
 
 

@@ -19,6 +19,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import claims
 import torch
 from acceptance import ROOT, circumstances, command, dumped, film, relative, slug
 from autoencoders_page import page
@@ -102,6 +103,7 @@ def keep(name: str, found: dict[str, Any]) -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     FILE.write_text(dumped(done), encoding="utf-8")
     FILE.with_suffix(".md").write_text(page(done, RESULTS), encoding="utf-8")
+    claims.write()
     print(f"{name}: {found['sentence']}", flush=True)
 
 

@@ -17,6 +17,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+import claims
 import numpy as np
 import torch
 from acceptance import RESULTS, WORK, circumstances, command, dumped, relative
@@ -65,6 +66,7 @@ def keep(name: str, make: Any, again: bool) -> None:
     done["results"][name] = found
     FILE.parent.mkdir(parents=True, exist_ok=True)
     FILE.write_text(dumped(done), encoding="utf-8")
+    claims.write()
     print(f"{name}: {found['sentence']}", flush=True)
 
 

@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import claims
 import numpy as np
 import torch
 from acceptance import ROOT, WORK, circumstances, command, dumped, relative, slug
@@ -73,6 +74,7 @@ def part(name: str, make: Any, again: bool) -> None:
     RESULTS.mkdir(parents=True, exist_ok=True)
     FILE.write_text(dumped(done), encoding="utf-8")
     (RESULTS / "visual-dynamics.md").write_text(page(done), encoding="utf-8")
+    claims.write()
     print(f"{name}: {found['sentence']}", flush=True)
 
 

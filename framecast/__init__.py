@@ -19,6 +19,7 @@ __version__ = "0.1.0"
 __all__ = [
     "DatasetWriter",
     "Predictor",
+    "benchmark",
     "compare",
     "evaluate",
     "from_pretrained",
@@ -33,6 +34,7 @@ __all__ = [
 
 if TYPE_CHECKING:
     from framecast import metrics
+    from framecast.benchmark import benchmark
     from framecast.compare import compare
     from framecast.data.writer import DatasetWriter
     from framecast.export import from_pretrained, save_pretrained
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 _HOME = {
     "DatasetWriter": "framecast.data.writer",
     "Predictor": "framecast.models.base",
+    "benchmark": "framecast.benchmark",
     "compare": "framecast.compare",
     "evaluate": "framecast.held_out",
     "from_pretrained": "framecast.export",

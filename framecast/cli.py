@@ -28,6 +28,7 @@ framecast: predict the next frames of a video.
   framecast play RUN                               the dream in your browser: watch it, steer it
   framecast report RUN                             one offline page: scores, curves, films
   framecast compare RUN RUN … --data PATH          any predictors on the same clips, ranked, on one page
+  framecast benchmark --models … --data PATH       models trained equally long, then compared on one page
   framecast export RUN --out DIR                   weights that travel
   framecast latents VERB RUN                       look into a model's latent space
 
@@ -270,6 +271,22 @@ def _compare(argv: list[str]) -> None:
     page = write_comparison(flags.out, found, kept)
     text = f"{describe(found)}\n\npage: {page}\nscores: {page.with_suffix('.json')}, {page.with_suffix('.csv')}"
     _tell(flags.json, found.to_json(), text)
+
+
+def _benchmark(argv: list[str]) -> None:
+    from framecast.argv import parse
+    from framecast.flags import BenchmarkFlags
+
+    flags = parse(BenchmarkFlags, argv, "benchmark")
+    from framecast.benchmark import benchmark
+    from framecast.benchmark_page import describe
+
+    given = {f.name: getattr(flags, f.name) for f in dataclasses.fields(flags) if f.name != "json"}
+    table = benchmark(**given)
+    if table is not None:
+        out = Path(flags.out)
+        text = f"{describe(table)}\n\npage: {out / 'benchmark.html'}\ntable: {out / 'table.json'}, {out / 'table.csv'}"
+        _tell(flags.json, table, text)
 
 
 def _predict(argv: list[str]) -> None:
@@ -629,6 +646,7 @@ COMMANDS: dict[str, Callable[[list[str]], None]] = {
     "play": _play,
     "report": _report,
     "compare": _compare,
+    "benchmark": _benchmark,
     "export": _export,
     "latents": _latents,
 }

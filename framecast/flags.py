@@ -160,6 +160,56 @@ class CompareFlags:
 
 
 @dataclass(frozen=True, kw_only=True)
+class BenchmarkFlags:
+    """Models trained from scratch, each equally long, one after another, then compared; the same command goes on.
+
+    Example: framecast benchmark --models multiscale-gan:small c-ae:small --data "data/pacman --size 84x64" --budget 4m
+    """
+
+    models: tuple[str, ...] = ()
+    """NAME, NAME:PROFILE, or in quotes "[LABEL=]NAME[:PROFILE] --model.…" with flags of framecast train; all:small is
+    every model there is."""
+    data: tuple[str, ...] = ()
+    """Paths or names of sources, or in quotes "[LABEL=]PATH --size 84x64"; with --merge where the data are here."""
+    budget: str | None = None
+    """Training time of every run: 90s, 4m or 1h."""
+    steps: int | None = None
+    """Train every run so many steps instead."""
+    seeds: tuple[int, ...] = (0,)
+    """Of weights and batches, such as 0 1 2: every model is trained from each."""
+    out: str = "benchmark"
+    """Folder for runs, results, comparisons and the table."""
+    shard: str | None = None
+    """Train only a share of the runs: 1/3 on the first of three machines, 2/3 on the second."""
+    merge: tuple[str, ...] = ()
+    """Folders of shards: take their runs over into --out and compare them all."""
+    split: str | None = None
+    """Compare on train, val or test, or a named part of one such as test/novel; test if not given."""
+    context: int | None = None
+    """Frames of the video in every clip before the forecast; what the models look at if not given."""
+    horizon: int | None = None
+    """Frames of the video to forecast; if not given 64, or half of what the longest held-out video leaves."""
+    samples: int = 1
+    """Futures per clip of stochastic models."""
+    clips: int | None = None
+    """Clips to compare on, evenly spread over the split; 32 if not given."""
+    rank_by: str | None = None
+    """The metric that ranks, such as psnr or ssim; PSNR where something moves if not given."""
+    show: int = 3
+    """Clips shown on the page of every comparison, from the hardest to the easiest."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:0 or mps."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of the matrix work, in training and in comparing."""
+    dry_run: Switch = False
+    """Say what would be trained and how long it would take, and stop."""
+    quiet: Switch = False
+    """No progress."""
+    json: str | None = None
+    """Also write the table there; - for standard output."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClipsFlags:
     """Clips for any other program to forecast: contexts, actions and a manifest; truths only on request.
 

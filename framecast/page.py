@@ -182,14 +182,14 @@ def film_view(name: str, frames: Any, fps: float) -> dict[str, Any]:
         data = write_video(rgb, Path(folder) / "film.webp", fps).read_bytes()
     height, width = rgb.shape[2:]
     panels = max(1, round(width / height))
-    return {"name": name, "uri": _uri("webp", data), "width": width, "height": height, "panels": panels}
+    return {"name": name, "uri": uri("webp", data), "width": width, "height": height, "panels": panels}
 
 
 def still(frame: np.ndarray) -> str:
     out = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(frame.transpose(1, 2, 0))).save(out, format="PNG", optimize=True)
-    return _uri("png", out.getvalue())
+    return uri("png", out.getvalue())
 
 
-def _uri(kind: str, data: bytes) -> str:
+def uri(kind: str, data: bytes) -> str:
     return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"

@@ -52,7 +52,7 @@ from framecast.run import (
 )
 from framecast.types import Batch, ClipRequest, UserError
 
-__all__ = ["Interrupted", "Trainer", "default_out", "fit", "settle", "train"]
+__all__ = ["Interrupted", "Trainer", "default_out", "fit", "settle", "train", "try_out"]
 
 
 def train(
@@ -157,6 +157,17 @@ def fit(
     return folder
 
 
+def try_out(config: RunConfig, source: Source, model_class: type[Predictor], device: Device) -> float:
+    """Seconds a training step takes, by two of them; what cannot be trained is refused as `fit` would, nothing written.
+
+    Raises: UserError when data and model do not fit.
+    """
+    config = settle(config, source, model_class)
+    torch.manual_seed(seed_for(config.train.seed, "weights"))
+    state = TrainState.create(_placed(model_class(config.model, config.spec), device), config.train.seed)
+    return Trainer(config, source, Path(), device, state, quiet=True).seconds_a_step()
+
+
 def _placed(model: Predictor, device: Device) -> Predictor:
     if device.world > 1 and device.device.type == "cuda":
         # on CPUs each process keeps its own statistics
@@ -232,6 +243,18 @@ class Trainer:
         loader = Loader(self.source, self.splits["train"], request, settings.batch_size, settings.seed)
         model.first_look(loader.batch(0, "first look").to(self.device.device))
         self.state.ema.load_state_dict(model.state_dict())
+
+    def seconds_a_step(self, count: int = 1) -> float:
+        """Mean time of a training step, after one to warm up. Nothing is written; the state is spent."""
+        self.first_look()
+        self.loaders, began = self._loaders(), 0.0
+        for step in range(count + 1):
+            if step == 1:
+                began = time.perf_counter()
+            train_step(self.state, self._batches, self.device, self.settings.accumulate)
+        if self.device.device.type == "cuda":
+            torch.cuda.synchronize(self.device.device)
+        return (time.perf_counter() - began) / count
 
     def run(self) -> None:
         """Train until the end of the last stage, of the steps or of the budget."""

@@ -37,14 +37,14 @@ FLOORS = [
         "report_charts",
         "web",
     },
-    {"catalog", "train"},
-    {"demo"},
+    {"argv", "catalog", "flags", "train"},
+    {"benchmark", "benchmark_page", "benchmark_plan", "benchmark_table", "demo", "trial"},
     {"cli"},
     {"__main__"},
 ]
 FLOOR = {room: height for height, rooms in enumerate(FLOORS) for room in rooms}
 #: The command line is one room in several files.
-COMMAND_LINE = {"argv", "download_command", "flags", "latents_command"}
+COMMAND_LINE = {"download_command", "latents_command"}
 FLOOR |= dict.fromkeys(COMMAND_LINE, FLOOR["cli"])
 
 #: Neighbours without a door, and ground rooms that stand alone.

@@ -26,6 +26,7 @@ def test_every_public_name_is_there_and_is_what_it_says():
     assert kinds == {
         "DatasetWriter": "type",
         "Predictor": "type",
+        "benchmark": "function",
         "compare": "function",
         "evaluate": "function",
         "from_pretrained": "function",

@@ -1,0 +1,244 @@
+"""How claims are judged: checks of figures in result files. Each gives whether the claim holds, and what says so."""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from framecast.metrics.averages import t_quantile
+
+#: Whether it holds, and the figures that say so.
+Finding = tuple[bool, str]
+#: Result files by name without ending: their "results", or the whole of a benchmark's table.
+Results = dict[str, Any]
+Check = Callable[[Results], Finding]
+
+
+def over_seeds(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
+    """Mean of a - b, seed by seed, and the half-width of its 95 % interval (Student's t)."""
+    gaps = [x - y for x, y in zip(a, b, strict=True)]
+    mean = sum(gaps) / len(gaps)
+    if len(gaps) < 2:
+        return mean, math.inf
+    sd = math.sqrt(sum((g - mean) ** 2 for g in gaps) / (len(gaps) - 1))
+    return mean, t_quantile(len(gaps) - 1) * sd / math.sqrt(len(gaps))
+
+
+def loss_gap(a: str, b: str, figure: str, unit: str = " dB") -> Check:
+    """That loss `a` is above loss `b` in one figure of the runs of multi-scale prediction."""
+
+    def check(results: Results) -> Finding:
+        table = results["multiscale-gan"]["claims"]["table"]
+        mean, half = over_seeds(table[a][figure]["runs"], table[b][figure]["runs"])
+        return mean > half, f"{a} − {b}, {figure}: {mean:+.3f} ± {half:.3f}{unit}"
+
+    return check
+
+
+def no_gap(a: str, b: str, figure: str) -> Check:
+    """That two losses cannot be told apart in one figure."""
+
+    def check(results: Results) -> Finding:
+        table = results["multiscale-gan"]["claims"]["table"]
+        mean, half = over_seeds(table[a][figure]["runs"], table[b][figure]["runs"])
+        return abs(mean) <= half, f"{a} − {b}, {figure}: {mean:+.3f} ± {half:.3f} dB"
+
+    return check
+
+
+def both(*checks: Check) -> Check:
+    """That all hold."""
+
+    def check(results: Results) -> Finding:
+        found = [c(results) for c in checks]
+        return all(ok for ok, _ in found), "; ".join(text for _, text in found)
+
+    return check
+
+
+def within(path: str, low: float, high: float, what: str, form: str = ".2f") -> Check:
+    """That a figure lies in low…high. path: file/part/…; a number addresses a list."""
+
+    def check(results: Results) -> Finding:
+        value = at(results, path)
+        if value is None:
+            return False, f"{what}: nothing could be measured"
+        return low <= value <= high, f"{what}: {value:{form}}"
+
+    return check
+
+
+def above(a: str, b: str, what: str, form: str = ".3g", margin: float = 0.0) -> Check:
+    """That one figure exceeds another by more than `margin`."""
+
+    def check(results: Results) -> Finding:
+        x, y = at(results, a), at(results, b)
+        if x is None or y is None:
+            return False, f"{what}: nothing could be measured"
+        return x - y > margin, f"{what}: {x:{form}} and {y:{form}}"
+
+    return check
+
+
+def at(results: Results, path: str) -> Any:
+    """A figure by its path; KeyError where it is not there."""
+    value: Any = results
+    for step in path.split("/"):
+        try:
+            value = value[int(step)] if isinstance(value, list) else value[step]
+        except (IndexError, TypeError) as error:
+            raise KeyError(path) from error
+    return value
+
+
+def pairs(metric: str, claim: str) -> Check:
+    """That every pair of a claim about the fourteen differs in the claimed direction, intervals apart from 0."""
+
+    def check(results: Results) -> Finding:
+        rows = results["generative-autoencoders"]["small-all"]["claims"][metric][claim]
+        sure = [r for r in rows if r["low"] is not None and r["low"] > 0]
+        against = [r for r in rows if r["high"] is not None and r["high"] < 0]
+        told = f"{metric}: {len(sure)} of {len(rows)} pairs as claimed, {len(against)} the other way"
+        return bool(rows) and len(sure) == len(rows), f"{told}, the rest not told apart"
+
+    return check
+
+
+def worst_two(results: Results) -> Finding:
+    """That FC-AE and FC-VAE come last of the fourteen."""
+    ranked = [r["name"] for r in results["generative-autoencoders"]["small-all"]["ranking"] if r["name"].endswith("ae")]
+    return set(ranked[-2:]) == {"fc-ae", "fc-vae"}, f"the last two are {ranked[-2]} and {ranked[-1]}"
+
+
+def all_above_mean(results: Results) -> Finding:
+    """That each of the fourteen is above the temporal mean in PSNR five frames ahead."""
+    table = results["generative-autoencoders"]["small-all"]["table"]
+    ours = [n for n in table if n.endswith("ae")]
+    least = table["temporal-mean"]["psnr"]["5"][0]
+    good = [n for n in ours if table[n]["psnr"]["5"][0] > least]
+    return len(good) == len(ours), f"{len(good)} of {len(ours)} (temporal mean {least:.2f} dB)"
+
+
+def gain_on_game(results: Results) -> Finding:
+    """That the network beats repeating the last frame where something moves."""
+    gain = results["multiscale-gan"]["ms_pacman"]["scores"]["versus_copy_last"]["multiscale-gan"]["moving_psnr"]
+    low, high = gain["low"][0], gain["high"][0]
+    return low is not None and low > 0, f"{gain['mean'][0]:+.2f} dB at frame 1 ({low:+.2f} to {high:+.2f})"
+
+
+def step_ratio(results: Results) -> Finding:
+    """That an adversarial step takes at most 2.2 times as long as a plain one."""
+    runs = results["multiscale-gan"]
+    speed = {n: runs[f"claim-{n}-0"] for n in ("l1-gdl", "adversarial-gdl")}
+    took = {n: r["training_seconds"] / r["steps"] for n, r in speed.items()}
+    ratio = took["adversarial-gdl"] / took["l1-gdl"]
+    return ratio <= 2.2, f"{ratio:.2f} times as long"
+
+
+def table_gap(file: str, a: str, b: str, metric: str) -> Check:
+    """That row `a` of a benchmark's table is above row `b`, on every set of data it has."""
+
+    def check(results: Results) -> Finding:
+        told, holds = [], True
+        for name, data in results[file]["data"].items():
+            found = data["differences"][metric]
+            gap = found[a][b] if b in found.get(a, {}) else {k: -v for k, v in found[b][a].items() if k != "seeds"}
+            low, high = sorted((gap["low"], gap["high"]))
+            holds &= low > 0
+            told.append(f"{name}: {gap['mean']:+.2f} ({low:+.2f} to {high:+.2f})")
+        return holds, f"{a} − {b}, {metric}: " + "; ".join(told)
+
+    return check
+
+
+def no_worse(presence: str) -> Check:
+    """That people are there at frame 127 as often as at 32."""
+
+    def check(results: Results) -> Finding:
+        row = results["hierarchical"]["walking"]["table"][presence]["present"]
+        return row["127"] >= row["32"] - 0.05, f"present at frame 32: {row['32']:.0%}, at 127: {row['127']:.0%}"
+
+    return check
+
+
+def collapse(results: Results) -> Finding:
+    """That encodings spread less when their loss has its full weight at once."""
+    table = results["hierarchical"]["delay"]["table"]
+    slow, fast = table["schedule"]["spread"][-1], table["at-once"]["spread"][-1]
+    return fast < slow / 2, f"standard deviation of encodings: {slow:.3g} with the schedule, {fast:.3g} at once"
+
+
+def mean_psnr(a: tuple[str, str], b: tuple[str, str]) -> Check:
+    """That one curve of the pushing runs lies above another on average."""
+
+    def check(results: Results) -> Finding:
+        table = results["hierarchical"]["pushing"]["table"]
+        x, y = (sum(table[s][k]) / len(table[s][k]) for s, k in (a, b))
+        return x > y, f"{a[0]} {a[1]}: {x:.2f} dB; {b[0]} {b[1]}: {y:.2f} dB"
+
+    return check
+
+
+def rising(path: str) -> Check:
+    """That a figure rises with the temperature."""
+
+    def check(results: Results) -> Finding:
+        rows = at(results, path)
+        values = [rows[t] for t in sorted(rows, key=float)]
+        ok = all(x < y for x, y in itertools.pairwise(values))
+        return ok, "spread of codes: " + ", ".join(f"{t}: {rows[t]:.2f}" for t in sorted(rows, key=float))
+
+    return check
+
+
+def motions(column: str, low: float, high: float, what: str) -> Check:
+    """That a figure of sampled motions lies in low…high for each shape, from the prior N(0, I)."""
+
+    def check(results: Results) -> Finding:
+        rows = results["visual-dynamics"]["shapes"]["motions"]["normal"]["shapes"]
+        values = {kind: row[column] for kind, row in rows.items()}
+        told = ", ".join(f"{k} {'–' if v is None else f'{v:.2f}'}" for k, v in values.items())
+        return all(v is not None and low <= v <= high for v in values.values()), f"{what}, drawn from N(0, I): {told}"
+
+    return check
+
+
+def below_flow(results: Results) -> Finding:
+    """That the motions' distribution is nearer to the true one than that of copied flow."""
+    found = results["visual-dynamics"]
+    ours, flow = found["shapes"]["motions"]["normal"]["shapes"], found["flow"]["motions"]["flow"]["shapes"]
+    ok = all(ours[k]["kl"] is not None and ours[k]["kl"] < flow[k]["kl"] for k in ours)
+    told = ", ".join(f"{k} {ours[k]['kl'] if ours[k]['kl'] is not None else math.nan:.2f}" for k in ours)
+    return ok, f"divergence: {told}; flow: " + ", ".join(f"{k} {flow[k]['kl']:.2f}" for k in flow)
+
+
+def more_diverse(few: str, many: str) -> Check:
+    """That one KL weight's samples of a picture spread more than another's, for every shape."""
+
+    def check(results: Results) -> Finding:
+        rows = results["visual-dynamics"]["ablation"]["ablation"]
+        a, b = (rows[n]["motions"]["normal"]["shapes"] for n in (few, many))
+        values = {k: (a[k]["within_image_sd"], b[k]["within_image_sd"]) for k in a}
+        ok = all(x is not None and y is not None and y > x for x, y in values.values())
+        told = ", ".join(f"{k} {x or 0.0:.2f} → {y or 0.0:.2f}" for k, (x, y) in values.items())
+        return ok, f"within-picture sd, {few} → {many}: {told}"
+
+    return check
+
+
+def fewer_than_half(results: Results) -> Finding:
+    """That less than half of a code's numbers are used."""
+    dims = results["visual-dynamics"]["shapes"]["dims"]
+    return dims["active"] < dims["size"] / 2, f"{dims['active']} of {dims['size']}"
+
+
+def not_better(file: str, a: str, b: str, metric: str) -> Check:
+    """That row `a` of a benchmark's table is not above row `b`."""
+
+    def check(results: Results) -> Finding:
+        better, told = table_gap(file, a, b, metric)(results)
+        return not better, told
+
+    return check
