@@ -132,6 +132,9 @@ def _served(made: Path) -> Iterator[tuple[psutil.Process, str]]:
         try:
             while "Ctrl-C" not in (line := process.stdout.readline()):
                 assert line or process.poll() is None, "the server did not start"
+            while not told.is_file():  # written after the words
+                assert process.poll() is None, "the server did not stay"
+                time.sleep(0.05)
             yield psutil.Process(process.pid), json.loads(told.read_text())["url"]
         finally:
             process.terminate()

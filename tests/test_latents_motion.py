@@ -128,7 +128,19 @@ def test_posteriors_that_were_not_stored(refused, tmp_path):
 
 def test_any_video_is_a_source_of_pairs(done, tmp_path):
     run = tmp_path / "film"
-    words = ("--profile", "tiny", "--data", clip(), "--out", run, "--steps", "2", "--train.no-tensorboard")
+    words = (
+        "--profile",
+        "tiny",
+        "--data",
+        clip(),
+        "--out",
+        run,
+        "--steps",
+        "2",
+        "--train.no-tensorboard",
+        "--train.stats-every",
+        "1",
+    )
     done("train", "visual-dynamics", *words)
     assert "sample.png" in done("latents", "sample", run, "--out", tmp_path)
     assert read_image(tmp_path / "sample.png").shape == (3, 7 * 128, 8 * 128)  # eight frames are held out
