@@ -79,7 +79,8 @@ def _film(name: str, result: dict[str, Any], folder: Path) -> list[str]:
     if not film or not (folder / film).is_file():
         return []
     still = film.rsplit(".", 1)[0] + ".png"
-    return [f"![truth, prediction, copy-last]({film})", "", f"![every eighth of the horizon]({still})", ""]
+    rows = result.get("rows", "truth, prediction, copy-last")
+    return [f"![{rows}]({film})", "", f"![every eighth of the horizon]({still})", ""]
 
 
 def _circumstances(result: dict[str, Any]) -> str:

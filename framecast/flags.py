@@ -348,7 +348,7 @@ class DemoFlags:
 
     out: str = "runs/demo"
     """Folder for data, run, film and report."""
-    budget: str = "85s"
+    budget: str = "65s"
     """Training time."""
     seed: int = 0
     """Of everything."""
