@@ -20,6 +20,7 @@ SCRIPTS = (
     "full_frame",
     "loader",
     "metrics",
+    "comparing",
     "recording",
     "playing",
     "scenes",

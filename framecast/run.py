@@ -412,7 +412,8 @@ class Run:
         kept = snapshots(self.folder)
         rows = read_metrics(self.folder)
         if not kept and not rows:
-            told = read_file(self.folder / CONFIG).get("trained")
+            path = self.folder / CONFIG
+            told = read_file(path).get("trained") if path.is_file() else None
             told = told if isinstance(told, dict) else {}
             steps, seconds = told.get("steps"), told.get("seconds")
             return steps if isinstance(steps, int) else None, seconds if isinstance(seconds, int | float) else None

@@ -26,6 +26,7 @@ SCRIPTS = {  # and how many rows they leave at least: fewer without native bf16 
     "full_frame": 2,
     "loader": 3,
     "metrics": 2,
+    "comparing": 2,
     "recording": 2,
     "playing": 0,  # 3 with chromium
     "scenes": 2,

@@ -3,7 +3,7 @@
 The features are those of a fixed random network: no training, no weights file, the same numbers on every machine.
 
 1. The first `FRAMES` frames of a clip, RGB, brought to 64x64 by the triangle filter, on the scale -1…1.
-2. Three 3-D convolutions with ReLU, zero padding of half the kernel: 32 filters of 3x5x5 (t x h x w) at stride 1x2x2,
+2. Three 3-D convolutions with ReLU, zero padding of half the kernel: 32 filters of 3x5x5 (t x h x w) at stride 2x2x2,
    64 of 3x3x3 at 2x2x2, 128 of 3x3x3 at 1x2x2. Weights are N(0, 2 / fan-in) from NumPy's PCG64 with seed 20161, layer
    by layer in this order; the filters of the first layer have their mean taken off, so that they see edges and motion,
    not brightness. No biases.
@@ -29,7 +29,7 @@ from framecast.types import UserError
 #: Frames of a clip that count, px a side they are brought to, numbers a clip becomes.
 FRAMES, SIDE, SIZE = 16, 64, 454
 #: (inputs, filters, kernel, stride) of the convolutions.
-LAYERS = ((3, 32, (3, 5, 5), (1, 2, 2)), (32, 64, (3, 3, 3), (2, 2, 2)), (64, 128, (3, 3, 3), (1, 2, 2)))
+LAYERS = ((3, 32, (3, 5, 5), (2, 2, 2)), (32, 64, (3, 3, 3), (2, 2, 2)), (64, 128, (3, 3, 3), (1, 2, 2)))
 SEED = 20161
 #: Widths of the kernels, times the median distance of real clips.
 WIDTHS = (0.5, 1.0, 2.0)
