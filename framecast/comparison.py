@@ -136,7 +136,7 @@ class Comparison:
             os.replace(beside, folder / "comparison.csv")
         except OSError as error:
             raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from error
-        write_json(folder / "comparison.json", self.to_json())
+        write_json(folder / "comparison.json", self.to_json(), lines=True)
         return folder
 
 

@@ -129,14 +129,41 @@ def read_file(path: str | Path) -> dict[str, Any]:
     return data
 
 
-def write_json(path: Path, data: Any) -> None:
+def json_lines(data: Any, digits: int | None = None) -> str:
+    """JSON text of tables and curves: a mapping that holds no further mapping, and every list, stands on one line.
+
+    digits: significant digits of floats, for files that are kept with code; None keeps them exact.
+    Raises: ValueError for numbers that JSON lacks.
+    """
+
+    def text(value: Any, margin: str) -> str:
+        if not isinstance(value, Mapping) or not any(isinstance(v, Mapping) for v in value.values()):
+            return json.dumps(value, allow_nan=False)
+        inner = margin + " "
+        rows = (f"{inner}{json.dumps(str(key))}: {text(v, inner)}" for key, v in value.items())
+        return "{\n" + ",\n".join(rows) + f"\n{margin}}}"
+
+    return text(data if digits is None else _shortened(data, digits), "") + "\n"
+
+
+def _shortened(value: Any, digits: int) -> Any:
+    if isinstance(value, float):
+        return float(f"{value:.{digits}g}")
+    if isinstance(value, Mapping):
+        return {k: _shortened(v, digits) for k, v in value.items()}
+    return [_shortened(v, digits) for v in value] if isinstance(value, list | tuple) else value
+
+
+def write_json(path: Path, data: Any, lines: bool = False) -> None:
     """Write `data` as JSON, whole or not at all.
 
+    lines: as `json_lines` sets it, for tables and curves; else indented.
     Raises: UserError when the disk is full; the previous file is then intact.
     """
     temporary = path.with_name(f".{path.name}.tmp")
     try:
-        temporary.write_text(json.dumps(data, indent=2, allow_nan=False) + "\n", encoding="utf-8")
+        text = json_lines(data) if lines else json.dumps(data, indent=2, allow_nan=False) + "\n"
+        temporary.write_text(text, encoding="utf-8")
         os.replace(temporary, path)
     except OSError as error:
         temporary.unlink(missing_ok=True)

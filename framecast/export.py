@@ -23,6 +23,8 @@ from framecast.types import UserError
 
 #: Metrics of the card, as far as they were measured.
 _SHOWN = ("moving_psnr", "psnr", "ssim", "sharpness_ratio")
+#: Significant digits of figures that travel: weights are read with the package, so their scores stay small.
+_DIGITS = 6
 
 
 def save_pretrained(
@@ -95,7 +97,7 @@ def _write(
         unfinished.mkdir(parents=True)
         write_weights(unfinished, model, told, half)
         if scores is not None:
-            scores.save(unfinished / "scores.json")
+            scores.save(unfinished / "scores.json", digits=_DIGITS)
         card = _card(model, config, steps, seconds, scores, half)
         (unfinished / "README.md").write_text(card, encoding="utf-8")
         os.replace(unfinished, folder)

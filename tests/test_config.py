@@ -14,6 +14,7 @@ import pytest
 from framecast.config import (
     differences,
     from_dict,
+    json_lines,
     overlay,
     parse_duration,
     read_file,
@@ -239,3 +240,21 @@ def test_durations_that_are_none(text):
 def test_training_settings_without_sense(settings, sentence):
     with pytest.raises(UserError, match=re.escape(sentence)):
         TrainConfig(**settings)
+
+
+def test_curves_stand_on_a_line_each_and_come_back():
+    data = {
+        "format": 1,
+        "rows": {"a": {"mean": [0.123456789, None], "n": [2, 2]}, "b": {}},
+        "words": {"psnr": "peak 1"},
+    }
+    text = json_lines(data)
+    assert json.loads(text) == data
+    assert [line.strip() for line in text.splitlines() if "mean" in line] == [
+        '"a": {"mean": [0.123456789, null], "n": [2, 2]},'
+    ]
+    assert len(text.splitlines()) == 8
+    short = json.loads(json_lines(data, digits=3))
+    assert short["rows"]["a"] == {"mean": [0.123, None], "n": [2, 2]}
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        json_lines({"mean": [float("nan")]})

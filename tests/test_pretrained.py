@@ -46,6 +46,10 @@ def test_packaged_weights_are_whole_and_small(name):
     text = files["README.md"].read_text() + files["config.json"].read_text()
     assert not re.search(r"(?<![\w.:/])/(?:home|root|Users|tmp|mnt|work)/\w+", text)
     assert "## Protocol" in text
+    scores = files["scores.json"].read_text()
+    Scores.load(files["scores.json"])
+    assert len(scores.splitlines()) < 200, "one curve a line"
+    assert not re.search(r"[1-9]\.\d{6}", scores), "six digits tell all that a test split can"
 
 
 def test_all_of_them_together_are_small():

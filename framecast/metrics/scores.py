@@ -12,6 +12,7 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
+from framecast.config import json_lines
 from framecast.metrics.averages import Series
 from framecast.metrics.clips import MetricSettings
 from framecast.types import FORMAT, UserError
@@ -195,10 +196,13 @@ class Scores:
             motions=data.get("motions", {}),
         )
 
-    def save(self, path: str | Path) -> Path:
-        """Write as JSON, whole or not at all: an older file stays until the new one is complete."""
+    def save(self, path: str | Path, digits: int | None = None) -> Path:
+        """Write as JSON, one curve a line, whole or not at all: an older file stays until the new one is complete.
+
+        digits: significant digits of the figures, for files that travel; None keeps them exact.
+        """
         path = Path(path)
-        text = json.dumps(self.to_json(), indent=1, allow_nan=False)
+        text = json_lines(self.to_json(), digits)
         beside = path.with_name(path.name + ".part")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
