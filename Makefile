@@ -82,6 +82,7 @@ acceptance: setup
 	$(PY) benchmarks/acceptance.py $(if $(CLIP),--clip "$(CLIP)")
 	$(PY) benchmarks/acceptance_dreams.py $(if $(CLIP),--clip "$(CLIP)")
 	$(PY) benchmarks/acceptance_visual.py $(if $(CLIP),--clip "$(CLIP)")
+	$(if $(CLIP),,$(PY) benchmarks/acceptance_compare.py)
 	$(if $(CLIP),,$(PY) benchmarks/acceptance_hierarchical.py)
 	$(if $(CLIP),,$(PY) benchmarks/acceptance_autoencoders.py)
 
