@@ -154,3 +154,19 @@ def test_memory_is_what_was_held_meanwhile(load):
 def test_relative_difference(load):
     found = load("precision_curves").relative(np.array([1.0, -2.0]), np.array([1.5, -1.0]))
     assert found.tolist() == [0.5, 0.5]
+
+
+def test_speed_page_keeps_the_newest_row_of_every_name(load, tmp_path):
+    def row(name: str, figure: float, **more: object) -> dict:
+        hardware = {"cpu": "A", "cores": 2, "torch_threads": 2, "torch": "2", "device": "cpu", "date": "2026-01-02T03"}
+        found = {"name": name, "figure": figure, "unit": "s", "ceiling": 1.0, "against": "floor", "ratio": figure}
+        return {**found, "machine": {"gemm_fp32_gflops": 300.0}, "hardware": hardware, **more}
+
+    goal = {"goal": 1.5, "goal_is": "ratio", "reached": False}
+    rows = [row("step", 3.0), row("load", 5.0), row("step", 2.0, **goal), row("toy", 1.0, tiny=True)]
+    text = load("speed_page").page(rows, tmp_path)
+    table = [line for line in text.splitlines() if line.startswith("| ") and "what" not in line]
+    assert table == [
+        "| load | 5 s | 1 s (floor) | 5 | – | 300 GFLOP/s | 2026-01-02 |",
+        "| step | 2 s | 1 s (floor) | 2 | ratio 1.5: not reached | 300 GFLOP/s | 2026-01-02 |",
+    ]

@@ -1,0 +1,84 @@
+"""Writes docs/results/speed.md from benchmarks/results.jsonl, and nothing else.
+
+python -m benchmarks.speed_page
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from benchmarks.row import RESULTS
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "results" / "speed.md"
+
+
+def main() -> None:
+    """Write the page from the rows that are there."""
+    rows = [json.loads(line) for line in RESULTS.read_text(encoding="utf-8").splitlines() if line.strip()]
+    PAGE.write_text(page(rows, PAGE.parent), encoding="utf-8")
+    print(PAGE)
+
+
+def page(rows: Sequence[dict[str, Any]], folder: Path) -> str:
+    """The text: the newest row of every name on every machine, one table a machine."""
+    newest: dict[tuple[str, str], dict[str, Any]] = {}
+    for row in rows:
+        if not row.get("tiny"):
+            key = (_machine(row), row["name"])
+            newest.pop(key, None)  # so that tables keep the order of the last run
+            newest[key] = row
+    lines = [
+        "# Speed",
+        "",
+        "Written by `benchmarks/speed_page.py` from `benchmarks/results.jsonl`, which `make bench` appends to. Beside",
+        "every figure stands what the machine can do at best, measured in the same run; the ratio divides the two.",
+        "",
+    ]
+    for machine in dict.fromkeys(machine for machine, _ in newest):
+        found = [row for (of, _), row in newest.items() if of == machine]
+        lines += [
+            f"## {machine}",
+            "",
+            "| what | figure | at best | ratio | goal | GEMM fp32 | date |",
+            "|---" * 7 + "|",
+        ]
+        lines += [_line(row) for row in found]
+        lines.append("")
+    if (folder / "precision_curves.png").is_file():
+        lines += ["![losses of 200 steps in fp32 and in bf16](precision_curves.png)", ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _machine(row: dict[str, Any]) -> str:
+    made = row["hardware"]
+    device = "" if made["device"] == "cpu" else f"{made['device']}, "
+    return f"{device}{made['cpu']}, {made['cores']} cores, {made['torch_threads']} threads, torch {made['torch']}"
+
+
+def _line(row: dict[str, Any]) -> str:
+    unit = row["unit"]
+    goal = "–"
+    if "goal" in row:
+        asked = f"{_said(row['goal'])} {unit}" if row["goal_is"] == "figure" else f"ratio {_said(row['goal'])}"
+        goal = f"{asked}: {'reached' if row['reached'] else 'not reached'}"
+    cells = (
+        row["name"],
+        f"{_said(row['figure'])} {unit}",
+        f"{_said(row['ceiling'])} {unit} ({row['against']})",
+        _said(row["ratio"]),
+        goal,
+        f"{_said(row['machine']['gemm_fp32_gflops'])} GFLOP/s",
+        row["hardware"]["date"][:10],
+    )
+    return "| " + " | ".join(cells) + " |"
+
+
+def _said(value: float) -> str:
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+if __name__ == "__main__":
+    main()
