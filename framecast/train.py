@@ -259,7 +259,7 @@ class Trainer:
     def run(self) -> None:
         """Train until the end of the last stage, of the steps or of the budget."""
         if self.device.is_main:
-            self.log = Log(self.folder, self.state.step, self.settings.tensorboard)
+            self.log = Log(self.folder, self.state.step, self.settings.tensorboard, ended=self._over())
         try:
             self._run()
         finally:
@@ -285,7 +285,7 @@ class Trainer:
                     self._preview()
                 # The stage is left before anything is saved: no checkpoint holds a stage that is already over.
                 left = (impatient or self._stage_over()) and self._leave_stage(bar)
-                if left or state.step % settings.save_every == 0:
+                if left or (state.step % settings.save_every == 0 and not self._over()):
                     self._save()
                 if self._interrupted():
                     self._save()
@@ -293,7 +293,8 @@ class Trainer:
                     raise Interrupted(128 + self.signals.number)
                 if left and not self._over():
                     self.loaders = self._loaders()
-        self._save()
+            chosen = self._last_look(bar) if state.step > first else None
+        self._save(chosen)
         if state.step > first:
             self._preview()
             self._films()
@@ -317,8 +318,10 @@ class Trainer:
         return share < 1 and self.device.any(progress >= share)
 
     def _leave_stage(self, bar: Progress) -> bool:
-        """End the stage. Always True: the border is a place to resume from."""
+        """End the stage, its last weights looked at too. Always True: the border is a place to resume from."""
         name = self.state.current.name
+        if self._not_looked_at():
+            self._validate(bar)
         if self.state.leave_stage():
             bar.say(f"stage {name!r} ended at step {self.state.step}; next is {self.state.current.name!r}")
         else:
@@ -400,7 +403,25 @@ class Trainer:
         stage = self.state.current
         return stage.phases[-1].stream if stage.phases and stage.encode_once is None else None
 
-    def _validate(self, bar: Progress) -> bool:
+    def _not_looked_at(self) -> bool:
+        """Whether the stage keeps its best weights and has not looked at the present ones."""
+        return self.state.current.until.patience is not None and self.state.step % self.settings.validate_every != 0
+
+    def _last_look(self, bar: Progress) -> Predictor | None:
+        """The best weights of a run whose length ends it within a stage, the last ones among them; None elsewhere.
+
+        What is saved to go on from does not know of this look: a longer run then equals one that was never stopped.
+        """
+        state = self.state
+        if state.ended or not self._not_looked_at():
+            return None
+        before = (state.best, state.bad, state.best_weights)
+        self._validate(bar, last=True)
+        chosen = state.best_model()
+        state.best, state.bad, state.best_weights = before
+        return chosen
+
+    def _validate(self, bar: Progress, last: bool = False) -> bool:
         """Score the EMA weights on held-out clips. True when patience is at its end."""
         state, stage = self.state, self.state.current
         values = validate(state, self._held_out, self.settings.val_batches, self.device)
@@ -408,7 +429,8 @@ class Trainer:
             values |= validate(state, self._seen, self.settings.val_batches, self.device, "train")
         better = state.note_validation(values["val/loss"])
         if self.log:
-            self.log.scalars(state.step, values, stage=stage.name, seconds=round(state.seconds, 3))
+            more = {"last": True} if last else {}
+            self.log.scalars(state.step, values, stage=stage.name, seconds=round(state.seconds, 3), **more)
         note = f", PSNR {values['val/psnr']:.2f} dB" if "val/psnr" in values else ""
         bar.say(f"step {state.step}: validation loss {values['val/loss']:.4g}{note}{' (best)' if better else ''}")
         patience = stage.until.patience
@@ -449,14 +471,15 @@ class Trainer:
                 frames.float().cpu(), self.folder / "films" / f"{name}.gif", self.config.spec.fps / request.stride
             )
 
-    def _save(self) -> None:
+    def _save(self, chosen: Predictor | None = None) -> None:
+        """Everything to go on from, and a snapshot of `chosen`, of the best weights by default."""
         if self.saved == self.state.step:
             return
         check_weights(self.state)
         if self.device.is_main:
             save_checkpoint(self.folder, self.state)
             config = self.config.to_json(local=False)
-            save_snapshot(self.folder, self.state.best_model(), config, self.state.step, self.settings.keep)
+            save_snapshot(self.folder, chosen or self.state.best_model(), config, self.state.step, self.settings.keep)
         self.saved = self.state.step
         self.device.barrier()
 

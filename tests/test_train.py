@@ -177,6 +177,50 @@ def test_a_snapshot_keeps_the_best_weights_of_a_stage_with_patience(grey, tmp_pa
     assert any(not torch.equal(kept[name], value) for name, value in seen[-1].items())
 
 
+class Patient(Plain):
+    """Looks for its best weights in its only stage."""
+
+    def stages(self):
+        (stage,) = super().stages()
+        return [dataclasses.replace(stage, until=dataclasses.replace(stage.until, patience=9))]
+
+
+def test_the_last_weights_are_looked_at_before_the_best_are_chosen(grey, tmp_path, monkeypatch):
+    losses = {2: 3.0, 4: 2.0, 5: 1.0}
+
+    def validate(state, *rest):
+        return {"val/loss": losses[state.step]}
+
+    monkeypatch.setattr(sys.modules["framecast.train"], "validate", validate)
+    last = {}
+    for value in (1.0, 9.0):
+        losses[5] = value
+        config = small_config(Patient, steps=5, validate_every=2, save_every=2, keep=9)
+        folder = train(Patient, grey, config=config, out=tmp_path / str(value), quiet=True)
+        last[value] = load_file(folder / "weights" / "step-5" / "model.safetensors")
+        assert [r["val/loss"] for r in rows_of(folder) if "val/loss" in r] == [3.0, 2.0, value]
+        train(Patient, grey, config=config, out=folder, quiet=True)  # again: nothing is left to do
+        assert [r["val/loss"] for r in rows_of(folder) if "val/loss" in r] == [3.0, 2.0, value]
+    same(last[9.0], load_file(tmp_path / "9.0" / "weights" / "step-4" / "model.safetensors"))
+    assert any(not torch.equal(last[1.0][name], weights) for name, weights in last[9.0].items())
+
+
+def test_a_run_that_goes_on_does_not_know_of_its_last_look(grey, tmp_path):
+    unbroken = run(Patient, grey, tmp_path / "unbroken", steps=8, validate_every=3)
+    run(Patient, grey, tmp_path / "stopped", steps=4, validate_every=3)
+    same_run(unbroken, run(Patient, grey, tmp_path / "stopped", steps=8, validate_every=3))
+
+
+def test_a_stage_that_a_number_of_steps_ends_is_looked_at_there(grey, tmp_path):
+    class Both(TwoStage):
+        def stages(self):
+            first, second = super().stages()
+            return [dataclasses.replace(first, until=Until(steps=3, patience=9)), second]
+
+    folder = train(Both, grey, config=small_config(Both, steps=6, validate_every=2), out=tmp_path / "run", quiet=True)
+    assert [(r["step"], r["stage"]) for r in rows_of(folder) if "val/loss" in r][:2] == [(2, "vision"), (3, "vision")]
+
+
 def test_a_model_looks_at_the_first_batch_once(grey, tmp_path):
     looked = []
 

@@ -19,13 +19,16 @@ METRICS = "metrics.jsonl"
 
 
 class Log:
-    """Writes `metrics.jsonl` and `tensorboard/` of a run folder. Only the main process has one."""
+    """Writes `metrics.jsonl` and `tensorboard/` of a run folder. Only the main process has one.
 
-    def __init__(self, folder: Path, step: int = 0, tensorboard: bool = True) -> None:
+    ended: nothing more is trained, so the row of the last look stays; a run that goes on looks again.
+    """
+
+    def __init__(self, folder: Path, step: int = 0, tensorboard: bool = True, ended: bool = False) -> None:
         self.path = folder / METRICS
         self.board: Any = None
         with self._disk():
-            _drop_rows_after(self.path, step)
+            _drop_rows_after(self.path, step, ended)
             self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (lives as long as the run)
             if tensorboard:
                 from torch.utils.tensorboard import SummaryWriter
@@ -79,10 +82,10 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
     return rows
 
 
-def _drop_rows_after(path: Path, step: int) -> None:
+def _drop_rows_after(path: Path, step: int, ended: bool) -> None:
     # After a kill the file may hold rows of steps that will be trained again.
     if path.is_file():
-        rows = [r for r in read_metrics(path.parent) if r["step"] <= step]
+        rows = [r for r in read_metrics(path.parent) if r["step"] <= step and (ended or not r.get("last"))]
         temporary = path.with_name(f".{path.name}.tmp")
         temporary.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
         os.replace(temporary, path)
