@@ -15,6 +15,7 @@ from framecast.media.grid import GREEN, RED, border, enlarge, grid, side_by_side
 from framecast.media.images import write_image
 from framecast.media.write import write_video
 from framecast.metrics.clips import METRICS
+from framecast.metrics.objects import ALL_THINGS
 from framecast.metrics.scores import BASELINES, HEADLINE_FRAMES
 from framecast.page import conventions, protocol_card, render, uri, write_page
 from framecast.report_charts import hint, horizon_chart, lines
@@ -61,8 +62,13 @@ def write_benchmark(out: Path, table: Mapping[str, Any]) -> Path:
                 "rank_label": _label(metric),
                 "rank_hint": hint(metric),
                 "count": len(told["frames"]),
-                "beside": [*(_label(m) for m in beside), f"{METRICS[_LATE].label} at {late}"],
-                "rows": [_row(row, metric, beside, late) for row in told["rows"]],
+                "beside": [
+                    *(_label(m) for m in beside),
+                    f"{METRICS[_LATE].label} at {late}",
+                    *(["things found"] if told["objects"] else []),
+                ],
+                "rows": [_row(row, metric, beside, late, told["objects"]) for row in told["rows"]],
+                "objects": _objects(told),
                 "failed": told["failed"],
                 "strip": uri("png", strip.read_bytes()) if strip.is_file() else None,
                 "legend": lines(scores),
@@ -163,7 +169,9 @@ def _gap(gains: Mapping[str, Any] | None, metric: str) -> dict[str, str]:
     return {"value": _signed(found["mean"], metric), "half": half}
 
 
-def _row(row: Mapping[str, Any], metric: str, beside: Sequence[str], late: int) -> dict[str, Any]:
+def _row(
+    row: Mapping[str, Any], metric: str, beside: Sequence[str], late: int, objects: Mapping[str, Any] | None
+) -> dict[str, Any]:
     spread = [v for v in row["figures"][metric]["seeds"] if v is not None]
     seeds = f"{figure(min(spread), metric)} to {figure(max(spread), metric)}" if len(spread) > 1 else ""
     first = {k: row["by_frame"][metric][k][0] for k in ("mean", "low", "high")}
@@ -183,8 +191,32 @@ def _row(row: Mapping[str, Any], metric: str, beside: Sequence[str], late: int) 
         "beside": [
             *(_cell(row["figures"][m], m) for m in beside),
             _cell(ratio, _LATE) if ratio else {"value": "–", "half": ""},
+            *([_share(objects["rows"][row["name"]]["found"][ALL_THINGS], 2)] if objects else []),
         ],
     }
+
+
+def _objects(told: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Rows x things, one table a metric, in the order of the ranking."""
+    found = told["objects"]
+    if found is None:
+        return None
+    tables = []
+    for metric, about in found["metrics"].items():
+        digits = 1 if metric == "error" else 2
+        rows = [
+            {"name": r["name"], "cells": [_share(found["rows"][r["name"]][metric][n], digits) for n in found["things"]]}
+            for r in told["rows"]
+        ]
+        tables.append({"metric": metric, "about": about, "rows": rows})
+    return {"names": found["things"], "tables": tables}
+
+
+def _share(found: Mapping[str, Any], digits: int) -> dict[str, str]:
+    if found["mean"] is None:
+        return {"value": "–", "half": ""}
+    half = "" if found["low"] is None else f"± {(found['high'] - found['low']) / 2:.{digits}f}"
+    return {"value": f"{found['mean']:.{digits}f}", "half": half}
 
 
 def _cost(name: str, cost: Mapping[str, Any]) -> dict[str, str]:

@@ -22,6 +22,7 @@ from framecast.benchmark_plan import Plan, Trial
 from framecast.config import read_file, write_json
 from framecast.metrics.averages import Series, t_quantile
 from framecast.metrics.clips import METRICS
+from framecast.metrics.objects import ALL_THINGS
 from framecast.metrics.scores import BASELINES, Protocol, Scores
 from framecast.trial import finished
 from framecast.types import FORMAT, UserError
@@ -29,6 +30,11 @@ from framecast.types import FORMAT, UserError
 Interval = dict[str, Any]
 #: Metrics, beside the one that ranks, by which every row is set against every other.
 _COMPARED = ("moving_psnr", "psnr", "ssim", "sharpness_ratio")
+#: Of a run's result file.
+_OF_A_RUN = (
+    *("command", "seed", "steps", "seconds", "sitting_seconds", "sitting_cpu_seconds"),
+    *("hardware", "versions", "date"),
+)
 
 
 def make_table(plan: Plan, trials: Sequence[Trial], out: Path) -> dict[str, Any]:
@@ -48,10 +54,7 @@ def make_table(plan: Plan, trials: Sequence[Trial], out: Path) -> dict[str, Any]
             "failed": {t.row: results[t.row].get("fault", "") for t in own if t not in done}
         }
         costs[data.label] = _costs(done, results, told)
-        runs[data.label] = {
-            row: {k: r[k] for k in ("command", "seed", "steps", "seconds", "hardware", "versions", "date") if k in r}
-            for row, r in results.items()
-        }
+        runs[data.label] = {row: {k: r[k] for k in _OF_A_RUN if k in r} for row, r in results.items()}
     return {
         "format": FORMAT,
         "kind": "benchmark",
@@ -120,6 +123,28 @@ def _of_data(plan: Plan, done: Sequence[Trial], told: Mapping[str, Any]) -> dict
             }
             for m in dict.fromkeys((metric, *_COMPARED))
             if m in metrics
+        },
+        "objects": None if told.get("objects") is None else _objects(told["objects"], names),
+    }
+
+
+def _objects(found: Mapping[str, Any], names: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """What became of things: label -> metric -> thing -> mean over the common frames; of all together by frame too."""
+    things = [ALL_THINGS, *(thing["name"] for thing in found["things"]["things"])]
+    seen = [n for n in things if any(row["present"][n]["n"] for row in found["means"].values())]
+    return {
+        "metrics": dict(found["metrics"]),
+        "things": seen,
+        "rows": {
+            label: {m: {n: joined([found["means"][r][m][n] for r in rows]) for n in seen} for m in found["metrics"]}
+            for label, rows in names.items()
+        },
+        "by_frame": {
+            label: {
+                m: _curve([Series.from_json(found["rows"][r][m][ALL_THINGS]) for r in rows]).to_json()
+                for m in found["metrics"]
+            }
+            for label, rows in names.items()
         },
     }
 

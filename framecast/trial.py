@@ -82,13 +82,15 @@ def work(job: Mapping[str, Any]) -> None:
     config = entry_config(job["model"], job["profile"], job["words"])
     source, data = open_data(config.data)
     config = dataclasses.replace(config, data=data)
-    began = time.monotonic()
+    began, worked = time.monotonic(), time.process_time()
     train(job["model"], source, out=folder, config=config, device=job["device"], quiet=job["quiet"])
     told = {
         **begun(job),
         "state": "finished",
         **facts(folder, job["model"]),
+        # of the last sitting; processor time well below seconds times threads: the machine was shared
         "sitting_seconds": round(time.monotonic() - began, 1),
+        "sitting_cpu_seconds": round(time.process_time() - worked, 1),
     }
     write_json(result, {**told, "peak_memory_gb": round(peak_memory(), 3), **circumstances(job["device"])})
     tidy(folder)

@@ -11,6 +11,7 @@ import threading
 import time
 from pathlib import Path
 
+import numpy as np
 import psutil
 import pytest
 from cli_support import refused, store, work  # noqa: F401
@@ -20,6 +21,7 @@ import framecast.benchmark_plan as plans
 import framecast.trial as trials
 from framecast.benchmark_page import describe
 from framecast.benchmark_table import joined
+from framecast.data.store import DatasetWriter
 from framecast.engine.signals import Interrupted
 from framecast.engine.step import NotFinite
 from framecast.metrics.averages import t_quantile
@@ -105,6 +107,7 @@ def test_the_folder_holds_runs_results_comparison_and_table(whole):
     assert result["command"].startswith("framecast train multiscale-gan --profile tiny --data still --steps 4 --seed 1")
     assert result["command"].endswith("--optim.generator-lr 1e-3")
     assert {"hardware", "versions", "date", "seconds", "validation"} <= set(result)
+    assert result["sitting_cpu_seconds"] > 0
     assert str(work()) not in (out / "table.json").read_text() + (out / "benchmark.html").read_text()
     assert json.loads((out / "table.json").read_text()) == json.loads(json.dumps(whole))
 
@@ -144,6 +147,36 @@ def test_one_seed_has_the_interval_of_the_clips():
     assert joined([one, {"mean": None, "low": None, "high": None}])["mean"] is None
 
 
+def test_things_stand_in_table_and_page_where_the_data_name_them(within, tmp_path):
+    """The baselines' figures are those of the comparison; a model's are means over its seeds."""
+    things = {"size": [32, 32], "grounds": [[30, 30, 30]]}
+    things["things"] = [{"name": "square", "colours": [[220, 220, 220]], "least": 4, "near": 4}]
+    with DatasetWriter(tmp_path / "named", fps=10, meta={"objects": things}) as writer:
+        for left in (2, 6, 9):
+            clip = np.full((24, 3, 32, 32), 30, np.uint8)
+            for t in range(24):
+                clip[t, :, 8:14, (left + t) % 26 :][..., :6] = 220
+            writer.add(clip)
+    settings = {**SETTINGS, "steps": 1, "clips": 2}
+    table = within(
+        "multiscale-gan:tiny --model.no-adversarial", tmp_path / "named", seeds=(0, 1), out=tmp_path, **settings
+    )
+    found = table["data"]["named"]["objects"]
+    told = json.loads((tmp_path / "named/comparison.json").read_text())["objects"]
+    assert found["things"] == ["all", "square"]
+    name = "multiscale-gan:tiny --model.no-adversarial"
+    for metric in ("found", "present"):
+        own = [told["means"][f"{name} seed {s}"][metric]["square"]["mean"] for s in (0, 1)]
+        assert found["rows"][name][metric]["square"]["mean"] == pytest.approx(sum(own) / 2)
+        base = told["means"]["copy-last"][metric]["square"]["mean"]
+        assert found["rows"]["copy-last"][metric]["square"]["mean"] == base
+    assert found["rows"]["copy-last"]["present"]["square"]["mean"] == 1
+    assert found["by_frame"]["copy-last"]["found"]["mean"] == told["rows"]["copy-last"]["found"]["all"]["mean"]
+    page = (tmp_path / "benchmark.html").read_text()
+    assert "things found by colour" in page
+    assert "<th>square</th>" in page
+
+
 def test_the_page_shows_every_row_and_asks_for_nothing(whole):
     text = (whole_out() / "benchmark.html").read_text()
     for name in ("judged", *BASELINES, "framecast train multiscale-gan", "still/comparison.html", "data:image/png"):
@@ -151,6 +184,8 @@ def test_the_page_shows_every_row_and_asks_for_nothing(whole):
     assert "default-src 'none'" in text
     assert "http" not in text.replace("http-equiv", "").replace("http://www.w3.org", "").replace("https://www.w3", "")
     assert "judged" in describe(whole)
+    assert whole["data"]["still"]["objects"] is None
+    assert "things found" not in text
 
 
 def test_a_second_call_trains_nothing_and_compares_nothing(whole, within, rooms, monkeypatch):
