@@ -1,12 +1,13 @@
 """The long runs of the fourteen autoencoders: figures into docs/results/generative-autoencoders.json.
 
     python benchmarks/acceptance_autoencoders.py                        everything; what is finished is kept
-    python benchmarks/acceptance_autoencoders.py --only small           one group of parts (see GROUPS)
+    python benchmarks/acceptance_autoencoders.py --only games           one group of parts (see GROUPS)
     python benchmarks/acceptance_autoencoders.py --list                 the parts and which are done
-    python benchmarks/acceptance_autoencoders.py --part small-c-ae      one part
+    python benchmarks/acceptance_autoencoders.py --part overfit-c-ae    one part
 
-Every model of a group trains for the same wall-clock budget (`--budget 4m`), one after another, on the same recordings
-at 84x64, and is scored on a fresh recording that no run was trained on. A run that was stopped goes on.
+Models of a table train equally long (`--budget 4m`), one after another, at 84x64, by `framecast benchmark`: a run that
+was stopped goes on, a finished one is kept, and all are scored on the same held-out episodes. The fourteen in `small`
+are those of benchmarks/acceptance_benchmark.py: one training serves both pages.
 """
 
 from __future__ import annotations
@@ -14,19 +15,18 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import acceptance_benchmark
 import claims
 import torch
-from acceptance import ROOT, circumstances, command, dumped, film, relative, slug
+from acceptance import ROOT, circumstances, command, dumped, relative
+from acceptance_benchmark import brief, recording, series
 from autoencoders_page import page
 
-import framecast
-from framecast.compare import compare
-from framecast.comparison import Comparison
 from framecast.data.loader import Loader
 from framecast.data.store import Store
 from framecast.engine.device import make_device
@@ -37,35 +37,29 @@ from framecast.models.autoencoders import PROFILES, VARIANTS, Autoencoder
 RESULTS = ROOT / "docs" / "results"
 FILE = RESULTS / "generative-autoencoders.json"
 WORK = ROOT / "runs" / "acceptance" / "autoencoders"
-SIZE, HORIZON, CLIPS = "84x64", 60, 32
-#: Frames of the horizon that are told.
-TOLD = (1, 5, 10, 20, 40, 60)
+GAME = "ms_pacman"
 OTHERS = ("video_pinball", "qbert", "montezuma_revenge", "space_invaders")
-OPTIONS = {
-    "code 30": [],
-    "code 256": ["--model.latent", "256"],
-    "code 30, on the newest frame": ["--model.residual"],
-    "code 256, on the newest frame": ["--model.latent", "256", "--model.residual"],
-}
+BEST = ("c-gia-ae", "c-lstm-vae")
+GAN = "multiscale-gan"
+OPTIONS = (
+    "code 30=c-ae:default",
+    "code 256=c-ae:default --model.latent 256",
+    "code 30 on the newest frame=c-ae:default --model.residual",
+    "code 256 on the newest frame=c-ae:default --model.latent 256 --model.residual",
+)
+#: Metrics by which the published claims are judged.
+JUDGED = ("psnr", "moving_psnr", "ssim", "sharpness_ratio")
 
 
 def parts(budget: str) -> dict[str, tuple[str, Callable[[], dict[str, Any]]]]:
     """Name -> (group, what makes it), in the order they are made."""
     found: dict[str, tuple[str, Callable[[], dict[str, Any]]]] = {}
-    for name in VARIANTS:
-        found[f"small-{name}"] = ("small", partial(trained, name, "small", "ms_pacman", budget))
-    found["multiscale-gan"] = ("small", partial(trained, "multiscale-gan", "small", "ms_pacman", budget))
-    found["small-all"] = ("small", partial(together, "small"))
-    for label, flags in OPTIONS.items():
-        found[f"option-{slug(label)}"] = ("options", partial(option, label, flags, budget))
-    for game in OTHERS:
-        for name in ("c-gia-ae", "c-lstm-vae"):
-            found[f"{slug(game)}-{name}"] = ("games", partial(trained, name, "small", game, budget))
+    found["small-all"] = ("small", partial(together, "small", budget))
+    found["options"] = ("options", partial(options, budget))
+    found["games"] = ("games", partial(games, budget))
     for name in VARIANTS:
         found[f"overfit-{name}"] = ("overfit", partial(overfit, name))
-    for name in VARIANTS:
-        found[f"default-{name}"] = ("default", partial(trained, name, "default", "ms_pacman", budget))
-    found["default-all"] = ("default", partial(together, "default"))
+    found["default-all"] = ("default", partial(together, "default", budget))
     return found
 
 
@@ -80,16 +74,16 @@ def main() -> None:
     parser.add_argument("--budget", default="4m", help="training time of every run")
     parser.add_argument("--again", action="store_true", help="do finished parts anew")
     parser.add_argument("--list", action="store_true", help="name the parts and stop")
-    options = parser.parse_args()
-    every = parts(options.budget)
-    if options.part is not None and options.part not in every:
-        parser.error(f"no part {options.part!r}; see --list")
+    given = parser.parse_args()
+    every = parts(given.budget)
+    if given.part is not None and given.part not in every:
+        parser.error(f"no part {given.part!r}; see --list")
     for name, (group, make) in every.items():
         done = name in load()["results"]
-        if options.list:
+        if given.list:
             print(f"{'done' if done else 'open':<6}{group:<10}{name}")
-        elif options.part == name or (options.part is None and options.only in (None, group)):
-            if done and not options.again:
+        elif given.part == name or (given.part is None and given.only in (None, group)):
+            if done and not given.again:
                 print(f"{name}: done before", flush=True)
                 continue
             print(f"{name} …", flush=True)
@@ -113,117 +107,100 @@ def load() -> dict[str, Any]:
     return json.loads(FILE.read_text(encoding="utf-8")) if FILE.is_file() else empty
 
 
-# ------------------------------------------------------------------------------------------------------------- data
-
-
-def recording(game: str, fresh: bool = False) -> Path:
-    """Forty episodes of a game at 60 frames a second, or sixteen short ones of another seed to score on; at 84x64."""
-    name = f"{game}-fresh" if fresh else game
-    store, whole = WORK / "data" / name, WORK / "data" / f"{name}-whole"
-    if (store / "index.json").is_file():
-        return store
-    length = ["--episodes", "16", "--max-frames", "160", "--seed", "1"] if fresh else ["--max-frames", "300"]
-    length = length if fresh else ["--episodes", "40", *length]
-    command("data", "make", "atari", "--game", game, *length, "--out", relative(whole), "--overwrite")
-    command("data", "import", relative(whole), "--size", SIZE, "--out", relative(store), "--overwrite")
-    shutil.rmtree(whole)
-    return store
-
-
 # ------------------------------------------------------------------------------------------------------------ parts
 
 
-def trained(
-    name: str, profile: str, game: str, budget: str, flags: tuple[str, ...] = (), label: str = ""
-) -> dict[str, Any]:
-    """One model under the budget, scored on the fresh recording beside copy-last and temporal-mean."""
-    data, run = recording(game), folder(name, profile, game, label)
-    words = ["train", name, "--profile", profile, "--data", relative(data), "--out", relative(run), *flags]
-    if name == "multiscale-gan":  # its published rates fall over a number of steps; within a budget they stay
-        words += ["--model.no-adversarial", "--optim.generator-final-lr", "None"]
-    line = command(*words, "--budget", budget, "--train.validate-every", "100", "--quiet")
-    rows = [json.loads(text) for text in (run / "metrics.jsonl").read_text().splitlines()]
-    found, kept = compare([f"{name}={run}"], recording(game, fresh=True), split="all", horizon=HORIZON, clips=CLIPS)
-    film(kept, RESULTS / f"{run.name}.webp", found.protocol.fps)
-    seconds = max(r.get("seconds", 0) for r in rows)
-    return {
-        "sentence": sentence(found, name),
-        "command": line,
-        "model": name,
-        "profile": profile,
-        "game": game,
-        "parameters": sum(p.numel() for p in framecast.load(run).parameters()),
-        "steps": rows[-1]["step"],
-        "training_seconds": round(seconds),
-        "film": f"{run.name}.webp",
-        "split": "a fresh recording, 16 episodes of another seed",
-        "table": table(found),
-        "protocol": found.protocol.to_json(),
-    }
-
-
-def folder(name: str, profile: str, game: str, label: str = "") -> Path:
-    """Where a run lies."""
-    return WORK / "-".join(w for w in (name, profile, slug(game), slug(label)) if w)
-
-
-def table(found: Comparison) -> dict[str, Any]:
-    """Row -> metric -> frame -> [mean, low, high]."""
-    told: dict[str, Any] = {}
-    for row, metrics in found.scores.predictors.items():
-        told[row] = {
-            metric: {str(k): [series.mean[k - 1], series.low[k - 1], series.high[k - 1]] for k in TOLD}
-            for metric, series in metrics.items()
-        }
-    return told
-
-
-def sentence(found: Comparison, name: str) -> str:
-    """At five frames: the whole frame against the temporal mean, the moving area against copy-last."""
-    rows = {n: found.scores.predictors[n] for n in (name, "copy-last", "temporal-mean")}
-    whole = [rows[n]["psnr"].mean[4] for n in (name, "temporal-mean", "copy-last")]
-    moving = [rows[n]["moving_psnr"].mean[4] for n in (name, "temporal-mean", "copy-last")]
-
-    def told(values: list[float | None]) -> str:
-        first, mean, last = (float("nan") if v is None else v for v in values)
-        return f"{first:.2f} dB (temporal mean {mean:.2f}, copy-last {last:.2f})"
-
-    return f"PSNR at +5: {told(whole)}; where something moves {told(moving)}"
-
-
-def together(profile: str) -> dict[str, Any]:
+def together(profile: str, budget: str) -> dict[str, Any]:
     """All fourteen of a profile and the multi-scale network on the same clips: ranks, intervals, the claims."""
-    missing = [n for n in VARIANTS if not (folder(n, profile, "ms_pacman") / "config.json").is_file()]
-    if missing:
-        raise SystemExit(f"{profile}-all: {', '.join(missing)} not trained yet")
-    runs = [f"{n}={folder(n, profile, 'ms_pacman')}" for n in VARIANTS]
-    gan = folder("multiscale-gan", "small", "ms_pacman")
-    runs += [f"multiscale-gan={gan}"] if (gan / "config.json").is_file() else []
-    out = WORK / f"all-{profile}"
-    fresh = recording("ms_pacman", fresh=True)
-    found, kept = compare(runs, fresh, split="all", horizon=HORIZON, clips=CLIPS, out=out, show=1)
-    found.save(out)
-    strips(kept, RESULTS / f"autoencoders-{profile}.png")
-    ranked = [row["name"] for row in found.ranking()]
-    claims = {
-        metric: {
-            "convolutional above fully connected": pairs(found, metric, conv_above_dense()),
-            "c-gia-ae and c-lstm-vae above the other twelve": pairs(found, metric, best_above_rest()),
-            "c-gia-ae and c-lstm-vae above multiscale-gan": pairs(
-                found, metric, [("c-gia-ae", "multiscale-gan"), ("c-lstm-vae", "multiscale-gan")]
-            ),
-        }
-        for metric in ("psnr", "moving_psnr", "ssim", "sharpness_ratio")
+    if profile == "small":
+        work, models = acceptance_benchmark.WORK, ["all:small"]
+    else:
+        work, models = WORK / f"all-{profile}", [*(f"{name}:{profile}" for name in VARIANTS), f"{GAN}:small"]
+    table = made(models, {GAME: recording(GAME)}, work, budget)
+    shutil.copyfile(work / GAME / "strip.png", RESULTS / f"autoencoders-{profile}.png")
+    found = told(table, GAME, (*VARIANTS, GAN))
+    pairs = {
+        "convolutional above fully connected": conv_above_dense(),
+        "c-gia-ae and c-lstm-vae above the other twelve": best_above_rest(),
+        "c-gia-ae and c-lstm-vae above multiscale-gan": [(name, GAN) for name in BEST],
     }
     return {
-        "sentence": f"by PSNR where something moves: {', '.join(ranked)}",
+        "sentence": f"by PSNR where something moves: {', '.join(row['name'] for row in found['ranking'])}",
         "profile": profile,
         "picture": f"autoencoders-{profile}.png",
-        "ranking": found.ranking(),
-        "claims": claims,
-        "table": table(found),
-        "protocol": found.protocol.to_json(),
+        **found,
+        "claims": {
+            metric: {
+                claim: [{"a": a, "b": b, **difference(table, metric, a, b)} for a, b in wanted]
+                for claim, wanted in pairs.items()
+            }
+            for metric in JUDGED
+        },
     }
+
+
+def options(budget: str) -> dict[str, Any]:
+    """What a larger code and drawing upon the newest frame buy `default` of one model, at the same size and budget."""
+    table = made(OPTIONS, {GAME: recording(GAME)}, WORK / "options", budget)
+    names = [text.partition("=")[0] for text in OPTIONS]
+    found = told(table, GAME, names)
+    at_five = {name: found["table"][name]["moving_psnr"]["5"][0] for name in names}
+    gains = ", ".join(f"{name} {at_five[name] - at_five[names[0]]:+.2f} dB" for name in names[1:])
+    return {"sentence": f"five frames ahead, where something moves, beside {names[0]}: {gains}", **found}
+
+
+def games(budget: str) -> dict[str, Any]:
+    """The two that were called the best, on the other four games."""
+    models = [f"{name}:small" for name in BEST]
+    table = made(models, {game: recording(game) for game in OTHERS}, WORK / "games", budget)
+    found = {game: told(table, game, BEST) for game in OTHERS}
+    above = []
+    for game in OTHERS:
+        shutil.copyfile(WORK / "games" / game / "strip.png", RESULTS / f"autoencoders-{game}.png")
+        gains = {name: found[game]["gains"][name]["moving_psnr"]["5"] for name in BEST}
+        above += [f"{name} on {game}" for name, gain in gains.items() if gain[1] is not None and gain[1] > 0]
+    return {
+        "sentence": f"five frames ahead above copy-last where something moves: {', '.join(above) or 'none'}",
+        "games": found,
+    }
+
+
+def made(models: Sequence[str], data: Mapping[str, Path], work: Path, budget: str) -> dict[str, Any]:
+    """The table of a benchmark of which every run is made here."""
+    table = series(models, data, work, budget)
+    assert table is not None, "no shard: nothing is left to others"
+    return table
+
+
+def told(table: Mapping[str, Any], data: str, names: Sequence[str]) -> dict[str, Any]:
+    """The rows of `names` and the baselines on one set of data.
+
+    models: row -> weights, steps, seconds, commands.  ranking: from best to worst by PSNR where something moves.
+    table: row -> metric -> frame -> [mean, low, high]; gains: the same to copy-last.
+    """
+    short = brief(table)
+    found, runs, costs = short["data"][data], short["runs"][data], short["costs"][data]
+    rows = [row for row in found["rows"] if not row["seeds"] or row["name"] in names]
+    models = {}
+    for name in (row["name"] for row in rows if row["seeds"]):
+        own = [run for row, run in runs.items() if row == name or row.startswith(f"{name} seed ")]
+        models[name] = {**costs[name], "commands": [run["command"] for run in own], "hardware": own[0]["hardware"]}
+    return {
+        "models": models,
+        "ranking": [{"name": row["name"], **row["figures"]["moving_psnr"]} for row in rows],
+        "table": {row["name"]: row["by_frame"] for row in rows},
+        "gains": {row["name"]: row["to_copy_last_by_frame"] for row in rows if row["seeds"]},
+        "protocol": found["protocol"],
+    }
+
+
+def difference(table: Mapping[str, Any], metric: str, a: str, b: str) -> dict[str, Any]:
+    """a's mean over the horizon minus b's, paired, with its interval."""
+    rows = table["data"][GAME]["differences"][metric]
+    if b in rows.get(a, {}):
+        return {k: rows[a][b][k] for k in ("mean", "low", "high")}
+    other = rows[b][a]
+    return {"mean": -other["mean"], "low": -other["high"], "high": -other["low"]}
 
 
 def conv_above_dense() -> list[tuple[str, str]]:
@@ -233,41 +210,14 @@ def conv_above_dense() -> list[tuple[str, str]]:
 
 def best_above_rest() -> list[tuple[str, str]]:
     """The two that were called the best beside every other."""
-    best = ("c-gia-ae", "c-lstm-vae")
-    return [(b, n) for b in best for n in VARIANTS if n not in best]
-
-
-def pairs(found: Comparison, metric: str, wanted: list[tuple[str, str]]) -> list[dict[str, Any]]:
-    """Paired differences a - b with their intervals."""
-    rows = [(a, b) for a, b in wanted if b in found.means]
-    return [{"a": a, "b": b, **found.difference(metric, a, b)} for a, b in rows]
-
-
-def strips(kept: Any, path: Path) -> None:
-    """One clip as every row forecast it, a strip a row, the truth first."""
-    import numpy as np
-
-    from framecast.media.grid import grid
-    from framecast.media.images import write_image
-
-    clip = kept[0]
-    chosen = [k - 1 for k in TOLD]
-    rows = {"truth": clip.truth, **clip.predictions}
-    pictures = {name: (np.asarray(v)[chosen] * 255).round().astype(np.uint8) for name, v in rows.items()}
-    write_image(grid(pictures, [f"+{k}" for k in TOLD], least=84), path)
-
-
-def option(label: str, flags: list[str], budget: str) -> dict[str, Any]:
-    """What an option buys: `default` of one model with it, at the same size and budget."""
-    found = trained("c-ae", "default", "ms_pacman", budget, tuple(flags), f"option {label}")
-    return {**found, "option": label}
+    return [(b, n) for b in BEST for n in VARIANTS if n not in BEST]
 
 
 def overfit(name: str, most: int = 6000) -> dict[str, Any]:
     """A hundred fixed pairs at 42x32, `default`: steps until the loss in eval mode has fallen tenfold."""
     store = WORK / "data" / "ms_pacman-42x32"
     if not (store / "index.json").is_file():
-        command("data", "import", relative(recording("ms_pacman")), "--size", "42x32", "--out", relative(store))
+        command("data", "import", relative(recording(GAME)), "--size", "42x32", "--out", relative(store))
     source = Store(store)
     config = PROFILES["default"](name)
     loader = Loader(source, source.splits(15)["train"], Autoencoder.request(config), 10)

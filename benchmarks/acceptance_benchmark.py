@@ -1,0 +1,135 @@
+"""All eighteen models on Ms. Pac-Man, each trained equally long: figures into docs/results/benchmark.json.
+
+    python benchmarks/acceptance_benchmark.py                  record, train what is left, compare, write
+    python benchmarks/acceptance_benchmark.py --shard 1/6      train a sixth of the runs only
+    python benchmarks/acceptance_benchmark.py --dry-run        what would be trained, and how long it would take
+
+A run that was stopped goes on, a finished one is kept. The episodes of the comparison are held out from every run:
+`framecast benchmark` sees to it. benchmarks/acceptance_autoencoders.py takes the fourteen's rows from the same runs.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import claims
+from acceptance import ROOT, command, dumped, relative
+from benchmark_results import page
+
+from framecast.engine.log import read_metrics
+
+RESULTS = ROOT / "docs" / "results"
+FILE = RESULTS / "benchmark.json"
+WORK = ROOT / "runs" / "benchmark-pacman"
+SIZE, HORIZON, CLIPS, BUDGET = "84x64", 64, 48, "4m"
+#: Frames of the horizon that are told.
+TOLD = (1, 2, 4, 5, 8, 10, 16, 20, 32, 40, 60, 64)
+
+
+def main() -> None:
+    """Make the runs, then write what they say."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--budget", default=BUDGET, help="training time of every run")
+    parser.add_argument("--shard", help="1/6 trains the first of six parts and writes nothing")
+    parser.add_argument("--dry-run", action="store_true", help="say what would be trained")
+    options = parser.parse_args()
+    more = ["--shard", options.shard] if options.shard else []
+    more += ["--dry-run"] if options.dry_run else []
+    table = series(["all:small"], {"ms_pacman": recording("ms_pacman")}, WORK, options.budget, *more)
+    if table is None:
+        return
+    write(table)
+    print(f"benchmark: {relative(FILE)}, {relative(FILE.with_suffix('.md'))}")
+
+
+def recording(game: str) -> Path:
+    """A game at 60 frames a second with the console's memory: 90 episodes of 400 frames, nine of them held out."""
+    store = WORK / "data" / game
+    if not (store / "index.json").is_file():
+        length = ["--episodes", "90", "--max-frames", "400", "--ram", "--seed", "0"]
+        command("data", "make", "atari", "--game", game, *length, "--out", relative(store), "--overwrite")
+    return store
+
+
+def series(
+    models: Sequence[str], data: Mapping[str, Path], out: Path, budget: str, *more: str, horizon: int = HORIZON
+) -> dict[str, Any] | None:
+    """`framecast benchmark` of models on sets of data, by label; its table, or None while runs are left to others."""
+    sets = [f"{label}={relative(path)} --size {SIZE}" for label, path in data.items()]
+    length = ["--budget", budget, "--horizon", str(horizon), "--clips", str(CLIPS)]
+    command("benchmark", "--models", *models, "--data", *sets, *length, "--out", relative(out), *more)
+    if "--dry-run" in more or not (out / "table.json").is_file():
+        return None
+    table: dict[str, Any] = json.loads((out / "table.json").read_text(encoding="utf-8"))
+    return table
+
+
+def write(table: Mapping[str, Any], work: Path = WORK) -> None:
+    """The result file, its page, strip and film, and the claims."""
+    told = brief(table)
+    for data, found in told["data"].items():
+        found["training"] = {row["name"]: trained(work / data, row) for row in found["rows"] if row["seeds"]}
+        for name in ("strip.png", "film.webp"):
+            shutil.copyfile(work / data / name, RESULTS / f"benchmark-{data}{Path(name).suffix}")
+    RESULTS.mkdir(parents=True, exist_ok=True)
+    FILE.write_text(dumped({"format": 1, "family": "benchmark", "results": told}), encoding="utf-8")
+    FILE.with_suffix(".md").write_text(page(told, RESULTS), encoding="utf-8")
+    claims.write()
+
+
+def brief(table: Mapping[str, Any]) -> dict[str, Any]:
+    """A benchmark's table with curves at the told frames alone."""
+
+    def at_told(curves: Mapping[str, Any]) -> dict[str, Any]:
+        return {
+            metric: {
+                str(k): [series[part][k - 1] for part in ("mean", "low", "high")]
+                for k in TOLD
+                if k <= len(series["mean"]) and series["mean"][k - 1] is not None
+            }
+            for metric, series in curves.items()
+        }
+
+    told = {key: table[key] for key in ("version", "settings", "costs", "runs")} | {"data": {}}
+    for data, found in table["data"].items():
+        curves = ("by_frame", "to_copy_last_by_frame")
+        rows = [{**row, **{name: at_told(row[name]) for name in curves}} for row in found["rows"]]
+        told["data"][data] = {**found, "rows": rows}
+        if objects := found.get("objects"):
+            lost = {name: at_told(by_frame) for name, by_frame in objects["by_frame"].items()}
+            told["data"][data]["objects"] = {**objects, "by_frame": lost}
+    return told
+
+
+def trained(folder: Path, row: Mapping[str, Any]) -> dict[str, Any]:
+    """How training stood when the time was up: validation at half time and at the end, and the training loss there.
+
+    Of the run of the first seed. fall: by how much the loss on validation fell in the second half, as a share.
+    """
+    name = next(p.stem for p in (folder / "results").glob("*.json") if _is_of(p, row))
+    log = read_metrics(folder / "runs" / name)
+    seen = [(r.get("seconds"), r["val/loss"]) for r in log if "val/loss" in r]
+    losses = [r["loss"] for r in log if "loss" in r]
+    last = log[-1].get("seconds") or 0.0
+    half = [loss for seconds, loss in seen if seconds is not None and seconds <= last / 2]
+    return {
+        "validations": len(seen),
+        "val_half": half[-1] if half else None,
+        "val_last": seen[-1][1] if seen else None,
+        "val_best": min(loss for _, loss in seen) if seen else None,
+        "train_last": sum(losses[-5:]) / len(losses[-5:]) if losses else None,
+    }
+
+
+def _is_of(path: Path, row: Mapping[str, Any]) -> bool:
+    result = json.loads(path.read_text(encoding="utf-8"))
+    return bool(result["label"] == row["name"] and result["seed"] == row["seeds"][0])
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,196 @@
+"""Writes docs/results/benchmark.md from the .json beside it, and nothing else.
+
+python benchmarks/benchmark_results.py
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
+BASELINES = ("copy-last", "temporal-mean")
+#: Metrics told along the horizon: label and digits.
+ALONG = {
+    "moving_psnr": ("PSNR where something moves [dB]", 2),
+    "psnr": ("PSNR [dB]", 2),
+    "ssim": ("SSIM", 3),
+    "sharpness_ratio": ("sharpness ratio, 1 as sharp as the truth", 3),
+}
+FRAMES = ("1", "2", "5", "10", "20", "40", "64")
+
+
+def page(told: Mapping[str, Any], folder: Path) -> str:
+    """The page's text."""
+    lines = [
+        "# Results: all models under one budget",
+        "",
+        "Written by `benchmarks/benchmark_results.py` from [benchmark.json](benchmark.json), which",
+        "`python benchmarks/acceptance_benchmark.py` makes with [`framecast benchmark`](../benchmark.md). Intervals",
+        "are 95 %, over held-out episodes; nothing was chosen on these.",
+        "",
+    ]
+    for data, found in told["data"].items():
+        lines += [f"## {data}", "", *_conditions(told, data), *_picture(data, folder), *_ranked(told, data)]
+        lines += [*_along(found), *_things(found), *_first(found), *_commands(told, data)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _conditions(told: Mapping[str, Any], data: str) -> list[str]:
+    found, settings = told["data"][data], told["settings"]
+    p, runs = found["protocol"], told["runs"][data]
+    places = sorted(
+        {
+            f"{r['hardware']['cores']} core{'s' * (r['hardware']['cores'] > 1)} of {r['hardware']['cpu']}"
+            f"{'' if r['hardware']['device'] == 'cpu' else ' with ' + r['hardware']['device']}"
+            for r in runs.values()
+            if "hardware" in r
+        }
+    )
+    length = f"{settings['steps']:,} steps" if settings["steps"] else settings["budget"]
+    seeds = settings["seeds"]
+    luck = "one seed, so intervals know nothing of the luck of training" if len(seeds) == 1 else f"{len(seeds)} seeds"
+    lines = [
+        f"{len(settings['models'])} models, each trained from scratch for {length} on {'; '.join(places)}; {luck}. "
+        f"{p['clips']} clips of {p['videos']} held-out videos, horizon {p['horizon']}, {p['height']}x{p['width']} at "
+        f"{p['fps']:g} frames a second. {p['split_rule']}.".replace("..", "."),
+        "",
+    ]
+    return [*lines, *(f"`{name}` failed: {fault}." for name, fault in found["failed"].items()), ""]
+
+
+def _picture(data: str, folder: Path) -> list[str]:
+    if not (folder / f"benchmark-{data}.png").is_file():
+        return []
+    told = f"[The film](benchmark-{data}.webp). " if (folder / f"benchmark-{data}.webp").is_file() else ""
+    return [
+        f"![truth and every model's forecast of one clip](benchmark-{data}.png)",
+        "",
+        f"{told}One clip for all.",
+        "",
+    ]
+
+
+def _ranked(told: Mapping[str, Any], data: str) -> list[str]:
+    found, costs = told["data"][data], told["costs"][data]
+    things = found.get("objects")
+    lines = [
+        "Means over all frames of the horizon; “=” cannot be told from the row above. Gains are to copy-last, where "
+        "something moves [dB].",
+        "",
+        "| # | model | where something moves [dB] | gain | gain at frame 1 | gain at frame 5 | PSNR [dB] | SSIM "
+        f"| sharpness at {found['protocol']['horizon']} |{' things found |' if things else ''} steps | weights |",
+        "|---" * (12 if things else 11) + "|",
+    ]
+    for row in found["rows"]:
+        name, figures = row["name"], row["figures"]
+        gains = row["to_copy_last_by_frame"].get("moving_psnr", {})
+        late = row["by_frame"]["sharpness_ratio"].get(str(found["protocol"]["horizon"]))
+        cells = [f"{'= ' if row['tied'] else ''}{row['rank']}", f"`{name}`", _of(figures["moving_psnr"], 2)]
+        cells += [_of((row["to_copy_last"] or {}).get("moving_psnr"), 2, signed=True)]
+        cells += [_cell(gains.get(k), 2, signed=True) for k in ("1", "5")]
+        cells += [_of(figures["psnr"], 2), _of(figures["ssim"], 3), _cell(late, 3)]
+        cells += [_of(things["rows"][name]["found"]["all"], 2)] if things else []
+        cost = costs.get(name)
+        cells += ["", ""] if cost is None else [f"{cost['steps']:,.0f}", f"{cost['parameters']:,}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def _along(found: Mapping[str, Any]) -> list[str]:
+    lines = ["### Frame by frame", ""]
+    for metric, (label, digits) in ALONG.items():
+        rows = {row["name"]: row["by_frame"].get(metric, {}) for row in found["rows"]}
+        lines += _curves(label, rows, digits)
+    return lines
+
+
+def _curves(label: str, rows: Mapping[str, Mapping[str, Any]], digits: int) -> list[str]:
+    shown = [k for k in FRAMES if any(k in curve for curve in rows.values())]
+    lines = [f"| {label} | " + " | ".join(f"+{k}" for k in shown) + " |", "|---" * (len(shown) + 1) + "|"]
+    for name, curve in rows.items():
+        cells = (_cell(curve[k][:1] if k in curve else None, digits) for k in shown)
+        lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def _things(found: Mapping[str, Any]) -> list[str]:
+    """What is still there: by thing over the horizon, and all together frame by frame."""
+    told = found.get("objects")
+    if not told:
+        return []
+    order = [row["name"] for row in found["rows"]]
+    lines = ["### Things that get lost", ""]
+    lines += [
+        "Found by colour in truth and forecast alike; true places are the console's memory where it tells them.",
+        "",
+    ]
+    lines += ["| found near its true place, share of clips | " + " | ".join(told["things"]) + " |"]
+    lines += ["|---" * (len(told["things"]) + 1) + "|"]
+    for name in order:
+        cells = (_of(told["rows"][name]["found"][thing], 2) for thing in told["things"])
+        lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+    lines.append("")
+    rows = {name: told["by_frame"][name]["found"] for name in order}
+    return lines + _curves("all things found", rows, 2)
+
+
+def _first(found: Mapping[str, Any]) -> list[str]:
+    """Rows that do not beat copy-last at the first frame, and how their training stood when the time was up."""
+    training = found.get("training", {})
+    lines = []
+    for row in found["rows"]:
+        gain = row["to_copy_last_by_frame"].get("moving_psnr", {}).get("1")
+        if row["name"] in BASELINES or gain is None or (gain[1] is not None and gain[1] > 0):
+            continue
+        later = row["to_copy_last_by_frame"]["moving_psnr"]
+        ahead = next((k for k, v in later.items() if v[1] is not None and v[1] > 0), "–")
+        told = training.get(row["name"], {})
+        half, last = told.get("val_half"), told.get("val_last")
+        fall = "–" if not half or last is None else f"{(half - last) / abs(half):+.0%}"
+        cells = [f"`{row['name']}`", _cell(gain, 2, signed=True), ahead, fall]
+        lines.append("| " + " | ".join(cells) + " |")
+    if not lines:
+        return ["### The first frame", "", "Every model beats copy-last where something moves.", ""]
+    head = [
+        "### Not above copy-last at the first frame",
+        "",
+        "Where something moves. What still fell in the second half of training was cut short by the budget.",
+        "",
+        "| model | gain at frame 1 [dB] | first told frame with a sure gain | fall of the loss on validation in the "
+        "second half |",
+        "|---|---|---|---|",
+    ]
+    return [*head, *lines, ""]
+
+
+def _commands(told: Mapping[str, Any], data: str) -> list[str]:
+    lines = ["### Runs", "", "```"]
+    for name, run in told["runs"][data].items():
+        done = "" if run.get("steps") is None else f"   # {name}: {run['steps']:,} steps in {run['seconds']:,.0f} s"
+        lines.append(f"{run.get('command', name)}{done}")
+    first = next(iter(told["runs"][data].values()))
+    versions = ", ".join(f"{k} {v}" for k, v in first.get("versions", {}).items())
+    return [*lines, "```", "", f"{versions}, {first.get('date', '')}.", ""]
+
+
+def _of(found: Mapping[str, Any] | None, digits: int, signed: bool = False) -> str:
+    """Of an interval as a table has it."""
+    return "" if found is None else _cell([found["mean"], found["low"], found["high"]], digits, signed)
+
+
+def _cell(values: Sequence[float | None] | None, digits: int, signed: bool = False) -> str:
+    """Mean and half of its interval; only the mean where there is no more."""
+    if not values or values[0] is None:
+        return "–"
+    mean = f"{values[0]:{'+' if signed else ''}.{digits}f}".replace("-", "−")
+    if len(values) < 3 or values[1] is None or values[2] is None:
+        return mean
+    return f"{mean} ± {(values[2] - values[1]) / 2:.{digits}f}"
+
+
+if __name__ == "__main__":
+    data = json.loads((RESULTS / "benchmark.json").read_text(encoding="utf-8"))["results"]
+    (RESULTS / "benchmark.md").write_text(page(data, RESULTS), encoding="utf-8")

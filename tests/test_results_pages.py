@@ -1,0 +1,111 @@
+"""Pages of results: made from the files beside them and from nothing else; figures of what was run, as it was run."""
+
+import importlib
+import json
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+RESULTS = ROOT / "docs" / "results"
+
+
+@pytest.fixture
+def script(monkeypatch):
+    """A script of benchmarks/ by its name; they are no part of the installed package."""
+    monkeypatch.syspath_prepend(str(ROOT / "benchmarks"))
+    return importlib.import_module
+
+
+@pytest.mark.parametrize(
+    ("file", "writer"), [("generative-autoencoders", "autoencoders_page"), ("benchmark", "benchmark_results")]
+)
+def test_the_page_says_what_the_file_says(script, file, writer):
+    path = RESULTS / f"{file}.json"
+    if not path.is_file():
+        pytest.skip("not run yet")
+    told = json.loads(path.read_text(encoding="utf-8"))
+    told = told["results"] if writer == "benchmark_results" else told
+    made = script(writer).page(told, RESULTS)
+    assert made == path.with_suffix(".md").read_text(encoding="utf-8"), f"write it anew: python benchmarks/{writer}.py"
+
+
+def interval(mean, half=0.5):
+    return {"mean": mean, "low": mean - half, "high": mean + half, "seeds": [mean]}
+
+
+METRICS = ("psnr", "moving_psnr", "ssim", "sharpness_ratio")
+
+
+def series(mean, half=0.5, frames=64):
+    """A curve that falls by a thousandth a frame."""
+    means = [mean - k / 1000 for k in range(frames)]
+    lows, highs = [m - half for m in means], [m + half for m in means]
+    return {"mean": means, "low": lows, "high": highs, "n": [9] * frames, "skipped": [0] * frames}
+
+
+def table(levels):
+    """A benchmark's table on one game, from the level of every row, best first; all metrics alike."""
+    names = list(levels)
+    ours = [n for n in names if n not in ("copy-last", "temporal-mean")]
+    base = levels["copy-last"]
+    rows = []
+    for place, name in enumerate(names):
+        gain = {m: interval(levels[name] - base) for m in METRICS}
+        curves = {m: series(levels[name] - base) for m in METRICS} if name != "copy-last" else {}
+        rows.append(
+            {
+                **{"rank": place + 1, "name": name, "seeds": [0] if name in ours else [], "tied": False},
+                "figures": {m: interval(levels[name]) for m in METRICS},
+                "to_copy_last": None if name == "copy-last" else gain,
+                "to_copy_last_by_frame": curves,
+                "by_frame": {m: series(levels[name]) for m in METRICS},
+            }
+        )
+    apart = {a: {b: interval(levels[a] - levels[b]) for b in names[i + 1 :]} for i, a in enumerate(names[:-1])}
+    machine = {"cpu": "a processor", "cores": 1, "device": "cpu"}
+    run = {"steps": 10, "seconds": 240.0, "hardware": machine, "versions": {"torch": "2"}, "date": "2026-01-01"}
+    protocol = {"clips": 9, "videos": 3, "horizon": 64, "height": 84, "width": 64, "fps": 60.0, "split_rule": "Whole"}
+    return {
+        "version": "0",
+        "settings": {"models": ours, "budget": "4m", "steps": None, "seeds": [0]},
+        "data": {
+            "ms_pacman": {
+                "protocol": {**protocol, "metrics": {"ms_ssim": "scales"}},
+                "failed": {"another": "the loss became infinite"},
+                "rows": rows,
+                "differences": dict.fromkeys(METRICS, apart),
+                "objects": None,
+            }
+        },
+        "costs": {"ms_pacman": {n: {"steps": 10.0, "parameters": 7, "training_seconds": 240.0} for n in ours}},
+        "runs": {"ms_pacman": {n: {**run, "command": f"framecast train {n}"} for n in ours}},
+    }
+
+
+def test_the_benchmarks_page_tells_gains_with_their_intervals(script):
+    told = script("acceptance_benchmark").brief(table({"good": 22.0, "copy-last": 20.0, "poor": 19.0}))
+    first = told["data"]["ms_pacman"]["rows"][0]["by_frame"]["psnr"]
+    assert first["5"] == [21.996, 21.496, 22.496]
+    assert set(first) == {str(k) for k in script("acceptance_benchmark").TOLD}
+    told["data"]["ms_pacman"]["training"] = {"poor": {"val_half": 4.0, "val_last": 3.0}}
+    text = script("benchmark_results").page(told, Path("nowhere"))
+    assert "| 1 | `good` | 22.00 ± 0.50 | +2.00 ± 0.50 | +2.00 ± 0.50 | +2.00 ± 0.50 |" in text
+    assert "1 core of a processor" in text
+    assert "`another` failed: the loss became infinite." in text
+    assert "| `poor` | −1.00 ± 0.50 | – | +25% |" in text, "not above copy-last, and still learning"
+    assert "| `good` | +" not in text.partition("Not above copy-last")[2]
+
+
+def test_the_fourteens_part_is_taken_from_the_benchmark(script):
+    names = ["c-lstm-vae", "c-gia-ae", "c-ae", "multiscale-gan", "copy-last", "fc-ae", "temporal-mean", "dreams"]
+    made = table({name: 25.0 - k for k, name in enumerate(names)})
+    parts = script("acceptance_autoencoders")
+    found = parts.told(made, "ms_pacman", (*parts.VARIANTS, parts.GAN))
+    assert [row["name"] for row in found["ranking"]] == names[:-1], "the fourteen, the network beside them, baselines"
+    assert found["models"]["c-ae"]["commands"] == ["framecast train c-ae"]
+    assert found["gains"]["c-ae"]["psnr"]["1"] == [2.0, 1.5, 2.5]
+    assert parts.difference(made, "psnr", "c-ae", "fc-ae") == {"mean": 3.0, "low": 2.5, "high": 3.5}
+    assert parts.difference(made, "psnr", "fc-ae", "c-ae") == {"mean": -3.0, "low": -3.5, "high": -2.5}
+    assert len(parts.conv_above_dense()) == 5
+    assert len(parts.best_above_rest()) == 2 * 12
