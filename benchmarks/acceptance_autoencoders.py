@@ -118,7 +118,7 @@ def together(profile: str, budget: str) -> dict[str, Any]:
         work, models = WORK / f"all-{profile}", [*(f"{name}:{profile}" for name in VARIANTS), f"{GAN}:small"]
     table = made(models, {GAME: recording(GAME)}, work, budget)
     shutil.copyfile(work / GAME / "strip.png", RESULTS / f"autoencoders-{profile}.png")
-    found = told(table, GAME, (*VARIANTS, GAN))
+    found = told(table, GAME, [f"{n}:{profile}" for n in VARIANTS] + [f"{GAN}:small"])
     pairs = {
         "convolutional above fully connected": conv_above_dense(),
         "c-gia-ae and c-lstm-vae above the other twelve": best_above_rest(),
@@ -153,7 +153,7 @@ def games(budget: str) -> dict[str, Any]:
     """The two that were called the best, on the other four games."""
     models = [f"{name}:small" for name in BEST]
     table = made(models, {game: recording(game) for game in OTHERS}, WORK / "games", budget)
-    found = {game: told(table, game, BEST) for game in OTHERS}
+    found = {game: told(table, game, models) for game in OTHERS}
     above = []
     for game in OTHERS:
         shutil.copyfile(WORK / "games" / game / "strip.png", RESULTS / f"autoencoders-{game}.png")
@@ -173,7 +173,7 @@ def made(models: Sequence[str], data: Mapping[str, Path], work: Path, budget: st
 
 
 def told(table: Mapping[str, Any], data: str, names: Sequence[str]) -> dict[str, Any]:
-    """The rows of `names` and the baselines on one set of data.
+    """The rows of `names` and the baselines on one set of data, profiles left out of their names.
 
     models: row -> weights, steps, seconds, commands.  ranking: from best to worst by PSNR where something moves.
     table: row -> metric -> frame -> [mean, low, high]; gains: the same to copy-last.
@@ -184,23 +184,30 @@ def told(table: Mapping[str, Any], data: str, names: Sequence[str]) -> dict[str,
     models = {}
     for name in (row["name"] for row in rows if row["seeds"]):
         own = [run for row, run in runs.items() if row == name or row.startswith(f"{name} seed ")]
-        models[name] = {**costs[name], "commands": [run["command"] for run in own], "hardware": own[0]["hardware"]}
+        commands = [run["command"] for run in own]
+        models[plain(name)] = {**costs[name], "commands": commands, "hardware": own[0]["hardware"]}
     return {
         "models": models,
-        "ranking": [{"name": row["name"], **row["figures"]["moving_psnr"]} for row in rows],
-        "table": {row["name"]: row["by_frame"] for row in rows},
-        "gains": {row["name"]: row["to_copy_last_by_frame"] for row in rows if row["seeds"]},
+        "ranking": [{"name": plain(row["name"]), **row["figures"]["moving_psnr"]} for row in rows],
+        "table": {plain(row["name"]): row["by_frame"] for row in rows},
+        "gains": {plain(row["name"]): row["to_copy_last_by_frame"] for row in rows if row["seeds"]},
         "protocol": found["protocol"],
     }
 
 
 def difference(table: Mapping[str, Any], metric: str, a: str, b: str) -> dict[str, Any]:
-    """a's mean over the horizon minus b's, paired, with its interval."""
-    rows = table["data"][GAME]["differences"][metric]
+    """a's mean over the horizon minus b's, paired, with its interval; names as `plain` gives them."""
+    every = table["data"][GAME]["differences"][metric]
+    rows = {plain(x): {plain(y): gap for y, gap in row.items()} for x, row in every.items()}
     if b in rows.get(a, {}):
         return {k: rows[a][b][k] for k in ("mean", "low", "high")}
     other = rows[b][a]
     return {"mean": -other["mean"], "low": -other["high"], "high": -other["low"]}
+
+
+def plain(label: str) -> str:
+    """A row's name without its profile."""
+    return label.partition(":")[0]
 
 
 def conv_above_dense() -> list[tuple[str, str]]:
