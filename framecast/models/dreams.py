@@ -43,8 +43,8 @@ _DECODER_KERNELS = (5, 5, 6, 6)
 _DECODER_START = 1024
 #: Frames decoded at a time.
 _CHUNK = 256
-_WEIGHTS = "At 0 always the likeliest component of the mixture; above 1 unlikely ones more often."
-_SIGMA = "At 0 the component's mean; at 1 its own spread; its square root scales the noise."
+_WEIGHTS = "Of the mixture: at 0 always its likeliest component, above 1 unlikely ones more often."
+_SIGMA = "Of sigma: at 0 the component's mean, at 1 its own spread. Its square root scales the noise."
 
 
 # ------------------------------------------------------------------------------------------------ configuration
@@ -251,7 +251,7 @@ PROFILES: dict[str, Callable[[], DreamsConfig]] = {
 }
 
 
-# --------------------------------------------------------------------------------------------------- the losses
+# ------------------------------------------------------------------------------------------- losses and networks
 
 
 def vision_terms(frames: Tensor, decoded: Tensor, mean: Tensor, logvar: Tensor, floor: float) -> tuple[Tensor, Tensor]:
@@ -261,9 +261,6 @@ def vision_terms(frames: Tensor, decoded: Tensor, mean: Tensor, logvar: Tensor, 
     """
     error = (frames - decoded).square().sum((1, 2, 3)).mean()
     return error, gaussian_kl(mean, logvar).clamp(min=floor).mean()
-
-
-# -------------------------------------------------------------------------------------------------- the networks
 
 
 class PointConvTranspose2d(nn.ConvTranspose2d):
@@ -380,6 +377,11 @@ class Dreams(Predictor):
         """T frames and the one after them; where the state is carried, a whole sequence and the one after it."""
         future = 1 if config.recurrence == "window" else config.sequence + 1 - config.context
         return ClipRequest(context=config.context, future=future, stride=config.stride, resize=(SIDE, SIDE))
+
+    @classmethod
+    def lean(cls, config: DreamsConfig) -> DreamsConfig:
+        """Without the memories of the heads compared."""
+        return replace(config, compare=())
 
     def subnetworks(self) -> dict[str, nn.Module]:
         """vae and rnn, and the memories of the heads compared, by head."""
@@ -562,8 +564,8 @@ class Dreams(Predictor):
         if self.config.head not in DRAWING:
             return ()
         return (
-            Control(name="weight_temperature", label="which future", low=0.0, high=2.0, says=_WEIGHTS),
-            Control(name="sigma_temperature", label="how much noise", low=0.0, high=2.0, says=_SIGMA),
+            Control(name="weight_temperature", label="Temperature: which future", low=0.0, high=2.0, says=_WEIGHTS),
+            Control(name="sigma_temperature", label="Temperature: how much noise", low=0.0, high=2.0, says=_SIGMA),
         )
 
     def code_of(self, carry: Carry) -> Tensor:

@@ -379,6 +379,8 @@ def test_compared_heads_dream_with_the_same_weights():
     assert model.using("mdn") is model
     context = batch(model).context
     assert not torch.equal(other.predict(context, 2), model.predict(context, 2))
+    lean = Dreams(Dreams.lean(model.config), model.spec)  # what travels needs no other heads
+    assert set(model.state_dict()) - set(lean.state_dict()) == {f"compared.linear.{k}" for k in other.rnn.state_dict()}
     with pytest.raises(ValueError, match=r"trained with mdn, linear; train with model\.compare"):
         model.using("softmax-mse")
 
