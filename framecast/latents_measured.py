@@ -93,7 +93,8 @@ def statistics(
     source: see `latents.clips`.  count: clips looked at, at most.  steps: length of the dreams, one from each of at
     most 16 clips; models that dream by given actions are not let dream.
     Writes statistics.csv (number, mean, sd, lowest, highest).
-    Returns: facts with norm (mean length of the data's codes) and dream (step, mean length, its ratio to norm).
+    Returns: facts with norm (mean length of the data's codes) and dream (step, norm: mean length of its codes, seen: of
+    the codes that its frames have when they are encoded, ratio: seen to that of the data).
     """
     if steps < 0:
         raise UserError(f"--steps must be at least 0, got {steps}")
@@ -107,27 +108,34 @@ def statistics(
     lines = [f"{flat.shape[-1]} numbers a code; mean length of {len(flat)} codes {norm:.3f}"]
     if isinstance(model, Steerable) and model.actions != "required" and steps:
         facts["dream"] = [
-            {"step": step, "norm": length, "ratio": length / norm if norm else float("nan")}
-            for step, length in dream_norms(model, frames[:16, : model.num_context], _up_to(steps))
+            {"step": step, "norm": length, "seen": seen, "ratio": seen / norm if norm else float("nan")}
+            for step, length, seen in dream_norms(model, frames[:16, : model.num_context], _up_to(steps))
         ]
         lines += [
-            f"  dream, step {r['step']:>4}: {r['norm']:.3f}, {r['ratio']:.2f} of the data's" for r in facts["dream"]
+            f"  dream, step {r['step']:>4}: codes of {r['norm']:.3f}; its frames, encoded, of {r['seen']:.3f}, "
+            f"{r['ratio']:.2f} of the data's"
+            for r in facts["dream"]
         ]
     folder = out_folder(run, out)
     return Told({"table": _write_csv(folder / "statistics.csv", rows)}, facts, tuple(lines))
 
 
-def dream_norms(model: Predictor, context: Tensor, steps: Sequence[int], seed: int = 0) -> list[tuple[int, float]]:
-    """(step, mean length of the codes) of dreams that begin from each row of context (b, t, c, h, w) 0…1.
+def dream_norms(
+    model: Predictor, context: Tensor, steps: Sequence[int], seed: int = 0
+) -> list[tuple[int, float, float]]:
+    """(step, mean length of the codes, mean length of the codes of its frames) of dreams that begin from each row of
+    context (b, t, c, h, w) 0…1. The two differ where codes are drawn: those of frames are means, without the noise.
 
-    model: a Steerable that needs no actions.
+    model: a Steerable Coder that needs no actions.
     """
     generator = torch.Generator(context.device).manual_seed(seed)
     dream, found = Dream(model, context, generator=generator), []
     for step in range(1, max(steps, default=0) + 1):
-        dream.step()
+        frame = dream.step()
         if step in steps:
-            found.append((step, float(dream.code.norm(dim=-1).mean())))
+            with evaluating(model):
+                seen: Tensor = model.encode(frame[:, None])  # type: ignore[operator]
+            found.append((step, float(dream.code.norm(dim=-1).mean()), float(seen[:, -1].norm(dim=-1).mean())))
     return found
 
 

@@ -87,12 +87,13 @@ def test_lengths_of_a_dreams_codes():
     model = Steered(small_config(Steered).model, run.config.spec)
     context = torch.rand(2, 2, 3, 12, 12)
     found = dream_norms(model, context, (1, 4))
-    assert [step for step, _ in found] == [1, 4]
+    assert [row[0] for row in found] == [1, 4]
     generator = torch.Generator().manual_seed(0)
     carry = model.begin(context, generator=generator)
     for _ in range(4):
-        carry, _ = model.advance(carry)
+        carry, frame = model.advance(carry)
     assert found[-1][1] == pytest.approx(float(model.code_of(carry).norm(dim=-1).mean()))
+    assert found[-1][2] == pytest.approx(float(model.encode(frame[:, None]).norm(dim=-1).mean()))
 
 
 def test_the_commands(done, refused, tmp_path):
