@@ -25,28 +25,29 @@ from torch import Tensor
 from framecast.data.base import Source
 from framecast.data.loader import Loader
 from framecast.latents_measured import dream_norms
-from framecast.media.grid import side_by_side, strip
+from framecast.media.grid import grid, side_by_side
 from framecast.media.images import write_image
 from framecast.media.write import write_video
 from framecast.metrics.dreams import change, histogram_distance, spot, turns
 from framecast.metrics.frames import sharpness
+from framecast.metrics.objects import GAMES, find
 from framecast.models.dreams import Dreams
 from framecast.rollout import rollout
-from framecast.run import Run, open_data, open_run
-from framecast.types import ClipRequest
+from framecast.run import Run, fitted, open_data, open_run, replay
+from framecast.types import Batch, ClipRequest
 
 RESULTS = ROOT / "docs" / "results"
 FILE = RESULTS / "dreams.json"
 #: Training of each part, beside --data and --out.
 TRAINING = {
     "ball": "--profile small --steps 4500 --model.vision-share 0.3 --model.compare linear softmax-mse",
-    "crossroads": "--profile small --steps 6000 --model.vision-share 0.25 --model.compare linear gaussian",
-    "ms_pacman": "--profile small --size 64x64 --fit squash --steps 6000",
-    "clip": "--profile small --steps 3000",
+    "crossroads": "--profile small --steps 3500 --model.vision-share 0.35 --model.compare linear gaussian",
+    "ms_pacman": "--profile small --size 64x64 --fit squash --steps 5000 --model.kl-weight 0.1",
+    "clip": "--profile small --steps 3000 --model.compare linear softmax-mse",
 }
-#: Ms. Pac-Man's colour on the console, and the rows of a 64-pixel picture that hold the maze.
-YELLOW, MAZE = (210, 164, 74), 52
 DREAMS, LENGTH = 8, 300
+#: Frames for which a direction is held.
+HELD = 10
 
 
 def main() -> None:
@@ -177,22 +178,23 @@ def temperatures(model: Dreams, context: Tensor, actions: Tensor | None = None) 
 
 
 def norms(model: Dreams, real: Tensor) -> dict[str, float]:
-    """Length of a dream's codes over that of the data's, at steps of 300."""
-    data = float(model.encode(real[None])[0].norm(dim=-1).mean())
+    """Length of a dream's codes over that of the data's, at steps of 300; both drawn, noise and all."""
+    with torch.no_grad():
+        found = model.codes(Batch(context=real[None], future=real[None, :0]))
+    data = float((found["mean"].square() + found["logvar"].exp()).sum(-1).sqrt().mean())
     t = model.config.context
     starts = torch.stack([real[i : i + t] for i in np.linspace(0, len(real) - t, DREAMS).astype(int)])
-    return {str(k): v / data for k, v in dream_norms(model, starts, (1, 10, 100, 300))}
+    return {str(step): length / data for step, length, _ in dream_norms(model, starts, (1, 10, 100, 300))}
 
 
 def film(rows: dict[str, Tensor], name: str, folder: Path = RESULTS, fps: float = 24.0) -> str:
-    """Films side by side, and a strip of every eighth of them as a picture."""
+    """Films side by side, and ten frames of each, evenly spread, as a picture."""
     folder.mkdir(parents=True, exist_ok=True)
     shown = {k: (v.clamp(0, 1) * 255).round().to(torch.uint8).numpy() for k, v in rows.items()}
     write_video(side_by_side(shown, least=128), folder / f"{name}.webp", fps)
-    every = max(1, min(len(v) for v in shown.values()) // 12)
-    lines = [strip(v, every=every) for v in shown.values()]
-    width = min(line.shape[2] for line in lines)
-    write_image(np.concatenate([line[:, :, :width] for line in lines], 1), folder / f"{name}.png")
+    at = np.linspace(0, min(len(v) for v in shown.values()) - 1, 10).round().astype(int)
+    lines = {k: v[at] for k, v in shown.items()}
+    write_image(grid(lines, captions=[str(i + 1) for i in at], least=96), folder / f"{name}.png")
     return f"{name}.webp"
 
 
@@ -224,7 +226,12 @@ def measured(name: str, data: str, kind: str, still: bool = True) -> dict[str, A
     place = RESULTS if still else trained.run.folder / "films"
     count = min(len(real), 96)
     decoded = model.decode(model.encode(real[None, :count]))[0]
-    rows = {"original": real[t:count], "decoded": decoded[t:], "dream": whole[0, : count - t]}
+    rows = {"original": real[t:count], "decoded": decoded[t:], model.config.head: whole[0, : count - t]}
+    for head in model.config.compare:
+        own = model.using(head)
+        other = dreams(own, real[:t], LENGTH, None if led is None else led[: t + LENGTH - 1], samples=2)
+        found["movement"][head] = movement(other, real)
+        rows[head] = other[0, : count - t]
     found["film"] = film(rows, f"dreams-{name}", place, trained.run.config.spec.fps)
     if not still:
         found.pop("film")
@@ -368,55 +375,78 @@ def ms_pacman() -> dict[str, Any]:
     """A game with actions: a long dream under the player's own actions, and whether she goes where she is told."""
     data = WORK / "data" / "ms_pacman-held"
     if not (data / "index.json").is_file():
-        words = ("--game", "ms_pacman", "--episodes", "16", "--max-frames", "250", "--frame-skip", "4")
+        words = ("--game", "ms_pacman", "--episodes", "48", "--max-frames", "250", "--frame-skip", "4")
         command("data", "make", "atari", *words, "--out", relative(data))
     found = measured("ms_pacman", relative(data), "ms_pacman")
     trained = Trained("ms_pacman", relative(data), "ms_pacman")
     found["steering"] = steering(trained)
     row = found["steering"]
-    told = f"held left or right moves her so within 10 frames in {row['obeyed']:.0%} of {row['starts']} starts"
-    return {**found, "sentence": f"{found['sentence']}; {told} (seen at all: {row['seen']:.0%})"}
+    told = f"held left or right moves her so within {HELD} frames in {row['obeyed']:.0%} of {row['starts']} starts"
+    real = f"the game itself: {row['real']:.0%}; she is seen in {row['seen']:.0%}"
+    return {**found, "sentence": f"{found['sentence']}; {told} ({real})"}
 
 
 def steering(trained: Trained, starts: int = 50) -> dict[str, Any]:
-    """Held left and held right for 10 frames from held-out starts: where Ms. Pac-Man is, by her colour."""
+    """Held left and held right for 10 frames from held-out starts, in the dream and in the game itself: where
+    Ms. Pac-Man is then. She cannot always go: walls are in the way of the real one too.
+
+    Each share is over starts and both directions. obeyed: she went where she was told.  real: of the game itself.
+    followed: of those the game obeys, those the dream obeys too.  apart: starts where held right ends right of held
+    left; real_apart: in the game.  seen, seen_decoded, seen_in_data: she is to be seen at the end of the dream, in the
+    decoded last real frame, in that frame itself.
+    """
     model, spec = trained.model, trained.run.config.spec
     assert spec.actions is not None
     t, names = model.config.context, spec.actions.names
     request = model.request(model.config)
     loader = Loader(trained.source, trained.source.splits(request.source_length)["test"], request, 1)
-    batch = loader.gather(loader.windows.fixed(starts)).to("cpu")
+    places = loader.windows.fixed(starts)
+    batch = loader.gather(places).to("cpu")
     assert batch.actions is not None
-    ends, seen = {}, []
-    for name in ("LEFT", "RIGHT"):
-        held = torch.zeros(batch.size, 10, spec.actions.size)
-        held[..., names.index(name)] = 1
-        led = torch.cat([batch.actions[:, : t - 1], held], 1)
-        future = rollout(model, batch.context, 10, led, generator=torch.Generator().manual_seed(0))[0]
-        ends[name] = _her(future[:, -1])
-        seen.append(torch.isfinite(ends[name]))
     before = _her(batch.context[:, -1])
+    moves = [names.index(name) for name in ("LEFT", "RIGHT")]
+    lived = torch.stack([_lived(trained, video, first + t - 1, moves) for video, first in places], 1)
+    dreamt, real = {}, {}
+    for name, index, ends in zip(("LEFT", "RIGHT"), moves, lived, strict=True):
+        held = torch.zeros(batch.size, HELD, spec.actions.size)
+        held[..., index] = 1
+        led = torch.cat([batch.actions[:, : t - 1], held], 1)
+        future = rollout(model, batch.context, HELD, led, generator=torch.Generator().manual_seed(0))[0]
+        dreamt[name] = _her(future[:, -1])
+        real[name] = _her(ends)
+    far = 160 / 64  # one pixel of the model's frames
+    ours, theirs = (torch.cat([e["LEFT"] < before - far, e["RIGHT"] > before + far]) for e in (dreamt, real))
     decoded = _her(model.decode(model.encode(batch.context))[:, -1])
-    left, right = (ends["LEFT"] < before - 1), (ends["RIGHT"] > before + 1)
     return {
         "starts": batch.size,
-        "obeyed": float(torch.cat([left, right]).double().mean()),
-        "left": float(left.double().mean()),
-        "right": float(right.double().mean()),
-        "apart": float((ends["RIGHT"] > ends["LEFT"] + 1).double().mean()),
-        "seen": float(torch.cat(seen).double().mean()),
-        "seen_in_data": float(torch.isfinite(before).double().mean()),
-        "seen_decoded": float(torch.isfinite(decoded).double().mean()),
+        "obeyed": float(ours.double().mean()),
+        "real": float(theirs.double().mean()),
+        "followed": float(ours[theirs].double().mean()),
+        "apart": float((dreamt["RIGHT"] > dreamt["LEFT"] + far).double().mean()),
+        "real_apart": float((real["RIGHT"] > real["LEFT"] + far).double().mean()),
+        "seen": float(torch.cat(list(dreamt.values())).isfinite().double().mean()),
+        "seen_decoded": float(decoded.isfinite().double().mean()),
+        "seen_in_data": float(before.isfinite().double().mean()),
     }
 
 
+def _lived(trained: Trained, video: int, frame: int, moves: list[int]) -> Tensor:
+    """What the game itself shows after HELD frames of each action, float (actions, 3, 64, 64)."""
+    world = replay(trained.source, video, frame)
+    assert world is not None, "the game cannot be brought back; install the emulator it was recorded with"
+    before, ends = world.save(), []
+    for action in moves:
+        world.restore(before)
+        for _ in range(HELD):
+            world.act(action)
+        shown = fitted(world, (3, 64, 64), trained.source.meta())
+        ends.append(torch.from_numpy(np.ascontiguousarray(shown)).float() / 255)
+    return torch.stack(ends)
+
+
 def _her(frames: Tensor) -> Tensor:
-    """Ms. Pac-Man's x in frames (n, 3, 64, 64), px; not-a-number where no pixel of the maze has her colour."""
-    colour = torch.tensor(YELLOW).view(3, 1, 1) / 255
-    near = ((frames - colour).abs().amax(1) < 0.2)[:, :MAZE]
-    x = torch.arange(64.0).expand_as(near)
-    count = near.sum((1, 2))
-    return torch.where(count > 0, (x * near).sum((1, 2)) / count, torch.nan)
+    """Ms. Pac-Man's x in frames (…, 3, 64, 64), px of the console's 160; not-a-number where she is not to be seen."""
+    return find(frames, GAMES["ms_pacman"]).place[..., 0, 0]
 
 
 # ------------------------------------------------------------------------------------------------------------- page
