@@ -30,6 +30,8 @@ from framecast.types import Batch, ClipRequest, ClipSpec, Loss, MotionFilter, Ph
 #: What a network of changes puts out counts this much: Adam's first steps are as large for small errors as for large
 #: ones, and at full size they would shake a picture that was nearly right.
 CHANGE = 0.1
+#: Height and slope of the two forms of tanh.
+TANH = {"plain": (1.0, 1.0), "scaled": (1.7159, 2 / 3)}
 
 
 # ----------------------------------------------------------------------------------------------------- networks
@@ -46,9 +48,10 @@ class GeneratorScale(nn.Module):
             layers += [nn.Conv2d(a, b, kernel, padding=kernel // 2), rectifier(config.generator_slope)]
         self.layers = nn.Sequential(*layers[:-1])
         self.residual, self.output = config.residual, config.output
+        self.height, self.slope = TANH[config.tanh]
 
     def forward(self, context: Tensor, guess: Tensor | None, last: Tensor) -> Tensor:
-        """Frames at this scale, (b, outputs, h, w) in -1…1, or near it where changes are added.
+        """Frames at this scale, (b, outputs, h, w) in -1…1, or near it where changes are added or tanh is scaled.
 
         context: (b, t c, h, w) at this scale.  guess: the coarser prediction, enlarged to this scale.
         last: the last context frame, repeated for every output frame, (b, outputs, h, w).
@@ -57,7 +60,12 @@ class GeneratorScale(nn.Module):
         x = widen(x)  # tanh in bf16 would cost a quarter of a grey level at every recursion
         if self.output == "change":
             return last + CHANGE * x
-        return torch.tanh(x + guess if self.residual and guess is not None else x)
+        return self.height * torch.tanh(self.slope * (x + guess if self.residual and guess is not None else x))
+
+    def begin_at(self, mean: Tensor, guessed: bool) -> None:
+        """Last biases such that weights of 0 would give the colour `mean` (outputs,), in -1…1."""
+        logits = (mean / self.height).clamp(-0.98, 0.98).atanh() / self.slope
+        self.layers[-1].bias.copy_(logits - (mean if guessed and self.residual else 0))
 
 
 class Generator(nn.Module):
@@ -229,6 +237,15 @@ class MultiscaleGAN(Predictor):
             stream="discriminator",
         )
         return [discriminator, generator]
+
+    def first_look(self, batch: Batch) -> None:
+        """The generator's last biases such that every scale begins with the mean colour of the batch."""
+        if not self.config.start_at_mean or self.config.output != "frame":
+            return
+        frames = torch.cat([batch.context, batch.future], 1)
+        mean = (2 * frames.mean((0, 1, 3, 4)) - 1).repeat(self.config.future)
+        for k, scale in enumerate(self.generator.scales):
+            scale.begin_at(mean, guessed=k > 0)
 
     def loss(self, batch: Batch, step: int = 0) -> Loss:
         """The generator's loss. Frames that are not of the patch's size, which the discriminator cannot judge, are

@@ -94,6 +94,11 @@ class MultiscaleGANConfig:
     starts at none, so that what stands still is right from the first step. For clips of the real world."""
     generator_slope: float = 0.0
     """Slope of the generator's ReLU below 0, in 0…1; published: 0, with which networks of changes die."""
+    tanh: Literal["plain", "scaled"] = "plain"
+    """What makes frames of the last layer: tanh(x), as published; or 1.7159 tanh(2 x / 3) (LeCun et al. 1998, section
+    4.4), which passes black and white at finite x with a slope. Plain tanh saturates for good on dark scenes."""
+    start_at_mean: bool = False
+    """Begin every scale with the mean colour of the first batch instead of grey; says nothing to "change"."""
     # --- discriminator
     discriminator_widths: Rows = ((64,), (64, 128, 128), (128, 256, 256), (128, 256, 512, 128))
     """Feature maps of its convolutions, which use no padding."""
@@ -259,6 +264,8 @@ def small() -> MultiscaleGANConfig:
     return MultiscaleGANConfig(
         residual=False,
         generator_slope=0.1,
+        tanh="scaled",
+        start_at_mean=True,
         lp_exponent=2.0,
         gdl_weight=0.1,
         adversarial_weight=0.005,

@@ -126,7 +126,7 @@ def test_residual_adds_the_enlarged_guess_before_tanh():
     guess, context = torch.rand(1, 3, 8, 8) - 0.5, torch.rand(1, 12, 8, 8)
     for residual in (True, False):
         torch.manual_seed(0)
-        scale = MultiscaleGAN(replace(config, residual=residual), SPEC).generator.scales[-1]
+        scale = MultiscaleGAN(replace(config, residual=residual, tanh="plain"), SPEC).generator.scales[-1]
         bare = scale.layers(torch.cat([context, guess], 1))
         expected = torch.tanh(bare + guess) if residual else torch.tanh(bare)
         torch.testing.assert_close(scale(context, guess, context[:, -3:]), expected)
@@ -436,6 +436,44 @@ def test_truncated_start_as_published():
     model = MultiscaleGAN(replace(original(), **NARROW), SPEC)
     layers = [m for m in model.modules() if isinstance(m, nn.Conv2d | nn.Linear)]
     assert all(layer.weight.abs().max() <= 0.02 and (layer.bias == 0.1).all() for layer in layers)
+
+
+@pytest.mark.parametrize("residual", [False, True])
+def test_every_scale_begins_with_the_mean_colour(residual):
+    model = MultiscaleGAN(replace(small(), residual=residual, future=2), SPEC)
+    whole = a_batch(2, future=2)
+    batch = replace(whole, context=whole.context * 0.3, future=whole.future * 0.3)
+    with torch.no_grad():
+        model.first_look(batch)
+        for scale in model.generator.scales:
+            scale.layers[-1].weight.zero_()
+    mean = torch.cat([batch.context, batch.future], 1).mean((0, 1, 3, 4)).view(1, 1, 3, 1, 1)
+    torch.testing.assert_close(model.predict(batch.context, 2)[0], mean.expand(2, 2, 3, 32, 32), atol=1e-4, rtol=0)
+    published = MultiscaleGAN(replace(original(), **NARROW), SPEC)
+    published.first_look(batch)
+    assert all((scale.layers[-1].bias == 0.1).all() for scale in published.generator.scales)
+
+
+def test_a_dark_scene_does_not_saturate_the_scaled_tanh():
+    """Bright dots on black: with plain tanh every output soon is -1 and no gradient is left; scaled, it learns."""
+    dots = torch.zeros(4, 5, 3, 32, 32)
+    dots[..., 2::4, 2::4] = 1
+    batch = Batch(context=dots[:, :4], future=dots[:, 4:])
+    errors = {}
+    for changes in ({"tanh": "plain", "start_at_mean": False}, {}):
+        torch.manual_seed(0)
+        model = MultiscaleGAN(replace(small(), adversarial=False, **changes), SPEC)
+        with torch.no_grad():
+            model.first_look(batch)
+        adam = torch.optim.Adam(model.parameters(), lr=1.5e-3)
+        for _ in range(30):
+            adam.zero_grad()
+            model.phases()[0].loss(batch, 0).total.backward()
+            adam.step()
+        with torch.no_grad():
+            errors[model.config.tanh] = (model.predict(batch.context, 1)[0] - batch.future).square().mean().item()
+    assert errors["plain"] == pytest.approx(1 / 16, rel=1e-3)  # black everywhere
+    assert errors["scaled"] < 1 / 64
 
 
 def test_mixed_precision_keeps_losses_and_frames_in_float32():
