@@ -48,7 +48,7 @@ def test_packaged_weights_are_whole_and_small(name):
     assert "## Protocol" in text
     scores = files["scores.json"].read_text()
     Scores.load(files["scores.json"])
-    assert len(scores.splitlines()) < 200, "one curve a line"
+    assert len(scores.splitlines()) < 300, "one curve a line"
     assert not re.search(r"[1-9]\.\d{6}", scores), "six digits tell all that a test split can"
 
 
