@@ -39,7 +39,7 @@ def main() -> None:
     """Run the parts asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=["bouncing", "ms_pacman"], help="one data set instead of both")
-    parser.add_argument("--steps", type=int, default=1_500, help="training steps of each form")
+    parser.add_argument("--steps", type=int, default=1_000, help="training steps of each form")
     parser.add_argument("--again", action="store_true", help="do finished parts anew")
     options = parser.parse_args()
     for name in [options.only] if options.only else ["bouncing", "ms_pacman"]:
@@ -72,7 +72,8 @@ def part(name: str, steps: int) -> dict[str, Any]:
     for form, flags in FORMS.items():
         run = WORK / f"compare-{data.name}-{form}"
         words = ["train", "multiscale-gan", "--profile", "small", "--data", relative(data), "--out", relative(run)]
-        trained.append(command(*words, "--steps", str(steps), "--train.validate-every", "1000", *flags, "--quiet"))
+        words += ["--steps", str(steps), "--optim.decay-steps", str(steps), "--train.validate-every", "1000", *flags]
+        trained.append(command(*words, "--quiet"))
         runs.append(f"{form}={relative(run)}")
     line, whole = compared(name, fresh, split, [*runs, *packaged], clips, None)
     halves = [compared(name, fresh, split, [*runs, *packaged], clips // 2, half)[1] for half in ("1/2", "2/2")]

@@ -82,12 +82,12 @@ def compare(
     run was trained on.  context: source frames of every clip before its forecast, at least what the rows look at.
     horizon: source frames to forecast; None is 64, or half of what the longest held-out video leaves.  samples: futures
     per clip of stochastic rows.  clips: at most so many, 32 by default, evenly spread.  seed: of clip choice and
-    samples.  part: "1/2" takes the first half of the videos.  size, fit, axes: how data are opened; the size that the
-    runs were trained at by default.  rank_by: a metric; the moving area's PSNR by default.  show: clips to look at.
-    devices: processes.  batch_size: clips forecast at once; the figures do not depend on it.  out: folder for
-    comparison.json and .csv; None writes nothing.  lpips, fvd: weights files, without which these are not available;
-    lpips_sha256, fvd_sha256: what they must have.  objects: a file that says what to look for, in place of what is
-    known of the data.  mmd: whether to measure rf-mmd.  progress: called with clips done and in all.
+    samples.  part: "1/2" takes the first half of the videos.  size, fit, axes: how data are opened; by default the size
+    that the runs were trained at whose models take any.  rank_by: a metric; the moving area's PSNR by default.  show:
+    clips to look at.  devices: processes.  batch_size: clips forecast at once; the figures do not depend on it.  out:
+    folder for comparison.json and .csv; None writes nothing.  lpips, fvd: weights files, without which these are not
+    available; lpips_sha256, fvd_sha256: what they must have.  objects: a file that says what to look for, in place of
+    what is known of the data.  mmd: whether to measure rf-mmd.  progress: called with clips done and in all.
     With folders of forecasts split, seed, part, size and the clips are those of their manifest.
     Returns: the comparison, and the clips to look at.
     Raises: UserError when rows cannot share clips, a frame size or a frame of the horizon.
@@ -254,10 +254,13 @@ def _open(runs: Sequence[str | Path | Run], model_class: type[Predictor] | None)
 def _data(
     data: str | Path | Source, runs: Sequence[Run], size: str | None, fit: Fit | None, axes: str | None, place: Device
 ) -> tuple[Source, str]:
-    """The source, at the size asked for, else at the one all runs were trained at; and how to name it."""
+    """The source, at the size asked for, else at the one the runs were trained at; and how to name it.
+
+    Models of one frame size get theirs whatever is compared, so where there are others those decide.
+    """
     if not isinstance(data, str | Path):
         return data, str(getattr(data, "folder", "data"))
-    trained = [run.config.data for run in runs]
+    trained = [run.config.data for run in [r for r in runs if r.frame_size is None] or runs]
     sizes = sorted({t.size or t.trained_size for t in trained} - {None}, key=str)
     if size is None and len(sizes) > 1:
         raise UserError(

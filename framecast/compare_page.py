@@ -9,6 +9,7 @@ from typing import Any
 
 from framecast.comparison import Comparison
 from framecast.evaluate import KeptClip, figure
+from framecast.metrics.averages import Series
 from framecast.metrics.clips import METRICS
 from framecast.metrics.objects import ALL_THINGS
 from framecast.metrics.scores import BASELINES
@@ -52,6 +53,7 @@ def write_comparison(folder: str | Path, comparison: Comparison, kept: Sequence[
         pairs=_pairs(comparison),
         objects=_objects(comparison),
         sets=_sets(comparison),
+        drawn=_drawn(comparison),
         calibration=_calibration(comparison),
         not_available=[f"{_NAMES.get(k, k)}: {why}" for k, why in comparison.extras.get("not_available", {}).items()],
         rules=comparison.rules,
@@ -165,9 +167,9 @@ def _costs(comparison: Comparison) -> list[dict[str, Any]]:
     for name, card in comparison.rows.items():
         cost = comparison.costs[name]
         context = f"{card['context']}, one in {card['stride']}" if card["stride"] > 1 else str(card["context"])
-        data = card["trained_on"] or "–"
-        if card["trained_on_these_data"] is False:
-            data += " (other data)"
+        data = f"trained on {card['trained_on']}" if card["trained_on"] else ""
+        if data and card["trained_on_these_data"] is False:
+            data += ", other data"
         out.append(
             {
                 "name": name,
@@ -183,6 +185,23 @@ def _costs(comparison: Comparison) -> list[dict[str, Any]]:
             }
         )
     return out
+
+
+def _drawn(comparison: Comparison) -> list[dict[str, Any]]:
+    """Rows that drew several futures: best, mean and worst by the metric that ranks, and how unlike they are."""
+    scores, metric = comparison.scores, comparison.rank_by
+    out = []
+    for name, row in scores.samples.items():
+        curves = [scores.predictors[name][metric], row[metric]["mean"], row[metric]["worst"]]
+        cells = [figure(_over(comparison, s), metric) for s in curves]
+        out.append({"name": name, "cells": [*cells, figure(_over(comparison, scores.diversity[name]), "mae")]})
+    return out
+
+
+def _over(comparison: Comparison, series: Series) -> float | None:
+    """Mean over the frames that all rows forecast, as far as there is a number."""
+    values = [v for k in comparison.frames if (v := series.mean[k - 1]) is not None]
+    return sum(values) / len(values) if values else None
 
 
 _NAMES = {"rf-mmd": "rf-mmd", "fvd": "FVD", "lpips": "LPIPS"}

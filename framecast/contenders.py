@@ -97,7 +97,8 @@ def of_run(
     model = run.model(str(place))
     request = run.model_class.request(run.config.model)
     cost = Cost()
-    own = request.resize or size
+    own = run.frame_size or size
+    request = dataclasses.replace(request, resize=run.frame_size)
     drawn = samples if model.stochastic else 1
     roll = roll_for(run, precision)
 

@@ -327,5 +327,8 @@ def _source(run: Run, data: str | Path | Source | None) -> Source:
             records=trained.records,
         )
         source, _ = open_data(config)
+        own = None if run.model_class.request(run.config.model).resize else run.frame_size
+        if own is not None and (source.spec.height, source.spec.width) != own:
+            source, _ = open_data(dataclasses.replace(config, size=f"{own[0]}x{own[1]}"))
         return source
     return data

@@ -162,6 +162,8 @@ def _wanted(run: Run, size: str | None) -> tuple[str | None, Fit, str]:
     resize = run.model_class.request(run.config.model).resize
     if resize is not None:
         return f"{resize[0]}x{resize[1]}", "squash", "the size the model takes"
+    if (own := run.frame_size) is not None and (size is not None or run.config.data.trained_size is None):
+        return f"{own[0]}x{own[1]}", run.config.data.fit, "the size the model takes"
     if size is not None:
         return size, run.config.data.fit, "as asked"
     return run.config.data.trained_size, run.config.data.fit, "as in training"

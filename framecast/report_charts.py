@@ -96,6 +96,10 @@ def horizon_chart(scores: Scores, metric: str) -> Chart | None:
                 marker="o" if len(at) < 9 else None,
                 markersize=4,
             )
+        curves = [s for _, s in shown if s is not None]
+        means = [m for s in curves for m in s.mean if m is not None]
+        bands = [b for s in curves for b in (*s.low, *s.high) if b is not None]
+        axes.set_ylim(*_limits(means, [*bands, *means]))
         if METRICS[metric].better == "one":
             axes.axhline(1, color=_DRAWN["var(--line)"], linewidth=1, zorder=0)
         axes.set_xlim(0.5 if len(frames) < 9 else 1, len(frames) + (0.5 if len(frames) < 9 else 0))
@@ -103,6 +107,15 @@ def horizon_chart(scores: Scores, metric: str) -> Chart | None:
 
     about = METRICS[metric]
     return Chart(about.label + (f" [{about.unit}]" if about.unit else ""), hint(metric), _svg(draw))
+
+
+def _limits(means: Sequence[float], reached: Sequence[float]) -> tuple[float, float]:
+    """Of the vertical axis: all means, and bands as far as they leave the curves readable."""
+    low, high = min(means), max(means)
+    more = max(high - low, 0.1 * abs(high), 1e-9)
+    low, high = max(min(reached), low - more), min(max(reached), high + more)
+    pad = 0.04 * max(high - low, 1e-9)
+    return low - pad, high + pad
 
 
 def hint(metric: str) -> str:

@@ -407,6 +407,11 @@ class Run:
         return self.folder if self.own else Path(f"{self.name.partition('@')[0].rsplit('/', 1)[-1]}-results")
 
     @property
+    def frame_size(self) -> tuple[int, int] | None:
+        """The one size (h, w) of frames that the run's model takes; None where it takes any."""
+        return self.model_class.frame_size(self.config.model, self.config.spec)
+
+    @property
     def trained(self) -> tuple[int | None, float | None]:
         """Steps and seconds of training: of its log, or, for weights that travelled, what their config says."""
         kept = snapshots(self.folder)

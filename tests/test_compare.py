@@ -75,9 +75,18 @@ class Fixed(Shift):
     stochastic = False
 
 
+class Bound(Fixed):
+    """The same, for frames of the size it was trained at alone."""
+
+    @classmethod
+    def frame_size(cls, config, spec):
+        return spec.height, spec.width
+
+
 #: Runs of one of the above, by name.
 SHIFTS = {
     "plain": (Fixed, {}),
+    "bound": (Bound, {}),
     "wide": (Fixed, {"context": 5}),
     "slow": (Fixed, {"context": 3, "stride": 4}),
     "halved": (Fixed, {"side": 16}),
@@ -179,6 +188,24 @@ def test_a_model_of_another_size_is_resized_in_and_out():
     assert kept[0].predictions["halved"].shape == kept[0].truth.shape
     assert found.rows["halved"]["input"] == [16, 16]
     assert any("resized on the way in" in rule for rule in found.rules)
+
+
+def test_a_model_bound_to_its_frame_size_gets_it_and_the_others_decide_what_is_compared(tmp_path):
+    write_store(tmp_path / "large", videos=4, channels=3, side=48)
+    run = shift_run("bound")
+    data = dataclasses.replace(run.config.data, trained_size="32x32")
+    run = dataclasses.replace(run, config=dataclasses.replace(run.config, data=data))
+    model = run.model()
+    run.model = lambda device: model
+    settings = {"split": "all", "horizon": 3, "clips": 2, "show": 0}
+    beside, _ = compare([run, shift_run("plain")], tmp_path / "large", **settings)
+    assert {tuple(x.shape[-2:]) for x in model.seen} == {(32, 32)}
+    assert (beside.protocol.height, beside.rows["bound"]["input"], beside.rows["plain"]["input"]) == (
+        *(48, [32, 32], [48, 48]),
+    )
+    assert any(rule.startswith("bound: frames resized on the way in") for rule in beside.rules)
+    alone, _ = compare([run], tmp_path / "large", **settings)
+    assert alone.protocol.height == 32
 
 
 def test_the_figures_do_not_depend_on_the_batch_also_where_samples_are_drawn():

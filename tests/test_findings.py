@@ -1,6 +1,7 @@
 """What a comparison learns beside the metrics of frames, end to end on small data."""
 
 import json
+import re
 
 import numpy as np
 import pytest
@@ -166,3 +167,13 @@ def test_calibration_where_the_source_knows_its_law(tmp_path, monkeypatch):
     text = write_comparison(tmp_path / "out", found, kept).read_text()
     assert "Calibration" in text
     assert "by the law" in text
+    futures = text[text.index("Several futures of one clip") :]
+    cells = {
+        name: re.search(rf"<th>{name}</th><td>(.*?)</td></tr>", futures)[1].split("</td><td>")
+        for name in ("knows", "stuck")
+    }
+    best, mean, worst, diversity = map(float, cells["knows"])
+    assert best > mean > worst
+    assert diversity > 0
+    assert len(set(cells["stuck"][:3])) == 1
+    assert float(cells["stuck"][3]) == 0

@@ -7,15 +7,18 @@ import json
 
 import numpy as np
 import pytest
-from cli_support import acting_run, acting_store, clip, copy_run, done, frames, moving, refused, tiny_run
+from cli_support import acting_run, acting_store, clip, copy_run, done, frames, moving, refused, store, tiny_run
 from small_models import Acting
 
 from framecast.data.open import open_path
+from framecast.export import save_pretrained
+from framecast.held_out import evaluate
 from framecast.media.video import read_video
 from framecast.media.write import write_video
 from framecast.predict import FORECAST, SEEN, predict_file, read_actions
-from framecast.run import open_run
-from framecast.types import ActionSpec, UserError
+from framecast.presets import preset
+from framecast.run import find_model, open_run
+from framecast.types import ActionSpec, ClipSpec, UserError
 
 
 def film(run, source, out, horizon=3, **settings):
@@ -50,6 +53,20 @@ def test_context_then_forecast_each_in_its_border(tmp_path):
     assert tuple(shown[0, :, 0, 0]) == SEEN
     assert all(tuple(frame[:, 0, 0]) == tuple(frame[:, -1, -1]) == FORECAST for frame in shown[1:])
     np.testing.assert_array_equal(shown[:, :, 1:-1, 1:-1], np.stack([moving()[-1]] * 6))
+
+
+def test_a_model_bound_to_its_frame_size_gets_it(tmp_path):
+    chosen = preset("c-ae", "tiny")
+    model = find_model("c-ae")(chosen.model, ClipSpec(channels=3, height=24, width=16))
+    folder = save_pretrained(model, tmp_path / "weights")
+    for size in (None, "32"):
+        made, shown = film(folder, clip(), tmp_path / "out.gif", size=size)
+        assert shown.shape[2:] == (26, 18)
+        assert made.note == "frames brought from 32x32 to 24x16, the size the model takes"
+    scores, _ = evaluate(folder, store(), horizon=2, clips=2, save=False)
+    assert (scores.protocol.height, scores.protocol.width) == (24, 16)
+    with pytest.raises(ValueError, match="built for frames of 24x16, got 32x32; bring them to that size"):
+        model.predict(np.zeros((6, 3, 32, 32), np.uint8), 1)
 
 
 @pytest.mark.parametrize("name", ["f.mp4", "f.gif", "f.webp", "f.avi", "f.mkv", "f.webm", "f.mov"])

@@ -15,7 +15,7 @@ from framecast.metrics.averages import Series
 from framecast.metrics.clips import MetricSettings
 from framecast.metrics.scores import Protocol, Scores
 from framecast.report import report_run, write_report
-from framecast.report_charts import horizon_chart, lines, training_charts
+from framecast.report_charts import _limits, horizon_chart, lines, training_charts
 from framecast.run import DataConfig, Run, RunConfig
 from framecast.types import UserError
 
@@ -210,6 +210,14 @@ def test_a_metric_without_any_number_has_no_curve(tmp_path):
     page = Page(write_report(tmp_path, empty, [], title="t"))
     assert page.tags.count("svg") == 1
     assert "–" in page.text
+
+
+def test_wide_bands_leave_the_curves_readable():
+    assert _limits([10, 12], [9, 13]) == pytest.approx((9 - 0.16, 13 + 0.16))
+    low, high = _limits([0.9, 1.0], [-3, 5])
+    assert 0.75 < low < 0.9 < 1.0 < high < 1.15
+    low, high = _limits([100.0], [100.0])
+    assert low < 100 < high
 
 
 def test_samples_are_rows_of_their_own(tmp_path):

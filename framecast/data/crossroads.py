@@ -11,10 +11,11 @@ import numpy as np
 
 from framecast.data.store import DatasetWriter, require_space
 from framecast.media.draw import disc
-from framecast.types import UserError
+from framecast.types import Clip, Law, UserError
 
 SIDE = 64
 LEFT, RIGHT = -1, 1
+_CLEAR = 12  # px off the middle at which a turn is told from the picture
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,3 +97,29 @@ class Crossroads:
                 )
                 if progress is not None:
                     progress(video + 1, config.videos)
+
+    @staticmethod
+    def law(clip: Clip, context: int) -> Law | None:
+        """Left or right, each with probability one half, at the first turn after the context; None without one.
+
+        What frames show is told a little after that turn: by the side of the middle that holds the centre of what is
+        bright, which must be at least half as far out as the ball is.
+        """
+        turned, position = clip.arrays["turned"].astype(int), clip.arrays["position"]
+        turns = [k for k in range(context, len(turned)) if turned[k] and not turned[k - 1]]
+        if not turns:
+            return None
+        width = clip.frames.shape[3]
+        at = turns[0]
+        while at + 1 < len(turned) and turned[at + 1] and abs(position[at, 0] - SIDE / 2) < _CLEAR:
+            at += 1
+        out = abs(float(position[at, 0]) - SIDE / 2)
+
+        def tell(frames: np.ndarray) -> int | None:
+            bright = frames[at - context].max(0) > 127
+            if not bright.any():
+                return None
+            off = np.nonzero(bright)[1].mean() * SIDE / width - SIDE / 2
+            return None if abs(off) < out / 2 else int(off > 0)
+
+        return Law(outcomes=("left", "right"), probabilities=(0.5, 0.5), tell=tell)

@@ -259,6 +259,11 @@ class Autoencoder(Predictor):
             resize=(160, 210) if config.geometry == "resized" else None,
         )
 
+    @classmethod
+    def frame_size(cls, config: AutoencoderConfig, spec: ClipSpec) -> tuple[int, int]:
+        """That of its training: the layers of the code have one weight a pixel of the smallest map."""
+        return spec.height, spec.width
+
     @property
     def num_context(self) -> int:
         """Frames that `predict` looks at: the last `shift` of them without memory, a whole clip with it."""
@@ -472,6 +477,12 @@ class Autoencoder(Predictor):
         """window: the last frames, seen or predicted, (b, t, c, h, w) 0…1.  queue: predicted and not yet handed out,
         empty at first.  With several samples of a variational model also seed and tick, for the draws."""
         frames = as_frames(context, self)[:, -self.num_context :].repeat(samples, 1, 1, 1, 1)
+        own = self.frame_size(self.config, self.spec)
+        if tuple(frames.shape[-2:]) != own:
+            raise ValueError(
+                f"{type(self).__name__} was built for frames of {own[0]}x{own[1]}, got {frames.shape[-2]}x"
+                f"{frames.shape[-1]}; bring them to that size"
+            )
         carry = {"window": frames, "queue": frames[:, :0]}
         if samples > 1 and self.stochastic:
             at = generator.device if generator is not None else "cpu"

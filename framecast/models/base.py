@@ -120,6 +120,14 @@ class Predictor(nn.Module):
         return config
 
     @classmethod
+    def frame_size(cls, config: Any, spec: ClipSpec) -> tuple[int, int] | None:
+        """The one size (h, w) of frames that the model takes once it is built; None where it takes any.
+
+        Default: what it wants its data brought to, its request's `resize`.
+        """
+        return cls.request(config).resize
+
+    @classmethod
     def lean(cls, config: Any) -> Any:
         """The config of the same predictor without the parts that only training needs, such as a discriminator.
 
