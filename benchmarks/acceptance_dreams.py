@@ -318,11 +318,14 @@ def crossroads() -> dict[str, Any]:
         "nll": nll,
         "temperature": temperatures(model, context),
         "norms": norms(model, real),
+        "mean_code": {},
         "heads": {},
     }
+    codes = {turn: model.encode(frames[None, :1])[0, 0] for turn, frames in ways.items()}
     rows = {"left": ways[-1], "right": ways[1], "mean": mean}
     for head in (model.config.head, *model.config.compare):
         own = model.using(head)
+        found["mean_code"][head] = _off_mean_code(own, context, codes)
         futures = dreams(own, context, 12, samples=200 if own.stochastic else 1)
         seen = spot(futures, 0.3)
         x = seen.centre[:, 7:, 0].nanmean(1)
@@ -351,6 +354,15 @@ def crossroads() -> dict[str, Any]:
         f"held-out likelihood {nll['mdn']:.2f} nats a code with ten Gaussians, {nll['gaussian']:.2f} with one"
     )
     return found
+
+
+def _off_mean_code(model: Dreams, context: Tensor, codes: dict[int, Tensor]) -> float:
+    """How far the first code imagined at the crossing, on average over draws, is from the mean of both ways' codes: in
+    halves of the distance between these two, so that 1 is as far as either way itself."""
+    carry = model.begin(context[None], None, 2000 if model.stochastic else 1, torch.Generator().manual_seed(0))
+    imagined = model.imagine(carry)["codes"][:, -1].mean(0)
+    middle = (codes[-1] + codes[1]) / 2
+    return float((imagined - middle).norm() / (codes[1] - middle).norm())
 
 
 def _both_ways(source: Source) -> Any:
@@ -472,7 +484,7 @@ def page(found: dict[str, Any]) -> str:
         ]
         simple = {
             k: result[k]
-            for k in ("reconstruction", "nll", "temperature", "norms", "movement", "steering")
+            for k in ("reconstruction", "nll", "temperature", "norms", "movement", "mean_code", "steering")
             if k in result
         }
         simple |= {k: {"": result[k]} for k in ("blank", "centre_within_1px") if k in result}

@@ -322,6 +322,13 @@ PUBLICATIONS: dict[str, tuple[Claim, ...]] = {
             check=within("dreams/crossroads/heads/linear/off_mean@8", 0.0, 0.1, "distance to the mean of both ways"),
         ),
         Claim(
+            name="dreams/mean-code",
+            statement="Squared error returns the mean of its targets: the code half way, nearer than either way.",
+            source="Bishop 1994, section 2",
+            run=_DREAMS,
+            check=within("dreams/crossroads/mean_code/linear", 0.0, 0.5, "distance to it; 1 is either way's"),
+        ),
+        Claim(
             name="dreams/both-ways",
             statement="A mixture dreams both of two equally likely futures, each in 35 to 65 % of dreams.",
             source="Bishop 1994; Ha and Schmidhuber 2018, section 2",

@@ -59,3 +59,24 @@ def test_codes_keep_their_length(model, frames, dream):
     data = model.encode(frames[None]).norm(dim=-1).mean()
     dreamt = model.encode(dream).norm(dim=-1)
     assert 0.5 <= float(dreamt[:, -20:].mean() / data) <= 2
+
+
+def test_they_play_right_after_installing(tmp_path, monkeypatch):
+    pytest.importorskip("fastapi")
+    from framecast.web.session import Player, Session
+    from framecast.web.starts import open_starts
+
+    monkeypatch.setenv("FRAMECAST_CACHE", str(tmp_path))  # nothing was made before
+    run = open_run("dreams-ball")
+    session = Session(Player(run.model(), open_starts(run), "dreams-ball", "dreams (small)"))
+    hello = session.player.hello()
+    assert [control["label"] for control in hello["controls"]] == [
+        "Temperature: which future",
+        "Temperature: how much noise",
+    ]
+    assert len(hello["sliders"]) == 32
+    for _ in range(20):
+        session.step()
+    seen = spot(torch.from_numpy(session.now.picture)[None].float() / 255)
+    truth = spot(torch.from_numpy(session.start.after(20)[0])[None].float() / 255)
+    assert float((seen.centre - truth.centre).norm()) <= 3
