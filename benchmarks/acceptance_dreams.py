@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,7 @@ import claims
 import numpy as np
 import torch
 from acceptance import ROOT, WORK, circumstances, command, dumped, relative, slug
+from finding import NEAR, Finder, console_place, fit
 from torch import Tensor
 
 from framecast.data.base import Source
@@ -30,10 +32,9 @@ from framecast.media.images import write_image
 from framecast.media.write import write_video
 from framecast.metrics.dreams import change, histogram_distance, spot, turns
 from framecast.metrics.frames import sharpness
-from framecast.metrics.objects import GAMES, find
 from framecast.models.dreams import Dreams
 from framecast.rollout import rollout
-from framecast.run import Run, fitted, open_data, open_run, replay
+from framecast.run import Run, open_data, open_run, replay
 from framecast.types import Batch, ClipRequest
 
 RESULTS = ROOT / "docs" / "results"
@@ -46,8 +47,8 @@ TRAINING = {
     "clip": "--profile small --steps 3000 --model.compare linear softmax-mse",
 }
 DREAMS, LENGTH = 8, 300
-#: Frames for which a direction is held.
-HELD = 10
+#: Frames for which a direction is held, and how far she must have gone then, px of the console; she is some ten wide.
+HELD, FAR = 10, 4.0
 
 
 def main() -> None:
@@ -403,62 +404,80 @@ def steering(trained: Trained, starts: int = 50) -> dict[str, Any]:
     Ms. Pac-Man is then. She cannot always go: walls are in the way of the real one too.
 
     Each share is over starts and both directions. obeyed: she went where she was told.  real: of the game itself.
-    followed: of those the game obeys, those the dream obeys too.  apart: starts where held right ends right of held
-    left; real_apart: in the game.  seen, seen_decoded, seen_in_data: she is to be seen at the end of the dream, in the
-    decoded last real frame, in that frame itself.
+    followed: of those the game obeys, those the dream obeys too.  place: she is where the game has her.  apart: starts
+    where held right ends right of held left.  seen, decoded: she is to be seen at the end of the dream, in the decoded
+    last real frame (and where she is).  finder: real held-out frames in which she is found where she is.
     """
     model, spec = trained.model, trained.run.config.spec
     assert spec.actions is not None
+    console = open_data(replace(trained.run.config.data, size=None))[0]
     t, names = model.config.context, spec.actions.names
     request = model.request(model.config)
     loader = Loader(trained.source, trained.source.splits(request.source_length)["test"], request, 1)
     places = loader.windows.fixed(starts)
     batch = loader.gather(places).to("cpu")
     assert batch.actions is not None
-    before = _her(batch.context[:, -1])
+    finder = _finder(trained, console)
+    last = [(video, first + t - 1) for video, first in places]
+    before = console_place(torch.cat([_frames(console, video, [frame]) for video, frame in last]))
     moves = [names.index(name) for name in ("LEFT", "RIGHT")]
-    lived = torch.stack([_lived(trained, video, first + t - 1, moves) for video, first in places], 1)
-    dreamt, real = {}, {}
-    for name, index, ends in zip(("LEFT", "RIGHT"), moves, lived, strict=True):
+    real = torch.stack([_lived(console, video, frame, moves) for video, frame in last], 1)
+    dreamt = []
+    for move in moves:
         held = torch.zeros(batch.size, HELD, spec.actions.size)
-        held[..., index] = 1
+        held[..., move] = 1
         led = torch.cat([batch.actions[:, : t - 1], held], 1)
         future = rollout(model, batch.context, HELD, led, generator=torch.Generator().manual_seed(0))[0]
-        dreamt[name] = _her(future[:, -1])
-        real[name] = _her(ends)
-    far = 160 / 64  # one pixel of the model's frames
-    ours, theirs = (torch.cat([e["LEFT"] < before - far, e["RIGHT"] > before + far]) for e in (dreamt, real))
-    decoded = _her(model.decode(model.encode(batch.context))[:, -1])
+        dreamt.append(finder(future[:, -1]))
+    ours = torch.stack(dreamt)
+    told = torch.tensor([-1.0, 1.0])[:, None]
+    obeyed, obeys = ((ends[..., 0] - before[:, 0]) * told > FAR for ends in (ours, real))
+    decoded = finder(model.decode(model.encode(batch.context))[:, -1])
+
+    def share(truth: Tensor) -> float:
+        return float(truth.double().mean())
+
     return {
         "starts": batch.size,
-        "obeyed": float(ours.double().mean()),
-        "real": float(theirs.double().mean()),
-        "followed": float(ours[theirs].double().mean()),
-        "apart": float((dreamt["RIGHT"] > dreamt["LEFT"] + far).double().mean()),
-        "real_apart": float((real["RIGHT"] > real["LEFT"] + far).double().mean()),
-        "seen": float(torch.cat(list(dreamt.values())).isfinite().double().mean()),
-        "seen_decoded": float(decoded.isfinite().double().mean()),
-        "seen_in_data": float(before.isfinite().double().mean()),
+        "obeyed": share(obeyed),
+        "real": share(obeys),
+        "followed": share(obeyed[obeys]),
+        "place": share((ours - real).norm(dim=-1) <= NEAR),
+        "apart": share(ours[1, :, 0] > ours[0, :, 0] + FAR),
+        "real_apart": share(real[1, :, 0] > real[0, :, 0] + FAR),
+        "seen": share(ours[..., 0].isfinite()),
+        "decoded": share((decoded - before).norm(dim=-1) <= NEAR),
+        "finder": share((finder(batch.context[:, -1]) - before).norm(dim=-1) <= NEAR),
     }
 
 
-def _lived(trained: Trained, video: int, frame: int, moves: list[int]) -> Tensor:
-    """What the game itself shows after HELD frames of each action, float (actions, 3, 64, 64)."""
-    world = replay(trained.source, video, frame)
+def _finder(trained: Trained, console: Source, every: int = 8) -> Finder:
+    """Fitted on every eighth training frame."""
+    frames, places = [], []
+    for segment in trained.source.splits(trained.model.config.context + 1)["train"]:
+        at = list(range(segment.start, segment.stop, every))
+        frames.append(_frames(trained.source, segment.video, at))
+        places.append(console_place(_frames(console, segment.video, at)))
+    return fit(torch.cat(frames), torch.cat(places))
+
+
+def _frames(source: Source, video: int, at: list[int]) -> Tensor:
+    """Some frames of a video, float (n, c, h, w) in 0…1."""
+    clip = source.clip(video, at[0], at[-1] + 1 - at[0]).frames
+    return torch.from_numpy(np.ascontiguousarray(clip[[i - at[0] for i in at]])).float() / 255
+
+
+def _lived(console: Source, video: int, frame: int, moves: list[int]) -> Tensor:
+    """Where she is in the game itself after HELD frames of each action, (actions, 2)."""
+    world = replay(console, video, frame)
     assert world is not None, "the game cannot be brought back; install the emulator it was recorded with"
     before, ends = world.save(), []
     for action in moves:
         world.restore(before)
         for _ in range(HELD):
             world.act(action)
-        shown = fitted(world, (3, 64, 64), trained.source.meta())
-        ends.append(torch.from_numpy(np.ascontiguousarray(shown)).float() / 255)
-    return torch.stack(ends)
-
-
-def _her(frames: Tensor) -> Tensor:
-    """Ms. Pac-Man's x in frames (…, 3, 64, 64), px of the console's 160; not-a-number where she is not to be seen."""
-    return find(frames, GAMES["ms_pacman"]).place[..., 0, 0]
+        ends.append(torch.from_numpy(np.ascontiguousarray(world.frame())).float() / 255)
+    return console_place(torch.stack(ends))
 
 
 # ------------------------------------------------------------------------------------------------------------- page
