@@ -28,6 +28,8 @@ from framecast.trial import finished
 from framecast.types import FORMAT, UserError
 
 Interval = dict[str, Any]
+#: Seed -> name of the row in a comparison; a baseline has one without a seed.
+Rows = Mapping[int | None, str]
 #: Metrics, beside the one that ranks, by which every row is set against every other.
 _COMPARED = ("moving_psnr", "psnr", "ssim", "sharpness_ratio")
 #: Of a run's result file.
@@ -69,14 +71,17 @@ def make_table(plan: Plan, trials: Sequence[Trial], out: Path) -> dict[str, Any]
 def _of_data(plan: Plan, done: Sequence[Trial], told: Mapping[str, Any]) -> dict[str, Any]:
     """One table: rows from best to worst, each with its figures and its difference to copy-last."""
     metric, metrics = told["rank_by"], list(told["headline"])
-    names = {e.label: [t.row for t in done if t.entry.label == e.label] for e in plan.entries}
-    names = {label: rows for label, rows in names.items() if rows} | {b: [b] for b in BASELINES}
+    trained = {e.label: {t.seed: t.row for t in done if t.entry.label == e.label} for e in plan.entries}
+    names: dict[str, Rows] = {label: rows for label, rows in trained.items() if rows}
+    names |= {b: {None: b} for b in BASELINES}
     scores = Scores.from_json(told)
     figures = {
-        label: {m: joined([told["means"][r][m] for r in rows]) for m in metrics} for label, rows in names.items()
+        label: {m: joined([told["means"][r][m] for r in rows.values()]) for m in metrics}
+        for label, rows in names.items()
     }
     curves = {
-        label: {m: _curve([scores.predictors[r][m] for r in rows]) for m in metrics} for label, rows in names.items()
+        label: {m: _curve([scores.predictors[r][m] for r in rows.values()]) for m in metrics}
+        for label, rows in names.items()
     }
 
     def badness(label: str) -> float:
@@ -100,11 +105,11 @@ def _of_data(plan: Plan, done: Sequence[Trial], told: Mapping[str, Any]) -> dict
                 "figures": figures[label],
                 "to_copy_last": None
                 if label == BASELINES[0]
-                else {m: difference(told, m, names[label], [BASELINES[0]]) for m in metrics},
+                else {m: difference(told, m, names[label], names[BASELINES[0]]) for m in metrics},
                 "to_copy_last_by_frame": {
-                    m: _curve([scores.versus[r][m] for r in names[label]]).to_json()
+                    m: _curve([scores.versus[r][m] for r in names[label].values()]).to_json()
                     for m in metrics
-                    if all(r in scores.versus and m in scores.versus[r] for r in names[label])
+                    if all(r in scores.versus and m in scores.versus[r] for r in names[label].values())
                 },
                 "by_frame": {m: curves[label][m].to_json() for m in metrics},
             }
@@ -167,9 +172,15 @@ def joined(intervals: Sequence[Mapping[str, Any]]) -> Interval:
     return {"mean": mean, "low": mean - half, "high": mean + half, "seeds": means}
 
 
-def difference(told: Mapping[str, Any], metric: str, a: Sequence[str], b: Sequence[str]) -> Interval:
-    """a's mean minus b's, seed by seed; a row without seeds, such as copy-last, stands beside every one."""
-    pairs = list(zip(a, b, strict=False)) if len(a) > 1 and len(b) > 1 else [(x, y) for x in a for y in b]
+def difference(told: Mapping[str, Any], metric: str, a: Rows, b: Rows) -> Interval:
+    """a's mean minus b's, seed by seed: over the seeds that came to their end in both.
+
+    Where these are fewer than two, every row of one stands beside every row of the other, as copy-last, which has no
+    seeds, does beside all.
+    """
+    pairs = [(row, b[seed]) for seed, row in a.items() if seed in b]
+    if len(pairs) < 2:
+        pairs = [(x, y) for x in a.values() for y in b.values()]
     return joined([_paired(told["paired"][metric], x, y) for x, y in pairs])
 
 

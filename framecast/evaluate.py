@@ -240,6 +240,7 @@ def headline_sentence(scores: Scores) -> str:
     }
     kind = clips.get(protocol.split, f"clip of the {protocol.split} split")
     over = f"over {protocol.clips} {kind if protocol.clips == 1 else kind.replace('clip', 'clips', 1)}"
+    what = f"best of {protocol.samples} forecasts" if main in scores.samples else "forecast"
     for metric, where in (("moving_psnr", "where something moves"), ("psnr", "over the whole frame")):
         series = scores.versus.get(main, {}).get(metric)
         if main in BASELINES or series is None or series.mean[0] is None:
@@ -248,12 +249,12 @@ def headline_sentence(scores: Scores) -> str:
         interval = "" if low is None or high is None else f"; 95 % interval {low:.1f} to {high:.1f} dB"
         if low is not None and high is not None and low <= 0 <= high:
             return (
-                f"At frame 1 the forecast is not measurably closer to the truth than repeating the last frame, {over} "
+                f"At frame 1 the {what} is not measurably closer to the truth than repeating the last frame, {over} "
                 f"({where}, difference {gain:+.1f} dB{interval})."
             )
         side = "closer to" if gain > 0 else "further from"
         return (
-            f"At frame 1 the forecast is {abs(gain):.1f} dB {side} the truth than repeating the last frame, {over} "
+            f"At frame 1 the {what} is {abs(gain):.1f} dB {side} the truth than repeating the last frame, {over} "
             f"({where}{interval})."
         )
     if main in BASELINES:

@@ -107,7 +107,7 @@ def evaluate(
         split=split,
         split_rule=rule_of(source, request, split),
         clips=len(chosen.pairs),
-        videos=len({v for v, _ in chosen.pairs}),
+        videos=len(set(chosen.groups)),
         context=seen,
         horizon=chosen.loader.request.future,
         stride=request.stride,

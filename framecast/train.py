@@ -16,10 +16,17 @@ import psutil
 import torch
 from torch import Tensor, nn
 
-from framecast.config import parse_duration, suggest
+from framecast.config import parse_duration, read_file, suggest
 from framecast.data.base import Segment, Source
 from framecast.data.loader import Loader
-from framecast.engine.checkpoint import CHECKPOINT, load_matching, restore, save_checkpoint, save_snapshot
+from framecast.engine.checkpoint import (
+    CHECKPOINT,
+    check_format,
+    load_matching,
+    restore,
+    save_checkpoint,
+    save_snapshot,
+)
 from framecast.engine.codes import encode_all
 from framecast.engine.device import Device, make_device, seed_for
 from framecast.engine.log import Log, Progress
@@ -182,11 +189,14 @@ def _check_folder(folder: Path, config: RunConfig, overwrite: bool, init_from: s
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder}: is a file; --out names a folder")
     if (folder / CONFIG).is_file():
-        if not overwrite:
+        if overwrite:  # a config.json alone does not make a run: other programs' folders have one too
+            check_format(read_file(folder / CONFIG).get("format"), folder / CONFIG)
+        else:
             check_resume(folder, config)
     elif folder.is_dir() and any(folder.iterdir()):
         raise UserError(f"{folder}: is not empty and holds no run; choose another --out")
-    if overwrite and init_from is not None and Path(init_from).resolve() == folder.resolve():
+    start = Path(init_from).resolve() if overwrite and init_from is not None else None
+    if start is not None and folder.resolve() in (start, *start.parents):
         raise UserError(f"{folder}: --overwrite would delete what --init-from starts from; choose another --out")
 
 
@@ -214,8 +224,10 @@ class Trainer:
         self.quiet = quiet or not device.is_main
         request = type(state.model).request(config.model)
         self.splits = source.splits(request.source_length)
-        for split in ("val", "train"):  # what data or batch size cannot give is said here, before anything is written
-            found = Loader(source, self.splits[split], request, self.settings.batch_size, world=device.world)
+        # What data or batch size cannot give any of the stages is said here, before anything is written.
+        for window in [*(stage.request for stage in state.stages if stage.request is not None), request]:
+            for split in ("val", "train"):
+                found = Loader(source, self.splits[split], window, self.settings.batch_size, world=device.world)
         self.total = resolve_steps(self.settings, found.num_clips)[1]
         self.budget = parse_duration(self.settings.budget) if self.settings.budget else None
         if self.total is None and self.budget is None:
@@ -240,7 +252,14 @@ class Trainer:
             return
         request = stage.request or type(model).request(self.config.model)
         settings = self.settings
-        loader = Loader(self.source, self.splits["train"], request, settings.batch_size, settings.seed)
+        loader = Loader(
+            self.source,
+            self.splits["train"],
+            request,
+            settings.batch_size,
+            settings.seed,
+            actions=self.config.spec.actions,
+        )
         model.first_look(loader.batch(0, "first look").to(self.device.device))
         self.state.ema.load_state_dict(model.state_dict())
 
@@ -269,11 +288,12 @@ class Trainer:
     def _run(self) -> None:
         settings, state = self.settings, self.state
         total, unit = (self.total, "steps") if self.total is not None else (self.budget, "s")
+        done = state.step if self.total is not None else state.seconds
         began, before = time.monotonic(), state.seconds
         first = state.step
         if not self._over():
             self.loaders = self._loaders()
-        with self.signals, Progress(self.config.name, total or 1, unit, quiet=self.quiet) as bar:
+        with self.signals, Progress(self.config.name, total or 1, unit, done, self.quiet) as bar:
             while not self._over():
                 parts = train_step(state, self._batches, self.device, settings.accumulate)
                 state.seconds = before + time.monotonic() - began
@@ -330,7 +350,10 @@ class Trainer:
 
     def _forecast(self, seconds: float) -> str:
         """How long it will take and how much memory it needs, after twenty steps."""
-        left = seconds * (self.total - self.state.step) if self.total is not None else (self.budget or 0)
+        if self.total is not None:
+            left = seconds * (self.total - self.state.step)
+        else:
+            left = max(0.0, (self.budget or 0.0) - self.state.seconds)
         end = time.strftime("%H:%M", time.localtime(time.time() + left))
         text = (
             f"{1 / seconds:.1f} steps/s, expected end {end} (in {_minutes(left)}), peak memory {peak_memory():.1f} GB"
@@ -507,9 +530,9 @@ def _minutes(seconds: float) -> str:
 
 
 def peak_memory() -> float:
-    """Peak memory of this process in GB: the GPU's where there is one."""
-    if torch.cuda.is_available():
-        return torch.cuda.max_memory_allocated() / 1e9
+    """Peak memory of this process in GB: the GPU's where it computed on one."""
+    if torch.cuda.is_available() and (held := torch.cuda.max_memory_allocated()):
+        return held / 1e9
     if sys.platform == "win32":
         return float(psutil.Process().memory_info().peak_wset) / 1e9
     import resource  # not on Windows

@@ -20,7 +20,7 @@ from small_models import ROOT, write_store
 import framecast.benchmark_plan as plans
 import framecast.trial as trials
 from framecast.benchmark_page import describe
-from framecast.benchmark_table import joined
+from framecast.benchmark_table import difference, joined
 from framecast.data.store import DatasetWriter
 from framecast.engine.signals import Interrupted
 from framecast.engine.step import NotFinite
@@ -175,6 +175,20 @@ def test_things_stand_in_table_and_page_where_the_data_name_them(within, tmp_pat
     page = (tmp_path / "benchmark.html").read_text()
     assert "things found by colour" in page
     assert "<th>square</th>" in page
+
+
+def test_differences_are_taken_seed_by_seed_also_where_a_run_failed():
+    means = {"a0": 1.0, "a1": 2.0, "a2": 6.0, "b1": 1.5, "b2": 5.0, "copy-last": 0.0}
+    paired = {x: {y: {"mean": means[x] - means[y], "low": -9, "high": 9} for y in means if y > x} for x in means}
+
+    def of(a, b):
+        return difference({"paired": {"psnr": paired}}, "psnr", a, b)["seeds"]
+
+    three, two = {0: "a0", 1: "a1", 2: "a2"}, {1: "b1", 2: "b2"}
+    assert of(three, two) == [0.5, 1.0]
+    assert of(two, three) == [-0.5, -1.0]
+    assert of(three, {None: "copy-last"}) == [1.0, 2.0, 6.0]
+    assert of(three, {1: "b1"}) == [-0.5, 0.5, 4.5]
 
 
 def test_the_page_shows_every_row_and_asks_for_nothing(whole):

@@ -223,6 +223,8 @@ def test_the_sentence_says_what_the_score_means():
         f"At frame 1 the forecast is {gain.mean[0]:.1f} dB closer to the truth than repeating the last frame, over 7 "
         f"held-out clips (where something moves; 95 % interval {gain.low[0]:.1f} to {gain.high[0]:.1f} dB)."
     )
+    best, _ = score(table(stochastic=True), batches(), protocol(), samples=4, seed=3, roll=roll)
+    assert headline_sentence(best).startswith("At frame 1 the best of 4 forecasts is ")
     worse, _ = score(table("mean"), batches(), protocol(split="val"), roll=roll)
     assert "dB further from the truth" in headline_sentence(worse)
     assert "over 7 validation clips" in headline_sentence(worse)

@@ -33,6 +33,7 @@ from small_models import (
 import framecast
 from framecast import cli
 from framecast.config import read_file
+from framecast.data.store import DatasetWriter, Store
 from framecast.engine.checkpoint import load_checkpoint, snapshots
 from framecast.engine.log import read_metrics
 from framecast.engine.signals import Interrupted, Signals
@@ -239,6 +240,22 @@ def test_a_model_looks_at_the_first_batch_once(grey, tmp_path):
     assert len(looked) == 1
 
 
+def test_the_first_look_is_at_actions_on_the_scale_of_training(tmp_path):
+    looked = []
+
+    class Looking(Acting):
+        def first_look(self, batch):
+            looked.append(batch.actions)
+
+    rng = np.random.default_rng(0)
+    with DatasetWriter(tmp_path / "arm") as writer:
+        for _ in range(3):
+            moves = 100 + rng.normal(size=(24, 2)).astype(np.float32)
+            writer.add(rng.integers(0, 256, (24, 1, 12, 12), np.uint8), actions=moves)
+    run(Looking, Store(tmp_path / "arm"), tmp_path / "run", steps=1)
+    assert looked[0].abs().max() < 5
+
+
 def test_films_of_the_longest_held_out_stretch(grey, tmp_path):
     class Showing(Plain):
         def films(self, frames, actions=None):
@@ -369,6 +386,13 @@ def test_a_signal_while_validating_loses_nothing(grey, tmp_path, monkeypatch, st
     same_run(unbroken, build(tmp_path / "stopped"))
 
 
+def test_the_first_of_two_signals_decides():
+    with Signals() as signals:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert signals.number == signal.SIGTERM
+
+
 def test_signals_are_noted_once_and_handlers_come_back():
     before = signal.getsignal(signal.SIGTERM)
     with Signals() as signals:
@@ -414,6 +438,20 @@ def test_overwrite_deletes_nothing_when_the_new_run_cannot_start(grey, tmp_path)
     assert rows_of(folder)
 
 
+def test_overwrite_deletes_nothing_that_is_no_run_nor_where_it_starts_from(grey, tmp_path):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "config.json").write_text('{"theme": "dark"}')
+    config = small_config(Plain, steps=1)
+    with pytest.raises(UserError, match=r"config\.json: .*was not written by framecast"):
+        train(Plain, grey, out=tmp_path / "site", config=config, overwrite=True, quiet=True)
+    assert (tmp_path / "site" / "config.json").read_text() == '{"theme": "dark"}'
+    folder = run(Plain, grey, tmp_path / "run", steps=2)
+    for start in (folder, folder / "weights" / "step-2"):
+        with pytest.raises(UserError, match="--overwrite would delete what --init-from starts from"):
+            train(Plain, grey, out=folder, config=config, init_from=start, overwrite=True, quiet=True)
+    assert load_checkpoint(folder)["step"] == 2
+
+
 def test_steps_and_log_settings_may_change_on_resume(grey, tmp_path):
     folder = run(Plain, grey, tmp_path / "run", steps=2)
     run(Plain, grey, folder, steps=4, stats_every=2)
@@ -449,6 +487,9 @@ def test_a_start_that_was_refused_leaves_no_run_behind(grey, tmp_path):
         run(Plain, grey, tmp_path / "run")
     with pytest.raises(UserError, match=r"no setting 'step'; did you mean 'steps'\?"):
         train(Plain, grey, out=tmp_path / "run", step=3)
+    short = write_store(tmp_path / "short", frames=4)  # enough for the first stage, not for the second
+    with pytest.raises(UserError, match="has 4 frames but one clip spans 5"):
+        run(TwoStage, short, tmp_path / "run", steps=1)
     run(Plain, grey, tmp_path / "run", steps=1)
 
 
@@ -535,6 +576,17 @@ def test_a_budget_ends_a_run_and_is_kept_count_of(grey, tmp_path):
     assert saved["seconds"] >= 0.3
     run(Plain, grey, folder, budget="0.3s")
     assert load_checkpoint(folder)["step"] == saved["step"]
+
+
+def test_the_forecast_is_of_the_time_that_is_left(grey, tmp_path):
+    config = settle(small_config(Plain, budget="300s"), grey, Plain)
+    state = TrainState.create(Plain(config.model, config.spec))
+    trainer = Trainer(config, grey, tmp_path, CPU, state, quiet=True)
+    assert "(in 5 min)" in trainer._forecast(0.1)
+    state.seconds = 240.0
+    assert "(in 60 s)" in trainer._forecast(0.1)
+    state.seconds = 400.0
+    assert "(in 0 s)" in trainer._forecast(0.1)
 
 
 def test_pictures_scores_and_the_forecast_of_a_run(colour, tmp_path, capsys):

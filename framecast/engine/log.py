@@ -33,7 +33,7 @@ class Log:
             if tensorboard:
                 from torch.utils.tensorboard import SummaryWriter
 
-                self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step)
+                self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
 
     @contextlib.contextmanager
     def _disk(self) -> Iterator[None]:

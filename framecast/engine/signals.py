@@ -35,7 +35,7 @@ class Signals:
 
     def _note(self, number: int, _: FrameType | None) -> None:
         self._restore(number)
-        self.number = number
+        self.number = self.number or number
 
     def _restore(self, number: int) -> None:
         handler = self.before[number]

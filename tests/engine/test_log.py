@@ -50,6 +50,21 @@ def test_tensorboard_gets_scalars_and_images(tmp_path):
     assert found.Tags()["images"] == ["row"]
 
 
+def test_tensorboard_keeps_the_step_it_goes_on_from_and_drops_later_ones(tmp_path):
+    log = Log(tmp_path)
+    for step in (10, 20, 30):
+        log.scalars(step, {"a": step})
+    log.close()
+    log = Log(tmp_path, step=20)
+    log.scalars(30, {"a": 33})
+    log.close()
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = EventAccumulator(str(tmp_path / "tensorboard"))
+    found.Reload()
+    assert [(e.step, e.value) for e in found.Scalars("a")] == [(10, 10.0), (20, 20.0), (30, 33.0)]
+
+
 def test_a_full_disk_is_a_sentence(tmp_path, monkeypatch):
     log = Log(tmp_path, tensorboard=False)
 
