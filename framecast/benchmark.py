@@ -35,7 +35,7 @@ from framecast.benchmark_plan import (
 from framecast.benchmark_table import make_table, write_table
 from framecast.compare import compare
 from framecast.compare_page import write_comparison
-from framecast.config import parse_duration, read_file, write_json
+from framecast.config import duration_in_words, parse_duration, read_file, write_json
 from framecast.data.base import Source
 from framecast.engine.device import Device, make_device
 from framecast.engine.signals import Interrupted, Signals
@@ -257,14 +257,7 @@ def _outlook(plan: Plan, mine: Sequence[Trial], left: Sequence[Trial], seconds: 
         return f"{text}; what is left is the comparison"
     whole = sum((plan.seconds or 0.0) if plan.steps is None else plan.steps * s for s in seconds.values())
     end = time.strftime("%a %H:%M", time.localtime(time.time() + whole))
-    return f"{text}: training takes about {in_words(whole)}, until {end}; the comparison comes after it"
-
-
-def in_words(seconds: float) -> str:
-    """ "50 s", "12 min" or "3.5 h"."""
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+    return f"{text}: training takes about {duration_in_words(whole)}, until {end}; the comparison comes after it"
 
 
 def _say(text: str, quiet: bool) -> None:

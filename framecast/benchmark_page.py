@@ -9,7 +9,9 @@ from typing import Any
 
 import numpy as np
 
-from framecast.benchmark_table import averaged, contains_zero
+from framecast.benchmark_table import averaged
+from framecast.comparison import contains_zero
+from framecast.config import write_text
 from framecast.evaluate import KeptClip, figure
 from framecast.media.grid import GREEN, RED, border, enlarge, grid, side_by_side
 from framecast.media.images import write_image
@@ -17,7 +19,7 @@ from framecast.media.write import write_video
 from framecast.metrics.clips import METRICS
 from framecast.metrics.objects import ALL_THINGS
 from framecast.metrics.scores import BASELINES, HEADLINE_FRAMES
-from framecast.page import conventions, protocol_card, render, uri, write_page
+from framecast.page import conventions, protocol_card, render, uri
 from framecast.report_charts import hint, horizon_chart, lines
 
 #: Columns beside the metric that ranks, over the horizon and at the last headline frame.
@@ -81,7 +83,7 @@ def write_benchmark(out: Path, table: Mapping[str, Any]) -> Path:
             }
         )
     page = render("benchmark_page.html.j2", title="Benchmark", lead=lead(table), how=how(table), sections=sections)
-    return write_page(out / "benchmark.html", page)
+    return write_text(out / "benchmark.html", page)
 
 
 def lead(table: Mapping[str, Any]) -> str:

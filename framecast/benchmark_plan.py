@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from framecast.argv import parse
-from framecast.config import differences, parse_duration, read_file, write_json
+from framecast.config import brief, differences, parse_duration, read_file, write_json
 from framecast.data import SOURCES
 from framecast.engine.checkpoint import check_format
 from framecast.flags import LENGTHS, train_config, train_flags
@@ -223,12 +223,7 @@ def refuse_other(here: Mapping[str, Any], there: Mapping[str, Any], what: str, r
     changed = differences(dict(there), dict(here))
     if changed:
         name, (old, new) = next(iter(changed.items()))
-        raise UserError(f"{what} has other settings ({name}: {_brief(old)} there, {_brief(new)} here); {remedy}")
-
-
-def _brief(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 90 else f"{text[:86]} …"
+        raise UserError(f"{what} has other settings ({name}: {brief(old, 90)} there, {brief(new, 90)} here); {remedy}")
 
 
 # ------------------------------------------------------------------------------------------------------ from words

@@ -10,7 +10,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -19,13 +18,14 @@ import torch
 
 import framecast
 from framecast.benchmark_plan import Plan, Trial
-from framecast.config import read_file, write_json
+from framecast.comparison import contains_zero, paired_difference
+from framecast.config import read_file, write_json, write_text
 from framecast.metrics.averages import Series, t_quantile
 from framecast.metrics.clips import METRICS
 from framecast.metrics.objects import ALL_THINGS
 from framecast.metrics.scores import BASELINES, Protocol, Scores
 from framecast.trial import finished
-from framecast.types import FORMAT, UserError
+from framecast.types import FORMAT
 
 Interval = dict[str, Any]
 #: Seed -> name of the row in a comparison; a baseline has one without a seed.
@@ -181,24 +181,7 @@ def difference(told: Mapping[str, Any], metric: str, a: Rows, b: Rows) -> Interv
     pairs = [(row, b[seed]) for seed, row in a.items() if seed in b]
     if len(pairs) < 2:
         pairs = [(x, y) for x in a.values() for y in b.values()]
-    return joined([_paired(told["paired"][metric], x, y) for x, y in pairs])
-
-
-def _paired(table: Mapping[str, Any], a: str, b: str) -> Mapping[str, Any]:
-    if b in table.get(a, {}):
-        found: Mapping[str, Any] = table[a][b]
-        return found
-    other = table[b][a]
-    return {
-        "mean": None if other["mean"] is None else -other["mean"],
-        "low": None if other["high"] is None else -other["high"],
-        "high": None if other["low"] is None else -other["low"],
-    }
-
-
-def contains_zero(found: Mapping[str, Any]) -> bool:
-    """Whether an interval cannot tell a difference from none."""
-    return found["low"] is None or bool(found["low"] <= 0 <= found["high"])
+    return joined([paired_difference(told["paired"][metric], x, y) for x, y in pairs])
 
 
 def _curve(seeds: Sequence[Series]) -> Series:
@@ -266,12 +249,5 @@ def to_csv(table: Mapping[str, Any]) -> str:
 
 def write_table(out: Path, table: Mapping[str, Any]) -> None:
     """table.json and table.csv, each whole or not at all."""
-    beside = out / ".table.csv.part"
-    try:
-        beside.write_text(to_csv(table), encoding="utf-8")
-        os.replace(beside, out / "table.csv")
-    except OSError as error:
-        raise UserError(
-            f"{out}: cannot be written ({error.strerror}); free some space or choose another --out"
-        ) from error
+    write_text(out / "table.csv", to_csv(table))
     write_json(out / "table.json", table)

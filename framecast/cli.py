@@ -211,20 +211,13 @@ def _score(flags: Any) -> tuple[Any, Any, Any]:
     from framecast.held_out import evaluate
 
     run = _open(flags)
-    scores, kept = evaluate(
-        run,
-        flags.data,
-        split=flags.split,
-        context=flags.context,
-        horizon=flags.horizon,
-        samples=flags.samples,
-        clips=flags.clips,
-        seed=flags.seed,
-        device=flags.device,
-        precision=flags.precision,
-        out=flags.out,
-    )
+    scores, kept = evaluate(run, **_given(flags, "run", "model_class", "json"))
     return run, scores, kept
+
+
+def _given(flags: Any, *leave_out: str) -> dict[str, Any]:
+    """Flags by name, for a function whose arguments are called alike."""
+    return {f.name: getattr(flags, f.name) for f in dataclasses.fields(flags) if f.name not in leave_out}
 
 
 def _compare(argv: list[str]) -> None:
@@ -240,29 +233,8 @@ def _compare(argv: list[str]) -> None:
     place = make_device(flags.device, flags.devices, 1, flags.precision)
     with _progress("comparing", flags.quiet or not place.is_main) as progress:
         found, kept = compare(
-            flags.runs,
-            flags.data,
-            split=flags.split,
-            context=flags.context,
-            horizon=flags.horizon,
-            samples=flags.samples,
-            clips=flags.clips,
-            seed=flags.seed,
-            part=flags.part,
-            size=flags.size,
-            fit=flags.fit,
-            axes=flags.axes,
-            rank_by=flags.rank_by,
-            show=flags.show,
+            **_given(flags, "device", "devices", "precision", "model_class", "json", "quiet"),
             device=place,
-            batch_size=flags.batch_size,
-            out=flags.out,
-            lpips=flags.lpips,
-            lpips_sha256=flags.lpips_sha256,
-            fvd=flags.fvd,
-            fvd_sha256=flags.fvd_sha256,
-            objects=flags.objects,
-            mmd=flags.mmd,
             model_class=find_model(flags.model_class) if flags.model_class else None,
             progress=progress,
         )
@@ -281,8 +253,7 @@ def _benchmark(argv: list[str]) -> None:
     from framecast.benchmark import benchmark
     from framecast.benchmark_page import describe
 
-    given = {f.name: getattr(flags, f.name) for f in dataclasses.fields(flags) if f.name != "json"}
-    table = benchmark(**given)
+    table = benchmark(**_given(flags, "json"))
     if table is not None:
         out = Path(flags.out)
         text = f"{describe(table)}\n\npage: {out / 'benchmark.html'}\ntable: {out / 'table.json'}, {out / 'table.csv'}"
@@ -589,21 +560,7 @@ def _data_clips(argv: list[str]) -> None:
 
     flags = parse(ClipsFlags, argv, "data clips")
     _check_target(Path(flags.out), flags.overwrite)
-    manifest = make_clips(
-        flags.data,
-        flags.out,
-        split=flags.split,
-        context=flags.context,
-        horizon=flags.horizon,
-        clips=flags.clips,
-        seed=flags.seed,
-        part=flags.part,
-        size=flags.size,
-        fit=flags.fit,
-        axes=flags.axes,
-        with_truth=flags.with_truth,
-        overwrite=flags.overwrite,
-    )
+    manifest = make_clips(**_given(flags, "json"))
     count = len(manifest.clips)
     text = f"{count} {'clip' if count == 1 else 'clips'}: {manifest.context} frames of context, "
     text += f"{manifest.horizon} to forecast\nclips: {flags.out}\n"

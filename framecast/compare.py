@@ -88,7 +88,7 @@ def compare(
     folder for comparison.json and .csv; None writes nothing.  lpips, fvd: weights files, without which these are not
     available; lpips_sha256, fvd_sha256: what they must have.  objects: a file that says what to look for, in place of
     what is known of the data.  mmd: whether to measure rf-mmd.  progress: called with clips done and in all.
-    With folders of forecasts split, seed, part, size and the clips are those of their manifest.
+    With folders of forecasts split, seed, part, size, fit, axes and the clips are those of their manifest.
     Returns: the comparison, and the clips to look at.
     Raises: UserError when rows cannot share clips, a frame size or a frame of the horizon.
     """
@@ -105,6 +105,9 @@ def compare(
         raise UserError("say what to compare: at least one run or folder of forecasts")
     folders = {name: f for name, f in opened.items() if isinstance(f, Forecasts)}
     asked = asked.settled(folders)
+    manifests = [f.manifest for f in folders.values()]
+    fit = fit or next((m.fit for m in manifests if m.size), None)
+    axes = axes or next((m.axes for m in manifests if m.axes), None)
     source, where = _data(data, [r for r in opened.values() if isinstance(r, Run)], asked.size, fit, axes, place)
     contenders = _contenders(opened, source, where, asked, samples, place)
     chosen, horizon = _clips(source, contenders, folders, asked)

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from framecast.comparison import Comparison
+from framecast.config import write_text
 from framecast.evaluate import KeptClip, figure
 from framecast.metrics.averages import Series
 from framecast.metrics.clips import METRICS
 from framecast.metrics.objects import ALL_THINGS
 from framecast.metrics.scores import BASELINES
-from framecast.page import clip_view, conventions, protocol_card, render, write_page
+from framecast.page import clip_view, conventions, protocol_card, render
 from framecast.report import MINOR, figures_by_frame, left_out
 from framecast.report_charts import hint, horizon_chart, lines
 
@@ -60,7 +61,7 @@ def write_comparison(folder: str | Path, comparison: Comparison, kept: Sequence[
         card=protocol_card(scores),
         conventions=conventions(scores),
     )
-    return write_page(Path(folder) / "comparison.html", page)
+    return write_text(Path(folder) / "comparison.html", page)
 
 
 def sentence(comparison: Comparison) -> str:

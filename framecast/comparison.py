@@ -8,7 +8,6 @@ from __future__ import annotations
 import csv
 import io
 import math
-import os
 from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from framecast.config import suggest, write_json
+from framecast.config import suggest, write_json, write_text
 from framecast.engine.device import Device
 from framecast.evaluate import KeptClip, kept_clips
 from framecast.held_out import Clips
@@ -78,22 +77,14 @@ class Comparison:
                     **self.means[name][metric],
                     "to_best": self.difference(metric, name, order[0]) if i else None,
                     "to_copy_last": self.difference(metric, name, BASELINES[0]) if name != BASELINES[0] else None,
-                    "tied": before is not None and _contains_zero(before),
+                    "tied": before is not None and contains_zero(before),
                 }
             )
         return out
 
     def difference(self, metric: str, a: str, b: str) -> Interval:
         """a's mean minus b's, clip by clip, with its interval."""
-        if b in self.paired[metric].get(a, {}):
-            return dict(self.paired[metric][a][b])
-        other = self.paired[metric][b][a]
-        return {
-            "mean": _minus(other["mean"]),
-            "low": _minus(other["high"]),
-            "high": _minus(other["low"]),
-            "n": other["n"],
-        }
+        return paired_difference(self.paired[metric], a, b)
 
     def to_json(self) -> dict[str, Any]:
         """Everything as plain values. Two processes give the same as one, apart from `costs`, which are measured."""
@@ -129,23 +120,26 @@ class Comparison:
     def save(self, folder: str | Path) -> Path:
         """Write comparison.json and comparison.csv into `folder`; returns it."""
         folder = Path(folder)
-        beside = folder / ".comparison.csv.part"
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            beside.write_text(self.to_csv(), encoding="utf-8")
-            os.replace(beside, folder / "comparison.csv")
-        except OSError as error:
-            raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from error
+        write_text(folder / "comparison.csv", self.to_csv())
         write_json(folder / "comparison.json", self.to_json(), lines=True)
         return folder
 
 
-def _minus(value: float | None) -> float | None:
-    return None if value is None else -value
+def paired_difference(table: Mapping[str, Mapping[str, Mapping[str, Any]]], a: str, b: str) -> Interval:
+    """a's mean minus b's from a table that holds each pair once: a -> b -> difference."""
+    if b in table.get(a, {}):
+        return dict(table[a][b])
+    other = table[b][a]
+
+    def minus(value: float | None) -> float | None:
+        return None if value is None else -value
+
+    return {**other, "mean": minus(other["mean"]), "low": minus(other["high"]), "high": minus(other["low"])}
 
 
-def _contains_zero(found: Mapping[str, Any]) -> bool:
-    return found["low"] is None or found["high"] is None or found["low"] <= 0 <= found["high"]
+def contains_zero(found: Mapping[str, Any]) -> bool:
+    """Whether an interval cannot tell a difference from none."""
+    return found["low"] is None or found["high"] is None or bool(found["low"] <= 0 <= found["high"])
 
 
 # ----------------------------------------------------------------------------------------------------------- judging

@@ -6,6 +6,7 @@ The command line's parser does not check the types of values that come from file
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import difflib
 import json
@@ -154,22 +155,31 @@ def _shortened(value: Any, digits: int) -> Any:
     return [_shortened(v, digits) for v in value] if isinstance(value, list | tuple) else value
 
 
-def write_json(path: Path, data: Any, lines: bool = False) -> None:
-    """Write `data` as JSON, whole or not at all.
+def write_json(path: Path, data: Any, lines: bool = False) -> Path:
+    """Write `data` as JSON; see `write_text`. lines: as `json_lines` sets it, for tables and curves; else indented."""
+    return write_text(path, json_lines(data) if lines else json.dumps(data, indent=2, allow_nan=False) + "\n")
 
-    lines: as `json_lines` sets it, for tables and curves; else indented.
-    Raises: UserError when the disk is full; the previous file is then intact.
+
+def write_text(path: Path, text: str) -> Path:
+    """Write a text file, whole or not at all, and return its path; folders on the way are made.
+
+    Raises: UserError when it cannot be written; the previous file is then intact.
     """
-    temporary = path.with_name(f".{path.name}.tmp")
+    beside = path.with_name(f".{path.name}.part")
     try:
-        text = json_lines(data) if lines else json.dumps(data, indent=2, allow_nan=False) + "\n"
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(beside, "w", encoding="utf-8") as file:
+            file.write(text)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(beside, path)
     except OSError as error:
-        temporary.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            beside.unlink()
         raise UserError(
             f"{path}: cannot be written ({error.strerror}); free some space or choose another folder"
-        ) from None
+        ) from error
+    return path
 
 
 def parse_duration(text: str) -> float:
@@ -178,6 +188,30 @@ def parse_duration(text: str) -> float:
     if not match or float(match[1]) <= 0:
         raise UserError(f"duration {text!r} is not understood; write for example 90s, 10m or 1.5h")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
+
+
+def duration_in_words(seconds: float) -> str:
+    """ "50 s", "12 min" or "3.5 h"."""
+    if seconds < 90:
+        return f"{seconds:.0f} s"
+    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
+
+
+def brief(value: Any, most: int = 40) -> str:
+    """A value as it would be typed, cut to so many characters, for a sentence."""
+    text = repr(value)
+    return text if len(text) <= most else f"{text[: most - 4]} …"
+
+
+def require_least(settings: Any, where: str, **least: float) -> None:
+    """Refuse settings below their least value.
+
+    where: what stands before a field's name in the sentence, such as "model." or "ball: ".  least: field -> value.
+    Raises: UserError naming the first field that is too small, or not a number.
+    """
+    for name, value in least.items():
+        if not getattr(settings, name) >= value:
+            raise UserError(f"{where}{name} must be at least {value}, got {getattr(settings, name)}")
 
 
 def _convert(hint: Any, value: Any, where: str) -> Any:

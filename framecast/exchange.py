@@ -29,7 +29,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from framecast.config import from_dict, read_file, to_dict, write_json
+from framecast.config import from_dict, read_file, require_least, to_dict, write_json
 from framecast.data.arrays import load_arrays
 from framecast.data.base import Source
 from framecast.engine.checkpoint import check_format
@@ -93,9 +93,7 @@ class Manifest:
     predictor: PredictorEntry = dataclasses.field(default_factory=PredictorEntry)
 
     def __post_init__(self) -> None:
-        for name in ("context", "horizon", "height", "width", "channels"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} must be at least 1, got {getattr(self, name)}")
+        require_least(self, "", context=1, horizon=1, height=1, width=1, channels=1)
         ids = [clip.id for clip in self.clips]
         if not ids:
             raise UserError("lists no clips; write the clips again with framecast data clips")

@@ -1,4 +1,4 @@
-"""What the offline pages share: the template's frame, pictures inside the page, the protocol card, writing it whole.
+"""What the offline pages share: the template's frame, pictures inside the page, the protocol card.
 
 Pictures are data inside the file, there is no script, and a content policy forbids every request. Names from outside
 are text wherever they stand.
@@ -9,7 +9,6 @@ from __future__ import annotations
 import base64
 import io
 import json
-import os
 import tempfile
 from collections.abc import Sequence
 from dataclasses import asdict, is_dataclass
@@ -26,7 +25,6 @@ from framecast.media.resize import resize_frames
 from framecast.media.write import write_video
 from framecast.metrics.clips import METRICS
 from framecast.metrics.scores import BASELINES, Scores
-from framecast.types import UserError
 
 #: Longest side of a panel in px: smaller frames are enlarged to about the first, larger ones scaled to the second.
 _PANEL, _LARGEST = 160, 320
@@ -43,25 +41,6 @@ def render(template: str, **values: Any) -> str:
         loader=FileSystemLoader(Path(__file__).parent), autoescape=True, undefined=StrictUndefined, trim_blocks=True
     )
     return environment.get_template(template).render(version=framecast.__version__, **values)
-
-
-def write_page(path: Path, text: str) -> Path:
-    """Write a page, whole or not at all.
-
-    Raises: UserError if that cannot be; an older page then stays as it was.
-    """
-    beside = path.with_name(path.name + ".part")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        beside.write_text(text, encoding="utf-8")
-        os.replace(beside, path)
-    except OSError as fault:
-        if path.parent.is_dir():
-            beside.unlink(missing_ok=True)
-        raise UserError(
-            f"{path}: the report could not be written ({fault.strerror}); free space or choose another folder"
-        ) from fault
-    return path
 
 
 # -------------------------------------------------------------------------------------------------------- protocol

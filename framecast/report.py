@@ -11,12 +11,13 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from framecast.config import write_text
 from framecast.engine.log import read_metrics
 from framecast.evaluate import KeptClip, figure, headline_sentence
 from framecast.metrics.averages import Series
 from framecast.metrics.clips import METRICS
 from framecast.metrics.scores import BASELINES, Scores
-from framecast.page import clip_view, conventions, film_view, plain, protocol_card, render, write_page
+from framecast.page import clip_view, conventions, film_view, plain, protocol_card, render
 from framecast.report_charts import hint, horizon_chart, lines, motion_charts, training_charts
 
 if TYPE_CHECKING:
@@ -69,7 +70,7 @@ def write_report(
         conventions=conventions(scores),
         config=plain(config),
     )
-    return write_page(Path(folder) / "report.html", page)
+    return write_text(Path(folder) / "report.html", page)
 
 
 def report_run(run: Run, scores: Scores, kept: Sequence[KeptClip], folder: str | Path | None = None) -> Path:

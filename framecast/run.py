@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 import framecast
-from framecast.config import differences, from_dict, parse_duration, read_file, suggest, to_dict, write_json
+from framecast.config import brief, differences, from_dict, parse_duration, read_file, suggest, to_dict, write_json
 from framecast.data import SOURCES
 from framecast.data.base import RecordSettings, Segment, Source, World
 from framecast.engine.checkpoint import check_format, load_weights, snapshots
@@ -536,18 +536,11 @@ def check_resume(folder: Path, config: RunConfig) -> None:
     changed = differences(stored, new)
     refused = {k: v for k, v in changed.items() if k not in CHANGEABLE and k not in ("version", "format")}
     if refused:
-        said = "; ".join(
-            f"{k} was {_brief(old)} and is now {_brief(new)}" for k, (old, new) in list(refused.items())[:3]
-        )
+        said = "; ".join(f"{k} was {brief(old)} and is now {brief(new)}" for k, (old, new) in list(refused.items())[:3])
         more = f" and {len(refused) - 3} more" if len(refused) > 3 else ""
         raise UserError(
             f"{folder}: holds a run with other settings ({said}{more}); choose another --out, or give --overwrite"
         )
-
-
-def _brief(value: Any) -> str:
-    text = repr(value)
-    return text if len(text) <= 40 else f"{text[:36]} …"
 
 
 def write_config(folder: Path, config: RunConfig) -> None:

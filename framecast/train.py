@@ -16,7 +16,7 @@ import psutil
 import torch
 from torch import Tensor, nn
 
-from framecast.config import parse_duration, read_file, suggest
+from framecast.config import duration_in_words, parse_duration, read_file, suggest
 from framecast.data.base import Segment, Source
 from framecast.data.loader import Loader
 from framecast.engine.checkpoint import (
@@ -355,9 +355,8 @@ class Trainer:
         else:
             left = max(0.0, (self.budget or 0.0) - self.state.seconds)
         end = time.strftime("%H:%M", time.localtime(time.time() + left))
-        text = (
-            f"{1 / seconds:.1f} steps/s, expected end {end} (in {_minutes(left)}), peak memory {peak_memory():.1f} GB"
-        )
+        text = f"{1 / seconds:.1f} steps/s, expected end {end} (in {duration_in_words(left)}), "
+        text += f"peak memory {peak_memory():.1f} GB"
         if left > 3600 and self.device.device.type == "cpu":
             text += "; on a CPU try --profile small --budget 10m --overwrite"
         return text
@@ -521,12 +520,6 @@ def resizer(request: ClipRequest) -> Callable[[np.ndarray], np.ndarray]:
     """What brings uint8 frames (t, c, h, w) to the request's size."""
     size = request.resize
     return (lambda frames: frames) if size is None else (lambda frames: resize_frames(frames, size, "squash"))
-
-
-def _minutes(seconds: float) -> str:
-    if seconds < 90:
-        return f"{seconds:.0f} s"
-    return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def peak_memory() -> float:

@@ -3,6 +3,7 @@
 import dataclasses
 import importlib
 import json
+import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -188,9 +189,11 @@ def test_writing_is_whole_or_not_at_all(tmp_path, monkeypatch):
     def full(self, *_, **__):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(Path, "write_text", full)
+    monkeypatch.setattr(os, "fsync", full)
     with pytest.raises(UserError, match=r"config\.json: cannot be written \(No space left on device\)"):
         write_json(path, {"a": 2})
+    with pytest.raises(UserError, match="cannot be written"):
+        write_json(path / "below" / "a.json", {"a": 2})  # config.json is a file
     assert json.loads(path.read_text()) == {"a": 1}
     assert [p.name for p in tmp_path.iterdir()] == ["config.json"]
 

@@ -5,7 +5,7 @@ import shutil
 
 import numpy as np
 import pytest
-from cli_support import acting_store, store, tiny_run
+from cli_support import acting_store, moving, store, tiny_run
 from small_models import write_store
 
 from framecast.compare import compare
@@ -80,6 +80,14 @@ def test_a_run_and_its_own_forecasts_in_a_folder_score_alike(clips, tmp_path):
     found, _ = compare([answer(clips, tmp_path / "same", make), tiny_run()], store(), show=0, precision="fp32")
     for metric, value in found.means["tiny"].items():
         assert found.means["same"][metric]["mean"] == pytest.approx(value["mean"], rel=1e-5), metric
+
+
+def test_the_manifest_says_how_the_data_are_opened(tmp_path):
+    film = write_video(moving(40, 32, 48), tmp_path / "film", 15)
+    make_clips(film, tmp_path / "clips", context=2, horizon=3, clips=2, size="16x16", fit="squash")
+    found, _ = compare([answer(tmp_path / "clips", tmp_path / "theirs", lambda c: c[-1:].repeat(3, 0))], film, show=0)
+    assert (found.protocol.height, found.protocol.width) == (16, 16)
+    assert found.means["theirs"] == found.means["copy-last"]
 
 
 @pytest.mark.parametrize("samples", [1, 2])

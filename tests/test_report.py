@@ -253,7 +253,7 @@ def test_a_failed_write_leaves_the_old_page(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "replace", full)
-    with pytest.raises(UserError, match="the report could not be written \\(No space left on device\\)"):
+    with pytest.raises(UserError, match="cannot be written \\(No space left on device\\)"):
         write_report(tmp_path, scores(), [], title="new")
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["report.html"]

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.lib import format as npy_format
 
-from framecast.data.base import Segment
+from framecast.data.base import Segment, clip_stop
 from framecast.data.layout import fixed_splits, visible_files
 from framecast.data.splits import split_rule, split_videos
 from framecast.media.images import natural_key
@@ -91,10 +91,7 @@ class Arrays:
     def clip(self, index: int, start: int, length: int, stride: int = 1) -> Clip:
         """Frames start, start + stride, … of video `index`; uint8 files are viewed, not copied."""
         item, total = self._items[index], self.lengths[index]
-        stop = start + (length - 1) * stride + 1
-        if start < 0 or length < 1 or stride < 1 or stop > total:
-            raise IndexError(f"{self.names[index]} has {total} frames; frames {start} to {stop - 1} were asked for")
-        cut = slice(start, stop, stride)
+        cut = slice(start, clip_stop(self.names[index], total, start, length, stride), stride)
         frames = _as_uint8(self._ordered(item.file)[item.number or 0][cut], item.file)
         arrays = {name: values[cut] for name, values in self._beside(item, total).items()}
         return Clip(frames=frames, arrays=arrays, name=self.names[index], fps=self.spec.fps / stride)

@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from framecast.config import require_least
 from framecast.data.store import DatasetWriter, require_space
 from framecast.types import ActionSpec, UserError
 
@@ -55,9 +56,7 @@ class AtariConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("episodes", 1), ("max_frames", 2), ("frame_skip", 1), ("hold_min", 1), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise UserError(f"atari: {name} must be at least {least}, got {getattr(self, name)}")
+        require_least(self, "atari: ", episodes=1, max_frames=2, frame_skip=1, hold_min=1, seed=0)
         if self.hold_max < self.hold_min:
             raise UserError(f"atari: hold_max {self.hold_max} is below hold_min {self.hold_min}; swap them")
         if not 0 <= self.sticky < 1:

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from framecast.config import require_least
 from framecast.data.store import DatasetWriter, require_space
 from framecast.media.draw import disc
 from framecast.types import UserError
@@ -27,9 +28,7 @@ class BallConfig:
     fps: float = 24.0
 
     def __post_init__(self) -> None:
-        for name in ("videos", "frames"):
-            if getattr(self, name) < 1:
-                raise UserError(f"ball: {name} must be at least 1, got {getattr(self, name)}")
+        require_least(self, "ball: ", videos=1, frames=1)
         if not self.fps > 0:
             raise UserError(f"ball: fps must be above 0, got {self.fps}")
 

@@ -120,6 +120,18 @@ class World(Protocol):
         """Be in that state again."""
 
 
+def clip_stop(name: object, frames: int, start: int, length: int, stride: int) -> int:
+    """One past the last frame of a clip of `length` frames from `start`, every `stride`-th, of a video of `frames`.
+
+    name: of the video, for the message.
+    Raises: IndexError when they are not all there.
+    """
+    stop = start + (length - 1) * stride + 1
+    if start < 0 or length < 1 or stride < 1 or stop > frames:
+        raise IndexError(f"{name} has {frames} frames; frames {start} to {stop - 1} at stride {stride} were asked for")
+    return stop
+
+
 def rank_by_hash(names: Sequence[str], seed: int = 0) -> list[int]:
     """Indices of `names` in the order of a seeded hash: stable when a video is added, blind to naming schemes."""
     return sorted(range(len(names)), key=lambda i: hashlib.sha256(f"{seed}:{names[i]}".encode()).digest())

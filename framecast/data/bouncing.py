@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from framecast.config import require_least
 from framecast.data.store import DatasetWriter, require_space
 from framecast.media.draw import SHAPES, draw_shape
 from framecast.types import UserError
@@ -68,9 +69,7 @@ class BouncingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("videos", "frames", "size", "shapes", "size_min", "test_frames"):
-            if getattr(self, name) < 1:
-                raise UserError(f"bouncing: {name} must be at least 1, got {getattr(self, name)}")
+        require_least(self, "bouncing: ", videos=1, frames=1, size=1, shapes=1, size_min=1, test_frames=1)
         if not self.size_min <= self.size_max < self.size:
             raise UserError(
                 f"bouncing: shapes of {self.size_min}…{self.size_max} px do not fit frames of {self.size} px; "

@@ -9,6 +9,7 @@ from typing import ClassVar
 
 import numpy as np
 
+from framecast.config import require_least
 from framecast.data.store import DatasetWriter, require_space
 from framecast.media.draw import disc
 from framecast.types import Clip, Law, UserError
@@ -33,9 +34,7 @@ class CrossroadsConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("videos", "crossings", "radius", "step"):
-            if getattr(self, name) < 1:
-                raise UserError(f"crossroads: {name} must be at least 1, got {getattr(self, name)}")
+        require_least(self, "crossroads: ", videos=1, crossings=1, radius=1, step=1)
         if max(self.radius, self.step) > SIDE // 4:
             raise UserError(
                 f"crossroads: radius {self.radius} and step {self.step} must be at most {SIDE // 4} px, a quarter of "

@@ -14,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from framecast.data.arrays import action_spec_of
-from framecast.data.base import Segment
+from framecast.data.base import Segment, clip_stop
 from framecast.data.beside import arrays_beside
 from framecast.data.labels import resize_labels
 from framecast.data.layout import fixed_splits, visible_files
@@ -132,11 +132,10 @@ class Frames:
 
     def clip(self, index: int, start: int, length: int, stride: int = 1) -> Clip:
         """Frames start, start + stride, … of video `index`."""
-        files, stop = self.files[index], start + (length - 1) * stride + 1
-        if len(files) == 1 and stop > 1:
+        files = self.files[index]
+        if len(files) == 1 and start + length > 1:
             raise UserError(f"{files[0].parent} holds a single frame, so nothing moves; give at least two frames")
-        if start < 0 or length < 1 or stride < 1 or stop > len(files):
-            raise IndexError(f"{files[0].parent} has {len(files)} frames; frames {start} to {stop - 1} were asked for")
+        stop = clip_stop(files[0].parent, len(files), start, length, stride)
         plan = placement(*self.stored[index], self.size, self.fit)
         frames = np.empty((length, 3, *plan.out), np.uint8)
         for slot, file in zip(frames, files[start:stop:stride], strict=True):

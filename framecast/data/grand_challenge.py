@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 
-from framecast.data.base import Segment
+from framecast.data.base import Segment, clip_stop
 from framecast.data.splits import split_rule, split_videos
 from framecast.media.images import image_size, natural_key, read_image
 from framecast.media.resize import Fit, Size, parse_size, placement, resize_frames, target_size
@@ -124,9 +124,8 @@ class GrandChallenge:
 
     def clip(self, index: int, start: int, length: int, stride: int = 1) -> Clip:
         """Frames start, start + stride, … of stretch `index`, with what was done and earned at them."""
-        stretch, stop = self.stretches[index], start + (length - 1) * stride + 1
-        if start < 0 or length < 1 or stride < 1 or stop > self.lengths[index]:
-            raise IndexError(f"{self.names[index]} has {self.lengths[index]} frames; {start} to {stop - 1} asked for")
+        stretch = self.stretches[index]
+        stop = clip_stop(self.names[index], self.lengths[index], start, length, stride)
         plan = placement(*self.stored, self.size, self.fit)
         frames = np.empty((length, 3, *plan.out), np.uint8)
         for slot, number in zip(frames, stretch.numbers[start:stop:stride], strict=True):

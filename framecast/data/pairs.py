@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 
-from framecast.data.base import Segment
+from framecast.data.base import Segment, clip_stop
 from framecast.data.layout import visible_files
 from framecast.data.splits import split_rule, split_videos
 from framecast.media.images import image_size, natural_key, read_image
@@ -80,9 +80,7 @@ class Pairs:
 
     def clip(self, index: int, start: int, length: int, stride: int = 1) -> Clip:
         """Frames start, start + stride, … of pair `index`."""
-        stop = start + (length - 1) * stride + 1
-        if start < 0 or length < 1 or stride < 1 or stop > 2:
-            raise IndexError(f"pair {self.names[index]!r} has 2 frames; frames {start} to {stop - 1} were asked for")
+        stop = clip_stop(f"pair {self.names[index]!r}", 2, start, length, stride)
         frames = [read_image(file) for file in self._files[index][start:stop:stride]]
         return Clip(frames=np.stack(frames), name=self.names[index], fps=self.spec.fps / stride)
 

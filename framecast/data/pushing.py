@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from framecast.config import require_least
 from framecast.data.push_scene import BIN, HOME, REACH, STEP, Thing, scene, things
 from framecast.data.rendering import SceneRenderer, cloudy, load_mujoco, painted, set_texture
 from framecast.data.store import DatasetWriter, require_space
@@ -51,9 +52,7 @@ class PushingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("train", 1), ("val", 0), ("test", 0), ("novel", 0), ("frames", 2), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise UserError(f"pushing: {name} must be at least {least}, got {getattr(self, name)}")
+        require_least(self, "pushing: ", train=1, val=0, test=0, novel=0, frames=2, seed=0)
         if not 8 <= self.size <= 1024:
             raise UserError(f"pushing: size must be in 8…1024, got {self.size}")
         if not 1 <= self.fps <= 50:

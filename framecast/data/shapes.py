@@ -17,6 +17,7 @@ from typing import Any, ClassVar, Literal
 
 import numpy as np
 
+from framecast.config import require_least
 from framecast.data.store import DatasetWriter, require_space
 from framecast.media.draw import MOVERS, SCENE_SIDE, draw_shape
 from framecast.types import UserError
@@ -47,12 +48,7 @@ class ShapesConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name in ("train", "val", "test"):
-            if getattr(self, name) < 1:
-                raise UserError(f"shapes: {name} must be at least 1, got {getattr(self, name)}")
-        for name in ("visualise", "jitter", "seed"):
-            if getattr(self, name) < 0:
-                raise UserError(f"shapes: {name} must be at least 0, got {getattr(self, name)}")
+        require_least(self, "shapes: ", train=1, val=1, test=1, visualise=0, jitter=0, seed=0)
         if not 16 <= self.size <= 1024:
             raise UserError(f"shapes: size must be 16 to 1024 px, got {self.size}")
         if not 1 <= self.largest <= _CENTRE[0]:

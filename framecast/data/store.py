@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from framecast.data.base import Segment, Source
+from framecast.data.base import Segment, Source, clip_stop
 from framecast.data.labels import resize_labels
 from framecast.data.splits import split_rule, split_videos
 from framecast.data.writer import ARRAY_NAME, DatasetWriter, DiskFull, bytes_in_words, is_store, require_space
@@ -107,14 +107,9 @@ class Store:
 
     def clip(self, index: int, start: int, length: int, stride: int = 1) -> Clip:
         """Frames start, start + stride, … (`length` of them) of video `index`, as read-only views."""
-        end = start + (length - 1) * stride
-        if start < 0 or length < 1 or stride < 1 or end >= self.lengths[index]:
-            raise IndexError(
-                f"video {self.names[index]!r} has {self.lengths[index]} frames; "
-                f"{length} from {start} at stride {stride} are not all there"
-            )
-        first = self._offsets[index] + start
-        cut = slice(first, first + (length - 1) * stride + 1, stride)
+        stop = clip_stop(self.names[index], self.lengths[index], start, length, stride)
+        first = self._offsets[index]
+        cut = slice(first + start, first + stop, stride)
         arrays = {name: array[cut] for name, array in self._arrays[index].items()}
         return Clip(
             frames=arrays.pop("frames"),

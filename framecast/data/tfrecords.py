@@ -14,7 +14,7 @@ from typing import Any
 
 import numpy as np
 
-from framecast.data.base import RecordSettings, Segment
+from framecast.data.base import RecordSettings, Segment, clip_stop
 from framecast.data.labels import resize_labels
 from framecast.data.layout import visible_files
 from framecast.data.records import is_records, scan
@@ -200,10 +200,7 @@ class TFRecords:
 
     def _numbers(self, index: int, start: int, length: int, stride: int) -> range:
         """Numbers, in the record, of the frames of a clip."""
-        stop, have = start + (length - 1) * stride + 1, self.lengths[index]
-        if start < 0 or length < 1 or stride < 1 or stop > have:
-            raise IndexError(f"{self.names[index]} has {have} frames; frames {start} to {stop - 1} were asked for")
-        skip = self.settings.skip
+        stop, skip = clip_stop(self.names[index], self.lengths[index], start, length, stride), self.settings.skip
         return range(start * skip, (stop - 1) * skip + 1, stride * skip)
 
     def _arrays(self, record: ClipRecord, columns: dict[str, Column], numbers: range) -> dict[str, np.ndarray]:

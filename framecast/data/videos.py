@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from framecast.data.base import Segment
+from framecast.data.base import Segment, clip_stop
 from framecast.data.layout import fixed_splits, visible_files
 from framecast.data.splits import split_rule, split_videos
 from framecast.media.animation import frame_count
@@ -78,13 +78,11 @@ class Videos:
         pass over it.
         """
         info, total = self.infos[index], self.lengths[index]
-        stop = start + (length - 1) * stride + 1
-        if total == 1 and stop > 1:
+        if total == 1 and start + length > 1:
             raise UserError(
                 f"{info.path} holds a single frame, so nothing moves; give a video or a folder of at least two frames"
             )
-        if start < 0 or length < 1 or stride < 1 or stop > total:
-            raise IndexError(f"{info.path} has {total} frames; frames {start} to {stop - 1} were asked for")
+        clip_stop(info.path, total, start, length, stride)
         stream = self._stream(index, start, stride)
         frames = np.empty((length, 3, *self.sizes[index]), np.uint8)
         for slot in frames:

@@ -15,6 +15,7 @@ from typing import Any, ClassVar
 
 import numpy as np
 
+from framecast.config import require_least
 from framecast.data.gait import ACTIONS, FINE, Walker
 from framecast.data.rendering import SceneRenderer, camera_points, load_mujoco
 from framecast.data.store import DatasetWriter, require_space
@@ -42,9 +43,7 @@ class WalkingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        for name, least in (("subjects", 1), ("takes", 1), ("frames", 2), ("seed", 0)):
-            if getattr(self, name) < least:
-                raise UserError(f"walking: {name} must be at least {least}, got {getattr(self, name)}")
+        require_least(self, "walking: ", subjects=1, takes=1, frames=2, seed=0)
         if not 1 <= self.cameras <= CAMERAS:
             raise UserError(f"walking: cameras must be in 1…{CAMERAS}, got {self.cameras}")
         if not 8 <= self.size <= 1024:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import json
 import math
-import os
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from framecast.config import write_text
 from framecast.types import UserError
 
 METRICS = "metrics.jsonl"
@@ -86,9 +86,7 @@ def _drop_rows_after(path: Path, step: int, ended: bool) -> None:
     # After a kill the file may hold rows of steps that will be trained again.
     if path.is_file():
         rows = [r for r in read_metrics(path.parent) if r["step"] <= step and (ended or not r.get("last"))]
-        temporary = path.with_name(f".{path.name}.tmp")
-        temporary.write_text("".join(json.dumps(r) + "\n" for r in rows), encoding="utf-8")
-        os.replace(temporary, path)
+        write_text(path, "".join(json.dumps(r) + "\n" for r in rows))
 
 
 class Progress:

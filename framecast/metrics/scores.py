@@ -6,13 +6,12 @@ A figure without a protocol cannot be made here, so none can be written.
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from framecast.config import json_lines
+from framecast.config import json_lines, write_text
 from framecast.metrics.averages import Series
 from framecast.metrics.clips import MetricSettings
 from framecast.types import FORMAT, UserError
@@ -201,22 +200,7 @@ class Scores:
 
         digits: significant digits of the figures, for files that travel; None keeps them exact.
         """
-        path = Path(path)
-        text = json_lines(self.to_json(), digits)
-        beside = path.with_name(path.name + ".part")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            with open(beside, "w", encoding="utf-8") as file:
-                file.write(text)
-                file.flush()
-                os.fsync(file.fileno())
-            os.replace(beside, path)
-        except OSError as fault:
-            beside.unlink(missing_ok=True)
-            raise UserError(
-                f"{path}: scores could not be written ({fault.strerror}); free space or choose another path"
-            ) from fault
-        return path
+        return write_text(Path(path), json_lines(self.to_json(), digits))
 
     @classmethod
     def load(cls, path: str | Path) -> Scores:

@@ -6,12 +6,13 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
-import torch
 from torch import Tensor, nn
 
+from framecast.nn.tensors import read_tensors
 from framecast.types import UserError
+
+_REMEDY = "give a .safetensors file, or a .pt saved by torch.save(model.state_dict())"
 
 
 @dataclass(frozen=True)
@@ -39,29 +40,7 @@ def read_weights(path: str | Path, sha256: str | None = None) -> Weights:
     found = digest.hexdigest()
     if sha256 is not None and (len(sha256) < 8 or not found.startswith(sha256.lower())):
         raise UserError(f"{path}: has SHA-256 {found[:16]}…, not {sha256[:16]}; it is another file than was asked for")
-    return Weights(path, found, _tensors(path))
-
-
-def _tensors(path: Path) -> dict[str, Tensor]:
-    from safetensors import SafetensorError
-    from safetensors.torch import load_file
-
-    if path.suffix == ".safetensors":
-        try:
-            return dict(load_file(path))
-        except (SafetensorError, OSError) as error:
-            raise UserError(f"{path}: the weights file is damaged ({error}); get it again") from error
-    try:
-        saved: Any = torch.load(path, map_location="cpu", weights_only=True)
-    except Exception as error:  # torch raises anything from EOFError to pickle.UnpicklingError
-        raise UserError(
-            f"{path}: is no plain state dict ({type(error).__name__}); give a .safetensors file, or a .pt saved by "
-            "torch.save(model.state_dict())"
-        ) from error
-    saved = saved.get("state_dict", saved) if isinstance(saved, Mapping) else saved
-    if not isinstance(saved, Mapping) or not all(isinstance(v, Tensor) for v in saved.values()):
-        raise UserError(f"{path}: holds something else than named tensors; give a state dict")
-    return {str(k): v for k, v in saved.items()}
+    return Weights(path, found, read_tensors(path, _REMEDY))
 
 
 def fill(model: nn.Module, tensors: Mapping[str, Tensor], where: Path, what: str) -> None:

@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
+from framecast.config import require_least
 from framecast.types import Optimiser, UserError
 
 Pair = tuple[int, int]
@@ -123,12 +124,9 @@ class AutoencoderConfig:
 
     def __post_init__(self) -> None:
         _choices(self)
-        for name in ("shift", "episode", "stride", "latent", "patience", "warm_up_steps"):
-            if getattr(self, name) < 1:
-                raise UserError(f"model.{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("beta", "activity"):
-            if not getattr(self, name) >= 0:
-                raise UserError(f"model.{name} must be at least 0, got {getattr(self, name)}")
+        require_least(
+            self, "model.", shift=1, episode=1, stride=1, latent=1, patience=1, warm_up_steps=1, beta=0, activity=0
+        )
         for name in (
             "latent_dropout",
             "norm_momentum",

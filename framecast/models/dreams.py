@@ -25,6 +25,7 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
+from framecast.config import require_least
 from framecast.models.base import Carry, Control, Frames, Predictor, as_frames
 from framecast.nn.mixture import Mixture, Spread, gaussian_kl
 from framecast.nn.precision import full_precision
@@ -152,13 +153,9 @@ class DreamsConfig:
     """Optimisers of the two stages."""
 
     def __post_init__(self) -> None:
-        for name in ("context", "stride", "code_size", "sequence", "mixtures"):
-            if getattr(self, name) < 1:
-                raise UserError(f"model.{name} must be at least 1, got {getattr(self, name)}")
-        numbers = ("kl_weight", "kl_floor", "weight_temperature", "sigma_temperature")
-        for name in (*numbers, "reconstruction_frames", "dream_frames"):
-            if not getattr(self, name) >= 0:
-                raise UserError(f"model.{name} must be at least 0, got {getattr(self, name)}")
+        require_least(self, "model.", context=1, stride=1, code_size=1, sequence=1, mixtures=1)
+        require_least(self, "model.", kl_weight=0, kl_floor=0, weight_temperature=0, sigma_temperature=0)
+        require_least(self, "model.", reconstruction_frames=0, dream_frames=0)
         for name, count in (("encoder_widths", 4), ("decoder_widths", 3)):
             if len(getattr(self, name)) != count or min(getattr(self, name)) < 1:
                 raise UserError(f"model.{name} must be {count} numbers of at least 1, got {getattr(self, name)}")

@@ -22,6 +22,7 @@ import torch
 from einops import rearrange
 from torch import Tensor, nn
 
+from framecast.config import require_least
 from framecast.models.base import Carry, Frames, Predictor, as_frames
 from framecast.nn.analogy import AnalogyNetwork, Discriminator
 from framecast.nn.colour import shift_hue
@@ -149,15 +150,11 @@ class HierarchicalConfig:
             allowed = get_args(hint) if get_origin(hint) is Literal else ()
             if allowed and getattr(self, name) not in allowed:
                 raise UserError(f"model.{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
-        for name in ("size", "context", "future", "stride", "encoding_size", "van_width", "critic_context"):
-            if getattr(self, name) < 1:
-                raise UserError(f"model.{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("blank_actions", "drawn", "alpha_delay", "critic_steps"):
-            if getattr(self, name) < 0:
-                raise UserError(f"model.{name} must be at least 0, got {getattr(self, name)}")
-        for name in ("predictor_noise", "state_noise", "encoding_noise", "alpha", "pose_weight", "penalty"):
-            if not getattr(self, name) >= 0:
-                raise UserError(f"model.{name} must be at least 0, got {getattr(self, name)}")
+        require_least(self, "model.", size=1, context=1, future=1, stride=1, encoding_size=1, van_width=1)
+        require_least(self, "model.", critic_context=1, blank_actions=0, drawn=0, alpha_delay=0, critic_steps=0)
+        require_least(
+            self, "model.", predictor_noise=0, state_noise=0, encoding_noise=0, alpha=0, pose_weight=0, penalty=0
+        )
         for name in ("encoder_keep", "van_keep"):
             if not 0 < getattr(self, name) <= 1:
                 raise UserError(f"model.{name} is the probability of keeping, above 0 to 1, got {getattr(self, name)}")

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal, get_args, get_origin, get_type_hints
 
+from framecast.config import require_least
 from framecast.nn.init import Init
 from framecast.nn.losses import Border, LogBase, Reduction
 from framecast.nn.scales import pyramid_sizes
@@ -165,12 +166,8 @@ class MultiscaleGANConfig:
     """Optimisers of the two networks."""
 
     def __post_init__(self) -> None:
-        for name in ("context", "future", "num_scales", "stride", "motion_tries"):
-            if getattr(self, name) < 1:
-                raise UserError(f"model.{name} must be at least 1, got {getattr(self, name)}")
-        for name in ("lp_weight", "gdl_weight", "adversarial_weight"):
-            if not getattr(self, name) >= 0:
-                raise UserError(f"model.{name} must be at least 0, got {getattr(self, name)}")
+        require_least(self, "model.", context=1, future=1, num_scales=1, stride=1, motion_tries=1)
+        require_least(self, "model.", lp_weight=0, gdl_weight=0, adversarial_weight=0)
         for name in ("lp_exponent", "gdl_exponent"):
             if not getattr(self, name) > 0:
                 raise UserError(f"model.{name} must be above 0, got {getattr(self, name)}")

@@ -21,6 +21,7 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from framecast.config import require_least
 from framecast.models.base import Frames, Predictor
 from framecast.nn.conv import SameConv, SameTransposed, cross_convolve
 from framecast.nn.precision import full_precision, widen
@@ -64,9 +65,7 @@ class OptimConfig:
                 raise UserError(f"optim.{name} must be above 0, got {value}")
         if not all(0 <= beta < 1 for beta in self.betas):
             raise UserError(f"optim.betas must lie in 0…1, below 1, got {self.betas}")
-        for name in ("clip", "decay_epochs", "decay_steps"):
-            if not getattr(self, name) >= 0:
-                raise UserError(f"optim.{name} must be at least 0, got {getattr(self, name)}")
+        require_least(self, "optim.", clip=0, decay_epochs=0, decay_steps=0)
         if self.final_lr is not None and not (self.decay_epochs or self.decay_steps):
             raise UserError("optim.decay_epochs must be above 0 where optim.final_lr is given")
 
@@ -147,9 +146,7 @@ class VisualDynamicsConfig:
     """Optimiser."""
 
     def __post_init__(self) -> None:
-        for name in ("size", "num_scales", "finest", "kernel_size", "decoder_last"):
-            if getattr(self, name) < 1:
-                raise UserError(f"model.{name} must be at least 1, got {getattr(self, name)}")
+        require_least(self, "model.", size=1, num_scales=1, finest=1, kernel_size=1, decoder_last=1)
         for name in ("image_slope", "slope", "decoder_slope", "bn_momentum"):
             if not 0 <= getattr(self, name) <= 1:
                 raise UserError(f"model.{name} must lie in 0…1, got {getattr(self, name)}")

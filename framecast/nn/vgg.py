@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 
+from framecast.nn.tensors import read_tensors
 from framecast.types import UserError
 
 Convention = Literal["slim", "torchvision"]
@@ -27,7 +27,10 @@ _PREPARED: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 }
 #: Positions of the thirteen convolutions in torchvision's `features`.
 _TORCHVISION = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
-_LIMIT = 2 << 30  # bytes of a weights file that is read
+_REMEDY = (
+    "give a VGG-16 as .safetensors, .npz or a .pth that holds tensors alone (docs/models/hierarchical.md shows how to "
+    "turn a TensorFlow checkpoint into .npz)"
+)
 
 
 class VGGTrunk(nn.Module):
@@ -84,7 +87,7 @@ def load_imagenet(trunk: VGGTrunk, path: Path, convention: Convention | None = N
     Slim's and Caffe's.  convention: what it has to be; None takes what is found.
     Raises: UserError when the file cannot be read, lacks a layer, has other sizes or is of the other convention.
     """
-    tensors = _read(path)
+    tensors = read_tensors(path, _REMEDY)
     found: Convention | None = None
     if any(re.search(r"(^|\.)features\.0\.weight$", name) for name in tensors):
         found = "torchvision"
@@ -144,30 +147,3 @@ def _layer(tensors: Mapping[str, Tensor], k: int, convention: Convention, path: 
     if convention == "slim" and weight.ndim == 4 and weight.shape[:2] == (3, 3):
         weight = weight.permute(3, 2, 0, 1)
     return weight, bias.flatten()
-
-
-def _read(path: Path) -> dict[str, Tensor]:
-    try:
-        if path.stat().st_size > _LIMIT:
-            raise UserError(f"{path}: has {path.stat().st_size >> 20} MB; VGG-16 has 528, give that file")
-        if path.suffix == ".npz":
-            with np.load(path, allow_pickle=False) as file:
-                return {name: torch.from_numpy(file[name]) for name in file.files}
-        if path.suffix == ".safetensors":
-            from safetensors.torch import load_file
-
-            return load_file(path)
-        saved = torch.load(path, map_location="cpu", weights_only=True)
-    except UserError:
-        raise
-    except FileNotFoundError:
-        raise UserError(f"{path}: no such file; give a run or a weights file") from None
-    except Exception as error:  # torch, NumPy and safetensors raise many kinds for a file that is something else
-        raise UserError(
-            f"{path}: cannot be read as weights ({type(error).__name__}); give .safetensors, .npz or a .pth that holds "
-            "tensors alone (docs/models/hierarchical.md shows how to turn a TensorFlow checkpoint into .npz)"
-        ) from error
-    saved = saved.get("state_dict", saved) if isinstance(saved, dict) else saved
-    if not isinstance(saved, dict) or not all(isinstance(v, Tensor) for v in saved.values()):
-        raise UserError(f"{path}: holds no table of named tensors; give the state dict of VGG-16")
-    return dict(saved)

@@ -90,16 +90,16 @@ def test_files_that_will_not_do(file, tmp_path):
     with pytest.raises(UserError, match="no such weights file"):
         read_weights(tmp_path / "none.pt")
     (tmp_path / "cut.safetensors").write_bytes(file.read_bytes()[:5000])
-    with pytest.raises(UserError, match="the weights file is damaged"):
+    with pytest.raises(UserError, match=r"cannot be read as weights \(SafetensorError\)"):
         read_weights(tmp_path / "cut.safetensors")
     (tmp_path / "text.pt").write_text("hello")
-    with pytest.raises(UserError, match="is no plain state dict"):
+    with pytest.raises(UserError, match="cannot be read as weights"):
         read_weights(tmp_path / "text.pt")
     torch.save(nn.Linear(2, 2), tmp_path / "module.pt")  # a pickled object is code
-    with pytest.raises(UserError, match="is no plain state dict"):
+    with pytest.raises(UserError, match="cannot be read as weights"):
         read_weights(tmp_path / "module.pt")
     torch.save({"a": 3}, tmp_path / "numbers.pt")
-    with pytest.raises(UserError, match="holds something else than named tensors"):
+    with pytest.raises(UserError, match="holds no table of named tensors"):
         read_weights(tmp_path / "numbers.pt")
     values = tensors("parts")
     for change, sentence in (

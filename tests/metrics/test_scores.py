@@ -108,7 +108,7 @@ def test_a_failed_write_leaves_the_old_scores(tmp_path, monkeypatch):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(os, "fsync", full)
-    with pytest.raises(UserError, match="could not be written \\(No space left on device\\)"):
+    with pytest.raises(UserError, match="cannot be written \\(No space left on device\\)"):
         scores(predictors={"mine": {}}).save(path)
     assert path.read_bytes() == before
     assert os.listdir(tmp_path) == ["scores.json"]

@@ -106,7 +106,7 @@ def test_files_that_do_not_fit_get_a_sentence(narrow, tmp_path):
     refused(tmp_path / "odd.safetensors", "conv1_2 has shape (9,)")
     save_file({"layer.weight": torch.zeros(2)}, tmp_path / "other.safetensors")
     refused(tmp_path / "other.safetensors", "holds no VGG-16 by its names (layer.weight)")
-    refused(tmp_path / "none.pth", "no such file")
+    refused(tmp_path / "none.pth", "no such weights file")
     (tmp_path / "vgg_16.ckpt").write_bytes(b"not a torch file")
     refused(tmp_path / "vgg_16.ckpt", "cannot be read as weights")
     torch.save([1, 2], tmp_path / "list.pth")

@@ -1,0 +1,49 @@
+"""Weights files of other programs: named tensors, read as data. Nothing in such a file is ever executed."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from framecast.types import UserError
+
+_LIMIT = 2 << 30  # bytes of a file that is read
+
+
+def read_tensors(path: Path, remedy: str) -> dict[str, Tensor]:
+    """The tensors of a .safetensors or .npz file, or of a state dict saved by torch (.pt, .pth), by name.
+
+    remedy: what to give instead, for the sentences.
+    Raises: UserError naming the file when it is missing, larger than 2 GiB, damaged, holds code or something else than
+    named tensors.
+    """
+    try:
+        if path.stat().st_size > _LIMIT:
+            raise UserError(f"{path}: has {path.stat().st_size >> 20} MB, more than the {_LIMIT >> 20} read; {remedy}")
+        saved = _saved(path)
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such weights file; {remedy}") from None
+    except UserError:
+        raise
+    except Exception as error:  # torch, NumPy and safetensors raise many kinds for a file that is something else
+        raise UserError(f"{path}: cannot be read as weights ({type(error).__name__}); {remedy}") from error
+    saved = saved.get("state_dict", saved) if isinstance(saved, Mapping) else saved
+    if not isinstance(saved, Mapping) or not all(isinstance(v, Tensor) for v in saved.values()):
+        raise UserError(f"{path}: holds no table of named tensors; {remedy}")
+    return {str(name): value for name, value in saved.items()}
+
+
+def _saved(path: Path) -> Any:
+    if path.suffix == ".npz":
+        with np.load(path, allow_pickle=False) as file:
+            return {name: torch.from_numpy(file[name]) for name in file.files}
+    if path.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(path)
+    return torch.load(path, map_location="cpu", weights_only=True)
