@@ -17,9 +17,8 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.ceiling import beside, median_seconds
+from benchmarks.ceiling import beside, count_flops, median_seconds
 from benchmarks.row import Row, Settings, run_script
 from framecast.data.loader import Loader
 from framecast.data.store import DatasetWriter, Store
@@ -62,9 +61,7 @@ def _model(settings: Settings, name: str) -> Row:
     def step() -> None:
         train_step(state, lambda stream, micro: batch, device)
 
-    with FlopCounterMode(display=False) as counter:
-        step()
-    flops = float(counter.get_total_flops())
+    flops = count_flops(step)
     trained = sum(p.numel() for phase in state.current.phases for p in phase_parameters(model, phase))
     moved = 4.0 * MOVED * trained
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from typing import TypeVar
 
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 T = TypeVar("T")
 
@@ -88,6 +89,13 @@ def times(work: Callable[[], object], repeats: int, device: torch.device, warm_u
 def median_seconds(work: Callable[[], object], repeats: int, device: torch.device, warm_up: int = 1) -> float:
     """Median of `times`."""
     return statistics.median(times(work, repeats, device, warm_up))
+
+
+def count_flops(work: Callable[[], object]) -> float:
+    """Floating-point operations of one call, which is made: convolutions and matrix products, a multiply-add as two."""
+    with FlopCounterMode(display=False) as counter:
+        work()
+    return float(counter.get_total_flops())
 
 
 def synchronise(device: torch.device) -> None:

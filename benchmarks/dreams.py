@@ -9,13 +9,11 @@ and 64 beside one another. Operations are those of convolutions and matrix produ
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.ceiling import beside, median_seconds
-from benchmarks.row import Row, Settings, run_script
+from benchmarks.row import Row, Settings, against_gemm, run_script
 from framecast.engine.device import Device
 from framecast.engine.state import TrainState
 from framecast.engine.step import train_step
@@ -32,8 +30,15 @@ def run(settings: Settings) -> Iterator[Row]:
     torch.manual_seed(0)
     profile = "tiny" if settings.tiny else "default"
     model = Dreams(PROFILES[profile](), ClipSpec(channels=3, height=64, width=64)).to(settings.device)
-    yield _row(settings, "vision step, batch 32", Step(model, settings.device, 0))
-    yield _row(settings, "memory step, batch 32", Step(model, settings.device, 1))
+    for stage, name in enumerate(("vision", "memory")):
+        yield against_gemm(
+            settings,
+            f"{name} step, batch 32",
+            Step(model, settings.device, stage),
+            repeats=9,
+            warm_up=3,
+            details=lambda seconds, _: {"steps_per_second": 1 / seconds},
+        )
     frames = 5 if settings.tiny else 100
     for size in (1, 64):
         context = torch.rand(size, model.num_context, 3, 64, 64, device=settings.device)
@@ -46,7 +51,15 @@ def run(settings: Settings) -> Iterator[Row]:
         def whole(context: torch.Tensor = context) -> None:
             rollout(model, context, frames)
 
-        yield _rate(settings, f"dream, batch {size}", live if size == 1 else whole, frames * size, LIVE)
+        yield against_gemm(
+            settings,
+            f"dream, batch {size}",
+            live if size == 1 else whole,
+            frames=frames * size,
+            goal=LIVE,
+            goal_is="figure",
+            details=lambda seconds, _, made=frames * size: {"milliseconds_a_frame": 1000 * seconds / made},
+        )
 
 
 class Step:
@@ -65,55 +78,6 @@ class Step:
 
     def __call__(self) -> None:
         train_step(self.state, lambda stream, micro: self.batch, self.device)
-
-
-def _count(work: Callable[[], None]) -> float:
-    with FlopCounterMode(display=False) as counter:
-        work()
-    return float(counter.get_total_flops())
-
-
-def _row(settings: Settings, name: str, work: Callable[[], None]) -> Row:
-    flops = _count(work)
-    seconds, machine = beside(
-        lambda: median_seconds(work, settings.repeats(9), settings.device, warm_up=settings.repeats(3)),
-        settings.device,
-        settings.tiny,
-    )
-    return Row(
-        name=f"{name}, fp32",
-        figure=seconds,
-        unit="s",
-        ceiling=machine.floor(flops, "fp32"),
-        against="floor: its operations at the GEMM rate of fp32",
-        machine=machine,
-        device=settings.device,
-        precision="fp32",
-        flops=flops,
-        details={"steps_per_second": 1 / seconds},
-    )
-
-
-def _rate(settings: Settings, name: str, work: Callable[[], None], frames: int, goal: float) -> Row:
-    flops = _count(work)
-    seconds, machine = beside(
-        lambda: median_seconds(work, settings.repeats(5), settings.device, warm_up=1), settings.device, settings.tiny
-    )
-    return Row(
-        name=f"{name}, fp32",
-        figure=frames / seconds,
-        unit="frames/s",
-        ceiling=frames / machine.floor(flops, "fp32"),
-        against="ceiling: its operations at the GEMM rate of fp32",
-        machine=machine,
-        device=settings.device,
-        better="more",
-        precision="fp32",
-        flops=flops,
-        goal=None if settings.tiny else goal,
-        goal_is="figure",
-        details={"milliseconds_a_frame": 1000 * seconds / frames},
-    )
 
 
 if __name__ == "__main__":

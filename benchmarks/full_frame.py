@@ -8,10 +8,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.ceiling import beside, median_seconds
-from benchmarks.row import Row, Settings, run_script
+from benchmarks.row import Row, Settings, against_gemm, run_script
 from benchmarks.training_step import precisions
 from framecast.engine.device import resolve_precision
 from framecast.models.multiscale_gan import MultiscaleGAN
@@ -43,31 +41,19 @@ def _row(settings: Settings, profile: str, horizon: int, precision: str) -> Row:
     def predict() -> None:
         rollout(model, context, horizon, precision=precision)
 
-    with FlopCounterMode(display=False) as counter:
-        predict()
-    flops = float(counter.get_total_flops())
-    seconds, machine = beside(
-        lambda: median_seconds(predict, settings.repeats(5), settings.device, settings.repeats(2)),
-        settings.device,
-        settings.tiny,
-    )
-    floor, single = machine.floor(flops, precision), horizon == 1
+    single = horizon == 1
     own = resolve_precision("auto", settings.device)  # a slower machine is held to the same ratio
-    return Row(
-        name=f"{height}x{width} frame, paper widths, {precision}"
+    return against_gemm(
+        settings,
+        f"{height}x{width} frame, paper widths"
         if single
-        else f"roll-out of {horizon} frames of {height}x{width}, small, {precision}",
-        figure=seconds if single else horizon / seconds,
-        unit="s" if single else "frames/s",
-        ceiling=floor if single else horizon / floor,
-        against=f"{'floor' if single else 'ceiling'}: its operations at the GEMM rate of {precision}",
-        machine=machine,
-        device=settings.device,
-        better="less" if single else "more",
+        else f"roll-out of {horizon} frames of {height}x{width}, small",
+        predict,
+        frames=0 if single else horizon,
         precision=precision,
-        flops=flops / horizon,
+        warm_up=2,
         goal=GOAL if single and precision == own and settings.device.type == "cpu" else None,
-        details={"gflops_reached": flops / seconds / 1e9},
+        details=lambda seconds, flops: {"gflops_reached": flops / seconds / 1e9},
     )
 
 

@@ -14,10 +14,9 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.ceiling import beside, median_seconds
-from benchmarks.row import Row, Settings, peak_memory, run_script
+from benchmarks.ceiling import beside, count_flops
+from benchmarks.row import Row, Settings, against_gemm, peak_memory, run_script
 from framecast.engine.device import Device, resolve_precision
 from framecast.engine.state import TrainState
 from framecast.engine.step import train_step
@@ -60,12 +59,6 @@ class Step:
         self.state.stage_step = self.turn
         train_step(self.state, lambda *_: self.batch, self.device)
 
-    def count(self) -> float:
-        """Floating-point operations of one step, which is taken."""
-        with FlopCounterMode(display=False) as counter:
-            self()
-        return float(counter.get_total_flops())
-
 
 def _step(
     settings: Settings, config: HierarchicalConfig, name: str, size: int, turn: int = 0, precision: str = "fp32"
@@ -73,20 +66,14 @@ def _step(
     step = Step(config, size, Device(settings.device, precision), turn)
     # The counter cannot follow the penalty, which differentiates within a step: its operations are left out.
     counted = Step(replace(config, critic="gan"), size, Device(settings.device, precision), turn) if turn else step
-    flops = counted.count()
-    repeats = settings.repeats(5)
-    seconds, machine = beside(lambda: median_seconds(step, repeats, settings.device), settings.device, settings.tiny)
-    return Row(
-        name=f"{name}, {precision}",
-        figure=seconds,
-        unit="s",
-        ceiling=machine.floor(flops, precision),
-        against=f"floor: its operations{' but the penalty' * bool(turn)} at the GEMM rate of {precision}",
-        machine=machine,
-        device=settings.device,
+    return against_gemm(
+        settings,
+        name,
+        step,
         precision=precision,
-        flops=flops,
-        details={"clips_per_second": size / seconds},
+        flops=count_flops(counted),
+        but=" but the penalty" if turn else "",
+        details=lambda seconds, _: {"clips_per_second": size / seconds},
     )
 
 
@@ -95,26 +82,11 @@ def _rollout(settings: Settings, config: HierarchicalConfig, size: int) -> Row:
     horizon = 4 if settings.tiny else 64
     model = Hierarchical(config, SPEC).to(settings.device).eval()
     context = torch.rand(size, config.context, 3, config.size, config.size, device=settings.device)
-    with FlopCounterMode(display=False) as counter:
-        rollout(model, context, horizon)
-    flops = float(counter.get_total_flops())
-
-    def measure() -> float:
-        return median_seconds(lambda: rollout(model, context, horizon), settings.repeats(5), settings.device)
-
-    seconds, machine = beside(measure, settings.device, settings.tiny)
-    frames = size * horizon
-    return Row(
-        name=f"roll-out, small, batch {size}, fp32",
-        figure=frames / seconds,
-        unit="frames/s",
-        ceiling=frames / machine.floor(flops, "fp32"),
-        against="ceiling: its operations at the GEMM rate of fp32",
-        machine=machine,
-        device=settings.device,
-        better="more",
-        precision="fp32",
-        flops=flops / frames,
+    return against_gemm(
+        settings,
+        f"roll-out, small, batch {size}",
+        lambda: rollout(model, context, horizon),
+        frames=size * horizon,
     )
 
 

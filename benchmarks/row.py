@@ -19,7 +19,7 @@ from typing import Any, Literal, TypeVar
 import psutil
 import torch
 
-from benchmarks.ceiling import Ceiling
+from benchmarks.ceiling import Ceiling, beside, count_flops, median_seconds
 from framecast.engine.device import pick_device
 
 T = TypeVar("T")
@@ -195,6 +195,51 @@ class Settings:
     def repeats(self, full: int) -> int:
         """How often to measure."""
         return 1 if self.tiny else full
+
+
+def against_gemm(
+    settings: Settings,
+    name: str,
+    work: Callable[[], object],
+    *,
+    frames: int = 0,
+    precision: str = "fp32",
+    flops: float | None = None,
+    but: str = "",
+    repeats: int = 5,
+    warm_up: int = 1,
+    goal: float | None = None,
+    goal_is: Literal["ratio", "figure"] = "ratio",
+    details: Callable[[float, float], dict[str, Any]] | None = None,
+) -> Row:
+    """The row of a call beside the time its operations take as plain matrix products.
+
+    frames: that a call makes; the figure is then frames per second, else seconds.  flops: of a call, counted where not
+    given.  but: what they leave out, such as " but the penalty".  details: (seconds, flops) of a call -> what else to
+    say.
+    """
+    flops = count_flops(work) if flops is None else flops
+    seconds, machine = beside(
+        lambda: median_seconds(work, settings.repeats(repeats), settings.device, settings.repeats(warm_up)),
+        settings.device,
+        settings.tiny,
+    )
+    floor = machine.floor(flops, precision)
+    return Row(
+        name=f"{name}, {precision}",
+        figure=frames / seconds if frames else seconds,
+        unit="frames/s" if frames else "s",
+        ceiling=frames / floor if frames else floor,
+        against=f"{'ceiling' if frames else 'floor'}: its operations{but} at the GEMM rate of {precision}",
+        machine=machine,
+        device=settings.device,
+        better="more" if frames else "less",
+        precision=precision,
+        flops=flops / (frames or 1),
+        goal=goal,
+        goal_is=goal_is,
+        details=details(seconds, flops) if details else {},
+    )
 
 
 def run_script(

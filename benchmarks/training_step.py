@@ -16,9 +16,8 @@ from collections.abc import Iterator
 from dataclasses import replace
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.ceiling import Ceiling, beside, median_seconds
+from benchmarks.ceiling import Ceiling, beside, count_flops, median_seconds
 from benchmarks.row import Row, Settings, run_script
 from framecast.engine.device import Device, resolve_precision
 from framecast.engine.state import TrainState
@@ -55,7 +54,7 @@ def _case(
 ) -> Iterator[Row]:
     device = Device(settings.device, precision)
     step = Step(config, size, device)
-    flops = step.count()
+    flops = count_flops(step)
 
     def measure() -> float:
         return median_seconds(step, settings.repeats(7), settings.device, warm_up=settings.repeats(3))
@@ -120,12 +119,6 @@ class Step:
 
     def __call__(self) -> None:
         train_step(self.state, lambda stream, _: self.batches[stream], self.device)
-
-    def count(self) -> float:
-        """Floating-point operations of one step, which is taken: convolutions and matrix products, both directions."""
-        with FlopCounterMode(display=False) as counter:
-            self()
-        return float(counter.get_total_flops())
 
 
 if __name__ == "__main__":

@@ -10,13 +10,11 @@ they run.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.ceiling import beside, median_seconds
-from benchmarks.row import Row, Settings, run_script
+from benchmarks.row import Row, Settings, against_gemm, run_script
 from framecast.engine.device import Device
 from framecast.engine.state import TrainState
 from framecast.engine.step import train_step
@@ -32,9 +30,14 @@ def run(settings: Settings) -> Iterator[Row]:
     model = VisualDynamics(config, ClipSpec(channels=3, height=config.size, width=config.size)).to(settings.device)
     size, samples = (2, 3) if settings.tiny else (32, 100)
     step = Step(model, size, settings.device)
-    whole = _row(settings, f"training step, batch {size}", step)
+    whole = against_gemm(settings, f"training step, batch {size}", step)
     yield whole
-    yield _row(settings, f"cross convolutions of a step, batch {size}", Crossed(model, size), whole.figure)
+    yield against_gemm(
+        settings,
+        f"cross convolutions of a step, batch {size}",
+        Crossed(model, size),
+        details=lambda seconds, _: {"share_of_the_step": seconds / whole.figure},
+    )
     picture = torch.rand(1, 1, 3, config.size, config.size, device=settings.device)
     model.eval()
 
@@ -44,8 +47,8 @@ def run(settings: Settings) -> Iterator[Row]:
     def one_by_one() -> None:
         model.predict(picture.expand(samples, -1, -1, -1, -1), 1)
 
-    yield _row(settings, f"{samples} futures of one picture", futures)
-    yield _row(settings, f"{samples} futures, the picture encoded for each", one_by_one)
+    yield against_gemm(settings, f"{samples} futures of one picture", futures)
+    yield against_gemm(settings, f"{samples} futures, the picture encoded for each", one_by_one)
 
 
 class Step:
@@ -76,29 +79,6 @@ class Crossed:
         for maps, kernels in self.pairs:
             cross_convolve(maps, kernels).sum().backward()  # type: ignore[no-untyped-call]
             maps.grad = kernels.grad = None
-
-
-def _row(settings: Settings, name: str, work: Callable[[], None], step: float | None = None) -> Row:
-    with FlopCounterMode(display=False) as counter:
-        work()
-    flops = float(counter.get_total_flops())
-
-    def measure() -> float:
-        return median_seconds(work, settings.repeats(5), settings.device, warm_up=1)
-
-    seconds, machine = beside(measure, settings.device, settings.tiny)
-    return Row(
-        name=f"{name}, fp32",
-        figure=seconds,
-        unit="s",
-        ceiling=machine.floor(flops, "fp32"),
-        against="floor: its operations at the GEMM rate of fp32",
-        machine=machine,
-        device=settings.device,
-        precision="fp32",
-        flops=flops,
-        details={} if step is None else {"share_of_the_step": seconds / step},
-    )
 
 
 if __name__ == "__main__":
