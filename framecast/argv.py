@@ -25,6 +25,7 @@ from framecast.types import UserError
 #: What a command is about, without a flag before it.
 RunName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 RunNames = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN …]")]
+SetName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
 PathName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
 ModelName = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[MODEL]")]
 #: A flag that is either given or not; a plain bool has its --no-… beside it.
@@ -93,7 +94,7 @@ def field_docs(cls: type) -> dict[str, str]:
     """What is said of each field of a dataclass: in a string below it, or as `name: …` in the class's docstring."""
     names = [f.name for f in dataclasses.fields(cls)]
     found: dict[str, str] = {}
-    parts = re.split(r"(?:^|\s{2,}|\n)((?:\w+)(?:,\s+\w+)*): ", cls.__doc__ or "")
+    parts = re.split(r"(?:^|\s{2,}|\n)((?:\w+)(?:,\s+\w+)*):\s", cls.__doc__ or "")
     for heads, text in zip(parts[1::2], parts[2::2], strict=True):
         said = [name for name in re.split(r",\s+", heads) if name in names]
         text = " ".join(text.split())

@@ -29,7 +29,7 @@ from framecast.types import FORMAT
 
 Interval = dict[str, Any]
 #: Seed -> name of the row in a comparison; a baseline has one without a seed.
-Rows = Mapping[int | None, str]
+Rows = dict[int | None, str]
 #: Metrics, beside the one that ranks, by which every row is set against every other.
 _COMPARED = ("moving_psnr", "psnr", "ssim", "sharpness_ratio")
 #: Of a run's result file.
@@ -71,8 +71,8 @@ def make_table(plan: Plan, trials: Sequence[Trial], out: Path) -> dict[str, Any]
 def _of_data(plan: Plan, done: Sequence[Trial], told: Mapping[str, Any]) -> dict[str, Any]:
     """One table: rows from best to worst, each with its figures and its difference to copy-last."""
     metric, metrics = told["rank_by"], list(told["headline"])
-    trained = {e.label: {t.seed: t.row for t in done if t.entry.label == e.label} for e in plan.entries}
-    names: dict[str, Rows] = {label: rows for label, rows in trained.items() if rows}
+    names: dict[str, Rows] = {e.label: {t.seed: t.row for t in done if t.entry.label == e.label} for e in plan.entries}
+    names = {label: trained for label, trained in names.items() if trained}
     names |= {b: {None: b} for b in BASELINES}
     scores = Scores.from_json(told)
     figures = {

@@ -21,7 +21,7 @@ framecast: predict the next frames of a video.
 
   framecast demo                                   record a game, train a minute, predict, report
   framecast models [MODEL]                         what can be trained; one model's parts and sizes
-  framecast data sources|make|import|inspect       where frames come from
+  framecast data make|import|inspect|…             where frames come from
   framecast train MODEL --data PATH                train a predictor; the same command again resumes
   framecast evaluate RUN                           scores on held-out clips, beside the baselines
   framecast predict RUN --input FILE --out FILM    a film of what happens next in your own video

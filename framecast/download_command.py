@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from framecast.argv import PathName, Switch, parse
+from framecast.argv import SetName, Switch, parse
 from framecast.types import UserError
 
 Bar = Callable[[str], AbstractContextManager[Callable[[int, int], None] | None]]
@@ -22,7 +22,7 @@ class DownloadFlags:
     Example: framecast data download agc --game mspacman --out data/agc
     """
 
-    name: PathName
+    name: SetName
     """Which set: agc, the Atari Grand Challenge."""
     out: str
     """Folder to unpack into."""

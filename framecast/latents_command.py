@@ -13,7 +13,7 @@ from framecast.types import UserError
 HELP = """\
 framecast latents: look into the latent space of a model that encodes and decodes.
 
-  framecast latents sample RUN [--input FILE] [--prior posterior]  different next frames of each picture
+  framecast latents sample RUN [--input FILE] [--prior …]        different next frames of each picture
   framecast latents transfer RUN [--input PAIR] [--onto FILE]    the motion of one pair on other pictures
   framecast latents dims RUN [--input FILE]                      which numbers of a code count; feature maps, kernels
   framecast latents importance RUN [--input FILE]                which numbers of a code the pictures hang on

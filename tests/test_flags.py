@@ -4,10 +4,13 @@ import dataclasses
 
 import pytest
 
-from framecast.argv import flag_names, parse
+from framecast.argv import field_docs, flag_names, parse
+from framecast.data import SOURCES
 from framecast.data.bouncing import BouncingConfig
 from framecast.flags import from_file, make_config, make_flags, train_config, train_flags
+from framecast.models import MODELS
 from framecast.presets import preset, profiles
+from framecast.run import find_model, find_source
 from framecast.types import UserError
 
 
@@ -43,6 +46,12 @@ def test_flags_reach_their_place():
     assert (found.train.steps, found.train.batch_size, found.train.save_every) == (7, 2, 3)
     assert (found.model.optim.generator_lr, found.model.adversarial, found.model.context) == (1e-3, False, 3)
     assert found.data.size == "64"
+
+
+@pytest.mark.parametrize("config", [find_source(n).Config for n in SOURCES] + [find_model(n).Config for n in MODELS])
+def test_every_flag_says_what_it_is(config):
+    docs = field_docs(config)
+    assert not [f.name for f in dataclasses.fields(config) if not docs.get(f.name)]
 
 
 def test_tables_as_text():

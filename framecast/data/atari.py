@@ -34,7 +34,8 @@ class AtariConfig:
     """game: a name from `list_games`; capitals, hyphens and underscores do not matter.  episodes: games played.
     max_frames: recorded per episode at most, which also ends with the game.  frame_skip: emulator frames per recorded
     frame; the action is held, rewards add up, the last picture is kept.  policy: "held" holds each random action for
-    hold_min…hold_max emulator frames, drawn anew, so that sprites travel; "random" draws one for every recorded frame.
+    some emulator frames, drawn anew, so that sprites travel; "random" draws one for every recorded frame.
+    hold_min: fewest emulator frames an action is held.  hold_max: most of them.
     actions_file: .json, .csv or .npy with indices or names, one per recorded frame, instead of a policy; a list of
     lists (JSON) or rows (npy) gives each episode its own.  sticky: probability that the console repeats the previous
     action; off by default, for then actions[i] is what was really done.  skip_start: emulator frames played without

@@ -19,8 +19,8 @@ SIDE, RADIUS, STEP, COLOUR = 64, 10, 2, (255, 0, 0)
 
 @dataclass(frozen=True, kw_only=True)
 class BallConfig:
-    """videos, frames: how many, and frames of each; each video goes on where the one before ended. The published clip
-    is one video of 500 frames.  fps: frames per second.
+    """videos: how many; each goes on where the one before ended.  frames: of each. The published clip is one video of
+    500.  fps: frames per second.
     """
 
     videos: int = 1

@@ -46,11 +46,11 @@ _STEP = 16  # positions and velocities are whole sixteenths of a pixel
 
 @dataclass(frozen=True, kw_only=True)
 class BouncingConfig:
-    """videos, frames: how many, and frames of each.  size: height and width, px.  shapes: per video.  size_min,
-    size_max: side of a shape's bounding box, px.  palette: six colours, or eight saturated ones.  speed_min, speed_max:
-    px per frame, along each axis.  grey: of the ground, 0…255.  test_videos, test_frames: further videos, prescribed
-    for testing, and frames of each; without any, a tenth of the others is.  fps: frames per second.  seed: of
-    everything drawn.
+    """videos: how many.  frames: of each.  size: height and width, px.  shapes: per video.  size_min: least side of a
+    shape's bounding box, px.  size_max: greatest side.  palette: six colours, or eight saturated ones.  speed_min:
+    least speed along each axis, px per frame.  speed_max: greatest speed.  grey: of the ground, 0…255.  test_videos:
+    further videos, prescribed for testing; without any, a tenth of the others is.  test_frames: of each of those.
+    fps: frames per second.  seed: of everything drawn.
     """
 
     videos: int = 100

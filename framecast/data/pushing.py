@@ -32,9 +32,9 @@ _TIP_DOWN = np.diag([-1.0, 1.0, -1.0])  # the tool's own axes at a pose of zeros
 class PushingConfig:
     """train, val, test, novel: clips of each split; test and novel are both for scoring (--split test/seen and
     test/novel), the latter with things whose shapes and hues are never trained on.  frames: of a clip.  size: height
-    and width, px.  fps: frames, and so commands, per second.  things_min, things_max: in the bin.  aimed: share of
-    clips whose push goes through a thing.  jitter: of the camera from clip to clip, m.  masks: keep a label per pixel.
-    seed: of everything.
+    and width, px.  fps: frames, and so commands, per second.  things_min: fewest things in the bin.  things_max: most.
+    aimed: share of clips whose push goes through a thing.  jitter: of the camera from clip to clip, m.  masks: keep a
+    label per pixel.  seed: of everything.
     """
 
     train: int = 200

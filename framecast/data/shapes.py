@@ -32,8 +32,9 @@ _WEAK = (0, 75)  # the other two channels of a shape
 class ShapesConfig:
     """train, val, test, visualise: pairs in each part; those to visualise count as val.  size: height and width, px;
     scenes are those of 128 px, drawn smaller.  law: of the motions: uniform over the whole numbers -largest…largest, or
-    normal with standard deviation sd, rounded, redrawn beyond largest.  largest, sd: px of 128.  jitter: how far, px, a
-    triangle's motion differs from its circle's at most.  seed: of everything drawn.
+    normal with standard deviation sd, rounded, redrawn beyond largest.  largest: motion, px of 128.  sd: of the normal
+    law, px of 128.  jitter: how far, px, a triangle's motion differs from its circle's at most.  seed: of everything
+    drawn.
     """
 
     train: int = 20_000
