@@ -245,14 +245,15 @@ def headline_sentence(scores: Scores) -> str:
         series = scores.versus.get(main, {}).get(metric)
         if main in BASELINES or series is None or series.mean[0] is None:
             continue
-        gain, low, high = series.mean[0], series.low[0], series.high[0]
-        interval = "" if low is None or high is None else f"; 95 % interval {low:.1f} to {high:.1f} dB"
-        if low is not None and high is not None and low <= 0 <= high:
+        gain, ends = series.mean[0], [end for end in (series.low[0], series.high[0]) if end is not None]
+        if ends and ends[0] <= 0 <= ends[1]:
             return (
                 f"At frame 1 the {what} is not measurably closer to the truth than repeating the last frame, {over} "
-                f"({where}, difference {gain:+.1f} dB{interval})."
+                f"({where}, difference {gain:+.1f} dB; 95 % interval {ends[0]:.1f} to {ends[1]:.1f} dB)."
             )
         side = "closer to" if gain > 0 else "further from"
+        low_high = " to ".join(f"{end:.1f}" for end in sorted(map(abs, ends)))
+        interval = f"; 95 % interval {low_high} dB" if ends else ""
         return (
             f"At frame 1 the {what} is {abs(gain):.1f} dB {side} the truth than repeating the last frame, {over} "
             f"({where}{interval})."

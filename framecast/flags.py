@@ -258,7 +258,7 @@ class PredictFlags:
     out: str
     """.gif, .webp, .mp4, .avi, .mov, .mkv, .webm, or a folder for PNGs."""
     input: str | None = None
-    """Video file or folder of frames; a picture, where the model looks at one frame."""
+    """Video, folder of frames, or STORE/NAME of a packed store; a picture, where the model looks at one frame."""
     from_noise: Switch = False
     """Begin from noise instead of a video: a dream of nothing seen."""
     horizon: int = 32

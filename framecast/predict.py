@@ -11,7 +11,9 @@ import numpy as np
 import torch
 
 from framecast.config import suggest
+from framecast.data.base import Source
 from framecast.data.open import open_path
+from framecast.data.writer import is_store
 from framecast.media.grid import border
 from framecast.media.images import is_image, read_image, to_uint8
 from framecast.media.resize import Fit, parse_size, resize_frames
@@ -56,8 +58,9 @@ def predict_file(
 ) -> Written:
     """Film of the frames after `at`: the context in a green border, then the forecast in a red one.
 
-    source: video file, folder of frames or, where the model looks at one frame, a picture; frames are taken to have the
-    training's rate; None begins from noise, every value drawn evenly between 0 and 1.  at: "end", a frame number, or
+    source: video file, folder of frames, STORE/NAME for a video of a packed store or, where the model looks at one
+    frame, a picture; frames are taken to have the training's rate; None begins from noise, every value drawn evenly
+    between 0 and 1.  at: "end", a frame number, or
     seconds as "2.5s"; the forecast begins there.  samples: futures of a stochastic model, shown side by side.
     actions: file with context + horizon - 1 of them, see `read_actions`.  size: "128" (shorter side) or "96x128"; None
     is the training's.  out: .gif, .webp, .mp4, … or a folder of PNGs, at the input's rate.
@@ -111,13 +114,12 @@ def _read_context(
 ) -> tuple[np.ndarray, float, tuple[int, int]]:
     """The frames before `at`, every stride-th: uint8 (t, c, h, w), the file's rate and its own frame size."""
     length = (need - 1) // stride + 1
-    if path.is_dir():
-        source = open_path(path, fps=None if (path / "index.json").is_file() else rate)
-        if len(source) != 1:
-            names = ", ".join(list(source.names)[:5])
-            raise UserError(f"{path}: holds {len(source)} videos ({names}); give --input one of them")
-        start = _start(at, source.spec.fps, int(source.lengths[0]), need, path)
-        clip = source.clip(0, start, length, stride)
+    store = next((parent for parent in path.parents if is_store(parent)), None) if not path.exists() else None
+    if path.is_dir() or store is not None:
+        source = open_path(store or path, fps=None if store or is_store(path) else rate)
+        video = _video(source, path, store)
+        start = _start(at, source.spec.fps, int(source.lengths[video]), need, path)
+        clip = source.clip(video, start, length, stride)
         whole = (clip.frames.shape[2], clip.frames.shape[3])
         frames = resize_frames(clip.frames, parse_size(size), fit) if size else clip.frames
         return frames, clip.fps * stride, whole
@@ -136,6 +138,20 @@ def _read_context(
     start = _start(at, info.fps, info.frames, need, path)
     decoded = iter_frames(path, parse_size(size) if size else None, fit, start=start, length=length, stride=stride)
     return np.stack(list(decoded)), info.fps, (info.height, info.width)
+
+
+def _video(source: Source, path: Path, store: Path | None) -> int:
+    """Which of a source's videos is meant: the only one, or in a packed store that of the name behind its path."""
+    if store is not None:
+        name = path.relative_to(store).as_posix()
+        if name not in source.names:
+            raise UserError(f"{path}: {store} holds no video {name!r}; {suggest(name, source.names)}")
+        return list(source.names).index(name)
+    if len(source) != 1:
+        names = ", ".join(list(source.names)[:5])
+        how = f"name one behind it, e.g. --input {path / source.names[0]}" if is_store(path) else "give one of them"
+        raise UserError(f"{path}: holds {len(source)} videos ({names}{', …' * (len(source) > 5)}); {how}")
+    return 0
 
 
 def _start(at: str, fps: float, length: int, need: int, path: Path) -> int:

@@ -19,7 +19,7 @@ from small_models import ROOT, write_store
 
 import framecast.benchmark_plan as plans
 import framecast.trial as trials
-from framecast.benchmark_page import describe
+from framecast.benchmark_page import describe, write_benchmark
 from framecast.benchmark_table import difference, joined
 from framecast.data.store import DatasetWriter
 from framecast.engine.signals import Interrupted
@@ -200,6 +200,13 @@ def test_the_page_shows_every_row_and_asks_for_nothing(whole):
     assert "judged" in describe(whole)
     assert whole["data"]["still"]["objects"] is None
     assert "things found" not in text
+
+
+def test_names_reach_the_page_only_as_text(whole, tmp_path):
+    evil = "<img src=x onerror=alert(1)>"
+    page = write_benchmark(tmp_path, json.loads(json.dumps(whole).replace("judged", evil))).read_text()
+    assert "<img src=x" not in page
+    assert "&lt;img src=x onerror=alert(1)&gt;" in page
 
 
 def test_a_second_call_trains_nothing_and_compares_nothing(whole, within, rooms, monkeypatch):

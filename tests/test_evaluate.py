@@ -226,7 +226,9 @@ def test_the_sentence_says_what_the_score_means():
     best, _ = score(table(stochastic=True), batches(), protocol(), samples=4, seed=3, roll=roll)
     assert headline_sentence(best).startswith("At frame 1 the best of 4 forecasts is ")
     worse, _ = score(table("mean"), batches(), protocol(split="val"), roll=roll)
-    assert "dB further from the truth" in headline_sentence(worse)
+    loss = worse.versus["mine"]["moving_psnr"]
+    assert f"{-loss.mean[0]:.1f} dB further from the truth" in headline_sentence(worse)
+    assert f"95 % interval {-loss.high[0]:.1f} to {-loss.low[0]:.1f} dB" in headline_sentence(worse)
     assert "over 7 validation clips" in headline_sentence(worse)
     same, _ = score(table("copy"), batches(), protocol(), roll=roll)
     assert "not measurably closer" in headline_sentence(same)

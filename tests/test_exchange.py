@@ -62,6 +62,19 @@ def test_truths_and_actions_only_where_there_are_any_or_asked_for(tmp_path):
         assert np.array_equal(arrays["actions"], whole.arrays["actions"][:4])
 
 
+def test_a_full_disk_is_a_sentence_and_older_clips_stay(clips, monkeypatch):
+    before = {p.name: p.read_bytes() for p in clips.iterdir()}
+
+    def full(*_, **__):
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(np, "savez_compressed", full)
+    with pytest.raises(UserError, match=r"clips: cannot be written \(No space left on device\); free some space"):
+        make_clips(store(), clips, context=4, horizon=5, clips=2, overwrite=True)
+    assert {p.name: p.read_bytes() for p in clips.iterdir()} == before
+    assert [p.name for p in clips.parent.iterdir()] == ["clips"]
+
+
 def test_a_folder_that_repeats_the_last_frame_scores_like_copy_last(clips, tmp_path):
     folder = answer(clips, tmp_path / "theirs", repeated, name="theirs", parameters=7, training_steps=3)
     found, _ = compare([folder, tiny_run()], store(), show=0)

@@ -11,6 +11,7 @@ from cli_support import acting_run, acting_store, clip, copy_run, done, frames, 
 from small_models import Acting
 
 from framecast.data.open import open_path
+from framecast.data.store import Store
 from framecast.export import save_pretrained
 from framecast.held_out import evaluate
 from framecast.media.video import read_video
@@ -138,11 +139,24 @@ def test_more_samples_than_a_model_has_futures(tmp_path):
     assert shown.shape[3] == 34
 
 
+def test_a_video_of_a_store_by_its_name(tmp_path):
+    source = Store(store())
+    made, shown = film(copy_run(), store() / source.names[1], tmp_path / "out", horizon=1)
+    last = source.clip(1, source.lengths[1] - 1, 1).frames[0]
+    assert made.frames == 1
+    assert np.abs(shown[-1, :, 1:-1, 1:-1].astype(int) - last).mean() < 1
+
+
 def test_inputs_that_cannot_be_continued(tmp_path):
+    two = tmp_path / "two"
+    for name in "ab":
+        write_video(moving(8), two / f"{name}.mp4")
     for source, sentence in (
         (frames() / "000000.png", "is one picture, the model looks at 4 frames; give a video or a folder of frames"),
         (clip().with_name("clap.mp4"), "no such file; did you mean 'clip.mp4'?"),
-        (acting_store(), "holds 3 videos"),
+        (acting_store(), f"; name one behind it, e.g. --input {acting_store() / Store(acting_store()).names[0]}"),
+        (acting_store() / "nobody", "holds no video 'nobody'"),
+        (two, "holds 2 videos (a, b); give one of them"),
         (write_video(moving(2), tmp_path / "short.mp4"), "looks at 4 frames but only 2"),
         (write_video(moving(8, 3, 3), tmp_path / "dots"), "dots"),
     ):
