@@ -184,7 +184,7 @@ def make_clips(
     longest held-out video leaves.  with_truth: write also what really happened.
     Raises: UserError when the data cannot give such clips, or the folder cannot be written.
     """
-    if min(context, clips, horizon or 1) < 1:
+    if min(n for n in (context, clips, horizon) if n is not None) < 1:
         raise UserError("--context, --horizon and --clips must be at least 1")
     config = DataConfig(path=str(data), size=size, fit=fit, axes=axes)
     source, _ = open_data(config)

@@ -86,7 +86,7 @@ def evaluate(
     Raises: UserError when the data cannot give such clips, or the model cannot take them.
     """
     run = run if isinstance(run, Run) else open_run(run, model_class)
-    if min(samples, clips, batch_size, horizon or 1, context or 1) < 1:
+    if min(n for n in (samples, clips, batch_size, horizon, context) if n is not None) < 1:
         raise UserError("--context, --horizon, --samples and --clips must be at least 1")
     source = _source(run, data)
     check_fit(run, source, str(run.config.data.path if data is None else getattr(data, "folder", data)))

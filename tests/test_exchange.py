@@ -62,6 +62,12 @@ def test_truths_and_actions_only_where_there_are_any_or_asked_for(tmp_path):
         assert np.array_equal(arrays["actions"], whole.arrays["actions"][:4])
 
 
+@pytest.mark.parametrize("settings", [{"horizon": 0}, {"context": 0}, {"clips": 0}])
+def test_clips_of_nothing_are_refused(settings, tmp_path):
+    with pytest.raises(UserError, match="--context, --horizon and --clips must be at least 1"):
+        make_clips(store(), tmp_path / "c", **settings)
+
+
 def test_a_full_disk_is_a_sentence_and_older_clips_stay(clips, monkeypatch):
     before = {p.name: p.read_bytes() for p in clips.iterdir()}
 

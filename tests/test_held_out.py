@@ -109,7 +109,8 @@ def test_a_resized_model_is_compared_at_its_own_size():
     [
         ({"split": "tset"}, "--split 'tset' is not known; choose train, val, test or all"),
         ({"clips": 0}, "must be at least 1"),
-        ({"horizon": -1}, "must be at least 1"),
+        ({"horizon": 0}, "must be at least 1"),
+        ({"context": 0}, "must be at least 1"),
         ({"data": "nowhere"}, "nowhere"),
         ({"device": "cud"}, "device 'cud'"),
         ({"precision": "fp8"}, "precision 'fp8'"),
