@@ -133,7 +133,7 @@ def _of_data(plan: Plan, done: Sequence[Trial], told: Mapping[str, Any]) -> dict
     }
 
 
-def _objects(found: Mapping[str, Any], names: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+def _objects(found: Mapping[str, Any], names: Mapping[str, Rows]) -> dict[str, Any]:
     """What became of things: label -> metric -> thing -> mean over the common frames; of all together by frame too."""
     things = [ALL_THINGS, *(thing["name"] for thing in found["things"]["things"])]
     seen = [n for n in things if any(row["present"][n]["n"] for row in found["means"].values())]
@@ -141,12 +141,14 @@ def _objects(found: Mapping[str, Any], names: Mapping[str, Sequence[str]]) -> di
         "metrics": dict(found["metrics"]),
         "things": seen,
         "rows": {
-            label: {m: {n: joined([found["means"][r][m][n] for r in rows]) for n in seen} for m in found["metrics"]}
+            label: {
+                m: {n: joined([found["means"][r][m][n] for r in rows.values()]) for n in seen} for m in found["metrics"]
+            }
             for label, rows in names.items()
         },
         "by_frame": {
             label: {
-                m: _curve([Series.from_json(found["rows"][r][m][ALL_THINGS]) for r in rows]).to_json()
+                m: _curve([Series.from_json(found["rows"][r][m][ALL_THINGS]) for r in rows.values()]).to_json()
                 for m in found["metrics"]
             }
             for label, rows in names.items()
