@@ -277,8 +277,9 @@ class Trainer:
 
     def run(self) -> None:
         """Train until the end of the last stage, of the steps or of the budget."""
+        over = self._over()  # asked of all processes, so not below
         if self.device.is_main:
-            self.log = Log(self.folder, self.state.step, self.settings.tensorboard, ended=self._over())
+            self.log = Log(self.folder, self.state.step, self.settings.tensorboard, ended=over)
         try:
             self._run()
         finally:
@@ -435,7 +436,7 @@ class Trainer:
         What is saved to go on from does not know of this look: a longer run then equals one that was never stopped.
         """
         state = self.state
-        if state.ended or not self._not_looked_at():
+        if state.ended or state.stage_step == 0 or not self._not_looked_at():  # a stage that never began has no codes
             return None
         before = (state.best, state.bad, state.best_weights)
         self._validate(bar, last=True)

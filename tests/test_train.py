@@ -35,6 +35,7 @@ from framecast import cli
 from framecast.config import read_file
 from framecast.data.store import DatasetWriter, Store
 from framecast.engine.checkpoint import load_checkpoint, snapshots
+from framecast.engine.device import Device
 from framecast.engine.log import read_metrics
 from framecast.engine.signals import Interrupted, Signals
 from framecast.engine.state import TrainState
@@ -267,6 +268,35 @@ def test_films_of_the_longest_held_out_stretch(grey, tmp_path):
     longest = max(s.stop - s.start for s in grey.splits(3)["val"])
     assert len(film.frames) == longest
     assert film.fps == pytest.approx(grey.spec.fps, rel=0.02)
+
+
+def test_a_run_may_end_where_a_stage_ends(grey, tmp_path):
+    class Patient(TwoStage):
+        def stages(self):
+            first, second = super().stages()
+            return [first, dataclasses.replace(second, until=Until(patience=3))]
+
+    folder = run(Patient, grey, tmp_path / "run", steps=3, stage_steps=3)
+    assert (load_checkpoint(folder)["stage"], load_checkpoint(folder)["stage_step"]) == (1, 0)
+    run(Patient, grey, folder, steps=5, stage_steps=3)
+    assert load_checkpoint(folder)["stage_step"] == 2
+
+
+def test_every_process_asks_the_others_as_often(grey, tmp_path, monkeypatch):
+    """A question that only one process puts to all leaves it waiting for ever."""
+    asked = []
+
+    class Asking(Device):
+        def any(self, flag):
+            asked.append(self.rank)
+            return super().any(flag)
+
+    monkeypatch.setattr(Trainer, "_run", lambda trainer: trainer._over())
+    config = settle(small_config(Plain, budget="1m"), grey, Plain)
+    for rank in (0, 1):
+        state = TrainState.create(Plain(config.model, config.spec))
+        Trainer(config, grey, tmp_path, Asking(CPU.device, rank=rank), state, quiet=True).run()
+    assert asked.count(0) == asked.count(1) > 0
 
 
 def test_shares_divide_a_run_among_its_stages(grey, tmp_path):
