@@ -121,7 +121,7 @@ def _read_context(
         start = _start(at, source.spec.fps, int(source.lengths[video]), need, path)
         clip = source.clip(video, start, length, stride)
         whole = (clip.frames.shape[2], clip.frames.shape[3])
-        frames = resize_frames(clip.frames, parse_size(size), fit) if size else clip.frames
+        frames = resize_frames(clip.frames, parse_size(size), fit) if size else np.array(clip.frames)  # a copy
         return frames, clip.fps * stride, whole
     if not path.exists():
         near = suggest(path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else [])
