@@ -60,8 +60,8 @@ def predict_file(
 
     source: video file, folder of frames, STORE/NAME for a video of a packed store or, where the model looks at one
     frame, a picture; frames are taken to have the training's rate; None begins from noise, every value drawn evenly
-    between 0 and 1.  at: "end", a frame number, or
-    seconds as "2.5s"; the forecast begins there.  samples: futures of a stochastic model, shown side by side.
+    between 0 and 1.  at: "end", a frame number, or seconds as "2.5s"; the forecast begins there.  samples: futures of a
+    stochastic model, shown side by side.
     actions: file with context + horizon - 1 of them, see `read_actions`.  size: "128" (shorter side) or "96x128"; None
     is the training's.  out: .gif, .webp, .mp4, … or a folder of PNGs, at the input's rate.
     Raises: UserError when the file cannot be read, is too short, or the model cannot take its frames.

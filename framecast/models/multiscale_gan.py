@@ -65,7 +65,10 @@ class GeneratorScale(nn.Module):
     def begin_at(self, mean: Tensor, guessed: bool) -> None:
         """Last biases such that weights of 0 would give the colour `mean` (outputs,), in -1…1."""
         logits = (mean / self.height).clamp(-0.98, 0.98).atanh() / self.slope
-        self.layers[-1].bias.copy_(logits - (mean if guessed and self.residual else 0))
+        last = self.layers[-1]
+        assert isinstance(last, nn.Conv2d)
+        assert last.bias is not None
+        last.bias.copy_(logits - (mean if guessed and self.residual else 0))
 
 
 class Generator(nn.Module):
@@ -245,6 +248,7 @@ class MultiscaleGAN(Predictor):
         frames = torch.cat([batch.context, batch.future], 1)
         mean = (2 * frames.mean((0, 1, 3, 4)) - 1).repeat(self.config.future)
         for k, scale in enumerate(self.generator.scales):
+            assert isinstance(scale, GeneratorScale)
             scale.begin_at(mean, guessed=k > 0)
 
     def loss(self, batch: Batch, step: int = 0) -> Loss:
