@@ -153,7 +153,7 @@ def visual_dynamics(profile: str) -> RunConfig:
         val_batches=16,
     )
     train = {
-        "small": replace(published, epochs=5, batch_size=16, preview_every=1, save_every=1),
+        "small": replace(published, epochs=9, batch_size=16, preview_every=1, save_every=1),
         "tiny": TrainConfig(steps=20, batch_size=4, validate_every=10, save_every=10, preview_every=10, val_batches=1),
     }
     return RunConfig(

@@ -96,7 +96,11 @@ class VisualDynamicsConfig:
     # --- motion encoder
     motion: Rows = ((96, 5, 2, 1), (96, 5, 1, 1), (128, 5, 2, 0), (128, 5, 2, 0), (256, 5, 1, 0), (256, 5, 1, 0))
     """Its convolutions: feature maps, kernel, stride, padded (1) or not (0). The last gives mean and log-variance of z;
-    its height and width must be those of the kernels."""
+    its height and width must be those of the kernels, unless `pool`."""
+    pool: bool = False
+    """Average its last maps over height and width: z then says what moves how, not where, as in the last form of the
+    authors' laboratory, and is laid out alike over the kernel decoder's input. Without it many places of z say the
+    same, and draws from N(0, I), in which they contradict each other, move less than they should."""
     split: Literal["channel", "spatial"] = "channel"
     """Where the last output is cut into mean and log-variance: between channels, so that every number of z sees the
     whole pair; or "spatial", as the published code flattens it: the upper half of the picture and the lower."""
@@ -223,7 +227,10 @@ class VisualDynamicsConfig:
                     f"frames of {self.size}x{self.size} do not fit: layer {number + 1} of model.motion has nothing "
                     "left to look at; take larger frames, fewer strides or padded layers (small is built for 64)"
                 )
-        if side != self.kernel_size:
+        if self.pool:
+            if self.split == "spatial":
+                raise UserError("model.split spatial cuts a grid; with model.pool there is none left: take channel")
+        elif side != self.kernel_size:
             raise UserError(
                 f"frames of {self.size}x{self.size} do not fit: model.motion makes a code of {side}x{side}, but "
                 f"kernels are {self.kernel_size}x{self.kernel_size} and take its place one to one; change model.size, "
@@ -232,13 +239,18 @@ class VisualDynamicsConfig:
 
     @property
     def z_channels(self) -> int:
-        """Channels of z, which has the height and width of the kernels."""
+        """Channels of z, which has the height and width of the kernels, or 1x1 with `pool`."""
         return self.motion[-1][0] // 2
 
     @property
     def z_size(self) -> int:
         """Numbers of z."""
-        return self.z_channels * self.kernel_size**2
+        return self.z_channels * self.z_side**2
+
+    @property
+    def z_side(self) -> int:
+        """Height and width of z."""
+        return 1 if self.pool else self.kernel_size
 
     @property
     def maps(self) -> int:
@@ -287,6 +299,7 @@ def small() -> VisualDynamicsConfig:
         finest=1,
         image=((16, 3, 2), (24, 3, 1), (16, 3, 1)),
         motion=((32, 5, 2, 1), (48, 5, 2, 1), (64, 3, 2, 1), (64, 4, 1, 0)),
+        pool=True,
         start_logvar=-4.0,
         kernel_widths=(64,),
         upsample="subpixel",
@@ -294,9 +307,9 @@ def small() -> VisualDynamicsConfig:
         decoder_last=3,
         bn_momentum=0.1,
         init_sd=None,
-        kl_weights=((0, 0.01), (0.5, 0.05), (1.5, 0.2), (3, 0.6), (4.5, 1.0)),
+        kl_weights=((0, 0.001), (3, 0.003), (6, 0.02)),
         kl_between="linear",
-        optim=OptimConfig(lr=2e-3, final_lr=1e-4, decay_epochs=5),
+        optim=OptimConfig(lr=2e-3, final_lr=1e-4, decay_epochs=9),
     )
 
 
@@ -379,7 +392,7 @@ class MotionEncoder(nn.Module):
 
     def __init__(self, config: VisualDynamicsConfig, channels: int):
         super().__init__()
-        self.split, self.clamp = config.split, config.logvar_clamp
+        self.split, self.clamp, self.pool = config.split, config.logvar_clamp, config.pool
         inputs, layers = 2 * channels, list[nn.Module]()
         for width, kernel, stride, padded in config.motion:
             make = SameConv if padded else nn.Conv2d
@@ -390,6 +403,8 @@ class MotionEncoder(nn.Module):
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
         """mean, logvar: (b, z) each.  first, second: frames (b, c, h, w) in -1…1."""
         x = widen(self.layers(torch.cat([first, second], 1)))
+        if self.pool:
+            x = x.mean((2, 3), keepdim=True)
         if self.split == "channel":
             mean, logvar = x.flatten(1).chunk(2, 1)
         else:  # channels last, then cut in the middle: the upper rows of the grid, and the lower
@@ -413,8 +428,8 @@ class KernelDecoder(nn.Module):
 
     def forward(self, z: Tensor) -> list[Tensor]:
         """Kernels (b, maps, k, k), finest scale first.  z: (b, z)."""
-        k = self.config.kernel_size
-        x = self.layers(rearrange(z, "b (c i j) -> b c i j", i=k, j=k))
+        k, side = self.config.kernel_size, self.config.z_side
+        x = self.layers(rearrange(z, "b (c i j) -> b c i j", i=side, j=side).expand(-1, -1, k, k))
         return list(x.chunk(self.config.num_scales, 1))
 
 

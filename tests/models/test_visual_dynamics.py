@@ -95,6 +95,23 @@ def test_means_see_the_whole_pair_only_if_cut_between_channels(split, sees_all):
     assert frames.grad[0, :, :, :4].abs().max() > 0
 
 
+@pytest.mark.parametrize("pool", [True, False])
+def test_a_pooled_code_says_what_moves_and_not_where(pool):
+    # a spot that changes, in the middle of nothing; the motion encoder's strides are 4 px together
+    config = replace(tiny(), size=64 if pool else 32, pool=pool)
+    model, spot = build(config).eval(), torch.rand(2, 3, 6, 6)
+    side, places = config.size, ((28, 28), (32, 24)) if pool else ((12, 12), (16, 8))
+    frames = torch.full((2, 2, 3, side, side), 0.5)
+    for pair, (row, column) in zip(frames, places, strict=True):
+        pair[:, :, row : row + 6, column : column + 6] = spot
+    with torch.no_grad():
+        here, there = model.encode(frames)
+    assert model.config.z_size == (4 if pool else 100)
+    assert here.shape == (1, model.config.z_size)
+    assert torch.allclose(here, there, atol=1e-5) is pool
+    assert [tuple(k.shape) for k in model.kernels(here)] == [(1, 4, 5, 5)] * 4
+
+
 # --------------------------------------------------------------------------------------------------------------- loss
 
 
@@ -273,6 +290,7 @@ def test_other_sizes_where_maps_nest(model):
         ({"motion": ((96, 5, 2),)}, "every row must be feature maps-kernel-stride-padded"),
         ({"motion": ((97, 5, 1, 0),)}, "an even width"),
         ({"image": ()}, "at least one layer"),
+        ({"pool": True, "split": "spatial"}, "there is none left"),
         ({"split": "half"}, "one of channel, spatial"),
         ({"bn_momentum": 2.0}, "must lie in 0…1"),
         ({"stored": -1}, "stored must be at least 0"),
