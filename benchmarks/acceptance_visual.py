@@ -35,7 +35,7 @@ SIZE, SAMPLES = 64, 20
 #: Two trainings, the second from the weights of the first. The first has a code of 5x5 places, of which it then turned
 #: out that all say the same (docs/log.md); the second pools them into one, which costs the first one's code only.
 FIRST = "--model.no-pool --epochs 5 --model.kl-weights 0 0.01 0.5 0.05 1.5 0.2 3 0.6 4.5 1 --optim.decay-epochs 5"
-SECOND = "--epochs 3 --model.kl-weights 0 0.001 0.3 0.003 1.5 0.02 --optim.lr 1.5e-3 --optim.decay-epochs 3"
+SECOND = "--epochs 2.4 --model.kl-weights 0 0.001 0.3 0.003 1.2 0.02 --optim.lr 1.5e-3 --optim.decay-epochs 2.4"
 #: Weights of KL that are compared in one pass from those first weights: an autoencoder without KL, one weight, steps.
 ABLATION = {
     "w = 0": "--model.kl-weights 0 0",
