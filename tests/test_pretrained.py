@@ -9,16 +9,20 @@ import numpy as np
 import pytest
 import torch
 from cli_support import done  # noqa: F401
+from PIL import Image
 
 import framecast
+from framecast.data.shapes import Shapes, ShapesConfig
 from framecast.data.store import Store
 from framecast.held_out import evaluate
 from framecast.media.write import write_video
+from framecast.metrics.displacement import KINDS
 from framecast.metrics.scores import Scores
+from framecast.motion import measure_motions, samplers
 from framecast.run import open_run, packaged
 
 #: Bytes each may take; all together 16 MB.
-LIMITS = {"multiscale-gan-pacman": 2_000_000}
+LIMITS = {"multiscale-gan-pacman": 2_000_000, "visual-dynamics-shapes": 8_000_000}
 
 
 def fresh_pacman(folder, episodes=2, frames=30, seed=20251121):
@@ -83,3 +87,36 @@ def test_a_forecast_right_after_installing(done, tmp_path):
     assert framecast.read_video(tmp_path / "future.gif").frames.shape[0] == 6
     frames = source.clip(0, 0, 4).frames
     assert framecast.load("multiscale-gan-pacman").predict(np.array(frames), 1).shape == (1, 1, 1, 3, 210, 160)
+
+
+@pytest.fixture(scope="module")
+def fresh_shapes(tmp_path_factory):
+    """Scenes of the law the packaged weights learnt, of a seed no training saw."""
+    folder = tmp_path_factory.mktemp("shapes") / "fresh"
+    Shapes(ShapesConfig(train=1, val=1, test=30, visualise=0, size=64, seed=20251121)).prepare(folder)
+    return Store(folder)
+
+
+@pytest.mark.parametrize("prior", ["normal", "posterior"])
+def test_motions_of_shapes_follow_their_law_in_fresh_scenes(fresh_shapes, prior):
+    law = {kind: list(range(-10, 11)) for kind in KINDS}
+    sampler = samplers(framecast.load("visual-dynamics-shapes"))[prior]
+    told = measure_motions(sampler, fresh_shapes, fresh_shapes.splits(2)["test"], (64, 64), law)
+    for kind in KINDS:
+        row = told["shapes"][kind]
+        assert row["off_axis"] > 0.8, kind
+        assert 0.65 < row["sd_ratio"] < 1.2, kind
+        assert row["within_image_sd"] > 3, kind
+        assert row["kl"] < 1, kind
+    assert told["shapes"]["square"]["rejected"] < 0.05
+    assert told["corr_circle_triangle"] > 0.9
+    assert abs(told["corr_circle_square"]) < 0.15
+
+
+def test_many_futures_right_after_installing(done, tmp_path):
+    done("latents", "sample", "visual-dynamics-shapes", "--prior", "posterior", "--out", tmp_path)
+    with Image.open(tmp_path / "sample-posterior.png") as grid:
+        assert grid.size == (1024, 1024)
+    with Image.open(tmp_path / "sample-posterior.gif") as film:
+        assert film.n_frames == 2
+        assert film.info["duration"] == 500
