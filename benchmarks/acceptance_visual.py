@@ -40,7 +40,7 @@ SECOND = "--epochs 2.4 --model.kl-weights 0 0.001 0.3 0.003 1.2 0.02 --optim.lr 
 ABLATION = {
     "w = 0": "--model.kl-weights 0 0",
     "constant": "--model.kl-weights 0 0.005",
-    "stepped": "--model.kl-weights 0 0.001 0.4 0.005 0.7 0.02 --model.kl-between step",
+    "stepped": "--model.kl-weights 0 0.001 0.3 0.005 0.45 0.02 --model.kl-between step",
 }
 
 
@@ -50,7 +50,7 @@ def main() -> None:
     parser.add_argument("--only", choices=["bound", "shapes", "flow", "ablation", "objects"], help="one part")
     parser.add_argument("--clip", type=Path, help="train and sample on this video instead")
     parser.add_argument("--pictures", type=int, default=500, help="test pictures that are sampled from")
-    parser.add_argument("--ablation-epochs", type=float, default=1.0, help="passes of each run of the ablation")
+    parser.add_argument("--ablation-epochs", type=float, default=0.6, help="passes of each run of the ablation")
     parser.add_argument("--again", action="store_true", help="do finished parts anew")
     options = parser.parse_args()
     if options.clip:
