@@ -50,6 +50,7 @@ def model():
         ("original", (1_045_632, 3_421_568, 819_712, 751_747), 2_617_091),
         ("master", (1_045_632, 3_421_568, 819_712, 1_344_643), 3_209_987),
         ("default", (1_045_632, 3_421_568, 819_712, 419_587), 2_284_931),
+        ("small", (29_920, 136_880, 153_856, 20_604), 204_380),
     ],
 )
 def test_published_counts(profile, counts, generation):
@@ -57,7 +58,8 @@ def test_published_counts(profile, counts, generation):
         found = count_parameters(build(PROFILES[profile]()))
     assert found == dict(zip(PARTS, counts, strict=True))
     assert sum(found.values()) - found["motion_encoder"] == generation
-    assert {"original": 6_038_659, "master": 6_631_555, "default": 5_706_499}[profile] == sum(counts)
+    totals = {"original": 6_038_659, "master": 6_631_555, "default": 5_706_499, "small": 341_260}
+    assert totals[profile] == sum(counts)
 
 
 @pytest.mark.parametrize("profile", ["original", "default"])
