@@ -483,6 +483,20 @@ def _lived(console: Source, video: int, frame: int, moves: list[int]) -> Tensor:
 # ------------------------------------------------------------------------------------------------------------- page
 
 
+#: Facts of a result that are told in a line, and what they are.
+LABELS = {
+    "reconstruction": "held-out frames, decoded from their codes",
+    "blank": "squared error of a black frame",
+    "centre_within_1px": "share of decoded balls within 1 px of the true place",
+    "nll": "nats a held-out code",
+    "temperature": "spread of one-step codes, at temperatures of",
+    "norms": "length of a dream's codes over the data's, at step",
+    "movement": "movement over the data's",
+    "mean_code": "distance of the first imagined code from the mean of both ways' (1: either way's)",
+    "steering": "steering (what each share is of: `benchmarks/acceptance_dreams.py`, `steering`)",
+}
+
+
 def page(found: dict[str, Any]) -> str:
     """The page's text: a section a result with command, figures and film."""
     lines = [
@@ -501,15 +515,11 @@ def page(found: dict[str, Any]) -> str:
             f"{result['training_seconds'] / 60:.0f} minutes, seed {result['seed']}.",
             "",
         ]
-        simple = {
-            k: result[k]
-            for k in ("reconstruction", "nll", "temperature", "norms", "movement", "mean_code", "steering")
-            if k in result
-        }
-        simple |= {k: {"": result[k]} for k in ("blank", "centre_within_1px") if k in result}
-        for label, row in simple.items():
-            told = ", ".join(f"{k} {_number(v)}".strip() for k, v in row.items())
-            lines.append(f"- {label.replace('_', ' ')}: {told}")
+        for key, label in LABELS.items():
+            if key in result:
+                row = result[key] if isinstance(result[key], dict) else {"": result[key]}
+                told = ", ".join(f"{k.replace('_', ' ')} {_number(v)}".strip() for k, v in row.items())
+                lines.append(f"- {label}: {told}")
         lines.append("")
         lines += _table("head", result.get("heads", {}))
         chosen = result.get("long", {})
