@@ -20,8 +20,10 @@ from typing import Any
 import claims
 from acceptance import ROOT, command, dumped, relative
 from benchmark_results import page
+from first_frame import obstacles
 
 from framecast.engine.log import read_metrics
+from framecast.run import Run, open_data, open_run
 
 RESULTS = ROOT / "docs" / "results"
 FILE = RESULTS / "benchmark.json"
@@ -72,11 +74,14 @@ def series(
 def write(table: Mapping[str, Any], work: Path = WORK) -> None:
     """The result file, its page, strip and film, and the claims."""
     told = brief(table)
+    RESULTS.mkdir(parents=True, exist_ok=True)
     for data, found in told["data"].items():
-        found["training"] = {row["name"]: trained(work / data, row) for row in found["rows"] if row["seeds"]}
+        runs = {row["name"]: first_run(work / data, row) for row in found["rows"] if row["seeds"]}
+        source, _ = open_data(next(iter(runs.values())).config.data)
+        found["first_frame"] = obstacles(runs, source, found["protocol"]["clips"])
+        found["training"] = {name: progress(run) for name, run in runs.items()}
         for name in ("strip.png", "film.webp"):
             shutil.copyfile(work / data / name, RESULTS / f"benchmark-{data}{Path(name).suffix}")
-    RESULTS.mkdir(parents=True, exist_ok=True)
     FILE.write_text(dumped({"format": 1, "family": "benchmark", "results": told}), encoding="utf-8")
     FILE.with_suffix(".md").write_text(page(told, RESULTS), encoding="utf-8")
     claims.write()
@@ -106,29 +111,24 @@ def brief(table: Mapping[str, Any]) -> dict[str, Any]:
     return told
 
 
-def trained(folder: Path, row: Mapping[str, Any]) -> dict[str, Any]:
-    """How training stood when the time was up: validation at half time and at the end, and the training loss there.
-
-    Of the run of the first seed. fall: by how much the loss on validation fell in the second half, as a share.
-    """
-    name = next(p.stem for p in (folder / "results").glob("*.json") if _is_of(p, row))
-    log = read_metrics(folder / "runs" / name)
-    seen = [(r.get("seconds"), r["val/loss"]) for r in log if "val/loss" in r]
-    losses = [r["loss"] for r in log if "loss" in r]
-    last = log[-1].get("seconds") or 0.0
-    half = [loss for seconds, loss in seen if seconds is not None and seconds <= last / 2]
-    return {
-        "validations": len(seen),
-        "val_half": half[-1] if half else None,
-        "val_last": seen[-1][1] if seen else None,
-        "val_best": min(loss for _, loss in seen) if seen else None,
-        "train_last": sum(losses[-5:]) / len(losses[-5:]) if losses else None,
-    }
+def first_run(folder: Path, row: Mapping[str, Any]) -> Run:
+    """A row's run of the first seed."""
+    for path in sorted((folder / "results").glob("*.json")):
+        result = json.loads(path.read_text(encoding="utf-8"))
+        if (result["label"], result["seed"]) == (row["name"], row["seeds"][0]):
+            return open_run(folder / "runs" / path.stem)
+    raise SystemExit(f"{folder}: no run of {row['name']}")
 
 
-def _is_of(path: Path, row: Mapping[str, Any]) -> bool:
-    result = json.loads(path.read_text(encoding="utf-8"))
-    return bool(result["label"] == row["name"] and result["seed"] == row["seeds"][0])
+def progress(run: Run) -> dict[str, float | None]:
+    """The loss on validation at half time and when the time was up: what still falls then was cut short."""
+    log = read_metrics(run.folder)
+    seen = [(r["seconds"], r["val/loss"], r["stage"]) for r in log if r.get("val/loss") is not None]
+    last = max((r.get("seconds") or 0.0 for r in log), default=0.0)
+    stages = {stage for *_, stage in seen}
+    half = [loss for seconds, loss, _ in seen if seconds <= last / 2]
+    alike = len(stages) == 1  # losses of different stages do not compare
+    return {"half": half[-1] if half and alike else None, "end": seen[-1][1] if seen else None}
 
 
 if __name__ == "__main__":

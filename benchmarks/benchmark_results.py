@@ -148,7 +148,7 @@ def _first(found: Mapping[str, Any]) -> list[str]:
         later = row["to_copy_last_by_frame"]["moving_psnr"]
         ahead = next((k for k, v in later.items() if v[1] is not None and v[1] > 0), "–")
         told = training.get(row["name"], {})
-        half, last = told.get("val_half"), told.get("val_last")
+        half, last = told.get("half"), told.get("end")
         fall = "–" if not half or last is None else f"{(half - last) / abs(half):+.0%}"
         cells = [f"`{row['name']}`", _cell(gain, 2, signed=True), ahead, fall]
         lines.append("| " + " | ".join(cells) + " |")
@@ -163,7 +163,29 @@ def _first(found: Mapping[str, Any]) -> list[str]:
         "second half |",
         "|---|---|---|---|",
     ]
-    return [*head, *lines, ""]
+    below = [line.split("`")[1] for line in lines]
+    return [*head, *lines, "", *_obstacles(found, below)]
+
+
+def _obstacles(found: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """What stands in the way of some rows at the first frame; `first_frame.py` says what was measured."""
+    told = {name: found["first_frame"][name]["1"] for name in names if name in found.get("first_frame", {})}
+    if not told:
+        return []
+    columns = [n for n in dict.fromkeys(n for row in told.values() for n in row) if n != "copy-last"]
+    forecasts = {row["name"]: row["by_frame"]["moving_psnr"]["1"][0] for row in found["rows"]}
+    lines = [
+        "Frames that need no foresight, scored like a forecast: the truth at the model's own size and back; the "
+        "truth through the model's own code; the frame that a forecast is drawn upon. Where such a frame is below "
+        "copy-last, predicting better would not help.",
+        "",
+        "| where something moves at frame 1 [dB] | forecast | copy-last | " + " | ".join(columns) + " |",
+        "|---" * (len(columns) + 3) + "|",
+    ]
+    for name, row in told.items():
+        cells = (_cell([row[n]], 2) if n in row else "" for n in ("copy-last", *columns))
+        lines.append(f"| `{name}` | {_cell([forecasts[name]], 2)} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
 
 
 def _commands(told: Mapping[str, Any], data: str) -> list[str]:

@@ -88,12 +88,14 @@ def test_the_benchmarks_page_tells_gains_with_their_intervals(script):
     first = told["data"]["ms_pacman"]["rows"][0]["by_frame"]["psnr"]
     assert first["5"] == [21.996, 21.496, 22.496]
     assert set(first) == {str(k) for k in script("acceptance_benchmark").TOLD}
-    told["data"]["ms_pacman"]["training"] = {"poor": {"val_half": 4.0, "val_last": 3.0}}
+    told["data"]["ms_pacman"]["training"] = {"poor": {"half": 4.0, "end": 3.0}}
+    told["data"]["ms_pacman"]["first_frame"] = {"poor": {"1": {"copy-last": 20.0, "through its own code": 18.5}}}
     text = script("benchmark_results").page(told, Path("nowhere"))
     assert "| 1 | `good` | 22.00 ± 0.50 | +2.00 ± 0.50 | +2.00 ± 0.50 | +2.00 ± 0.50 |" in text
     assert "1 core of a processor" in text
     assert "`another` failed: the loss became infinite." in text
     assert "| `poor` | −1.00 ± 0.50 | – | +25% |" in text, "not above copy-last, and still learning"
+    assert "| `poor` | 19.00 | 20.00 | 18.50 |" in text, "its own code stands in its way"
     assert "| `good` | +" not in text.partition("Not above copy-last")[2]
 
 
