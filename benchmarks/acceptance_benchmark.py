@@ -13,22 +13,26 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
+import tempfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import claims
 from acceptance import ROOT, command, dumped, relative
-from benchmark_results import page
+from benchmark_results import README, family_rows, page, with_table
 from first_frame import obstacles
 
+from framecast.benchmark_page import picture
+from framecast.compare import compare
+from framecast.data.base import Source
 from framecast.engine.log import read_metrics
 from framecast.run import Run, open_data, open_run
 
 RESULTS = ROOT / "docs" / "results"
 FILE = RESULTS / "benchmark.json"
 WORK = ROOT / "runs" / "benchmark-pacman"
-SIZE, HORIZON, CLIPS, BUDGET = "84x64", 64, 48, "4m"
+SIZE, HORIZON, CLIPS, BUDGET = "84x64", 64, 27, "4m"
 #: Frames of the horizon that are told.
 TOLD = (1, 2, 4, 5, 8, 10, 16, 20, 32, 40, 60, 64)
 
@@ -82,9 +86,20 @@ def write(table: Mapping[str, Any], work: Path = WORK) -> None:
         found["training"] = {name: progress(run) for name, run in runs.items()}
         for name in ("strip.png", "film.webp"):
             shutil.copyfile(work / data / name, RESULTS / f"benchmark-{data}{Path(name).suffix}")
+        film({name: runs[name] for name in family_rows(found) if name in runs}, source, data)
     FILE.write_text(dumped({"format": 1, "family": "benchmark", "results": told}), encoding="utf-8")
     FILE.with_suffix(".md").write_text(page(told, RESULTS), encoding="utf-8")
+    README.write_text(with_table(README.read_text(encoding="utf-8"), told), encoding="utf-8")
     claims.write()
+
+
+def film(runs: Mapping[str, Run], source: Source, data: str) -> None:
+    """One clip as a member of every family sees it: a film, and a strip of its frames."""
+    kept = compare([f"{name}={run.folder}" for name, run in runs.items()], source, clips=3, horizon=HORIZON, show=3)[1]
+    with tempfile.TemporaryDirectory() as folder:
+        picture(kept, list(runs), Path(folder), source.spec.fps)
+        for name in ("strip.png", "film.webp"):
+            shutil.copyfile(Path(folder) / name, RESULTS / f"benchmark-{data}-families{Path(name).suffix}")
 
 
 def brief(table: Mapping[str, Any]) -> dict[str, Any]:

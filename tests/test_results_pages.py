@@ -30,6 +30,15 @@ def test_the_page_says_what_the_file_says(script, file, writer):
     assert made == path.with_suffix(".md").read_text(encoding="utf-8"), f"write it anew: python benchmarks/{writer}.py"
 
 
+def test_readme_leads_with_the_table_of_the_file(script):
+    path, pages = RESULTS / "benchmark.json", script("benchmark_results")
+    if not path.is_file():
+        pytest.skip("not run yet")
+    text = pages.README.read_text(encoding="utf-8")
+    told = json.loads(path.read_text(encoding="utf-8"))["results"]
+    assert pages.with_table(text, told) == text, "write it anew: python benchmarks/benchmark_results.py"
+
+
 def interval(mean, half=0.5):
     return {"mean": mean, "low": mean - half, "high": mean + half, "seeds": [mean]}
 
@@ -55,7 +64,13 @@ def table(levels):
         curves = {m: series(levels[name] - base) for m in METRICS} if name != "copy-last" else {}
         rows.append(
             {
-                **{"rank": place + 1, "name": name, "seeds": [0] if name in ours else [], "tied": False},
+                **{
+                    "rank": place + 1,
+                    "name": name,
+                    "model": name.partition(":")[0],
+                    "seeds": [0] if name in ours else [],
+                    "tied": False,
+                },
                 "figures": {m: interval(levels[name]) for m in METRICS},
                 "to_copy_last": None if name == "copy-last" else gain,
                 "to_copy_last_by_frame": curves,
@@ -97,6 +112,20 @@ def test_the_benchmarks_page_tells_gains_with_their_intervals(script):
     assert "| `poor` | −1.00 ± 0.50 | – | +25% |" in text, "not above copy-last, and still learning"
     assert "| `poor` | 19.00 | 20.00 | 18.50 |" in text, "its own code stands in its way"
     assert "| `good` | +" not in text.partition("Not above copy-last")[2]
+
+
+def test_readmes_table_has_a_row_of_every_family(script):
+    pages = script("benchmark_results")
+    levels = {"fc-ae": 23.0, "dreams": 22.0, "c-ae": 21.5, "c-gia-ae": 21.0, "copy-last": 20.0, "multiscale-gan": 19.0}
+    told = script("acceptance_benchmark").brief(table(levels))
+    chosen = pages.family_rows(told["data"]["ms_pacman"])
+    assert set(chosen) == {"fc-ae", "dreams", "c-gia-ae", "copy-last", "multiscale-gan"}, "the best, and one called so"
+    text = pages.with_table(f"before\n{pages.BEGIN}\nold\n{pages.END}\nafter\n", told)
+    assert text.startswith(f"before\n{pages.BEGIN}\n![ms_pacman")
+    assert text.endswith(f"{pages.END}\nafter\n")
+    assert "old" not in text
+    assert "| `fc-ae` | autoencoders | +3.00 ± 0.50 | +3.00 ± 0.50 | +3.00 ± 0.50 | 22.94 |" in text
+    assert pages.with_table(text, told) == text
 
 
 def test_the_fourteens_part_is_taken_from_the_benchmark(script):
