@@ -33,8 +33,8 @@ export class Code {
     this.waiting = new Map();
     $("code").hidden = false;
     $("code-says").textContent = steerable
-      ? "Move a bar and the dream goes on with that number held. Tinted: where real frames lie; a thin tint is a number in which they hardly differ."
-      : "Move a bar to see the picture of that code; playing goes back to the dream. Tinted: where real frames lie; a thin tint is a number in which they hardly differ.";
+      ? "Move a bar and the dream goes on with that number held. Tinted: where real frames lie; thin where they hardly differ."
+      : "Move a bar to see the picture of that code; playing goes back to the dream. Tinted: where real frames lie; thin where they hardly differ.";
     for (const slider of sliders) this.build(slider);
     $("free").addEventListener("click", (event) => this.free(null, event.timeStamp));
   }
