@@ -221,8 +221,10 @@ def ablation(epochs: float, pictures: int) -> dict[str, Any]:
     test = store.splits(2)["test"][: min(pictures, 100)]
     table = {}
     for name, extra in ABLATION.items():
-        length = f"--epochs {epochs:g} --optim.lr 1.5e-3 --optim.decay-epochs {epochs:g}"
-        run, facts = continued(f"visual-{slug(name)}", relative(source), f"{length} {extra}", "visual-first")
+        length = f"--epochs {epochs:g} --optim.lr 1.5e-3 --optim.decay-epochs {epochs:g} --train.every steps"
+        run, facts = continued(
+            f"visual-{slug(name)}", relative(source), f"{length} --train.validate-every 200 {extra}", "visual-first"
+        )
         table[name] = {"losses": facts["losses"], "motions": motions_of_model(run.model(), store, test, SAMPLES)}
     return {
         "sentence": f"KL weights over {epochs:g} pass(es) from the weights of the first training, {len(test)} pictures",
@@ -249,12 +251,12 @@ def objects() -> dict[str, Any]:
 def clip(path: Path) -> dict[str, Any]:
     """Consecutive frames of a natural clip; the grid stays in the run's folder, a clip is somebody's."""
     first, _ = chained("visual-small", relative(data()))
-    extra = "--epochs 20 --model.kl-weights 0 0.002 --optim.lr 1.5e-3 --optim.decay-epochs 20"
+    extra = "--epochs 12 --model.kl-weights 0 0.002 --optim.lr 1.5e-3 --optim.decay-epochs 12 --train.validate-every 12"
     run, facts = trained(f"visual-{slug(path.stem)}", str(path), f"--init-from {relative(first.folder)} {extra}")
     sample(run, prior="posterior", out=run.folder / "latents")
     facts["command"] = facts["command"].replace(str(path), path.name)
     return {
-        "sentence": f"{path.name}, pairs of consecutive frames, 20 passes from the weights of shapes",
+        "sentence": f"{path.name}, pairs of consecutive frames, 12 passes from the weights of shapes",
         **facts,
     }
 
