@@ -32,14 +32,13 @@ FORMS = {
 }
 #: What is shown of a row, in its order.
 SHOWN = ("moving_psnr", "psnr", "ssim", "sharpness_ratio")
-HORIZON = "32"
 
 
 def main() -> None:
     """Run the parts asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=["bouncing", "ms_pacman"], help="one data set instead of both")
-    parser.add_argument("--steps", type=int, default=1_000, help="training steps of each form")
+    parser.add_argument("--steps", type=int, default=600, help="training steps of each form")
     parser.add_argument("--again", action="store_true", help="do finished parts anew")
     options = parser.parse_args()
     for name in [options.only] if options.only else ["bouncing", "ms_pacman"]:
@@ -63,10 +62,10 @@ def load() -> dict[str, Any]:
 def part(name: str, steps: int) -> dict[str, Any]:
     """Train, write clips, let the other program forecast them, compare; then both halves of the videos apart."""
     if name == "bouncing":
-        data, fresh, split, clips = bouncing(), bouncing(), "test", 36
+        data, fresh, split, clips, horizon = bouncing(), bouncing(), "test", 36, 32
         packaged = []
     else:
-        data, fresh, split, clips = record("ms_pacman", 4), fresh_episodes(), "all", 16
+        data, fresh, split, clips, horizon = record("ms_pacman", 4), fresh_episodes(), "all", 16, 16
         packaged = ["multiscale-gan-pacman"]
     runs, trained = [], []
     for form, flags in FORMS.items():
@@ -75,8 +74,9 @@ def part(name: str, steps: int) -> dict[str, Any]:
         words += ["--steps", str(steps), "--optim.decay-steps", str(steps), "--train.validate-every", "1000", *flags]
         trained.append(command(*words, "--quiet"))
         runs.append(f"{form}={relative(run)}")
-    line, whole = compared(name, fresh, split, [*runs, *packaged], clips, None)
-    halves = [compared(name, fresh, split, [*runs, *packaged], clips // 2, half)[1] for half in ("1/2", "2/2")]
+    rows, told = [*runs, *packaged], ["--data", relative(fresh), "--split", split]
+    line, whole = compared(name, rows, told, horizon, clips)
+    halves = [compared(name, rows, told, horizon, clips // 2, half)[1] for half in ("1/2", "2/2")]
     agreed = agreement(*halves)
     return {
         "sentence": f"{whole['ranking'][0]['name']} comes first of {len(whole['ranking'])} rows; intervals of disjoint "
@@ -118,20 +118,19 @@ def fresh_episodes() -> Path:
 
 
 def compared(
-    name: str, data: Path, split: str, runs: list[str], clips: int, half: str | None
+    name: str, runs: list[str], told: list[str], horizon: int, clips: int, half: str = ""
 ) -> tuple[str, dict[str, Any]]:
     """The rows and the other program on clips of all videos, or of half of them: the command, and what it found."""
-    out = WORK / f"compared-{name}" / (half or "").replace("/", "-of-")
-    which = ["--horizon", HORIZON, "--clips", str(clips), *(["--part", half] if half else [])]
+    out = WORK / f"compared-{name}" / half.replace("/", "-of-")
+    which = ["--horizon", str(horizon), "--clips", str(clips), *(["--part", half] if half else [])]
     given, forecasts = out / "clips", out / "forecasts"
-    told = ["--data", relative(data), "--split", split]
     command("data", "clips", *told, "--out", relative(given), "--context", "4", *which, "--overwrite")
     shutil.rmtree(forecasts, ignore_errors=True)
     program = Path(__file__).with_name("constant_velocity.py")
     subprocess.run([sys.executable, program, given, forecasts], check=True)
     rows = [*runs, f"constant-velocity={relative(forecasts)}"]
     show = ["--show", "0", "--no-mmd"] if half else []
-    line = command("compare", *rows, *told, "--out", relative(out), "--horizon", HORIZON, *show)
+    line = command("compare", *rows, *told, "--out", relative(out), "--horizon", str(horizon), *show)
     return line, json.loads((out / "comparison.json").read_text())
 
 

@@ -16,6 +16,7 @@ import numpy as np
 
 REACH = 8  # px that something may move in one frame
 LARGEST = 600  # px of a patch that may move; what is larger is taken for the ground
+ROUNDS = 100  # in which neighbours agree on the number of their patch; a long one falls into pieces
 SPECK, MARGIN = 8, 2  # px of a patch that goes with what it touches (a blended edge, an eye), and how near that must be
 SURE = 0.25  # of the error of standing still: what no velocity explains better than this stays where it is
 
@@ -24,7 +25,7 @@ def patches(codes):
     """Of every pixel the number of its patch: neighbours of one colour, from (h, w) colours as numbers."""
     numbers = np.arange(codes.size).reshape(codes.shape)
     down, right = codes[1:] == codes[:-1], codes[:, 1:] == codes[:, :-1]
-    for _ in range(LARGEST):
+    for _ in range(ROUNDS):
         before = numbers.copy()
         for same, a, b in ((down, numbers[1:], numbers[:-1]), (right, numbers[:, 1:], numbers[:, :-1])):
             most = np.maximum(a, b)
