@@ -3,9 +3,11 @@
     python benchmarks/acceptance_compare.py                      both data sets; what is trained is kept
     python benchmarks/acceptance_compare.py --only bouncing      one of them: bouncing, ms_pacman
     python benchmarks/acceptance_compare.py --again              compare anew what is there
+    python benchmarks/acceptance_compare.py --as-they-are        with runs as far as they are trained
 
-The other program is constant_velocity.py, which knows nothing of framecast. Pages and screenshots stay with the runs;
-figures, one picture and one film of each comparison go into docs/results.
+On Ms. Pac-Man the forms are runs of `acceptance.py --only claims`, beside the packaged weights, all on episodes that no
+run saw. The other program is constant_velocity.py, which knows nothing of framecast. Pages and screenshots stay with
+the runs; figures, one picture and one film of each comparison go into docs/results.
 """
 
 from __future__ import annotations
@@ -21,15 +23,22 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from acceptance import ROOT, WORK, circumstances, command, dumped, record, relative
+from acceptance import LOSSES, ROOT, WORK, circumstances, command, dumped, record, relative, slug
+
+from framecast.compare import compare
+from framecast.compare_page import write_comparison
+from framecast.engine.checkpoint import snapshots
+from framecast.exchange import make_clips
 
 RESULTS = ROOT / "docs" / "results"
 FILE = RESULTS / "compare.json"
+#: Forms trained on bouncing, and losses of the claims taken on Ms. Pac-Man.
 FORMS = {
     "plain": ["--model.no-adversarial"],
     "single-scale": ["--model.no-adversarial", "--model.num-scales", "1"],
     "adversarial": ["--model.adversarial"],
 }
+CLAIMED = ("l2", "l1", "adversarial+gdl")
 #: What is shown of a row, in its order.
 SHOWN = ("moving_psnr", "psnr", "ssim", "sharpness_ratio")
 
@@ -38,14 +47,17 @@ def main() -> None:
     """Run the parts asked for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=["bouncing", "ms_pacman"], help="one data set instead of both")
-    parser.add_argument("--steps", type=int, default=600, help="training steps of each form")
+    parser.add_argument("--steps", type=int, default=1_000, help="training steps of each form on bouncing")
+    parser.add_argument("--claim-steps", type=int, default=1_200, help="training steps of each claim's run")
+    parser.add_argument("--horizon", type=int, default=16, help="frames to forecast")
     parser.add_argument("--again", action="store_true", help="do finished parts anew")
+    parser.add_argument("--as-they-are", action="store_true", help="train no run that has weights any further")
     options = parser.parse_args()
     for name in [options.only] if options.only else ["bouncing", "ms_pacman"]:
         if name in load()["results"] and not options.again:
             print(f"{name}: done before", flush=True)
             continue
-        found = {**part(name, options.steps), **circumstances()}
+        found = {**part(name, options), **circumstances()}
         done = load()
         done["results"][name] = found
         RESULTS.mkdir(parents=True, exist_ok=True)
@@ -59,24 +71,27 @@ def load() -> dict[str, Any]:
     return json.loads(FILE.read_text()) if FILE.is_file() else {"format": 1, "family": "compare", "results": {}}
 
 
-def part(name: str, steps: int) -> dict[str, Any]:
+def part(name: str, options: argparse.Namespace) -> dict[str, Any]:
     """Train, write clips, let the other program forecast them, compare; then both halves of the videos apart."""
     if name == "bouncing":
-        data, fresh, split, clips, horizon = bouncing(), bouncing(), "test", 36, 32
-        packaged = []
+        data = scored = bouncing()
+        split, clips, packaged = "test", 24, []
+        forms = {f"compare-bouncing-{form}": (form, flags, options.steps) for form, flags in FORMS.items()}
     else:
-        data, fresh, split, clips, horizon = record("ms_pacman", 4), fresh_episodes(), "all", 16, 16
-        packaged = ["multiscale-gan-pacman"]
-    runs, trained = [], []
-    for form, flags in FORMS.items():
-        run = WORK / f"compare-{data.name}-{form}"
+        data, scored = record("ms_pacman", 4), fresh_episodes()
+        split, clips, packaged = "all", 12, ["multiscale-gan-pacman"]
+        forms = {f"claim-{slug(loss)}-0": (loss, LOSSES[loss], options.claim_steps) for loss in CLAIMED}
+    rows, trained = [], []
+    for place, (form, flags, steps) in forms.items():
+        run = WORK / place
         words = ["train", "multiscale-gan", "--profile", "small", "--data", relative(data), "--out", relative(run)]
-        words += ["--steps", str(steps), "--optim.decay-steps", str(steps), "--train.validate-every", "1000", *flags]
-        trained.append(command(*words, "--quiet"))
-        runs.append(f"{form}={relative(run)}")
-    rows, told = [*runs, *packaged], ["--data", relative(fresh), "--split", split]
-    line, whole = compared(name, rows, told, horizon, clips)
-    halves = [compared(name, rows, told, horizon, clips // 2, half)[1] for half in ("1/2", "2/2")]
+        words += ["--steps", str(steps), "--optim.decay-steps", str(steps), "--seed", "0", *flags]
+        there = options.as_they_are and snapshots(run)
+        trained.append(" ".join(["framecast", *words]) if there else command(*words))
+        rows.append(f"{slug(form)}={relative(run)}")
+    rows += packaged
+    line, whole = compared(name, rows, scored, split, options.horizon, clips)
+    halves = [compared(name, rows, scored, split, options.horizon, clips // 2, h)[1] for h in ("1/2", "2/2")]
     agreed = agreement(*halves)
     return {
         "sentence": f"{whole['ranking'][0]['name']} comes first of {len(whole['ranking'])} rows; intervals of disjoint "
@@ -100,37 +115,38 @@ def part(name: str, steps: int) -> dict[str, Any]:
 
 def bouncing() -> Path:
     """A hundred and twenty videos of shapes: twelve are held out."""
-    data = WORK / "data" / "bouncing-compare"
+    data = WORK / "data" / "bouncing-120"
     if not (data / "index.json").is_file():
         command("data", "make", "bouncing", "--videos", "120", "--frames", "64", "--out", relative(data))
     return data
 
 
 def fresh_episodes() -> Path:
-    """Sixteen episodes of Ms. Pac-Man that no run saw, with the emulator's memory, which knows where things are."""
+    """Twelve episodes of Ms. Pac-Man that no run saw, with the emulator's memory, which knows where things are."""
     data = WORK / "data" / "ms_pacman-fresh"
     if not (data / "index.json").is_file():
         command(
-            *("data", "make", "atari", "--game", "ms_pacman", "--frame-skip", "4", "--episodes", "16", "--ram"),
+            *("data", "make", "atari", "--game", "ms_pacman", "--frame-skip", "4", "--episodes", "12", "--ram"),
             *("--max-frames", "120", "--seed", "1", "--out", relative(data)),
         )
     return data
 
 
 def compared(
-    name: str, runs: list[str], told: list[str], horizon: int, clips: int, half: str = ""
+    name: str, runs: list[str], data: Path, split: str, horizon: int, clips: int, half: str | None = None
 ) -> tuple[str, dict[str, Any]]:
     """The rows and the other program on clips of all videos, or of half of them: the command, and what it found."""
-    out = WORK / f"compared-{name}" / half.replace("/", "-of-")
-    which = ["--horizon", str(horizon), "--clips", str(clips), *(["--part", half] if half else [])]
+    out = WORK / f"compared-{name}" / (half or "").replace("/", "-of-")
     given, forecasts = out / "clips", out / "forecasts"
-    command("data", "clips", *told, "--out", relative(given), "--context", "4", *which, "--overwrite")
+    make_clips(data, given, split=split, context=4, horizon=horizon, clips=clips, part=half, overwrite=True)
     shutil.rmtree(forecasts, ignore_errors=True)
-    program = Path(__file__).with_name("constant_velocity.py")
-    subprocess.run([sys.executable, program, given, forecasts], check=True)
+    subprocess.run([sys.executable, Path(__file__).with_name("constant_velocity.py"), given, forecasts], check=True)
     rows = [*runs, f"constant-velocity={relative(forecasts)}"]
-    show = ["--show", "0", "--no-mmd"] if half else []
-    line = command("compare", *rows, *told, "--out", relative(out), "--horizon", str(horizon), *show)
+    line = f"framecast compare {' '.join(rows)} --data {relative(data)} --split {split} --out {relative(out)}"
+    print(f"  {line}", flush=True)
+    found, kept = compare(rows, data, split=split, horizon=horizon, out=out, show=0 if half else 3, mmd=half is None)
+    if half is None:
+        write_comparison(out, found, kept)
     return line, json.loads((out / "comparison.json").read_text())
 
 

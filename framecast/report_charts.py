@@ -112,7 +112,7 @@ def horizon_chart(scores: Scores, metric: str) -> Chart | None:
 def _limits(means: Sequence[float], reached: Sequence[float]) -> tuple[float, float]:
     """Of the vertical axis: all means, and bands as far as they leave the curves readable."""
     low, high = min(means), max(means)
-    more = max(high - low, 0.1 * abs(high), 1e-9)
+    more = max((high - low) / 2, 0.1 * abs(high), 1e-9)
     low, high = max(min(reached), low - more), min(max(reached), high + more)
     pad = 0.04 * max(high - low, 1e-9)
     return low - pad, high + pad
