@@ -16,6 +16,7 @@ import argparse
 import base64
 import json
 import math
+import os
 import re
 import shutil
 import subprocess
@@ -109,6 +110,7 @@ def part(name: str, options: argparse.Namespace) -> dict[str, Any]:
         },
         "halves": agreed,
         "half_protocols": [h["protocol"] for h in halves],
+        "load": round(os.getloadavg()[1], 1) if hasattr(os, "getloadavg") else None,
         "browser": shown(WORK / f"compared-{name}" / "comparison.html", name),
     }
 
@@ -212,7 +214,7 @@ def page(done: dict[str, Any]) -> str:
         "# Results: comparisons",
         "",
         "Written by `benchmarks/acceptance_compare.py` from [compare.json](compare.json). Intervals are over videos.",
-        "Three forms of the small multi-scale networks, briefly trained alike, both baselines, and the forecasts of",
+        "Three forms of the small multi-scale networks, briefly trained, both baselines, and the forecasts of",
         "another program, `benchmarks/constant_velocity.py`, which knows nothing of framecast.",
     ]
     for name, found in done["results"].items():
@@ -243,6 +245,8 @@ def page(done: dict[str, Any]) -> str:
         if found["browser"] is not None:
             lines += ["", f"Chromium opened the page and made {found['browser']['requests']} requests."]
         v, h = found["versions"], found["hardware"]
+        if found["load"] is not None and found["load"] > h["cores"]:
+            lines += ["", f"Frames per second are low: the load was {found['load']} on {h['cores']} cores."]
         lines += [
             "",
             f"framecast {v['framecast']} ({found['commit']}), torch {v['torch']}, {h['cpu']}, {found['date']}.",
@@ -260,6 +264,7 @@ def _table(found: dict[str, Any]) -> list[str]:
         "SSIM",
         "sharpness ratio",
         "rf-mmd",
+        "steps",
         "frames/s",
     ]
     lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
@@ -275,6 +280,7 @@ def _table(found: dict[str, Any]) -> list[str]:
             f"{means['ssim']['mean']:.3f}",
             f"{means['sharpness_ratio']['mean']:.3f}",
             f"{found['rf-mmd'][name]['value']:.4f}",
+            f"{found['rows'][name]['training_steps'] or 0:,}",
             f"{found['costs'][name]['frames_per_second']:,.0f}" if found["costs"][name]["frames_per_second"] else "–",
         ]
         lines.append("| " + " | ".join(cells) + " |")

@@ -107,7 +107,7 @@ def clip_view(clip: KeptClip, scores: Scores, everybody: bool = False) -> dict[s
     panels = {"truth": _panel(clip.context, clip.truth, _GREY)}
     panels |= {name: _panel(clip.context, frames, RED) for name, frames in shown.items()}
     together = (
-        side_by_side(panels, columns=min(5, len(panels)), least=1) if everybody else _joined(list(panels.values()))
+        side_by_side(panels, columns=_columns(len(panels)), least=1) if everybody else _joined(list(panels.values()))
     )
     context = _sized(clip.context[-1:], _STRIP)
     rows = [
@@ -124,6 +124,11 @@ def clip_view(clip: KeptClip, scores: Scores, everybody: bool = False) -> dict[s
         "columns": ["last seen", *(f"frame {k}" for k in scores.headline_frames)],
         "rows": rows,
     }
+
+
+def _columns(count: int) -> int:
+    """Panels in a line, at most five, so that lines are about as long: seven are four and three."""
+    return -(-count // -(-count // 5))
 
 
 def _panel(context: Any, future: Any, colour: tuple[int, int, int]) -> np.ndarray:
