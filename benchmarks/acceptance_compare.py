@@ -88,7 +88,7 @@ def part(name: str, options: argparse.Namespace) -> dict[str, Any]:
         words = ["train", "multiscale-gan", "--profile", "small", "--data", relative(data), "--out", relative(run)]
         words += ["--steps", str(steps), "--optim.decay-steps", str(steps), "--seed", "0", *flags]
         there = options.as_they_are and snapshots(run)
-        trained.append(" ".join(["framecast", *words]) if there else command(*words))
+        trained.append(as_trained(run, words) if there else command(*words))
         rows.append(f"{slug(form)}={relative(run)}")
     rows += packaged
     line, whole = compared(name, rows, scored, split, options.horizon, clips)
@@ -113,6 +113,16 @@ def part(name: str, options: argparse.Namespace) -> dict[str, Any]:
         "load": round(os.getloadavg()[1], 1) if hasattr(os, "getloadavg") else None,
         "browser": shown(WORK / f"compared-{name}" / "comparison.html", name),
     }
+
+
+def as_trained(run: Path, words: list[str]) -> str:
+    """The command whose run lies there, with the steps it was begun for and those it took."""
+    config = json.loads((run / "config.json").read_text(encoding="utf-8"))
+    begun = {"--steps": config["train"]["steps"], "--optim.decay-steps": config["model"]["optim"]["decay_steps"]}
+    for flag, value in begun.items():
+        words[words.index(flag) + 1] = str(value)
+    taken = json.loads((run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])["step"]
+    return " ".join(["framecast", *words]) + ("" if taken == begun["--steps"] else f"  # stopped at step {taken:,}")
 
 
 def bouncing() -> Path:
