@@ -44,7 +44,7 @@ TRAINING = {
     "ball": "--profile small --steps 4500 --model.vision-share 0.3 --model.compare linear softmax-mse",
     "crossroads": "--profile small --steps 3500 --model.vision-share 0.35 --model.compare linear gaussian",
     "ms_pacman": "--profile small --size 64x64 --fit squash --steps 5000 --model.kl-weight 0.1",
-    "clip": "--profile small --steps 2000 --model.compare linear softmax-mse",
+    "clip": "--profile small --steps 1600 --model.compare linear softmax-mse",
 }
 DREAMS, LENGTH = 8, 300
 #: Frames for which a direction is held, and how far she must have gone then, px of the console; she is some ten wide.
