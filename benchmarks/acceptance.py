@@ -163,14 +163,14 @@ def command(*words: str) -> str:
 # ------------------------------------------------------------------------------------------------------------ parts
 
 
-def game(name: str, skip: int, steps: int, clips: int = 25) -> dict[str, Any]:
-    """A game recorded, `small` without adversary trained on it, scored on held-out episodes over 64 frames."""
+def game(name: str, skip: int, steps: int, clips: int = 25, horizon: int = 64) -> dict[str, Any]:
+    """A game recorded, `small` without adversary trained on it, scored on held-out episodes over `horizon` frames."""
     data, run = record(name, skip), WORK / f"{name}-skip{skip}"
     train = command(
         *("train", "multiscale-gan", "--profile", "small", "--data", relative(data), "--out", relative(run)),
         *("--steps", str(steps), "--model.no-adversarial", "--optim.decay-steps", str(steps)),
     )
-    return scored(run, train, f"{name}-skip{skip}", clips=clips)
+    return scored(run, train, f"{name}-skip{skip}", clips=clips, horizon=horizon)
 
 
 def record(name: str, skip: int) -> Path:
@@ -195,9 +195,11 @@ def clip(path: Path, steps: int) -> dict[str, Any]:
     return scored(run, train.replace(str(path), path.name), f"clip-{slug(path.stem)}", clips=32, films=run)
 
 
-def scored(run: Path, train: str, name: str, clips: int, films: Path = RESULTS) -> dict[str, Any]:
+def scored(
+    run: Path, train: str, name: str, clips: int, films: Path = RESULTS, horizon: int | None = None
+) -> dict[str, Any]:
     """Scores, films and pictures of a finished run."""
-    scores, kept = evaluate(run, clips=clips)
+    scores, kept = evaluate(run, clips=clips, horizon=horizon)
     film(kept, films / f"{name}.webp", scores.protocol.fps)
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     gain = scores.versus[scores.main]["moving_psnr"]

@@ -47,8 +47,8 @@ def page(rows: Sequence[dict[str, Any]], folder: Path) -> str:
         ]
         lines += [_line(row) for row in found]
         lines.append("")
-    if (folder / "precision_curves.png").is_file():
-        lines += ["![losses of 200 steps in fp32 and in bf16](precision_curves.png)", ""]
+    if (folder / "precision-curves.svg").is_file():
+        lines += ["![losses of 200 steps in fp32 and in bf16](precision-curves.svg)", ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
