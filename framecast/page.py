@@ -47,6 +47,7 @@ def render(template: str, **values: Any) -> str:
 
 
 def protocol_card(scores: Scores) -> list[tuple[str, str]]:
+    """Rows of the protocol card: what was compared on, and how."""
     p = scores.protocol
     return [
         ("Data", p.data),
@@ -67,6 +68,7 @@ def protocol_card(scores: Scores) -> list[tuple[str, str]]:
 
 
 def conventions(scores: Scores) -> list[tuple[str, str]]:
+    """How every metric of these scores is computed, name beside rule."""
     said, names = scores.protocol.metrics, scores.protocol.settings.names
     wanted = {
         "psnr": "PSNR",
@@ -86,6 +88,7 @@ def conventions(scores: Scores) -> list[tuple[str, str]]:
 
 
 def plain(config: Any) -> str:
+    """A configuration as indented text; nothing for none."""
     if config is None:
         return ""
     values = asdict(config) if is_dataclass(config) and not isinstance(config, type) else config
@@ -170,10 +173,12 @@ def film_view(name: str, frames: Any, fps: float) -> dict[str, Any]:
 
 
 def still(frame: np.ndarray) -> str:
+    """A frame, uint8 (3, h, w), as a PNG that stands in the page itself."""
     out = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(frame.transpose(1, 2, 0))).save(out, format="PNG", optimize=True)
     return uri("png", out.getvalue())
 
 
 def uri(kind: str, data: bytes) -> str:
+    """A picture of that kind as a data URI, so that the page asks for nothing."""
     return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"

@@ -194,6 +194,7 @@ def _best(metric: str, values: Sequence[float | None]) -> float | None:
 
 
 def half(series: Series, k: int, metric: str) -> str:
+    """Half the width of the interval at frame k + 1, as text; nothing without one."""
     low, high = series.low[k], series.high[k]
     return "" if low is None or high is None else f"± {figure((high - low) / 2, metric)}"
 
