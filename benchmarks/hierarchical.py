@@ -20,7 +20,8 @@ from benchmarks.row import Row, Settings, against_gemm, peak_memory, run_script
 from framecast.engine.device import Device, resolve_precision
 from framecast.engine.state import TrainState
 from framecast.engine.step import train_step
-from framecast.models.hierarchical import PROFILES, Hierarchical, HierarchicalConfig
+from framecast.models.hierarchical import Hierarchical
+from framecast.models.hierarchical_config import PROFILES, HierarchicalConfig
 from framecast.rollout import rollout
 from framecast.types import Batch, ClipSpec
 

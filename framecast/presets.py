@@ -43,7 +43,7 @@ def multiscale_gan(profile: str) -> RunConfig:
 
 def hierarchical(profile: str) -> RunConfig:
     """Hierarchical long-term prediction; counted on RGB frames of 64x64 with five continuous actions."""
-    from framecast.models.hierarchical import PROFILES
+    from framecast.models.hierarchical_config import PROFILES
 
     chosen = _choose("hierarchical", profile, PROFILES)
     # Published steps are updates of 32 asynchronous workers, summed; the critic's run counts steps of the others, one

@@ -16,7 +16,7 @@ from framecast.models.autoencoders import VARIANTS
 from framecast.models.base import Predictor, Steerable, count_parameters
 from framecast.models.copy_last import CopyLastConfig
 from framecast.models.dreams import tiny as tiny_dreams
-from framecast.models.hierarchical import PROFILES as HIERARCHICAL
+from framecast.models.hierarchical_config import PROFILES as HIERARCHICAL
 from framecast.models.multiscale_gan_config import tiny
 from framecast.models.temporal_mean import TemporalMeanConfig
 from framecast.models.visual_dynamics import tiny as tiny_visual_dynamics

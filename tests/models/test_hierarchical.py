@@ -12,7 +12,8 @@ from framecast.engine.state import TrainState, phase_parameters
 from framecast.engine.step import clip_gradients, train_step
 from framecast.figure import watch
 from framecast.models.base import count_parameters
-from framecast.models.hierarchical import PROFILES, Hierarchical, HierarchicalConfig, OptimConfig, psnr
+from framecast.models.hierarchical import Hierarchical, psnr
+from framecast.models.hierarchical_config import PROFILES, HierarchicalConfig, OptimConfig
 from framecast.nn.vgg import VGG16
 from framecast.presets import preset
 from framecast.types import ActionSpec, Batch, ClipSpec, UserError
