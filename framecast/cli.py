@@ -283,13 +283,15 @@ def _predict(argv: list[str]) -> None:
         actions=flags.actions,
         size=flags.size,
         seed=flags.seed,
+        views=flags.views,
         device=str(place),
         precision=resolve_precision(flags.precision, place),
     )
+    views = {name: str(path) for name, path in made.views.items()}
     told = {"film": str(made.path), "context": made.context, "frames": made.frames}
-    told |= {"size": list(made.size), "fps": made.fps, "note": made.note}
+    told |= {"size": list(made.size), "fps": made.fps, "note": made.note, "views": views}
     text = f"{made.context} frames seen, {made.frames} predicted, at {made.fps:g} fps; {made.note}"
-    _tell(flags.json, told, f"{text}\nfilm: {made.path}")
+    _tell(flags.json, told, "\n".join([text, f"film: {made.path}", *(f"{k}: {v}" for k, v in views.items())]))
 
 
 def _play(argv: list[str]) -> None:

@@ -273,6 +273,8 @@ class PredictFlags:
     """Bring frames to this size, 128 (shorter side) or 96x128; as in training if not given."""
     seed: int = 0
     """Of the samples."""
+    views: Switch = False
+    """Also write what else the model shows of the forecast, such as masks: beside --out, with a name added to each."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:0 or mps."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +32,8 @@ _ACTION_BYTES = 1 << 26  # of an action file that is read
 
 @dataclass(frozen=True)
 class Written:
-    """What `predict_file` did. frames: predicted, after `context` seen ones.  note: about size and samples."""
+    """What `predict_file` did. frames: predicted, after `context` seen ones.  note: about size and samples.  views:
+    further films, by name."""
 
     path: Path
     context: int
@@ -40,6 +41,7 @@ class Written:
     size: tuple[int, int]
     fps: float
     note: str
+    views: dict[str, Path] = field(default_factory=dict)
 
 
 def predict_file(
@@ -53,6 +55,7 @@ def predict_file(
     actions: str | Path | None = None,
     size: str | None = None,
     seed: int = 0,
+    views: bool = False,
     device: str = "cpu",
     precision: str = "fp32",
 ) -> Written:
@@ -63,7 +66,8 @@ def predict_file(
     between 0 and 1.  at: "end", a frame number, or seconds as "2.5s"; the forecast begins there.  samples: futures of a
     stochastic model, shown side by side.
     actions: file with context + horizon - 1 of them, see `read_actions`.  size: "128" (shorter side) or "96x128"; None
-    is the training's.  out: .gif, .webp, .mp4, … or a folder of PNGs, at the input's rate.
+    is the training's.  out: .gif, .webp, .mp4, … or a folder of PNGs, at the input's rate.  views: whether what else
+    the model has to show of the forecast is written too, each film beside `out` with its name added.
     Raises: UserError when the file cannot be read, is too short, or the model cannot take its frames.
     """
     model = run.model(device)
@@ -76,7 +80,8 @@ def predict_file(
     if source is None:
         frames, fps, note = _noise(run, model.num_context, seed), rate, "begun from noise"
     else:
-        frames, fps, whole = _read_context(Path(source), need, at, request.stride, wanted, fit, rate)
+        more = horizon if views else 0
+        frames, fps, whole = _read_context(Path(source), need, at, request.stride, wanted, fit, rate, more)
         frames = _channels(frames, run.config.spec.channels, source)
         note = f"frames brought from {whole[0]}x{whole[1]} to {frames.shape[2]}x{frames.shape[3]}, {how}"
         if frames.shape[2:] == whole:
@@ -85,6 +90,7 @@ def predict_file(
     if samples > 1 and not model.stochastic:
         samples, note = 1, f"{note}; {run.config.name} knows one future, so there is one sample"
     generator = torch.Generator(torch.device(device)).manual_seed(seed)
+    frames, known = frames[: model.num_context], frames[model.num_context :]
     context = torch.from_numpy(frames)[None]
     try:
         future = rollout(model, context, horizon, table, samples, generator, precision)
@@ -95,7 +101,14 @@ def predict_file(
     seen = np.concatenate([seen] * samples, axis=3)
     rate = fps / request.stride
     path = write_video(np.concatenate([seen, told]), Path(out), rate)
-    return Written(path, len(seen), len(told), shown, rate, note)
+    made: dict[str, Path] = {}
+    if views:
+        for name, film in model.views(context, horizon, table, torch.from_numpy(known)[None]).items():
+            plain = to_uint8(film[0].cpu())
+            plain = plain.repeat(3, 1) if plain.shape[1] == 1 else plain
+            made[name] = write_video(plain, path.with_name(f"{path.stem}-{name}{path.suffix}"), rate)
+        note = note if made else f"{note}; {run.config.name} shows nothing but its frames"
+    return Written(path, len(seen), len(told), shown, rate, note, made)
 
 
 def _action_table(run: Run, model: Predictor, actions: str | Path | None, count: int) -> np.ndarray | None:
@@ -110,18 +123,20 @@ def _action_table(run: Run, model: Predictor, actions: str | Path | None, count:
 
 
 def _read_context(
-    path: Path, need: int, at: str, stride: int, size: str | None, fit: Fit, rate: float
+    path: Path, need: int, at: str, stride: int, size: str | None, fit: Fit, rate: float, more: int = 0
 ) -> tuple[np.ndarray, float, tuple[int, int]]:
-    """The frames before `at`, every stride-th: uint8 (t, c, h, w), the file's rate and its own frame size."""
+    """The frames before `at`, every stride-th: uint8 (t, c, h, w), the file's rate and its own frame size. With up to
+    `more` of those after it, as far as there are some."""
     length = (need - 1) // stride + 1
     store = next((parent for parent in path.parents if is_store(parent)), None) if not path.exists() else None
     if path.is_dir() or store is not None:
         source = open_path(store or path, fps=None if store or is_store(path) else rate)
         video = _video(source, path, store)
         start = _start(at, source.spec.fps, int(source.lengths[video]), need, path)
+        length += min(more, (int(source.lengths[video]) - start - need) // stride)
         clip = source.clip(video, start, length, stride)
         whole = (clip.frames.shape[2], clip.frames.shape[3])
-        frames = resize_frames(clip.frames, parse_size(size), fit) if size else np.array(clip.frames)  # a copy
+        frames = np.array(resize_frames(clip.frames, parse_size(size), fit) if size else clip.frames)  # a copy
         return frames, clip.fps * stride, whole
     if not path.exists():
         near = suggest(path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else [])
@@ -136,6 +151,7 @@ def _read_context(
         return shown, rate, (picture.shape[2], picture.shape[3])
     info = probe(path)
     start = _start(at, info.fps, info.frames, need, path)
+    length += min(more, (info.frames - start - need) // stride)
     decoded = iter_frames(path, parse_size(size) if size else None, fit, start=start, length=length, stride=stride)
     return np.stack(list(decoded)), info.fps, (info.height, info.width)
 

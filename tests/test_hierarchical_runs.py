@@ -5,6 +5,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from cli_support import done  # noqa: F401 - a fixture
 from small_models import rows_of
 
@@ -12,6 +13,7 @@ import framecast
 from framecast.data.record_writer import write_records
 from framecast.data.store import DatasetWriter, Store
 from framecast.models.hierarchical import Hierarchical
+from framecast.models.hierarchical_config import OptimConfig
 from framecast.presets import preset
 from framecast.train import train
 
@@ -80,3 +82,32 @@ def test_a_film_with_actions_from_a_file(shelf, tmp_path, done):  # noqa: F811
         )
     )
     assert (told["context"], told["frames"]) == (2, 6)
+
+
+def test_masks_and_reconstructions_beside_a_film(shelf, tmp_path, done):  # noqa: F811
+    run = train("hierarchical", shelf / "store", config=config(), out=tmp_path / "run", quiet=True)
+    made = ("predict", run, "--input", shelf / "store" / Store(shelf / "store").names[0], "--views", "--json", "-")
+    told = json.loads(done(*made, "--horizon", "5", "--at", "4", "--out", tmp_path / "film.gif"))
+    assert told["views"] == {n: str(tmp_path / f"film-{n}.gif") for n in ("mask", "reconstruction")}
+    shown = {name: framecast.read_video(path).frames for name, path in told["views"].items()}
+    assert {name: len(frames) for name, frames in shown.items()} == {"mask": 5, "reconstruction": 4}  # of 8, 4 are left
+    model, truth = framecast.load(run), Store(shelf / "store").clip(0, 2, 6).frames[None]
+    drawn = model.reconstruct(np.concatenate([truth[:, :1], truth[:, 2:]], 1))[0].numpy() * 255
+    assert np.abs(shown["reconstruction"] - drawn).mean() < 3  # a .gif has 256 colours
+    at_the_end = json.loads(done(*made, "--horizon", "5", "--out", tmp_path / "other.gif"))
+    assert list(at_the_end["views"]) == ["mask"]
+
+
+def test_the_predictor_alone_learns_on_encodings_made_once(shelf, tmp_path):
+    first = train("hierarchical", shelf / "store", config=config(), out=tmp_path / "epva", quiet=True)
+    alone = config(mode="predictor", context=3, optim=OptimConfig(predictor_lr=0.01))
+    second = train("hierarchical", shelf / "store", config=alone, out=tmp_path / "alone", init_from=first, quiet=True)
+    before, after = (framecast.load(run).state_dict() for run in (first, second))
+    changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
+    assert changed == {"predictor"}
+    assert {"predictor/enc_pred", "predictor/explained"} <= set(rows_of(second)[0])
+    stored = np.load(second / "codes" / "predictor" / "encodings-0.npy")
+    frames = Store(shelf / "store").clip(0, 0, 8).frames[None]
+    np.testing.assert_allclose(
+        framecast.load(first).encode(torch.from_numpy(frames) / 255)[0].detach(), stored, atol=1e-5
+    )

@@ -164,6 +164,17 @@ class Predictor(nn.Module):
         prediction = self.predict(batch.context, count, actions=self._actions(batch, count))[0]
         return {"context": batch.context, "truth": batch.future, "prediction": prediction}
 
+    def views(
+        self, context: Frames, horizon: int, actions: Frames | None = None, known: Frames | None = None
+    ) -> dict[str, Tensor]:
+        """What else there is to see of a forecast: films by name, (b, t, c, h, w) in 0…1, t at most `horizon`, with as
+        many channels as frames have, or 1. Default: none.
+
+        context, horizon, actions: as in `predict`.  known: true frames after the context, (b, k, c, h, w), k of 0 to
+        `horizon`; None without.
+        """
+        return {}
+
     def first_look(self, batch: Batch) -> None:
         """Set starting values from the first training batch, once, before the first step. Default: nothing.
 

@@ -460,6 +460,16 @@ class Hierarchical(Predictor):
         _, masks = self._forecast(frames, horizon, given, 1, None)
         return masks / masks.amax((2, 3, 4), keepdim=True).clamp_min(1e-12) if normalise else masks
 
+    def views(
+        self, context: Frames, horizon: int, actions: Frames | None = None, known: Frames | None = None
+    ) -> dict[str, Tensor]:
+        """mask: of the forecast.  reconstruction: what is known of the future, drawn from its own encodings."""
+        found = {"mask": self.masks(context, horizon, actions)}
+        if known is not None and known.shape[1]:
+            first = as_frames(context, self)[:, -self.num_context :][:, :1]
+            found["reconstruction"] = self.reconstruct(torch.cat([first, as_frames(known, self)], 1))
+        return found
+
     @torch.no_grad()
     def reconstruct(self, frames: Frames) -> Tensor:
         """Frames 1 … t - 1 drawn from their own encodings and frame 0: a reconstruction, not a forecast.

@@ -223,6 +223,23 @@ def test_encodings_reach_encoder_and_predictor_and_nothing_of_the_van():
     )
 
 
+def test_the_predictor_alone_sees_stored_encodings_or_makes_them_and_moves_nothing_else():
+    model = narrow(mode="predictor")
+    batch = batch_of(model)
+    found = model.prediction_loss(batch)
+    assert set(reached(model, found)) == {"predictor"}
+    frames = torch.cat([batch.context, batch.future], 1)
+    stored = model.encodings(Batch(context=frames, future=frames[:, :0]))
+    from_codes = Batch(context=frames[:, :0], future=frames[:, :0], actions=batch.actions, codes=stored)
+    torch.testing.assert_close(model.prediction_loss(from_codes).total, found.total)
+    target = stored["encodings"][:, 1:].numpy()
+    variance = ((target - target.mean((0, 1))) ** 2).mean()
+    assert float(found.parts["explained"]) == pytest.approx(1 - float(found.total) / variance, abs=1e-4)
+    (stage,) = model.stages()
+    assert [p.modules for p in stage.phases] == [("predictor",)]
+    assert stage.encode_once is not None
+
+
 def test_the_target_of_the_encoding_loss_is_not_detached():
     model = narrow()
     frames = torch.cat([batch_of(model).context, batch_of(model).future], 1).requires_grad_()
@@ -452,7 +469,7 @@ def test_validation_reports_the_chain_beside_repeating_the_first_frame():
     assert drawn.isfinite().all()
 
 
-@pytest.mark.parametrize("mode", ["e2e", "epva", "individual", "e2e-pose", "epva-gan"])
+@pytest.mark.parametrize("mode", ["e2e", "epva", "individual", "e2e-pose", "epva-gan", "predictor"])
 def test_validation_of_every_mode(mode):
     model = narrow(mode=mode).eval()
     with torch.no_grad():

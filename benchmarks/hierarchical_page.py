@@ -1,0 +1,141 @@
+"""Writes docs/results/hierarchical.md from the .json beside it, and nothing else.
+
+python benchmarks/hierarchical_page.py
+"""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import Any
+
+RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
+
+
+def page(found: dict[str, Any]) -> str:
+    """The page's text."""
+    results = found["results"]
+    lines = [
+        "# Results: hierarchical long-term prediction",
+        "",
+        "Written by `benchmarks/hierarchical_page.py` from [hierarchical.json](hierarchical.json), which",
+        "`make acceptance` fills part by part: figures, commands, versions, hardware. All runs are of one seed, on",
+        "profile `small` and generated scenes; scores are of scenes that training never saw.",
+        "",
+    ]
+    heads = {
+        "bouncing": "Bouncing shapes",
+        "delay": "The weight of the encoding loss: at once or late",
+        "pushing": "Pushing: do actions matter?",
+        "walking": "Walking: is the person still there?",
+    }
+    writers = {"bouncing": _bouncing, "delay": _delay, "pushing": _pushing, "walking": _walking}
+    for name, head in heads.items():
+        if part := results.get(name):
+            lines += [f"## {head}", "", f"{part['sentence'][0].upper()}{part['sentence'][1:]}.", ""]
+            lines += [*_commands(part["training"]), *writers[name](part), *_film(part), _hardware(part), ""]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _commands(runs: dict[str, dict[str, Any]]) -> list[str]:
+    """What was run, one line each, and how long it took."""
+    lines = ["```", *(r["command"] for r in runs.values()), "```", ""]
+    told = [f"`{name}` {r['steps']:,} steps in {r['training_seconds'] / 60:.0f} minutes" for name, r in runs.items()]
+    return [*lines, f"{'; '.join(told)}.", ""]
+
+
+def _film(part: dict[str, Any]) -> list[str]:
+    """The strip of frames, which leads to the film."""
+    if "film" not in part:
+        return []
+    name = Path(part["film"]).stem
+    return [f"[![strip of frames]({name}.png)]({part['film']})", ""]
+
+
+def _hardware(part: dict[str, Any]) -> str:
+    versions, hardware = part["versions"], part["hardware"]
+    return (
+        f"framecast {versions['framecast']} ({part['commit']}), torch {versions['torch']}, {hardware['cpu']}, "
+        f"{hardware['cores']} core(s), {hardware['torch_threads']} torch thread(s), {part['date']}."
+    )
+
+
+def _table(head: list[str], rows: list[list[str]]) -> list[str]:
+    return [*("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows]), ""]
+
+
+def _share(value: float) -> str:
+    return f"{100 * value:.1f} %"
+
+
+def _bouncing(part: dict[str, Any]) -> list[str]:
+    """Shares by frame of the forecast, short and long, beside frames drawn from true encodings."""
+    head = ["frame", "its colour", "another", "gone", "middle off by"]
+
+    def row(label: str, kind: dict[str, Any], i: int) -> list[str]:
+        away = kind["away_px"][i]
+        shares = [_share(kind[k][i]) for k in ("correct", "wrong", "gone")]
+        return [label, *shares, "" if away is None else f"{away:.1f} px"]
+
+    short, drawn, far = part["short"], part["reconstruction"], part["long"]
+    last = len(short["correct"]) - 1
+    rows = [row(f"{k + 1}", short, k) for k in (0, 3, 7, 15) if k <= last]
+    rows.append(row(f"{last + 1}, drawn from its true encoding", drawn, len(drawn["correct"]) - 1))
+    lines = [f"{short['trials']:,} clips, {part['context']} frames of context:", "", *_table(head, rows)]
+    rows = [row(f"{k:,}", far, i) for i, k in enumerate(far["frames"])]
+    return [*lines, f"{far['trials']} clips rolled out for 1,000 frames:", "", *_table(head, rows)]
+
+
+def _delay(part: dict[str, Any]) -> list[str]:
+    """How far encodings spread by step, and what they are worth for drawing."""
+    head = ["step", *(f"{n}: {k}" for n in part["table"] for k in ("spread", "drawing error"))]
+    steps = next(iter(part["table"].values()))["steps"]
+    chosen = sorted({*range(0, len(steps), max(1, len(steps) // 6)), len(steps) - 1})
+    rows = [
+        [f"{steps[i]:,}", *(f"{v[k][i]:.3g}" for v in part["table"].values() for k in ("spread", "van_on_enc"))]
+        for i in chosen
+    ]
+    return _table(head, rows)
+
+
+def _pushing(part: dict[str, Any]) -> list[str]:
+    """PSNR by frame of the horizon."""
+    every = [k for k in (1, 2, 4, 8, 16, 18)]
+    rows = []
+    for split, kinds in part["table"].items():
+        for kind, curve in kinds.items():
+            at = [f"{curve[k - 1]:.2f}" if k <= len(curve) else "" for k in every]
+            rows.append([split.removeprefix("test/"), kind, *at, f"{sum(curve) / len(curve):.2f}"])
+    return _table(["things", "actions", *(f"frame {k}" for k in every), "mean"], rows)
+
+
+def _walking(part: dict[str, Any]) -> list[str]:
+    """Presence, overlap, sharpness and PSNR at 32, 64 and the last frame; joints."""
+    measures = {"present": "there", "iou": "IoU", "mask_iou": "IoU of the mask", "sharpness": "sharpness ratio"}
+    measures["psnr"] = "PSNR [dB]"
+    lines = []
+    for key, said in measures.items():
+        rows = []
+        for mode, row in part["table"].items():
+            if key in row:
+                shown = [f"{v:.3f}" if key != "psnr" else f"{v:.2f}" for v in row[key].values()]
+                rows.append([f"`{mode}`" if " " not in mode else mode, *shown])
+        frames = next(row[key] for row in part["table"].values() if key in row)
+        lines += _table([said, *(f"frame {k}" for k in frames)], rows)
+    rows = [
+        [f"`{mode}`", *(f"{row['probe'][k]:.4f}" for k in ("encodings", "random projection", "mean joint"))]
+        for mode, row in part["table"].items()
+        if "probe" in row
+    ]
+    head = ["error of 2-D joints, half frames, read off", "encodings", "as many random projections", "the mean joint"]
+    return [*lines, *_table(head, rows)]
+
+
+def main() -> None:
+    """Write the page."""
+    found = json.loads((RESULTS / "hierarchical.json").read_text(encoding="utf-8"))
+    (RESULTS / "hierarchical.md").write_text(page(found), encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()
