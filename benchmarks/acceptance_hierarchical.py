@@ -4,7 +4,8 @@
     python benchmarks/acceptance_hierarchical.py --only bouncing    one part: bouncing, delay, pushing, walking
     python benchmarks/acceptance_hierarchical.py --again            do finished ones anew
 
-Each result holds its figures, command, seed, versions and hardware. A run that was stopped goes on.
+A training is a chain of commands, each of which starts from the weights of the one before (`TRAINING`); finished ones
+are kept, one that was stopped goes on. Each result holds its figures, commands, seed, versions and hardware.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ import claims
 import numpy as np
 import torch
 from acceptance import RESULTS, WORK, circumstances, command, dumped, relative
+from hierarchical_page import page
 from torch import Tensor
 
 import framecast
@@ -38,8 +40,12 @@ from framecast.run import open_run
 from framecast.types import Batch
 
 FILE = RESULTS / "hierarchical.json"
-#: Training steps of each part; enough to see what a mode does, in minutes on one core.
-STEPS = {"bouncing": 4_000, "delay": 600, "pushing": 2_500, "walking": 2_000, "critic": 1_200}
+#: Clips to learn drawing from: few frames, far apart, so that every step shows as many displacements as it can.
+_APART = "--model.alpha 0 --model.future 3 --model.stride 4 --model.drawn 0 --batch-size 16"
+#: Trainings of `small` beside --data, --out and --init-from: the one whose weights it starts from, and its flags.
+TRAINING: dict[str, tuple[str, str]] = {
+    "bouncing-drawn": ("", f"{_APART} --steps 4000"),
+}
 
 
 def main() -> None:
@@ -66,6 +72,7 @@ def keep(name: str, make: Any, again: bool) -> None:
     done["results"][name] = found
     FILE.parent.mkdir(parents=True, exist_ok=True)
     FILE.write_text(dumped(done), encoding="utf-8")
+    FILE.with_suffix(".md").write_text(page(done), encoding="utf-8")
     claims.write()
     print(f"{name}: {found['sentence']}", flush=True)
 
@@ -75,22 +82,23 @@ def keep(name: str, make: Any, again: bool) -> None:
 
 def bouncing() -> dict[str, Any]:
     """Table 1 of the paper: one shape on grey, 16 predicted frames, 1,000 trials; then 1,000 frames."""
-    data, run = shapes("bouncing-train", 400, 40, 0), WORK / "hierarchical-bouncing"
-    train = trained(run, data, "bouncing")
-    model = framecast.load(run)
-    short = colours(model, Store(shapes("bouncing-trials", 1000, 18, 1)), 16)
-    far = colours(model, Store(shapes("bouncing-long", 32, 1024, 2)), 1000, film=RESULTS / "hierarchical-bouncing")
+    run, told = trained("bouncing", shapes("bouncing-train", 1000, 40, 0))
+    model, trials = framecast.load(run), Store(shapes("bouncing-trials", 1000, 24, 1))
+    short, drawn = colours(model, trials, 16), colours(model, trials, 16, known=True)
+    film = RESULTS / "hierarchical-bouncing"
+    far = colours(model, Store(shapes("bouncing-long", 32, 1024, 2)), 1000, film=film)
     at = {k: round(100 * short[k][15], 2) for k in ("correct", "wrong", "gone")}
     end = {k: round(100 * far[k][-1], 1) for k in ("correct", "wrong", "gone")}
     return {
-        "sentence": f"at frame 16 of {short['trials']} trials: {at['correct']} % in their colour, {at['wrong']} % in "
+        "sentence": f"at frame 16 of {short['trials']:,} trials: {at['correct']} % in their colour, {at['wrong']} % in "
         f"another, {at['gone']} % gone (paper 96.9 / 3.1 / 0); at frame 1,000 of {far['trials']}: {end['correct']} / "
         f"{end['wrong']} / {end['gone']} %",
-        "command": train,
-        **curves(run),
+        "training": told,
+        "context": model.num_context,
         "short": short,
+        "reconstruction": drawn,
         "long": far,
-        "film": "hierarchical-bouncing.webp",
+        "film": f"{film.name}.webp",
     }
 
 
@@ -105,17 +113,22 @@ def shapes(name: str, videos: int, frames: int, seed: int) -> Path:
     return data
 
 
-def trained(run: Path, data: Path, part: str, *more: str, out: str = "") -> str:
-    """The command that trains `small` and was run."""
-    words = ("train", "hierarchical", "--profile", "small", "--data", relative(data), "--out", relative(run))
-    return command(*words, "--steps", str(STEPS[part]), *more)
+def trained(name: str, data: Path) -> tuple[Path, dict[str, dict[str, Any]]]:
+    """A finished run, and the command, steps, time and validations of every run it took, first to last."""
+    before, flags = TRAINING[name]
+    run, words = WORK / f"hierarchical-{name}", flags.split()
+    told = trained(before, data)[1] if before else {}
+    if before:
+        words += ["--init-from", relative(WORK / f"hierarchical-{before}")]
+    start = ("train", "hierarchical", "--profile", "small", "--data", relative(data), "--out", relative(run))
+    return run, {**told, name: {"command": command(*start, *words), **curves(run)}}
 
 
 def curves(run: Path) -> dict[str, Any]:
     """Steps, time and the validations of a run."""
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     names = ("val/psnr_forecast", "val/psnr_on_enc_forecast", "val/psnr_first_forecast", "val/enc_pred")
-    seen = [{"step": r["step"], **{n: r[n] for n in names}} for r in rows if names[0] in r]
+    seen = [{"step": r["step"], **{n: r[n] for n in names if n in r}} for r in rows if "val/loss" in r]
     return {
         "seed": 0,
         "steps": rows[-1]["step"],
@@ -124,15 +137,21 @@ def curves(run: Path) -> dict[str, Any]:
     }
 
 
-def colours(model: Predictor, source: Source, horizon: int, film: Path | None = None) -> dict[str, Any]:
-    """Shares of frames whose shape is in its colour, in another, gone, and how far off it is, by frame."""
+def colours(
+    model: Predictor, source: Source, horizon: int, film: Path | None = None, known: bool = False
+) -> dict[str, Any]:
+    """Shares of frames whose shape is in its colour, in another, gone, and how far off it is, by frame. known: of
+    frames drawn from their own encodings, not of forecasts."""
     meta = source.meta()
     palette, grey = list(meta["colours"].values()), [meta["parameters"]["grey"]] * 3
     seen, found = model.num_context, []
     for start in range(0, len(source), 8):
         clips = [source.clip(v, 0, seen + horizon).frames for v in range(start, min(start + 8, len(source)))]
         frames = torch.from_numpy(np.stack(clips)).float() / 255
-        predicted = rollout(model, frames[:, :seen], horizon)[0]
+        with evaluating(model):
+            predicted = (
+                model.reconstruct(frames)[:, seen - 1 :] if known else rollout(model, frames[:, :seen], horizon)[0]
+            )
         found.append(shape_colours(predicted, frames[:, seen:], palette, grey))
         if film and not start:
             write_film(film, frames[0, seen:], {"prediction": predicted[0]}, 30, shown=200)
@@ -167,24 +186,23 @@ def write_film(path: Path, truth: Tensor, rows: Mapping[str, Tensor], fps: float
 
 def delay() -> dict[str, Any]:
     """The weight of the encoding loss in full from step 0, against the schedule: does the encoding collapse?"""
-    data, table = shapes("bouncing-train", 400, 40, 0), {}
-    for name, steps in (("schedule", STEPS["delay"] // 2), ("at-once", 0)):
-        run = WORK / f"hierarchical-delay-{name}"
-        train = trained(run, data, "delay", "--model.alpha-delay", str(steps), "--train.stats-every", "50")
+    data, table, told = shapes("bouncing-train", 1000, 40, 0), {}, {}
+    for name in ("schedule", "at-once"):
+        run, ours = trained(f"delay-{name}", data)
+        told |= ours
         rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         seen = [r for r in rows if "epva/spread" in r]
         table[name] = {
-            "command": train,
             "steps": [r["step"] for r in seen],
             "spread": [r["epva/spread"] for r in seen],
             "van_on_enc": [r["epva/van_on_enc"] for r in seen],
-            **curves(run),
         }
-    ends = {k: (v["spread"][-1], v["validations"][-1]["val/psnr_on_enc_forecast"]) for k, v in table.items()}
+    ends = {k: (v["spread"][-1], v["van_on_enc"][-1]) for k, v in table.items()}
     return {
-        "sentence": f"standard deviation of encodings after {STEPS['delay']} steps: {ends['schedule'][0]:.3g} with the "
-        f"schedule, {ends['at-once'][0]:.3g} with full weight from the start; frames from true encodings "
-        f"{ends['schedule'][1]:.2f} and {ends['at-once'][1]:.2f} dB",
+        "sentence": f"standard deviation of encodings after {table['schedule']['steps'][-1]} steps: "
+        f"{ends['schedule'][0]:.3g} with the schedule, {ends['at-once'][0]:.3g} with full weight from the start; error "
+        f"of frames from true encodings {ends['schedule'][1]:.4f} and {ends['at-once'][1]:.4f}",
+        "training": told,
         "table": table,
     }
 
@@ -194,8 +212,8 @@ def delay() -> dict[str, Any]:
 
 def pushing() -> dict[str, Any]:
     """Do actions matter, and is a push of known objects easier than one of new ones?"""
-    data, run = made("pushing", "--train", "600", "--test", "64", "--novel", "64"), WORK / "hierarchical-pushing"
-    train = trained(run, data, "pushing")
+    data = made("pushing", "--train", "600", "--test", "64", "--novel", "64")
+    run, told = trained("pushing", data)
     opened = open_run(run)
     model, source = opened.model(), Store(data)
     table = {}
@@ -209,10 +227,22 @@ def pushing() -> dict[str, Any]:
         f"{mean(seen['shuffled']):.2f} with another clip's, {mean(seen['shifted']):.2f} with actions one step late, "
         f"{mean(seen['repeat the first frame']):.2f} for repeating the first frame; novel objects "
         f"{mean(novel['recorded']):.2f}",
-        "command": train,
-        **curves(run),
+        "training": told,
         "table": table,
+        "film": pushes(model, held(opened, model, source, "test/seen", 18, 8)),
     }
+
+
+def pushes(model: Predictor, clips: Clips) -> str:
+    """A push: truth, the forecast with its actions and with another clip's."""
+    batch = next(batches(clips))
+    assert batch.actions is not None
+    rows = {
+        "its actions": rollout(model, batch.context, batch.future.shape[1], batch.actions)[0, 0],
+        "another's": rollout(model, batch.context, batch.future.shape[1], batch.actions.roll(1, 0))[0, 0],
+    }
+    write_film(RESULTS / "hierarchical-pushing", batch.future[0], rows, 10)
+    return "hierarchical-pushing.webp"
 
 
 def made(name: str, *flags: str) -> Path:
@@ -263,15 +293,10 @@ def batches(clips: Clips) -> Iterator[Batch]:
 
 def walking() -> dict[str, Any]:
     """epva, e2e and a small epva-gan on people that walk: are they still there, sharp and in place, at frame 127?"""
-    data, runs, commands = made("walking"), {}, {}
-    shared = ("--model.context", "5", "--model.future", "27", "--model.stride", "2", "--batch-size", "4")
-    for mode in ("epva", "e2e"):
-        runs[mode] = WORK / f"hierarchical-walking-{mode}"
-        commands[mode] = trained(runs[mode], data, "walking", *shared, "--model.mode", mode)
-    runs["epva-gan"] = WORK / "hierarchical-walking-gan"
-    rates = ("--optim.predictor-lr", "1e-4", "--optim.van-lr", "1e-4", "--optim.discriminator-lr", "1e-4")
-    critic = (*shared, "--model.mode", "epva-gan", "--model.alpha", "10", *rates, "--init-from", relative(runs["epva"]))
-    commands["epva-gan"] = trained(runs["epva-gan"], data, "critic", *critic)
+    data, runs, told = made("walking"), {}, {}
+    for mode in ("epva", "e2e", "epva-gan"):
+        runs[mode], ours = trained(f"walking-{mode}", data)
+        told |= ours
     opened = open_run(runs["epva"])
     clips = held(opened, opened.model(), Store(data), "test", 127, 16)
     request = dataclasses.replace(clips.loader.request, extras=("masks", "joints", "visibility"))
@@ -284,8 +309,7 @@ def walking() -> dict[str, Any]:
     at = {k: v["present"][126 // 1 if len(v["present"]) > 126 else -1] for k, v in table.items()}
     return {
         "sentence": "people still there at frame 127: " + ", ".join(f"{k} {100 * v:.0f} %" for k, v in at.items()),
-        "commands": commands,
-        "curves": {mode: curves(run) for mode, run in runs.items()},
+        "training": told,
         "table": {k: {m: thin(v) for m, v in row.items()} for k, row in table.items()},
         "film": "hierarchical-walking.webp",
     }

@@ -234,7 +234,7 @@ def test_the_predictor_alone_sees_stored_encodings_or_makes_them_and_moves_nothi
     torch.testing.assert_close(model.prediction_loss(from_codes).total, found.total)
     target = stored["encodings"][:, 1:].numpy()
     variance = ((target - target.mean((0, 1))) ** 2).mean()
-    assert float(found.parts["explained"]) == pytest.approx(1 - float(found.total) / variance, abs=1e-4)
+    assert float(found.parts["explained"]) == pytest.approx(1 - float(found.total.detach()) / variance, abs=1e-4)
     (stage,) = model.stages()
     assert [p.modules for p in stage.phases] == [("predictor",)]
     assert stage.encode_once is not None
