@@ -81,7 +81,7 @@ def compare(
     "label=RUN" names a row.  data: a path, a source's name or a Source.  split: test by default; all for data that no
     run was trained on.  context: source frames of every clip before its forecast, at least what the rows look at.
     horizon: source frames to forecast; None is 64, or half of what the longest held-out video leaves.  samples: futures
-    per clip of stochastic rows.  clips: at most so many, 32 by default, evenly spread.  seed: of clip choice and
+    per clip of stochastic rows.  clips: at most so many, 32 by default.  seed: of clip choice and
     samples.  part: "1/2" takes the first half of the videos.  size, fit, axes: how data are opened; by default the size
     that the runs were trained at whose models take any.  rank_by: a metric; the moving area's PSNR by default.  show:
     clips to look at.  devices: processes.  batch_size: clips forecast at once; the figures do not depend on it.  out:
@@ -285,7 +285,7 @@ def _data(
 def _clips(
     source: Source, contenders: Sequence[Contender], folders: Mapping[str, Forecasts], asked: _Asked
 ) -> tuple[Clips, int]:
-    """The clips all rows forecast: those of the manifests, else evenly spread over what every run held out."""
+    """The clips all rows forecast: those of the manifests, else spread over what every run held out."""
     reach = max(c.reach for c in contenders)
     if asked.context is not None and asked.context < reach:
         raise UserError(f"--context {asked.context}: the rows look at up to {reach} frames; give at least that many")

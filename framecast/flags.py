@@ -66,7 +66,7 @@ class EvaluateFlags:
     samples: int = 1
     """Futures drawn per clip by a stochastic model."""
     clips: int = 32
-    """Clips, evenly spread over the split."""
+    """Clips, spread over the split: one in each of equal parts, at a random place."""
     seed: int = 0
     """Of clip choice and samples."""
     out: str | None = None
@@ -116,7 +116,7 @@ class CompareFlags:
     samples: int = 1
     """Futures per clip of stochastic rows."""
     clips: int | None = None
-    """Clips, evenly spread over the split; 32 if not given."""
+    """Clips, spread over the split, one in each of equal parts at a random place; 32 if not given."""
     seed: int | None = None
     """Of clip choice and samples; 0 if not given."""
     part: str | None = None
@@ -192,7 +192,7 @@ class BenchmarkFlags:
     samples: int = 1
     """Futures per clip of stochastic models."""
     clips: int | None = None
-    """Clips to compare on, evenly spread over the split; 32 if not given."""
+    """Clips to compare on, spread over the split, one in each of equal parts at a random place; 32 if not given."""
     rank_by: str | None = None
     """The metric that ranks, such as psnr or ssim; PSNR where something moves if not given."""
     show: int = 3
@@ -227,7 +227,7 @@ class ClipsFlags:
     horizon: int | None = None
     """Frames to forecast; if not given 64, or half of what the longest held-out video leaves."""
     clips: int = 32
-    """Clips, evenly spread over the split."""
+    """Clips, spread over the split: one in each of equal parts, at a random place."""
     seed: int = 0
     """Of clip choice."""
     part: str | None = None

@@ -80,8 +80,8 @@ def evaluate(
     trained on; where it knows its scenes, the motions a stochastic model samples are measured too, with at least 20
     samples of each clip.  split: train, val, test, a part of one such as test/novel, or all for data it never saw.
     context: frames before the forecast, at least the model's; more moves the forecast later in the clip.  horizon:
-    frames to predict; None is 64, or half of what the longest held-out video leaves.  clips: at most so many, evenly
-    spread over the split.  save: write scores.json into the folder `out`; None is the run's own, for packaged and
+    frames to predict; None is 64, or half of what the longest held-out video leaves.  clips: at most so many, spread
+    over the split.  save: write scores.json into the folder `out`; None is the run's own, for packaged and
     downloaded weights ./NAME-results.  batch_size: clips predicted at once; the figures do not depend on it.
     Raises: UserError when the data cannot give such clips, or the model cannot take them.
     """
@@ -204,7 +204,7 @@ def held_out_clips(
     seed: int,
     actions: ActionSpec | None = None,
 ) -> Clips:
-    """Evenly spread clips of a split: whole frames, `context` + `horizon` long.
+    """Clips of a split, spread over it: whole frames, `context` + `horizon` long.
 
     The split is the one training used: it depends on the model's own window, not on the horizon asked for here.
     """
@@ -271,7 +271,7 @@ def take_part(source: Source, segments: Sequence[Segment], part: str | None) -> 
 def spread_clips(
     source: Source, segments: Sequence[Segment], split: str, context: int, horizon: int | None, clips: int, seed: int
 ) -> tuple[Clips, int]:
-    """At most `clips` clips of context + horizon source frames, evenly spread over `segments`, and the horizon.
+    """At most `clips` clips of context + horizon source frames, spread over `segments`, and the horizon.
 
     horizon: None is 64, or half of what the longest segment leaves.
     Raises: UserError when no segment is long enough.

@@ -5,8 +5,10 @@ Nothing is written to disk: crops are cut while training, from frames that stay 
 
 from __future__ import annotations
 
+import zlib
 from collections import Counter
 from collections.abc import Sequence
+from itertools import pairwise
 
 import numpy as np
 
@@ -144,8 +146,10 @@ class Windows:
     def fixed(self, n: int, seed: int = 0) -> list[tuple[int, int]]:
         """`n` (video, start) pairs for evaluation, sorted; the same whenever asked, all of them if there are fewer.
 
-        Spread evenly over the videos, and within each over its length; windows overlap only where the data leave no
-        other choice. seed: which videos get one more when `n` does not divide.
+        Spread evenly over the videos, and one in each of equal parts of a video, at a place drawn within it: what
+        repeats in step with the data (games blink, episodes are equally long) is then met in all its phases. Windows
+        overlap only where the data leave no other choice. seed: of the places, and of which videos get one more when
+        `n` does not divide.
         """
         need = self.request.source_length
         names = [f"{self.source.names[s.video]}@{s.start}" for s in self.segments]
@@ -161,8 +165,10 @@ class Windows:
         pairs = []
         for i, q in sorted(quota.items()):
             segment, length = self.segments[i], self.segments[i].stop - self.segments[i].start
-            if q <= apart[i]:  # the middles of q equal parts
-                starts = [((2 * k + 1) * length - q * need) // (2 * q) for k in range(q)]
+            if q <= apart[i]:
+                borders = [k * length // q for k in range(q + 1)]
+                rng = np.random.default_rng([seed, zlib.crc32(names[i].encode())])
+                starts = [int(rng.integers(a, b - need + 1)) for a, b in pairwise(borders)]
             else:
                 starts = [k * (length - need) // (q - 1) for k in range(q)]
             pairs += [(segment.video, segment.start + start) for start in starts]

@@ -192,15 +192,30 @@ def test_fixed_gives_n_distinct_windows_or_all_there_are(tmp_path, n):
 def test_fixed_windows_stay_within_their_segment(tmp_path):
     store = store_of(tmp_path / "s", [noise(100)])
     windows = Windows(store, [Segment(0, 80, 100)], ClipRequest(context=4, future=1))
-    assert windows.fixed(2) == [(0, 82), (0, 92)]
+    for seed in range(20):
+        (_, first), (_, second) = windows.fixed(2, seed)
+        assert 80 <= first <= 85 < 90 <= second <= 95
     assert len(windows.fixed(16)) == 16 == windows.count
 
 
-def test_the_seed_only_decides_who_gets_one_more(tmp_path):
+def test_fixed_windows_of_equally_long_videos_start_in_every_phase(tmp_path):
+    """Where something blinks in step with all videos, evenly spread starts would meet one phase of it alone."""
+    store = store_of(tmp_path / "s", [noise(100) for _ in range(60)])
+    pairs = Windows(store, whole(store), ClipRequest(context=4, future=6)).fixed(60)
+    assert [v for v, _ in pairs] == list(range(60))
+    for period in (2, 4, 8):
+        counts = np.bincount([start % period for _, start in pairs], minlength=period)
+        assert counts.min() > 0.25 * 60 / period
+    assert abs(np.mean([start for _, start in pairs]) - 45) < 12
+
+
+def test_the_seed_decides_places_and_who_gets_one_more(tmp_path):
     store = store_of(tmp_path / "s", [noise(50) for _ in range(8)])
     windows = Windows(store, whole(store), ClipRequest(context=4))
-    assert len({tuple(windows.fixed(3, seed=s)) for s in range(10)}) > 1
-    assert windows.fixed(8, seed=0) == windows.fixed(8, seed=1)
+    assert len({tuple(v for v, _ in windows.fixed(3, seed=s)) for s in range(10)}) > 1
+    zero, one = windows.fixed(8, seed=0), windows.fixed(8, seed=1)
+    assert [v for v, _ in zero] == [v for v, _ in one] == list(range(8))
+    assert zero != one
 
 
 # ------------------------------------------------------------------------------------------------------------ bad input
