@@ -288,7 +288,10 @@ def page(done: dict[str, Any]) -> str:
         "[the model's page](../models/visual-dynamics.md#are-the-sampled-motions-the-true-ones).",
         "",
     ]
-    for name, found in done["results"].items():
+    results = done["results"]
+    if {"bound", "shapes", "flow"} <= set(results):
+        lines += _goals(results)
+    for name, found in results.items():
         lines += [f"## {name}", "", f"{found['sentence'][0].upper()}{found['sentence'][1:]}.", ""]
         if "command" in found:
             minutes = found["training_seconds"] / 60
@@ -323,6 +326,35 @@ def page(done: dict[str, Any]) -> str:
             "",
         ]
     return "\n".join(lines).rstrip() + "\n"
+
+
+def _goals(results: dict[str, Any]) -> list[str]:
+    """What the samples should reach, beside what they reach with codes from both priors."""
+    bound, losses, motions = results["bound"], results["shapes"]["losses"], results["shapes"]["motions"]
+    copied = ", ".join(f"{results['flow']['motions']['flow']['shapes'][k]['kl']:.1f}" for k in KINDS)
+
+    def row(what: str, goal: str, key: str, digits: str) -> str:
+        cells = [", ".join(format(told["shapes"][k][key], digits) for k in KINDS) for told in motions.values()]
+        return f"| {what} | {goal} | {' | '.join(cells)} |"
+
+    def one(what: str, goal: str, key: str) -> str:
+        return f"| {what} | {goal} | {' | '.join(_number(told[key]) for told in motions.values())} |"
+
+    return [
+        f"| {', '.join(KINDS)} | to reach | {' | '.join(f'codes: {name}' for name in motions)} |",
+        "|---|---|---|---|",
+        f"| squared error, held out | below {bound['deterministic']:.4f}, the best single guess | "
+        f"{losses['val/l2']:.4f} | the same |",
+        f"| held-out over training loss | within 25 % | {losses['val/loss'] / losses['train/loss']:.2f} | the same |",
+        row("off axis by at most 1 px", "95 %", "off_axis", ".1%"),
+        row("standard deviation over the true one", "0.8 to 1.2", "sd_ratio", ".2f"),
+        row("standard deviation within a picture, px", "3", "within_image_sd", ".1f"),
+        row("KL(true, sampled)", f"0.5, and below {copied} of the copied flow", "kl", ".2f"),
+        one("correlation of circle and triangle", "0.9", "corr_circle_triangle"),
+        one("correlation of circle and square", "0.1 at most", "corr_circle_square"),
+        f"| a motion carried to another picture, px off | 2 | {results['shapes']['transfer_px']:.1f} | |",
+        "",
+    ]
 
 
 def _losses(losses: dict[str, float]) -> list[str]:

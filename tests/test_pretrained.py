@@ -104,10 +104,10 @@ def test_motions_of_shapes_follow_their_law_in_fresh_scenes(fresh_shapes, prior)
     told = measure_motions(sampler, fresh_shapes, fresh_shapes.splits(2)["test"], (64, 64), law)
     for kind in KINDS:
         row = told["shapes"][kind]
-        assert row["off_axis"] > 0.85, kind
-        assert 0.7 < row["sd_ratio"] < 1.2, kind
+        assert row["off_axis"] > (0.88 if kind == "triangle" else 0.95), kind
+        assert 0.8 < row["sd_ratio"] < 1.2, kind
         assert row["within_image_sd"] > 3, kind
-        assert row["kl"] < 1, kind
+        assert row["kl"] < 0.8, kind  # 600 samples: the sparse bins alone make up to half of it
     assert told["shapes"]["square"]["rejected"] < 0.05
     assert told["corr_circle_triangle"] > 0.9
     assert abs(told["corr_circle_square"]) < 0.15
