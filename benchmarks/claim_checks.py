@@ -85,7 +85,10 @@ def above(a: str, b: str, what: str, form: str = ".3g", margin: float = 0.0) -> 
 def at(results: Results, path: str) -> Any:
     """A figure by its path; KeyError where it is not there."""
     value: Any = results
-    for step in path.split("/"):
+    steps = path.split("/")
+    for i, step in enumerate(steps):
+        if isinstance(value, dict) and (rest := "/".join(steps[i:])) in value:  # such as val/l2
+            return value[rest]
         try:
             value = value[int(step)] if isinstance(value, list) else value[step]
         except (IndexError, TypeError) as error:

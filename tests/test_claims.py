@@ -74,3 +74,12 @@ def test_the_page_says_what_the_results_say(claims):
     made = claims.page(claims.judge(claims.read()))
     assert made == claims.PAGE.read_text(encoding="utf-8"), "write it anew: python benchmarks/claims.py"
     assert all(f"{word}" in made for word in claims.STATUSES)
+
+
+def test_a_figure_is_found_by_its_path_also_where_its_name_holds_a_slash(checks):
+    results = {"family": {"losses": {"val/l2": 0.25, "val": {"l2": 1.0}}, "rows": [{"x": 2}, {"x": 3}]}}
+    assert checks.at(results, "family/losses/val/l2") == 0.25
+    assert checks.at(results, "family/rows/1/x") == 3
+    for missing in ("family/losses/val/l1", "family/rows/2/x", "family/losses/val/l2/x"):
+        with pytest.raises(KeyError):
+            checks.at(results, missing)
