@@ -264,8 +264,11 @@ class PointConvTranspose2d(nn.ConvTranspose2d):
     """A transposed convolution of 1x1 pictures: as a matrix product it is much faster on a CPU (docs/log.md)."""
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        out: Tensor = (x.flatten(1) @ self.weight.flatten(1)).view(-1, *self.weight.shape[1:])
-        return out if self.bias is None else out + self.bias.to(out)[:, None, None]
+        # In the order a channels-last weight lies in memory: any other copies all of it, every time.
+        channels, height, width = self.weight.shape[1:]
+        weight = self.weight.permute(0, 2, 3, 1).flatten(1)
+        out: Tensor = (x.flatten(1) @ weight).view(-1, height, width, channels)
+        return (out if self.bias is None else out + self.bias.to(out)).permute(0, 3, 1, 2)
 
 
 class VAE(nn.Module):

@@ -107,6 +107,18 @@ def test_from_a_point_a_transposed_convolution_is_a_matrix_product():
     fast, x = PointConvTranspose2d(6, 4, 5, stride=2), torch.randn(3, 6, 1, 1)
     expected = nn.functional.conv_transpose2d(x, fast.weight, fast.bias, stride=2)
     torch.testing.assert_close(fast(x), expected)
+    torch.testing.assert_close(fast.to(memory_format=torch.channels_last)(x), expected)
+
+
+def test_a_frame_of_a_dream_copies_no_weights():
+    # Such copies, megabytes between the small things that a live page keeps, tear holes into the process's memory.
+    dream = Dream(Dreams(default(), CLIP), torch.rand(1, 10, 3, 64, 64))
+    dream.step()
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
+        dream.step()
+    asked = [event.cpu_memory_usage for event in profile.events() if event.name == "[memory]"]
+    asked += [event.self_cpu_memory_usage for event in profile.events()]
+    assert 3 * 64 * 64 * 4 <= max(asked) < 1e6, max(asked)
 
 
 def test_its_second_name():
