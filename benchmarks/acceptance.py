@@ -38,7 +38,6 @@ from framecast.metrics.scores import Scores
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
-FILE = RESULTS / "multiscale-gan.json"
 WORK = ROOT / "runs" / "acceptance"
 LOSSES = {
     "l2": ["--model.lp-exponent", "2", "--model.gdl-weight", "0", "--model.no-adversarial"],
@@ -61,7 +60,7 @@ def main() -> None:
     parser.add_argument("--claim-steps", type=int, default=1_200, help="training steps of each claim's run")
     parser.add_argument("--seeds", type=int, default=3, help="runs per loss in claims")
     parser.add_argument("--again", action="store_true", help="do finished parts anew")
-    options = parser.parse_args()
+    options, part = parser.parse_args(), MULTISCALE_GAN.part
     if options.clip:
         part(f"clip-{slug(options.clip.stem)}", lambda: clip(options.clip, options.steps), options.again)
         return
@@ -85,20 +84,33 @@ def main() -> None:
         part("phone", phone, options.again)
 
 
-def part(name: str, make: Callable[[], dict[str, Any]], again: bool) -> None:
-    """One result, kept under its name with versions and hardware; skipped when it is there."""
-    if name in load()["results"] and not again:
-        print(f"{name}: done before", flush=True)
-        return
-    print(f"{name} …", flush=True)
-    found = {**make(), **circumstances()}
-    done = load()  # only now: another part may have ended meanwhile
-    done["results"][name] = found
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    FILE.write_text(dumped(done), encoding="utf-8")
-    (RESULTS / "multiscale-gan.md").write_text(page(done, RESULTS), encoding="utf-8")
-    claims.write()
-    print(f"{name}: {found.get('sentence', 'done')}", flush=True)
+class Results:
+    """The results of one family, docs/results/FAMILY.json, and the page beside it, which `page` makes of them."""
+
+    def __init__(self, family: str, page: Callable[[dict[str, Any]], str]) -> None:
+        self.family, self.page, self.file = family, page, RESULTS / f"{family}.json"
+
+    def load(self) -> dict[str, Any]:
+        """What the file holds, or an empty one."""
+        if not self.file.is_file():
+            return {"format": 1, "family": self.family, "results": {}}
+        found: dict[str, Any] = json.loads(self.file.read_text(encoding="utf-8"))
+        return found
+
+    def part(self, name: str, make: Callable[[], dict[str, Any]], again: bool) -> None:
+        """One result, kept under its name with versions and hardware; skipped when it is there."""
+        if name in self.load()["results"] and not again:
+            print(f"{name}: done before", flush=True)
+            return
+        print(f"{name} …", flush=True)
+        found = {**make(), **circumstances()}
+        done = self.load()  # only now: another part may have ended meanwhile
+        done["results"][name] = found
+        self.file.parent.mkdir(parents=True, exist_ok=True)
+        self.file.write_text(dumped(done), encoding="utf-8")
+        self.file.with_suffix(".md").write_text(self.page(done), encoding="utf-8")
+        claims.write()
+        print(f"{name}: {found.get('sentence', 'done')}", flush=True)
 
 
 def dumped(done: dict[str, Any]) -> str:
@@ -116,9 +128,7 @@ def dumped(done: dict[str, Any]) -> str:
     return f'{{{head}, "results": {{\n' + ",\n".join(rows) + "\n}}\n"
 
 
-def load() -> dict[str, Any]:
-    """The result file, or an empty one."""
-    return json.loads(FILE.read_text()) if FILE.is_file() else {"format": 1, "family": "multiscale-gan", "results": {}}
+MULTISCALE_GAN = Results("multiscale-gan", lambda done: page(done, RESULTS))
 
 
 def circumstances() -> dict[str, Any]:
@@ -252,7 +262,7 @@ def claim(loss: str, seed: int, steps: int) -> dict[str, Any]:
 
 def compare_claims(seeds: int) -> dict[str, Any]:
     """Mean over seeds, with the spread between them, of what the publications claim."""
-    done = load()["results"]
+    done = MULTISCALE_GAN.load()["results"]
     table: dict[str, Any] = {}
     for name in LOSSES:
         runs = [Scores.from_json(done[f"claim-{slug(name)}-{s}"]["scores"]) for s in range(seeds)]

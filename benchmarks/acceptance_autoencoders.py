@@ -13,7 +13,6 @@ are those of benchmarks/acceptance_benchmark.py: one training serves both pages.
 from __future__ import annotations
 
 import argparse
-import json
 import shutil
 from collections.abc import Callable, Mapping, Sequence
 from functools import partial
@@ -21,9 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import acceptance_benchmark
-import claims
 import torch
-from acceptance import ROOT, circumstances, command, dumped, relative
+from acceptance import RESULTS, ROOT, Results, command, relative
 from acceptance_benchmark import brief, recording, series
 from autoencoders_page import page
 
@@ -34,8 +32,6 @@ from framecast.engine.state import TrainState
 from framecast.engine.step import train_step
 from framecast.models.autoencoders import PROFILES, VARIANTS, Autoencoder
 
-RESULTS = ROOT / "docs" / "results"
-FILE = RESULTS / "generative-autoencoders.json"
 WORK = ROOT / "runs" / "acceptance" / "autoencoders"
 GAME = "ms_pacman"
 OTHERS = ("video_pinball", "qbert", "montezuma_revenge", "space_invaders")
@@ -75,36 +71,14 @@ def main() -> None:
     parser.add_argument("--again", action="store_true", help="do finished parts anew")
     parser.add_argument("--list", action="store_true", help="name the parts and stop")
     given = parser.parse_args()
-    every = parts(given.budget)
+    every, results = parts(given.budget), Results("generative-autoencoders", lambda done: page(done, RESULTS))
     if given.part is not None and given.part not in every:
         parser.error(f"no part {given.part!r}; see --list")
     for name, (group, make) in every.items():
-        done = name in load()["results"]
         if given.list:
-            print(f"{'done' if done else 'open':<6}{group:<10}{name}")
+            print(f"{'done' if name in results.load()['results'] else 'open':<6}{group:<10}{name}")
         elif given.part == name or (given.part is None and given.only in (None, group)):
-            if done and not given.again:
-                print(f"{name}: done before", flush=True)
-                continue
-            print(f"{name} …", flush=True)
-            keep(name, {**make(), **circumstances()})
-
-
-def keep(name: str, found: dict[str, Any]) -> None:
-    """Write one result beside the others, and the page."""
-    done = load()  # only now: another part may have ended meanwhile
-    done["results"][name] = found
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    FILE.write_text(dumped(done), encoding="utf-8")
-    FILE.with_suffix(".md").write_text(page(done, RESULTS), encoding="utf-8")
-    claims.write()
-    print(f"{name}: {found['sentence']}", flush=True)
-
-
-def load() -> dict[str, Any]:
-    """The result file, or an empty one."""
-    empty = {"format": 1, "family": "generative-autoencoders", "results": {}}
-    return json.loads(FILE.read_text(encoding="utf-8")) if FILE.is_file() else empty
+            results.part(name, make, given.again)
 
 
 # ------------------------------------------------------------------------------------------------------------ parts

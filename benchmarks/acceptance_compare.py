@@ -21,18 +21,17 @@ import re
 import shutil
 import subprocess
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from acceptance import LOSSES, ROOT, WORK, circumstances, command, dumped, record, relative, slug
+from acceptance import LOSSES, RESULTS, WORK, Results, command, record, relative, slug
 
 from framecast.compare import compare
 from framecast.compare_page import write_comparison
 from framecast.engine.checkpoint import snapshots
 from framecast.exchange import make_clips
 
-RESULTS = ROOT / "docs" / "results"
-FILE = RESULTS / "compare.json"
 #: Forms trained on bouncing, and losses of the claims taken on Ms. Pac-Man.
 FORMS = {
     "plain": ["--model.no-adversarial"],
@@ -53,23 +52,9 @@ def main() -> None:
     parser.add_argument("--horizon", type=int, default=16, help="frames to forecast")
     parser.add_argument("--again", action="store_true", help="do finished parts anew")
     parser.add_argument("--as-they-are", action="store_true", help="train no run that has weights any further")
-    options = parser.parse_args()
+    options, results = parser.parse_args(), Results("compare", page)
     for name in [options.only] if options.only else ["bouncing", "ms_pacman"]:
-        if name in load()["results"] and not options.again:
-            print(f"{name}: done before", flush=True)
-            continue
-        found = {**part(name, options), **circumstances()}
-        done = load()
-        done["results"][name] = found
-        RESULTS.mkdir(parents=True, exist_ok=True)
-        FILE.write_text(dumped(done), encoding="utf-8")
-        (RESULTS / "compare.md").write_text(page(done), encoding="utf-8")
-        print(f"{name}: {found['sentence']}", flush=True)
-
-
-def load() -> dict[str, Any]:
-    """The result file, or an empty one."""
-    return json.loads(FILE.read_text()) if FILE.is_file() else {"format": 1, "family": "compare", "results": {}}
+        results.part(name, partial(part, name, options), options.again)
 
 
 def part(name: str, options: argparse.Namespace) -> dict[str, Any]:

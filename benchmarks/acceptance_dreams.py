@@ -17,10 +17,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import claims
 import numpy as np
 import torch
-from acceptance import ROOT, WORK, circumstances, command, dumped, relative, slug
+from acceptance import RESULTS, WORK, Results, command, relative, slug
 from finding import NEAR, Finder, console_place, fit
 from torch import Tensor
 
@@ -37,8 +36,6 @@ from framecast.rollout import rollout
 from framecast.run import Run, open_data, open_run, replay
 from framecast.types import Batch, ClipRequest
 
-RESULTS = ROOT / "docs" / "results"
-FILE = RESULTS / "dreams.json"
 #: Training of each part, beside --data and --out.
 TRAINING = {
     "ball": "--profile small --steps 4500 --model.vision-share 0.3 --model.compare linear softmax-mse",
@@ -57,7 +54,7 @@ def main() -> None:
     parser.add_argument("--only", choices=["ball", "crossroads", "ms_pacman"], help="one part instead of all")
     parser.add_argument("--clip", type=Path, help="train and measure on this video instead")
     parser.add_argument("--again", action="store_true", help="do finished parts anew")
-    options = parser.parse_args()
+    options, part = parser.parse_args(), Results("dreams", page).part
     torch.manual_seed(0)
     if options.clip:
         name = f"clip-{slug(options.clip.stem)}"
@@ -66,26 +63,6 @@ def main() -> None:
     parts = {"ball": ball, "crossroads": crossroads, "ms_pacman": ms_pacman}
     for name in [options.only] if options.only else parts:
         part(name, parts[name], options.again)
-
-
-def part(name: str, make: Any, again: bool) -> None:
-    """One result, kept under its name with versions and hardware; skipped when it is there."""
-    if name in load()["results"] and not again:
-        print(f"{name}: done before", flush=True)
-        return
-    found = {**make(), **circumstances()}
-    done = load()
-    done["results"][name] = found
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    FILE.write_text(dumped(done), encoding="utf-8")
-    (RESULTS / "dreams.md").write_text(page(done), encoding="utf-8")
-    claims.write()
-    print(f"{name}: {found['sentence']}", flush=True)
-
-
-def load() -> dict[str, Any]:
-    """The result file, or an empty one."""
-    return json.loads(FILE.read_text()) if FILE.is_file() else {"format": 1, "family": "dreams", "results": {}}
 
 
 # ------------------------------------------------------------------------------------------------ what all parts do

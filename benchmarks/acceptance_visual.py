@@ -16,10 +16,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import claims
 import numpy as np
 import torch
-from acceptance import ROOT, WORK, circumstances, command, dumped, relative, slug
+from acceptance import RESULTS, WORK, Results, command, relative, slug
 
 from framecast.data.base import Segment
 from framecast.data.shapes import Scene, ShapesConfig
@@ -29,8 +28,6 @@ from framecast.metrics.displacement import KINDS, find_displacements
 from framecast.motion import first_frame, flow_baseline, measure_motions, motions_of_model, true_motions
 from framecast.run import Run, open_run
 
-RESULTS = ROOT / "docs" / "results"
-FILE = RESULTS / "visual-dynamics.json"
 SIZE, SAMPLES = 64, 20
 #: Trainings each from the weights of the one before. The first has a code of 5x5 places, of which it then turned out
 #: that all say the same (docs/log.md); the second pools them into one, which costs the first one's code only. Off-axis
@@ -61,7 +58,7 @@ def main() -> None:
     parser.add_argument("--pictures", type=int, default=500, help="test pictures that are sampled from")
     parser.add_argument("--ablation-epochs", type=float, default=0.16, help="passes of each run of the ablation")
     parser.add_argument("--again", action="store_true", help="do finished parts anew")
-    options = parser.parse_args()
+    options, part = parser.parse_args(), Results("visual-dynamics", page).part
     if options.clip:
         part(f"clip-{slug(options.clip.stem)}", lambda: clip(options.clip), options.again)
         return
@@ -74,26 +71,6 @@ def main() -> None:
     }
     for name in [options.only] if options.only else parts:
         part(name, parts[name], options.again)
-
-
-def part(name: str, make: Any, again: bool) -> None:
-    """One result, kept under its name with versions and hardware; skipped when it is there."""
-    if name in load()["results"] and not again:
-        print(f"{name}: done before", flush=True)
-        return
-    found = {**make(), **circumstances()}
-    done = load()
-    done["results"][name] = found
-    RESULTS.mkdir(parents=True, exist_ok=True)
-    FILE.write_text(dumped(done), encoding="utf-8")
-    (RESULTS / "visual-dynamics.md").write_text(page(done), encoding="utf-8")
-    claims.write()
-    print(f"{name}: {found['sentence']}", flush=True)
-
-
-def load() -> dict[str, Any]:
-    """The result file, or an empty one."""
-    return json.loads(FILE.read_text()) if FILE.is_file() else {"format": 1, "family": "visual-dynamics", "results": {}}
 
 
 # -------------------------------------------------------------------------------------------------------------- parts
