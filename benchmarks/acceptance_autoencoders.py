@@ -195,7 +195,7 @@ def best_above_rest() -> list[tuple[str, str]]:
 
 
 def overfit(name: str, most: int = 6000) -> dict[str, Any]:
-    """A hundred fixed pairs, 42x32, twenty a step, `default`: steps until their loss in eval mode has fallen tenfold."""
+    """A hundred pairs, 42x32, twenty a step, `default`: steps until their loss in eval mode has fallen tenfold."""
     store = WORK / "data" / "ms_pacman-42x32"
     if not (store / "index.json").is_file():
         command("data", "import", relative(recording(GAME)), "--size", "42x32", "--out", relative(store))
