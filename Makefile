@@ -84,7 +84,7 @@ acceptance: setup
 	$(PY) benchmarks/acceptance_visual.py $(if $(CLIP),--clip "$(CLIP)")
 	$(if $(CLIP),,$(PY) benchmarks/acceptance_compare.py)
 	$(if $(CLIP),,$(PY) benchmarks/acceptance_hierarchical.py)
-	$(if $(CLIP),,$(PY) benchmarks/acceptance_benchmark.py)
+	$(PY) benchmarks/acceptance_benchmark.py $(if $(CLIP),--headline --clip "$(CLIP)")
 	$(if $(CLIP),,$(PY) benchmarks/acceptance_autoencoders.py)
 
 clean:

@@ -32,18 +32,21 @@ ALONG = {
 FRAMES = ("1", "2", "5", "10", "20", "40", "64")
 
 
-def page(told: Mapping[str, Any], folder: Path) -> str:
-    """The page's text."""
+def page(told: Mapping[str, Any], folder: Path, stem: str = "benchmark") -> str:
+    """The page's text. stem: of the result file and its pictures."""
+    whole = stem == "benchmark"
+    head, flag = ("all models under one budget", "") if whole else ("a member of each family", " --headline")
     lines = [
-        "# Results: all models under one budget",
+        f"# Results: {head}",
         "",
-        "Written by `benchmarks/benchmark_results.py` from [benchmark.json](benchmark.json), which",
-        "`python benchmarks/acceptance_benchmark.py` makes with [`framecast benchmark`](../benchmark.md). Intervals",
-        "are 95 %, over held-out episodes; nothing was chosen on these.",
+        f"Written by `benchmarks/benchmark_results.py` from [{stem}.json]({stem}.json), which",
+        f"`python benchmarks/acceptance_benchmark.py{flag}` makes with",
+        "[`framecast benchmark`](../benchmark.md). Intervals are 95 %, over held-out videos; nothing was chosen on",
+        "these.",
         "",
     ]
     for data, found in told["data"].items():
-        lines += [f"## {data}", "", *_conditions(told, data), *_picture(data, folder), *_ranked(told, data)]
+        lines += [f"## {data}", "", *_conditions(told, data), *_picture(f"{stem}-{data}", folder), *_ranked(told, data)]
         lines += [*_along(found), *_things(found), *_first(found), *_commands(told, data)]
     return "\n".join(lines).rstrip() + "\n"
 
@@ -71,12 +74,12 @@ def _conditions(told: Mapping[str, Any], data: str) -> list[str]:
     return [*lines, *(f"`{name}` failed: {fault}." for name, fault in found["failed"].items()), ""]
 
 
-def _picture(data: str, folder: Path) -> list[str]:
-    if not (folder / f"benchmark-{data}.png").is_file():
+def _picture(stem: str, folder: Path) -> list[str]:
+    if not (folder / f"{stem}.png").is_file():
         return []
-    told = f"[The film](benchmark-{data}.webp). " if (folder / f"benchmark-{data}.webp").is_file() else ""
+    told = f"[The film]({stem}.webp). " if (folder / f"{stem}.webp").is_file() else ""
     return [
-        f"![truth and every model's forecast of one clip](benchmark-{data}.png)",
+        f"![truth and every model's forecast of one clip]({stem}.png)",
         "",
         f"{told}One clip for all.",
         "",
@@ -278,6 +281,8 @@ def with_table(text: str, told: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    data = json.loads((RESULTS / "benchmark.json").read_text(encoding="utf-8"))["results"]
-    (RESULTS / "benchmark.md").write_text(page(data, RESULTS), encoding="utf-8")
+    for stem in ("benchmark-headline", "benchmark"):
+        if (file := RESULTS / f"{stem}.json").is_file():
+            data = json.loads(file.read_text(encoding="utf-8"))["results"]
+            file.with_suffix(".md").write_text(page(data, RESULTS, stem), encoding="utf-8")
     README.write_text(with_table(README.read_text(encoding="utf-8"), data), encoding="utf-8")
