@@ -11,6 +11,7 @@ A run that was stopped goes on; one that is there is measured, not trained again
 from __future__ import annotations
 
 import argparse
+import copy
 import json
 import math
 from dataclasses import replace
@@ -44,6 +45,8 @@ TRAINING = {
     "clip": "--profile small --steps 1600 --model.compare linear softmax-mse",
 }
 DREAMS, LENGTH = 8, 300
+#: Temperatures of which a video without known truth is given one, by its validation frames.
+OFFERED = (0.25, 0.5, 0.75, 1.0)
 #: Frames for which a direction is held, and how far she must have gone then, px of the console; she is some ten wide.
 HELD, FAR = 10, 4.0
 
@@ -121,6 +124,40 @@ def movement(dreamt: Tensor, real: Tensor) -> float:
     return float(change(dreamt[:, 20:]).mean() / change(real))
 
 
+def at(model: Dreams, temperature: float) -> Dreams:
+    """The same model, its weights shared, drawing at one temperature of mixture and sigma."""
+    other = copy.copy(model)
+    other.config = replace(model.config, weight_temperature=temperature, sigma_temperature=temperature)
+    return other
+
+
+def repeated(actions: Tensor | None, count: int) -> Tensor | None:
+    """What was really done, over and over, (count, a)."""
+    return None if actions is None else actions.repeat(-(-count // len(actions)), 1)[:count]
+
+
+def settled(trained: Trained) -> dict[str, float]:
+    """The temperature at which dreams move most as the data do, by validation frames alone; their movement there."""
+    real, actions = trained.frames("val")
+    t = trained.model.config.context
+    led = repeated(actions, t + LENGTH - 1)
+    moves = {}
+    for tau in OFFERED:
+        moves[tau] = movement(dreams(at(trained.model, tau), real[:t], LENGTH, led, samples=4), real)
+    chosen = min(OFFERED, key=lambda tau: abs(math.log(max(moves[tau], 1e-9))))
+    return {"temperature": chosen, "on_validation": moves[chosen]}
+
+
+@torch.no_grad()
+def flicker(model: Dreams, real: Tensor) -> dict[str, float]:
+    """Change of decoded real frames over that of the frames: from their mean codes, and from draws, which are what the
+    memory learns to go on with, noise of the posterior and all."""
+    found = {k: v[0] for k, v in model.codes(Batch(context=real[None], future=real[None, :0])).items()}
+    noise = torch.randn(found["mean"].shape, generator=torch.Generator().manual_seed(0))
+    codes = {"means": found["mean"], "draws": found["mean"] + (found["logvar"] / 2).exp() * noise}
+    return {name: float(change(model.decode(z[None])[0]) / change(real)) for name, z in codes.items()}
+
+
 def long(frames: Tensor, real: Tensor) -> dict[str, dict[str, float]]:
     """Sharpness and colours of the 20 frames before 100, 300 and 1,000, beside real ones."""
     found = {}
@@ -184,18 +221,22 @@ def reconstruction(trained: Trained, real: Tensor) -> dict[str, float]:
 
 
 def measured(name: str, data: str, kind: str, still: bool = True) -> dict[str, Any]:
-    """A video without known truth: reconstruction, movement, temperature, code lengths, a dream of 1,000 frames."""
+    """A video without known truth: reconstruction, movement (also at the temperature settled on validation frames),
+    temperature, code lengths, a dream of 1,000 frames."""
     trained = Trained(name, data, kind)
     model, (real, actions) = trained.model, trained.frames("test")
     t = model.config.context
-    led = None
-    if actions is not None:  # what was really done, over and over
-        led = actions.repeat(-(-(t + 999) // len(actions)), 1)[: t + 999]
+    led = repeated(actions, t + 999)
+    chosen = settled(trained)
+    calm = at(model, chosen["temperature"])
+    calmer = dreams(calm, real[:t], LENGTH, None if led is None else led[: t + LENGTH - 1], samples=2)
     whole = dreams(model, real[:t], 1000, led, samples=2)
     found = {
         **trained.facts,
         "reconstruction": reconstruction(trained, real),
         "movement": {"mdn": movement(whole[:, :LENGTH], real)},
+        "settled": {**chosen, "movement": movement(calmer, real)},
+        "flicker": flicker(model, real),
         "temperature": temperatures(model, real, actions),
         "long": long(whole[0], real),
     }
@@ -205,6 +246,8 @@ def measured(name: str, data: str, kind: str, still: bool = True) -> dict[str, A
     count = min(len(real), 96)
     decoded = model.decode(model.encode(real[None, :count]))[0]
     rows = {"original": real[t:count], "decoded": decoded[t:], model.config.head: whole[0, : count - t]}
+    if chosen["temperature"] != 1:
+        rows[f"{model.config.head} at {chosen['temperature']:g}"] = calmer[0, : count - t]
     for head in model.config.compare:
         own = model.using(head)
         other = dreams(own, real[:t], LENGTH, None if led is None else led[: t + LENGTH - 1], samples=2)
@@ -215,8 +258,12 @@ def measured(name: str, data: str, kind: str, still: bool = True) -> dict[str, A
         found.pop("film")
     sentence = (
         f"reconstruction {found['reconstruction']['psnr']:.1f} dB; the dream moves {found['movement']['mdn']:.2f}"
+        " times as much as the data"
     )
-    return {**found, "sentence": f"{sentence} times as much as the data"}
+    if chosen["temperature"] != 1:
+        sentence += f", {found['settled']['movement']:.2f} times at temperature {chosen['temperature']:g}"
+        sentence += ", which validation frames settled"
+    return {**found, "sentence": sentence}
 
 
 # ------------------------------------------------------------------------------------------------------------ parts
@@ -469,6 +516,8 @@ LABELS = {
     "temperature": "spread of one-step codes, at temperatures of",
     "norms": "length of a dream's codes over the data's, at step",
     "movement": "movement over the data's",
+    "settled": "temperature settled on validation frames, movement there and on held-out frames",
+    "flicker": "movement of decoded real frames over the data's, from their mean codes and from draws",
     "mean_code": "distance of the first imagined code from the mean of both ways' (1: either way's)",
     "steering": "steering (what each share is of: `benchmarks/acceptance_dreams.py`, `steering`)",
 }
