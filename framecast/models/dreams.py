@@ -44,8 +44,8 @@ _DECODER_KERNELS = (5, 5, 6, 6)
 _DECODER_START = 1024
 #: Frames decoded at a time.
 _CHUNK = 256
-_WEIGHTS = "Of the mixture: at 0 always its likeliest component, above 1 unlikely ones more often."
-_SIGMA = "Of sigma: at 0 the component's mean, at 1 its own spread. Its square root scales the noise."
+_WEIGHTS = "Of the futures it holds possible: at 0 always the likeliest, above 1 unlikely ones more often."
+_SIGMA = "How far a frame may stray from the future it follows: at 0 not at all, at 1 as far as was learned."
 
 
 # ------------------------------------------------------------------------------------------------ configuration

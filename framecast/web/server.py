@@ -259,6 +259,8 @@ class Connection:
                 await self._bye(left.code, left.says)
         except (WebSocketDisconnect, OSError):
             pass  # it left while a frame was on its way
+        except asyncio.CancelledError:
+            pass  # the server ends and has waited for it long enough, while a film was being written, say
         except Exception:
             if self.left is None:
                 traceback.print_exc()

@@ -237,6 +237,7 @@ def test_a_film_is_saved(tab, tmp_path):
     tab.step(4)
     with tab.page.expect_download() as waiting:
         tab.page.click("#record")
+        tab.until("/being written|A film of/.test(document.getElementById('word').textContent)")
     assert waiting.value.suggested_filename == "dream.mp4"
     waiting.value.save_as(tmp_path / "dream.mp4")
     assert len(read_video(tmp_path / "dream.mp4").frames) == 5

@@ -1,5 +1,6 @@
 """The server over real sockets: who is let in, what is answered, and that one browser's faults are its own."""
 
+import asyncio
 import contextlib
 import json
 import re
@@ -14,7 +15,7 @@ import pytest
 
 from framecast.media.video import read_video
 from framecast.types import UserError
-from framecast.web.server import MAX_FPS, PAGE, Bucket, Gate
+from framecast.web.server import MAX_FPS, PAGE, Bucket, Connection, Gate, make_app
 from framecast.web.session import Session
 from tests.web.playing import limits, make_player, serving
 
@@ -422,3 +423,43 @@ def test_the_film_can_be_read(url, tmp_path):
     assert len(clip.frames) == 5
     assert clip.fps == 12
     assert clip.frames[0].std() > 10
+
+
+def test_a_server_that_ends_while_a_film_is_written_says_nothing_of_it(player, capsys):
+    """After its time of grace the web server cancels what still runs; its users see no trace of that."""
+
+    class Wire:
+        sent = 0
+
+        async def send_json(self, _):
+            self.sent += 1
+
+        async def send_bytes(self, _):
+            self.sent += 1
+
+        async def receive(self):
+            await asyncio.Event().wait()
+
+    async def live():
+        house, wire = make_app(player).state.house, Wire()
+        connection = Connection(house, wire)
+        task = asyncio.create_task(connection.run())
+        while wire.sent < 2:  # hello and the first frame
+            await asyncio.sleep(0.01)
+        writing = asyncio.Event()
+
+        async def film(*_):
+            writing.set()
+            await asyncio.Event().wait()
+
+        house.film = film
+        connection.inbox += [{"type": "record", "on": True}, {"type": "record", "on": False}]
+        connection.wake.set()
+        await writing.wait()
+        task.cancel()
+        await task
+        assert not house.guests
+        house.close()
+
+    asyncio.run(asyncio.wait_for(live(), 60))
+    assert capsys.readouterr() == ("", "")

@@ -1,5 +1,8 @@
 """One dream: moving on, going back, steering, codes by hand, films; all without a socket."""
 
+import gc
+import tracemalloc
+
 import numpy as np
 import pytest
 import torch
@@ -140,6 +143,26 @@ def test_the_past_is_bounded(steered, monkeypatch):
     monkeypatch.setattr(module, "HISTORY_BYTES", 3 * steered.now.bytes)
     walk(steered, 9)
     assert len(steered.moments) == 3
+
+
+def test_once_the_past_is_full_frames_take_no_more_memory(steered, monkeypatch):
+    """What Python holds; what the process holds over 1,000 frames, through a browser: benchmarks/playing.py."""
+    monkeypatch.setattr(module, "HISTORY", 40)
+    walk(steered, 5)
+    tracemalloc.start()
+    try:
+        walk(steered, 50)  # all of the past that is held now was allocated under the eyes of the tracer
+        gc.collect()
+        before = tracemalloc.get_traced_memory()[0]
+        for _ in range(200):
+            steered.step()
+            steered.look()
+        gc.collect()
+        grown = tracemalloc.get_traced_memory()[0] - before
+    finally:
+        tracemalloc.stop()
+    assert steered.now.number == 255
+    assert grown < 50_000, grown  # moments that stayed would be 200 times 900 bytes
 
 
 def test_draws_are_new_with_every_reset_unless_asked_for_again(steered):

@@ -139,7 +139,11 @@ $("noise").addEventListener("click", (event) => reset({ from_noise: true }, even
 $("previous").addEventListener("click", (event) => jump(-1, event.timeStamp));
 $("next").addEventListener("click", (event) => jump(1, event.timeStamp));
 $("starts").addEventListener("change", (event) => { reset({ start: Number($("starts").value) }, event.timeStamp); $("starts").blur(); });
-$("record").addEventListener("click", () => ask({ type: "record", on: $("record").getAttribute("aria-pressed") !== "true" }));
+$("record").addEventListener("click", () => {
+  const on = $("record").getAttribute("aria-pressed") !== "true";
+  ask({ type: "record", on });
+  if (!on) word("The film is being written …");
+});
 $("speed").addEventListener("input", () => ask({ type: "speed", fps: pace() }));
 $("speed").addEventListener("dblclick", () => { $("speed").value = Math.min(Math.round(hello.speed), 60); ask({ type: "speed", fps: pace() }); });
 $("scrub").addEventListener("input", (event) => ask({ type: "go", frame: $("scrub").valueAsNumber }, event.timeStamp));
