@@ -30,7 +30,7 @@ TOLD = (1, 5)
 def obstacles(runs: Mapping[str, Run], source: Source, count: int) -> dict[str, dict[str, dict[str, float]]]:
     """Row -> frame -> PSNR where something moves, dB, of what the module's head lists, and of copy-last.
 
-    source: at the size that is compared.  count: clips of the test split, evenly spread.
+    source: at the size that is compared.  count: clips of the test split.
     """
     clips, _ = spread_clips(source, source.splits(11)["test"], "test", 10, max(TOLD), count, 0)
     models = {name: run.model() for name, run in runs.items()}
@@ -41,8 +41,9 @@ def obstacles(runs: Mapping[str, Run], source: Source, count: int) -> dict[str, 
 def _of(model: Predictor, run: Run, clips: Clips) -> dict[str, dict[str, float]]:
     request = type(model).request(run.config.model)
     scores: dict[str, dict[str, list[float]]] = {str(k): {} for k in TOLD}
-    for batch in clips:
-        context, truth = batch.context.float(), batch.future.float()
+    for given in clips:
+        batch = given.to("cpu")  # as a model gets them: floats in 0…1
+        context, truth = batch.context, batch.future
         own = request.resize or tuple(context.shape[-2:])
         seen = _sized(context, own)[:, -model.num_context :]
         rows = {"copy-last": context[:, -1:].expand_as(truth)}

@@ -3,8 +3,14 @@
 import importlib
 import json
 from pathlib import Path
+from types import SimpleNamespace
 
+import numpy as np
 import pytest
+
+from framecast import DatasetWriter
+from framecast.data.store import Store
+from framecast.models.autoencoders import PROFILES, Autoencoder
 
 ROOT = Path(__file__).parents[1]
 RESULTS = ROOT / "docs" / "results"
@@ -141,3 +147,21 @@ def test_the_fourteens_part_is_taken_from_the_benchmark(script):
     assert parts.difference(made, "psnr", "fc-ae", "c-ae") == {"mean": -3.0, "low": -3.5, "high": -2.5}
     assert len(parts.conv_above_dense()) == 5
     assert len(parts.best_above_rest()) == 2 * 12
+
+
+def test_what_stands_in_the_way_is_scored_on_the_scale_of_scores(script, tmp_path):
+    """Frames that need no foresight lie on the scale of the table beside them, copy-last among them."""
+    config = PROFILES["tiny"]("c-ae")
+    rng = np.random.default_rng(0)
+    with DatasetWriter(tmp_path / "d", fps=10) as writer:
+        for i in range(24):
+            frames = np.full((20, 3, 12, 8), 128, np.uint8)
+            frames[:, :, 4:8, 2:6] += rng.integers(0, 64, (20, 1, 1, 1)).astype(np.uint8)  # a square that flickers
+            writer.add(frames, name=f"v{i}")
+    source = Store(tmp_path / "d")
+    model = Autoencoder(config, source.spec)
+    run = SimpleNamespace(model=lambda: model, config=SimpleNamespace(model=config))
+    told = script("first_frame").obstacles({"c-ae": run}, source, 6)["c-ae"]
+    assert set(told) == {"1", "5"}
+    for row in told.values():
+        assert 10 < row["copy-last"] < 40
