@@ -21,6 +21,12 @@ FAMILIES = {
     "VAE and mixture-density RNN": ("dreams",),
     "hierarchical": ("hierarchical",),
 }
+#: By the name of a result file: its title, and the flag that makes it.
+HEADS = {
+    "benchmark": ("all models under one budget", ""),
+    "benchmark-headline": ("a member of each family, three sets of data, three seeds", " --headline --clip FILE"),
+    "benchmark-remedies": ("what helps at the first frame", " --remedies"),
+}
 BASELINES = ("copy-last", "temporal-mean")
 #: Metrics told along the horizon: label and digits.
 ALONG = {
@@ -34,8 +40,7 @@ FRAMES = ("1", "2", "5", "10", "20", "40", "64")
 
 def page(told: Mapping[str, Any], folder: Path, stem: str = "benchmark") -> str:
     """The page's text. stem: of the result file and its pictures."""
-    whole = stem == "benchmark"
-    head, flag = ("all models under one budget", "") if whole else ("a member of each family", " --headline")
+    head, flag = HEADS[stem]
     lines = [
         f"# Results: {head}",
         "",
@@ -281,8 +286,9 @@ def with_table(text: str, told: Mapping[str, Any]) -> str:
 
 
 if __name__ == "__main__":
-    for stem in ("benchmark-headline", "benchmark"):
+    for stem in HEADS:
         if (file := RESULTS / f"{stem}.json").is_file():
             data = json.loads(file.read_text(encoding="utf-8"))["results"]
             file.with_suffix(".md").write_text(page(data, RESULTS, stem), encoding="utf-8")
-    README.write_text(with_table(README.read_text(encoding="utf-8"), data), encoding="utf-8")
+        if stem == "benchmark":
+            README.write_text(with_table(README.read_text(encoding="utf-8"), data), encoding="utf-8")
