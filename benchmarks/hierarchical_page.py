@@ -12,8 +12,8 @@ from typing import Any
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
 
 
-def page(found: dict[str, Any]) -> str:
-    """The page's text."""
+def page(found: dict[str, Any], folder: Path = RESULTS) -> str:
+    """The page's text; pictures are shown that lie in `folder`."""
     results = found["results"]
     lines = [
         "# Results: hierarchical long-term prediction",
@@ -33,7 +33,7 @@ def page(found: dict[str, Any]) -> str:
     for name, head in heads.items():
         if part := results.get(name):
             lines += [f"## {head}", "", f"{part['sentence'][0].upper()}{part['sentence'][1:]}.", ""]
-            lines += [*_commands(part["training"]), *writers[name](part), *_film(part), _hardware(part), ""]
+            lines += [*_commands(part["training"]), *writers[name](part), *_film(part, folder), _hardware(part), ""]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -44,11 +44,11 @@ def _commands(runs: dict[str, dict[str, Any]]) -> list[str]:
     return [*lines, f"{'; '.join(told)}.", ""]
 
 
-def _film(part: dict[str, Any]) -> list[str]:
+def _film(part: dict[str, Any], folder: Path) -> list[str]:
     """The strip of frames, which leads to the film."""
-    if "film" not in part:
+    name = Path(part.get("film", "none")).stem
+    if not (folder / f"{name}.png").is_file():
         return []
-    name = Path(part["film"]).stem
     return [f"[![strip of frames]({name}.png)]({part['film']})", ""]
 
 

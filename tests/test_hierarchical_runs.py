@@ -93,7 +93,7 @@ def test_masks_and_reconstructions_beside_a_film(shelf, tmp_path, done):  # noqa
     assert {name: len(frames) for name, frames in shown.items()} == {"mask": 5, "reconstruction": 4}  # of 8, 4 are left
     model, truth = framecast.load(run), Store(shelf / "store").clip(0, 2, 6).frames[None]
     drawn = model.reconstruct(np.concatenate([truth[:, :1], truth[:, 2:]], 1))[0].numpy() * 255
-    assert np.abs(shown["reconstruction"] - drawn).mean() < 3  # a .gif has 256 colours
+    assert np.abs(shown["reconstruction"] - drawn).mean() < 6  # a .gif has 256 colours
     at_the_end = json.loads(done(*made, "--horizon", "5", "--out", tmp_path / "other.gif"))
     assert list(at_the_end["views"]) == ["mask"]
 

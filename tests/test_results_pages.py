@@ -24,7 +24,12 @@ def script(monkeypatch):
 
 
 @pytest.mark.parametrize(
-    ("file", "writer"), [("generative-autoencoders", "autoencoders_page"), ("benchmark", "benchmark_results")]
+    ("file", "writer"),
+    [
+        ("generative-autoencoders", "autoencoders_page"),
+        ("benchmark", "benchmark_results"),
+        ("hierarchical", "hierarchical_page"),
+    ],
 )
 def test_the_page_says_what_the_file_says(script, file, writer):
     path = RESULTS / f"{file}.json"
@@ -147,6 +152,36 @@ def test_the_fourteens_part_is_taken_from_the_benchmark(script):
     assert parts.difference(made, "psnr", "fc-ae", "c-ae") == {"mean": -3.0, "low": -3.5, "high": -2.5}
     assert len(parts.conv_above_dense()) == 5
     assert len(parts.best_above_rest()) == 2 * 12
+
+
+def test_the_page_of_hierarchical_prediction_tells_every_part(script, tmp_path):
+    run = {"command": "framecast train hierarchical", "steps": 1500, "training_seconds": 600}
+    about = {"commit": "abc", "date": "2026-11-21", "versions": {"framecast": "0", "torch": "2"}}
+    about |= {"hardware": {"cpu": "one", "cores": 1, "torch_threads": 1}, "training": {"drawn": run}}
+    shares = {"correct": [0.97] * 16, "wrong": [0.02] * 16, "gone": [0.01] * 16, "away_px": [1.5] * 15 + [None]}
+    far = {"trials": 32, "frames": [1, 1000], **{k: v[:2] for k, v in shares.items()}}
+    curve = {"1": 0.9, "32": 0.8, "127": 0.7}
+    seen = {"present": curve, "iou": curve, "psnr": curve, "sharpness": curve}
+    probe = {"encodings": 0.1, "random projection": 0.2, "mean joint": 0.3}
+    parts = {
+        "bouncing": {"context": 2, "short": {"trials": 1000, **shares}, "reconstruction": shares, "long": far},
+        "delay": {"table": {"schedule": {"steps": [50, 100], "spread": [1.0, 0.5], "van_on_enc": [0.01, 0.02]}}},
+        "pushing": {"table": {"test/novel": {"shuffled": [20.0] * 18}}},
+        "walking": {"table": {"copy the first frame": seen, "epva": {**seen, "mask_iou": curve, "probe": probe}}},
+    }
+    results = {name: {"sentence": f"what {name} found", **about, **part} for name, part in parts.items()}
+    text = script("hierarchical_page").page({"results": results}, tmp_path)
+    for told in (
+        "What walking found.",
+        "| 16 | 97.0 % | 2.0 % | 1.0 % |  |",
+        "| 1,000 | 97.0 % | 2.0 % | 1.0 % | 1.5 px |",
+        "| 100 | 0.5 | 0.02 |",
+        "| novel | shuffled | 20.00 |",
+        "| IoU of the mask | frame 1 | frame 32 | frame 127 |",
+        "| `epva` | 0.1000 | 0.2000 | 0.3000 |",
+        "`drawn` 1,500 steps in 10 minutes.",
+    ):
+        assert told in text, told
 
 
 def test_what_stands_in_the_way_is_scored_on_the_scale_of_scores(script, tmp_path):

@@ -86,9 +86,15 @@ class Hierarchical(Predictor):
             size, side, spec.channels, c.encoder_widths, prepared, c.encoder_keep, c.grey_encoder, c.normalise
         )
         self.predictor = StructurePredictor(
-            size, self.action_size, c.predictor_depth, c.predictor_noise, c.state_noise, c.normalise
+            size,
+            self.action_size,
+            c.predictor_depth,
+            c.predictor_noise,
+            c.state_noise,
+            c.normalise,
+            c.predict_change,
         )
-        self.van = AnalogyNetwork(size, side, spec.channels, c.van_width, c.van_keep)
+        self.van = AnalogyNetwork(size, side, spec.channels, c.van_width, c.van_keep, c.van_leak)
         self.discriminator = Discriminator(size, side, c.van_width) if c.mode == "epva-gan" else None
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -225,9 +231,17 @@ class Hierarchical(Predictor):
     def epva_loss(self, batch: Batch, step: int = 0) -> Loss:
         """Pixels drawn from true encodings, + alpha(step) times predicted against true encodings."""
         frames, commands = self._clip(batch)
+        count, head = frames.shape[1], frames.shape[1]
+        if self.training and 0 < self.config.rolled < count:
+            head = self.config.rolled
+            later = 1 + torch.randperm(count - 1, device=frames.device)[: self.config.drawn or count]
+            frames = torch.cat([frames[:, :head], frames[:, later]], 1)
         encodings = self.encode(frames)
-        predicted = self._roll(encodings[:, : self.config.context], commands)
-        parts = {"van_on_enc": self._reconstruction(frames, encodings), "enc_pred": self._apart(predicted, encodings)}
+        predicted = self._roll(encodings[:, : self.config.context], commands[:, : head - 1])
+        apart = self._apart(predicted, encodings[:, :head])
+        if head < count:  # the first frame and those that are drawn
+            frames, encodings = (torch.cat([x[:, :1], x[:, head:]], 1) for x in (frames, encodings))
+        parts = {"van_on_enc": self._reconstruction(frames, encodings), "enc_pred": apart}
         total = parts["van_on_enc"] + self.config.weight(step) * parts["enc_pred"]
         return _parts(total, **parts, spread=encodings.std((0, 1)).mean())
 
@@ -269,7 +283,11 @@ class Hierarchical(Predictor):
 
     def _apart(self, predicted: Tensor, encodings: Tensor) -> Tensor:
         """enc_pred_loss: nothing is detached, so it also pulls the true encodings towards what can be predicted."""
-        difference = predicted - encodings[:, 1:]
+        target = encodings[:, 1:]
+        difference = predicted - target
+        if self.config.encoding_loss == "relative":
+            moves = (target - target.mean(1, keepdim=True)).square().mean()
+            return difference.square().mean() / moves.clamp_min(1e-8)
         return difference.square().mean() if self.config.encoding_loss == "l2" else difference.abs().mean()
 
     # --- with poses

@@ -81,18 +81,27 @@ class HierarchicalConfig:
     """Deviation of its 100 noise inputs, drawn anew at every step, also when predicting: above 0 futures differ."""
     state_noise: float = 0.0
     """Noise added to its states while training, as a share of their deviation."""
+    predict_change: bool = False
+    """Whether what it puts out is the change of an encoding; published: the next encoding itself."""
     # --- visual analogy network
     van_width: int = 64
     """Feature maps of its widest resolution; twice and four times as many below."""
     van_keep: float = 0.9
     """Probability of keeping a value in its dropouts while training."""
+    van_leak: float = 0.0
+    """Slope below 0 of its decoder's rectifications; published: 0, and narrow decoders lose maps that die, and colours
+    with them."""
     drawn: int = 0
     """Frames of a clip that are drawn at a training step, taken at random; 0 draws all, as published."""
+    rolled: int = 0
+    """Frames at the head of a clip that the predictor is trained on in epva, at least 2; of the others only those that
+    are drawn are encoded. 0 is all, as published."""
     encoding_noise: float = 0.0
     """Deviation of the noise on true encodings before they are drawn, while training."""
     # --- losses
-    encoding_loss: Literal["l2", "l1"] = "l2"
-    """Between predicted and true encodings."""
+    encoding_loss: Literal["l2", "l1", "relative"] = "l2"
+    """Between predicted and true encodings. relative: squared, over how far encodings move within clips (their
+    variance there), so that encodings that shrink earn nothing; not published."""
     alpha: float = 1.0
     """Largest weight of that loss in epva; its constant weight in epva-gan. Published: 1 robot, 0.1 humans, 10 GAN."""
     alpha_delay: int = 20_000
@@ -127,13 +136,17 @@ class HierarchicalConfig:
             if allowed and getattr(self, name) not in allowed:
                 raise UserError(f"model.{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
         require_least(self, "model.", size=1, context=1, future=1, stride=1, encoding_size=1, van_width=1)
-        require_least(self, "model.", critic_context=1, blank_actions=0, drawn=0, alpha_delay=0, critic_steps=0)
+        require_least(
+            self, "model.", critic_context=1, blank_actions=0, drawn=0, alpha_delay=0, critic_steps=0, van_leak=0
+        )
         require_least(
             self, "model.", predictor_noise=0, state_noise=0, encoding_noise=0, alpha=0, pose_weight=0, penalty=0
         )
         for name in ("encoder_keep", "van_keep"):
             if not 0 < getattr(self, name) <= 1:
                 raise UserError(f"model.{name} is the probability of keeping, above 0 to 1, got {getattr(self, name)}")
+        if self.rolled == 1 or self.rolled < 0:
+            raise UserError(f"model.rolled must be 0 or at least 2, got {self.rolled}")
         if self.predictor_depth < 2:
             raise UserError(f"model.predictor_depth must be at least 2, got {self.predictor_depth}")
         if not self.encoder_widths or any(not row or min(row) < 1 for row in self.encoder_widths):
@@ -165,12 +178,14 @@ _SMALL = HierarchicalConfig(
     future=16,
     blank_actions=0,
     encoding_size=32,
-    encoder_widths=((8,), (16,), (32,), (64,), (64,)),
+    encoder_widths=((8,), (16,), (32,)),  # 2,048 features as published, but at 8x8: places are easier to read off them
     encoder_input="torchvision",  # values near 1: at rates near 1e-3 encodings of Slim's, 58 times as large, leap
     encoder_keep=1.0,
     predictor_depth=4,
+    predict_change=True,  # what stays, such as a colour, need not be learnt
     van_width=8,
     van_keep=1.0,
+    van_leak=0.2,
     drawn=4,
     alpha=0.003,
     alpha_delay=500,

@@ -74,12 +74,13 @@ class AnalogyNetwork(nn.Module):
     """The frame that stands to an encoding as the first frame stands to its own.
 
     size: of encodings, E.  side: of the square frames, px, a multiple of 16.  d: feature maps at the frames' own size,
-    twice and four times as many below.  keep: probability of keeping a value in dropouts while training.
+    twice and four times as many below.  keep: probability of keeping a value in dropouts while training.  leak:
+    slope below 0 of the decoder's rectifications; 0 as published.
     Source: Wichers et al. 2018 (arXiv 1806.04768), equations 2 to 4, with the published code's convolution of the
     target's maps; Reed et al. 2015.
     """
 
-    def __init__(self, size: int, side: int, channels: int, d: int = 64, keep: float = 1.0) -> None:
+    def __init__(self, size: int, side: int, channels: int, d: int = 64, keep: float = 1.0, leak: float = 0.0) -> None:
         super().__init__()
         n = channels + 1
 
@@ -88,6 +89,9 @@ class AnalogyNetwork(nn.Module):
 
         def relu() -> nn.Module:
             return nn.ReLU(inplace=True)
+
+        def leaky() -> nn.Module:
+            return nn.LeakyReLU(leak, inplace=True)
 
         self.image = nn.Sequential(
             *(_conv(channels, d), relu(), LayerNorm(d), _conv(d, d), relu(), nn.MaxPool2d(2), drop(), LayerNorm(d)),
@@ -100,9 +104,9 @@ class AnalogyNetwork(nn.Module):
         self.join = JoiningConv(4 * d)
         self.analogy = nn.Sequential(relu(), LayerNorm(4 * d), _conv(4 * d, 4 * d), relu(), _conv(4 * d, 4 * d), relu())
         self.decoder = nn.Sequential(
-            *(DoublingConv(4 * d, 4 * d), relu(), drop(), LayerNorm(4 * d), _conv(4 * d, 4 * d), relu(), drop()),
-            *(_conv(4 * d, 2 * d), relu(), drop(), LayerNorm(2 * d), DoublingConv(2 * d, 2 * d), relu(), drop()),
-            *(_conv(2 * d, d), relu(), drop(), LayerNorm(d), DoublingConv(d, n), relu(), drop(), _conv(n, n)),
+            *(DoublingConv(4 * d, 4 * d), leaky(), drop(), LayerNorm(4 * d), _conv(4 * d, 4 * d), leaky(), drop()),
+            *(_conv(4 * d, 2 * d), leaky(), drop(), LayerNorm(2 * d), DoublingConv(2 * d, 2 * d), leaky(), drop()),
+            *(_conv(2 * d, d), leaky(), drop(), LayerNorm(d), DoublingConv(d, n), leaky(), drop(), _conv(n, n)),
         )
         glorot(self)
 

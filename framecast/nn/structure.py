@@ -67,7 +67,8 @@ class StructurePredictor(nn.Module):
     size: of encodings, E.  actions: numbers in an action; all layers have n = E + actions units.  depth: cells above
     the first; every second one has a layer norm.  What the cell two below the top held at the step before goes back
     into the first one.  noise: sd of the 100 noise inputs.  state_noise: sd of the noise added to the states while
-    training, as a share of theirs.  normalise: encodings of length 1.
+    training, as a share of theirs.  normalise: encodings of length 1.  change: what comes out is added to the
+    encoding that went in.
     Source: the published code of Wichers et al. 2018 (21 cells, the 19th fed back).
     """
 
@@ -79,6 +80,7 @@ class StructurePredictor(nn.Module):
         noise: float = 0.0,
         state_noise: float = 0.0,
         normalise: bool = False,
+        change: bool = False,
     ) -> None:
         super().__init__()
         n = size + actions
@@ -89,7 +91,7 @@ class StructurePredictor(nn.Module):
         self.cells = nn.ModuleList(PeepholeCell(width, n) for width in inputs)
         self.norms = nn.ModuleList(LayerNorm(n) for _ in inputs[::2])
         self.out = nn.Linear(n, size)
-        self.normalise, self.noise_sd, self.state_sd = normalise, noise, state_noise
+        self.normalise, self.change, self.noise_sd, self.state_sd = normalise, change, noise, state_noise
         for name, p in self.named_parameters():
             if name.endswith("bias"):
                 nn.init.zeros_(p)
@@ -123,6 +125,6 @@ class StructurePredictor(nn.Module):
             size = found.std(-1).mean(0)[:, None]
             found = found + nn.init.trunc_normal_(torch.empty_like(found)) * size * self.state_sd
         back = found[:, -3:-2]  # the cell two below the top, from the step before
-        encoding = self.out(p)
+        encoding = encoding + self.out(p) if self.change else self.out(p)
         encoding = F.normalize(encoding, dim=-1, eps=1e-12) if self.normalise else encoding
         return encoding, torch.cat([found, back], 1)

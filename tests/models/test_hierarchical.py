@@ -14,6 +14,7 @@ from framecast.figure import watch
 from framecast.models.base import count_parameters
 from framecast.models.hierarchical import Hierarchical, psnr
 from framecast.models.hierarchical_config import PROFILES, HierarchicalConfig, OptimConfig
+from framecast.nn.losses import lp
 from framecast.nn.vgg import VGG16
 from framecast.presets import preset
 from framecast.types import ActionSpec, Batch, ClipSpec, UserError
@@ -431,6 +432,59 @@ def test_the_encoding_loss_is_l2_or_l1():
     assert float(model._apart(a, b)) == pytest.approx(float((a - b[:, 1:]).square().mean()))
 
 
+def test_the_relative_encoding_loss_is_a_share_of_how_far_encodings_move_whatever_their_scale():
+    model = narrow(encoding_loss="relative")
+    g = torch.Generator().manual_seed(0)
+    encodings, predicted = torch.randn(5, 4, 12, generator=g), torch.randn(5, 3, 12, generator=g)
+    target = encodings[:, 1:].numpy()
+    moves = np.mean([clip[:, k].var() for clip in target for k in range(12)])
+    share = ((predicted.numpy() - target) ** 2).mean() / moves
+    assert float(model._apart(predicted, encodings)) == pytest.approx(share, rel=1e-4)
+    still = torch.randn(5, 1, 12, generator=g)  # what never changes within a clip does not count
+    assert float(model._apart(100 * (predicted + still), 100 * (encodings + still))) == pytest.approx(share, rel=1e-3)
+
+
+@pytest.mark.parametrize("leak", [0.0, 0.2])
+def test_with_a_leak_maps_that_died_before_the_last_convolution_still_learn(leak):
+    model = narrow(van_leak=leak)
+    doubling = model.van.decoder[-4]
+    with torch.no_grad():
+        doubling.bias -= 100  # nothing gets above 0
+    model.van_on_encoding_loss(batch_of(model)).total.backward()
+    assert bool(doubling.weight.grad.abs().max() > 0) is (leak > 0)
+
+
+def test_the_predictor_may_put_out_changes():
+    plain, change = narrow(seed=3), narrow(seed=3, predict_change=True)
+    assert {n: p.shape for n, p in plain.named_parameters()} == {n: p.shape for n, p in change.named_parameters()}
+    encoding, action = torch.randn(2, 12), torch.randn(2, 5)
+    (next_one, states), (added, other) = (m.predictor(encoding, action, m.predictor.start(2)) for m in (plain, change))
+    torch.testing.assert_close(added, encoding + next_one)
+    torch.testing.assert_close(states, other)
+
+
+def test_the_predictor_may_be_trained_on_the_head_of_a_clip_while_any_frame_is_drawn(monkeypatch):
+    model = narrow(future=6, rolled=3, drawn=2)
+    batch, seen, rolled = batch_of(model), [], []
+    encode, roll = model.encode, model._roll
+    monkeypatch.setattr(model, "encode", lambda frames: seen.append(frames) or encode(frames))
+    monkeypatch.setattr(model, "_roll", lambda e, c: rolled.append(roll(e, c)) or rolled[-1])
+    found = model.train().epva_loss(batch)
+    frames = torch.cat([batch.context, batch.future], 1)
+    assert seen[0].shape[1] == 3 + 2
+    assert rolled[0].shape[1] == 2
+    assert torch.equal(seen[0][:, :3], frames[:, :3])
+    later = [k for t in (3, 4) for k in range(1, 8) if torch.equal(seen[0][:, t], frames[:, k])]
+    assert len(set(later)) == 2
+    encodings = encode(seen[0])
+    drawn = model._draw(frames[:, 0], encodings[:, 0], encodings[:, 3:])[0]
+    assert float(found.parts["van_on_enc"]) == pytest.approx(lp(drawn, seen[0][:, 3:], 2.0).item(), rel=1e-5)
+    apart = (rolled[0] - encodings[:, 1:3]).square().mean()
+    assert float(found.parts["enc_pred"]) == pytest.approx(float(apart), rel=1e-5)
+    model.eval().epva_loss(batch)
+    assert seen[-1].shape[1] == 8  # all are scored
+
+
 def test_fewer_frames_may_be_drawn_while_training_and_all_are_scored():
     model = narrow(mode="e2e", drawn=2)
     seen = []
@@ -563,6 +617,7 @@ def test_the_first_release_called_it_epev():
         ({"critic_steps": -1}, "model.critic_steps must be at least 0"),
         ({"critic_context": 5}, "must be below the 5 frames of a clip"),
         ({"encoder_widths": ((4,), ())}, "model.encoder_widths must hold rows"),
+        ({"rolled": 1}, "model.rolled must be 0 or at least 2, got 1"),
     ],
 )
 def test_settings_that_cannot_be(settings, sentence):
