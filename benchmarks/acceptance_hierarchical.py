@@ -232,14 +232,19 @@ def delay() -> dict[str, Any]:
             "spread": [r["epva/spread"] for r in seen],
             "van_on_enc": [r["epva/van_on_enc"] for r in seen],
         }
-    ends = {k: (v["spread"][-1], v["van_on_enc"][-1]) for k, v in table.items()}
-    return {
-        "sentence": f"standard deviation of encodings after {table['schedule']['steps'][-1]} steps: "
-        f"{ends['schedule'][0]:.3g} with the schedule, {ends['at-once'][0]:.3g} with full weight from the start; error "
-        f"of frames from true encodings {ends['schedule'][1]:.4f} and {ends['at-once'][1]:.4f}",
-        "training": told,
-        "table": table,
-    }
+    return {"sentence": spreads(table), "training": told, "table": table}
+
+
+def spreads(table: Mapping[str, Mapping[str, Any]]) -> str:
+    """Standard deviation of encodings with and without schedule, after a third of the steps and at the end."""
+    slow, fast = table["schedule"], table["at-once"]
+    third, last = len(slow["steps"]) // 3, len(slow["steps"]) - 1
+    at = [
+        f"after {slow['steps'][i]} steps {slow['spread'][i]:.2g} with the schedule and {fast['spread'][i]:.2g} with full "
+        f"weight from the start"
+        for i in (third, last)
+    ]
+    return f"standard deviation of encodings: {at[0]}; {at[1]}"
 
 
 # ---------------------------------------------------------------------------------------------------------- pushing
