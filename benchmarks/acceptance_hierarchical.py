@@ -57,7 +57,7 @@ def _looks(every: int) -> str:
 #: Trainings of `small` beside --data, --out and --init-from: the one whose weights it starts from, and its flags.
 TRAINING: dict[str, tuple[str, str]] = {
     "bouncing-drawn": ("", f"{_DRAWN} --model.future 16 --batch-size 16 --steps 1500 {_looks(200)}"),
-    "bouncing-rolled": ("bouncing-drawn", f"{_ROLLED} --model.future 16 --steps 3500 {_looks(500)}"),
+    "bouncing-rolled": ("bouncing-drawn", f"{_ROLLED} --model.future 16 --steps 2000 {_looks(500)}"),
     **{
         f"delay-{name}": (
             "",
@@ -240,8 +240,8 @@ def spreads(table: Mapping[str, Mapping[str, Any]]) -> str:
     slow, fast = table["schedule"], table["at-once"]
     third, last = len(slow["steps"]) // 3, len(slow["steps"]) - 1
     at = [
-        f"after {slow['steps'][i]} steps {slow['spread'][i]:.2g} with the schedule and {fast['spread'][i]:.2g} with full "
-        f"weight from the start"
+        f"after {slow['steps'][i]} steps {slow['spread'][i]:.2g} with the schedule and {fast['spread'][i]:.2g} with "
+        f"full weight from the start"
         for i in (third, last)
     ]
     return f"standard deviation of encodings: {at[0]}; {at[1]}"
