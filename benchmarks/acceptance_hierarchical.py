@@ -56,8 +56,12 @@ def _looks(every: int) -> str:
 
 #: Trainings of `small` beside --data, --out and --init-from: the one whose weights it starts from, and its flags.
 TRAINING: dict[str, tuple[str, str]] = {
-    "bouncing-drawn": ("", f"{_DRAWN} --model.future 16 --batch-size 16 --steps 1500 {_looks(200)}"),
-    "bouncing-rolled": ("bouncing-drawn", f"{_ROLLED} --model.future 16 --steps 2000 {_looks(500)}"),
+    "bouncing-drawn": ("", f"{_DRAWN} --model.future 16 --batch-size 16 --steps 2000 {_looks(200)}"),
+    "bouncing-rolled": ("bouncing-drawn", f"{_ROLLED} --model.future 16 --steps 2950 {_looks(500)}"),
+    "bouncing-five": (
+        "bouncing-rolled",
+        f"{_ROLLED} --model.context 5 --model.future 16 --steps 1500 {_looks(500)}",
+    ),
     **{
         f"delay-{name}": (
             "",
@@ -117,7 +121,7 @@ def keep(name: str, make: Any, again: bool) -> None:
 
 def bouncing() -> dict[str, Any]:
     """Table 1 of the paper: one shape on grey, 16 predicted frames, 1,000 trials; then 1,000 frames."""
-    run, told = trained("bouncing-rolled", shapes("bouncing-train", 1000, 40, 0))
+    run, told = trained("bouncing-five", shapes("bouncing-train", 1000, 40, 0))
     model, trials = framecast.load(run), Store(shapes("bouncing-trials", 1000, 24, 1))
     short, drawn = colours(model, trials, 16), colours(model, trials, 16, known=True)
     film = RESULTS / "hierarchical-bouncing"
