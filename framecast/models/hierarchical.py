@@ -285,9 +285,15 @@ class Hierarchical(Predictor):
         """enc_pred_loss: nothing is detached, so it also pulls the true encodings towards what can be predicted."""
         target = encodings[:, 1:]
         difference = predicted - target
+        moves = (target - target.mean(1, keepdim=True)).flatten(0, 1)
         if self.config.encoding_loss == "relative":
-            moves = (target - target.mean(1, keepdim=True)).square().mean()
-            return difference.square().mean() / moves.clamp_min(1e-8)
+            return difference.square().mean() / moves.square().mean().clamp_min(1e-8)
+        if self.config.encoding_loss == "whitened":
+            covariance = moves.T @ moves / len(moves)
+            least = 1e-3 * covariance.diagonal().mean().clamp_min(1e-8)
+            covariance = covariance + least * torch.eye(len(covariance), device=covariance.device)
+            flat = difference.flatten(0, 1)
+            return (flat * torch.linalg.solve(covariance, flat.T).T).mean()
         return difference.square().mean() if self.config.encoding_loss == "l2" else difference.abs().mean()
 
     # --- with poses

@@ -99,9 +99,10 @@ class HierarchicalConfig:
     encoding_noise: float = 0.0
     """Deviation of the noise on true encodings before they are drawn, while training."""
     # --- losses
-    encoding_loss: Literal["l2", "l1", "relative"] = "l2"
+    encoding_loss: Literal["l2", "l1", "relative", "whitened"] = "l2"
     """Between predicted and true encodings. relative: squared, over how far encodings move within clips (their
-    variance there), so that encodings that shrink earn nothing; not published."""
+    variance there), so that encodings that shrink earn nothing. whitened: the same in every direction of encodings (the
+    inverse of their covariance there), so that a motion that is written small counts like others. Not published."""
     alpha: float = 1.0
     """Largest weight of that loss in epva; its constant weight in epva-gan. Published: 1 robot, 0.1 humans, 10 GAN."""
     alpha_delay: int = 20_000

@@ -444,6 +444,20 @@ def test_the_relative_encoding_loss_is_a_share_of_how_far_encodings_move_whateve
     assert float(model._apart(100 * (predicted + still), 100 * (encodings + still))) == pytest.approx(share, rel=1e-3)
 
 
+def test_the_whitened_encoding_loss_counts_every_direction_alike():
+    model = narrow(encoding_loss="whitened")
+    g = torch.Generator().manual_seed(0)
+    encodings, predicted = torch.randn(50, 4, 3, generator=g), torch.randn(50, 3, 3, generator=g)
+    target = encodings[:, 1:].numpy()
+    moves = (target - target.mean(1, keepdims=True)).reshape(-1, 3)
+    inverse = np.linalg.inv(moves.T @ moves / len(moves))
+    apart = (predicted.numpy() - target).reshape(-1, 3)
+    expected = np.mean([d @ inverse @ d for d in apart]) / 3
+    assert float(model._apart(predicted, encodings)) == pytest.approx(expected, rel=0.01)
+    mixed = torch.tensor([[1.0, 0.5, 0], [0, 0.2, 0.3], [0.1, 0, 2.0]])  # turned and squeezed
+    assert float(model._apart(predicted @ mixed, encodings @ mixed)) == pytest.approx(expected, rel=0.05)
+
+
 @pytest.mark.parametrize("leak", [0.0, 0.2])
 def test_with_a_leak_maps_that_died_before_the_last_convolution_still_learn(leak):
     model = narrow(van_leak=leak)
