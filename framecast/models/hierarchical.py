@@ -293,7 +293,8 @@ class Hierarchical(Predictor):
             least = 1e-3 * covariance.diagonal().mean().clamp_min(1e-8)
             covariance = covariance + least * torch.eye(len(covariance), device=covariance.device)
             flat = difference.flatten(0, 1)
-            return (flat * torch.linalg.solve(covariance, flat.T).T).mean()
+            counted: Tensor = torch.linalg.solve(covariance, flat.T)
+            return (flat * counted.T).mean()
         return difference.square().mean() if self.config.encoding_loss == "l2" else difference.abs().mean()
 
     # --- with poses
