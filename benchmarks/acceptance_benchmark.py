@@ -42,14 +42,14 @@ HEADLINE = ("multiscale-gan", "visual-dynamics", "c-gia-ae", "dreams", "hierarch
 #: Remedies for what stands in the way at the first frame: codes too coarse to draw sprites, a draw where the best guess
 #: is asked for, drawing upon a frame of five frames ago.
 REMEDIES = (
-    "dreams, light KL=dreams:small --model.kl-weight 0.01",
-    "dreams, light KL, 128 numbers=dreams:small --model.kl-weight 0.01 --model.code-size 128",
-    "visual-dynamics, heavy KL=visual-dynamics:small --model.kl-weights 0 1",
-    "visual-dynamics, heavy KL, faster=visual-dynamics:small --model.kl-weights 0 1 --optim.lr 4e-3",
-    "hierarchical, 5-frame clips=hierarchical:small --model.future 3 --model.drawn 2 --model.alpha-delay 0",
-    "hierarchical, 2 frames ahead=hierarchical:small --model.future 2 --model.drawn 1 --model.alpha-delay 0",
-    "c-vae, a frame at a time=c-vae:small --model.shift 1",
-    "c-vae, light KL=c-vae:small --model.beta 0.01",
+    "dreams-light-kl=dreams:small --model.kl-weight 0.01",
+    "dreams-light-kl-128=dreams:small --model.kl-weight 0.01 --model.code-size 128",
+    "visual-dynamics-heavy-kl=visual-dynamics:small --model.kl-weights 0 1",
+    "visual-dynamics-heavy-kl-faster=visual-dynamics:small --model.kl-weights 0 1 --optim.lr 4e-3",
+    "hierarchical-5-frames=hierarchical:small --model.future 3 --model.drawn 2 --model.alpha-delay 0",
+    "hierarchical-2-ahead=hierarchical:small --model.future 2 --model.drawn 1 --model.alpha-delay 0",
+    "c-vae-frame-by-frame=c-vae:small --model.shift 1",
+    "c-vae-light-kl=c-vae:small --model.beta 0.01",
 )
 #: Frames of the horizon that are told.
 TOLD = (1, 2, 4, 5, 8, 10, 16, 20, 32, 40, 60, 64)
