@@ -33,7 +33,7 @@ def run(settings: Settings) -> Iterator[Row]:
     for stage, name in enumerate(("vision", "memory")):
         yield against_gemm(
             settings,
-            f"{name} step, batch 32",
+            f"dreams: {name} step, batch 32",
             Step(model, settings.device, stage),
             repeats=9,
             warm_up=3,
@@ -53,7 +53,7 @@ def run(settings: Settings) -> Iterator[Row]:
 
         yield against_gemm(
             settings,
-            f"dream, batch {size}",
+            f"dreams: dream, batch {size}",
             live if size == 1 else whole,
             frames=frames * size,
             goal=LIVE,

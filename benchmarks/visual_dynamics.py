@@ -30,11 +30,11 @@ def run(settings: Settings) -> Iterator[Row]:
     model = VisualDynamics(config, ClipSpec(channels=3, height=config.size, width=config.size)).to(settings.device)
     size, samples = (2, 3) if settings.tiny else (32, 100)
     step = Step(model, size, settings.device)
-    whole = against_gemm(settings, f"training step, batch {size}", step)
+    whole = against_gemm(settings, f"visual-dynamics: training step, batch {size}", step)
     yield whole
     yield against_gemm(
         settings,
-        f"cross convolutions of a step, batch {size}",
+        f"visual-dynamics: cross convolutions of a step, batch {size}",
         Crossed(model, size),
         details=lambda seconds, _: {"share_of_the_step": seconds / whole.figure},
     )
@@ -47,8 +47,8 @@ def run(settings: Settings) -> Iterator[Row]:
     def one_by_one() -> None:
         model.predict(picture.expand(samples, -1, -1, -1, -1), 1)
 
-    yield against_gemm(settings, f"{samples} futures of one picture", futures)
-    yield against_gemm(settings, f"{samples} futures, the picture encoded for each", one_by_one)
+    yield against_gemm(settings, f"visual-dynamics: {samples} futures of one picture", futures)
+    yield against_gemm(settings, f"visual-dynamics: {samples} futures, the picture encoded for each", one_by_one)
 
 
 class Step:
