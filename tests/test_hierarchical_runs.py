@@ -16,6 +16,7 @@ from framecast.models.hierarchical import Hierarchical
 from framecast.models.hierarchical_config import OptimConfig
 from framecast.presets import preset
 from framecast.train import train
+from framecast.types import UserError
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +97,12 @@ def test_masks_and_reconstructions_beside_a_film(shelf, tmp_path, done):  # noqa
     assert np.abs(shown["reconstruction"] - drawn).mean() < 6  # a .gif has 256 colours
     at_the_end = json.loads(done(*made, "--horizon", "5", "--out", tmp_path / "other.gif"))
     assert list(at_the_end["views"]) == ["mask"]
+
+
+def test_the_predictor_alone_asks_for_an_encoder(shelf, tmp_path):
+    with pytest.raises(UserError, match="name its run with --init-from"):
+        train("hierarchical", shelf / "store", config=config(mode="predictor"), out=tmp_path / "run", quiet=True)
+    assert not (tmp_path / "run").exists()
 
 
 def test_the_predictor_alone_learns_on_encodings_made_once(shelf, tmp_path):

@@ -189,6 +189,14 @@ class Hierarchical(Predictor):
         alone = self.prediction_loss
         return [Stage(name="predictor", phases=self.phases(), encode_once=self.encodings, loss=alone)]
 
+    def first_look(self, batch: Batch) -> None:
+        """Asked only where no weights are taken over, with which mode predictor could learn nothing worth knowing."""
+        if self.config.mode == "predictor":
+            raise UserError(
+                "mode predictor learns on the encodings of an encoder that is done learning; name its run with "
+                "--init-from, or take mode epva"
+            )
+
     def phases(self) -> list[Phase]:
         """The mode as a list of phases: which loss trains which networks, and when."""
         c, rates = self.config, self.config.optim
