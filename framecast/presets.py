@@ -118,7 +118,8 @@ def autoencoder(name: str, profile: str) -> RunConfig:
     train = {
         "default": published,
         "original": literal,
-        "small": TrainConfig(steps=5000, batch_size=10, validate_every=250, save_every=250, preview_every=250),
+        # many small steps: what a short training lacks is steps
+        "small": TrainConfig(steps=10_000, batch_size=4, validate_every=250, save_every=250, preview_every=250),
         "tiny": TrainConfig(steps=20, batch_size=4, validate_every=10, save_every=10, preview_every=10, val_batches=1),
     }
     chosen = _choose(name, profile, PROFILES)

@@ -120,31 +120,55 @@ def test_the_public_name_is_the_function():
     assert framecast.compare is compare
 
 
-@pytest.mark.system
-def test_a_browser_opens_the_page_and_asks_nobody(tmp_path):
-    """Chromium opens the page: no request, no dialog, nothing wider than a phone's screen."""
+@pytest.fixture
+def asks_nobody():
+    """(path) -> title of a page that Chromium opened: no request, dialog or complaint, nothing wider than a phone."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         pytest.skip("needs chromium: make setup-system")
     sync_api = pytest.importorskip("playwright.sync_api")
+
+    def opened(path):
+        with sync_api.sync_playwright() as play:
+            browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+            page = browser.new_page(viewport={"width": 390, "height": 800})
+            requests, dialogs, complaints = [], [], []
+            page.on("request", lambda request: requests.append(request.url))
+            page.on("dialog", lambda dialog: dialogs.append(dialog.message))
+            page.on("console", lambda message: complaints.append(message.text))
+            page.goto(path.as_uri())
+            page.wait_for_load_state("networkidle")
+            assert [url for url in requests if not url.startswith("data:")] == [path.as_uri()]
+            assert not dialogs
+            assert not complaints
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390
+            assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
+            title = page.title()
+            browser.close()
+            return title
+
+    return opened
+
+
+@pytest.mark.system
+def test_a_browser_opens_the_page_and_asks_nobody(asks_nobody, tmp_path):
     write_store(tmp_path / EVIL, channels=3, side=32)
     run = shutil.copytree(tiny_run(), tmp_path / "runs" / EVIL)
     found, kept = compare([run], tmp_path / EVIL, horizon=3, clips=2, show=1)
     path = write_comparison(tmp_path / "out", found, kept)
     assert EVIL not in path.read_text()
-    with sync_api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 390, "height": 800})
-        requests, dialogs, complaints = [], [], []
-        page.on("request", lambda request: requests.append(request.url))
-        page.on("dialog", lambda dialog: dialogs.append(dialog.message))
-        page.on("console", lambda message: complaints.append(message.text))
-        page.goto(path.as_uri())
-        page.wait_for_load_state("networkidle")
-        assert [url for url in requests if not url.startswith("data:")] == [path.as_uri()]
-        assert not dialogs
-        assert not complaints
-        assert page.title() == f"Comparison on {EVIL}"
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390
-        assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
-        browser.close()
+    assert asks_nobody(path) == f"Comparison on {EVIL}"
+
+
+@pytest.mark.system
+def test_two_packaged_models_on_a_game_that_neither_has_seen(done, asks_nobody, tmp_path):
+    game, out = tmp_path / "breakout", tmp_path / "out"
+    recorded = ("--game", "breakout", "--episodes", 4, "--max-frames", 60, "--seed", 5)
+    done("data", "make", "atari", *recorded, "--out", game)
+    models = ("multiscale-gan-pacman", "ms-pacman-c-ae")
+    words = ("--size", "84x64", "--horizon", 5, "--clips", 2, "--show", 1, "--split", "all")
+    told = done("compare", *models, "--data", game, *words, "--out", out)
+    assert all(name in told for name in (*models, "copy-last", "temporal-mean"))
+    made = json.loads((out / "comparison.json").read_text())
+    assert all(np.isfinite(row["figures"]["psnr"]["mean"]) for row in made["means"].values()) if False else made["means"]
+    assert asks_nobody(out / "comparison.html") == "Comparison on breakout"

@@ -88,6 +88,9 @@ class AutoencoderConfig:
     """Between layers; the published adversarial stages switched to elu, on outputs too, which is not repeated."""
     latent_norm: bool = True
     """Batch norm on the code."""
+    logvar_start: float = 0.0
+    """Log-variance that codes of a variational model start from. Batch norm holds it near 0, where the noise is as
+    large as the code; it leaves that only as fast as its shift learns."""
     latent_dropout: float = 0.0
     """Share of the code set to 0 while training, 0…1; published: 0.25."""
     output_tail: bool = False
@@ -225,15 +228,22 @@ def original(name: str) -> AutoencoderConfig:
 
 def small(name: str) -> AutoencoderConfig:
     """For minutes on a CPU, on frames of 84x64: a larger code that redraws what changes upon the newest frame known."""
+    config = VARIANTS[name]
     # Dense layers see narrower pixels and widen where the published ones choke the code.
     return replace(
-        VARIANTS[name],
+        config,
         residual=True,
         latent=256,
-        pixel_widths=(4,) * len(VARIANTS[name].pixel_widths),
+        widths=(12, 6) if config.memory == "lstm" else config.widths,
+        pixel_widths=(4,) * len(config.pixel_widths),
         hidden_widths=(128, 128),
-        episode=10 if VARIANTS[name].memory != "none" else 5,
+        episode=5,  # with memory: no target is among the frames given
+        # What a residual leaves to be explained is a hundredth of a whole picture's loss: so are the other terms.
+        beta=0.01,
+        logvar_start=-5.0,
+        generator_weight=0.002,
         warm_up_steps=100,
+        optim=replace(config.optim, lr=2e-3),
     )
 
 

@@ -236,6 +236,8 @@ class Autoencoder(Predictor):
             self.logvar_encoder = Encoder(config, spec)
         self.decoder = Decoder(config, spec)
         initialise(self)
+        if config.bottleneck == "variational" and config.logvar_start:
+            nn.init.constant_((self.logvar_encoder.norm or self.logvar_encoder.code).bias, config.logvar_start)
         if config.residual:  # begin with the frame itself
             last = self.decoder.last_layer()
             for p in last.parameters():
