@@ -36,12 +36,12 @@ def test_shapes_are_drawn_from_their_encodings_in_place_and_colour(model, fresh)
     assert float(found.away.nanmean()) < 1.0  # px of 64
 
 
-def test_forecast_shapes_mostly_keep_their_colour(model, fresh):
-    """Not where they go: what docs/results/hierarchical.md says of that is true of fresh scenes, too."""
+def test_forecast_shapes_keep_colour_and_place(model, fresh):
+    """The paper's Table 1 has 96.9 % in their colour and none gone at frame 16; docs/results/hierarchical.md has ours."""
     frames, palette, ground = fresh
     seen = model.num_context
     found = shape_colours(model.predict(frames[:, :seen], 16)[0], frames[:, seen:], palette, ground)
-    correct = found.correct.double().mean(0)
-    assert float(correct[0]) > 0.9
-    assert float(correct[15]) > 0.6
-    assert float(found.away[:, 0].nanmean()) < 6
+    assert float(found.correct[:, 15].double().mean()) >= 0.95
+    assert float(found.gone.double().mean()) <= 0.01
+    assert float(found.away[:, 0].nanmean()) < 2.5  # px of 64
+    assert float(found.away[:, 15].nanmean()) < 8
