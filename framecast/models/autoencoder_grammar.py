@@ -233,13 +233,14 @@ def small(name: str) -> AutoencoderConfig:
     return replace(
         config,
         residual=True,
-        latent=256,
+        # dense layers for whole clips would take half of every step
+        latent=256 if config.memory == "none" else 64,
         widths=(12, 6) if config.memory == "lstm" else config.widths,
         pixel_widths=(4,) * len(config.pixel_widths),
         hidden_widths=(128, 128),
         episode=5,  # with memory: no target is among the frames given
         # What a residual leaves to be explained is a hundredth of a whole picture's loss: so are the other terms.
-        beta=0.01,
+        beta=0.001,
         logvar_start=-5.0,
         generator_weight=0.002,
         warm_up_steps=100,
