@@ -83,7 +83,8 @@ _VISUAL = "python benchmarks/acceptance_visual.py"
 _SCALES = (
     'framecast benchmark --models "four=multiscale-gan:small --model.no-adversarial"'
     ' "one=multiscale-gan:small --model.no-adversarial --model.num-scales 1"'
-    " --data data/pacman --budget 5m --seeds 0 1 2 --out runs/scales"
+    ' --data "ms_pacman=runs/benchmark-pacman/data/ms_pacman --size 84x64" --budget 90s --seeds 0 1 2 --horizon 1'
+    " --out runs/scales"
     " && cp runs/scales/table.json docs/results/benchmark-scales.json"
 )
 _CONTEXT = (

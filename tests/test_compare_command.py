@@ -169,6 +169,6 @@ def test_two_packaged_models_on_a_game_that_neither_has_seen(done, asks_nobody, 
     words = ("--size", "84x64", "--horizon", 5, "--clips", 2, "--show", 1, "--split", "all")
     told = done("compare", *models, "--data", game, *words, "--out", out)
     assert all(name in told for name in (*models, "copy-last", "temporal-mean"))
-    made = json.loads((out / "comparison.json").read_text())
-    assert all(np.isfinite(row["figures"]["psnr"]["mean"]) for row in made["means"].values()) if False else made["means"]
+    means = json.loads((out / "comparison.json").read_text())["means"]
+    assert all(10 < means[name]["psnr"]["mean"] < 60 for name in models)
     assert asks_nobody(out / "comparison.html") == "Comparison on breakout"

@@ -37,7 +37,7 @@ def test_shapes_are_drawn_from_their_encodings_in_place_and_colour(model, fresh)
 
 
 def test_forecast_shapes_keep_colour_and_place(model, fresh):
-    """The paper's Table 1 has 96.9 % in their colour and none gone at frame 16; docs/results/hierarchical.md has ours."""
+    """Table 1 of the paper: 96.9 % in their colour and none gone at frame 16; docs/results/hierarchical.md has ours."""
     frames, palette, ground = fresh
     seen = model.num_context
     found = shape_colours(model.predict(frames[:, :seen], 16)[0], frames[:, seen:], palette, ground)
