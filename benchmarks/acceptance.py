@@ -106,11 +106,17 @@ class Results:
         found = {**make(), **circumstances()}
         done = self.load()  # only now: another part may have ended meanwhile
         done["results"][name] = found
-        self.file.parent.mkdir(parents=True, exist_ok=True)
-        self.file.write_text(dumped(done), encoding="utf-8")
-        self.file.with_suffix(".md").write_text(self.page(done), encoding="utf-8")
+        self.file.with_suffix(".md").write_text(self.page(stored(self.file, done)), encoding="utf-8")
         claims.write()
         print(f"{name}: {found.get('sentence', 'done')}", flush=True)
+
+
+def stored(file: Path, done: dict[str, Any]) -> dict[str, Any]:
+    """Write results; what the file then says, its numbers rounded, is what pages are made of."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(dumped(done), encoding="utf-8")
+    told: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return told
 
 
 def dumped(done: dict[str, Any]) -> str:

@@ -23,7 +23,7 @@ from pathlib import Path
 from typing import Any
 
 import claims
-from acceptance import ROOT, command, dumped, relative
+from acceptance import ROOT, command, relative, stored
 from benchmark_results import README, family_rows, page, with_table
 from first_frame import obstacles
 
@@ -113,7 +113,7 @@ def further(
     told = json.loads(text)
     for data in pictures:
         shutil.copyfile(work / data / "strip.png", RESULTS / f"benchmark-{name}-{data}.png")
-    file.write_text(dumped({"format": 1, "family": "benchmark", "results": told}), encoding="utf-8")
+    told = stored(file, {"format": 1, "family": "benchmark", "results": told})["results"]
     file.with_suffix(".md").write_text(page(told, RESULTS, file.stem), encoding="utf-8")
     claims.write()
     print(f"benchmark: {relative(file)}, {relative(file.with_suffix('.md'))}")
@@ -152,7 +152,7 @@ def write(table: Mapping[str, Any], work: Path = WORK) -> None:
         found["training"] = {name: progress(run) for name, run in runs.items()}
         shutil.copyfile(work / data / "strip.png", RESULTS / f"benchmark-{data}.png")  # the film is 4 MB, and stays
         film({name: runs[name] for name in family_rows(found) if name in runs}, source, data)
-    FILE.write_text(dumped({"format": 1, "family": "benchmark", "results": told}), encoding="utf-8")
+    told = stored(FILE, {"format": 1, "family": "benchmark", "results": told})["results"]
     FILE.with_suffix(".md").write_text(page(told, RESULTS), encoding="utf-8")
     README.write_text(with_table(README.read_text(encoding="utf-8"), told), encoding="utf-8")
     claims.write()

@@ -21,7 +21,7 @@ from typing import Any
 import claims
 import numpy as np
 import torch
-from acceptance import RESULTS, WORK, circumstances, command, dumped, relative
+from acceptance import RESULTS, WORK, circumstances, command, relative, stored
 from hierarchical_page import page
 from torch import Tensor
 
@@ -118,9 +118,7 @@ def keep(name: str, make: Any, again: bool) -> None:
     found = {**make(), **circumstances()}
     done = json.loads(FILE.read_text()) if FILE.is_file() else empty
     done["results"][name] = found
-    FILE.parent.mkdir(parents=True, exist_ok=True)
-    FILE.write_text(dumped(done), encoding="utf-8")
-    FILE.with_suffix(".md").write_text(page(done), encoding="utf-8")
+    FILE.with_suffix(".md").write_text(page(stored(FILE, done)), encoding="utf-8")
     claims.write()
     print(f"{name}: {found['sentence']}", flush=True)
 
