@@ -112,7 +112,7 @@ class Encoder(nn.Module):
         self.trunk = nn.Sequential(*layers)
         frames = config.episode if config.memory != "none" else 1
         self.code = nn.Linear(frames * channels * h * w, config.latent)
-        self.norm: nn.Module | None = None
+        self.norm: nn.BatchNorm1d | None = None
         if tail and config.latent_norm:
             self.norm = nn.BatchNorm1d(config.latent, eps=1e-3, momentum=config.norm_momentum)
         self.dropout = nn.Dropout(config.latent_dropout) if tail and config.latent_dropout else None

@@ -510,3 +510,21 @@ def test_a_run_goes_through_its_stages_and_forecasts(tmp_path):
     scores, _ = evaluate(run, horizon=6, clips=2)
     assert scores.predictors["c-gia-ae"]["total_variation"].mean[5] > 0
     assert scores.protocol.context == 3
+
+
+@pytest.mark.parametrize("name", ["c-vae", "c-lstm-vae"])
+def test_small_starts_with_sure_codes(name):
+    spec = ClipSpec(channels=3, height=84, width=64)
+    config = PROFILES["small"](name)
+    model = Autoencoder(config, spec).train()
+    frames = torch.rand(6, config.episode, 3, 84, 64)
+    _, logvar = model._moments(model._samples(frames))
+    torch.testing.assert_close(logvar.mean(0), torch.full((config.latent,), -5.0), atol=1e-4, rtol=0)
+    published = Autoencoder(PROFILES["default"](name), spec)
+    assert not published.logvar_encoder.norm.bias.any()
+
+
+@pytest.mark.parametrize("name", ["c-lstm-ae", "c-td-vae"])
+def test_no_target_of_small_with_memory_is_among_the_frames_given(name):
+    request = Autoencoder.request(PROFILES["small"](name))
+    assert request.future_start >= request.context
