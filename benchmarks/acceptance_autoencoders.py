@@ -196,7 +196,7 @@ def best_above_rest() -> list[tuple[str, str]]:
     return [(b, n) for b in BEST for n in VARIANTS if n not in BEST]
 
 
-def overfit(name: str, most: int = 6000) -> dict[str, Any]:
+def overfit(name: str, most: int = 9000) -> dict[str, Any]:
     """A hundred pairs, 42x32, `default`: steps until their loss in eval mode has fallen tenfold.
 
     Twenty pairs a step; all of them where a whole clip becomes one code, as batch norm of two codes knows no spread.

@@ -168,3 +168,33 @@ def refused(capsys):
         return lines[0].removeprefix("framecast: ")
 
     return run
+
+
+@pytest.fixture
+def asks_nobody():
+    """(path) -> title of a page that Chromium opened: no request, dialog or complaint, nothing wider than a phone."""
+    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    if chromium is None:
+        pytest.skip("needs chromium: make setup-system")
+    sync_api = pytest.importorskip("playwright.sync_api")
+
+    def opened(path):
+        with sync_api.sync_playwright() as play:
+            browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
+            page = browser.new_page(viewport={"width": 390, "height": 800})
+            requests, dialogs, complaints = [], [], []
+            page.on("request", lambda request: requests.append(request.url))
+            page.on("dialog", lambda dialog: dialogs.append(dialog.message))
+            page.on("console", lambda message: complaints.append(message.text))
+            page.goto(path.as_uri())
+            page.wait_for_load_state("networkidle")
+            assert [url for url in requests if not url.startswith("data:")] == [path.as_uri()]
+            assert not dialogs
+            assert not complaints
+            assert page.evaluate("document.documentElement.scrollWidth") <= 390
+            assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
+            title = page.title()
+            browser.close()
+            return title
+
+    return opened

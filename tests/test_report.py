@@ -3,12 +3,12 @@
 import json
 import os
 import re
-import shutil
 from html.parser import HTMLParser
 from pathlib import Path
 
 import pytest
 import torch
+from cli_support import asks_nobody  # noqa: F401 - a fixture
 
 from framecast.evaluate import KeptClip
 from framecast.metrics.averages import Series
@@ -263,29 +263,9 @@ def test_a_failed_write_leaves_the_old_page(tmp_path, monkeypatch):
 
 
 @pytest.mark.system
-def test_a_browser_asks_nobody_and_runs_nothing(tmp_path):
-    """Chromium opens the page: no request, no dialog, nothing wider than a phone's screen."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
-    if chromium is None:
-        pytest.skip("needs chromium: make setup-system")
-    sync_api = pytest.importorskip("playwright.sync_api")
+def test_a_browser_asks_nobody_and_runs_nothing(asks_nobody, tmp_path):  # noqa: F811
     path = write_report(tmp_path, scores(data=EVIL), [kept(EVIL)], title=EVIL, loss_history=ROWS)
-    with sync_api.sync_playwright() as play:
-        browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        page = browser.new_page(viewport={"width": 390, "height": 800})
-        requests, dialogs, complaints = [], [], []
-        page.on("request", lambda request: requests.append(request.url))
-        page.on("dialog", lambda dialog: dialogs.append(dialog.message))
-        page.on("console", lambda message: complaints.append(message.text))
-        page.goto(path.as_uri())
-        page.wait_for_load_state("networkidle")
-        assert [url for url in requests if not url.startswith("data:")] == [path.as_uri()]
-        assert not dialogs
-        assert not complaints
-        assert page.title() == EVIL
-        assert page.evaluate("document.documentElement.scrollWidth") <= 390
-        assert page.evaluate("[...document.images].every(image => image.naturalWidth > 0)")
-        browser.close()
+    assert asks_nobody(path) == EVIL
 
 
 def test_scores_beside_the_page_are_plain_json(tmp_path):
