@@ -162,7 +162,8 @@ def _games(found: dict[str, Any] | None, folder: Path) -> list[str]:
     if found is None:
         return []
     first = next(iter(found["games"].values()))
-    lines = ["## The other games", "", f"Profile `small`. {_conditions(first)} PSNR at five frames:", ""]
+    lines = ["## The other games", "", f"Profile `small` of commit {found['commit']}. {_conditions(first)}", ""]
+    lines += ["PSNR at five frames:", ""]
     lines += ["| game | | whole frame [dB] | where something moves [dB] | to copy-last where something moves [dB] |"]
     lines += ["|---|---|---|---|---|"]
     for game, told in found["games"].items():
@@ -196,10 +197,11 @@ def _overfit(results: dict[str, Any]) -> list[str]:
     if not rows:
         return []
     lines = ["## A hundred pairs by heart", "", "`default`, 42x32, the loss in eval mode:", ""]
-    lines += ["| | at first | at last | steps | tenfold |", "|---|---|---|---|---|"]
+    lines += ["| | seed | at first | at last | steps | tenfold |", "|---|---|---|---|---|---|"]
     for r in rows:
         told = "yes" if r["tenfold"] else "no"
-        lines.append(f"| `{r['model']}` | {r['first']:.4f} | {r['last']:.4f} | {r['steps']:,} | {told} |")
+        seed, fall = r.get("seed", 0), f"{r['first']:.4f} | {r['last']:.4f}"
+        lines.append(f"| `{r['model']}` | {seed} | {fall} | {r['steps']:,} | {told} |")
     return [*lines, ""]
 
 
