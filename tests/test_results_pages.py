@@ -161,13 +161,21 @@ def test_the_page_of_hierarchical_prediction_tells_every_part(script, tmp_path):
     shares = {"correct": [0.97] * 16, "wrong": [0.02] * 16, "gone": [0.01] * 16, "away_px": [1.5] * 15 + [None]}
     far = {"trials": 32, "frames": [1, 1000], **{k: v[:2] for k, v in shares.items()}}
     curve = {"1": 0.9, "32": 0.8, "127": 0.7}
-    seen = {"present": curve, "iou": curve, "psnr": curve, "sharpness": curve}
+    seen = {name: curve for name in ("present", "in_place", "area", "iou", "psnr", "sharpness")}
+    interval = {"mean": 0.5, "low": 0.25, "high": 0.75}
     probe = {"encodings": 0.1, "random projection": 0.2, "mean joint": 0.3}
     parts = {
         "bouncing": {"context": 2, "short": {"trials": 1000, **shares}, "reconstruction": shares, "long": far},
         "delay": {"table": {"schedule": {"steps": [50, 100], "spread": [1.0, 0.5], "van_on_enc": [0.01, 0.02]}}},
-        "pushing": {"table": {"test/novel": {"shuffled": [20.0] * 18}}},
-        "walking": {"table": {"copy the first frame": seen, "epva": {**seen, "mask_iou": curve, "probe": probe}}},
+        "pushing": {
+            "table": {"test/novel": {"shuffled": [20.0] * 18}},
+            "gain_over_first_frame": {"novel": interval},
+            "recorded_minus": {"novel": {"shuffled": interval}},
+        },
+        "walking": {
+            "table": {"copy the first frame": seen, "epva": {**seen, "mask_iou": curve, "probe": probe}},
+            "ten_minus_five": interval,
+        },
     }
     results = {name: {"sentence": f"what {name} found", **about, **part} for name, part in parts.items()}
     text = script("hierarchical_page").page({"results": results}, tmp_path)
@@ -177,8 +185,10 @@ def test_the_page_of_hierarchical_prediction_tells_every_part(script, tmp_path):
         "| 1,000 | 97.0 % | 2.0 % | 1.0 % | 1.5 px |",
         "| 100 | 0.5 | 0.02 |",
         "| novel | shuffled | 20.00 |",
+        "| novel | +0.50 dB (+0.25 to +0.75) | +0.50 (+0.25 to +0.75) |",
         "| IoU of the mask | frame 1 | frame 32 | frame 127 |",
         "| `epva` | 0.1000 | 0.2000 | 0.3000 |",
+        "+0.50 dB (+0.25 to +0.75).",
         "`drawn` 1,500 steps in 10 minutes.",
     ):
         assert told in text, told

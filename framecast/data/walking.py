@@ -28,12 +28,14 @@ _FLESH = 0.2  # m that a joint may lie behind the first surface in front of it a
 
 @dataclass(frozen=True, kw_only=True)
 class WalkingConfig:
-    """subjects: people; the last one is for testing, the one before for validation.  takes: of each, one action after
-    the other (walking, waving, turning, squatting, sitting).  cameras: that film a take, 1 to 4.  frames: of a take.
-    size: height and width, px.  fps: frames per second.  masks: keep a label per pixel.  seed: of everything.
+    """subjects: people.  held_out: how many, the last ones, are for testing, and as many before them for validation.
+    takes: of each, one action after the other (walking, waving, turning, squatting, sitting).  cameras: that film a
+    take, 1 to 4.  frames: of a take.  size: height and width, px.  fps: frames per second.  masks: keep a label per
+    pixel.  seed: of everything.  One or two subjects are not split by who they are.
     """
 
     subjects: int = 7
+    held_out: int = 1
     takes: int = 3
     cameras: int = 4
     frames: int = 272
@@ -43,9 +45,14 @@ class WalkingConfig:
     seed: int = 0
 
     def __post_init__(self) -> None:
-        require_least(self, "walking: ", subjects=1, takes=1, frames=2, seed=0)
+        require_least(self, "walking: ", subjects=1, held_out=1, takes=1, frames=2, seed=0)
         if not 1 <= self.cameras <= CAMERAS:
             raise UserError(f"walking: cameras must be in 1…{CAMERAS}, got {self.cameras}")
+        if 3 * self.held_out > max(3, self.subjects):
+            raise UserError(
+                f"walking: {self.held_out} people for testing and as many for validation need at least "
+                f"{3 * self.held_out} subjects, got {self.subjects}"
+            )
         if not 8 <= self.size <= 1024:
             raise UserError(f"walking: size must be in 8…1024, got {self.size}")
         if not 1 <= self.fps <= 60:
@@ -117,9 +124,10 @@ class Walking:
 
     def _split(self, number: int) -> str | None:
         """By subject, from three subjects on."""
-        if self.config.subjects < 3:
+        subjects, held_out = self.config.subjects, self.config.held_out
+        if subjects < 3:
             return None
-        return {self.config.subjects - 1: "test", self.config.subjects - 2: "val"}.get(number, "train")
+        return "test" if number >= subjects - held_out else "val" if number >= subjects - 2 * held_out else "train"
 
     def _film(
         self, renderer: SceneRenderer, who: Subject, action: str, rng: np.random.Generator

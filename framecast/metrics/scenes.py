@@ -69,7 +69,7 @@ def foreground(frames: Tensor, ground: Tensor, threshold: float = 0.1) -> Tensor
     """Pixels (b, t, h, w), bool, that differ from the empty scene by more than `threshold` in some channel.
 
     frames: (b, t, c, h, w) in 0…1.  ground: (b, c, h, w), the scene without what moves; for a still camera the median
-    of the true clip over time.
+    over time of true films, long enough that nobody stands anywhere for half of it.
     """
     return (frames - ground[:, None]).abs().amax(2) > threshold
 
@@ -80,14 +80,17 @@ def iou(found: Tensor, masks: Tensor) -> Tensor:
     return torch.where(either > 0, both / either, torch.nan)
 
 
-def presence(found: Tensor, masks: Tensor, share: float = 0.5) -> Tensor:
+def presence(found: Tensor, masks: Tensor, share: float = 0.5, near: bool = True) -> Tensor:
     """Whether enough is there: an area above `share` of the true one. Bool, as (..., h, w) without its last axes.
 
-    Counted inside the true masks grown by a tenth of the frame, so that noise elsewhere is no person.
+    near: count inside the true masks grown by a tenth of the frame only, so that noise elsewhere is no person; without
+    it a person counts wherever it is, also where a forecast has it go another way than the truth.
     """
-    reach = max(1, masks.shape[-1] // 10)
-    grown = F.max_pool2d(masks.flatten(0, -3).float()[:, None], 2 * reach + 1, 1, reach)[:, 0] > 0
-    inside = found & grown.view_as(masks)
+    inside = found
+    if near:
+        reach = max(1, masks.shape[-1] // 10)
+        grown = F.max_pool2d(masks.flatten(0, -3).float()[:, None], 2 * reach + 1, 1, reach)[:, 0] > 0
+        inside = found & grown.view_as(masks)
     return inside.sum((-2, -1)) > share * masks.sum((-2, -1))
 
 

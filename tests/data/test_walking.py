@@ -46,6 +46,15 @@ def test_people_are_split_and_cameras_of_a_take_stay_together(store):
     assert set(store.cameras.values()) == {"camera0", "camera1"}
 
 
+def test_more_people_may_be_held_out(tmp_path):
+    Walking(WalkingConfig(subjects=6, held_out=2, takes=1, cameras=1, frames=4, size=16)).prepare(tmp_path / "store")
+    store = Store(tmp_path / "store")
+    splits = {name: {store.names[s.video][:2] for s in part} for name, part in store.splits(4).items()}
+    assert splits == {"train": {"S1", "S2"}, "val": {"S3", "S4"}, "test": {"S5", "S6"}}
+    with pytest.raises(UserError, match="2 people for testing and as many for validation need at least 6 subjects"):
+        WalkingConfig(subjects=5, held_out=2)
+
+
 def test_masks_are_the_person(store):
     """A single upright figure of a quarter to two thirds of the frame, and all that changes is near it."""
     for clip in clips(store):

@@ -75,6 +75,9 @@ def test_foreground_iou_and_presence_of_a_square_that_moves():
     far = torch.zeros_like(there)
     far[..., 30:, 30:] = True
     assert presence(far, masks).tolist() == [[False, False]]
+    assert presence(far, masks, near=False).tolist() == [[True, True]]
+    far[..., 34:, :] = False  # 40 of 100 pixels
+    assert presence(far, masks, near=False).tolist() == [[False, False]]
 
 
 def test_a_probe_reads_what_a_code_holds_and_not_what_it_lacks():
