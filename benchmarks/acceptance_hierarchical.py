@@ -55,9 +55,9 @@ _TEN = "--model.context 10 --model.future 22 --model.stride 2"
 _PEOPLE = "--model.context 5 --model.future 27 --model.stride 2"
 
 
-def _looks(every: int) -> str:
-    """How often a training looks at held-out clips and saves."""
-    return f"--train.val-batches 2 --train.validate-every {every} --train.save-every {every}"
+def _looks(every: int, batches: int = 2) -> str:
+    """How often a training looks at held-out clips, and at how many batches; it saves as often."""
+    return f"--train.val-batches {batches} --train.validate-every {every} --train.save-every {every}"
 
 
 #: Trainings of `small` beside --data, --out and --init-from: the one whose weights it starts from, and its flags.
@@ -87,18 +87,17 @@ TRAINING: dict[str, tuple[str, str]] = {
     ),
     "pushing-rolled": ("pushing-drawn", f"{_ROLLED} --model.future 18 --steps 4000 {_looks(500)}"),
     "pushing-settled": ("pushing-rolled", f"{_SETTLED} --model.future 18 --steps 1500 {_looks(500)}"),
-    "walking-drawn": ("bouncing-drawn", f"{_DRAWN} {_PEOPLE} --batch-size 8 --steps 5000 {_looks(500)}"),
-    "walking-epva": ("walking-drawn", f"{_WHITENED} 1e-3 {_PEOPLE} --steps 4000 {_looks(500)}"),
-    "walking-ten": ("walking-drawn", f"{_WHITENED} 1e-3 {_TEN} --steps 4000 {_looks(500)}"),
+    "walking-drawn": ("bouncing-drawn", f"{_DRAWN} {_PEOPLE} --batch-size 8 --steps 5000 {_looks(500, 4)}"),
+    "walking-epva": ("walking-drawn", f"{_ROLLED} {_PEOPLE} --steps 3000 {_looks(500, 4)}"),
+    "walking-ten": ("walking-drawn", f"{_ROLLED} {_TEN} --steps 3000 {_looks(500, 4)}"),
     "walking-e2e": (
         "walking-drawn",
-        f"--model.mode e2e {_PEOPLE} --model.drawn 4 --optim.all-lr 5e-4 --batch-size 8 --steps 350 {_looks(175)}",
+        f"--model.mode e2e {_PEOPLE} --model.drawn 4 --optim.all-lr 5e-4 --batch-size 8 --steps 1200 {_looks(400, 4)}",
     ),
     "walking-epva-gan": (
         "walking-epva",
         f"--model.mode epva-gan --model.encoding-loss relative --model.alpha 10 {_PEOPLE} --optim.predictor-lr 1e-4 "
-        "--optim.van-lr 1e-4 "
-        f"--optim.discriminator-lr 1e-4 --batch-size 4 --steps 300 {_looks(150)}",
+        f"--optim.van-lr 1e-4 --optim.discriminator-lr 1e-4 --batch-size 4 --steps 900 {_looks(300, 4)}",
     ),
 }
 
@@ -198,7 +197,7 @@ DATA: dict[str, Callable[[], Path]] = {
     "pushing-drawn": lambda: made("pushing", "--train", "600", "--test", "64", "--novel", "64"),
     # its first 600 clips are those of the above
     "pushing": lambda: made("pushing-2000", "--train", "2000", "--val", "32", "--test", "128", "--novel", "128"),
-    "walking": lambda: made("walking-10", "--takes", "10", "--cameras", "2"),
+    "walking": lambda: made("walking-28", "--subjects", "28", "--held-out", "4", "--cameras", "2"),
 }
 
 
@@ -387,7 +386,7 @@ def walking() -> dict[str, Any]:
     ten, ours = trained("walking-ten")
     told |= ours
     opened, rooms = open_run(runs["epva"]), empty_rooms(source)
-    clips = held(opened, opened.model(), source, "test", 127, 20)
+    clips = held(opened, opened.model(), source, "test", 127, 24)
     request = dataclasses.replace(clips.loader.request, extras=("masks", "joints", "visibility"))
     clips.loader.request = request
     table: dict[str, Any] = {"copy the first frame": people(None, clips, rooms)}
@@ -464,7 +463,7 @@ def more_context(more: Path, fewer: Path, source: Source) -> Tensor:
     """PSNR (clips, horizon) of a forecast from more frames of context minus that of the same frames from fewer."""
     opened, other = open_run(more), framecast.load(fewer)
     model, rows = opened.model(), []
-    for batch in batches(held(opened, model, source, "test", 122, 20)):
+    for batch in batches(held(opened, model, source, "test", 122, 24)):
         made = [rollout(m, batch.context[:, -m.num_context :], 122)[0] for m in (model, other)]
         rows.append(psnr(made[0], batch.future) - psnr(made[1], batch.future))
     return torch.cat(rows)

@@ -503,7 +503,7 @@ def train_flags(base: Any, profiles: Sequence[str]) -> type:
         (
             "init_from",
             str | None,
-            said("Start from the weights of this run, or of a file, for models that can use one.", None),
+            said("Start from the weights of this run, of packaged ones, or of a file where a model can use one.", None),
         ),
         ("overwrite", Switch, said("Delete the run that is there and start anew.", False)),
         ("size", str | None, said("128 (shorter side) or 96x128; videos 128, all else as it is if none.", data.size)),
