@@ -18,10 +18,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import claims
 import numpy as np
 import torch
-from acceptance import RESULTS, WORK, circumstances, command, relative, stored
+from acceptance import RESULTS, WORK, Results, command, relative
 from hierarchical_page import FIRST, page
 from torch import Tensor
 
@@ -40,7 +39,7 @@ from framecast.rollout import evaluating, rollout
 from framecast.run import open_run
 from framecast.types import Batch
 
-FILE = RESULTS / "hierarchical.json"
+HIERARCHICAL = Results("hierarchical", page)
 #: A loss of encodings that counts what moves within clips, at full weight from the start.
 _MOVES = "--model.encoding-loss relative --model.alpha 0.003 --model.alpha-delay 0"
 #: Encoder and VAN learn on clips of which the predictor sees the first frames only and four are drawn.
@@ -111,22 +110,7 @@ def main() -> None:
     options = parser.parse_args()
     makers = {"bouncing": bouncing, "delay": delay, "pushing": pushing, "walking": walking}
     for name in [options.only] if options.only else parts:
-        keep(name, makers[name], options.again)
-
-
-def keep(name: str, make: Any, again: bool) -> None:
-    """One result, kept under its name with versions and hardware; skipped when it is there."""
-    empty = {"format": 1, "family": "hierarchical", "results": {}}
-    done = json.loads(FILE.read_text()) if FILE.is_file() else empty
-    if name in done["results"] and not again:
-        print(f"{name}: done before", flush=True)
-        return
-    found = {**make(), **circumstances()}
-    done = json.loads(FILE.read_text()) if FILE.is_file() else empty
-    done["results"][name] = found
-    FILE.with_suffix(".md").write_text(page(stored(FILE, done)), encoding="utf-8")
-    claims.write()
-    print(f"{name}: {found['sentence']}", flush=True)
+        HIERARCHICAL.part(name, makers[name], options.again)
 
 
 # --------------------------------------------------------------------------------------------------------- bouncing

@@ -372,7 +372,8 @@ class Trainer:
             encode = bound_to(self.state.ema, stage.encode_once)
             place_for = self.folder / "codes" / stage.name
             begun = self.state.step - self.state.stage_step
-            codes = encode_all(encode, self.state.ema, self.source, resizer(request), self.device, place_for, begun)
+            seed, size = self.settings.seed, resizer(request)
+            codes = encode_all(encode, self.state.ema, self.source, size, self.device, place_for, begun, seed)
         settings, place = self.settings, self.device
 
         def loader(segments: list[Segment], order: Any) -> Loader:

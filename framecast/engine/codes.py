@@ -28,12 +28,14 @@ def encode_all(
     device: Device,
     folder: Path,
     step: int,
+    seed: int = 0,
 ) -> dict[str, list[np.ndarray]]:
     """Codes of every frame, by name: one memory-mapped array (frames, …) per video.
 
     encode: (batch with the frames as context) -> named tensors (b, t, …).  resize: brings uint8 frames to the model's
     size.  folder: where the arrays are kept.  step: of the run when the stage began; codes found in `folder` from the
-    same step are used as they are, so that a resumed run sees what the unbroken one saw.
+    same step are used as they are, so that a resumed run sees what the unbroken one saw.  seed: of the run, for codes
+    that are drawn.
     """
     done = folder / "codes.json"
     if device.is_main and not (done.is_file() and json.loads(done.read_text())["step"] == step):
@@ -42,7 +44,7 @@ def encode_all(
         names: list[str] = []
         was_training = model.training
         model.eval()
-        torch.manual_seed(seed_for("codes", step))
+        torch.manual_seed(seed_for(seed, "codes", step))
         for video, length in enumerate(source.lengths):
             parts: dict[str, list[np.ndarray]] = {}
             for start in range(0, int(length), CHUNK):

@@ -17,8 +17,8 @@ def store(tmp_path):
     return write_store(tmp_path / "data", videos=3, frames=11)
 
 
-def encoded(model, store, folder, step=0, resize=lambda frames: frames):
-    return encode_all(model.codes, model, store, resize, CPU, folder, step)
+def encoded(model, store, folder, step=0, resize=lambda frames: frames, seed=0):
+    return encode_all(model.codes, model, store, resize, CPU, folder, step, seed)
 
 
 def test_every_frame_of_every_video_is_coded_in_chunks(store, tmp_path, monkeypatch):
@@ -51,6 +51,20 @@ def test_codes_cut_off_by_a_kill_are_made_anew(store, tmp_path):
     other = build(TwoStage, seed=1)
     again, fresh = (encoded(other, store, tmp_path / name)["z"][2] for name in ("codes", "elsewhere"))
     assert np.array_equal(again, fresh)
+
+
+def test_codes_that_are_drawn_follow_the_seed_of_the_run(store, tmp_path):
+    class Drawing(TwoStage):
+        def codes(self, batch):
+            return {name: value + torch.randn_like(value) for name, value in super().codes(batch).items()}
+
+    model = build(Drawing)
+    first, again, other = (
+        np.array(encoded(model, store, tmp_path / name, seed=seed)["z"][0])
+        for name, seed in (("a", 1), ("b", 1), ("c", 2))
+    )
+    assert np.array_equal(first, again)
+    assert not np.allclose(first, other)
 
 
 def test_frames_are_brought_to_the_models_size(store, tmp_path):
