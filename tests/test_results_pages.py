@@ -161,10 +161,11 @@ def test_the_page_of_hierarchical_prediction_tells_every_part(script, tmp_path):
     shares = {"correct": [0.97] * 16, "wrong": [0.02] * 16, "gone": [0.01] * 16, "away_px": [1.5] * 15 + [None]}
     far = {"trials": 32, "frames": [1, 1000], **{k: v[:2] for k, v in shares.items()}}
     curve = {"1": 0.9, "32": 0.8, "127": 0.7}
-    seen = {name: curve for name in ("present", "in_place", "area", "iou", "psnr", "sharpness")}
+    seen = {name: curve for name in ("present", "in_place", "area", "iou", "psnr", "sharpness", "person_sharpness")}
     interval = {"mean": 0.5, "low": 0.25, "high": 0.75}
     probe = {"encodings": 0.1, "random projection": 0.2, "mean joint": 0.3}
     parts = {
+        "eight": {},
         "bouncing": {"context": 2, "short": {"trials": 1000, **shares}, "reconstruction": shares, "long": far},
         "delay": {"table": {"schedule": {"steps": [50, 100], "spread": [1.0, 0.5], "van_on_enc": [0.01, 0.02]}}},
         "pushing": {
@@ -180,6 +181,7 @@ def test_the_page_of_hierarchical_prediction_tells_every_part(script, tmp_path):
     results = {name: {"sentence": f"what {name} found", **about, **part} for name, part in parts.items()}
     text = script("hierarchical_page").page({"results": results}, tmp_path)
     for told in (
+        "What eight found.",
         "What walking found.",
         "| 16 | 97.0 % | 2.0 % | 1.0 % |  |",
         "| 1,000 | 97.0 % | 2.0 % | 1.0 % | 1.5 px |",
