@@ -285,19 +285,27 @@ def delay() -> dict[str, Any]:
             "spread": [r["epva/spread"] for r in seen],
             "van_on_enc": [r["epva/van_on_enc"] for r in seen],
         }
-    return {"sentence": spreads(table), "training": told, "table": table}
+    return {"sentence": f"{spreads(table)}; {drawings(told)}", "training": told, "table": table}
 
 
 def spreads(table: Mapping[str, Mapping[str, Any]]) -> str:
-    """Standard deviation of encodings with and without schedule, after a third of the steps and at the end."""
+    """Standard deviation of encodings with and without schedule, after a twentieth of the steps and at the end."""
     slow, fast = table["schedule"], table["at-once"]
-    third, last = len(slow["steps"]) // 3, len(slow["steps"]) - 1
+    early, last = len(slow["steps"]) // 20, len(slow["steps"]) - 1
     at = [
-        f"after {slow['steps'][i]} steps {slow['spread'][i]:.2g} with the schedule and {fast['spread'][i]:.2g} with "
+        f"after {slow['steps'][i]:,} steps {slow['spread'][i]:.2g} with the schedule and {fast['spread'][i]:.2g} with "
         f"full weight from the start"
-        for i in (third, last)
+        for i in (early, last)
     ]
     return f"standard deviation of encodings: {at[0]}; {at[1]}"
+
+
+def drawings(told: Mapping[str, Mapping[str, Any]]) -> str:
+    """PSNR of validation frames drawn from true encodings, with and without schedule, look by look."""
+    slow, fast = (told[f"delay-{name}"]["validations"] for name in ("schedule", "at-once"))
+    name = "val/psnr_on_enc_forecast"
+    at = [f"{a[name]:.1f} and {b[name]:.1f} dB after {a['step']:,}" for a, b in zip(slow, fast, strict=True)]
+    return f"held-out frames drawn from true encodings: {', '.join(at)}"
 
 
 # ---------------------------------------------------------------------------------------------------------- pushing

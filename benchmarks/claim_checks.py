@@ -180,7 +180,7 @@ def surely(path: str, what: str, otherwise: bool = False) -> Check:
 
 
 def collapse(results: Results) -> Finding:
-    """That encodings spread less when their loss has its full weight at once."""
+    """That in the end encodings spread less when their loss has its full weight at once."""
     table = results["hierarchical"]["delay"]["table"]
     slow, fast = table["schedule"]["spread"][-1], table["at-once"]["spread"][-1]
     return fast < slow / 2, f"standard deviation of encodings: {slow:.3g} with the schedule, {fast:.3g} at once"
