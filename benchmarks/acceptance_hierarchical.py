@@ -100,7 +100,7 @@ TRAINING: dict[str, tuple[str, str]] = {
     "walking-epva-gan": (
         "walking-epva",
         f"--model.mode epva-gan --model.encoding-loss relative --model.alpha 10 {_PEOPLE} --optim.predictor-lr 1e-4 "
-        f"--optim.van-lr 1e-4 --optim.discriminator-lr 1e-4 --batch-size 4 --steps 900 {_looks(300, 4)}",
+        f"--optim.van-lr 1e-4 --optim.discriminator-lr 1e-4 --batch-size 4 --steps 2400 {_looks(600, 4)}",
     ),
 }
 
