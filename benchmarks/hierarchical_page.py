@@ -11,6 +11,12 @@ from typing import Any
 
 #: The row of no forecast.
 FIRST = "repeat the first frame"
+#: What the rows of a strip of frames show, from the top.
+ROWS = {
+    "bouncing": "truth, prediction",
+    "pushing": "truth, the forecast with its actions, with another clip's",
+    "walking": "truth, `epva`, `e2e`, `epva-gan`, the first frame repeated",
+}
 RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
 
 
@@ -38,7 +44,13 @@ def page(found: dict[str, Any], folder: Path = RESULTS) -> str:
         if part := results.get(name):
             rows = writers[name](part) if name in writers else []
             lines += [f"## {head}", "", f"{part['sentence'][0].upper()}{part['sentence'][1:]}.", ""]
-            lines += [*_commands(part["training"]), *rows, *_film(part, folder), _hardware(part), ""]
+            lines += [
+                *_commands(part["training"]),
+                *rows,
+                *_film(part, folder, ROWS.get(name, "")),
+                _hardware(part),
+                "",
+            ]
     return "\n".join(lines).rstrip() + "\n"
 
 
@@ -49,12 +61,12 @@ def _commands(runs: dict[str, dict[str, Any]]) -> list[str]:
     return [*lines, f"{'; '.join(told)}.", ""]
 
 
-def _film(part: dict[str, Any], folder: Path) -> list[str]:
-    """The strip of frames, which leads to the film."""
+def _film(part: dict[str, Any], folder: Path, rows: str) -> list[str]:
+    """The strip of frames, which leads to the film, and what its rows are."""
     name = Path(part.get("film", "none")).stem
     if not (folder / f"{name}.png").is_file():
         return []
-    return [f"[![strip of frames]({name}.png)]({part['film']})", ""]
+    return [f"From the top: {rows}.", "", f"[![strip of frames]({name}.png)]({part['film']})", ""]
 
 
 def _hardware(part: dict[str, Any]) -> str:
