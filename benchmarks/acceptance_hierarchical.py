@@ -64,7 +64,7 @@ def _looks(every: int, batches: int = 2) -> str:
 
 #: Trainings of `small` beside --data, --out and --init-from: the one whose weights it starts from, and its flags.
 TRAINING: dict[str, tuple[str, str]] = {
-    "eight": ("", f"{_DRAWN} --model.future 16 --batch-size 8 --steps 3000 {_looks(500)}"),
+    "eight": ("", f"{_DRAWN} --model.future 16 --batch-size 8 --steps 2500 {_looks(500)}"),
     "bouncing-drawn": ("", f"{_DRAWN} --model.future 16 --batch-size 16 --steps 2000 {_looks(200)}"),
     "bouncing-rolled": ("bouncing-drawn", f"{_ROLLED} --model.future 16 --steps 2950 {_looks(500)}"),
     "bouncing-five": (
