@@ -58,7 +58,24 @@ def test_tables_of_benchmarks_are_read_from_both_sides(claims, checks):
     assert status(claims, checks.table_gap("file", "a", "b", "psnr"), results) == "confirmed"
     assert status(claims, checks.table_gap("file", "b", "a", "psnr"), results) == "not seen"
     assert "−1.00 (−1.50 to −0.50)".replace("−", "-") in checks.table_gap("file", "b", "a", "psnr")(results)[1]
-    assert status(claims, checks.not_better("file", "b", "a", "psnr"), results) == "confirmed"
+
+
+def test_an_interval_is_above_nothing_or_is_not(claims, checks):
+    rows = {"sure": {"mean": 1.0, "low": 0.5, "high": 1.5}, "open": {"mean": 1.0, "low": -0.5, "high": 2.5}}
+    for name, above, otherwise in (("sure", "confirmed", "not seen"), ("open", "not seen", "confirmed")):
+        assert status(claims, checks.surely(f"f/{name}", "x"), {"f": rows}) == above
+        assert status(claims, checks.surely(f"f/{name}", "x", otherwise=True), {"f": rows}) == otherwise
+    assert checks.surely("f/sure", "x")({"f": rows})[1] == "x: +1.00 dB (+0.50 to +1.50)"
+
+
+def test_somebody_who_is_still_there_was_drawn(claims, checks):
+    def found(late, drawn):
+        row = {"present": {"32": 0.9, "127": late}, "mask_iou": {"127": drawn}}
+        return {"hierarchical": {"walking": {"table": {"epva": row}}}}
+
+    assert status(claims, checks.no_worse("epva"), found(0.9, 0.1)) == "confirmed"
+    assert status(claims, checks.no_worse("epva"), found(0.8, 0.1)) == "not seen"
+    assert status(claims, checks.no_worse("epva"), found(0.9, 0.0)) == "not seen"  # the first frame shines through
 
 
 def test_every_claim_has_a_run_or_a_reason(claims):
