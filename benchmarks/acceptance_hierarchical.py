@@ -341,10 +341,13 @@ def pushing() -> dict[str, Any]:
     }
 
 
-def over_clips(values: Tensor) -> dict[str, float | None]:
-    """Mean over clips of their means over the horizon, with its 95 % interval; values: (clips, horizon)."""
+def over_clips(values: Tensor, groups: list[str] | None = None) -> dict[str, float | None]:
+    """Mean over clips of their means over the horizon, with its 95 % interval; values: (clips, horizon).
+
+    groups: of each clip what makes clips depend on each other; None takes all as independent.
+    """
     running = Running(1)
-    running.add(values.double().mean(1, keepdim=True))
+    running.add(values.double().mean(1, keepdim=True), groups)
     series = running.series()
     return {"mean": series.mean[0], "low": series.low[0], "high": series.high[0]}
 
@@ -417,7 +420,7 @@ def walking() -> dict[str, Any]:
         table[mode] = {**people(model, clips, rooms), "probe": joints(model, source, open_run(run))}
     table["drawn from true encodings (epva)"] = people(framecast.load(runs["epva"]), clips, rooms, known=True)
     films(runs, clips)
-    gap = over_clips(more_context(ten, runs["epva"], source))
+    gap = over_clips(*more_context(ten, runs["epva"], source))
     at = {k: v["present"][126] for k, v in table.items()}
     return {
         "sentence": "people still there at frame 127: " + ", ".join(f"{k} {100 * v:.0f} %" for k, v in at.items()),
@@ -448,8 +451,8 @@ def empty_rooms(source: Source) -> Tensor:
 
 def people(model: Predictor | None, clips: Clips, rooms: Tensor, known: bool = False) -> dict[str, list[float]]:
     """By frame: share of clips with a person, anywhere and near the true one, area of what is not room over the true
-    person's, IoU of it (and of the drawing mask) with the true mask, PSNR, sharpness over the truth's, of frames and of
-    whom they show.
+    person's, IoU of it with the true mask; both of the drawing mask too; PSNR, sharpness over the truth's, of frames and
+    of whom they show.
 
     None repeats the first frame. known: of frames drawn from their own encodings, not of forecasts.
     """
@@ -468,6 +471,7 @@ def people(model: Predictor | None, clips: Clips, rooms: Tensor, known: bool = F
             with evaluating(model):
                 drawn = model.masks(batch.context, horizon)[:, :, 0] > 0.5
             rows.setdefault("mask_iou", []).append(iou(drawn, masks))
+            rows.setdefault("mask_area", []).append(drawn.sum((-2, -1)) / masks.sum((-2, -1)))
         there, area = foreground(made, ground), masks.sum((-2, -1))
         found = {
             "present": presence(there, masks, near=False),
@@ -490,14 +494,16 @@ def edges(frames: Tensor, where: Tensor) -> Tensor:
     return (steps * where).sum((-2, -1)) / where.sum((-2, -1))
 
 
-def more_context(more: Path, fewer: Path, source: Source) -> Tensor:
-    """PSNR (clips, horizon) of a forecast from more frames of context minus that of the same frames from fewer."""
+def more_context(more: Path, fewer: Path, source: Source) -> tuple[Tensor, list[str]]:
+    """PSNR (clips, horizon) of a forecast from more frames of context minus that of the same frames from fewer; and the
+    take of each clip, which two cameras filmed."""
     opened, other = open_run(more), framecast.load(fewer)
     model, rows = opened.model(), []
-    for batch in batches(held(opened, model, source, "test", 122, 24)):
+    clips = held(opened, model, source, "test", 122, 24)
+    for batch in batches(clips):
         made = [rollout(m, batch.context[:, -m.num_context :], 122)[0] for m in (model, other)]
         rows.append(psnr(made[0], batch.future) - psnr(made[1], batch.future))
-    return torch.cat(rows)
+    return torch.cat(rows), clips.groups
 
 
 def joints(model: Predictor, source: Source, opened: Any) -> dict[str, float]:

@@ -144,6 +144,7 @@ def _walking(part: dict[str, Any]) -> list[str]:
         "area": "area over the true one",
         "iou": "IoU",
         "mask_iou": "IoU of the mask",
+        "mask_area": "area of the mask over a person's",
         "sharpness": "sharpness ratio",
         "person_sharpness": "sharpness ratio of whom it shows",
         "psnr": "PSNR [dB]",
@@ -166,7 +167,7 @@ def _walking(part: dict[str, Any]) -> list[str]:
     gap = part["ten_minus_five"]
     told = f"{gap['mean']:+.2f} dB ({gap['low']:+.2f} to {gap['high']:+.2f})"
     said = "PSNR of 122 frames forecast from ten frames minus from five, the predictor alone trained anew"
-    return [*lines, *_table(head, rows), f"{said}: {told}.", ""]
+    return [*lines, *_table(head, rows), f"{said}: {told}, an interval over takes.", ""]
 
 
 def main() -> None:

@@ -70,11 +70,11 @@ def test_an_interval_is_above_nothing_or_is_not(claims, checks):
 
 def test_somebody_who_is_still_there_was_drawn(claims, checks):
     def found(late, drawn):
-        row = {"present": {"32": 0.9, "127": late}, "mask_iou": {"127": drawn}}
+        row = {"present": {"32": 0.9, "127": late}, "mask_area": {"127": drawn}}
         return {"hierarchical": {"walking": {"table": {"epva": row}}}}
 
-    assert status(claims, checks.no_worse("epva"), found(0.9, 0.1)) == "confirmed"
-    assert status(claims, checks.no_worse("epva"), found(0.8, 0.1)) == "not seen"
+    assert status(claims, checks.no_worse("epva"), found(0.9, 1.2)) == "confirmed"
+    assert status(claims, checks.no_worse("epva"), found(0.8, 1.2)) == "not seen"
     assert status(claims, checks.no_worse("epva"), found(0.9, 0.0)) == "not seen"  # the first frame shines through
 
 

@@ -190,7 +190,7 @@ def test_the_page_of_hierarchical_prediction_tells_every_part(script, tmp_path):
         "| novel | +0.50 dB (+0.25 to +0.75) | +0.50 (+0.25 to +0.75) |",
         "| IoU of the mask | frame 1 | frame 32 | frame 127 |",
         "| `epva` | 0.1000 | 0.2000 | 0.3000 |",
-        "+0.50 dB (+0.25 to +0.75).",
+        "+0.50 dB (+0.25 to +0.75), an interval over takes.",
         "`drawn` 1,500 steps in 10 minutes.",
     ):
         assert told in text, told
