@@ -451,8 +451,8 @@ def empty_rooms(source: Source) -> Tensor:
 
 def people(model: Predictor | None, clips: Clips, rooms: Tensor, known: bool = False) -> dict[str, list[float]]:
     """By frame: share of clips with a person, anywhere and near the true one, area of what is not room over the true
-    person's, IoU of it with the true mask; both of the drawing mask too; PSNR, sharpness over the truth's, of frames and
-    of whom they show.
+    person's, IoU of it with the true mask; both of the drawing mask too; PSNR; sharpness over the truth's, of frames
+    and of whom they show.
 
     None repeats the first frame. known: of frames drawn from their own encodings, not of forecasts.
     """

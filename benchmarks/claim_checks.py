@@ -157,13 +157,13 @@ def table_gap(file: str, a: str, b: str, metric: str) -> Check:
 
 
 def no_worse(mode: str) -> Check:
-    """That people are there at frame 127 as often as at 32, and drawn anew: the mask is open on half a person or more, so
-    that the first frame shining through is nobody."""
+    """That people are there at frame 127 as often as at 32, and drawn anew: the mask is open on half a person's area or
+    more. Somebody of the first frame who shines through is nobody."""
 
     def check(results: Results) -> Finding:
         row = results["hierarchical"]["walking"]["table"][mode]
         there, drawn = row["present"], row["mask_area"]["127"]
-        told = f"present at frame 32: {there['32']:.0%}, at 127: {there['127']:.0%}; drawn anew: {drawn:.1f} times a person"
+        told = f"present at frame 32: {there['32']:.0%}, at 127: {there['127']:.0%}; drawn anew: {drawn:.1f} persons"
         return there["127"] >= there["32"] - 0.05 and drawn >= 0.5, told
 
     return check

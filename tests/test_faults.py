@@ -19,6 +19,7 @@ from PIL import Image
 
 from framecast import cli
 from framecast.data.store import DatasetWriter
+from framecast.media.video import read_video
 from framecast.media.write import write_video
 
 TRAIN = ("train", "multiscale-gan", "--profile", "tiny", "--steps", "2", "--train.no-tensorboard", "--quiet")
@@ -56,6 +57,8 @@ def test_an_odd_frame_size_is_no_fault(done, tmp_path):
     folder = write_video(moving(30, 211, 160), tmp_path / "odd")
     done(*TRAIN, "--data", folder, "--out", tmp_path / "run")
     done("predict", tmp_path / "run", "--input", folder, "--horizon", "1", "--out", tmp_path / "f.mp4")
+    film = read_video(tmp_path / "f.mp4").frames
+    assert film.shape == (5, 3, 212 + 8, 160 + 8)  # 4 seen and 1 predicted; one row more, as H.264 wants; a border of 4
 
 
 def test_pictures_of_three_by_three(training_refused, refused, tmp_path):

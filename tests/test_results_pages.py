@@ -174,7 +174,10 @@ def test_the_page_of_hierarchical_prediction_tells_every_part(script, tmp_path):
             "recorded_minus": {"novel": {"shuffled": interval}},
         },
         "walking": {
-            "table": {"copy the first frame": seen, "epva": {**seen, "mask_iou": curve, "probe": probe}},
+            "table": {
+                "copy the first frame": seen,
+                "epva": {**seen, "mask_iou": curve, "mask_area": curve, "probe": probe},
+            },
             "ten_minus_five": interval,
         },
     }
