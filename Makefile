@@ -79,13 +79,13 @@ bench: setup
 	$(PY) -m benchmarks
 
 acceptance: setup
-	$(PY) benchmarks/acceptance.py $(if $(CLIP),--clip "$(CLIP)")
-	$(PY) benchmarks/acceptance_dreams.py $(if $(CLIP),--clip "$(CLIP)")
-	$(PY) benchmarks/acceptance_visual.py $(if $(CLIP),--clip "$(CLIP)")
-	$(if $(CLIP),,$(PY) benchmarks/acceptance_compare.py)
-	$(if $(CLIP),,$(PY) benchmarks/acceptance_hierarchical.py)
-	$(PY) benchmarks/acceptance_benchmark.py $(if $(CLIP),--headline --clip "$(CLIP)")
-	$(if $(CLIP),,$(PY) benchmarks/acceptance_autoencoders.py)
+	$(PY) -m reproduction.multiscale_gan $(if $(CLIP),--clip "$(CLIP)")
+	$(PY) -m reproduction.dreams $(if $(CLIP),--clip "$(CLIP)")
+	$(PY) -m reproduction.visual_dynamics $(if $(CLIP),--clip "$(CLIP)")
+	$(if $(CLIP),,$(PY) -m reproduction.compare)
+	$(if $(CLIP),,$(PY) -m reproduction.hierarchical)
+	$(PY) -m reproduction.benchmark $(if $(CLIP),--headline --clip "$(CLIP)")
+	$(if $(CLIP),,$(PY) -m reproduction.autoencoders)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -20,13 +20,13 @@ import torch
 
 from benchmarks.ceiling import beside, count_flops, median_seconds
 from benchmarks.row import Row, Settings, run_script
+from framecast.core.types import Batch, ClipSpec
 from framecast.data.loader import Loader
 from framecast.data.store import DatasetWriter, Store
-from framecast.engine.device import Device
-from framecast.engine.state import TrainState, phase_parameters
-from framecast.engine.step import train_step
-from framecast.models.autoencoders import PROFILES, VARIANTS, Autoencoder
-from framecast.types import Batch, ClipSpec
+from framecast.models.autoencoders.predictor import PROFILES, VARIANTS, Autoencoder
+from framecast.training.device import Device
+from framecast.training.state import TrainState, phase_parameters
+from framecast.training.step import train_step
 
 #: Values read and written of every trained weight a step: gradient, weight and its average, two moments; each read by
 #: the optimiser and written again, the weight read by both directions of the pass, the gradient written by it.

@@ -17,11 +17,13 @@ import torch
 
 from benchmarks.ceiling import beside, median_seconds
 from benchmarks.row import Row, Settings, peak_memory, run_script
-from framecast.compare import compare
-from framecast.data.bouncing import Bouncing, BouncingConfig
 from framecast.data.store import Store
+from framecast.data.synthetic.bouncing import Bouncing, BouncingConfig
+from framecast.evaluation.compare import compare
 from framecast.metrics.features import FRAMES, LAYERS, SIDE, mmd, random_features
-from framecast.run import Run, RunConfig, find_model
+from framecast.models.registry import find_model
+from framecast.training.config import RunConfig
+from framecast.training.run_folder import Run
 
 #: Goals: seconds for 2,048 clips; MB that eight times as many clips may take more.
 GOAL_SECONDS, GOAL_MB = 60.0, 50.0

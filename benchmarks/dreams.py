@@ -14,12 +14,12 @@ from collections.abc import Iterator
 import torch
 
 from benchmarks.row import Row, Settings, against_gemm, run_script
-from framecast.engine.device import Device
-from framecast.engine.state import TrainState
-from framecast.engine.step import train_step
-from framecast.models.dreams import PROFILES, Dreams
-from framecast.rollout import Dream, rollout
-from framecast.types import Batch, ClipSpec
+from framecast.core.types import Batch, ClipSpec
+from framecast.models.dreams.predictor import PROFILES, Dreams
+from framecast.models.rollout import Dream, rollout
+from framecast.training.device import Device
+from framecast.training.state import TrainState
+from framecast.training.step import train_step
 
 #: Imagined frames a second that the live page needs.
 LIVE = 30.0

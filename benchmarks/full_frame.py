@@ -11,11 +11,11 @@ import torch
 
 from benchmarks.row import Row, Settings, against_gemm, run_script
 from benchmarks.training_step import precisions
-from framecast.engine.device import resolve_precision
-from framecast.models.multiscale_gan import MultiscaleGAN
-from framecast.models.multiscale_gan_config import PROFILES
-from framecast.rollout import rollout
-from framecast.types import ClipSpec
+from framecast.core.types import ClipSpec
+from framecast.models.multiscale_gan.config import PROFILES
+from framecast.models.multiscale_gan.predictor import MultiscaleGAN
+from framecast.models.rollout import rollout
+from framecast.nn.precision import resolve_precision
 
 HEIGHT, WIDTH = 210, 160
 #: Goal for paper widths on a CPU, as a multiple of the floor: 0.68 s of 0.649 s, the floor of 610 GFLOP at 940

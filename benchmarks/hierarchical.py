@@ -17,13 +17,14 @@ import torch
 
 from benchmarks.ceiling import beside, count_flops
 from benchmarks.row import Row, Settings, against_gemm, peak_memory, run_script
-from framecast.engine.device import Device, resolve_precision
-from framecast.engine.state import TrainState
-from framecast.engine.step import train_step
-from framecast.models.hierarchical import Hierarchical
-from framecast.models.hierarchical_config import PROFILES, HierarchicalConfig
-from framecast.rollout import rollout
-from framecast.types import Batch, ClipSpec
+from framecast.core.types import Batch, ClipSpec
+from framecast.models.hierarchical.config import PROFILES, HierarchicalConfig
+from framecast.models.hierarchical.predictor import Hierarchical
+from framecast.models.rollout import rollout
+from framecast.nn.precision import resolve_precision
+from framecast.training.device import Device
+from framecast.training.state import TrainState
+from framecast.training.step import train_step
 
 MODES = ("e2e", "epva", "individual", "e2e-pose", "epva-gan")
 SPEC = ClipSpec(channels=3, height=64, width=64, extras={"joints": (27,), "states": (5,)})

@@ -20,13 +20,13 @@ import torch
 
 from benchmarks.ceiling import beside, median_seconds
 from benchmarks.row import Row, Settings, run_script
-from framecast.data.atari import Atari, AtariConfig
-from framecast.data.bouncing import Bouncing, BouncingConfig
+from framecast.core.types import ClipRequest
 from framecast.data.loader import Loader
 from framecast.data.store import DatasetWriter, Store
-from framecast.models.multiscale_gan import MultiscaleGAN
-from framecast.models.multiscale_gan_config import PROFILES
-from framecast.types import ClipRequest
+from framecast.data.synthetic.atari import Atari, AtariConfig
+from framecast.data.synthetic.bouncing import Bouncing, BouncingConfig
+from framecast.models.multiscale_gan.config import PROFILES
+from framecast.models.multiscale_gan.predictor import MultiscaleGAN
 
 CPU = torch.device("cpu")
 #: The published clips: so many files, each 32x32 pixels by 15 channels (five RGB frames) of float64.

@@ -27,12 +27,15 @@ import torch
 
 from benchmarks.ceiling import beside
 from benchmarks.row import Row, Settings, run_script
+from framecast.core.types import ActionSpec, ClipSpec
+from framecast.data.options import DataConfig
 from framecast.data.writer import DatasetWriter
-from framecast.engine.checkpoint import write_weights
-from framecast.presets import preset
-from framecast.rollout import Dream
-from framecast.run import DataConfig, RunConfig, find_model, open_run, write_config
-from framecast.types import ActionSpec, ClipSpec
+from framecast.models.registry import find_model
+from framecast.models.rollout import Dream
+from framecast.training.checkpoint import write_weights
+from framecast.training.config import RunConfig, write_config
+from framecast.training.presets import preset
+from framecast.training.run_folder import open_run
 from framecast.web.session import HISTORY
 
 CPU = torch.device("cpu")

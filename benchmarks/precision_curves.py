@@ -20,14 +20,14 @@ import torch
 
 from benchmarks.ceiling import beside, synchronise
 from benchmarks.row import Row, Settings, run_script
-from framecast.data.bouncing import Bouncing, BouncingConfig
 from framecast.data.loader import Loader
 from framecast.data.store import Store
-from framecast.engine.device import Device
-from framecast.engine.state import TrainState
-from framecast.engine.step import train_step
-from framecast.models.multiscale_gan import MultiscaleGAN
-from framecast.models.multiscale_gan_config import PROFILES
+from framecast.data.synthetic.bouncing import Bouncing, BouncingConfig
+from framecast.models.multiscale_gan.config import PROFILES
+from framecast.models.multiscale_gan.predictor import MultiscaleGAN
+from framecast.training.device import Device
+from framecast.training.state import TrainState
+from framecast.training.step import train_step
 
 #: Where the picture goes unless `--charts` says otherwise, and what it is called.
 CHARTS = Path(__file__).parents[1] / "docs" / "results"

@@ -21,7 +21,7 @@ import torch
 
 from benchmarks.ceiling import beside, median_seconds
 from benchmarks.row import Row, Settings, peak_memory, run_script
-from framecast.data.atari import Atari, AtariConfig
+from framecast.data.synthetic.atari import Atari, AtariConfig
 from framecast.media.video import iter_frames, probe
 
 T = TypeVar("T")
@@ -69,7 +69,7 @@ def _bare_game(frames: int) -> None:
     import ale_py
     from ale_py import roms
 
-    from framecast.data.atari import STILL_START
+    from framecast.data.synthetic.atari import STILL_START
 
     ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)
     console: Any = ale_py.ALEInterface()

@@ -20,7 +20,7 @@ import psutil
 import torch
 
 from benchmarks.ceiling import Ceiling, beside, count_flops, median_seconds
-from framecast.engine.device import pick_device
+from framecast.training.device import pick_device
 
 T = TypeVar("T")
 

@@ -22,14 +22,14 @@ from PIL import Image
 
 from benchmarks.ceiling import Ceiling, beside, median_seconds
 from benchmarks.row import Row, Settings, run_script
+from framecast.core.types import ClipRequest
 from framecast.data.loader import Loader
-from framecast.data.pushing import Pushing, PushingConfig
-from framecast.data.record_writer import write_records
-from framecast.data.records import crc32c, feature, parse_example, read_record, scan
+from framecast.data.readers.tfrecord_format import crc32c, feature, parse_example, read_record, scan
+from framecast.data.readers.tfrecords import TFRecords
 from framecast.data.store import DatasetWriter, Store
-from framecast.data.tfrecords import TFRecords
-from framecast.data.walking import Walking, WalkingConfig
-from framecast.types import ClipRequest
+from framecast.data.synthetic.pushing import Pushing, PushingConfig
+from framecast.data.synthetic.walking import Walking, WalkingConfig
+from framecast.data.tfrecord_writer import write_records
 
 CPU = torch.device("cpu")
 
@@ -129,8 +129,8 @@ def _scenes(settings: Settings, folder: Path) -> Iterator[Row]:
 
 def _drawing(name: str, size: int, settings: Settings) -> float:
     """Seconds of one frame of a scene that stands still, without its mask."""
-    from framecast.data import push_scene, walk_scene
-    from framecast.data.rendering import SceneRenderer, load_mujoco
+    from framecast.data.synthetic import push_scene, walk_scene
+    from framecast.data.synthetic.rendering import SceneRenderer, load_mujoco
 
     mujoco = load_mujoco()
     if name == "pushing":

@@ -19,12 +19,13 @@ import torch
 
 from benchmarks.ceiling import Ceiling, beside, count_flops, median_seconds
 from benchmarks.row import Row, Settings, run_script
-from framecast.engine.device import Device, resolve_precision
-from framecast.engine.state import TrainState
-from framecast.engine.step import train_step
-from framecast.models.multiscale_gan import MultiscaleGAN
-from framecast.models.multiscale_gan_config import PROFILES, MultiscaleGANConfig
-from framecast.types import Batch, ClipSpec
+from framecast.core.types import Batch, ClipSpec
+from framecast.models.multiscale_gan.config import PROFILES, MultiscaleGANConfig
+from framecast.models.multiscale_gan.predictor import MultiscaleGAN
+from framecast.nn.precision import resolve_precision
+from framecast.training.device import Device
+from framecast.training.state import TrainState
+from framecast.training.step import train_step
 
 #: Goals for paper widths on a CPU, as multiples of the floor: 1.00 s of 0.90 s and 0.52 s of 0.479 s, which are the
 #: floors of 845 and 450 GFLOP at 940 GFLOP/s, where the published code took 2.00 s and 0.94 s.

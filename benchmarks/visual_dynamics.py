@@ -15,12 +15,12 @@ from collections.abc import Iterator
 import torch
 
 from benchmarks.row import Row, Settings, against_gemm, run_script
-from framecast.engine.device import Device
-from framecast.engine.state import TrainState
-from framecast.engine.step import train_step
-from framecast.models.visual_dynamics import PROFILES, VisualDynamics
+from framecast.core.types import Batch, ClipSpec
+from framecast.models.visual_dynamics.predictor import PROFILES, VisualDynamics
 from framecast.nn.conv import cross_convolve
-from framecast.types import Batch, ClipSpec
+from framecast.training.device import Device
+from framecast.training.state import TrainState
+from framecast.training.step import train_step
 
 
 def run(settings: Settings) -> Iterator[Row]:

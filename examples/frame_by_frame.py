@@ -10,9 +10,10 @@ from pathlib import Path
 import torch
 
 import framecast
-from framecast.held_out import held_out_clips
-from framecast.rollout import Dream
-from framecast.run import open_data, open_run
+from framecast.data.cache import open_data
+from framecast.evaluation.clips import held_out_clips
+from framecast.models.rollout import Dream
+from framecast.training.run_folder import open_run
 
 
 def main(run: Path | None, out: Path, frames: int, tiny: bool) -> None:

@@ -8,9 +8,9 @@ import argparse
 from pathlib import Path
 
 import framecast
-from framecast.data.bouncing import Bouncing, BouncingConfig
 from framecast.data.store import Store
-from framecast.evaluate import describe
+from framecast.data.synthetic.bouncing import Bouncing, BouncingConfig
+from framecast.evaluation.scorer import describe
 from framecast.media.grid import side_by_side
 
 

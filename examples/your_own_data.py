@@ -12,7 +12,7 @@ import numpy as np
 import framecast
 from framecast.data.inspect import inspect
 from framecast.data.store import Store
-from framecast.evaluate import describe
+from framecast.evaluation.scorer import describe
 
 SIZE = 32
 

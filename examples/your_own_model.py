@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 import framecast
-from framecast.types import ClipRequest, Loss
+from framecast.core.types import ClipRequest, Loss
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -10,8 +10,6 @@ Nothing heavy is imported until it is used.
 from __future__ import annotations
 
 import importlib
-import sys
-import types
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
@@ -19,7 +17,6 @@ __version__ = "0.1.0"
 __all__ = [
     "DatasetWriter",
     "Predictor",
-    "benchmark",
     "compare",
     "evaluate",
     "from_pretrained",
@@ -27,6 +24,7 @@ __all__ = [
     "metrics",
     "read_video",
     "rollout",
+    "run_benchmark",
     "save_pretrained",
     "train",
     "write_video",
@@ -34,29 +32,29 @@ __all__ = [
 
 if TYPE_CHECKING:
     from framecast import metrics
-    from framecast.benchmark import benchmark
-    from framecast.compare import compare
+    from framecast.benchmark.runner import run_benchmark
     from framecast.data.writer import DatasetWriter
-    from framecast.export import from_pretrained, save_pretrained
-    from framecast.held_out import evaluate
+    from framecast.evaluation.clips import evaluate
+    from framecast.evaluation.compare import compare
+    from framecast.inference.export import from_pretrained, save_pretrained
+    from framecast.inference.load import load
     from framecast.media.video import read_video, write_video
     from framecast.models.base import Predictor
-    from framecast.rollout import rollout
-    from framecast.run import load
-    from framecast.train import train
+    from framecast.models.rollout import rollout
+    from framecast.training.train import train
 
 _HOME = {
     "DatasetWriter": "framecast.data.writer",
     "Predictor": "framecast.models.base",
-    "benchmark": "framecast.benchmark",
-    "compare": "framecast.compare",
-    "evaluate": "framecast.held_out",
-    "from_pretrained": "framecast.export",
-    "load": "framecast.run",
+    "run_benchmark": "framecast.benchmark.runner",
+    "compare": "framecast.evaluation.compare",
+    "evaluate": "framecast.evaluation.clips",
+    "from_pretrained": "framecast.inference.export",
+    "load": "framecast.inference.load",
     "read_video": "framecast.media.video",
-    "rollout": "framecast.rollout",
-    "save_pretrained": "framecast.export",
-    "train": "framecast.train",
+    "rollout": "framecast.models.rollout",
+    "save_pretrained": "framecast.inference.export",
+    "train": "framecast.training.train",
     "write_video": "framecast.media.video",
 }
 
@@ -71,14 +69,3 @@ def __getattr__(name: str) -> Any:
 
 def __dir__() -> list[str]:
     return sorted([*__all__, "__version__"])
-
-
-class _Package(types.ModuleType):
-    """`framecast.train` is a function though `train.py` is a file: importing the file must not replace the function."""
-
-    def __setattr__(self, name: str, value: Any) -> None:
-        if not (name in _HOME and isinstance(value, types.ModuleType)):
-            super().__setattr__(name, value)
-
-
-sys.modules[__name__].__class__ = _Package

@@ -11,9 +11,9 @@ import pytest
 from small_models import Acting, small_config, write_store
 
 from framecast.cli import run as command
-from framecast.data.shapes import Shapes, ShapesConfig
+from framecast.data.synthetic.shapes import Shapes, ShapesConfig
 from framecast.media.write import write_video
-from framecast.train import train
+from framecast.training.train import train
 
 #: A line that says what goes on, not what is wrong.
 PROGRESS = ("reading ", "recording ", "importing ", "making ", "left out", "1 video,", "2 videos,", "3 videos,")
@@ -22,7 +22,7 @@ MINE = """
 import dataclasses, torch
 from torch import nn
 from framecast.models.base import Predictor
-from framecast.types import ClipRequest, Loss
+from framecast.core.types import ClipRequest, Loss
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:

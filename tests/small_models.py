@@ -13,12 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from framecast.data.store import DatasetWriter, Store
-from framecast.engine.device import Device
-from framecast.engine.step import train_step
-from framecast.models.base import Control, Predictor, as_frames
-from framecast.run import RunConfig, TrainConfig
-from framecast.types import (
+from framecast.core.types import (
     ActionSpec,
     Batch,
     ClipRequest,
@@ -31,6 +26,11 @@ from framecast.types import (
     Until,
     every,
 )
+from framecast.data.store import DatasetWriter, Store
+from framecast.models.base import Control, Predictor, as_frames
+from framecast.training.config import RunConfig, TrainConfig
+from framecast.training.device import Device
+from framecast.training.step import train_step
 
 ROOT = Path(__file__).parent.parent
 CPU = Device(torch.device("cpu"))

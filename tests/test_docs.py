@@ -18,9 +18,9 @@ import pytest
 
 import framecast
 from framecast.cli import COMMANDS, run
+from framecast.cli.latents import VERBS
 from framecast.data import SOURCES
-from framecast.latents_command import VERBS
-from framecast.presets import PRESETS, profiles
+from framecast.training.presets import PRESETS, profiles
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*.md")])

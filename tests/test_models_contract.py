@@ -7,20 +7,20 @@ import numpy as np
 import pytest
 import torch
 
-from framecast.engine.checkpoint import load_weights, write_weights
-from framecast.engine.state import TrainState, make_optimiser, phase_parameters
-from framecast.engine.step import only
+from framecast.core.types import ActionSpec, Batch, ClipSpec
 from framecast.models import MODELS
-from framecast.models.autoencoders import PROFILES as AUTOENCODERS
-from framecast.models.autoencoders import VARIANTS
+from framecast.models.autoencoders.predictor import PROFILES as AUTOENCODERS
+from framecast.models.autoencoders.predictor import VARIANTS
 from framecast.models.base import Predictor, Steerable, count_parameters
 from framecast.models.copy_last import CopyLastConfig
-from framecast.models.dreams import tiny as tiny_dreams
-from framecast.models.hierarchical_config import PROFILES as HIERARCHICAL
-from framecast.models.multiscale_gan_config import tiny
+from framecast.models.dreams.predictor import tiny as tiny_dreams
+from framecast.models.hierarchical.config import PROFILES as HIERARCHICAL
+from framecast.models.multiscale_gan.config import tiny
 from framecast.models.temporal_mean import TemporalMeanConfig
-from framecast.models.visual_dynamics import tiny as tiny_visual_dynamics
-from framecast.types import ActionSpec, Batch, ClipSpec
+from framecast.models.visual_dynamics.predictor import tiny as tiny_visual_dynamics
+from framecast.training.checkpoint import load_weights, write_weights
+from framecast.training.state import TrainState, make_optimiser, phase_parameters
+from framecast.training.step import only
 
 #: A configuration of each model that trains in seconds. A new model gets one line.
 TINY = {

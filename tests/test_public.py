@@ -26,7 +26,7 @@ def test_every_public_name_is_there_and_is_what_it_says():
     assert kinds == {
         "DatasetWriter": "type",
         "Predictor": "type",
-        "benchmark": "function",
+        "run_benchmark": "function",
         "compare": "function",
         "evaluate": "function",
         "from_pretrained": "function",
@@ -42,14 +42,14 @@ def test_every_public_name_is_there_and_is_what_it_says():
 
 def test_submodules_imported_first_do_not_hide_the_functions_named_like_them():
     told = python(
-        "import framecast.train, framecast.rollout, framecast.evaluate, framecast.metrics.frames\n"
-        "from framecast.train import fit\n"
+        "import framecast.training.train, framecast.models.rollout, framecast.evaluation.clips\n"
+        "from framecast.training.train import fit\n"
         "import framecast\n"
         "for name in ('train', 'rollout', 'evaluate'): print(type(getattr(framecast, name)).__name__)\n"
         "print(framecast.evaluate.__module__)\n"
         "print(framecast.metrics.__name__)"
     )
-    assert told == ["function", "function", "function", "framecast.held_out", "framecast.metrics"]
+    assert told == ["function", "function", "function", "framecast.evaluation.clips", "framecast.metrics"]
 
 
 def test_what_does_not_exist_is_an_attribute_error():

@@ -9,11 +9,12 @@ import numpy as np
 import pytest
 import torch
 
+from framecast.core.errors import UserError
+from framecast.core.types import ClipRequest
 from framecast.data import SOURCES
 from framecast.data.base import SPLITS
 from framecast.data.loader import Loader
 from framecast.data.store import DatasetWriter, Store, pack
-from framecast.types import ClipRequest, UserError
 
 #: The smallest set that every test below can work with.
 TINY = {

@@ -10,7 +10,8 @@ from typing import Any, Protocol
 
 import numpy as np
 
-from framecast.types import Clip, ClipSpec, UserError
+from framecast.core.errors import UserError
+from framecast.core.types import Clip, ClipSpec
 
 SPLITS = ("train", "val", "test")
 

@@ -13,9 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from framecast.config import suggest
+from framecast.core.config import suggest
+from framecast.core.errors import UserError
 from framecast.data.writer import bytes_in_words, require_space
-from framecast.types import UserError
 
 Progress = Callable[[int, int], None]
 

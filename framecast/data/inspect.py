@@ -9,12 +9,12 @@ from typing import Any
 
 import numpy as np
 
+from framecast.core.errors import UserError
 from framecast.data.base import Source
-from framecast.data.layout import visible_files
+from framecast.data.readers.folders import visible_files
 from framecast.media.grid import as_rgb, grid
 from framecast.media.images import write_image
 from framecast.media.resize import resize_frames
-from framecast.types import UserError
 
 _ROWS, _COLUMNS = 8, 8  # of the contact sheet
 _PANEL = 160  # px, longer side of a frame there at most

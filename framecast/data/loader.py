@@ -14,9 +14,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from framecast.core.errors import UserError
+from framecast.core.types import ActionSpec, Batch, Clip, ClipRequest
 from framecast.data.base import Segment, Source
 from framecast.data.windows import Windows
-from framecast.types import ActionSpec, Batch, Clip, ClipRequest, UserError
 
 
 class Loader:

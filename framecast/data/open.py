@@ -7,20 +7,20 @@ from dataclasses import replace
 from difflib import get_close_matches
 from pathlib import Path
 
-from framecast.data.arrays import Arrays, array_files
+from framecast.core.errors import UserError
 from framecast.data.base import RecordSettings, Source
-from framecast.data.frames import Frames, frame_folders
-from framecast.data.grand_challenge import GrandChallenge, find_root
-from framecast.data.layout import visible_files
-from framecast.data.pairs import Pairs, pair_files
-from framecast.data.records import is_records
+from framecast.data.readers.arrays import Arrays, array_files
+from framecast.data.readers.folders import visible_files
+from framecast.data.readers.frames import Frames, frame_folders
+from framecast.data.readers.grand_challenge import GrandChallenge, find_root
+from framecast.data.readers.pairs import Pairs, pair_files
+from framecast.data.readers.tfrecord_format import is_records
+from framecast.data.readers.tfrecords import SUFFIXES, TFRecords, record_files
+from framecast.data.readers.videos import Videos, video_files
 from framecast.data.store import Store
-from framecast.data.tfrecords import SUFFIXES, TFRecords, record_files
-from framecast.data.videos import Videos, video_files
 from framecast.media.images import IMAGE_SUFFIXES
 from framecast.media.resize import Fit, Size
 from framecast.media.video import VIDEO_SUFFIXES
-from framecast.types import UserError
 
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 _REMEDY = "give a packed store, a video, a folder of videos or frames, an .npy or .npz file, or TFRecords"

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 
+from framecast.core.errors import UserError
 from framecast.data.base import SPLITS, Segment, Source, rank_by_hash
-from framecast.types import UserError
 
 #: Per cent of a video's frames that go to each part behind train, from its end, where a video is cut in time.
 _CUT = (("test", 20), ("val", 10))

@@ -24,12 +24,13 @@ from typing import Any
 
 import numpy as np
 
+from framecast.core.errors import UserError
+from framecast.core.types import FORMAT, ActionSpec, Clip, ClipSpec
 from framecast.data.base import Segment, Source, clip_stop
 from framecast.data.labels import resize_labels
 from framecast.data.splits import split_rule, split_videos
 from framecast.data.writer import ARRAY_NAME, DatasetWriter, DiskFull, bytes_in_words, is_store, require_space
 from framecast.media.resize import Fit, Size, resize_frames, target_size
-from framecast.types import FORMAT, ActionSpec, Clip, ClipSpec, UserError
 
 __all__ = ["DatasetWriter", "Store", "estimate", "is_store", "pack", "require_space"]
 

@@ -12,10 +12,11 @@ from itertools import pairwise
 
 import numpy as np
 
+from framecast.core.errors import UserError
+from framecast.core.types import Clip, ClipRequest
 from framecast.data.base import Segment, Source, rank_by_hash
 from framecast.data.labels import resize_labels
 from framecast.media.resize import resize_frames
-from framecast.types import Clip, ClipRequest, UserError
 
 
 def movement_score(frames: np.ndarray) -> float:

@@ -17,8 +17,9 @@ from typing import Any, BinaryIO
 import numpy as np
 import psutil
 
+from framecast.core.errors import UserError
+from framecast.core.types import FORMAT, ActionSpec
 from framecast.data.base import SPLITS
-from framecast.types import FORMAT, ActionSpec, UserError
 
 #: What a per-frame array may be called; it becomes part of a file's name.
 ARRAY_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")

@@ -10,9 +10,9 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, UnidentifiedImageError
 
+from framecast.core.errors import UserError
 from framecast.media.images import MAX_PIXELS, to_rgb
 from framecast.media.resize import Placement, resize_frames
-from framecast.types import UserError
 
 _UNTIMED = 0.1  # seconds a frame without a duration is shown, as browsers do
 _ERRORS = (OSError, SyntaxError, ValueError, EOFError)

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
+from framecast.core.errors import UserError
 from framecast.media.images import on_black, to_uint8
-from framecast.types import UserError
 
 Colour = tuple[int, int, int]
 

@@ -13,7 +13,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
-from framecast.types import UserError
+from framecast.core.errors import UserError
 
 #: Images and video frames above this many pixels (8192 x 8192) are refused: a few bytes can claim any size.
 MAX_PIXELS = 2**26

@@ -12,10 +12,10 @@ from typing import Any
 
 import numpy as np
 
+from framecast.core.errors import UserError
 from framecast.media.animation import is_animation, scan_animation
 from framecast.media.images import MAX_PIXELS
 from framecast.media.timing import Timing, constant_rate, resampled
-from framecast.types import UserError
 
 # Demuxers that read one local file and nothing else: a text that names other files or addresses is not opened.
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,h264,hevc,m4v,ogg,flv,asf,ivf,mjpeg"

@@ -12,7 +12,7 @@ from typing import Literal
 
 import numpy as np
 
-from framecast.types import UserError
+from framecast.core.errors import UserError
 
 Fit = Literal["squash", "crop", "pad"]
 FITS = ("squash", "crop", "pad")

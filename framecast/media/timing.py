@@ -17,7 +17,7 @@ from fractions import Fraction
 
 import numpy as np
 
-from framecast.types import UserError
+from framecast.core.errors import UserError
 
 _MOST_REPEATS = 4  # a grid of more ticks per stored frame than this is taken for coincidence, or for a still
 

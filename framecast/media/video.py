@@ -15,12 +15,13 @@ from typing import Any
 
 import numpy as np
 
+from framecast.core.errors import UserError
+from framecast.core.types import Clip
 from framecast.media.animation import animation_frames
 from framecast.media.images import on_black
 from framecast.media.index import SKIP_BAD, VideoIndex, VideoInfo, opened, timing_at, video_index
 from framecast.media.resize import Fit, Placement, Size, placement
 from framecast.media.write import write_video
-from framecast.types import Clip, UserError
 
 __all__ = ["VIDEO_SUFFIXES", "VideoInfo", "iter_frames", "probe", "read_video", "write_video"]
 

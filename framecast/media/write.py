@@ -22,9 +22,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from framecast.core.errors import UserError
 from framecast.media.images import on_black, to_uint8, write_image
 from framecast.media.timing import exact_rate
-from framecast.types import UserError
 
 SUFFIXES = (".gif", ".webp", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
 

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from framecast.types import UserError
+from framecast.core.errors import UserError
 
 #: What an interval is made of, where nothing is known of the clips' origin.
 INTERVAL = "95 % confidence interval of the mean, Student's t over clips"

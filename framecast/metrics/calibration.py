@@ -11,8 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
+from framecast.core.types import Law
 from framecast.metrics.averages import Running, Series
-from framecast.types import Law
 
 _DRAWS, _SEED = 200, 11  # simulated models that draw from the law itself
 

@@ -15,9 +15,9 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
+from framecast.core.errors import UserError
 from framecast.metrics import frames
 from framecast.metrics.averages import INTERVAL, Running, interval_sentence
-from framecast.types import UserError
 
 
 @dataclass(frozen=True)

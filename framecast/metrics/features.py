@@ -24,7 +24,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from framecast.types import UserError
+from framecast.core.errors import UserError
 
 #: Frames of a clip that count, px a side they are brought to, numbers a clip becomes.
 FRAMES, SIDE, SIZE = 16, 64, 454

@@ -14,7 +14,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from framecast.types import UserError
+from framecast.core.errors import UserError
 
 #: Decibels of an error of zero, and of any error below 1e-10.
 CAP_DB = 100.0

@@ -12,9 +12,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from framecast.core.errors import UserError
 from framecast.metrics.features import as_three
 from framecast.metrics.weights import Weights, fill
-from framecast.types import UserError
 
 #: Frames of a clip that count, fewest that the network can take, px a side they are brought to, classes.
 FRAMES, LEAST, SIDE, CLASSES = 16, 9, 224, 400

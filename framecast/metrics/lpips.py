@@ -13,9 +13,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from framecast.core.errors import UserError
 from framecast.metrics.features import as_three
 from framecast.metrics.weights import Weights, fill
-from framecast.types import UserError
 
 #: Outputs of the five convolutions.
 WIDTHS = (64, 192, 384, 256, 256)

@@ -17,8 +17,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from framecast.core.errors import UserError
 from framecast.metrics.averages import Running, Series
-from framecast.types import UserError
 
 Colour = tuple[int, int, int]
 

@@ -13,8 +13,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from framecast.core.errors import UserError
 from framecast.metrics import frames
-from framecast.types import UserError
 
 #: Standard PSNR of the same images (peak 2, the range) minus `dyelax_psnr` (peak 1): 20 log10(2) dB.
 DYELAX_PSNR_OFFSET_DB = 20 * math.log10(2)

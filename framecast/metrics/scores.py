@@ -11,10 +11,11 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
-from framecast.config import json_lines, write_text
+from framecast.core.errors import UserError
+from framecast.core.io import json_lines, write_text
+from framecast.core.types import FORMAT
 from framecast.metrics.averages import Series
 from framecast.metrics.clips import MetricSettings
-from framecast.types import FORMAT, UserError
 
 #: What every table must show beside a model; the first is what others are compared with.
 BASELINES = ("copy-last", "temporal-mean")

@@ -9,8 +9,8 @@ from pathlib import Path
 
 from torch import Tensor, nn
 
+from framecast.core.errors import UserError
 from framecast.nn.tensors import read_tensors
-from framecast.types import UserError
 
 _REMEDY = "give a .safetensors file, or a .pt saved by torch.save(model.state_dict())"
 

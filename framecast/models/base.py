@@ -16,7 +16,8 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from framecast.types import Batch, ClipRequest, ClipSpec, Loss, Phase, Stage, UserError
+from framecast.core.errors import UserError
+from framecast.core.types import Batch, ClipRequest, ClipSpec, Loss, Phase, Stage
 
 Carry = dict[str, Tensor]
 Frames = Tensor | np.ndarray

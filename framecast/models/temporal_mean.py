@@ -7,8 +7,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from framecast.core.errors import UserError
+from framecast.core.types import Batch, ClipRequest, Loss, Phase
 from framecast.models.base import Carry, Frames, Predictor, as_frames
-from framecast.types import Batch, ClipRequest, Loss, Phase, UserError
 
 
 @dataclass(frozen=True, kw_only=True)

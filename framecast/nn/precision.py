@@ -10,6 +10,8 @@ from typing import Any, ParamSpec, TypeVar
 import torch
 from torch import Tensor
 
+from framecast.core.errors import UserError
+
 P = ParamSpec("P")
 R = TypeVar("R")
 
@@ -52,3 +54,37 @@ def full_precision(function: Callable[P, R]) -> Callable[P, R]:
             return call(*(wide(value) for value in args), **{name: wide(value) for name, value in kwargs.items()})
 
     return island
+
+
+def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
+    """Autocast to bf16 on `device` if precision is "bf16", else nothing."""
+    if precision == "bf16":
+        return torch.autocast(device.type, dtype=torch.bfloat16)
+    return nullcontext()
+
+
+def resolve_precision(precision: str, device: torch.device) -> str:
+    """ "auto" becomes bf16 where the hardware multiplies it natively, else fp32; never fp16 on a CPU."""
+    if precision in ("fp32", "bf16"):
+        return precision
+    if precision != "auto":
+        raise UserError(f"precision {precision!r} is not known; choose auto, fp32 or bf16")
+    if device.type == "cuda":
+        return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
+    if device.type == "cpu":
+        return "bf16" if _cpu_has_bf16() else "fp32"
+    return "fp32"
+
+
+def _cpu_has_bf16() -> bool:
+    # oneDNN reports bf16 support also where it is emulated (plain AVX-512), which is slower than fp32; the capability
+    # list says which instructions are really there.
+    mkldnn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
+    if not mkldnn or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
+        return False
+    try:
+        capabilities = torch.cpu.get_capabilities()
+    except (AttributeError, RuntimeError):
+        checks = [getattr(torch.cpu, n, None) for n in ("_is_avx512_bf16_supported", "_is_amx_tile_supported")]
+        return any(check() for check in checks if check is not None)
+    return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16", "amx", "arm_bf16", "bf16"))

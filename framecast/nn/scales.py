@@ -9,7 +9,7 @@ from __future__ import annotations
 import torch.nn.functional as F
 from torch import Tensor
 
-from framecast.types import UserError
+from framecast.core.errors import UserError
 
 Size = tuple[int, int]
 

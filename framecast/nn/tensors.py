@@ -10,7 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from framecast.types import UserError
+from framecast.core.errors import UserError
 
 _LIMIT = 2 << 30  # bytes of a file that is read
 

@@ -10,8 +10,8 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 
+from framecast.core.errors import UserError
 from framecast.nn.tensors import read_tensors
-from framecast.types import UserError
 
 Convention = Literal["slim", "torchvision"]
 

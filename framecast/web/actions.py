@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from framecast.core.types import ActionSpec
 from framecast.data.loader import standardise
-from framecast.types import ActionSpec
 
 #: Keys of the page, as it calls them.
 KEYS = ("up", "down", "left", "right", "space")

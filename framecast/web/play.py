@@ -10,8 +10,8 @@ import socket
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from framecast.run import Run
-from framecast.types import UserError
+from framecast.core.errors import UserError
+from framecast.training.run_folder import Run
 
 
 @dataclasses.dataclass(frozen=True)

@@ -26,8 +26,8 @@ import torch
 from fastapi import FastAPI, Request, WebSocket, WebSocketDisconnect
 from fastapi.responses import FileResponse, PlainTextResponse, Response
 
+from framecast.core.errors import UserError
 from framecast.media.write import write_video
-from framecast.types import UserError
 from framecast.web.session import Complaint, Player, Recording, Session
 
 T = TypeVar("T")

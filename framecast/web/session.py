@@ -12,11 +12,11 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from framecast.core.types import ActionSpec
 from framecast.media.grid import as_rgb, side_by_side
 from framecast.media.images import to_uint8
 from framecast.models.base import Carry, Coder, Predictor, Steerable
-from framecast.rollout import Dream, evaluating
-from framecast.types import ActionSpec
+from framecast.models.rollout import Dream, evaluating
 from framecast.web.actions import idle, pad, vector
 from framecast.web.starts import Start, Starts, noise
 

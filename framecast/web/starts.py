@@ -10,14 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from framecast.core.errors import UserError
+from framecast.core.types import ActionSpec, ClipRequest
 from framecast.data import SOURCES
 from framecast.data.base import Segment, Source, World
+from framecast.data.cache import open_data
 from framecast.data.loader import Loader
+from framecast.data.options import DataConfig
+from framecast.data.registry import fitted, replay
 from framecast.data.windows import Windows
-from framecast.held_out import check_fit
+from framecast.evaluation.clips import check_fit
 from framecast.media.resize import resize_frames
-from framecast.run import DataConfig, Run, fitted, open_data, replay
-from framecast.types import ActionSpec, ClipRequest, UserError
+from framecast.training.run_folder import Run
 
 #: Clips beside a run's weights that dreams begin with where the training data are not at hand.
 EXAMPLES = "examples"

@@ -9,8 +9,8 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from framecast.cli import run
+from framecast.core.errors import UserError
 from framecast.data.download import SETS, fetch, find, offer, unpack
-from framecast.types import UserError
 
 CONTENT = bytes(range(256)) * 4096  # one mebibyte
 

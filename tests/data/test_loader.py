@@ -6,10 +6,11 @@ import numpy as np
 import pytest
 import torch
 
+from framecast.core.errors import UserError
+from framecast.core.types import ActionSpec, ClipRequest, MotionFilter
 from framecast.data.base import Segment
 from framecast.data.loader import Loader, action_statistics, standardise
 from framecast.data.store import DatasetWriter, Store
-from framecast.types import ActionSpec, ClipRequest, MotionFilter, UserError
 
 
 def numbered(folder, lengths=(12, 30), h=6, w=7, **arrays):

@@ -3,14 +3,14 @@
 import numpy as np
 import pytest
 
-from framecast.data.arrays import Arrays
-from framecast.data.frames import Frames
+from framecast.core.errors import UserError
 from framecast.data.open import open_path
+from framecast.data.readers.arrays import Arrays
+from framecast.data.readers.frames import Frames
+from framecast.data.readers.videos import Videos
 from framecast.data.store import Store, pack
-from framecast.data.videos import Videos
 from framecast.media.images import write_image
 from framecast.media.video import write_video
-from framecast.types import UserError
 
 FILM = np.zeros((4, 3, 8, 8), np.uint8) + np.arange(4, dtype=np.uint8)[:, None, None, None] * 60
 

@@ -4,9 +4,9 @@ import itertools
 
 import pytest
 
+from framecast.core.errors import UserError
 from framecast.data.base import SPLITS
 from framecast.data.splits import choose, split_rule, split_videos
-from framecast.types import UserError
 
 
 def names_of(n):

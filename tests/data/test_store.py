@@ -8,11 +8,12 @@ import numpy as np
 import pytest
 
 import framecast.data.writer as writer_module
+from framecast.core.errors import UserError
+from framecast.core.types import ActionSpec, Clip, ClipSpec
 from framecast.data.base import SPLITS
 from framecast.data.splits import split_videos
 from framecast.data.store import DatasetWriter, Store, estimate, is_store, pack, require_space
 from framecast.data.writer import channels_first
-from framecast.types import ActionSpec, Clip, ClipSpec, UserError
 
 
 def video(t, c=3, h=6, w=8, seed=0):

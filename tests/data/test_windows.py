@@ -5,10 +5,11 @@ import itertools
 import numpy as np
 import pytest
 
+from framecast.core.errors import UserError
+from framecast.core.types import ClipRequest, MotionFilter
 from framecast.data.base import Segment
 from framecast.data.store import DatasetWriter, Store
 from framecast.data.windows import Windows, movement_score
-from framecast.types import ClipRequest, MotionFilter, UserError
 
 
 def store_of(folder, videos):

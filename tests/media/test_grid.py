@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from framecast.core.errors import UserError
 from framecast.media.grid import GREEN, PAPER, RED, as_rgb, border, caption, enlarge, grid, side_by_side, stack, strip
-from framecast.types import UserError
 
 
 def plain(value, count=3, height=20, width=30):

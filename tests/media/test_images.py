@@ -4,16 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from framecast.media.images import (
-    image_size,
-    is_image,
-    natural_key,
-    on_black,
-    read_image,
-    to_uint8,
-    write_image,
-)
-from framecast.types import UserError
+from framecast.core.errors import UserError
+from framecast.media.images import image_size, is_image, natural_key, on_black, read_image, to_uint8, write_image
 
 
 def test_natural_order():

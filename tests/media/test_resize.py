@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from framecast.core.errors import UserError
 from framecast.media.resize import parse_size, placement, resize_frames, target_size
-from framecast.types import UserError
 
 
 def test_parse_size():

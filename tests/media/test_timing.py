@@ -5,8 +5,8 @@ from fractions import Fraction
 import numpy as np
 import pytest
 
+from framecast.core.errors import UserError
 from framecast.media.timing import constant_rate, exact_rate, resampled
-from framecast.types import UserError
 
 
 @pytest.mark.parametrize(("fps", "tick"), [(30, 1e-3), (24, 1e-3), (30, 0.01), (25, 1 / 12800), (12.5, 1e-3)])

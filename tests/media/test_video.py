@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from framecast.core.errors import UserError
 from framecast.media.resize import resize_frames
 from framecast.media.video import iter_frames, probe, read_video, write_video
-from framecast.types import UserError
 
 TURNS = {  # clockwise degrees -> a, b, c, d of the display matrix
     0: (1, 0, 0, 1),

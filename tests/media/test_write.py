@@ -8,10 +8,10 @@ import pytest
 import torch
 from PIL import Image
 
+from framecast.core.errors import UserError
 from framecast.media.images import read_image
 from framecast.media.video import probe, read_video
 from framecast.media.write import SUFFIXES, write_video
-from framecast.types import UserError
 
 
 def ramp(count=6, height=16, width=24):

@@ -7,8 +7,8 @@ import pytest
 import torch
 from scipy import stats
 
+from framecast.core.errors import UserError
 from framecast.metrics import averages
-from framecast.types import UserError
 
 
 def test_t_quantile_equals_scipy():

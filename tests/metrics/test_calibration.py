@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
+from framecast.core.types import Law
 from framecast.metrics.calibration import CalibrationTally, tell
-from framecast.types import Law
 
 
 def law(*p):

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from framecast.core.errors import UserError
 from framecast.metrics import clips, frames
-from framecast.types import UserError
 
 
 def values(n: int = 37, horizon: int = 5) -> torch.Tensor:

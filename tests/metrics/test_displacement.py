@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from framecast.data.shapes import Scene, ShapesConfig
+from framecast.data.synthetic.shapes import Scene, ShapesConfig
 from framecast.media.draw import MOVERS
 from framecast.metrics.displacement import (
     KINDS,

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from framecast.data.ball import COLOUR, RADIUS, painted
+from framecast.data.synthetic.ball import COLOUR, RADIUS, painted
 from framecast.metrics.dreams import change, colour_histogram, histogram_distance, spot, turns
 
 

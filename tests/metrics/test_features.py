@@ -6,16 +6,8 @@ import numpy as np
 import pytest
 import torch
 
-from framecast.metrics.features import (
-    LAYERS,
-    SIZE,
-    WIDTHS,
-    mmd,
-    mmd_floor,
-    random_features,
-    random_weights,
-)
-from framecast.types import UserError
+from framecast.core.errors import UserError
+from framecast.metrics.features import LAYERS, SIZE, WIDTHS, mmd, mmd_floor, random_features, random_weights
 
 
 def clips(n=3, t=5, c=3, side=20, seed=0):

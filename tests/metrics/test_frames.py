@@ -7,8 +7,8 @@ import pytest
 import torch
 from skimage.metrics import structural_similarity
 
+from framecast.core.errors import UserError
 from framecast.metrics import frames
-from framecast.types import UserError
 
 
 def images(kind: str, shape: tuple[int, ...]) -> tuple[torch.Tensor, torch.Tensor]:

@@ -5,9 +5,9 @@ import pytest
 import torch
 from scipy import linalg
 
+from framecast.core.errors import UserError
 from framecast.metrics.fvd import BLOCKS, FVD, I3D, frechet, same_padding
 from framecast.metrics.weights import read_weights
-from framecast.types import UserError
 
 
 def test_the_network_is_the_published_one():

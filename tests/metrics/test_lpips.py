@@ -6,9 +6,9 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from framecast.core.errors import UserError
 from framecast.metrics.lpips import LEAST, LPIPS, SCALE, SHIFT, WIDTHS
 from framecast.metrics.weights import read_weights
-from framecast.types import UserError
 
 _PLACES = ((0, 3, 64, 11), (3, 64, 192, 5), (6, 192, 384, 3), (8, 384, 256, 3), (10, 256, 256, 3))
 

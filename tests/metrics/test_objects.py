@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import torch
 
-from framecast.data.bouncing import COLOURS, Bouncing, BouncingConfig
+from framecast.core.errors import UserError
 from framecast.data.store import Store
+from framecast.data.synthetic.bouncing import COLOURS, Bouncing, BouncingConfig
 from framecast.metrics.objects import (
     GAMES,
     OBJECT_METRICS,
@@ -22,7 +23,6 @@ from framecast.metrics.objects import (
     true_places,
     write_things,
 )
-from framecast.types import UserError
 
 RED = Thing(name="red", colours=((220, 40, 40),), least=4, near=3)
 PLAIN = Things(things=(RED,), size=(20, 30), grounds=((128, 128, 128),))
@@ -91,7 +91,7 @@ def test_the_shapes_of_bouncing_are_found_where_they_are(tmp_path):
 @pytest.mark.parametrize(("game", "close"), [("ms_pacman", 4.0), ("pong", 1.0), ("breakout", 0.5)])
 def test_games_agree_with_the_emulators_memory(game, close, tmp_path):
     pytest.importorskip("ale_py")
-    from framecast.data.atari import Atari, AtariConfig
+    from framecast.data.synthetic.atari import Atari, AtariConfig
 
     Atari(AtariConfig(game=game, episodes=1, max_frames=100, frame_skip=2, ram=True)).prepare(tmp_path / game)
     source = Store(tmp_path / game)

@@ -6,8 +6,8 @@ import numpy as np
 import pytest
 import torch
 
+from framecast.core.errors import UserError
 from framecast.metrics import frames, published
-from framecast.types import UserError
 
 
 def test_dyelax_psnr_of_a_constant_error_is_6_db_below_the_standard():

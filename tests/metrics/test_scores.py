@@ -6,10 +6,10 @@ import os
 
 import pytest
 
+from framecast.core.errors import UserError
 from framecast.metrics.averages import Series
 from framecast.metrics.clips import MetricSettings
 from framecast.metrics.scores import Protocol, Scores
-from framecast.types import UserError
 
 
 def protocol(**changes) -> Protocol:

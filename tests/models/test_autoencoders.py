@@ -11,11 +11,10 @@ import pytest
 import torch
 from cli_support import store
 
-from framecast.engine.state import TrainState, phase_parameters
-from framecast.engine.step import only, train_step
-from framecast.figure import draw_model
-from framecast.held_out import evaluate
-from framecast.models.autoencoders import (
+from framecast.core.errors import UserError
+from framecast.core.types import Batch, ClipSpec
+from framecast.evaluation.clips import evaluate
+from framecast.models.autoencoders.predictor import (
     PROFILES,
     VARIANTS,
     Autoencoder,
@@ -27,8 +26,10 @@ from framecast.models.autoencoders import (
 )
 from framecast.models.base import Coder, count_parameters
 from framecast.nn.losses import bce
-from framecast.train import train
-from framecast.types import Batch, ClipSpec, UserError
+from framecast.reporting.figure import draw_model
+from framecast.training.state import TrainState, phase_parameters
+from framecast.training.step import only, train_step
+from framecast.training.train import train
 
 RESIZED, NATIVE = ClipSpec(channels=3, height=160, width=210), ClipSpec(channels=3, height=210, width=160)
 SQUARE = ClipSpec(channels=3, height=32, width=32)

@@ -5,8 +5,9 @@ import pytest
 import torch
 from small_models import Acting, Group, Noisy, Plain, Small, TwoStage, build
 
+from framecast.core.errors import UserError
+from framecast.core.types import Batch, ClipRequest, ClipSpec, Loss
 from framecast.models.base import Coder, Predictor, as_frames, count_parameters
-from framecast.types import Batch, ClipRequest, ClipSpec, Loss, UserError
 
 SPEC = ClipSpec(channels=1, height=12, width=12)
 

@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from framecast.core.errors import UserError
+from framecast.core.types import Batch, ClipSpec
 from framecast.models.copy_last import CopyLast, CopyLastConfig
-from framecast.types import Batch, ClipSpec, UserError
 
 SPEC = ClipSpec(channels=3, height=6, width=5)
 

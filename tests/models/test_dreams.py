@@ -12,21 +12,32 @@ from cli_support import done, refused
 from PIL import Image
 from torch import nn
 
-from framecast.catalog import one_model
-from framecast.data.ball import painted
+from framecast.core.errors import UserError
+from framecast.core.types import ActionSpec, Batch, Clip, ClipSpec
 from framecast.data.base import Segment
 from framecast.data.loader import Loader
-from framecast.engine.state import TrainState
+from framecast.data.synthetic.ball import painted
+from framecast.inference.load import load
 from framecast.media.images import write_image
 from framecast.media.video import probe, read_video
 from framecast.media.write import write_video
 from framecast.models.base import Steerable, count_parameters
-from framecast.models.dreams import PROFILES, Dreams, DreamsConfig, PointConvTranspose2d, default, tiny, vision_terms
-from framecast.presets import preset
-from framecast.rollout import Dream
-from framecast.run import find_model, load, open_run
-from framecast.train import train
-from framecast.types import ActionSpec, Batch, Clip, ClipSpec, UserError
+from framecast.models.dreams.predictor import (
+    PROFILES,
+    Dreams,
+    DreamsConfig,
+    PointConvTranspose2d,
+    default,
+    tiny,
+    vision_terms,
+)
+from framecast.models.registry import find_model
+from framecast.models.rollout import Dream
+from framecast.reporting.catalog import one_model
+from framecast.training.presets import preset
+from framecast.training.run_folder import open_run
+from framecast.training.state import TrainState
+from framecast.training.train import train
 
 CLIP = ClipSpec(channels=3, height=64, width=64)
 ACTING = replace(CLIP, actions=ActionSpec(kind="discrete", size=3, names=("noop", "left", "right")))

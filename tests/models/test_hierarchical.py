@@ -8,16 +8,17 @@ import pytest
 import torch
 from small_models import CPU, moved, weights
 
-from framecast.engine.state import TrainState, phase_parameters
-from framecast.engine.step import clip_gradients, train_step
-from framecast.figure import watch
+from framecast.core.errors import UserError
+from framecast.core.types import ActionSpec, Batch, ClipSpec
 from framecast.models.base import count_parameters
-from framecast.models.hierarchical import Hierarchical, psnr
-from framecast.models.hierarchical_config import PROFILES, HierarchicalConfig, OptimConfig
+from framecast.models.hierarchical.config import PROFILES, HierarchicalConfig, OptimConfig
+from framecast.models.hierarchical.predictor import Hierarchical, psnr
 from framecast.nn.losses import lp
 from framecast.nn.vgg import VGG16
-from framecast.presets import preset
-from framecast.types import ActionSpec, Batch, ClipSpec, UserError
+from framecast.reporting.figure import watch
+from framecast.training.presets import preset
+from framecast.training.state import TrainState, phase_parameters
+from framecast.training.step import clip_gradients, train_step
 
 ROBOT = ClipSpec(
     channels=3,
@@ -572,7 +573,7 @@ def test_long_futures_are_drawn_in_pieces_that_fit_together(monkeypatch):
     model = narrow().eval()
     batch = batch_of(model)
     whole = model.predict(batch.context, 40, torch.zeros(2, 41, 5))
-    monkeypatch.setattr("framecast.models.hierarchical.CHUNK", 6)
+    monkeypatch.setattr("framecast.models.hierarchical.predictor.CHUNK", 6)
     torch.testing.assert_close(model.predict(batch.context, 40, torch.zeros(2, 41, 5)), whole, atol=1e-5, rtol=1e-5)
 
 

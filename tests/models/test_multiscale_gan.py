@@ -7,10 +7,10 @@ import pytest
 import torch
 from torch import nn
 
-from framecast.engine.step import only
+from framecast.core.errors import UserError
+from framecast.core.types import Batch, ClipSpec, Decay
 from framecast.models.base import count_parameters
-from framecast.models.multiscale_gan import MultiscaleGAN
-from framecast.models.multiscale_gan_config import (
+from framecast.models.multiscale_gan.config import (
     PROFILES,
     MultiscaleGANConfig,
     OptimConfig,
@@ -20,9 +20,10 @@ from framecast.models.multiscale_gan_config import (
     small,
     tiny,
 )
+from framecast.models.multiscale_gan.predictor import MultiscaleGAN
 from framecast.nn.losses import lp
 from framecast.nn.scales import pyramid
-from framecast.types import Batch, ClipSpec, Decay, UserError
+from framecast.training.step import only
 
 SPEC = ClipSpec(channels=3, height=32, width=32)
 NARROW = {

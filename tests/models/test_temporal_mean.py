@@ -3,8 +3,9 @@
 import pytest
 import torch
 
+from framecast.core.errors import UserError
+from framecast.core.types import Batch, ClipSpec
 from framecast.models.temporal_mean import TemporalMean, TemporalMeanConfig
-from framecast.types import Batch, ClipSpec, UserError
 
 SPEC = ClipSpec(channels=1, height=6, width=5)
 

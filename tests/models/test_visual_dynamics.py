@@ -6,11 +6,10 @@ import numpy as np
 import pytest
 import torch
 
-from framecast.engine.device import Device
-from framecast.engine.state import TrainState
-from framecast.engine.step import train_step
+from framecast.core.errors import UserError
+from framecast.core.types import Batch, ClipSpec
 from framecast.models.base import Coder, count_parameters
-from framecast.models.visual_dynamics import (
+from framecast.models.visual_dynamics.predictor import (
     PROFILES,
     OptimConfig,
     VisualDynamics,
@@ -20,7 +19,9 @@ from framecast.models.visual_dynamics import (
     small,
     tiny,
 )
-from framecast.types import Batch, ClipSpec, UserError
+from framecast.training.device import Device
+from framecast.training.state import TrainState
+from framecast.training.step import train_step
 
 PARTS = ("image_encoder", "motion_encoder", "kernel_decoder", "motion_decoder")
 

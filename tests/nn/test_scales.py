@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 import torch
 
+from framecast.core.errors import UserError
 from framecast.nn.scales import enlarge, pyramid, pyramid_sizes, shrink
-from framecast.types import UserError
 
 
 def test_sizes_are_floors_of_the_original():

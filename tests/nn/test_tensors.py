@@ -5,9 +5,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from framecast.core.errors import UserError
 from framecast.nn import tensors
 from framecast.nn.tensors import read_tensors
-from framecast.types import UserError
 
 TABLE = {"a.weight": torch.arange(6.0).reshape(2, 3), "a.bias": torch.ones(2)}
 

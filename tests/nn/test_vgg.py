@@ -7,9 +7,9 @@ import pytest
 import torch
 from safetensors.torch import save_file
 
+from framecast.core.errors import UserError
 from framecast.nn import vgg
 from framecast.nn.vgg import VGG16, VGGTrunk, load_imagenet
-from framecast.types import UserError
 
 PLACES = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
 NARROW = ((2, 3), (4, 4), (5, 5, 5), (6, 6, 6), (6, 6, 6))

@@ -12,8 +12,8 @@ from collections.abc import Iterator
 import torch
 from small_models import Plain, Steered, TwoStage, small_config, write_store
 
+from framecast.core.types import ActionSpec, ClipSpec
 from framecast.models.base import Predictor
-from framecast.types import ActionSpec, ClipSpec
 from framecast.web.server import Gate, Limits, make_app
 from framecast.web.session import Player
 from framecast.web.starts import Starts

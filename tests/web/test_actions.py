@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from framecast.types import ActionSpec
+from framecast.core.types import ActionSpec
 from framecast.web.actions import idle, meaning, pad, vector
 
 PACMAN = ("NOOP", "UP", "RIGHT", "LEFT", "DOWN", "UPRIGHT", "UPLEFT", "DOWNRIGHT", "DOWNLEFT")

@@ -9,13 +9,15 @@ import urllib.request
 import pytest
 from small_models import process_settings, python, write_store
 
+from framecast.core.errors import UserError
+from framecast.data.options import DataConfig
 from framecast.data.store import Store
-from framecast.engine.checkpoint import write_weights
 from framecast.models.copy_last import CopyLastConfig
-from framecast.models.multiscale_gan import MultiscaleGAN
-from framecast.models.multiscale_gan_config import tiny
-from framecast.run import DataConfig, Run, RunConfig, open_run, write_config
-from framecast.types import UserError
+from framecast.models.multiscale_gan.config import tiny
+from framecast.models.multiscale_gan.predictor import MultiscaleGAN
+from framecast.training.checkpoint import write_weights
+from framecast.training.config import RunConfig, write_config
+from framecast.training.run_folder import Run, open_run
 from framecast.web import play
 from framecast.web.play import prepare
 

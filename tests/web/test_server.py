@@ -13,8 +13,8 @@ import urllib.request
 import numpy as np
 import pytest
 
+from framecast.core.errors import UserError
 from framecast.media.video import read_video
-from framecast.types import UserError
 from framecast.web.server import MAX_FPS, PAGE, Bucket, Connection, Gate, make_app
 from framecast.web.session import Session
 from tests.web.playing import limits, make_player, serving

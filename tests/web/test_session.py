@@ -338,9 +338,9 @@ def test_two_sessions_of_one_player_do_not_meet(tmp_path):
 def test_a_model_without_actions_plays_on_a_game_that_has_them(tmp_path, monkeypatch):
     """What is beside it is the recording: the game cannot be told what such a model does."""
     pytest.importorskip("ale_py")
-    from framecast.data.atari import Atari, AtariConfig
     from framecast.data.base import Segment
     from framecast.data.store import Store
+    from framecast.data.synthetic.atari import Atari, AtariConfig
     from framecast.models.base import Predictor
     from framecast.web.session import Player
     from framecast.web.starts import Starts

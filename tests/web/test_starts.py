@@ -7,11 +7,14 @@ import pytest
 import torch
 from small_models import Acting, Plain, small_config, write_store
 
+from framecast.core.errors import UserError
+from framecast.core.types import ClipRequest, ClipSpec
+from framecast.data.options import DataConfig
 from framecast.media.write import write_video
-from framecast.models.multiscale_gan import MultiscaleGAN
-from framecast.models.multiscale_gan_config import tiny
-from framecast.run import DataConfig, Run, RunConfig
-from framecast.types import ClipRequest, ClipSpec, UserError
+from framecast.models.multiscale_gan.config import tiny
+from framecast.models.multiscale_gan.predictor import MultiscaleGAN
+from framecast.training.config import RunConfig
+from framecast.training.run_folder import Run
 from framecast.web.starts import Starts, noise, open_starts
 
 
@@ -93,8 +96,8 @@ def test_noise_is_noise():
 def test_a_game_goes_on_under_ones_own_actions(tmp_path):
     """Beside the dream stands the game itself: as recorded under the recorded actions, another way under others."""
     pytest.importorskip("ale_py")
-    from framecast.data.atari import Atari, AtariConfig
     from framecast.data.store import Store
+    from framecast.data.synthetic.atari import Atari, AtariConfig
 
     Atari(AtariConfig(episodes=3, max_frames=40, frame_skip=4)).prepare(tmp_path / "game")
     store = Store(tmp_path / "game")
@@ -118,9 +121,9 @@ def test_a_game_goes_on_under_ones_own_actions(tmp_path):
 
 def test_what_cannot_be_brought_back_as_it_was_recorded_is_left_alone(tmp_path, monkeypatch):
     pytest.importorskip("ale_py")
-    from framecast.data.atari import Atari, AtariConfig, Replay
+    from framecast.data.registry import replay
     from framecast.data.store import Store
-    from framecast.run import replay
+    from framecast.data.synthetic.atari import Atari, AtariConfig, Replay
 
     Atari(AtariConfig(episodes=1, max_frames=12)).prepare(tmp_path / "game")
     store = Store(tmp_path / "game")

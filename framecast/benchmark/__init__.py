@@ -1,0 +1,1 @@
+"""Training many models under equal budgets, then comparing them."""

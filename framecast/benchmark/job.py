@@ -1,0 +1,182 @@
+"""One run of a benchmark in a process of its own: it trains, keeps what is small and writes how it went.
+
+`python -m framecast.benchmark.job JOB` is started by `benchmark/runner.py`. It stops, with a checkpoint, when its
+standard input ends: however the process that started it comes to its end, nothing is left running.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+import platform
+import shutil
+import signal
+import sys
+import threading
+import time
+import traceback
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from filelock import FileLock, Timeout
+
+import framecast
+from framecast.benchmark.plan import entry_config
+from framecast.core.errors import UserError
+from framecast.core.io import write_json
+from framecast.core.types import FORMAT
+from framecast.data.cache import open_data
+from framecast.models.base import count_parameters
+from framecast.models.registry import find_model
+from framecast.training.checkpoint import CHECKPOINT, load_checkpoint, snapshots
+from framecast.training.log import read_metrics
+from framecast.training.run_folder import open_run
+from framecast.training.signals import Interrupted
+from framecast.training.step import NotFinite
+from framecast.training.train import train
+from framecast.training.trainer import peak_memory
+
+#: Seconds to wait for another process to let go of the run: one that was orphaned finishes its step and saves.
+PATIENCE = 120.0
+#: What is deleted of a finished run; its config, last weights, log and pictures stay.
+BULKY = (CHECKPOINT, "codes", "tensorboard")
+
+
+def main(argument: str) -> int:
+    """Do one job, JSON as `benchmark.py` writes it; the exit code as that of `framecast train`."""
+    job = json.loads(argument)
+    threading.Thread(target=_stop_with_parent, daemon=True).start()
+    result = Path(job["result"])
+    try:
+        with FileLock(str(result.with_suffix(".lock")), timeout=PATIENCE):
+            work(job)
+        return 0
+    except Interrupted as stop:
+        return stop.code
+    except Timeout:
+        fault, code = f"{result.stem}: another process is at work on this run; wait for it, or stop it", 2
+    except UserError as error:
+        fault, code = str(error), 2
+    except NotFinite as error:
+        fault, code = str(error), 1
+    except MemoryError:
+        fault, code = "not enough memory; give a smaller --size or a smaller profile", 1
+    except Exception as error:
+        traceback.print_exc()
+        fault, code = f"{type(error).__name__}: {error}", 1
+    write_json(result, {**begun(job), "state": "failed", "fault": " ".join(fault.split())})
+    return code
+
+
+def begun(job: Mapping[str, Any]) -> dict[str, Any]:
+    """The part of a result that is known before anything is trained."""
+    about = {name: job[name] for name in ("row", "label", "model", "profile", "seed", "command", "settings")}
+    return {"format": FORMAT, "kind": "benchmark run", "state": "begun", **about}
+
+
+def work(job: Mapping[str, Any]) -> None:
+    """Train what the job says, or go on with it, and write its result."""
+    result, folder = Path(job["result"]), Path(job["run"])
+    if finished(result):
+        tidy(folder)
+        return
+    write_json(result, begun(job))
+    config = entry_config(job["model"], job["profile"], job["words"])
+    source, data = open_data(config.data)
+    config = dataclasses.replace(config, data=data)
+    began, worked = time.monotonic(), time.process_time()
+    train(job["model"], source, out=folder, config=config, device=job["device"], quiet=job["quiet"])
+    told = {
+        **begun(job),
+        "state": "finished",
+        **facts(folder, job["model"]),
+        # of the last sitting; processor time well below seconds times threads: the machine was shared
+        "sitting_seconds": round(time.monotonic() - began, 1),
+        "sitting_cpu_seconds": round(time.process_time() - worked, 1),
+    }
+    write_json(result, {**told, "peak_memory_gb": round(peak_memory(), 3), **circumstances(job["device"])})
+    tidy(folder)
+
+
+def facts(folder: Path, model: str) -> dict[str, Any]:
+    """What a finished run says of itself: parameters, steps, seconds, its last validation."""
+    run = open_run(folder, find_model(model))
+    steps, seconds = run.trained
+    if saved := load_checkpoint(folder):  # the log has its time every so many steps only
+        seconds = float(saved["seconds"])
+    counts = count_parameters(run.model())
+    validated = [r for r in read_metrics(folder) if "val/loss" in r]
+    return {
+        "steps": steps,
+        "seconds": None if seconds is None else round(seconds, 1),
+        "parameters": sum(counts.values()),
+        "parameters_by_part": counts,
+        "validation": {k: v for k, v in validated[-1].items() if k.startswith("val/")} if validated else {},
+        "weights_bytes": run.weights.stat().st_size,
+    }
+
+
+def circumstances(device: str) -> dict[str, Any]:
+    """Hardware, versions and day."""
+    import torch
+
+    info, cpu = Path("/proc/cpuinfo"), platform.processor() or platform.machine()
+    if info.is_file():
+        names = [s.partition(":")[2].strip() for s in info.read_text().splitlines() if s.startswith("model name")]
+        cpu = names[0] if names else cpu
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    on_gpu = torch.cuda.is_available() and device in ("auto", *(d for d in [device] if d.startswith("cuda")))
+    return {
+        "hardware": {
+            "cpu": cpu,
+            "cores": cores,
+            "torch_threads": torch.get_num_threads(),
+            "device": torch.cuda.get_device_name() if on_gpu else "cpu" if device == "auto" else device,
+            "system": f"{platform.system()} {platform.machine()}",
+        },
+        "versions": {
+            "framecast": framecast.__version__,
+            "torch": str(torch.__version__),
+            "python": platform.python_version(),
+        },
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def finished(result: Path) -> bool:
+    """Whether this run has ended well."""
+    return state_of(result) == "finished"
+
+
+def state_of(result: Path) -> str | None:
+    """begun, failed, finished, or None where nothing was begun."""
+    if not result.is_file():
+        return None
+    state: str = json.loads(result.read_text(encoding="utf-8"))["state"]
+    return state
+
+
+def tidy(folder: Path) -> None:
+    """Delete what only training needs."""
+    for name in BULKY:
+        path = folder / name
+        if path.is_dir():
+            shutil.rmtree(path, ignore_errors=True)
+        else:
+            path.unlink(missing_ok=True)
+    for old in snapshots(folder)[:-1]:
+        shutil.rmtree(old, ignore_errors=True)
+
+
+def _stop_with_parent() -> None:
+    """Wait for the end of standard input, then ask for a stop as SIGTERM does."""
+    # not sys.stdin: its buffer's lock, held by a thread, would break the interpreter's end
+    while os.read(0, 4096):
+        pass
+    signal.raise_signal(signal.SIGTERM)
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

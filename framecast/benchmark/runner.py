@@ -1,0 +1,409 @@
+"""Models trained from scratch under one length, one after another, and compared on the same clips.
+
+A run is a process of its own (`trial.py`) and ends as a result file beside its run folder: a killed benchmark goes on
+where it was by the same command, and shards of other machines are merged by copying files.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import gc
+import json
+import os
+import shutil
+import subprocess
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+
+import framecast
+from framecast.benchmark.job import finished, state_of
+from framecast.benchmark.plan import (
+    DataEntry,
+    Plan,
+    Trial,
+    read_data,
+    read_entries,
+    read_plan,
+    read_shard,
+    refuse_other,
+)
+from framecast.benchmark.table import make_table, write_table
+from framecast.core.config import duration_in_words, parse_duration
+from framecast.core.errors import UserError
+from framecast.core.io import read_file, write_json
+from framecast.data.base import Source
+from framecast.data.cache import data_digest, open_data
+from framecast.data.options import DataConfig
+from framecast.evaluation.compare import compare
+from framecast.models.registry import find_model
+from framecast.reporting.benchmark_page import picture, write_benchmark
+from framecast.reporting.compare_page import write_comparison
+from framecast.training.device import Device, make_device
+from framecast.training.run_folder import open_run
+from framecast.training.signals import Interrupted, Signals
+from framecast.training.step import NotFinite
+from framecast.training.train import try_out
+
+#: What a comparison was made of, so that it is made once.
+ASKED = "asked.json"
+
+
+def run_benchmark(
+    models: str | Sequence[str] = (),
+    data: str | Path | Sequence[str | Path] = (),
+    *,
+    budget: str | None = None,
+    steps: int | None = None,
+    seeds: int | Sequence[int] = (0,),
+    out: str | Path = "benchmark",
+    shard: str | None = None,
+    merge: Sequence[str | Path] = (),
+    split: str | None = None,
+    context: int | None = None,
+    horizon: int | None = None,
+    samples: int = 1,
+    clips: int | None = None,
+    rank_by: str | None = None,
+    show: int = 3,
+    device: str = "auto",
+    precision: str = "auto",
+    dry_run: bool = False,
+    quiet: bool = False,
+) -> dict[str, Any] | None:
+    """Train every model on all data from every seed, each equally long, and compare; called again it goes on.
+
+    models: NAME, NAME:PROFILE or "[LABEL=]NAME[:PROFILE] --flags of framecast train"; "all:small" is every model there
+    is.  data: a path or a source's name, or "[LABEL=]PATH --size 64x64".  budget: training time of a run, such as 4m;
+    steps: instead, its optimiser steps.  seeds: of weights and batches.  out: folder of runs, results and tables (see
+    docs/benchmark.md).  shard: "1/3" trains every third run only.  merge: output folders of shards, whose runs are
+    taken over; models, data and length are then theirs.  split, context, horizon, samples, clips, rank_by, show: of the
+    comparison, as `compare` has them.  dry_run: say what would be done, and how long it would take.
+    Returns: the table as in table.json; None where runs of other shards are still to come, and after a dry run.
+    Raises: UserError for bad input, or when a run cannot be made; Interrupted after a signal, with everything saved.
+    """
+    out = Path(out)
+    if out.is_file():
+        raise UserError(f"{out}: is a file; --out names a folder")
+    part, parts = read_shard(shard)
+    place = make_device(device, precision=precision)
+    texts = _texts(data)
+    if merge:
+        plan = _merged([Path(m) for m in merge], out, texts)
+    else:
+        plan = make_plan(_texts(models), texts, budget, steps, seeds, precision)
+    _check_sizes(plan.trials(out))
+    plan, sources = _opened(plan, known=bool(merge))
+    trials = plan.trials(out)
+    _check_results(trials)
+    mine = [] if merge else trials[part - 1 :: parts]
+    left = [t for t in mine if not finished(t.result)]
+    seconds = _tried(left, sources, plan, place)
+    _say(_outlook(plan, mine, left, seconds), quiet or not mine)
+    if dry_run:
+        return None
+    if not merge:
+        plan.save(_made(out))
+    with Signals() as signals:
+        for number, trial in enumerate(left):
+            _say(f"run {number + 1} of {len(left)}: {trial.row} on {trial.data.label}", quiet)
+            _run(trial, signals, device, quiet)
+    missing = [t.name for t in trials if state_of(t.result) not in ("finished", "failed")]
+    if missing and merge:
+        names = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
+        raise UserError(f"{len(missing)} of {len(trials)} runs are not there yet ({names}); merge the shards with them")
+    if missing:
+        _say(f"this shard is done; {len(missing)} of {len(trials)} runs are with others: merge with --merge", quiet)
+        return None
+    settings: dict[str, Any] = {"split": split, "context": context, "horizon": horizon, "samples": samples}
+    settings |= {"clips": clips, "rank_by": rank_by, "show": show}
+    for entry in plan.data:
+        own = [t for t in trials if t.data == entry and finished(t.result)]
+        if not own:
+            fault = read_file(next(t for t in trials if t.data == entry).result).get("fault")
+            raise UserError(f"not one run on {entry.label} came to its end; the first says: {fault}")
+        _compared(out / entry.label, entry, own, plan, settings, place, quiet)
+    table = make_table(plan, trials, out)
+    write_table(out, table)
+    write_benchmark(out, table)
+    return table
+
+
+def make_plan(
+    models: Sequence[str],
+    data: Sequence[str],
+    budget: str | None,
+    steps: int | None,
+    seeds: int | Sequence[int],
+    precision: str = "auto",
+) -> Plan:
+    """The plan of what a user asked for, checked as far as that needs no data.
+
+    Raises: UserError for unknown models, profiles or flags, and for a length that is none.
+    """
+    if (budget is None) == (steps is None):
+        raise UserError("say how long every run trains: --budget 4m, or --steps N")
+    if steps is not None and steps < 1:
+        raise UserError(f"--steps must be at least 1, got {steps}")
+    chosen = (seeds,) if isinstance(seeds, int) else tuple(seeds)
+    if not chosen or len(set(chosen)) < len(chosen):
+        raise UserError("--seeds must be different numbers, such as 0 1 2")
+    if budget is not None:
+        parse_duration(budget)
+    return Plan(
+        entries=read_entries(models),
+        data=read_data(data),
+        seeds=chosen,
+        steps=steps,
+        budget=budget,
+        precision=precision,
+    )
+
+
+def _texts(given: str | Path | Sequence[str | Path]) -> list[str]:
+    return [str(given)] if isinstance(given, str | Path) else [str(g) for g in given]
+
+
+def _made(folder: Path) -> Path:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise UserError(f"{folder}: cannot be made ({error.strerror}); choose another --out") from error
+    return folder
+
+
+# ------------------------------------------------------------------------------------------------------- beforehand
+
+
+def _opened(plan: Plan, known: bool) -> tuple[Plan, dict[str, tuple[Source, DataConfig]]]:
+    """All data, decoded into the cache if need be, and the plan with their digests.
+
+    known: the digests are there, and must be those.
+    """
+    sources: dict[str, tuple[Source, DataConfig]] = {}
+    entries: list[DataEntry] = []
+    for entry in plan.data:
+        trial = next(t for t in plan.trials(Path()) if t.data == entry)
+        sources[entry.label] = open_data(trial.config.data)
+        digest = data_digest(sources[entry.label][0])
+        if known and digest != entry.digest:
+            raise UserError(
+                f"--data {entry.path}: are not the data that the runs were trained on; give {entry.label} as it was"
+            )
+        entries.append(dataclasses.replace(entry, digest=digest))
+    return dataclasses.replace(plan, data=tuple(entries)), sources
+
+
+def _check_sizes(trials: Sequence[Trial]) -> None:
+    """Refuse models that would train on frames of different sizes."""
+    for data in {t.data.label: t.data for t in trials}.values():
+        sizes = {t.config.data.size: t.entry.label for t in trials if t.data == data}
+        if len(sizes) > 1:
+            said = " and ".join(f"{label} {f'of {size}' if size else 'as they are'}" for size, label in sizes.items())
+            raise UserError(
+                f"--data {data.path}: the models take frames of different sizes ({said}); say one for all behind the "
+                f'path, e.g. --data "{data.path} --size {next(s for s in sizes if s)}"'
+            )
+
+
+def _check_results(trials: Sequence[Trial]) -> None:
+    """Refuse an output folder whose runs of the same names were trained otherwise."""
+    for trial in trials:
+        if trial.result.is_file():
+            there = read_file(trial.result).get("settings", {})
+            refuse_other(trial.settings, there, f"{trial.run}", "choose another --out")
+
+
+def _tried(
+    left: Sequence[Trial],
+    sources: Mapping[str, tuple[Source, DataConfig]],
+    plan: Plan,
+    place: Device,
+) -> dict[str, float]:
+    """Seconds a step takes, of every run still to be trained; what cannot be trained is refused now, not in hours."""
+    found: dict[tuple[str, str], float] = {}
+    for trial in left:
+        key = (trial.data.label, trial.entry.label)
+        if key in found:
+            continue
+        source, data = sources[trial.data.label]
+        config = dataclasses.replace(trial.config, data=data)
+        try:
+            found[key] = try_out(config, source, find_model(trial.entry.model), place)
+        except NotFinite:
+            found[key] = 0.0  # its run will say so, and the others go on
+        except UserError as error:
+            raise UserError(f"{trial.entry.label} on {trial.data.label}: {error}") from error
+        gc.collect()
+        if place.device.type == "cuda":
+            torch.cuda.empty_cache()
+        if plan.seconds is not None and found[key] > plan.seconds:
+            raise UserError(
+                f"--budget {plan.budget}: is too short for one step of {trial.entry.label}, which takes "
+                f"{found[key]:.2g} s here; give more, or a smaller profile or --size"
+            )
+    return {t.name + t.data.label: found[t.data.label, t.entry.label] for t in left}
+
+
+def _outlook(plan: Plan, mine: Sequence[Trial], left: Sequence[Trial], seconds: Mapping[str, float]) -> str:
+    """How much there is to do, and how long it will take."""
+    counts = [(len(plan.entries), "model"), (len(plan.data), "set"), (len(plan.seeds), "seed")]
+    told = ", ".join(f"{n} {'sets of data' if w == 'set' and n > 1 else w + 's' * (n > 1)}" for n, w in counts)
+    told = told.replace("1 set,", "1 set of data,")
+    text = f"{len(mine)} {'run' if len(mine) == 1 else 'runs'} of {plan.length} ({told})"
+    if len(left) < len(mine):
+        text += f", {len(mine) - len(left)} done before"
+    if not left:
+        return f"{text}; what is left is the comparison"
+    whole = sum((plan.seconds or 0.0) if plan.steps is None else plan.steps * s for s in seconds.values())
+    end = time.strftime("%a %H:%M", time.localtime(time.time() + whole))
+    return f"{text}: training takes about {duration_in_words(whole)}, until {end}; the comparison comes after it"
+
+
+def _say(text: str, quiet: bool) -> None:
+    if not quiet:
+        print(text, file=sys.stderr, flush=True)
+
+
+# --------------------------------------------------------------------------------------------------------- training
+
+
+def _run(trial: Trial, signals: Signals, device: str, quiet: bool) -> None:
+    """Train one run in a process of its own and wait for its end.
+
+    A run that fails by itself (a loss that is not finite) is left to its result; bad input ends the benchmark.
+    """
+    job = {
+        "row": trial.row,
+        "label": trial.entry.label,
+        "model": trial.entry.model,
+        "profile": trial.entry.profile,
+        "seed": trial.seed,
+        "command": trial.command,
+        "settings": trial.settings,
+        "words": list(trial.words),
+        "run": str(trial.run),
+        "result": str(trial.result),
+        "device": device,
+        "quiet": quiet,
+    }
+    _made(trial.result.parent)
+    code = _start(job, signals)
+    _stop(signals)
+    if code in (130, 143):
+        raise Interrupted(code)
+    if code == 0:
+        return
+    fault = read_file(trial.result).get("fault") if trial.result.is_file() else None
+    if code == 2:
+        raise UserError(str(fault))
+    if fault is None:  # killed from outside: nobody could write down why
+        raise UserError(f"{trial.run}: its process was killed (code {code}); the same command goes on from there")
+    _say(f"{trial.row}: {fault}; going on with the others", quiet)
+
+
+def _start(job: Mapping[str, Any], signals: Signals) -> int:
+    """The exit code of a process that does the job; a signal to this one stops it, with a checkpoint."""
+    command = [sys.executable, "-m", "framecast.benchmark.job", json.dumps(job)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
+        assert process.stdin is not None
+        while process.poll() is None:
+            if signals.number and not process.stdin.closed:
+                process.stdin.close()  # it saves and ends
+            time.sleep(0.1)
+    return process.returncode
+
+
+def _stop(signals: Signals) -> None:
+    if signals.number:
+        print("stopped; the same command goes on from here", file=sys.stderr)
+        raise Interrupted(128 + signals.number)
+
+
+# ---------------------------------------------------------------------------------------------------------- merging
+
+
+def _merged(folders: Sequence[Path], out: Path, data: Sequence[str]) -> Plan:
+    """The plan of shards, their finished runs copied into `out`.
+
+    data: where the data are here, if elsewhere; by label.
+    Raises: UserError for shards of different settings.
+    """
+    plan, settings = read_plan(folders[0])
+    for folder in folders[1:]:
+        refuse_other(settings, read_plan(folder)[1], str(folder), "merge shards of one benchmark")
+    if (out / "plan.json").is_file() and out not in folders:
+        refuse_other(settings, read_plan(out)[1], str(out), "choose another --out")
+    if data:
+        given = {d.label: d for d in read_data(data)}
+        if unknown := [label for label in given if label not in {d.label for d in plan.data}]:
+            raise UserError(
+                f"--data {given[unknown[0]].path}: the shards know {', '.join(d.label for d in plan.data)}; name it as "
+                "there, LABEL=PATH"
+            )
+        entries = [dataclasses.replace(d, path=given[d.label].path) if d.label in given else d for d in plan.data]
+        plan = dataclasses.replace(plan, data=tuple(entries))
+    _made(out)
+    for folder in folders:
+        if folder.resolve() == out.resolve():
+            continue
+        for there, here in zip(plan.trials(folder), plan.trials(out), strict=True):
+            if state_of(there.result) in ("finished", "failed") and not finished(here.result):
+                _copy(there, here)
+    plan.save(out)
+    return plan
+
+
+def _copy(there: Trial, here: Trial) -> None:
+    """A run and, once that is whole, its result."""
+    try:
+        if there.run.is_dir():
+            unfinished = here.run.with_name(f".{here.run.name}.part")
+            shutil.rmtree(unfinished, ignore_errors=True)
+            shutil.copytree(there.run, unfinished)
+            shutil.rmtree(here.run, ignore_errors=True)
+            os.replace(unfinished, here.run)
+        here.result.parent.mkdir(parents=True, exist_ok=True)
+        write_json(here.result, read_file(there.result))
+    except OSError as error:
+        raise UserError(f"{here.run}: cannot be written ({error.strerror}); choose another --out") from error
+
+
+# -------------------------------------------------------------------------------------------------------- comparing
+
+
+def _compared(
+    folder: Path,
+    data: DataEntry,
+    trials: Sequence[Trial],
+    plan: Plan,
+    settings: Mapping[str, Any],
+    place: Device,
+    quiet: bool,
+) -> None:
+    """Every finished run on these data, on the same clips; left as it is where that was done before."""
+    results = {t.row: read_file(t.result) for t in trials}
+    asked = {
+        "version": framecast.__version__,
+        "settings": dict(settings),
+        "data": data.digest,
+        "rows": {row: {k: r[k] for k in ("settings", "steps", "seconds")} for row, r in results.items()},
+    }
+    there = [folder / name for name in ("comparison.html", "comparison.json", "strip.png")]
+    if (folder / ASKED).is_file() and all(p.is_file() for p in there) and read_file(folder / ASKED) == asked:
+        return
+    _say(f"comparing {len(trials)} {'run' if len(trials) == 1 else 'runs'} on {data.label}", quiet)
+    (folder / ASKED).unlink(missing_ok=True)
+    runs = [dataclasses.replace(open_run(t.run, find_model(t.entry.model)), name=t.row) for t in trials]
+    found, kept = compare(
+        runs, data.path, size=data.size, fit=data.fit, axes=data.axes, device=place, out=folder, **settings
+    )
+    write_comparison(folder, found, kept, title=f"All runs on {data.label}")
+    firsts = [t.row for t in trials if t.seed == plan.seeds[0]]
+    if kept:
+        picture(kept, firsts or [trials[0].row], folder, found.protocol.fps)
+    write_json(folder / ASKED, asked)

@@ -1,0 +1,1 @@
+"""Types, errors, configuration, files and seeds that every other package uses."""

@@ -1,0 +1,92 @@
+"""Opening data: read in place where possible, else decoded once into the cache."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import framecast
+from framecast.core.config import suggest, to_dict
+from framecast.core.errors import UserError
+from framecast.data import SOURCES
+from framecast.data.base import Source
+from framecast.data.options import DataConfig
+from framecast.data.registry import find_source, make_source
+
+#: A video is decoded once, with its shorter side brought to this many pixels.
+VIDEO_SIZE = "128"
+
+
+def cache_folder() -> Path:
+    """Where decoded videos and generated sets are kept: $FRAMECAST_CACHE, else the user's cache folder."""
+    if set_by_user := os.environ.get("FRAMECAST_CACHE"):
+        return Path(set_by_user)
+    home = Path.home()
+    if sys.platform == "darwin":
+        return home / "Library" / "Caches" / "framecast"
+    if sys.platform == "win32":
+        return Path(os.environ.get("LOCALAPPDATA", home)) / "framecast" / "cache"
+    return Path(os.environ.get("XDG_CACHE_HOME", home / ".cache")) / "framecast"
+
+
+def open_data(data: DataConfig, progress: Callable[[int, int], None] | None = None) -> tuple[Source, DataConfig]:
+    """The source behind `data.path`: packed store, video, folder of videos or frames, arrays, records, a source's name.
+
+    Videos and folders of frames are decoded once, into the cache; stores, .npy files and TFRecords are read in place.
+    progress: called, while that is done, with parts done and in all.
+    Returns: the source, and the config with the size that frames were brought to.
+    """
+    from framecast.data.open import open_path
+    from framecast.data.store import Store, pack
+    from framecast.media.resize import parse_size
+
+    path = Path(data.path).expanduser()
+    if data.path in SOURCES and not path.exists():
+        folder = (
+            cache_folder() / f"{data.path}-{_digest(framecast.__version__, to_dict(find_source(data.path).Config()))}"
+        )
+        if not (folder / "index.json").is_file():
+            make_source(data.path, folder, progress=progress)
+        return Store(folder), data
+    if not path.exists() and not path.suffix and "/" not in data.path:
+        near = suggest(data.path, [*SOURCES, *(p.name for p in Path().iterdir() if not p.name.startswith("."))])
+        raise UserError(f"--data {data.path}: neither a file or folder nor a source's name; {near}")
+    asked = parse_size(data.size) if data.size else None
+    source = open_path(path, axes=data.axes, size=asked, fit=data.fit, skip_bad=data.skip_bad, records=data.records)
+    kind = type(source).__name__
+    size = data.size or (VIDEO_SIZE if kind == "Videos" else None)
+    if kind == "TFRecords":
+        return source, dataclasses.replace(data, trained_size=size)
+    if kind in ("Store", "Arrays") and size is None:
+        return source, data
+    wanted = parse_size(size) if size else None
+    folder = (
+        cache_folder() / f"{path.stem}-{_digest(_signature(path), size, data.fit, data.axes, framecast.__version__)}"
+    )
+    if not (folder / "index.json").is_file():
+        if kind == "Videos":  # scaled while decoding: a phone clip at full size would not fit into memory
+            source = open_path(path, size=wanted, fit=data.fit, skip_bad=data.skip_bad)
+        pack(source, folder, size=wanted, fit=data.fit, skip_bad=data.skip_bad, progress=progress)
+    return Store(folder), dataclasses.replace(data, trained_size=size)
+
+
+def data_digest(source: Source) -> str:
+    """Sixteen hex digits that change when the videos, their lengths or their origin do."""
+    origin = {k: v for k, v in source.meta().items() if k not in ("path", "folder")}
+    return _digest(list(source.names), [int(n) for n in source.lengths], origin)
+
+
+def _digest(*parts: Any) -> str:
+    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
+
+
+def _signature(path: Path) -> list[Any]:
+    """What tells one state of a file or folder from another without reading it: names, sizes, times."""
+    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    return [str(path.resolve()), [[str(f.relative_to(path)), f.stat().st_size, f.stat().st_mtime_ns] for f in files]]

@@ -1,0 +1,1 @@
+"""Readers of video formats that people have."""

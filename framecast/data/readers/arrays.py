@@ -1,0 +1,275 @@
+"""NumPy files read in place: .npy memory-mapped, .npz with frames and per-frame arrays, one file or a folder."""
+
+from __future__ import annotations
+
+import os
+import zipfile
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.lib import format as npy_format
+
+from framecast.core.errors import UserError
+from framecast.core.types import ActionSpec, Clip, ClipSpec
+from framecast.data.base import Segment, clip_stop
+from framecast.data.readers.folders import fixed_splits, visible_files
+from framecast.data.splits import split_rule, split_videos
+from framecast.media.images import natural_key
+
+#: Bytes one member of an .npz may unpack to (8 GiB): a small archive can claim any size. .npy files have no bound.
+MAX_MEMBER_BYTES = 2**33
+
+_FRAME_NAMES = ("frames", "video", "videos", "images", "observations", "obs", "observation", "image", "x")
+_MOST_ACTIONS = 1024
+_HEADERS = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
+
+
+@dataclass(frozen=True)
+class _Item:
+    """One video: its file, and its place along `n` there, None where the file is one video."""
+
+    file: Path
+    number: int | None
+
+
+class Arrays:
+    """.npy or .npz files as a source: one file, or a folder of them with one or more videos each.
+
+    axes: the letters of the frames' axes, any order of t, h, w with optional n (videos) and c (channels), such as
+    "tchw", "nthwc", "thw"; None guesses: an axis of 1 to 4 where channels may stand is channels, 5 axes begin with n.
+    fps: frames per second, which a file cannot say.
+    Frames are uint8, or floats in 0…1 (times 255, rounded), or bool. In an .npz the frames are called frames, video,
+    images, obs(ervations) or x, or are the only array with so many axes; every other array with one row per frame
+    comes along under its name. `actions` with whole numbers in one column are discrete, floats continuous.
+    Nothing is unpickled. Each .npz is unpacked when first asked for; the last one is kept.
+    Raises: UserError naming file and remedy.
+    """
+
+    def __init__(self, path: str | os.PathLike[str], axes: str | None = None, fps: float = 30.0) -> None:
+        self.path, self._axes = Path(path), axes
+        self._kept: tuple[Path, dict[str, np.ndarray]] | None = None
+        if axes is not None:
+            _check_axes(axes)
+        if not fps > 0:
+            raise UserError(f"fps must be above 0, got {fps}")
+        files = array_files(self.path) if self.path.is_dir() else [self.path]
+        if not files:
+            raise UserError(f"{self.path} holds no .npy or .npz file; give one, or a folder of them")
+        self._items: list[_Item] = []
+        self.names: list[str] = []
+        self.lengths: list[int] = []
+        self.sizes: list[tuple[int, int, int]] = []
+        for file in files:
+            self._add(file)
+        channels, height, width = Counter(self.sizes).most_common(1)[0][0]
+        self.fixed: dict[str, str] = fixed_splits(self.names)
+        actions, extras = self._describe_arrays()
+        self.spec = ClipSpec(
+            channels=channels, height=height, width=width, fps=float(fps), actions=actions, extras=extras
+        )
+
+    def _add(self, file: Path) -> None:
+        frames = self._ordered(file)
+        count, length, *size = frames.shape
+        if 0 in frames.shape:
+            raise UserError(f"{file} holds no frames (shape {frames.shape} as n t c h w); save at least one")
+        name = file.stem if self.path.is_file() else file.relative_to(self.path).with_suffix("").as_posix()
+        if name in self.names:
+            name = file.relative_to(self.path).as_posix()
+        digits = len(str(count - 1))
+        for number in range(count):
+            self._items.append(_Item(file, number if count > 1 else None))
+            self.names.append(f"{name}/{number:0{digits}d}" if count > 1 else name)
+            self.lengths.append(length)
+            self.sizes.append((size[0], size[1], size[2]))
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def clip(self, index: int, start: int, length: int, stride: int = 1) -> Clip:
+        """Frames start, start + stride, … of video `index`; uint8 files are viewed, not copied."""
+        item, total = self._items[index], self.lengths[index]
+        cut = slice(start, clip_stop(self.names[index], total, start, length, stride), stride)
+        frames = _as_uint8(self._ordered(item.file)[item.number or 0][cut], item.file)
+        arrays = {name: values[cut] for name, values in self._beside(item, total).items()}
+        return Clip(frames=frames, arrays=arrays, name=self.names[index], fps=self.spec.fps / stride)
+
+    def splits(self, window: int) -> dict[str, list[Segment]]:
+        """train / val / test, see `splits.split_videos`."""
+        return split_videos(self.names, self.lengths, window, fixed=self.fixed)
+
+    def split_rule(self, window: int) -> str:
+        """The sentence that says how `splits` divides the videos."""
+        return split_rule(self.names, self.lengths, window, fixed=self.fixed)
+
+    def meta(self) -> dict[str, Any]:
+        """Kind, name and settings."""
+        return {"source": "arrays", "path": self.path.resolve().name, "axes": self._axes, "fps": self.spec.fps}
+
+    # ------------------------------------------------------------------------------------------ what a file holds
+
+    def _load(self, file: Path) -> dict[str, np.ndarray]:
+        """All arrays of a file by name; that of an .npy is called frames."""
+        if self._kept is None or self._kept[0] != file:
+            self._kept = (file, load_arrays(file))
+        return self._kept[1]
+
+    def _ordered(self, file: Path) -> np.ndarray:
+        """The frames as a view (n, t, c, h, w)."""
+        arrays = self._load(file)
+        frames = arrays[_frames_name(arrays, file)]
+        axes = self._axes or guess_axes(frames.shape, file)
+        if len(axes) != frames.ndim:
+            raise UserError(f"{file} has {frames.ndim} axes {frames.shape}, but --axes {axes} names {len(axes)}")
+        letters = axes
+        for letter in "nc":
+            if letter not in letters:
+                frames, letters = frames[None], letter + letters
+        return frames.transpose([letters.index(letter) for letter in "ntchw"])
+
+    def _beside(self, item: _Item, length: int) -> dict[str, np.ndarray]:
+        """Per-frame arrays of one video, each (t, ...)."""
+        arrays = self._load(item.file)
+        frames = _frames_name(arrays, item.file)
+        found = {}
+        for name, values in sorted(arrays.items()):
+            if name == frames or values.ndim == 0 or values.dtype.kind not in "biuf":
+                continue
+            rows = values if item.number is None else values[item.number] if item.number < len(values) else values[:0]
+            if item.number is None and values.ndim > 1 and values.shape[:2] == (1, length) and length > 1:
+                rows = values[0]
+            if name == "actions" and values.dtype.kind in "biu" and rows.ndim == 2 and rows.shape[1] == 1:
+                rows = rows[:, 0]
+            if rows.ndim and len(rows) == length:
+                found[name] = rows
+            elif name == "actions" and rows.ndim and len(rows) == length - 1:
+                found[name] = np.concatenate([rows, rows[-1:]])  # nothing follows the last frame, so it is never used
+            elif name == "actions":
+                raise UserError(f"{item.file}: actions have {len(values)} rows for {length} frames; save one per frame")
+        return found
+
+    def _describe_arrays(self) -> tuple[ActionSpec | None, dict[str, tuple[int, ...]]]:
+        """The actions over all videos, and the shapes of the arrays that every video has."""
+        shapes: dict[str, tuple[int, ...]] = {}
+        actions: list[np.ndarray] = []
+        for number, item in enumerate(self._items):
+            beside = self._beside(item, self.lengths[number])
+            mine = {name: tuple(values.shape[1:]) for name, values in beside.items() if name != "actions"}
+            shapes = mine if number == 0 else {name: s for name, s in shapes.items() if mine.get(name) == s}
+            if "actions" in beside:
+                actions.append(np.asarray(beside["actions"]))
+        if not actions:
+            return None, shapes
+        if len(actions) < len(self._items) or len({values.shape[1:] for values in actions}) > 1:
+            raise UserError(f"{self.path}: some videos have no actions, or other ones; save the same for each")
+        return action_spec_of(np.concatenate(actions), self.path), shapes
+
+
+def array_files(folder: Path) -> list[Path]:
+    """.npy and .npz files below a folder, in natural order."""
+    files = (file for file in visible_files(folder) if file.suffix.lower() in (".npy", ".npz"))
+    return sorted(files, key=lambda file: natural_key(file.relative_to(folder)))
+
+
+def load_arrays(file: Path) -> dict[str, np.ndarray]:
+    """Arrays of an .npz by name, or {"frames": memory-mapped array} of an .npy. Nothing is unpickled.
+
+    Raises: UserError for a missing or damaged file, one with Python objects in it, or a member above the bound.
+    """
+    try:
+        if not file.is_file():
+            raise UserError(f"{file} does not exist; check the path")
+        if file.suffix.lower() != ".npz":
+            mapped: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
+            return {"frames": mapped}
+        with zipfile.ZipFile(file) as archive:
+            members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
+            for member in members:
+                _check_member(file, archive, member)
+        with np.load(file, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files}
+    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
+        if isinstance(error, UserError):
+            raise
+        objects = any(words in str(error) for words in ("Python objects", "Object arrays", "allow_pickle"))
+        what = "holds Python objects" if objects else "is damaged"
+        raise UserError(f"{file} {what}; save plain arrays with numpy.save or numpy.savez") from error
+
+
+def guess_axes(shape: tuple[int, ...], file: Path) -> str:
+    """The axes a shape must have, as in `Arrays`.
+
+    Raises: UserError when there are several ways to read it, naming `file`.
+    """
+    if len(shape) == 3:
+        return "thw"
+    if len(shape) in (4, 5):
+        first = 1 <= shape[-3] <= 4
+        last = 1 <= shape[-1] <= 4
+        if first != last:
+            return ("n" if len(shape) == 5 else "") + ("tchw" if first else "thwc")
+    raise UserError(f"{file}: the axes of shape {shape} cannot be told; say them, such as --axes tchw, nthwc or tnhw")
+
+
+def _check_axes(axes: str) -> None:
+    if len(set(axes)) != len(axes) or not {"t", "h", "w"} <= set(axes) <= set("ntchw"):
+        raise UserError(f'--axes {axes!r} is not understood; write t, h, w and if there are n, c, each once: "nthwc"')
+
+
+def _check_member(file: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
+    """Refuse a member whose header or archive entry claims too much, before a byte of it is unpacked to memory."""
+    with archive.open(member) as stream:
+        version = npy_format.read_magic(stream)
+        if version not in _HEADERS:
+            raise ValueError(f"npy version {version}")
+        shape, _, dtype = _HEADERS[version](stream)
+    claimed = max(member.file_size, int(np.prod(shape, dtype=object)) * dtype.itemsize)
+    if claimed > MAX_MEMBER_BYTES:
+        raise UserError(
+            f"{file}: {member.filename} unpacks to {claimed} bytes; save it as .npy, which is read in place"
+        )
+
+
+def _frames_name(arrays: dict[str, np.ndarray], file: Path) -> str:
+    named = next((name for name in _FRAME_NAMES if name in arrays), None)
+    if named:
+        return named
+    likely = [name for name, values in arrays.items() if values.ndim >= 4]
+    likely = likely or [name for name, values in arrays.items() if values.ndim == 3]
+    if len(likely) == 1:
+        return likely[0]
+    raise UserError(f"{file} has no array called frames, but {', '.join(arrays) or 'nothing'}; name the video frames")
+
+
+def _as_uint8(frames: np.ndarray, file: Path) -> np.ndarray:
+    if frames.dtype == np.uint8:
+        return frames
+    if frames.dtype == np.bool_:
+        return frames.astype(np.uint8) * np.uint8(255)
+    if frames.dtype.kind != "f":
+        raise UserError(f"{file} holds {frames.dtype}; save frames as uint8, or as floats in 0…1")
+    if not (np.isfinite(frames).all() and frames.min() >= -1e-3 and frames.max() <= 1 + 1e-3):
+        raise UserError(f"{file} holds floats outside 0…1 (or none at all); scale them to 0…1 or save uint8")
+    scaled: np.ndarray = np.rint(np.clip(frames, 0, 1) * 255).astype(np.uint8)
+    return scaled
+
+
+def action_spec_of(actions: np.ndarray, path: Path) -> ActionSpec:
+    """What actions (rows, …) of all videos together are: whole numbers in one column discrete, others continuous.
+
+    Raises: UserError, naming `path`, for numbers that make no actions.
+    """
+    if actions.dtype.kind in "biu" and (actions.ndim == 1 or actions.shape[1:] == (1,)):
+        if actions.min() < 0 or actions.max() >= _MOST_ACTIONS:
+            raise UserError(
+                f"{path}: discrete actions must be 0 to {_MOST_ACTIONS - 1}; save continuous ones as floats"
+            )
+        return ActionSpec(kind="discrete", size=int(actions.max()) + 1)
+    values = actions.reshape(len(actions), -1).astype(np.float64)
+    if actions.ndim > 2 or not np.isfinite(values).all():
+        raise UserError(f"{path}: actions must be finite numbers (t,) or (t, a), got shape {actions.shape}")
+    low, high = values.min(axis=0), values.max(axis=0)
+    return ActionSpec(kind="continuous", size=values.shape[1], low=tuple(low.tolist()), high=tuple(high.tolist()))

@@ -1,0 +1,208 @@
+"""Folders of frames read in place: a folder that holds images is a video, its images in natural order the frames.
+
+What was noted of every frame, such as joints or actions, may lie beside them (see `data/readers/sidecars.py`).
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from framecast.core.errors import UserError
+from framecast.core.types import Clip, ClipSpec
+from framecast.data.base import Segment, clip_stop
+from framecast.data.labels import resize_labels
+from framecast.data.readers.arrays import action_spec_of
+from framecast.data.readers.folders import fixed_splits, visible_files
+from framecast.data.readers.sidecars import arrays_beside
+from framecast.data.splits import split_rule, split_videos
+from framecast.media.images import IMAGE_SUFFIXES, image_size, is_image, natural_key, read_image
+from framecast.media.resize import Fit, Size, parse_size, placement, resize_frames, target_size
+
+_CHECKED_AT_ONCE = 20_000  # headers read when a folder is opened; of larger ones only each video's first and last frame
+
+
+class Frames:
+    """A folder of frames, flat (one video) or nested (one video per folder of images), as a source.
+
+    path: the folder; names, endings and numbering of the files are free, hidden and other files are passed over.
+    fps: frames per second, which a folder cannot say.  size, fit: frames are scaled when read, see `media.resize`.
+    skip_bad: leave out images that cannot be read; `skipped` names them.
+    fixed: name -> split, from `Train/` and `Test/` folders, any case.  Each video has frames of one size; different
+    videos may differ. Images become RGB by the rules of `media.images.read_image`. Per-frame arrays beside the images
+    come along; every video must have the same.
+    Raises: UserError naming file and remedy for an image that is none, frames of two sizes, or no image at all.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        fps: float = 30.0,
+        size: Size | str = None,
+        fit: Fit = "crop",
+        skip_bad: bool = False,
+    ) -> None:
+        self.path = Path(path)
+        self.size, self.fit, self.skip_bad = parse_size(size), fit, skip_bad
+        if not fps > 0:
+            raise UserError(f"fps must be above 0, got {fps}")
+        videos = frame_folders(self.path)
+        if not videos:
+            raise UserError(f"{self.path} holds no image; give a folder of frames, or of folders of frames")
+        if self.path in videos and len(videos) > 1:
+            other = next(folder for folder in videos if folder != self.path)
+            raise UserError(
+                f"{self.path} has images beside folders of images such as {other.name}; give each video its own folder"
+            )
+        self.skipped: list[str] = []
+        self.files: list[list[Path]] = []
+        self.names: list[str] = []
+        self.stored: list[tuple[int, int]] = []
+        self._beside: list[dict[str, np.ndarray]] = []
+        every = skip_bad or sum(map(len, videos.values())) <= _CHECKED_AT_ONCE
+        for folder, images in videos.items():
+            good, frame_size = self._checked(images, every)
+            if good:
+                self.files.append(good)
+                self.stored.append(frame_size)
+                self._beside.append(_noted(folder, images, good, frame_size))
+                self.names.append(self.path.resolve().name if folder == self.path else _name(folder, self.path))
+        if not self.files:
+            raise UserError(f"{self.path}: none of its {len(self.skipped)} images can be read, first {self.skipped[0]}")
+        self.lengths: list[int] = [len(files) for files in self.files]
+        self.fixed: dict[str, str] = fixed_splits(self.names)
+        self.sizes = [target_size(*stored, self.size, fit) for stored in self.stored]
+        height, width = Counter(self.sizes).most_common(1)[0][0]
+        self._check_arrays()
+        shapes = {name: values.shape[1:] for name, values in self._arrays(0, slice(1)).items()}
+        self.spec = ClipSpec(
+            channels=3,
+            height=height,
+            width=width,
+            fps=float(fps),
+            actions=None
+            if "actions" not in shapes
+            else action_spec_of(np.concatenate([arrays["actions"] for arrays in self._beside]), self.path),
+            extras={name: shape for name, shape in shapes.items() if name != "actions"},
+        )
+
+    def _check_arrays(self) -> None:
+        """Every video must have the per-frame arrays that the first has."""
+        shapes = [{name: values.shape[1:] for name, values in arrays.items()} for arrays in self._beside]
+        sizes = [{k: v for k, v in found.items() if k != "masks"} for found in shapes]  # as large as the frames
+        for files, mine, names in zip(self.files, sizes, shapes, strict=True):
+            if mine != sizes[0] or set(names) != set(shapes[0]):
+                raise UserError(
+                    f"{files[0].parent} has the per-frame arrays {_listed(names)} but {self.files[0][0].parent} has "
+                    f"{_listed(shapes[0])}; give every video the same"
+                )
+
+    def _arrays(self, index: int, cut: slice) -> dict[str, np.ndarray]:
+        """Rows of the arrays beside a video, as they belong to the frames that `clip` gives."""
+        rows = {name: values[cut] for name, values in self._beside[index].items()}
+        return resize_labels(rows, *self.stored[index], self.size, self.fit) if rows else rows
+
+    def _checked(self, images: list[Path], every: bool) -> tuple[list[Path], tuple[int, int]]:
+        """The readable images of one video and their common size."""
+        good: list[Path] = []
+        size: tuple[int, int] | None = None
+        for number, image in enumerate(images):
+            if not every and 0 < number < len(images) - 1:
+                good.append(image)
+                continue
+            try:
+                found = image_size(image)
+            except UserError:
+                if not self.skip_bad:
+                    raise
+                self.skipped.append(image.relative_to(self.path).as_posix())
+                continue
+            size = size or found
+            if found != size:
+                raise _two_sizes(image, found, good[0], size)
+            good.append(image)
+        return good, size or (0, 0)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def clip(self, index: int, start: int, length: int, stride: int = 1) -> Clip:
+        """Frames start, start + stride, … of video `index`."""
+        files = self.files[index]
+        if len(files) == 1 and start + length > 1:
+            raise UserError(f"{files[0].parent} holds a single frame, so nothing moves; give at least two frames")
+        stop = clip_stop(files[0].parent, len(files), start, length, stride)
+        plan = placement(*self.stored[index], self.size, self.fit)
+        frames = np.empty((length, 3, *plan.out), np.uint8)
+        for slot, file in zip(frames, files[start:stop:stride], strict=True):
+            pixels = read_image(file)
+            if pixels.shape[1:] != self.stored[index]:
+                raise _two_sizes(file, (pixels.shape[1], pixels.shape[2]), files[0], self.stored[index])
+            slot[...] = pixels if plan.out == pixels.shape[1:] else resize_frames(pixels[None], self.size, self.fit)[0]
+        arrays = self._arrays(index, slice(start, stop, stride))
+        return Clip(frames=frames, arrays=arrays, name=self.names[index], fps=self.spec.fps / stride)
+
+    def splits(self, window: int) -> dict[str, list[Segment]]:
+        """train / val / test, see `splits.split_videos`; `Train/` and `Test/` folders are kept."""
+        return split_videos(self.names, self.lengths, window, fixed=self.fixed)
+
+    def split_rule(self, window: int) -> str:
+        """The sentence that says how `splits` divides the videos."""
+        return split_rule(self.names, self.lengths, window, fixed=self.fixed)
+
+    def meta(self) -> dict[str, Any]:
+        """Kind, name and settings; with skip_bad, what was left out."""
+        found: dict[str, Any] = {"source": "frames", "path": self.path.resolve().name, "fps": self.spec.fps}
+        found |= {"size": list(self.size) if isinstance(self.size, tuple) else self.size, "fit": self.fit}
+        if self.skip_bad:
+            found["skipped"] = self.skipped
+        return found
+
+
+def frame_folders(root: Path) -> dict[Path, list[Path]]:
+    """Folders at or below `root` that hold images, in natural order, each with its images in natural order.
+
+    Endings tell what an image is. Where no file has such an ending, those without a known one are looked into.
+    """
+    folders: dict[Path, list[Path]] = {}
+    others: dict[Path, list[Path]] = {}
+    for file in visible_files(root):
+        suffix = file.suffix.lower()
+        if suffix in IMAGE_SUFFIXES:
+            folders.setdefault(file.parent, []).append(file)
+        elif suffix == "" or suffix[1:].isdecimal() or suffix in (".img", ".frame", ".dat"):
+            others.setdefault(file.parent, []).append(file)
+    if not folders:
+        folders = {folder: images for folder, files in others.items() if (images := [f for f in files if is_image(f)])}
+    ordered = sorted(folders, key=lambda folder: natural_key(folder.relative_to(root)))
+    return {folder: sorted(folders[folder], key=lambda f: natural_key(f.name)) for folder in ordered}
+
+
+def _name(folder: Path, root: Path) -> str:
+    return folder.relative_to(root).as_posix()
+
+
+def _noted(folder: Path, images: list[Path], good: list[Path], size: tuple[int, int]) -> dict[str, np.ndarray]:
+    """The arrays beside the images of a folder, for those of them that can be read."""
+    arrays = arrays_beside(folder, len(images), *size)
+    if not arrays or len(good) == len(images):
+        return arrays
+    readable = set(good)
+    kept = [number for number, image in enumerate(images) if image in readable]
+    return {name: values[kept] for name, values in arrays.items()}
+
+
+def _listed(shapes: Mapping[str, tuple[int, ...]]) -> str:
+    return ", ".join(f"{name} {list(shape)}" for name, shape in sorted(shapes.items())) or "none"
+
+
+def _two_sizes(file: Path, found: tuple[int, int], first: Path, size: tuple[int, int]) -> UserError:
+    return UserError(
+        f"{file} is {found[1]}x{found[0]} but {first.name} of the same video is {size[1]}x{size[0]}; "
+        "bring them to one size or move it to a folder of its own"
+    )

@@ -1,0 +1,274 @@
+"""Folders of the Atari Grand Challenge, read in place: pictures of every frame, and what was done and earned at it.
+
+    <folder>/screens/<game>/<episode>/<n>.png      RGB, 160 wide and 210 high, 60 a second
+    <folder>/trajectories/<game>/<episode>.txt     metadata, a header, then frame,reward,score,terminal,action
+
+Source: Kurin, Nowozin, Hofmann, Beyer, Leibe 2017, arXiv 1705.10998, and the release's own reader.
+"""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from framecast.core.errors import UserError
+from framecast.core.types import ActionSpec, Clip, ClipSpec
+from framecast.data.base import Segment, clip_stop
+from framecast.data.splits import split_rule, split_videos
+from framecast.media.images import image_size, natural_key, read_image
+from framecast.media.resize import Fit, Size, parse_size, placement, resize_frames, target_size
+
+#: The console's eighteen actions, by their number in the trajectories.
+ACTIONS = (
+    *("NOOP", "FIRE", "UP", "RIGHT", "LEFT", "DOWN", "UPRIGHT", "UPLEFT", "DOWNRIGHT", "DOWNLEFT"),
+    *("UPFIRE", "RIGHTFIRE", "LEFTFIRE", "DOWNFIRE", "UPRIGHTFIRE", "UPLEFTFIRE", "DOWNRIGHTFIRE", "DOWNLEFTFIRE"),
+)
+COLUMNS = ("frame", "reward", "score", "terminal", "action")
+_FPS = 60.0
+_TRAJECTORY_LIMIT = 1 << 28  # bytes of one trajectory read at most; the longest of the release has some 4 MB
+
+
+@dataclass(frozen=True)
+class Stretch:
+    """Consecutive frames of one episode. folder: of the pictures.  numbers: of the files.  rows: of the trajectory."""
+
+    folder: Path
+    numbers: np.ndarray
+    rows: Mapping[str, np.ndarray]
+
+
+class GrandChallenge:
+    """An Atari Grand Challenge folder as a source: each unbroken stretch of an episode is a video.
+
+    path: the folder that holds `screens` and `trajectories`, or one above it, or `screens/<game>` for one game.
+    fps: frames per second.  size, fit: frames are scaled when read, see `media.resize`.  skip_bad: leave out episodes
+    without a readable trajectory; `skipped` names them.
+
+    Per frame: `actions` (0…17, see ACTIONS), `rewards` (float32), `scores`, `terminals`. Pictures and rows belong
+    together by number; whether pictures are counted from 0 or from 1 while rows are counted from 0 is found out per
+    episode, by which of both leaves fewer pictures without a row. Where numbers are missing the episode is cut, so no
+    clip crosses the gap; the stretches of an episode stay in one split. groups: name -> episode.  games: name -> game.
+    Raises: UserError naming the file and the remedy.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        fps: float | None = None,
+        size: Size | str = None,
+        fit: Fit = "crop",
+        skip_bad: bool = False,
+    ) -> None:
+        found = find_root(Path(path))
+        if found is None:
+            raise UserError(f"{path} holds no screens/<game>/<episode>/<n>.png; give the folder with screens in it")
+        self.path, chosen = found
+        self.size, self.fit = parse_size(size), fit
+        self.skipped: list[str] = []
+        self.stretches: list[Stretch] = []
+        self.names: list[str] = []
+        self.groups: dict[str, str] = {}
+        self.games: dict[str, str] = {}
+        self.fixed: dict[str, str] = {}
+        self.counts: dict[str, Counter[str]] = {}
+        for game in [chosen] if chosen else _folders(self.path / "screens"):
+            self._read_game(game, skip_bad)
+        if not self.stretches:
+            raise UserError(f"{self.path / 'screens'} holds no episode that can be read, first {self.skipped[0]}")
+        self.lengths = [len(s.numbers) for s in self.stretches]
+        first = self.stretches[0]
+        self.stored = image_size(first.folder / f"{first.numbers[0]}.png")
+        height, width = target_size(*self.stored, self.size, fit)
+        self.spec = ClipSpec(
+            channels=3,
+            height=height,
+            width=width,
+            fps=_FPS if fps is None else float(fps),
+            actions=ActionSpec(kind="discrete", size=len(ACTIONS), names=ACTIONS),
+            extras={"rewards": (), "scores": (), "terminals": ()},
+        )
+
+    def _read_game(self, game: str, skip_bad: bool) -> None:
+        pictures, rows = self.path / "screens" / game, self.path / "trajectories" / game
+        if not rows.is_dir():
+            raise UserError(
+                f"{rows} is missing, where actions, rewards and scores of {game} are; unpack the game's trajectories "
+                f"beside its screens, or give {pictures} for the pictures alone"
+            )
+        count = self.counts.setdefault(game, Counter())
+        for episode in _folders(pictures):
+            try:
+                numbers = _numbers(pictures / episode)
+                trajectory = read_trajectory(rows / f"{episode}.txt")
+            except UserError:
+                if not skip_bad:
+                    raise
+                self.skipped.append(f"{game}/{episode}")
+                continue
+            count["episodes"] += 1
+            for stretch in _stretches(pictures / episode, numbers, trajectory, count):
+                group = f"{game}/{episode}"
+                name = group if group not in self.groups else f"{group}@{stretch.numbers[0]}"
+                self.names.append(name)
+                self.groups[name], self.games[name] = group, game
+                self.stretches.append(stretch)
+                count["frames"] += len(stretch.numbers)
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def clip(self, index: int, start: int, length: int, stride: int = 1) -> Clip:
+        """Frames start, start + stride, … of stretch `index`, with what was done and earned at them."""
+        stretch = self.stretches[index]
+        stop = clip_stop(self.names[index], self.lengths[index], start, length, stride)
+        plan = placement(*self.stored, self.size, self.fit)
+        frames = np.empty((length, 3, *plan.out), np.uint8)
+        for slot, number in zip(frames, stretch.numbers[start:stop:stride], strict=True):
+            file = stretch.folder / f"{number}.png"
+            pixels = read_image(file)
+            if pixels.shape[1:] != self.stored:
+                found, wanted = ("x".join(map(str, s)) for s in (pixels.shape[1:], self.stored))
+                raise UserError(f"{file} is {found} but the first picture {wanted}; bring them to one size")
+            slot[...] = pixels if plan.out == self.stored else resize_frames(pixels[None], self.size, self.fit)[0]
+        game, _, episode = self.groups[self.names[index]].partition("/")
+        return Clip(
+            frames=frames,
+            arrays={name: values[start:stop:stride] for name, values in stretch.rows.items()},
+            name=self.names[index],
+            fps=self.spec.fps / stride,
+            meta={"game": game, "episode": episode, "first": int(stretch.numbers[0])},
+        )
+
+    def splits(self, window: int) -> dict[str, list[Segment]]:
+        """train / val / test by episode, see `splits.split_videos`."""
+        return split_videos(self.names, self.lengths, window, groups=self.groups)
+
+    def split_rule(self, window: int) -> str:
+        """The sentence that says how `splits` divides the episodes."""
+        return split_rule(self.names, self.lengths, window, groups=self.groups)
+
+    def meta(self) -> dict[str, Any]:
+        """Kind, name, counts per game, and in sentences what is missing."""
+        found: dict[str, Any] = {"source": "atari-grand-challenge", "path": self.path.resolve().name}
+        found["games"] = {game: dict(sorted(count.items())) for game, count in self.counts.items()}
+        total = sum(self.counts.values(), Counter[str]())
+        notes = []
+        if total["gaps"]:
+            notes.append(
+                f"{total['gaps']} gaps in the frame numbers, {total['missing']} frames missing; no clip crosses them"
+            )
+        if total["without_row"]:
+            notes.append(f"{total['without_row']} pictures without a row in their trajectory left out")
+        if notes:
+            found["notes"] = notes
+        if self.skipped:
+            found["skipped"] = self.skipped
+        return found
+
+
+def find_root(path: Path) -> tuple[Path, str | None] | None:
+    """The folder with `screens` and `trajectories`, and the game where only one is meant; None for other folders.
+
+    A folder of plain pictures that happens to be called screens is none: episodes and pictures are numbers.
+    """
+    if path.parent.name == "screens" and (path.parent.parent / "trajectories" / path.name).is_dir():
+        return (path.parent.parent, path.name) if _has_episodes(path) else None
+    for root in (path, path / "atari_v1"):
+        screens = root / "screens"
+        if screens.is_dir() and any(_has_episodes(screens / game) for game in _folders(screens)):
+            return root, None
+    return None
+
+
+def read_trajectory(path: Path) -> dict[str, np.ndarray]:
+    """Columns of a trajectory by name, one value a row: frame, reward, score, terminal, action, all int64.
+
+    Raises: UserError naming file and line.
+    """
+    if not path.is_file():
+        raise UserError(f"{path} is missing but its pictures are there; unpack it, or leave the episode out")
+    if path.stat().st_size > _TRAJECTORY_LIMIT:
+        raise UserError(f"{path} is larger than any trajectory; is it one?")
+    lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
+    header = [word.strip().lower() for word in lines[1].split(",")] if len(lines) > 1 else []
+    if sorted(header) != sorted(COLUMNS):
+        raise UserError(f"{path}: line 2 must name the columns {', '.join(COLUMNS)}; the file is damaged")
+    rows = []
+    for number, line in enumerate(lines[2:], 3):
+        if not line.strip():
+            continue
+        try:
+            values = [int(word) for word in line.split(",")]
+        except ValueError:
+            values = []
+        if len(values) != len(COLUMNS):
+            raise UserError(f"{path}: line {number} is not {len(COLUMNS)} whole numbers; the file is damaged")
+        rows.append(values)
+    if not rows:
+        raise UserError(f"{path} has no rows; leave the episode out")
+    table = np.array(rows, np.int64)
+    found = {name: table[:, header.index(name)] for name in COLUMNS}
+    if (np.diff(found["frame"]) <= 0).any():
+        raise UserError(f"{path}: its frames are not in order; the file is damaged")
+    if not 0 <= found["action"].min() <= found["action"].max() < len(ACTIONS):
+        raise UserError(f"{path}: actions must be 0 to {len(ACTIONS) - 1}; the file is damaged")
+    return found
+
+
+def _stretches(
+    folder: Path, numbers: np.ndarray, trajectory: Mapping[str, np.ndarray], count: Counter[str]
+) -> Iterator[Stretch]:
+    """Unbroken runs of pictures that have a row; gaps and what is missing are counted."""
+    frames = trajectory["frame"]
+    # A picture numbered n belongs to the row of frame n - offset; 0 wins a tie.
+    offset = max((0, 1, -1), key=lambda o: int(np.isin(numbers - o, frames).sum()))
+    known = np.isin(numbers - offset, frames)
+    count["without_row"] += int((~known).sum())
+    numbers = numbers[known]
+    if not len(numbers):
+        raise UserError(f"{folder}: none of its pictures has a row in its trajectory; leave the episode out")
+    rows = np.searchsorted(frames, numbers - offset)
+    breaks = np.flatnonzero(np.diff(numbers) > 1) + 1
+    count["gaps"] += len(breaks)
+    count["missing"] += int(numbers[-1] - numbers[0] + 1 - len(numbers))
+    for part in np.split(np.arange(len(numbers)), breaks):
+        chosen = rows[part]
+        yield Stretch(
+            folder,
+            numbers[part],
+            {
+                "actions": trajectory["action"][chosen],
+                "rewards": trajectory["reward"][chosen].astype(np.float32),
+                "scores": trajectory["score"][chosen],
+                "terminals": trajectory["terminal"][chosen].astype(np.bool_),
+            },
+        )
+
+
+def _numbers(folder: Path) -> np.ndarray:
+    """The numbers of a folder's pictures, in order: 2 before 10, whatever they begin with."""
+    with os.scandir(folder) as entries:
+        found = [e.name[:-4] for e in entries if e.name.endswith(".png") and e.name[:-4].isdecimal()]
+    if not found:
+        raise UserError(f"{folder} holds no <number>.png; leave the episode out")
+    return np.array(sorted(map(int, found)), np.int64)
+
+
+def _folders(path: Path) -> Sequence[str]:
+    if not path.is_dir():
+        return []
+    return sorted((p.name for p in path.iterdir() if p.is_dir() and not p.name.startswith(".")), key=natural_key)
+
+
+def _has_episodes(path: Path) -> bool:
+    """Whether the first episode below a game's folder is numbered and holds numbered pictures."""
+    for episode in _folders(path):
+        if episode.isdecimal():
+            return any(p.name[:-4].isdecimal() for p in (path / episode).glob("*.png"))
+    return False

@@ -1,0 +1,107 @@
+"""Arrays beside the frames of a folder: joints, actions and whatever else was noted of every picture.
+
+`joints.npy`, `actions.csv` and the like are one array each, an .npz holds several; every array has one row a frame.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+
+from framecast.core.errors import UserError
+from framecast.data.labels import JOINTS, joints_from_pixels
+from framecast.data.readers.arrays import load_arrays
+from framecast.data.writer import ARRAY_NAME
+
+#: Tables that are read; others with that ending are somebody's notes.
+TABLES = ("actions.csv", "joints.csv", "states.csv", "visibility.csv")
+_TABLE_LIMIT = 1 << 28  # bytes
+
+
+def arrays_beside(folder: Path, frames: int, height: int, width: int) -> dict[str, np.ndarray]:
+    """Per-frame arrays (frames, …) found among the pictures of a folder, by name.
+
+    frames, height, width: of the pictures.
+    `joints` may be (t, joints, 2), (t, joints, 3) with visibility last, or the same flattened: x0, y0, x1, y1, … or
+    x0, y0, v0, …. Values beyond -1…1 are taken as px from the upper left corner and brought to -1…1. Joints that were
+    not found (not a number, or visibility 0 and below) become 0, 0; `visibility` (t, joints) says which.
+    Raises: UserError naming the file when it is damaged, has another number of rows, or joints cannot be understood.
+    """
+    found: dict[str, np.ndarray] = {}
+    for file in sorted(folder.iterdir()):
+        if file.suffix.lower() in (".npy", ".npz"):
+            arrays: Mapping[str, np.ndarray] = load_arrays(file)
+            if file.suffix.lower() == ".npy":
+                arrays = {file.stem: arrays["frames"]}
+        elif file.name.lower() in TABLES:
+            arrays = {file.stem.lower(): _table(file)}
+        else:
+            continue
+        for name, values in arrays.items():
+            if not ARRAY_NAME.fullmatch(name) or name == "frames":
+                raise UserError(f"{file}: {name!r} cannot name a per-frame array; use letters, digits and _")
+            if values.ndim < 1 or values.dtype.kind not in "biuf":
+                raise UserError(f"{file}: {name} must hold numbers, one row a frame, got {values.dtype} {values.shape}")
+            if len(values) != frames:
+                raise UserError(f"{file}: {name} has {len(values)} rows for {frames} frames; give one a frame")
+            if name in found:
+                raise UserError(f"{file}: there is a second array called {name} in {folder}; keep one")
+            found[name] = values
+    if JOINTS in found:
+        found |= _joints(found[JOINTS], folder, height, width, "visibility" in found)
+    return found
+
+
+def _joints(values: np.ndarray, folder: Path, height: int, width: int, rated: bool) -> dict[str, np.ndarray]:
+    """`joints` (t, n, 2) in -1…1 and `visibility` (t, n)."""
+    if values.ndim == 2 and values.shape[1] % 2 == 0:
+        values = values.reshape(len(values), -1, 2)
+    if values.ndim != 3 or values.shape[2] not in (2, 3):
+        raise UserError(f"{folder}: joints must be (frames, joints, 2) or (frames, joints, 3), got {values.shape}")
+    places = np.asarray(values[..., :2], np.float64)
+    seen = np.asarray(np.isfinite(places).all(-1))
+    if values.shape[2] == 3:
+        seen = seen & (np.nan_to_num(np.asarray(values[..., 2], np.float64)) > 0)
+    known = places[seen]
+    if known.size and np.abs(known).max() > 1:
+        places = joints_from_pixels(places, height, width)
+    found: dict[str, np.ndarray] = {JOINTS: np.where(seen[..., None], places, 0).astype(np.float32)}
+    if not rated:
+        found["visibility"] = seen.astype(np.float32)
+    return found
+
+
+def _table(file: Path) -> np.ndarray:
+    """Numbers (rows, columns) of a CSV file; a heading is passed over, empty cells are not a number.
+
+    Three columns a joint, told by a heading that begins with v or c (visibility, confidence), make it (rows, n, 3).
+    """
+    if file.stat().st_size > _TABLE_LIMIT:
+        raise UserError(f"{file} is larger than {_TABLE_LIMIT >> 20} MiB; save it as .npy")
+    try:
+        with file.open(newline="", encoding="utf-8-sig") as lines:
+            rows = [row for row in csv.reader(lines) if any(cell.strip() for cell in row)]
+        heading = rows.pop(0) if rows and not _is_number(rows[0][0]) else []
+        values = np.array([[float(cell) if cell.strip() else np.nan for cell in row] for row in rows])
+    except (ValueError, UnicodeDecodeError, csv.Error) as error:
+        raise UserError(f"{file} is no table of numbers ({error}); write one row a frame") from error
+    if values.ndim != 2:
+        raise UserError(f"{file} is no table of numbers; write one row a frame, all of one length")
+    if file.stem.lower() == JOINTS and len(heading) > 2 and heading[2].strip().lower()[:1] in ("v", "c"):
+        if values.shape[1] % 3:
+            raise UserError(f"{file} has {values.shape[1]} columns, not x, y and visibility for every joint")
+        return values.reshape(len(values), -1, 3)
+    if file.stem.lower() == "actions" and values.shape[1] == 1 and (values == np.rint(values)).all():
+        return values[:, 0].astype(np.int64)
+    return values
+
+
+def _is_number(cell: str) -> bool:
+    try:
+        float(cell or "nan")
+    except ValueError:
+        return False
+    return True

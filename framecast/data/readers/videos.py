@@ -1,0 +1,142 @@
+"""Videos read in place: one file, or all those in a folder. Nothing is unpacked; a clip is decoded when asked for."""
+
+from __future__ import annotations
+
+import os
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from framecast.core.errors import UserError
+from framecast.core.types import Clip, ClipSpec
+from framecast.data.base import Segment, clip_stop
+from framecast.data.readers.folders import fixed_splits, visible_files
+from framecast.data.splits import split_rule, split_videos
+from framecast.media.animation import frame_count
+from framecast.media.images import natural_key
+from framecast.media.resize import Fit, Size, parse_size, target_size
+from framecast.media.video import VIDEO_SUFFIXES, VideoInfo, iter_frames, probe
+
+
+class Videos:
+    """A video file, or a folder of them at any depth, as a source.
+
+    path: file or folder.  fps: resample all to this rate; None is each video's own.  size, fit: frames are scaled
+    while decoding, see `media.resize`.  skip_bad: leave out files that cannot be read and use the part before the
+    damage of those cut short; `skipped` names the former, `lost` counts the frames of the latter.
+    fixed: name -> split, from `Train/` and `Test/` folders.  infos: what each file holds.
+    Raises: UserError naming file and remedy for the first file that cannot be read, or when there is none.
+    """
+
+    def __init__(
+        self,
+        path: str | os.PathLike[str],
+        fps: float | None = None,
+        size: Size | str = None,
+        fit: Fit = "crop",
+        skip_bad: bool = False,
+    ) -> None:
+        self.path = Path(path)
+        self.fps, self.size, self.fit, self.skip_bad = fps, parse_size(size), fit, skip_bad
+        files = video_files(self.path) if self.path.is_dir() else [self.path]
+        if not files:
+            raise UserError(
+                f"{self.path} holds no video; give a folder with mp4, mkv, mov, webm, avi, gif or webp files"
+            )
+        self.infos: list[VideoInfo] = []
+        self.skipped: list[str] = []
+        for file in files:
+            try:
+                self.infos.append(probe(file, skip_bad))
+            except UserError:
+                if not skip_bad:
+                    raise
+                self.skipped.append(file.name)
+        if not self.infos:
+            raise UserError(
+                f"{self.path}: none of its {len(files)} videos can be read, first {files[0].name}; copy them again"
+            )
+        self.lost = sum(info.lost for info in self.infos)
+        self.names: list[str] = _names(self.path, [info.path for info in self.infos])
+        self.lengths: list[int] = [self._length(info) for info in self.infos]
+        self.fixed: dict[str, str] = fixed_splits(self.names)
+        self.sizes = [target_size(info.height, info.width, self.size, fit) for info in self.infos]
+        height, width = Counter(self.sizes).most_common(1)[0][0]
+        rate = fps or Counter(info.fps for info in self.infos).most_common(1)[0][0]
+        self.spec = ClipSpec(channels=3, height=height, width=width, fps=float(rate))
+        self._running: tuple[int, int, int, Iterator[np.ndarray]] | None = None
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def clip(self, index: int, start: int, length: int, stride: int = 1) -> Clip:
+        """Frames start, start + stride, … of video `index`, decoded from the key frame before them.
+
+        A clip that begins where the last one ended goes on decoding there, so reading a video piece by piece costs one
+        pass over it.
+        """
+        info, total = self.infos[index], self.lengths[index]
+        if total == 1 and start + length > 1:
+            raise UserError(
+                f"{info.path} holds a single frame, so nothing moves; give a video or a folder of at least two frames"
+            )
+        clip_stop(info.path, total, start, length, stride)
+        stream = self._stream(index, start, stride)
+        frames = np.empty((length, 3, *self.sizes[index]), np.uint8)
+        for slot in frames:
+            slot[...] = next(stream)
+        self._running = (index, start + length * stride, stride, stream)
+        fps = (self.fps or info.fps) / stride
+        return Clip(frames=frames, name=self.names[index], fps=fps, meta={"lost": info.lost} if info.lost else {})
+
+    def _stream(self, index: int, start: int, stride: int) -> Iterator[np.ndarray]:
+        running, self._running = self._running, None
+        if running is not None and running[:3] == (index, start, stride):
+            return running[3]
+        path = self.infos[index].path
+        count = len(range(start, self.lengths[index], stride))
+        return iter_frames(
+            path, self.size, self.fit, self.fps, start=start, length=count, stride=stride, skip_bad=self.skip_bad
+        )
+
+    def _length(self, info: VideoInfo) -> int:
+        return info.frames if self.fps is None else info.frames_at(self.fps)
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_running": None}  # a decoder cannot travel to another process
+
+    def splits(self, window: int) -> dict[str, list[Segment]]:
+        """train / val / test, see `splits.split_videos`; `Train/` and `Test/` folders are kept."""
+        return split_videos(self.names, self.lengths, window, fixed=self.fixed)
+
+    def split_rule(self, window: int) -> str:
+        """The sentence that says how `splits` divides the videos."""
+        return split_rule(self.names, self.lengths, window, fixed=self.fixed)
+
+    def meta(self) -> dict[str, Any]:
+        """Kind, names and settings; with skip_bad, what was left out."""
+        found: dict[str, Any] = {"source": "videos", "path": self.path.name, "fps": self.fps, "fit": self.fit}
+        found["size"] = list(self.size) if isinstance(self.size, tuple) else self.size
+        if self.skip_bad:
+            found |= {"skipped": self.skipped, "lost_frames": self.lost}
+        return found
+
+
+def video_files(folder: Path) -> list[Path]:
+    """Videos below a folder in natural order; stills named .gif or .webp do not count."""
+    files = (f for f in visible_files(folder) if f.suffix.lower() in VIDEO_SUFFIXES)
+    moving = [f for f in files if f.suffix.lower() not in (".gif", ".webp") or frame_count(f) > 1]
+    return sorted(moving, key=lambda f: natural_key(f.relative_to(folder)))
+
+
+def _names(root: Path, files: list[Path]) -> list[str]:
+    """Names relative to the root, without endings where that leaves them unique."""
+    if root.is_file():
+        return [root.stem]
+    full = [file.relative_to(root).as_posix() for file in files]
+    short = [file.relative_to(root).with_suffix("").as_posix() for file in files]
+    counts = Counter(short)
+    return [s if counts[s] == 1 else f for s, f in zip(short, full, strict=True)]

@@ -1,0 +1,1 @@
+"""Generated data: games, simulated scenes and drawn shapes."""

@@ -1,0 +1,312 @@
+"""Atari games, recorded from the emulator: episodes with actions, rewards and game over, as a packed store.
+
+Needs the emulator, `pip install "framecast[atari]"`, whose wheel brings the games.
+"""
+
+from __future__ import annotations
+
+import csv
+import difflib
+import json
+import re
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, fields
+from itertools import repeat
+from pathlib import Path
+from typing import Any, ClassVar, Literal
+
+import numpy as np
+
+from framecast.core.config import require_least
+from framecast.core.errors import UserError
+from framecast.core.types import ActionSpec
+from framecast.data.store import DatasetWriter, require_space
+
+#: Emulator frames at a game's start in which no sprite moves, whatever the player does, measured: Ms. Pac-Man's tune
+#: plays for 265 while only the power pills blink.
+STILL_START = {"ms_pacman": 265}
+
+_FPS = 60.0  # of the console
+_ACTION_FILE_LIMIT = 1 << 26  # bytes
+
+
+@dataclass(frozen=True, kw_only=True)
+class AtariConfig:
+    """game: a name from `list_games`; capitals, hyphens and underscores do not matter.  episodes: games played.
+    max_frames: recorded per episode at most, which also ends with the game.  frame_skip: emulator frames per recorded
+    frame; the action is held, rewards add up, the last picture is kept.  policy: "held" holds each random action for
+    some emulator frames, drawn anew, so that sprites travel; "random" draws one for every recorded frame.
+    hold_min: fewest emulator frames an action is held.  hold_max: most of them.
+    actions_file: .json, .csv or .npy with indices or names, one per recorded frame, instead of a policy; a list of
+    lists (JSON) or rows (npy) gives each episode its own.  sticky: probability that the console repeats the previous
+    action; off by default, for then actions[i] is what was really done.  skip_start: emulator frames played without
+    input before recording; None takes what is known of the game (`STILL_START`), else 0.  ram: keep the console's 128
+    bytes per frame.  seed: of the policy and the console. The same settings give the same bytes.
+    """
+
+    game: str = "ms_pacman"
+    episodes: int = 12
+    max_frames: int = 600
+    frame_skip: int = 1
+    policy: Literal["held", "random"] = "held"
+    hold_min: int = 8
+    hold_max: int = 48
+    actions_file: str | None = None
+    sticky: float = 0.0
+    skip_start: int | None = None
+    ram: bool = False
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        require_least(self, "atari: ", episodes=1, max_frames=2, frame_skip=1, hold_min=1, seed=0)
+        if self.hold_max < self.hold_min:
+            raise UserError(f"atari: hold_max {self.hold_max} is below hold_min {self.hold_min}; swap them")
+        if not 0 <= self.sticky < 1:
+            raise UserError(f"atari: sticky is a probability in 0…1, got {self.sticky}")
+        if self.skip_start is not None and self.skip_start < 0:
+            raise UserError(f"atari: skip_start must be at least 0, got {self.skip_start}")
+        if self.policy not in ("held", "random"):
+            raise UserError(f"atari: policy must be held or random, got {self.policy!r}; for a file give actions_file")
+
+
+def list_games() -> list[str]:
+    """Names of all games the emulator brings.
+
+    Raises: UserError when it is not installed.
+    """
+    _, roms = _emulator()
+    return sorted(roms.get_all_rom_ids())
+
+
+class Atari:
+    """Records a game into a packed store; each episode is a video.
+
+    Per frame: `actions` (index into the game's minimal action set; done at frame i, leads to frame i + 1), `rewards`
+    (float32, what actions[i] earned), `terminals` (the game is over at this frame), with ram also `ram` (128 bytes).
+    The last frame of an episode has action 0 and reward 0. Frames are RGB at the game's own size, 210x160 for most.
+    """
+
+    Config: ClassVar[type] = AtariConfig
+
+    def __init__(self, config: AtariConfig) -> None:
+        self.config = config
+
+    def prepare(
+        self, folder: Path, overwrite: bool = False, progress: Callable[[int, int], None] | None = None
+    ) -> None:
+        """Play and write. progress: called with episodes done and in all.
+
+        Raises: UserError for an unknown game or action, a missing emulator or too little disk space.
+        """
+        config = self.config
+        game = find_game(config.game)
+        console = _start(game, config, 0)
+        legal = console.getMinimalActionSet()
+        names = tuple(action.name for action in legal)
+        height, width = console.getScreenDims()
+        given = None if config.actions_file is None else read_actions(Path(config.actions_file), names)
+        require_space(folder, config.episodes * config.max_frames * (3 * height * width + 13 + 128 * config.ram))
+        spec = ActionSpec(kind="discrete", size=len(legal), names=names)
+        with DatasetWriter(folder, _FPS / config.frame_skip, spec, self._meta(game), overwrite) as writer:
+            for episode in range(config.episodes):
+                console = _start(game, config, episode) if episode else console
+                rng = np.random.default_rng([config.seed, episode])
+                chosen = iter(given[episode % len(given)]) if given else _policy(config, len(legal), rng)
+                arrays: dict[str, list[Any]] = {"actions": [], "rewards": [], "terminals": []}
+                arrays |= {"ram": []} if config.ram else {}
+                columns: dict[str, Any] = {name: _Column(name, values) for name, values in arrays.items()}
+                frames = _play(console, legal, chosen, config, arrays)
+                writer.add(frames, name=f"{game}-{episode:04d}", axes="thwc", meta={"game": game}, **columns)
+                if progress is not None:
+                    progress(episode + 1, config.episodes)
+
+    @classmethod
+    def replay(cls, meta: Mapping[str, Any], name: str, actions: Sequence[int]) -> Replay:
+        """The game of a recorded episode as it stood after these actions. name: of the episode, as `prepare` gives it.
+
+        Raises: UserError when the recording does not say how it was made, or the emulator is missing.
+        """
+        told, episode = meta.get("parameters"), name.rpartition("-")[2]
+        known = {f.name for f in fields(AtariConfig)}
+        if not isinstance(told, Mapping) or set(told) != known or not episode.isdecimal():
+            raise UserError(f"{name}: the recording does not say how it was made, so it cannot be gone on with")
+        return Replay(AtariConfig(**{**told, "actions_file": None}), int(episode), actions)
+
+    def _meta(self, game: str) -> dict[str, Any]:
+        ale, _ = _emulator()
+        settings = asdict(self.config) | {"game": game, "skip_start": _skip_start(self.config, game)}
+        if self.config.actions_file is not None:
+            settings["actions_file"] = Path(self.config.actions_file).name
+        return {"generator": "atari", "version": 1, "emulator": f"ale-py {ale.__version__}", "parameters": settings}
+
+
+class Replay:
+    """A recorded game, played again up to a frame, and on from there under other actions (`data/base.py: World`)."""
+
+    def __init__(self, config: AtariConfig, episode: int, actions: Sequence[int]) -> None:
+        self.skip = config.frame_skip
+        self.console = _start(find_game(config.game), config, episode)
+        self.legal = self.console.getMinimalActionSet()
+        for action in actions:
+            self.act(action)
+
+    def frame(self) -> np.ndarray:
+        """The screen, uint8 (3, h, w)."""
+        return np.ascontiguousarray(self.console.getScreenRGB().transpose(2, 0, 1))
+
+    def act(self, action: Any) -> None:
+        """Hold an action, by its index, for a recorded frame; nothing happens any more once the game is over."""
+        for _ in range(self.skip):
+            if self.console.game_over():
+                return
+            self.console.act(self.legal[int(action)])
+
+    def save(self) -> Any:
+        """The console's state with its random numbers."""
+        return self.console.cloneState(include_rng=True)
+
+    def restore(self, state: Any) -> None:
+        """Be in that state again."""
+        self.console.restoreState(state)
+
+
+def find_game(name: str) -> str:
+    """The emulator's name of a game: ms_pacman for MsPacman, ms-pacman or "Ms. Pacman".
+
+    Raises: UserError with the nearest name.
+    """
+    games = {_letters(game): game for game in list_games()}
+    if _letters(name) in games:
+        return games[_letters(name)]
+    near = difflib.get_close_matches(_letters(name), games, n=1, cutoff=0.5)
+    hint = f"did you mean {games[near[0]]}?" if near else "see framecast.data.synthetic.atari.list_games()"
+    raise UserError(f"unknown game {name!r}; {hint}")
+
+
+def read_actions(path: Path, names: Sequence[str]) -> list[list[int]]:
+    """Action indices per episode from a .json, .csv or .npy file of indices or names.
+
+    names: of the game's actions.  A flat list is one episode that every episode repeats.
+    Raises: UserError naming the file and the entry that is no action.
+    """
+    if not path.is_file():
+        raise UserError(f"{path}: no such file; give the .json, .csv or .npy with the actions")
+    if path.stat().st_size > _ACTION_FILE_LIMIT:
+        raise UserError(f"{path} is larger than {_ACTION_FILE_LIMIT >> 20} MiB, which no list of actions needs")
+    try:
+        rows = _rows_of(path)
+    except (ValueError, EOFError, RecursionError, csv.Error) as error:
+        raise UserError(f"{path} cannot be read as a list of actions ({error}); give indices or names") from error
+    episodes = rows if rows and isinstance(rows[0], list) else [rows]
+    if not all(isinstance(episode, list) and episode for episode in episodes):
+        raise UserError(f"{path} holds an episode without actions; give one per recorded frame")
+    return [[_index_of(entry, names, path) for entry in episode] for episode in episodes]
+
+
+def _rows_of(path: Path) -> list[Any]:
+    kind = path.suffix.lower()
+    if kind == ".npy":
+        rows = np.load(path, allow_pickle=False).tolist()
+    elif kind == ".json":
+        rows = json.loads(path.read_bytes())
+    elif kind == ".csv":
+        with path.open(newline="", encoding="utf-8") as file:
+            rows = [row[0].strip() for row in csv.reader(file) if row and row[0].strip()]
+        rows = rows[1:] if rows and _letters(rows[0]) in ("action", "actions") else rows
+    else:
+        raise ValueError(f"the ending {kind!r} is not .json, .csv or .npy")
+    if not isinstance(rows, list):
+        raise ValueError("it is not a list")
+    return rows
+
+
+def _index_of(entry: Any, names: Sequence[str], path: Path) -> int:
+    if isinstance(entry, str) and entry.upper() in names:
+        return names.index(entry.upper())
+    if isinstance(entry, str) and entry.isdigit():
+        entry = int(entry)
+    if isinstance(entry, int) and not isinstance(entry, bool) and 0 <= entry < len(names):
+        return entry
+    raise UserError(f"{path}: {entry!r} is no action of this game; use 0…{len(names) - 1} or {', '.join(names)}")
+
+
+def _letters(name: str) -> str:
+    return re.sub(r"[^a-z0-9]", "", name.lower())
+
+
+def _emulator() -> tuple[Any, Any]:
+    try:
+        import ale_py
+        from ale_py import roms
+    except ModuleNotFoundError as error:
+        raise UserError('Atari games need the emulator ale-py; install it: pip install "framecast[atari]"') from error
+    ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # it greets on stderr otherwise
+    return ale_py, roms
+
+
+def _skip_start(config: AtariConfig, game: str) -> int:
+    return STILL_START.get(game, 0) if config.skip_start is None else config.skip_start
+
+
+def _start(game: str, config: AtariConfig, episode: int) -> Any:
+    """A console at the first frame to record. Seeded by episode, so one more episode changes none before it."""
+    ale, roms = _emulator()
+    path = roms.get_rom_path(game)
+    if path is None:
+        raise UserError(f"the emulator does not bring {game!r}; choose another game")
+    console = ale.ALEInterface()
+    console.setInt("random_seed", int(np.random.SeedSequence([config.seed, episode]).generate_state(1)[0] >> 1))
+    console.setFloat("repeat_action_probability", config.sticky)
+    console.setInt("frame_skip", 1)
+    console.loadROM(str(path))
+    noop = console.getMinimalActionSet()[0]
+    for _ in range(_skip_start(config, game)):
+        console.act(noop)
+    return console
+
+
+def _policy(config: AtariConfig, num_actions: int, rng: np.random.Generator) -> Iterator[int]:
+    """Action indices, one per recorded frame, without end."""
+    while True:
+        action = int(rng.integers(num_actions))
+        held = int(rng.integers(config.hold_min, config.hold_max + 1)) if config.policy == "held" else 0
+        yield from repeat(action, max(1, round(held / config.frame_skip)))
+
+
+def _play(
+    console: Any, legal: Sequence[Any], chosen: Iterator[int], config: AtariConfig, arrays: dict[str, list[Any]]
+) -> Iterator[np.ndarray]:
+    """Frames (h, w, 3) of one game, one by one; `arrays` grow with them."""
+    for count in range(1, config.max_frames + 1):
+        over = bool(console.game_over())
+        yield console.getScreenRGB()
+        if config.ram:
+            arrays["ram"].append(console.getRAM().copy())
+        wanted = None if over or count == config.max_frames else next(chosen, None)
+        action, reward = wanted or 0, 0.0
+        for _ in range(0 if wanted is None else config.frame_skip):
+            reward += console.act(legal[action])
+            if console.game_over():
+                break
+        arrays["actions"].append(action)
+        arrays["rewards"].append(reward)
+        arrays["terminals"].append(over)
+        if wanted is None:
+            return
+
+
+class _Column:
+    """A per-frame list that is still being filled, to be read as an array of a fixed type afterwards."""
+
+    TYPES: ClassVar[dict[str, type[np.generic]]] = {
+        "actions": np.int64,
+        "rewards": np.float32,
+        "terminals": np.bool_,
+        "ram": np.uint8,
+    }
+
+    def __init__(self, name: str, values: list[Any]) -> None:
+        self.dtype, self.values = self.TYPES[name], values
+
+    def __array__(self, dtype: Any = None, copy: bool | None = None) -> np.ndarray:
+        return np.array(self.values, dtype or self.dtype)

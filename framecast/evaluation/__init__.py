@@ -1,0 +1,1 @@
+"""Scores of forecasts on held-out clips, and comparisons under one protocol."""

@@ -1,0 +1,386 @@
+"""Any predictors on the same clips, under one protocol: who takes part, on which clips, by which rules.
+
+Forecasts stream: a batch is forecast by one row after another, measured, and let go. What is kept is figures.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import framecast
+from framecast.core.errors import UserError
+from framecast.core.types import ClipRequest
+from framecast.data.base import Segment, Source
+from framecast.data.cache import data_digest, open_data
+from framecast.data.options import DataConfig
+from framecast.evaluation.clips import (
+    Clips,
+    check_fit,
+    refuse_trained,
+    rule_of,
+    split_segments,
+    spread_clips,
+    take_part,
+)
+from framecast.evaluation.comparison import Comparison, Judge
+from framecast.evaluation.external import Forecasts, is_exchange
+from framecast.evaluation.extra_metrics import Findings, Wanted
+from framecast.evaluation.rows import Contender, labels, of_baselines, of_folder, of_run, split_label
+from framecast.evaluation.scorer import KeptClip
+from framecast.evaluation.table import Entrant, Table
+from framecast.media.resize import Fit
+from framecast.metrics.clips import MetricSettings
+from framecast.metrics.scores import Protocol
+from framecast.models.base import Predictor
+from framecast.training.config import CONFIG
+from framecast.training.device import Device, make_device
+from framecast.training.run_folder import Run, open_run
+
+#: Bytes of one batch's forecasts, all samples, that are held at once.
+_HELD = 1 << 29
+#: Clips shown, and clips scored, where nobody says otherwise.
+CLIPS = 32
+
+# --------------------------------------------------------------------------------------------------------- comparing
+
+
+def compare(
+    runs: Sequence[str | Path | Run],
+    data: str | Path | Source,
+    *,
+    split: str | None = None,
+    context: int | None = None,
+    horizon: int | None = None,
+    samples: int = 1,
+    clips: int | None = None,
+    seed: int | None = None,
+    part: str | None = None,
+    size: str | None = None,
+    fit: Fit | None = None,
+    axes: str | None = None,
+    rank_by: str | None = None,
+    show: int = 3,
+    device: str | Device = "auto",
+    precision: str = "auto",
+    devices: int = 1,
+    batch_size: int | None = None,
+    out: str | Path | None = None,
+    lpips: str | Path | None = None,
+    lpips_sha256: str | None = None,
+    fvd: str | Path | None = None,
+    fvd_sha256: str | None = None,
+    objects: str | Path | None = None,
+    mmd: bool = True,
+    model_class: type[Predictor] | None = None,
+    progress: Callable[[int, int], None] | None = None,
+) -> tuple[Comparison, list[KeptClip]]:
+    """Every run and folder of forecasts, beside copy-last and temporal-mean, on the same clips of `data`.
+
+    runs: run folders, packaged weights, hf:// names, or folders of forecasts by other programs (see `exchange.py`);
+    "label=RUN" names a row.  data: a path, a source's name or a Source.  split: test by default; all for data that no
+    run was trained on.  context: source frames of every clip before its forecast, at least what the rows look at.
+    horizon: source frames to forecast; None is 64, or half of what the longest held-out video leaves.  samples: futures
+    per clip of stochastic rows.  clips: at most so many, 32 by default.  seed: of clip choice and
+    samples.  part: "1/2" takes the first half of the videos.  size, fit, axes: how data are opened; by default the size
+    that the runs were trained at whose models take any.  rank_by: a metric; the moving area's PSNR by default.  show:
+    clips to look at.  devices: processes.  batch_size: clips forecast at once; the figures do not depend on it.  out:
+    folder for comparison.json and .csv; None writes nothing.  lpips, fvd: weights files, without which these are not
+    available; lpips_sha256, fvd_sha256: what they must have.  objects: a file that says what to look for, in place of
+    what is known of the data.  mmd: whether to measure rf-mmd.  progress: called with clips done and in all.
+    With folders of forecasts split, seed, part, size, fit, axes and the clips are those of their manifest.
+    Returns: the comparison, and the clips to look at.
+    Raises: UserError when rows cannot share clips, a frame size or a frame of the horizon.
+    """
+    counts = (samples, clips, batch_size, horizon, context, devices)
+    if min(n for n in counts if n is not None) < 1 or show < 0:
+        raise UserError("--context, --horizon, --samples, --clips and --batch-size must be at least 1")
+    if out is not None and Path(out).is_file():
+        raise UserError(f"{out}: is a file; --out names a folder")
+    wanted = Wanted.read(lpips, lpips_sha256, fvd, fvd_sha256, objects, mmd)
+    asked = _Asked(split=split, context=context, horizon=horizon, clips=clips, seed=seed, part=part, size=size)
+    place = device if isinstance(device, Device) else make_device(device, devices, 1, precision)
+    opened = _open(runs, model_class)
+    if not opened:
+        raise UserError("say what to compare: at least one run or folder of forecasts")
+    folders = {name: f for name, f in opened.items() if isinstance(f, Forecasts)}
+    asked = asked.settled(folders)
+    manifests = [f.manifest for f in folders.values()]
+    fit = fit or next((m.fit for m in manifests if m.size), None)
+    axes = axes or next((m.axes for m in manifests if m.axes), None)
+    source, where = _data(data, [r for r in opened.values() if isinstance(r, Run)], asked.size, fit, axes, place)
+    contenders = _contenders(opened, source, where, asked, samples, place)
+    chosen, horizon = _clips(source, contenders, folders, asked)
+    reach = chosen.loader.request.context
+    contenders += of_baselines(source, reach, place.device)
+    places = [(video, start + reach - 1) for video, start in chosen.pairs]
+    entrants = [c.enter(places, horizon) for c in contenders]
+    frames = _common(entrants, horizon)
+    protocol = _protocol(source, where, contenders, entrants, chosen, horizon, asked, wanted, place)
+    findings = Findings(wanted, source, chosen, entrants, frames, horizon, asked.seed)
+    table = Table(
+        entrants, protocol, groups=chosen.groups, device=place.device, more=wanted.metrics, extras=findings.extras
+    )
+    judge = Judge(table, frames, chosen.groups, rank_by)
+    held = max(e.samples for e in entrants) * horizon * source.spec.channels * protocol.height * protocol.width * 4
+    chosen.size = batch_size or max(1, min(8, _HELD // held))
+    judge.run(chosen, place, progress)
+    comparison = Comparison(
+        scores=table.scores(),
+        rows={c.name: c.card for c in contenders},
+        frames=frames,
+        rank_by=judge.settled(),
+        means=judge.means(),
+        paired=judge.paired(),
+        rules=_rules(contenders, frames, horizon, (protocol.height, protocol.width)),
+        costs={
+            c.name: {"frames_per_second": c.cost.frames_per_second, "memory_mb": c.cost.memory_mb} for c in contenders
+        },
+        extras=findings.to_json(),
+    )
+    kept = judge.show(chosen, show) if place.is_main else []
+    if out is not None and place.is_main:
+        comparison.save(out)
+    place.barrier()
+    return comparison, kept
+
+
+def _contenders(
+    opened: Mapping[str, Run | Forecasts], source: Source, where: str, asked: _Asked, samples: int, place: Device
+) -> list[Contender]:
+    """Every row, checked to fit the data."""
+    shape, out = (source.spec.height, source.spec.width), []
+    for name, entry in opened.items():
+        if isinstance(entry, Forecasts):
+            out.append(of_folder(name, entry, samples))
+            continue
+        check_fit(entry, source, where)
+        refuse_trained(entry, source, asked.split)
+        out.append(of_run(name, entry, source, shape, samples, asked.seed, place.device, place.precision))
+    return out
+
+
+def _protocol(
+    source: Source,
+    where: str,
+    contenders: Sequence[Contender],
+    entrants: Sequence[Entrant],
+    chosen: Clips,
+    horizon: int,
+    asked: _Asked,
+    wanted: Wanted,
+    place: Device,
+) -> Protocol:
+    """Under which conditions all this is measured."""
+    spec, videos = source.spec, len(set(chosen.groups))
+    settings = MetricSettings.fitting(spec.height, spec.width)
+    settings = dataclasses.replace(settings, names=(*settings.names, *wanted.metrics))
+    return Protocol(
+        data=Path(where).name or "data",
+        data_digest=data_digest(source),
+        split=asked.split,
+        split_rule=_rule(source, contenders, asked),
+        clips=len(chosen.pairs),
+        videos=videos,
+        context=chosen.loader.request.context,
+        horizon=horizon,
+        stride=1,
+        samples=max(e.samples for e in entrants),
+        height=spec.height,
+        width=spec.width,
+        channels=spec.channels,
+        fps=spec.fps,
+        metrics={**settings.describe(videos), **wanted.describe()},
+        seed=asked.seed,
+        code_version=framecast.__version__,
+        device=place.device.type,
+        precision=place.precision,
+    )
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Asked:
+    """What the user said about the clips; None where nothing."""
+
+    split: Any = None
+    context: int | None = None
+    horizon: int | None = None
+    clips: int | None = None
+    seed: Any = None
+    part: str | None = None
+    size: str | None = None
+
+    def settled(self, folders: Mapping[str, Forecasts]) -> _Asked:
+        """With what the manifests say, else the defaults.
+
+        Raises: UserError where a manifest says otherwise than the user or another manifest.
+        """
+        values = dataclasses.asdict(self)
+        for folder in folders.values():
+            m = folder.manifest
+            told = {"split": m.split, "seed": m.seed, "part": m.part, "size": m.size, "clips": len(m.clips)}
+            for key, value in told.items():
+                if values[key] is not None and values[key] != value:
+                    raise UserError(
+                        f"{folder.folder}: its forecasts are for --{key} {value}, not {values[key]}; leave the flag "
+                        "out, or write clips for it with framecast data clips"
+                    )
+            values |= {k: v for k, v in told.items() if v is not None}
+            if self.horizon is not None and self.horizon > m.horizon:
+                raise UserError(
+                    f"{folder.folder}: holds {m.horizon} frames per clip; give --horizon {m.horizon} or less"
+                )
+        if values["horizon"] is None and folders:
+            values["horizon"] = min(f.manifest.horizon for f in folders.values())
+        values["split"] = values["split"] or "test"
+        values["seed"] = values["seed"] or 0
+        return _Asked(**values)
+
+
+def _open(runs: Sequence[str | Path | Run], model_class: type[Predictor] | None) -> dict[str, Run | Forecasts]:
+    """Every row by its name, in the order given."""
+    names = labels([str(r.name or r.folder) if isinstance(r, Run) else str(r) for r in runs])
+    found: dict[str, Run | Forecasts] = {}
+    for name, entry in zip(names, runs, strict=True):
+        if isinstance(entry, Run):
+            found[name] = entry
+            continue
+        path = split_label(str(entry))[1]
+        folder = Path(path).expanduser()
+        if is_exchange(folder) and not (folder / CONFIG).is_file():
+            found[name] = Forecasts(folder)
+        else:
+            found[name] = open_run(path, model_class)
+    return found
+
+
+def _data(
+    data: str | Path | Source, runs: Sequence[Run], size: str | None, fit: Fit | None, axes: str | None, place: Device
+) -> tuple[Source, str]:
+    """The source, at the size asked for, else at the one the runs were trained at; and how to name it.
+
+    Models of one frame size get theirs whatever is compared, so where there are others those decide.
+    """
+    if not isinstance(data, str | Path):
+        return data, str(getattr(data, "folder", "data"))
+    trained = [run.config.data for run in [r for r in runs if r.frame_size is None] or runs]
+    sizes = sorted({t.size or t.trained_size for t in trained} - {None}, key=str)
+    if size is None and len(sizes) > 1:
+        raise UserError(
+            f"the runs were trained at sizes {' and '.join(map(str, sizes))}; say with --size which frames to compare"
+        )
+    fits: list[Fit] = [t.fit for t in trained if t.size or t.trained_size]
+    config = DataConfig(
+        path=str(data),
+        size=size or (sizes[0] if sizes else None),
+        fit=fit or (fits[0] if fits else "crop"),
+        axes=axes or next((t.axes for t in trained if t.axes), None),
+        records=next((t.records for t in trained if t.records), None),
+    )
+    with place.main_first():
+        source, _ = open_data(config)
+    return source, str(data)
+
+
+def _clips(
+    source: Source, contenders: Sequence[Contender], folders: Mapping[str, Forecasts], asked: _Asked
+) -> tuple[Clips, int]:
+    """The clips all rows forecast: those of the manifests, else spread over what every run held out."""
+    reach = max(c.reach for c in contenders)
+    if asked.context is not None and asked.context < reach:
+        raise UserError(f"--context {asked.context}: the rows look at up to {reach} frames; give at least that many")
+    reach = asked.context or reach
+    windows = [c.window for c in contenders if c.window is not None]
+    segments = split_segments(source, asked.split, windows or [reach + 1])
+    segments = take_part(source, segments, asked.part)
+    chosen, horizon = spread_clips(
+        source, segments, asked.split, reach, asked.horizon, asked.clips or CLIPS, asked.seed
+    )
+    if folders:
+        chosen.pairs = _listed(source, segments, folders, reach, horizon)
+    return chosen, horizon
+
+
+def _listed(
+    source: Source, segments: Sequence[Segment], folders: Mapping[str, Forecasts], reach: int, horizon: int
+) -> list[tuple[int, int]]:
+    """The clips of the manifests, which must be alike, as (video, first frame of the context)."""
+    first, *others = folders.values()
+    manifest = first.manifest
+    if manifest.data_digest != data_digest(source):
+        raise UserError(
+            f"{first.folder}: its forecasts are for other data ({manifest.data}), or these have changed since; write "
+            "clips anew with framecast data clips"
+        )
+    want = (source.spec.channels, source.spec.height, source.spec.width)
+    for folder in (first, *others):
+        m = folder.manifest
+        if (m.channels, m.height, m.width) != want:
+            raise UserError(
+                f"{folder.folder}: its forecasts are of frames (channels, height, width) "
+                f"{(m.channels, m.height, m.width)} but these data have {want}; give the --data and --size it is for"
+            )
+    for other in others:
+        if other.manifest.clips != manifest.clips:
+            raise UserError(f"{first.folder} and {other.folder} hold forecasts of different clips; compare them apart")
+    numbers = {n: i for i, n in enumerate(source.names)}
+    held = {s.video: s for s in segments}
+    pairs = []
+    for clip in manifest.clips:
+        video, start = numbers.get(clip.video), clip.frame - reach + 1
+        segment = held.get(video) if video is not None else None
+        if segment is None or start < segment.start or clip.frame + horizon >= segment.stop:
+            raise UserError(
+                f"{first.folder}: clip {clip.id} ({clip.video} @ {clip.frame}) with {reach} frames of context is not "
+                f"within what all runs held out; write clips with framecast data clips --context {reach}"
+            )
+        assert video is not None
+        pairs.append((video, start))
+    return pairs
+
+
+def _common(entrants: Sequence[Entrant], horizon: int) -> tuple[int, ...]:
+    """Frames of the horizon that every row forecasts."""
+    frames = set(range(1, horizon + 1))
+    for entrant in entrants:
+        frames &= set(entrant.frames if entrant.frames is not None else frames)
+    if not frames:
+        strides = sorted({e.frames[0] if e.frames else horizon + 1 for e in entrants if e.frames is not None})
+        raise UserError(
+            f"the rows share no frame of a horizon of {horizon}: theirs begin at {', '.join(map(str, strides))} and go "
+            f"on in such steps; give --horizon {math.lcm(*strides)} or more"
+        )
+    return tuple(sorted(frames))
+
+
+def _rule(source: Source, contenders: Sequence[Contender], asked: _Asked) -> str:
+    window = max((c.window for c in contenders if c.window is not None), default=1)
+    told = rule_of(source, ClipRequest(context=window, future=0), asked.split)
+    return f"{told}; part {asked.part} of the videos" if asked.part else told
+
+
+def _rules(
+    contenders: Sequence[Contender], frames: Sequence[int], horizon: int, shape: tuple[int, int]
+) -> tuple[str, ...]:
+    """How the rows were brought to the same clips, as far as it mattered here."""
+    told = ["Every context ends at the same frame of the video."]
+    resized = [c.name for c in contenders if tuple(c.card["input"]) != shape]
+    if resized:
+        told.append(
+            f"{', '.join(resized)}: frames resized on the way in, forecasts back to {shape[0]}x{shape[1]} before "
+            "scoring."
+        )
+    strided = [f"{c.name} forecasts one in {c.stride}" for c in contenders if c.stride > 1]
+    if strided:
+        told.append(
+            f"The horizon counts frames of the video; {', '.join(strided)}. Means and differences are over the "
+            f"{len(frames)} of {horizon} frames that all rows forecast."
+        )
+    drawn = [c.name for c in contenders if c.card["samples"] > 1]
+    if drawn:
+        told.append(f"{', '.join(drawn)}: the best of their samples per clip and metric; mean and worst are beside it.")
+    return tuple(told)

@@ -1,0 +1,348 @@
+"""Whoever is compared, brought to the same clips: runs, baselines, and folders of forecasts from other programs.
+
+The rules, by which every model gets what it needs and nobody gets more than the clip has (docs/compare.md):
+
+- Size. A model that takes frames of its own size gets them resized (triangle filter, aspect not kept), and its forecast
+  is resized back before it is scored. All others see the frames as they are compared.
+- Context. Every context ends at the same frame of the video, whatever its length and stride.
+- Horizon. It counts frames of the video. A model of stride k forecasts, and is scored at, frames k, 2k, ….
+- Samples. A stochastic model draws a clip's futures from a generator of that clip's own.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import ctypes
+import dataclasses
+import functools
+import sys
+import threading
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import psutil
+import torch
+from torch import Tensor
+from torch.nn.functional import interpolate
+
+from framecast.core.errors import UserError
+from framecast.core.types import ActionSpec, Batch, ClipRequest
+from framecast.data.base import Segment, Source
+from framecast.data.cache import data_digest
+from framecast.data.loader import Loader
+from framecast.evaluation.clips import roll_for
+from framecast.evaluation.external import Forecasts
+from framecast.evaluation.scorer import forecast
+from framecast.evaluation.table import Entrant, Forecast
+from framecast.metrics.scores import BASELINES
+from framecast.models.base import Predictor, count_parameters
+from framecast.models.registry import find_model
+from framecast.training.run_folder import Run
+
+#: Clips as (video, last frame of the context).
+Places = Sequence[tuple[int, int]]
+
+
+@dataclass
+class Cost:
+    """What forecasting took. frames: of one size, of all samples.  The first call is left out where there are more."""
+
+    calls: int = 0
+    seconds: float = 0.0
+    frames: int = 0
+    first: tuple[float, int] = (0.0, 0)
+    memory_mb: float | None = None
+
+    def add(self, seconds: float, frames: int) -> None:
+        """Count one call."""
+        if self.calls == 0:
+            self.first = (seconds, frames)
+        else:
+            self.seconds, self.frames = self.seconds + seconds, self.frames + frames
+        self.calls += 1
+
+    @property
+    def frames_per_second(self) -> float | None:
+        """Forecast frames in a second; None where nothing was computed."""
+        seconds, frames = (self.seconds, self.frames) if self.frames else self.first
+        return frames / seconds if seconds > 0 else None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Contender:
+    """One row. stride, reach: source frames per frame, and source frames its context spans.  window: source frames of a
+    training clip, on which splits cut in time depend.  enter: (places of all clips, horizon) -> the row of a table.
+    card: what is told of it, plain values.  cost: filled while it forecasts."""
+
+    name: str
+    stride: int
+    reach: int
+    window: int | None
+    enter: Callable[[Places, int], Entrant]
+    card: Mapping[str, Any]
+    cost: Cost = field(default_factory=Cost)
+
+
+def of_run(
+    name: str,
+    run: Run,
+    source: Source,
+    size: tuple[int, int],
+    samples: int,
+    seed: int,
+    place: torch.device,
+    precision: str,
+) -> Contender:
+    """A run as a row. size: (h, w) of the frames that are compared."""
+    model = run.model(str(place))
+    request = run.model_class.request(run.config.model)
+    cost = Cost()
+    own = run.frame_size or size
+    request = dataclasses.replace(request, resize=run.frame_size)
+    drawn = samples if model.stochastic else 1
+    roll = roll_for(run, precision)
+
+    def enter(places: Places, horizon: int) -> Entrant:
+        frames = tuple(range(request.stride, horizon + 1, request.stride))
+        clips = _own_clips(source, request, model, len(frames), places, run.config.spec.actions)
+
+        def forecasts(_: Batch, numbers: Sequence[int]) -> Tensor:
+            batch = clips(numbers).to(place)
+            made = measured(lambda: forecast(model, len(frames), drawn, seed, roll, batch, numbers), cost, place)
+            return _sized(made, size)
+
+        return Entrant(name=name, forecast=forecasts, samples=drawn, frames=frames)
+
+    steps, seconds = run.trained
+    counts = count_parameters(model)
+    card = {
+        "kind": "run",
+        "model": run.config.name,
+        "profile": run.config.profile,
+        "context": model.num_context,
+        "stride": request.stride,
+        "input": list(own),
+        "samples": drawn,
+        "stochastic": model.stochastic,
+        "actions": model.actions != "none" and source.spec.actions is not None,
+        "trained_on": Path(run.config.data.path).name or None,
+        "trained_on_these_data": run.config.data.digest == data_digest(source),
+        "parameters": sum(p.numel() for p in model.parameters()),
+        "parameters_by_part": counts,
+        "training_steps": steps,
+        "training_seconds": seconds,
+    }
+    return Contender(
+        name=name,
+        stride=request.stride,
+        reach=(model.num_context - 1) * request.stride + 1,
+        window=request.source_length,
+        enter=enter,
+        card=card,
+        cost=cost,
+    )
+
+
+def of_folder(name: str, forecasts: Forecasts, samples: int) -> Contender:
+    """A folder of forecasts as a row."""
+    about = forecasts.predictor
+    drawn = min(samples, forecasts.samples)
+    card: dict[str, Any] = {
+        "kind": "folder",
+        "model": about.name,
+        "profile": None,
+        "context": forecasts.manifest.context,
+        "stride": forecasts.stride,
+        "input": [forecasts.manifest.height, forecasts.manifest.width],
+        "samples": drawn,
+        "stochastic": forecasts.samples > 1,
+        "actions": None,
+        "trained_on": None,
+        "trained_on_these_data": None,
+        "parameters": about.parameters,
+        "parameters_by_part": {},
+        "training_steps": about.training_steps,
+        "training_seconds": about.training_seconds,
+    }
+    return Contender(
+        name=name,
+        stride=forecasts.stride,
+        reach=forecasts.manifest.context,
+        window=None,
+        enter=lambda _, horizon: forecasts.entrant(name, horizon, samples),
+        card=card,
+    )
+
+
+def of_baselines(source: Source, context: int, place: torch.device) -> list[Contender]:
+    """Copy-last and temporal-mean, which look at the whole context that the clips have."""
+    found = []
+    for name in BASELINES:
+        model_class = find_model(name)
+        model = model_class(model_class.Config(context=context), source.spec)
+        cost = Cost()
+        found.append(
+            Contender(
+                name=name,
+                stride=1,
+                reach=context,
+                window=None,
+                enter=functools.partial(_baseline, name, model, cost, place),
+                card={
+                    "kind": "baseline",
+                    "model": name,
+                    "profile": "default",
+                    "context": context,
+                    "stride": 1,
+                    "input": [source.spec.height, source.spec.width],
+                    "samples": 1,
+                    "stochastic": False,
+                    "actions": False,
+                    "trained_on": None,
+                    "trained_on_these_data": None,
+                    "parameters": 0,
+                    "parameters_by_part": {},
+                    "training_steps": 0,
+                    "training_seconds": 0.0,
+                },
+                cost=cost,
+            )
+        )
+    return found
+
+
+def _baseline(name: str, model: Predictor, cost: Cost, place: torch.device, _: Places, horizon: int) -> Entrant:
+    def forecasts(batch: Batch, numbers: Sequence[int]) -> Tensor:
+        return measured(lambda: model.predict(batch.context, horizon), cost, place)
+
+    return Entrant(name=name, forecast=forecasts)
+
+
+def _own_clips(
+    source: Source,
+    request: ClipRequest,
+    model: Predictor,
+    frames: int,
+    places: Places,
+    actions: ActionSpec | None,
+) -> Callable[[Sequence[int]], Batch]:
+    """What reads the model's own contexts, ending where all end, and the actions of its forecast."""
+    led = model.actions != "none" and source.spec.actions is not None
+    # Without actions nothing of the future is read: the truth is that of the table, at its size.
+    own = dataclasses.replace(
+        request,
+        context=model.num_context,
+        future=frames if led else 0,
+        target_offset=1,
+        crop=None,
+        motion_filter=None,
+        extras=(),
+    )
+    whole = [Segment(i, 0, int(n)) for i, n in enumerate(source.lengths)]
+    loader = Loader(source, whole, own, 1, actions=actions if led else None)
+    before = (model.num_context - 1) * request.stride
+
+    def clips(numbers: Sequence[int]) -> Batch:
+        return loader.gather([(places[i][0], places[i][1] - before) for i in numbers])
+
+    return clips
+
+
+def _sized(frames: Tensor, size: tuple[int, int]) -> Tensor:
+    """(s, b, t, c, h, w) brought to `size` by the triangle filter that resizes all frames of the house."""
+    if tuple(frames.shape[-2:]) == size:
+        return frames
+    lead = frames.shape[:-3]
+    flat = frames.reshape(-1, *frames.shape[-3:]).float()
+    return interpolate(flat, size=size, mode="bilinear", antialias=True).clamp_(0, 1).reshape(*lead, -1, *size)
+
+
+# ------------------------------------------------------------------------------------------------------------ costs
+
+
+def measured(work: Forecast | Callable[[], Tensor], cost: Cost, place: torch.device) -> Tensor:
+    """What `work` gives, its time added to `cost`; of the first call also the memory it took."""
+    if cost.calls:
+        return _timed(work, cost, place)
+    if place.type == "cuda":
+        before = torch.cuda.memory_allocated(place)
+        torch.cuda.reset_peak_memory_stats(place)
+        made = _timed(work, cost, place)
+        cost.memory_mb = (torch.cuda.max_memory_allocated(place) - before) / 1e6
+        return made
+    with _Growth() as growth:
+        made = _timed(work, cost, place)
+    cost.memory_mb = growth.mb
+    return made
+
+
+def _timed(work: Any, cost: Cost, place: torch.device) -> Tensor:
+    if place.type == "cuda":
+        torch.cuda.synchronize(place)
+    began = time.perf_counter()
+    made: Tensor = work()
+    if place.type == "cuda":
+        torch.cuda.synchronize(place)
+    cost.add(time.perf_counter() - began, made.shape[0] * made.shape[1] * made.shape[2])
+    return made
+
+
+class _Growth:
+    """How far the process's memory grows within, sampled every 2 ms. mb: resident, above what it was before."""
+
+    def __enter__(self) -> _Growth:
+        _give_back()
+        self._process, self._done = psutil.Process(), threading.Event()
+        self._before = self._highest = self._process.memory_info().rss
+        self._watcher = threading.Thread(target=self._watch, daemon=True)
+        self._watcher.start()
+        return self
+
+    def _watch(self) -> None:
+        while not self._done.wait(0.002):
+            self._highest = max(self._highest, self._process.memory_info().rss)
+
+    def __exit__(self, *_: object) -> None:
+        self._done.set()
+        self._watcher.join()
+        self.mb = (max(self._highest, self._process.memory_info().rss) - self._before) / 1e6
+
+
+def _give_back() -> None:
+    """Return what the C library keeps of freed memory, which would hide growth; where it can be asked to."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError, AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)
+
+
+def labels(names: Sequence[str]) -> list[str]:
+    """Names for a table's rows from what the user gave: NAME=RUN, or the last part of a path; unlike each other.
+
+    Raises: UserError when a name is given twice.
+    """
+    given = [split_label(name) for name in names]
+    taken, out = set(BASELINES), []
+    explicit = [label for label, _ in given if label]
+    if doubled := [label for label in explicit if explicit.count(label) > 1 or label in taken]:
+        raise UserError(f"{doubled[0]}: is the name of two rows; give each its own, e.g. first=RUN second=RUN")
+    taken |= set(explicit)
+    for label, path in given:
+        if label is None:
+            plain = path.rstrip("/").rsplit("/", 1)[-1] or path
+            label, count = plain, 2
+            while label in taken:
+                label, count = f"{plain}-{count}", count + 1
+        taken.add(label)
+        out.append(label)
+    return out
+
+
+def split_label(name: str) -> tuple[str | None, str]:
+    """(label or None, path) of what a user gave: "plain=runs/a" is a label and a path, an existing path never is."""
+    label, sign, path = name.partition("=")
+    if not sign or not label or not path or Path(name).expanduser().exists():
+        return None, name
+    return label, path

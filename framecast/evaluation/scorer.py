@@ -1,0 +1,299 @@
+"""Clips in, scores out: every predictor rolled out on the same clips under one protocol.
+
+Scores stream; frames of only the three clips to be shown (worst, median, best) are kept.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from typing import TYPE_CHECKING
+
+import torch
+from torch import Tensor
+
+from framecast.core.errors import UserError
+from framecast.core.types import Batch
+from framecast.evaluation.table import Entrant, Table
+from framecast.metrics.clips import METRICS, horizon_mean
+from framecast.metrics.scores import BASELINES, Protocol, Scores
+
+if TYPE_CHECKING:
+    from framecast.models.base import Predictor
+
+__all__ = ["BASELINES", "KeptClip", "Protocol", "Scores", "describe", "figure", "headline_sentence", "score"]
+
+Roll = Callable[..., Tensor]
+
+
+# -------------------------------------------------------------------------------------------------------- scoring
+
+
+@dataclass(frozen=True, kw_only=True)
+class KeptClip:
+    """A clip to be shown.
+
+    role: worst, median or best.  index: among the clips scored.  name: of the clip.  metric, value: what it was
+    ranked by, mean over the horizon.  context (t, c, h, w), truth (horizon, c, h, w): float 0…1 on the CPU.
+    predictions: predictor -> (horizon, c, h, w), of K samples the best by `metric`.
+    """
+
+    role: str
+    index: int
+    name: str
+    metric: str
+    value: float
+    context: Tensor
+    truth: Tensor
+    predictions: Mapping[str, Tensor]
+
+
+def score(
+    predictors: Mapping[str, Predictor],
+    windows: Iterable[Batch],
+    protocol: Protocol,
+    *,
+    samples: int | None = None,
+    seed: int | None = None,
+    roll: Roll | None = None,
+    keep: bool = True,
+    names: Sequence[str] = (),
+    groups: Sequence[Hashable] | None = None,
+    device: torch.device | str = "cpu",
+    per_clip: dict[str, dict[str, Tensor]] | None = None,
+    progress: Callable[[int], None] | None = None,
+) -> tuple[Scores, list[KeptClip]]:
+    """Scores of all predictors on the same clips, and the clips worth looking at.
+
+    predictors: by the name they get in the table, the one in question first; copy-last and temporal-mean among them.
+    windows: batches with context (b, t, c, h, w) and future (b, at least horizon, c, h, w); with `keep` they are gone
+    through twice, so a list or a loader, not an iterator.  protocol: clips, samples, seed and the metrics that fit the
+    frames are filled in from what was done.  samples: futures per clip of stochastic predictors, default the
+    protocol's.  seed: a clip's samples are drawn from a generator seeded by it and by the clip's number.
+    roll: stands in for `framecast.models.rollout.rollout`.  keep: return worst, median and best clip, ranked by the
+    first predictor's moving-area PSNR averaged over the horizon (PSNR if nothing moves in any clip).
+    names: one per clip.
+    groups: one per clip, the video it comes from: intervals are then those of videos, not of clips.
+    device: where frames are sent.  per_clip: filled, if given, with predictor -> metric -> (clips, horizon) for
+    paired comparisons.  progress: called with the number of clips done after each batch.
+    Returns: (scores, kept clips: worst, median, best; fewer where there are fewer clips).
+    Raises: UserError for a table without baselines, no clips, batches that contradict the protocol, or predictions
+    that are not finite.
+    """
+    if keep and iter(windows) is windows:
+        raise UserError("windows are gone through twice to show clips: pass a list or a loader, or keep=False")
+    videos = None if groups is None else len(set(groups))
+    protocol = replace(
+        protocol,
+        samples=protocol.samples if samples is None else samples,
+        seed=protocol.seed if seed is None else seed,
+        metrics=protocol.settings.fitted(protocol.height, protocol.width).describe(videos),
+    )
+    rows = entrants(predictors, protocol, roll)
+    table = Table(rows, protocol, groups=groups, keep_clips=per_clip is not None, device=device)
+    scorer = _Scorer(table)
+    for batch in windows:
+        scorer.add(batch)
+        if progress:
+            progress(table.clips)
+    if not table.clips:
+        raise UserError(f"no clips to score in the {protocol.split} split; take a shorter horizon or more video")
+    if per_clip is not None:
+        per_clip.update({name: tally.per_clip() for name, tally in table.tallies.items()})
+    return table.scores(), scorer.show(windows, names) if keep else []
+
+
+def entrants(predictors: Mapping[str, Predictor], protocol: Protocol, roll: Roll | None = None) -> list[Entrant]:
+    """Predictors as rows of a table, each looking at the whole context of the clips.
+
+    A stochastic one draws the samples of every clip from a generator seeded by the protocol's seed and the clip's
+    number, one clip at a time: they do not depend on what the clip is batched with.
+    """
+    roll = roll or _rollout()
+    found = []
+    for name, model in predictors.items():
+        samples = protocol.samples if model.stochastic else 1
+        futures = partial(forecast, model, protocol.horizon, samples, protocol.seed, roll)
+        found.append(Entrant(name=name, forecast=futures, samples=samples))
+    return found
+
+
+def forecast(
+    model: Predictor, horizon: int, samples: int, seed: int, roll: Roll, batch: Batch, numbers: Sequence[int]
+) -> Tensor:
+    """A model's futures of the clips of a batch, (s, b, horizon, c, h, w), the same whenever they are asked for.
+
+    numbers: of the clips, counted over all batches; with `seed` they decide what a stochastic model draws.
+    """
+    context, actions = batch.context, None
+    if model.actions != "none" and batch.actions is not None:
+        actions = batch.actions[:, : context.shape[1] + horizon - 1].to(context.device)
+    if not model.stochastic:
+        return roll(model, context, horizon, actions=actions, samples=1, generator=None)
+    at, parts = next((x.device for x in model.parameters()), torch.device("cpu")), []
+    for i, number in enumerate(numbers):
+        generator = torch.Generator(at).manual_seed((seed * 1_000_003 + number) % 2**63)
+        led = None if actions is None else actions[i : i + 1]
+        parts.append(roll(model, context[i : i + 1], horizon, actions=led, samples=samples, generator=generator))
+    return torch.cat(parts, 1)
+
+
+def _rollout() -> Roll:
+    from framecast.models.rollout import rollout
+
+    return rollout
+
+
+class _Scorer:
+    """State of `score`: the table, and one ranking value per clip of the first predictor."""
+
+    def __init__(self, table: Table) -> None:
+        self.table, self.settings = table, table.settings
+        wanted = ("moving_psnr", "psnr", *self.settings.names)
+        self.rank_by = list(dict.fromkeys(m for m in wanted if m in self.settings.names))[:2]
+        self.ranks: dict[str, list[float]] = {metric: [] for metric in self.rank_by}
+
+    def add(self, batch: Batch) -> None:
+        """Score one batch."""
+        numbers = range(self.table.clips, self.table.clips + batch.size)
+        chosen = self.table.take(self.table.measure(batch, numbers), numbers)
+        first = self.table.entrants[0].name
+        for metric in self.rank_by:
+            self.ranks[metric] += horizon_mean(chosen[first][metric]).tolist()
+
+    def show(self, windows: Iterable[Batch], names: Sequence[str]) -> list[KeptClip]:
+        """Worst, median and best clip: found by rank, rolled out once more."""
+        metric = next((m for m in self.rank_by if not all(map(math.isnan, self.ranks[m]))), None)
+        if metric is None:
+            return []
+        values = self.ranks[metric]
+        badness = METRICS[metric].badness(torch.tensor(values, dtype=torch.float64)).tolist()
+        order = sorted((i for i, value in enumerate(values) if not math.isnan(value)), key=lambda i: -badness[i])
+        roles = {order[0]: "worst", order[len(order) // 2]: "median", order[-1]: "best"}
+        kept, before = list[KeptClip](), 0
+        for batch in windows:
+            inside = [i for i in sorted(roles) if before <= i < before + batch.size]
+            if inside:
+                rows = batch.rows([i - before for i in inside])
+                kept += kept_clips(self.table, rows, inside, roles, metric, values, names)
+            before += batch.size
+        return sorted(kept, key=lambda clip: ROLES.index(clip.role))
+
+
+#: In the order they are shown.
+ROLES = ("worst", "median", "best")
+
+
+def kept_clips(
+    table: Table,
+    batch: Batch,
+    numbers: Sequence[int],
+    roles: Mapping[int, str],
+    metric: str,
+    values: Sequence[float],
+    names: Sequence[str],
+) -> list[KeptClip]:
+    """The clips of a batch with every entrant's forecast, to be shown.
+
+    numbers: of the batch's clips.  roles: number -> role.  values, names: one per clip of the whole table.  Who
+    forecasts only some frames is shown with the last one it gave (the last one seen, before the first).
+    """
+    batch, truth, shown = table.show(batch, numbers, metric)
+    filled = {
+        name: _held(frames, table.frames[name], batch.context[:, -1].cpu(), table.protocol.horizon)
+        for name, frames in shown.items()
+    }
+    return [
+        KeptClip(
+            role=roles[number],
+            index=number,
+            name=names[number] if number < len(names) else f"clip {number}",
+            metric=metric,
+            value=values[number],
+            context=batch.context[i].float().cpu(),
+            truth=truth[i].float().cpu(),
+            predictions={name: frames[i] for name, frames in filled.items()},
+        )
+        for i, number in enumerate(numbers)
+    ]
+
+
+def _held(frames: Tensor, at: Sequence[int], last: Tensor, horizon: int) -> Tensor:
+    """(b, frames, c, h, w) on every frame of the horizon, each held until the next."""
+    if len(at) == horizon:
+        return frames
+    known = torch.cat([last[:, None].float(), frames], 1)
+    return known[:, [sum(k <= frame for k in at) for frame in range(1, horizon + 1)]]
+
+
+# -------------------------------------------------------------------------------------------------------- in words
+
+
+def headline_sentence(scores: Scores) -> str:
+    """What the scores mean, in one plain sentence: the model against repeating the last frame, at frame 1."""
+    protocol, main = scores.protocol, scores.main
+    clips = {
+        "test": "held-out clip",
+        "all": "clip it never saw",
+        "val": "validation clip",
+        "train": "clip it was trained on",
+    }
+    kind = clips.get(protocol.split, f"clip of the {protocol.split} split")
+    over = f"over {protocol.clips} {kind if protocol.clips == 1 else kind.replace('clip', 'clips', 1)}"
+    what = f"best of {protocol.samples} forecasts" if main in scores.samples else "forecast"
+    for metric, where in (("moving_psnr", "where something moves"), ("psnr", "over the whole frame")):
+        series = scores.versus.get(main, {}).get(metric)
+        if main in BASELINES or series is None or series.mean[0] is None:
+            continue
+        gain, ends = series.mean[0], [end for end in (series.low[0], series.high[0]) if end is not None]
+        if ends and ends[0] <= 0 <= ends[1]:
+            return (
+                f"At frame 1 the {what} is not measurably closer to the truth than repeating the last frame, {over} "
+                f"({where}, difference {gain:+.1f} dB; 95 % interval {ends[0]:.1f} to {ends[1]:.1f} dB)."
+            )
+        side = "closer to" if gain > 0 else "further from"
+        low_high = " to ".join(f"{end:.1f}" for end in sorted(map(abs, ends)))
+        interval = f"; 95 % interval {low_high} dB" if ends else ""
+        return (
+            f"At frame 1 the {what} is {abs(gain):.1f} dB {side} the truth than repeating the last frame, {over} "
+            f"({where}{interval})."
+        )
+    if main in BASELINES:
+        return f"Only baselines were scored, {over}; there is no model to compare them with."
+    return f"Nothing moved and PSNR was not measured, so there is no comparison with repeating the last frame, {over}."
+
+
+def describe(scores: Scores) -> str:
+    """The table of headline figures as plain text, under it the protocol in a line and what the scores mean."""
+    p = scores.protocol
+    frames = scores.headline_frames
+    width = max(len(name) for name in scores.predictors)
+    lines = []
+    for metric in p.settings.names:
+        about = METRICS[metric]
+        if metric.endswith(("mse", "mae")):  # PSNR says the same; they are in the file
+            continue
+        better = {"higher": "higher is better", "lower": "lower is better", "one": "1 is best"}.get(about.better)
+        if better is None:  # says nothing by itself; it is in the file
+            continue
+        unit = f" [{about.unit}]" if about.unit else ""
+        lines.append(f"{about.label}{unit}, {better}")
+        lines.append(f"  {'frame':<{width}}" + "".join(f"{k:>10}" for k in frames))
+        for name, row in scores.headline(metric).items():
+            lines.append(f"  {name:<{width}}" + "".join(f"{figure(row[k], metric):>10}" for k in frames))
+        lines.append("")
+    best = f", best of {p.samples} samples" if scores.samples else ""
+    videos = "1 video" if p.videos == 1 else f"{p.videos} videos"
+    lines.append(
+        f"{p.data}, {p.split} split: {p.clips} clips of {videos}, {p.context} context frames, horizon {p.horizon}, "
+        f"stride {p.stride}, {p.height}x{p.width}x{p.channels}{best}, seed {p.seed}"
+    )
+    lines.append(headline_sentence(scores))
+    return "\n".join(lines)
+
+
+def figure(value: float | None, metric: str) -> str:
+    """A number with the digits its metric deserves; a dash where there is none."""
+    return "–" if value is None else f"{value:.{METRICS[metric].digits}f}"

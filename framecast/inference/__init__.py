@@ -1,0 +1,1 @@
+"""Using a trained predictor: loading, forecasting, exporting."""

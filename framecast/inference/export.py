@@ -1,0 +1,200 @@
+"""Weights that travel: config.json, model.safetensors and a model card, without a local path in any of them.
+
+`save_pretrained` and `from_pretrained` are the same from Python; what the first writes the second opens, as does
+`load`, and every command that takes a RUN.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import os
+import shutil
+from pathlib import Path
+from typing import Any
+
+from framecast.core.errors import UserError
+from framecast.inference.load import load
+from framecast.metrics.averages import Series
+from framecast.metrics.scores import BASELINES, Scores
+from framecast.models import MODELS
+from framecast.models.base import Predictor, count_parameters
+from framecast.training.checkpoint import write_weights
+from framecast.training.config import RunConfig
+from framecast.training.presets import preset, profiles
+from framecast.training.run_folder import Run, open_run
+
+#: Metrics of the card, as far as they were measured.
+_SHOWN = ("moving_psnr", "psnr", "ssim", "sharpness_ratio")
+#: Significant digits of figures that travel: weights are read with the package, so their scores stay small.
+_DIGITS = 6
+
+
+def save_pretrained(
+    model: Predictor | Run | str | Path,
+    folder: str | Path,
+    *,
+    half: bool = False,
+    lean: bool = False,
+    scores: Scores | None = None,
+    model_class: type[Predictor] | None = None,
+) -> Path:
+    """Write weights that travel into `folder`, which must be new or empty; returns it.
+
+    model: a run (folder, packaged weights or hf:// name), whose averaged weights are taken, or a Predictor as it is.
+    half: store floats as float16.  lean: leave out what only training needs.  scores: for the model card; a run's own
+    by default.
+    Raises: UserError when the folder holds something, or cannot be written.
+    """
+    if isinstance(model, Predictor):
+        return _write(model, _config_of(model), None, scores, Path(folder), half, lean)
+    run = model if isinstance(model, Run) else open_run(model, model_class)
+    return export(run, Path(folder), half, lean, scores)
+
+
+def from_pretrained(name: str | Path, device: str = "cpu", model: type[Predictor] | None = None) -> Predictor:
+    """The predictor behind a folder, packaged weights or hf://organisation/name[@revision], in eval mode.
+
+    name, device, model: as for `load`.
+    Raises: UserError when there is none or it is damaged.
+    """
+    return load(name, device, model)
+
+
+def export(run: Run, folder: Path, half: bool = False, lean: bool = False, scores: Scores | None = None) -> Path:
+    """Write the run's EMA weights into `folder`, which must be new or empty.
+
+    half: as float16.  lean: without what only training needs.  scores: for the card, in place of the run's own.
+    The folder appears when it is whole, and not before.
+    Raises: UserError when the folder holds something, or cannot be written.
+    """
+    _check(folder)
+    if scores is None and (run.folder / "scores.json").is_file():
+        scores = Scores.load(run.folder / "scores.json")
+    return _write(run.model(), run.config, run.trained, scores, folder, half, lean)
+
+
+def _check(folder: Path) -> None:
+    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+        raise UserError(f"{folder}: is not an empty folder; choose another --out")
+
+
+def _write(
+    model: Predictor,
+    config: RunConfig,
+    trained: tuple[int | None, float | None] | None,
+    scores: Scores | None,
+    folder: Path,
+    half: bool,
+    lean: bool,
+) -> Path:
+    from safetensors import SafetensorError
+
+    _check(folder)
+    if lean:
+        model, config = _lean(model, config)
+    steps, seconds = trained or (None, None)
+    told = {**config.to_json(local=False), "trained": {"steps": steps, "seconds": seconds}}
+    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    try:
+        unfinished.mkdir(parents=True)
+        write_weights(unfinished, model, told, half)
+        if scores is not None:
+            scores.save(unfinished / "scores.json", digits=_DIGITS)
+        card = _card(model, config, steps, seconds, scores, half)
+        (unfinished / "README.md").write_text(card, encoding="utf-8")
+        os.replace(unfinished, folder)
+    except (OSError, SafetensorError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UserError(f"{folder}: cannot be written ({reason}); free some space or choose another --out") from error
+    finally:
+        shutil.rmtree(unfinished, ignore_errors=True)
+    return folder
+
+
+def _lean(model: Predictor, config: RunConfig) -> tuple[Predictor, RunConfig]:
+    """The same predictor without what only training needs."""
+    smaller = type(model).lean(model.config)
+    if smaller == model.config:
+        return model, config
+    kept = type(model)(smaller, model.spec)
+    kept.load_state_dict({k: v for k, v in model.state_dict().items() if k in kept.state_dict()})
+    return kept.eval(), dataclasses.replace(config, model=smaller)
+
+
+def _config_of(model: Predictor) -> RunConfig:
+    """A RunConfig for a predictor that came from no run: what is needed to rebuild it."""
+    kind = type(model)
+    names = [n for n, (module, name) in MODELS.items() if (module, name) == (kind.__module__, kind.__name__)]
+    for name in names:
+        for profile in profiles(name):
+            if preset(name, profile).model == model.config:
+                return RunConfig(name=name, profile=profile, model=model.config, spec=model.spec)
+    name = names[0] if names else f"{kind.__module__}:{kind.__name__}"
+    return RunConfig(name=name, profile="custom", model=model.config, spec=model.spec)
+
+
+# -------------------------------------------------------------------------------------------------------- the card
+
+
+def _card(
+    model: Predictor, config: RunConfig, steps: int | None, seconds: float | None, scores: Scores | None, half: bool
+) -> str:
+    spec, counts = config.spec, count_parameters(model)
+    lines = [
+        "---",
+        "library_name: framecast",
+        "tags: [video-prediction]",
+        "---",
+        f"# {config.name}, profile {config.profile}",
+        "",
+        model.paper or "A baseline.",
+        "",
+        f"Trained on {Path(config.data.path).name or 'data'}: frames of {spec.height}x{spec.width}, "
+        f"{spec.channels} channels, {spec.fps:g} fps{_length(steps, seconds)}.",
+        f"Weights are {'float16 on disk and widened to float32 when they are loaded' if half else 'float32'}.",
+        "",
+        "| sub-network | parameters |",
+        "|---|---|",
+        *(f"| {name} | {count:,} |" for name, count in counts.items()),
+        "",
+        "```python",
+        "import framecast",
+        "",
+        'model = framecast.from_pretrained("THIS_FOLDER")',
+        "future = model.predict(context, horizon=16)  # (samples, batch, t, c, h, w), floats 0…1",
+        "```",
+    ]
+    if scores is not None:
+        lines += ["", "## Scores", "", *_figures(scores), "## Protocol", "", *_protocol(scores.protocol.to_json())]
+    return "\n".join(lines) + "\n"
+
+
+def _length(steps: int | None, seconds: float | None) -> str:
+    parts = [] if steps is None else [f"{steps:,} steps"]
+    parts += [] if seconds is None else [f"{seconds / 60:.0f} minutes" if seconds >= 90 else f"{seconds:.0f} s"]
+    return f", for {', '.join(parts)}" if parts else ""
+
+
+def _figures(scores: Scores) -> list[str]:
+    frames = scores.headline_frames
+    lines = []
+    gain = scores.versus.get(scores.main, {}).get("moving_psnr")
+    if scores.main not in BASELINES and gain is not None and gain.mean[0] is not None:
+        lines += [f"Where something moves, at frame 1: {gain.mean[0]:+.2f} dB to copy-last{_between(gain)}.", ""]
+    shown = [m for m in scores.protocol.settings.names if m in _SHOWN] or scores.protocol.settings.names
+    for metric in shown:
+        lines += [f"| {metric} | " + " | ".join(f"frame {k}" for k in frames) + " |", "|---" * (len(frames) + 1) + "|"]
+        for name, row in scores.headline(metric).items():
+            cells = ("–" if row[k] is None else f"{row[k]:.4g}" for k in frames)
+            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+        lines.append("")
+    return lines
+
+
+def _between(gain: Series) -> str:
+    low, high = gain.low[0], gain.high[0]
+    return "" if low is None or high is None else f" (95 % interval {low:.2f} to {high:.2f})"
+
+
+def _protocol(card: dict[str, Any]) -> list[str]:
+    return [f"- {name}: {value}" for name, value in card.items()]

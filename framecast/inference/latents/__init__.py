@@ -1,0 +1,1 @@
+"""Latent spaces of trained predictors: traversals, statistics, motions."""

@@ -1,0 +1,172 @@
+"""Codes in figures: which numbers of a code the pictures hang on, how codes are spread, and whether a dream keeps to
+them.
+
+Works on any model that encodes and decodes (`models/base.py: Coder`); dreams are measured where it dreams in codes.
+"""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Iterable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from framecast.core.errors import UserError
+from framecast.inference.latents.traversal import Told, as_floats, clips, coder, out_folder
+from framecast.media.grid import grid
+from framecast.media.images import write_image
+from framecast.models.base import Predictor, Steerable
+from framecast.models.rollout import Dream, evaluating
+from framecast.training.run_folder import Run
+
+#: Steps of a dream whose codes are told.
+STEPS = (1, 10, 30, 100, 300)
+#: Frames that importance is measured on, at most: each is decoded once for every number of a code.
+_FRAMES = 128
+
+
+@torch.no_grad()
+def importance(
+    run: Run,
+    source: str | Path | None = None,
+    *,
+    count: int = 32,
+    out: str | Path | None = None,
+    device: str = "cpu",
+) -> Told:
+    """How much each number of a code matters: the rise of the squared error when it is replaced by its mean.
+
+    source: see `latents.clips`.  count: clips looked at, at most.
+    Writes importance.csv (number, rise, share of all rises, sd; most important first) and importance.png (frames, their
+    reconstruction, and without each of the five most important numbers).
+    Errors are summed over a frame's values in 0…1, averaged over frames.
+    """
+    model = coder(run, device)
+    frames, codes = _encoded(model, clips(run, source, count))
+    context, pictures = frames[:, : model.num_context], frames.flatten(0, 1)
+    mean, size = codes.mean((0, 1)), codes.shape[-1]
+    whole = _decoded(model, codes, context)
+    base = float(_error(whole, pictures))
+    without, rises = {}, []
+    for dim in range(size):
+        changed = codes.clone()
+        changed[..., dim] = mean[dim]
+        without[dim] = _decoded(model, changed, context)
+        rises.append(float(_error(without[dim], pictures)) - base)
+    order = sorted(range(size), key=lambda d: -rises[d])
+    total = sum(max(r, 0.0) for r in rises)
+    sd = codes.flatten(0, 1).std(0)
+    rows = [
+        {"number": d, "rise": rises[d], "share": max(rises[d], 0.0) / total if total else 0.0, "sd": float(sd[d])}
+        for d in order
+    ]
+    folder = out_folder(run, out)
+    shown = np.linspace(0, len(pictures) - 1, min(len(pictures), 8)).round().astype(int)
+    sheet = {"frames": pictures, "decoded": whole, **{f"without {d}": without[d] for d in order[:5]}}
+    files = {
+        "table": _write_csv(folder / "importance.csv", rows),
+        "sheet": write_image(
+            grid({k: v[shown].clamp(0, 1).cpu() for k, v in sheet.items()}), folder / "importance.png"
+        ),
+    }
+    lines = [f"squared error a frame {base:.4g}; without one number of its code:"]
+    lines += [f"  number {r['number']:>3}  {r['rise']:+10.4g}  {r['share']:6.1%}" for r in rows[:10]]
+    return Told(files, {"error": base, "frames": len(pictures), "numbers": rows}, tuple(lines))
+
+
+@torch.no_grad()
+def statistics(
+    run: Run,
+    source: str | Path | None = None,
+    *,
+    count: int = 32,
+    steps: int = 300,
+    out: str | Path | None = None,
+    device: str = "cpu",
+) -> Told:
+    """Mean and spread of every number of a code, the length of codes, and that of a dream's codes step by step.
+
+    source: see `latents.clips`.  count: clips looked at, at most.  steps: length of the dreams, one from each of at
+    most 16 clips; models that dream by given actions are not let dream.
+    Writes statistics.csv (number, mean, sd, lowest, highest).
+    Returns: facts with norm (mean length of the data's codes) and dream (step, norm: mean length of its codes, seen: of
+    the codes that its frames have when they are encoded, ratio: seen to that of the data).
+    """
+    if steps < 0:
+        raise UserError(f"--steps must be at least 0, got {steps}")
+    model = coder(run, device)
+    frames, codes = _encoded(model, clips(run, source, count))
+    flat = codes.flatten(0, 1)
+    columns = {"mean": flat.mean(0), "sd": flat.std(0), "low": flat.amin(0), "high": flat.amax(0)}
+    rows = [{"number": d, **{k: float(v[d]) for k, v in columns.items()}} for d in range(flat.shape[-1])]
+    norm = float(flat.norm(dim=-1).mean())
+    facts: dict[str, Any] = {"frames": len(flat), "norm": norm, "numbers": rows}
+    lines = [f"{flat.shape[-1]} numbers a code; mean length of {len(flat)} codes {norm:.3f}"]
+    if isinstance(model, Steerable) and model.actions != "required" and steps:
+        facts["dream"] = [
+            {"step": step, "norm": length, "seen": seen, "ratio": seen / norm if norm else float("nan")}
+            for step, length, seen in dream_norms(model, frames[:16, : model.num_context], _up_to(steps))
+        ]
+        lines += [
+            f"  dream, step {r['step']:>4}: codes of {r['norm']:.3f}; its frames, encoded, of {r['seen']:.3f}, "
+            f"{r['ratio']:.2f} of the data's"
+            for r in facts["dream"]
+        ]
+    folder = out_folder(run, out)
+    return Told({"table": _write_csv(folder / "statistics.csv", rows)}, facts, tuple(lines))
+
+
+def dream_norms(
+    model: Predictor, context: Tensor, steps: Sequence[int], seed: int = 0
+) -> list[tuple[int, float, float]]:
+    """(step, mean length of the codes, mean length of the codes of its frames) of dreams that begin from each row of
+    context (b, t, c, h, w) 0…1. The two differ where codes are drawn: those of frames are means, without the noise.
+
+    model: a Steerable Coder that needs no actions.
+    """
+    generator = torch.Generator(context.device).manual_seed(seed)
+    dream, found = Dream(model, context, generator=generator), []
+    for step in range(1, max(steps, default=0) + 1):
+        frame = dream.step()
+        if step in steps:
+            with evaluating(model):
+                seen: Tensor = model.encode(frame[:, None])  # type: ignore[operator]
+            found.append((step, float(dream.code.norm(dim=-1).mean()), float(seen[:, -1].norm(dim=-1).mean())))
+    return found
+
+
+def _up_to(steps: int) -> list[int]:
+    return sorted({step for step in STEPS if step < steps} | {steps})
+
+
+def _encoded(model: Predictor, found: Tensor) -> tuple[Tensor, Tensor]:
+    """Frames as floats and their codes (n, t, z), of as many clips as `_FRAMES` allow."""
+    frames = as_floats(model, found[: max(1, _FRAMES // found.shape[1])])
+    with evaluating(model):
+        codes: Tensor = model.encode(frames)  # type: ignore[operator]
+    return frames[:, -codes.shape[1] :], codes
+
+
+def _decoded(model: Predictor, codes: Tensor, context: Tensor) -> Tensor:
+    """(n t, c, h, w)."""
+    with evaluating(model):
+        frames: Tensor = model.decode(codes, context)  # type: ignore[operator]
+    return frames.flatten(0, 1)
+
+
+def _error(a: Tensor, b: Tensor) -> Tensor:
+    return (a - b).square().sum((1, 2, 3)).mean()
+
+
+def _write_csv(path: Path, rows: Iterable[dict[str, Any]]) -> Path:
+    rows = list(rows)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.DictWriter(file, rows[0])
+        writer.writeheader()
+        writer.writerows({k: f"{v:.6g}" if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    return path

@@ -1,0 +1,280 @@
+"""A forecast of the user's own file: read its last frames, roll the model out, write the film."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from framecast.core.config import suggest
+from framecast.core.errors import UserError
+from framecast.core.types import ActionSpec
+from framecast.data.base import Source
+from framecast.data.open import open_path
+from framecast.data.writer import is_store
+from framecast.media.grid import border
+from framecast.media.images import is_image, read_image, to_uint8
+from framecast.media.resize import Fit, parse_size, resize_frames
+from framecast.media.video import VIDEO_SUFFIXES, iter_frames, probe
+from framecast.media.write import write_video
+from framecast.models.base import Predictor
+from framecast.models.rollout import rollout
+from framecast.training.run_folder import Run
+
+#: Border colours that tell what was seen from what is forecast.
+SEEN, FORECAST = (46, 160, 67), (218, 54, 51)
+
+_ACTION_BYTES = 1 << 26  # of an action file that is read
+
+
+@dataclass(frozen=True)
+class Written:
+    """What `predict_file` did. frames: predicted, after `context` seen ones.  note: about size and samples.  views:
+    further films, by name."""
+
+    path: Path
+    context: int
+    frames: int
+    size: tuple[int, int]
+    fps: float
+    note: str
+    views: dict[str, Path] = field(default_factory=dict)
+
+
+def predict_file(
+    run: Run,
+    source: str | Path | None,
+    out: str | Path,
+    horizon: int,
+    *,
+    at: str = "end",
+    samples: int = 1,
+    actions: str | Path | None = None,
+    size: str | None = None,
+    seed: int = 0,
+    views: bool = False,
+    device: str = "cpu",
+    precision: str = "fp32",
+) -> Written:
+    """Film of the frames after `at`: the context in a green border, then the forecast in a red one.
+
+    source: video file, folder of frames, STORE/NAME for a video of a packed store or, where the model looks at one
+    frame, a picture; frames are taken to have the training's rate; None begins from noise, every value drawn evenly
+    between 0 and 1.  at: "end", a frame number, or seconds as "2.5s"; the forecast begins there.  samples: futures of a
+    stochastic model, shown side by side.
+    actions: file with context + horizon - 1 of them, see `read_actions`.  size: "128" (shorter side) or "96x128"; None
+    is the training's.  out: .gif, .webp, .mp4, … or a folder of PNGs, at the input's rate.  views: whether what else
+    the model has to show of the forecast is written too, each film beside `out` with its name added.
+    Raises: UserError when the file cannot be read, is too short, or the model cannot take its frames.
+    """
+    model = run.model(device)
+    count = model.num_context + horizon - 1
+    table = _action_table(run, model, actions, count)
+    request = run.model_class.request(run.config.model)
+    need = (model.num_context - 1) * request.stride + 1
+    wanted, fit, how = _wanted(run, size)
+    rate = run.config.spec.fps
+    if source is None:
+        frames, fps, note = _noise(run, model.num_context, seed), rate, "begun from noise"
+    else:
+        more = horizon if views else 0
+        frames, fps, whole = _read_context(Path(source), need, at, request.stride, wanted, fit, rate, more)
+        frames = _channels(frames, run.config.spec.channels, source)
+        note = f"frames brought from {whole[0]}x{whole[1]} to {frames.shape[2]}x{frames.shape[3]}, {how}"
+        if frames.shape[2:] == whole:
+            note = f"frames kept at {whole[0]}x{whole[1]}"
+    shown = (frames.shape[2], frames.shape[3])
+    if samples > 1 and not model.stochastic:
+        samples, note = 1, f"{note}; {run.config.name} knows one future, so there is one sample"
+    generator = torch.Generator(torch.device(device)).manual_seed(seed)
+    frames, known = frames[: model.num_context], frames[model.num_context :]
+    context = torch.from_numpy(frames)[None]
+    try:
+        future = rollout(model, context, horizon, table, samples, generator, precision)
+    except ValueError as error:
+        raise UserError(f"{run.folder if source is None else source}: {error}") from error
+    seen = border(frames, SEEN)
+    told = np.concatenate([border(to_uint8(sample.cpu()), FORECAST) for sample in future[:, 0]], axis=3)
+    seen = np.concatenate([seen] * samples, axis=3)
+    rate = fps / request.stride
+    path = write_video(np.concatenate([seen, told]), Path(out), rate)
+    made: dict[str, Path] = {}
+    if views:
+        for name, film in model.views(context, horizon, table, torch.from_numpy(known)[None]).items():
+            plain = to_uint8(film[0].cpu())
+            plain = plain.repeat(3, 1) if plain.shape[1] == 1 else plain
+            made[name] = write_video(plain, path.with_name(f"{path.stem}-{name}{path.suffix}"), rate)
+        note = note if made else f"{note}; {run.config.name} shows nothing but its frames"
+    return Written(path, len(seen), len(told), shown, rate, note, made)
+
+
+def _action_table(run: Run, model: Predictor, actions: str | Path | None, count: int) -> np.ndarray | None:
+    name, spec = run.config.name, model.spec.actions
+    if actions is None:
+        if model.actions == "required":
+            raise UserError(f"{name} predicts from actions; give --actions FILE with {count} of them")
+        return None
+    if model.actions == "none" or spec is None:
+        raise UserError(f"{actions}: {name} in {run.folder} takes no actions; leave --actions out")
+    return read_actions(Path(actions), spec, count)
+
+
+def _read_context(
+    path: Path, need: int, at: str, stride: int, size: str | None, fit: Fit, rate: float, more: int = 0
+) -> tuple[np.ndarray, float, tuple[int, int]]:
+    """The frames before `at`, every stride-th: uint8 (t, c, h, w), the file's rate and its own frame size. With up to
+    `more` of those after it, as far as there are some."""
+    length = (need - 1) // stride + 1
+    store = next((parent for parent in path.parents if is_store(parent)), None) if not path.exists() else None
+    if path.is_dir() or store is not None:
+        source = open_path(store or path, fps=None if store or is_store(path) else rate)
+        video = _video(source, path, store)
+        start = _start(at, source.spec.fps, int(source.lengths[video]), need, path)
+        length += min(more, (int(source.lengths[video]) - start - need) // stride)
+        clip = source.clip(video, start, length, stride)
+        whole = (clip.frames.shape[2], clip.frames.shape[3])
+        frames = np.array(resize_frames(clip.frames, parse_size(size), fit) if size else clip.frames)  # a copy
+        return frames, clip.fps * stride, whole
+    if not path.exists():
+        near = suggest(path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else [])
+        raise UserError(f"{path}: no such file; {near}")
+    if path.suffix.lower() not in VIDEO_SUFFIXES and is_image(path):
+        if length > 1:
+            raise UserError(
+                f"{path}: is one picture, the model looks at {length} frames; give a video or a folder of frames"
+            )
+        picture = read_image(path)[None]
+        shown = resize_frames(picture, parse_size(size), fit) if size else picture
+        return shown, rate, (picture.shape[2], picture.shape[3])
+    info = probe(path)
+    start = _start(at, info.fps, info.frames, need, path)
+    length += min(more, (info.frames - start - need) // stride)
+    decoded = iter_frames(path, parse_size(size) if size else None, fit, start=start, length=length, stride=stride)
+    return np.stack(list(decoded)), info.fps, (info.height, info.width)
+
+
+def _video(source: Source, path: Path, store: Path | None) -> int:
+    """Which of a source's videos is meant: the only one, or in a packed store that of the name behind its path."""
+    if store is not None:
+        name = path.relative_to(store).as_posix()
+        if name not in source.names:
+            raise UserError(f"{path}: {store} holds no video {name!r}; {suggest(name, source.names)}")
+        return list(source.names).index(name)
+    if len(source) != 1:
+        names = ", ".join(list(source.names)[:5])
+        how = f"name one behind it, e.g. --input {path / source.names[0]}" if is_store(path) else "give one of them"
+        raise UserError(f"{path}: holds {len(source)} videos ({names}{', …' * (len(source) > 5)}); {how}")
+    return 0
+
+
+def _start(at: str, fps: float, length: int, need: int, path: Path) -> int:
+    """First frame of a context of `need` frames that ends before `at`."""
+    try:
+        end = length if at == "end" else round(float(at[:-1]) * fps) if at.endswith("s") else int(at)
+    except (ValueError, OverflowError):
+        raise UserError(f"--at {at!r} is not understood; give end, a frame number or seconds such as 2.5s") from None
+    if not 0 <= end <= length:
+        raise UserError(f"{path}: --at {at} lies outside its {length} frames ({length / fps:.1f} s)")
+    if end < need:
+        raise UserError(f"{path}: the model looks at {need} frames but only {end} come before the forecast")
+    return end - need
+
+
+def _noise(run: Run, count: int, seed: int) -> np.ndarray:
+    """Context frames without any content, uint8 (t, c, h, w)."""
+    spec = run.config.spec
+    return np.random.default_rng(seed).integers(0, 256, (count, spec.channels, spec.height, spec.width), np.uint8)
+
+
+def _wanted(run: Run, size: str | None) -> tuple[str | None, Fit, str]:
+    """What frames are brought to, how, and the words for it."""
+    resize = run.model_class.request(run.config.model).resize
+    if resize is not None:
+        return f"{resize[0]}x{resize[1]}", "squash", "the size the model takes"
+    if (own := run.frame_size) is not None and (size is not None or run.config.data.trained_size is None):
+        return f"{own[0]}x{own[1]}", run.config.data.fit, "the size the model takes"
+    if size is not None:
+        return size, run.config.data.fit, "as asked"
+    return run.config.data.trained_size, run.config.data.fit, "as in training"
+
+
+def _channels(frames: np.ndarray, wanted: int, path: str | Path) -> np.ndarray:
+    if frames.shape[1] == wanted:
+        return frames
+    if wanted == 1 and frames.shape[1] == 3:
+        grey: np.ndarray = np.round(frames.mean(axis=1, keepdims=True)).astype(np.uint8)
+        return grey
+    raise UserError(f"{path}: its frames have {frames.shape[1]} channels but the model was trained on {wanted}")
+
+
+def read_actions(path: Path, spec: ActionSpec, count: int) -> np.ndarray:
+    """Actions of a JSON list, CSV or .npy file as the model takes them, float32 (1, count, a).
+
+    Discrete ones are indexes or names; continuous ones rows of numbers, standardised as in training.
+    """
+    rows = _action_rows(path)
+    if len(rows) < count:
+        raise UserError(f"{path}: holds {len(rows)} actions, {count} are needed (context + horizon - 1)")
+    if spec.kind == "discrete":
+        out = np.zeros((1, count, spec.size), np.float32)
+        for i, row in enumerate(rows[:count]):
+            out[0, i, _action_index(row, spec, path)] = 1
+        return out
+    from framecast.data.loader import standardise
+
+    try:
+        values = np.asarray(rows[:count], np.float32)
+    except (ValueError, TypeError):
+        raise UserError(f"{path}: actions must be rows of {spec.size} numbers; some are of another kind") from None
+    values = values[:, None] if values.ndim == 1 else values
+    if values.shape != (count, spec.size) or not np.isfinite(values).all():
+        raise UserError(f"{path}: actions must be rows of {spec.size} finite numbers, got shape {values.shape}")
+    return standardise(values, spec)[None]
+
+
+def _action_rows(path: Path) -> list[Any]:
+    try:
+        if path.stat().st_size > _ACTION_BYTES:
+            raise UserError(f"{path}: is too large for a list of actions; give at most {_ACTION_BYTES >> 20} MB")
+        if path.suffix == ".npy":
+            return list(np.atleast_1d(np.load(path, allow_pickle=False)).tolist())
+        text = path.read_text(encoding="utf-8")
+        if path.suffix == ".json":
+            rows = json.loads(text)
+            if not isinstance(rows, list):
+                raise UserError(f"{path}: must hold a list of actions")
+            return rows
+        lines = [line.split(",") for line in text.splitlines() if line.strip()]
+        return [_plain(row[0]) if len(row) == 1 else [float(v) for v in row] for row in lines]
+    except UserError:
+        raise
+    except FileNotFoundError:
+        raise UserError(f"{path}: no such file; give --actions a JSON, CSV or .npy file") from None
+    except (OSError, ValueError, EOFError, RecursionError) as error:
+        raise UserError(f"{path}: cannot be read as actions ({error}); give JSON, CSV or .npy") from error
+
+
+def _plain(text: str) -> int | float | str:
+    text = text.strip()
+    if text.removeprefix("-").isdecimal():
+        return int(text)
+    try:
+        return float(text)
+    except ValueError:
+        return text
+
+
+def _action_index(value: Any, spec: ActionSpec, path: Path) -> int:
+    if isinstance(value, list) and len(value) == 1:
+        value = value[0]
+    if isinstance(value, str):
+        if value not in spec.names:
+            raise UserError(f"{path}: unknown action {value!r}; {suggest(value, spec.names)}")
+        return spec.names.index(value)
+    if not isinstance(value, int) or isinstance(value, bool) or not 0 <= value < spec.size:
+        raise UserError(f"{path}: {value!r} is not an action; give an index in 0…{spec.size - 1} or a name")
+    return value

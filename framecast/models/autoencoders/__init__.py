@@ -1,0 +1,1 @@
+"""Fourteen generative autoencoders for next-frame prediction."""

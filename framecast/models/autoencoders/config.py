@@ -1,0 +1,275 @@
+"""The grammar of the fourteen autoencoders: what can be chosen, what each name chooses, and the profiles.
+
+The networks are in models/autoencoders/predictor.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+from framecast.core.config import require_least
+from framecast.core.errors import UserError
+from framecast.core.types import Optimiser
+
+Pair = tuple[int, int]
+Kind = Literal["adam", "radam", "sgd"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """How the networks are trained; published: RAdam with these settings, Adam for the four variational models."""
+
+    kind: Kind = "radam"
+    """Rule for all networks: radam, adam or sgd."""
+    lr: float = 1e-3
+    """Learning rate of encoder and decoder, above 0."""
+    discriminator_lr: float = 1e-3
+    """Learning rate of the discriminators, above 0."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay of the two averages of (R)Adam, each in 0…1."""
+    eps: float = 1e-7
+    """Added to their denominator, above 0; 1e-7 is TensorFlow's, 1e-8 torch's."""
+
+    def __post_init__(self) -> None:
+        if self.kind not in ("radam", "adam", "sgd"):
+            raise UserError(f"optim.kind must be radam, adam or sgd, got {self.kind!r}")
+        for name in ("lr", "discriminator_lr", "eps"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"optim.{name} must be above 0, got {getattr(self, name)}")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise UserError(f"optim.betas must lie in 0…1, below 1, got {self.betas}")
+
+    def optimiser(self, lr: float) -> Optimiser:
+        """The rule at a rate, as a phase wants it."""
+        return Optimiser(kind=self.kind, lr=lr, betas=self.betas, eps=self.eps)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AutoencoderConfig:
+    """Grammar, networks, loss and stages. The model's name sets the first four fields; changing one gives another
+    combination under the old name."""
+
+    # --- the grammar
+    trunk: Literal["conv", "dense"] = "conv"
+    """Convolutions, or dense layers over each pixel's channels and then over everything."""
+    memory: Literal["none", "lstm", "time"] = "none"
+    """One frame at a time; ConvLSTM layers over a clip; or one dense layer over the features of a clip's frames."""
+    bottleneck: Literal["plain", "variational"] = "plain"
+    """The code itself, or mean and log-variance of a normal it is drawn from, by an encoder each."""
+    adversary: Literal["none", "image", "latent", "both"] = "none"
+    """Discriminators of predicted images (GA), of codes against a normal (IA), or both (GIA)."""
+    # --- what goes in and out
+    geometry: Literal["native", "resized"] = "native"
+    """"native" takes frames as they are, strides (2,2) and (3,2): sizes are multiples of 6 and 4. "resized" is as
+    published: every frame squashed to 160 high and 210 wide, strides (2,2) and (2,3)."""
+    shift: int = 5
+    """Frames between input and target, at least 1; also the frames predicted in one go."""
+    episode: int = 10
+    """Consecutive frames of a training clip, at least 1: so many pairs, or with memory one clip, at least `shift`."""
+    stride: int = 1
+    """Source frames a model frame, at least 1."""
+    # --- networks
+    latent: int = 30
+    """Numbers in the code, at least 1; published: 30, which cannot redraw sprites."""
+    residual: bool = False
+    """Add the prediction to the newest frame known (as logits) instead of drawing every pixel from the code."""
+    widths: Pair = (30, 6)
+    """Feature maps of the encoder's two layers; convolutional trunk."""
+    decoder_widths: tuple[int, int, int] = (15, 6, 30)
+    """Feature maps the decoder starts from, and of its two layers before the last; convolutional trunk."""
+    strides: tuple[Pair, Pair] | None = None
+    """Strides (down, across) of the encoder's layers; the decoder's are the same in reverse. None: the geometry's."""
+    pixel_widths: tuple[int, ...] = (15, 15)
+    """Units per pixel of the encoder's first layers; dense trunk. Published: two layers, one in GIA and IA."""
+    hidden_widths: tuple[int, ...] = (30, 30)
+    """Units of the decoder's first layers; dense trunk. Published: 30 and 30, in FC-AE 30 and 45."""
+    activation: Literal["relu", "elu"] = "relu"
+    """Between layers; the published adversarial stages switched to elu, on outputs too, which is not repeated."""
+    latent_norm: bool = True
+    """Batch norm on the code."""
+    logvar_start: float = 0.0
+    """Log-variance that codes of a variational model start from. Batch norm holds it near 0, where the noise is as
+    large as the code; it leaves that only as fast as its shift learns."""
+    latent_dropout: float = 0.0
+    """Share of the code set to 0 while training, 0…1; published: 0.25."""
+    output_tail: bool = False
+    """Batch norm and 25 % dropout on the decoder's output logits, as published: speckles while training."""
+    norm_momentum: float = 0.1
+    """Weight of a batch in the running statistics of batch norm, 0…1; published (Keras): 0.01."""
+    latent_judge: Literal["mlp", "decoder"] = "mlp"
+    """Discriminator of codes: 128 and 128 units, or as published a clone of the decoder, which draws a whole image to
+    judge a code."""
+    # --- loss
+    reduction: Literal["mean", "sum", "published"] = "mean"
+    """Reconstruction per value, summed over a frame or clip, or as published: summed over frames and pixels, for clips
+    averaged over channels. Beside sums the adversarial terms vanish."""
+    kl: Literal["elbo", "published"] = "elbo"
+    """"elbo": closed form, summed over the code, on the scale of the reconstruction; "published": the difference of
+    log-densities at the sample, averaged over the code, which is a thirtieth."""
+    beta: float = 1.0
+    """Weight of the KL term, at least 0."""
+    activity: float = 0.0
+    """Weight of sum |x| + sum x^2 of codes and logits over the batch size, at least 0; published: 1e-6."""
+    generator_weight: float = 0.1
+    """g in 0…1: the terms that fool discriminators share (1 - d) g, the reconstruction keeps (1 - d) (1 - g)."""
+    discriminator_weight: float = 0.001
+    """d in 0…1; published: the discriminators' share of one joint loss. Here they have a phase of their own."""
+    # --- stages
+    patience: int = 12
+    """Validations without a better value that end a stage, at least 1; the best weights are kept."""
+    pretrain_share: float = 0.6
+    """Share of the run for reconstruction alone, 0…1, where there is an adversary."""
+    warm_up_steps: int = 500
+    """Steps for the discriminators alone after that, at most a twentieth of the run."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    """Optimisers."""
+
+    def __post_init__(self) -> None:
+        _choices(self)
+        require_least(
+            self, "model.", shift=1, episode=1, stride=1, latent=1, patience=1, warm_up_steps=1, beta=0, activity=0
+        )
+        for name in (
+            "latent_dropout",
+            "norm_momentum",
+            "generator_weight",
+            "discriminator_weight",
+            "pretrain_share",
+        ):
+            if not 0 <= getattr(self, name) < 1:
+                raise UserError(f"model.{name} must lie in 0…1, below 1, got {getattr(self, name)}")
+        for name in ("widths", "decoder_widths", "pixel_widths", "hidden_widths"):
+            if any(width < 1 for width in getattr(self, name)):
+                raise UserError(f"model.{name} must hold numbers of at least 1, got {getattr(self, name)}")
+        if self.strides is not None and any(not 1 <= s <= 3 for pair in self.strides for s in pair):
+            raise UserError(f"model.strides must hold 1, 2 or 3 (the kernels have 3 pixels), got {self.strides}")
+        if self.memory != "none" and self.episode < max(2, self.shift):
+            raise UserError(
+                f"model.episode must be at least model.shift ({self.shift}) and 2 with memory, got {self.episode}"
+            )
+        if self.memory == "lstm" and self.trunk == "dense":
+            raise UserError("model.memory lstm needs images: it goes with model.trunk conv")
+        if self.memory != "none" and self.adversary != "none":
+            raise UserError("model.adversary judges single frames; it goes with model.memory none")
+
+    @property
+    def steps_of(self) -> tuple[Pair, Pair]:
+        """Strides (down, across) of the encoder's two layers."""
+        if self.strides is not None:
+            return self.strides
+        return ((2, 2), (3, 2)) if self.geometry == "native" else ((2, 2), (2, 3))
+
+
+_CHOICES = {
+    "trunk": ("conv", "dense"),
+    "memory": ("none", "lstm", "time"),
+    "bottleneck": ("plain", "variational"),
+    "adversary": ("none", "image", "latent", "both"),
+    "geometry": ("native", "resized"),
+    "activation": ("relu", "elu"),
+    "latent_judge": ("mlp", "decoder"),
+    "reduction": ("mean", "sum", "published"),
+    "kl": ("elbo", "published"),
+}
+
+
+def _choices(config: AutoencoderConfig) -> None:
+    for name, allowed in _CHOICES.items():
+        if getattr(config, name) not in allowed:
+            raise UserError(f"model.{name} must be one of {', '.join(allowed)}, got {getattr(config, name)!r}")
+
+
+_CONV, _DENSE = AutoencoderConfig(), AutoencoderConfig(trunk="dense")
+_SHALLOW = replace(_DENSE, pixel_widths=(15,))
+
+#: The fourteen, in the grammar. The dense ones differ in depth as published.
+VARIANTS: dict[str, AutoencoderConfig] = {
+    "c-ae": _CONV,
+    "c-vae": replace(_CONV, bottleneck="variational"),
+    "fc-ae": replace(_DENSE, hidden_widths=(30, 45)),
+    "fc-vae": replace(_DENSE, bottleneck="variational"),
+    "c-ga-ae": replace(_CONV, adversary="image"),
+    "fc-ga-ae": replace(_DENSE, adversary="image"),
+    "c-gia-ae": replace(_CONV, adversary="both"),
+    "fc-gia-ae": replace(_SHALLOW, adversary="both"),
+    "c-ia-ae": replace(_CONV, adversary="latent"),
+    "fc-ia-ae": replace(_SHALLOW, adversary="latent"),
+    # the ConvLSTM models' decoder widens first
+    "c-lstm-ae": replace(_CONV, memory="lstm", decoder_widths=(15, 30, 6)),
+    "c-lstm-vae": replace(_CONV, memory="lstm", decoder_widths=(15, 30, 6), bottleneck="variational"),
+    "c-td-ae": replace(_CONV, memory="time"),
+    "c-td-vae": replace(_CONV, memory="time", bottleneck="variational"),
+}
+
+
+def default(name: str) -> AutoencoderConfig:
+    """The published architecture, repaired: no batch norm or dropout on output logits nor dropout on codes, means, an
+    ELBO, a small discriminator of codes, RAdam throughout."""
+    return VARIANTS[name]
+
+
+def original(name: str) -> AutoencoderConfig:
+    """The published code as far as it can run: layers, tails, sums, optimisers; one discriminator a domain."""
+    config = VARIANTS[name]
+    return replace(
+        config,
+        geometry="resized",
+        latent_dropout=0.25,
+        output_tail=True,
+        norm_momentum=0.01,
+        latent_judge="decoder",
+        reduction="published",
+        kl="published",
+        activity=1e-6,
+        optim=OptimConfig(kind="adam" if config.bottleneck == "variational" else "radam"),
+    )
+
+
+def small(name: str) -> AutoencoderConfig:
+    """For minutes on a CPU, on frames of 84x64: a larger code that redraws what changes upon the newest frame known."""
+    config = VARIANTS[name]
+    # Dense layers see narrower pixels and widen where the published ones choke the code.
+    return replace(
+        config,
+        residual=True,
+        # dense layers for whole clips would take half of every step
+        latent=256 if config.memory == "none" else 64,
+        widths=(12, 6) if config.memory == "lstm" else config.widths,
+        pixel_widths=(4,) * len(config.pixel_widths),
+        hidden_widths=(128, 128),
+        episode=5,  # with memory: no target is among the frames given
+        # What a residual leaves to be explained is a hundredth of a whole picture's loss: so are the other terms.
+        beta=0.001,
+        logvar_start=-5.0,
+        generator_weight=0.002,
+        warm_up_steps=100,
+        optim=replace(config.optim, lr=2e-3),
+    )
+
+
+def tiny(name: str) -> AutoencoderConfig:
+    """A few thousand weights, for frames of 32x32; for tests."""
+    config = VARIANTS[name]
+    return replace(
+        config,
+        latent=8,
+        widths=(6, 4),
+        decoder_widths=(4, 4, 6),
+        strides=((2, 2), (2, 2)),
+        pixel_widths=(4,) * len(config.pixel_widths),
+        hidden_widths=(8, 8),
+        episode=6,
+        shift=3,
+        warm_up_steps=4,
+        optim=replace(config.optim, lr=4e-3),  # so few weights bear it, and tests are short
+    )
+
+
+PROFILES: dict[str, Callable[[str], AutoencoderConfig]] = {
+    "default": default,
+    "original": original,
+    "small": small,
+    "tiny": tiny,
+}

@@ -1,0 +1,1 @@
+"""VAE and mixture-density RNN (Ha and Schmidhuber 2018)."""

@@ -1,0 +1,1 @@
+"""Hierarchical long-term prediction (Wichers, Villegas, Erhan, Lee, ICML 2018)."""

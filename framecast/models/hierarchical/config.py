@@ -1,0 +1,226 @@
+"""Settings of hierarchical long-term prediction, and its profiles; what deviates from the published ones."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args, get_origin, get_type_hints
+
+from framecast.core.config import require_least
+from framecast.core.errors import UserError
+from framecast.nn.vgg import VGG16
+
+Mode = Literal["e2e", "epva", "epev", "individual", "e2e-pose", "epva-gan", "epev-gan", "predictor"]
+
+# ------------------------------------------------------------------------------------------------ configuration
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """Adam for every network, at constant rates above 0; which rates count is said by the mode."""
+
+    all_lr: float = 1e-4
+    """Modes e2e, epva, e2e-pose. Published: 1e-5 on 32 asynchronous workers, 1e-4 on one GPU."""
+    encoder_lr: float = 1e-5
+    """individual, and e2e-pose with an optimiser for each network."""
+    predictor_lr: float = 3e-4
+    """The same, and encoder and predictor in epva-gan; mode predictor."""
+    van_lr: float = 3e-5
+    """individual, and encoder and VAN in epva-gan."""
+    discriminator_lr: float = 1e-2
+    """epva-gan."""
+    clip: float = 0.01
+    """Bound on the norm of each tensor's gradient, not of all together; not for the discriminator. 0 is off."""
+
+    def __post_init__(self) -> None:
+        for name in ("all_lr", "encoder_lr", "predictor_lr", "van_lr", "discriminator_lr"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"optim.{name} must be above 0, got {getattr(self, name)}")
+        if not self.clip >= 0:
+            raise UserError(f"optim.clip must be at least 0, got {self.clip}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class HierarchicalConfig:
+    """Mode, clip, networks, noise and losses. The defaults are the published ones unless a field says otherwise."""
+
+    mode: Mode = "epva"
+    """e2e: all networks on frames drawn from predicted encodings. epva (also epev): VAN on true encodings, predictor on
+    encodings. individual: each network on poses. e2e-pose: e2e and pose losses. epva-gan: epva with a critic.
+    predictor: that alone, on encodings made once by the encoder of --init-from; not published."""
+    # --- what goes in and out
+    size: int = 64
+    """Side of the square frames in pixels; others are squashed to it, as published. A multiple of 16 and of the
+    encoder's pooling."""
+    context: int = 2
+    """Frames encoded before predicted encodings take over, at least 1; published: 2 robot, 5 humans."""
+    future: int = 18
+    """Frames predicted while training, at least 1; published: 18 robot, 27 humans."""
+    stride: int = 1
+    """Source frames a model frame; published: 1 robot, 2 humans."""
+    blank_actions: int = 5
+    """Zeros that stand for the action where the data have none, as published for humans; 0 leaves them out."""
+    # --- encoder
+    encoding_size: int = 64
+    """Numbers in an encoding, E; published: 12 to 64. In mode individual it is the size of a pose."""
+    encoder_widths: tuple[tuple[int, ...], ...] = VGG16
+    """Feature maps of its convolutions, one row a block that halves the frame."""
+    encoder_input: Literal["auto", "slim", "torchvision"] = "auto"
+    """How frames are prepared: as weights given by --init-from want it, or as one convention does (slim without)."""
+    grey_encoder: bool = False
+    """Show the encoder luminance only."""
+    encoder_keep: float = 0.65
+    """Probability of keeping a feature while training, above 0 to 1; all are kept otherwise."""
+    normalise: bool = False
+    """Scale encodings, true and predicted, to length 1."""
+    # --- predictor
+    predictor_depth: int = 20
+    """Recurrent cells above the first, at least 2; the cell two below the top feeds back into the first."""
+    predictor_noise: float = 0.0
+    """Deviation of its 100 noise inputs, drawn anew at every step, also when predicting: above 0 futures differ."""
+    state_noise: float = 0.0
+    """Noise added to its states while training, as a share of their deviation."""
+    predict_change: bool = False
+    """Whether what it puts out is the change of an encoding; published: the next encoding itself."""
+    # --- visual analogy network
+    van_width: int = 64
+    """Feature maps of its widest resolution; twice and four times as many below."""
+    van_keep: float = 0.9
+    """Probability of keeping a value in its dropouts while training."""
+    van_leak: float = 0.0
+    """Slope below 0 of its decoder's rectifications; published: 0, and narrow decoders lose maps that die, and colours
+    with them."""
+    drawn: int = 0
+    """Frames of a clip that are drawn at a training step, taken at random; 0 draws all, as published."""
+    rolled: int = 0
+    """Frames at the head of a clip that the predictor is trained on in epva, at least 2; of the others only those that
+    are drawn are encoded. 0 is all, as published."""
+    encoding_noise: float = 0.0
+    """Deviation of the noise on true encodings before they are drawn, while training."""
+    # --- losses
+    encoding_loss: Literal["l2", "l1", "relative", "whitened"] = "l2"
+    """Between predicted and true encodings. relative: squared, over how far encodings move within clips (their
+    variance there), so that encodings that shrink earn nothing. whitened: the same in every direction of encodings (the
+    inverse of their covariance there), so that a motion that is written small counts like others. Not published."""
+    alpha: float = 1.0
+    """Largest weight of that loss in epva; its constant weight in epva-gan. Published: 1 robot, 0.1 humans, 10 GAN."""
+    alpha_delay: int = 20_000
+    """Steps until half of it is reached, on a sigmoid that is a tenth as wide; 0 is full weight from the start."""
+    hue: bool = False
+    """Turn the hue of each training clip by a random angle."""
+    pose: tuple[str, ...] = ("joints", "states")
+    """Per-frame arrays that make a pose, in modes individual and e2e-pose; the last five of its numbers are x, y, z,
+    pitch and yaw."""
+    pose_weight: float = 1.0
+    """Weight of the pose losses in e2e-pose with one optimiser."""
+    pose_optimisers: Literal["one", "each"] = "one"
+    """e2e-pose: one optimiser on the sum, or further ones for the pose losses of encoder and predictor."""
+    either_sign: bool = False
+    """Count a rotation's two quaternions as one; published: not."""
+    # --- critic of epva-gan
+    critic_steps: int = 5
+    """Steps of the critic after each step of the others, at least 0."""
+    critic_context: int = 1
+    """True encodings at the head of a false sequence, at least 1."""
+    critic: Literal["wgan-gp", "gan"] = "wgan-gp"
+    """Wasserstein critic with gradient penalty, or cross-entropy with smoothed labels."""
+    penalty: float = 10.0
+    """Weight of the gradient penalty."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    """Learning rates and clipping."""
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "mode", self.mode.replace("epev", "epva"))  # the name of the first release
+        for name, hint in get_type_hints(type(self)).items():
+            allowed = get_args(hint) if get_origin(hint) is Literal else ()
+            if allowed and getattr(self, name) not in allowed:
+                raise UserError(f"model.{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        require_least(self, "model.", size=1, context=1, future=1, stride=1, encoding_size=1, van_width=1)
+        require_least(
+            self, "model.", critic_context=1, blank_actions=0, drawn=0, alpha_delay=0, critic_steps=0, van_leak=0
+        )
+        require_least(
+            self, "model.", predictor_noise=0, state_noise=0, encoding_noise=0, alpha=0, pose_weight=0, penalty=0
+        )
+        for name in ("encoder_keep", "van_keep"):
+            if not 0 < getattr(self, name) <= 1:
+                raise UserError(f"model.{name} is the probability of keeping, above 0 to 1, got {getattr(self, name)}")
+        if self.rolled == 1 or self.rolled < 0:
+            raise UserError(f"model.rolled must be 0 or at least 2, got {self.rolled}")
+        if self.predictor_depth < 2:
+            raise UserError(f"model.predictor_depth must be at least 2, got {self.predictor_depth}")
+        if not self.encoder_widths or any(not row or min(row) < 1 for row in self.encoder_widths):
+            raise UserError(f"model.encoder_widths must hold rows of numbers of at least 1, got {self.encoder_widths}")
+        step = math.lcm(2 ** len(self.encoder_widths), 32 if self.mode == "epva-gan" else 16)
+        if self.size % step:
+            raise UserError(f"model.size must be a multiple of {step} for these networks, got {self.size}")
+        if self.critic_context >= self.context + self.future:
+            raise UserError(
+                f"model.critic_context must be below the {self.context + self.future} frames of a clip, "
+                f"got {self.critic_context}"
+            )
+
+    @property
+    def posed(self) -> bool:
+        """Whether the mode needs poses."""
+        return self.mode in ("individual", "e2e-pose")
+
+    def weight(self, step: int) -> float:
+        """alpha * sigmoid((step - D) / (D / 10)), D = max(alpha_delay, 1), of optimiser steps; alpha in epva-gan."""
+        delay = max(self.alpha_delay, 1)
+        x = math.inf if self.mode == "epva-gan" else 10.0 * (step - delay) / delay
+        return self.alpha / (1 + math.exp(-x)) if x > -500 else 0.0
+
+
+_ROBOT = HierarchicalConfig(alpha_delay=600_000, optim=OptimConfig(all_lr=1e-5))
+_HUMANS = replace(_ROBOT, context=5, future=27, stride=2)
+_SMALL = HierarchicalConfig(
+    future=16,
+    blank_actions=0,
+    encoding_size=32,
+    encoder_widths=((8,), (16,), (32,)),  # 2,048 features as published, but at 8x8: places are easier to read off them
+    encoder_input="torchvision",  # values near 1: at rates near 1e-3 encodings of Slim's, 58 times as large, leap
+    encoder_keep=1.0,
+    predictor_depth=4,
+    predict_change=True,  # what stays, such as a colour, need not be learnt
+    van_width=8,
+    van_keep=1.0,
+    van_leak=0.2,
+    drawn=4,
+    alpha=0.003,
+    alpha_delay=500,
+    optim=OptimConfig(all_lr=1e-3),
+)
+PROFILES: dict[str, Callable[[], HierarchicalConfig]] = {
+    # Robot clips with the settings that the authors give for one GPU.
+    "default": HierarchicalConfig,
+    # The five published commands. Rates and delay are for 32 asynchronous workers.
+    "robot-e2e": lambda: replace(_ROBOT, mode="e2e", encoding_size=16),
+    "robot-epva": lambda: replace(_ROBOT, encoding_size=32),
+    "robot-individual": lambda: replace(_ROBOT, mode="individual", encoding_size=12, encoder_keep=0.75, van_keep=1.0),
+    "humans-e2e": lambda: replace(_HUMANS, mode="e2e"),
+    "humans-epva": lambda: replace(_HUMANS, alpha=0.1),
+    # The authors' advice for one GPU, and their adversarial run, which starts from it.
+    "single-gpu": lambda: replace(_HUMANS, alpha=0.1, alpha_delay=20_000, optim=OptimConfig(all_lr=1e-4)),
+    "humans-epva-gan": lambda: replace(
+        _HUMANS,
+        mode="epva-gan",
+        alpha=10.0,
+        normalise=True,
+        predictor_noise=1.0,
+        optim=OptimConfig(predictor_lr=1e-6, van_lr=3e-6, discriminator_lr=3e-6),
+    ),
+    "small": lambda: _SMALL,
+    "tiny": lambda: replace(
+        _SMALL,
+        size=16,
+        future=3,
+        encoding_size=6,
+        encoder_widths=((4,), (8,), (8,)),
+        predictor_depth=2,
+        van_width=4,
+        alpha_delay=10,
+        optim=OptimConfig(all_lr=3e-3, clip=0),
+    ),
+}

@@ -1,0 +1,570 @@
+"""Hierarchical long-term prediction: the structure of a scene is rolled forward, pixels are drawn once per frame.
+
+Paper: Wichers, Villegas, Erhan, Lee, "Hierarchical Long-term Video Prediction without Supervision", ICML 2018,
+arXiv 1806.04768. An encoder turns a frame into a small vector e_t, a recurrent predictor continues these vectors (with
+the actions, where there are any), and a visual analogy network (VAN) draws each future frame from the first frame, its
+vector and the predicted one, blended with the first frame by a mask. No pixel is ever fed back, so errors do not pile
+up in pixels. How the three are trained is the mode: a list of phases.
+
+What deviates from the paper and the published code, and why, is said at each field of the config, in
+hierarchical_config.py, and in docs/models/hierarchical.md. The first `context` frames are encoded; every frame but the
+first is drawn and trained on.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from framecast.core.errors import UserError
+from framecast.core.types import Batch, ClipRequest, ClipSpec, GradClip, Loss, Optimiser, Phase, Stage, between, every
+from framecast.models.base import Carry, Frames, Predictor, as_frames
+from framecast.models.hierarchical.config import HierarchicalConfig
+from framecast.nn.analogy import AnalogyNetwork, Discriminator
+from framecast.nn.colour import shift_hue
+from framecast.nn.losses import bce, lp
+from framecast.nn.pose import pose_loss
+from framecast.nn.precision import widen
+from framecast.nn.structure import Encoder, StructurePredictor
+from framecast.nn.vgg import load_imagenet
+
+#: Frames drawn at a time when nothing is trained.
+CHUNK = 64
+
+
+def psnr(prediction: Tensor, truth: Tensor, pooled: bool = False) -> Tensor:
+    """Decibels on 0…1, scalar: the mean over images, or as published, pooled over the batch and averaged over time.
+
+    prediction, truth: (b, t, c, h, w).  Capped at 100 dB.
+    """
+    error = (widen(prediction) - truth).square().mean((2, 3, 4))
+    error = error.mean(0) if pooled else error
+    return -10 * error.clamp_min(1e-10).log10().mean()
+
+
+# ---------------------------------------------------------------------------------------------------- predictor
+
+
+class Hierarchical(Predictor):
+    """Rolls a small vector per frame forward and draws every frame from the first one, for hundreds of frames."""
+
+    Config = HierarchicalConfig
+    family = "hierarchical long-term prediction"
+    paper = (
+        "Wichers, Villegas, Erhan, Lee: Hierarchical Long-term Video Prediction without Supervision, ICML 2018, "
+        "arXiv 1806.04768"
+    )
+    actions = "optional"
+    config: HierarchicalConfig
+
+    def __init__(self, config: HierarchicalConfig, spec: ClipSpec) -> None:
+        super().__init__(config, spec)
+        self.action_size = spec.action_size or config.blank_actions
+        self.stochastic = config.predictor_noise > 0
+        if config.posed:
+            self._check_pose(spec)
+        c, size, side = config, config.encoding_size, config.size
+        prepared = "slim" if c.encoder_input == "auto" else c.encoder_input
+        self.encoder = Encoder(
+            size, side, spec.channels, c.encoder_widths, prepared, c.encoder_keep, c.grey_encoder, c.normalise
+        )
+        self.predictor = StructurePredictor(
+            size,
+            self.action_size,
+            c.predictor_depth,
+            c.predictor_noise,
+            c.state_noise,
+            c.normalise,
+            c.predict_change,
+        )
+        self.van = AnalogyNetwork(size, side, spec.channels, c.van_width, c.van_keep, c.van_leak)
+        self.discriminator = Discriminator(size, side, c.van_width) if c.mode == "epva-gan" else None
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    def _check_pose(self, spec: ClipSpec) -> None:
+        c = self.config
+        if missing := [name for name in c.pose if name not in spec.extras]:
+            raise UserError(
+                f"mode {c.mode} trains on poses, but the data have no {' and no '.join(missing)} per frame; take data "
+                "that do, name other arrays with model.pose, or take mode epva"
+            )
+        size = sum(math.prod(spec.extras[name]) for name in c.pose)
+        if size < 5 or c.encoding_size < size or (c.mode == "individual" and c.encoding_size != size):
+            least = "as many numbers as" if c.mode == "individual" else "at least"
+            raise UserError(
+                f"mode {c.mode} needs encodings of {least} the {size} of a pose ({', '.join(c.pose)}), which must be "
+                f"at least 5; set model.encoding_size, now {c.encoding_size}, to {max(size, 5)}"
+            )
+
+    @classmethod
+    def request(cls, config: HierarchicalConfig) -> ClipRequest:
+        """Whole clips at the model's size, with poses where the mode needs them."""
+        return ClipRequest(
+            context=config.context,
+            future=config.future,
+            stride=config.stride,
+            resize=(config.size, config.size),
+            extras=config.pose if config.posed else (),
+        )
+
+    def subnetworks(self) -> dict[str, nn.Module]:
+        """encoder, predictor, van, and discriminator where there is one."""
+        parts: dict[str, nn.Module] = {"encoder": self.encoder, "predictor": self.predictor, "van": self.van}
+        return parts if self.discriminator is None else {**parts, "discriminator": self.discriminator}
+
+    def import_weights(self, path: Path) -> int:
+        """Fill the encoder's convolutions with ImageNet weights of either convention; how many tensors."""
+        convention = self.config.encoder_input
+        return load_imagenet(self.encoder.trunk, path, None if convention == "auto" else convention)
+
+    # ------------------------------------------------------------------------------------------------ the chain
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """Encodings (b, t, E) of frames (b, t, c, h, w) in 0…1."""
+        if tuple(frames.shape[-2:]) != (self.config.size,) * 2:
+            raise ValueError(
+                f"{type(self).__name__} takes frames of {self.config.size}x{self.config.size}, got "
+                f"{frames.shape[-2]}x{frames.shape[-1]}; bring them to that size"
+            )
+        found: Tensor = self.encoder(rearrange(frames, "b t c h w -> (b t) c h w"))
+        return found.reshape(*frames.shape[:2], -1)
+
+    def decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        """Frames (b, t, c, h, w) in 0…1 of encodings (b, t, E), drawn from the first frame of `context`."""
+        if context is None:
+            raise ValueError(f"{type(self).__name__}.decode draws from a first frame: give context (b, t, c, h, w)")
+        return self._draw(context[:, 0], self.encode(context[:, :1])[:, 0], z)[0].clamp(0, 1)
+
+    def _roll(self, encodings: Tensor, commands: Tensor, generator: torch.Generator | None = None) -> Tensor:
+        """Predicted encodings ê_1 … ê_n (b, n, E): the true ones go in first, then what came out.
+
+        encodings: e_0 … (b, context, E).  commands: (b, n, a).
+        """
+        states, found = self.predictor.start(len(encodings)), list[Tensor]()
+        for t in range(commands.shape[1]):
+            here = encodings[:, t] if t < encodings.shape[1] else found[-1]
+            here, states = self.predictor(here, commands[:, t], states, generator)
+            found.append(here)
+        return torch.stack(found, 1)
+
+    def _draw(self, frame: Tensor, encoding: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """Frames and masks of encodings (b, t, E) from the first frame (b, c, h, w) and its encoding (b, E)."""
+        anchor = self.van.anchor(frame, encoding)
+        if torch.is_grad_enabled():
+            drawn: tuple[Tensor, Tensor] = self.van(frame, anchor, targets)
+            return drawn
+        parts = [self.van(frame, anchor, part) for part in torch.split(targets, max(1, CHUNK // len(frame)), 1)]
+        frames, masks = zip(*parts, strict=True)
+        return torch.cat(frames, 1), torch.cat(masks, 1)
+
+    def _commands(self, actions: Tensor | None, like: Tensor, count: int) -> Tensor:
+        """Actions (b, count, a) as they are, or zeros where there are none."""
+        if actions is None or not self.spec.action_size:
+            return like.new_zeros(len(like), count, self.action_size)
+        return actions[:, :count]
+
+    # ------------------------------------------------------------------------------------------------- training
+
+    def stages(self) -> list[Stage]:
+        """One, which lasts as long as the run; in mode predictor it sees encodings that are made once."""
+        if self.config.mode != "predictor":
+            return super().stages()
+        alone = self.prediction_loss
+        return [Stage(name="predictor", phases=self.phases(), encode_once=self.encodings, loss=alone)]
+
+    def first_look(self, batch: Batch) -> None:
+        """Asked only where no weights are taken over, with which mode predictor could learn nothing worth knowing."""
+        if self.config.mode == "predictor":
+            raise UserError(
+                "mode predictor learns on the encodings of an encoder that is done learning; name its run with "
+                "--init-from, or take mode epva"
+            )
+
+    def phases(self) -> list[Phase]:
+        """The mode as a list of phases: which loss trains which networks, and when."""
+        c, rates = self.config, self.config.optim
+        clip = GradClip(kind="tensor", value=rates.clip) if rates.clip else GradClip()
+
+        def phase(name: str, loss: Callable[[Batch, int], Loss], modules: tuple[str, ...], lr: float) -> Phase:
+            return Phase(name=name, loss=loss, modules=modules, optimiser=Optimiser(lr=lr), clip=clip, group=c.mode)
+
+        if c.mode == "individual":
+            return [
+                phase("encoder", self.encoder_pose_loss, ("encoder",), rates.encoder_lr),
+                phase("predictor", self.pose_prediction_loss, ("predictor",), rates.predictor_lr),
+                phase("van", self.van_on_pose_loss, ("van",), rates.van_lr),
+            ]
+        if c.mode == "predictor":
+            return [phase("predictor", self.prediction_loss, ("predictor",), rates.predictor_lr)]
+        if c.mode == "e2e-pose" and c.pose_optimisers == "each":
+            return [
+                phase("all", self.van_loss, ("",), rates.all_lr),
+                phase("encoder", self.encoder_pose_loss, ("encoder",), rates.encoder_lr),
+                phase("predictor", self.predictor_pose_loss, ("predictor",), rates.predictor_lr),
+            ]
+        if c.mode == "epva-gan":
+            joint = [
+                phase("generator", self.generator_loss, ("encoder", "predictor"), rates.predictor_lr),
+                phase("van", self.van_on_encoding_loss, ("encoder", "van"), rates.van_lr),
+            ]
+            critic = phase("critic", self.critic_loss, ("discriminator",), rates.discriminator_lr)
+            critic = replace(critic, clip=GradClip(), group=None, due=between(c.critic_steps + 1))
+            return [replace(p, due=every(c.critic_steps + 1)) for p in joint] + [critic]
+        loss = {"e2e": self.van_loss, "epva": self.epva_loss, "e2e-pose": self.e2e_pose_loss}[c.mode]
+        return [phase(c.mode, loss, ("",), rates.all_lr)]
+
+    def van_loss(self, batch: Batch, step: int = 0) -> Loss:
+        """Pixels drawn from predicted encodings against the truth. Only the context reaches the encoder."""
+        frames, commands = self._clip(batch)
+        encodings = self.encode(frames[:, : self.config.context])
+        return _parts(van=self._pixels(frames, encodings[:, 0], self._roll(encodings, commands)))
+
+    def epva_loss(self, batch: Batch, step: int = 0) -> Loss:
+        """Pixels drawn from true encodings, + alpha(step) times predicted against true encodings."""
+        frames, commands = self._clip(batch)
+        count, head = frames.shape[1], frames.shape[1]
+        if self.training and 0 < self.config.rolled < count:
+            head = self.config.rolled
+            later = 1 + torch.randperm(count - 1, device=frames.device)[: self.config.drawn or count]
+            frames = torch.cat([frames[:, :head], frames[:, later]], 1)
+        encodings = self.encode(frames)
+        predicted = self._roll(encodings[:, : self.config.context], commands[:, : head - 1])
+        apart = self._apart(predicted, encodings[:, :head])
+        if head < count:  # the first frame and those that are drawn
+            frames, encodings = (torch.cat([x[:, :1], x[:, head:]], 1) for x in (frames, encodings))
+        parts = {"van_on_enc": self._reconstruction(frames, encodings), "enc_pred": apart}
+        total = parts["van_on_enc"] + self.config.weight(step) * parts["enc_pred"]
+        return _parts(total, **parts, spread=encodings.std((0, 1)).mean())
+
+    def van_on_encoding_loss(self, batch: Batch, step: int = 0) -> Loss:
+        """Pixels drawn from true encodings against the truth."""
+        frames, _ = self._clip(batch)
+        return _parts(van_on_enc=self._reconstruction(frames, self.encode(frames)))
+
+    def prediction_loss(self, batch: Batch, step: int = 0) -> Loss:
+        """Predicted against true encodings, which stand as they are; explained: the share of their variance."""
+        encodings = batch.codes.get("encodings")
+        if encodings is None:
+            frames, _ = self._clip(batch)
+            encodings = self.encodings(Batch(context=frames, future=frames[:, :0]))["encodings"]
+        commands = self._commands(batch.actions, encodings, encodings.shape[1] - 1)
+        predicted = self._roll(encodings[:, : self.config.context], commands)
+        apart, target = self._apart(predicted, encodings), encodings[:, 1:]
+        spread = (target - target.mean((0, 1))).square().mean()
+        return _parts(enc_pred=apart, explained=1 - (predicted - target).square().mean() / spread.clamp_min(1e-12))
+
+    @torch.no_grad()
+    def encodings(self, batch: Batch) -> dict[str, Tensor]:
+        """Those of the context's frames, (b, t, E)."""
+        return {"encodings": self.encode(batch.context)}
+
+    def _reconstruction(self, frames: Tensor, encodings: Tensor) -> Tensor:
+        targets = encodings[:, 1:]
+        if self.training and self.config.encoding_noise:
+            targets = targets + nn.init.trunc_normal_(torch.empty_like(targets)) * self.config.encoding_noise
+        return self._pixels(frames, encodings[:, 0], targets)
+
+    def _pixels(self, frames: Tensor, encoding: Tensor, targets: Tensor) -> Tensor:
+        """Squared error of frames 1 … drawn from `targets`; while training, of so many of them as `drawn` says."""
+        truth, count = frames[:, 1:], targets.shape[1]
+        if self.training and 0 < self.config.drawn < count:
+            chosen = torch.randperm(count, device=frames.device)[: self.config.drawn]
+            targets, truth = targets[:, chosen], truth[:, chosen]
+        return lp(self._draw(frames[:, 0], encoding, targets)[0], truth, 2.0)
+
+    def _apart(self, predicted: Tensor, encodings: Tensor) -> Tensor:
+        """enc_pred_loss: nothing is detached, so it also pulls the true encodings towards what can be predicted."""
+        target = encodings[:, 1:]
+        difference = predicted - target
+        moves = (target - target.mean(1, keepdim=True)).flatten(0, 1)
+        if self.config.encoding_loss == "relative":
+            return difference.square().mean() / moves.square().mean().clamp_min(1e-8)
+        if self.config.encoding_loss == "whitened":
+            covariance = moves.T @ moves / len(moves)
+            least = 1e-3 * covariance.diagonal().mean().clamp_min(1e-8)
+            covariance = covariance + least * torch.eye(len(covariance), device=covariance.device)
+            flat = difference.flatten(0, 1)
+            counted: Tensor = torch.linalg.solve(covariance, flat.T)
+            return (flat * counted.T).mean()
+        return difference.square().mean() if self.config.encoding_loss == "l2" else difference.abs().mean()
+
+    # --- with poses
+
+    def encoder_pose_loss(self, batch: Batch, step: int = 0) -> Loss:
+        """Encodings' first numbers against the pose, all frames."""
+        frames, _ = self._clip(batch)
+        return _parts(pose_from_enc=self._off(self.encode(frames), self._pose(batch)))
+
+    def predictor_pose_loss(self, batch: Batch, step: int = 0) -> Loss:
+        """The same of predicted encodings, from frame 1 on."""
+        frames, commands = self._clip(batch)
+        predicted = self._roll(self.encode(frames[:, : self.config.context]), commands)
+        return _parts(pose_from_pred=self._off(predicted, self._pose(batch)[:, 1:]))
+
+    def pose_prediction_loss(self, batch: Batch, step: int = 0) -> Loss:
+        """The predictor run on true poses, then on its own, against the pose."""
+        poses = self._pose(batch)
+        commands = self._commands(batch.actions, poses, poses.shape[1] - 1)
+        predicted = self._roll(poses[:, : self.config.context], commands)
+        return _parts(pose_from_pred_on_pose=self._off(predicted, poses[:, 1:]))
+
+    def van_on_pose_loss(self, batch: Batch, step: int = 0) -> Loss:
+        """Pixels drawn from true poses against the truth."""
+        frames, poses = self._clip(batch)[0], self._pose(batch)
+        return _parts(van_on_pose=self._pixels(frames, poses[:, 0], poses[:, 1:]))
+
+    def e2e_pose_loss(self, batch: Batch, step: int = 0) -> Loss:
+        """van_loss + pose_weight times the pose losses of true and predicted encodings."""
+        frames, commands = self._clip(batch)
+        poses, encodings = self._pose(batch), self.encode(frames)
+        predicted = self._roll(encodings[:, : self.config.context], commands)
+        van = self._pixels(frames, encodings[:, 0], predicted)
+        ours, theirs = self._off(encodings, poses), self._off(predicted, poses[:, 1:])
+        total = van + self.config.pose_weight * (ours + theirs)
+        return _parts(total, van=van, pose_from_enc=ours, pose_from_pred=theirs)
+
+    def _pose(self, batch: Batch) -> Tensor:
+        return torch.cat([batch.extras[name].float().flatten(2) for name in self.config.pose], -1)
+
+    def _off(self, encodings: Tensor, poses: Tensor) -> Tensor:
+        return pose_loss(encodings[..., : poses.shape[-1]], poses, self.config.either_sign)
+
+    # --- with a critic
+
+    def generator_loss(self, batch: Batch, step: int = 0) -> Loss:
+        """-(critic of predicted - critic of true structures) + alpha times predicted against true encodings.
+
+        The true term stays, so its gradient too reaches the encoder, through the VAN's structure encoder, which is
+        not trained here. Source: equation 7 of the paper, with one score for a sequence, as in the code.
+        """
+        frames, commands = self._clip(batch)
+        encodings = self.encode(frames)
+        predicted = self._roll(encodings[:, : self.config.context], commands)
+        gap = -self._verdict(*self._sequences(encodings, predicted))
+        apart = self._apart(predicted, encodings)
+        return _parts(gap + self.config.alpha * apart, generator=gap, enc_pred=apart)
+
+    def critic_loss(self, batch: Batch, step: int = 0) -> Loss:
+        """Critic of predicted - critic of true structures + the gradient penalty between them.
+
+        Source: Gulrajani et al. 2017 (arXiv 1704.00028), equation 3, at points between; or the cross-entropy of a
+        plain discriminator, true labels smoothed to 0.875.
+        """
+        frames, commands = self._clip(batch)
+        with torch.no_grad():
+            encodings = self.encode(frames)
+            real, fake = self._sequences(encodings, self._roll(encodings[:, : self.config.context], commands))
+        gap = self._verdict(real, fake)
+        if self.config.critic == "gan" or not torch.is_grad_enabled():
+            return _parts(critic=gap)
+        penalty = self.gradient_penalty(real, fake)
+        return _parts(gap + self.config.penalty * penalty, critic=gap, penalty=penalty)
+
+    def gradient_penalty(self, real: Tensor, fake: Tensor) -> Tensor:
+        """Mean of (|gradient of the score| - 1)^2 at a random point between each pair of sequences (b, t, features)."""
+        assert self.discriminator is not None
+        share = torch.rand(len(real), 1, 1, device=real.device)
+        point = (real + share * (fake - real)).detach().requires_grad_()
+        (slope,) = torch.autograd.grad(self.discriminator(point).sum(), point, create_graph=True)
+        return ((slope.square().sum((1, 2)) + 1e-10).sqrt() - 1).square().mean()
+
+    def _sequences(self, encodings: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor]:
+        """True and false sequences of structures, (b, t, E + both taps): the false one begins with true ones."""
+        head = encodings[:, : self.config.critic_context]
+        fake = torch.cat([head, predicted[:, self.config.critic_context - 1 :]], 1)
+        b = len(encodings)
+        flat = torch.cat([encodings, fake]).flatten(0, 1)
+        maps = [widen(tap).flatten(1) for tap in self.van.structure(flat)]
+        both = torch.cat([flat, *maps], -1).reshape(2 * b, encodings.shape[1], -1)
+        return both[:b], both[b:]
+
+    def _verdict(self, real: Tensor, fake: Tensor) -> Tensor:
+        """What the critic minimises, without its penalty."""
+        assert self.discriminator is not None
+        r, f = self.discriminator(torch.cat([real, fake])).chunk(2)
+        if self.config.critic == "gan":
+            return bce(r, 0.875) + bce(f, 0.0)
+        gap: Tensor = f.mean() - r.mean()
+        return gap
+
+    # --- what is looked at
+
+    def loss(self, batch: Batch, step: int = 0) -> Loss:
+        """The mode's objective (of epva-gan without its critic), and what the chain makes of the clip.
+
+        Parts besides: van, van_on_enc and enc_pred whatever the mode; PSNR in dB of frames from predicted encodings
+        (psnr_*), from true ones (psnr_on_enc_*) and of repeating the first frame (psnr_first_*), per image, over
+        context and forecast apart, and pooled over the batch as published.
+        """
+        losses = {
+            "individual": (self.encoder_pose_loss, self.pose_prediction_loss, self.van_on_pose_loss),
+            "e2e": (self.van_loss,),
+            "predictor": (self.prediction_loss,),
+            "e2e-pose": (self.e2e_pose_loss,),
+        }
+        terms = [loss(batch, step) for loss in losses.get(self.config.mode, (self.epva_loss,))]
+        total = torch.stack([term.total for term in terms]).sum()
+        parts = {name: part for term in terms for name, part in term.parts.items()}
+        with torch.no_grad():
+            return Loss(total, {**parts, **self._measures(batch)})
+
+    def _measures(self, batch: Batch) -> dict[str, Tensor]:
+        frames, commands = self._clip(batch)
+        encodings, context = self.encode(frames), self.config.context
+        predicted = self._roll(encodings[:, :context], commands)
+        truth = frames[:, 1:]
+        made = {
+            "psnr": self._draw(frames[:, 0], encodings[:, 0], predicted)[0],
+            "psnr_on_enc": self._draw(frames[:, 0], encodings[:, 0], encodings[:, 1:])[0],
+            "psnr_first": frames[:, :1].expand_as(truth),
+        }
+        found = {
+            "van": lp(made["psnr"], truth, 2.0),
+            "van_on_enc": lp(made["psnr_on_enc"], truth, 2.0),
+            "enc_pred": self._apart(predicted, encodings),
+        }
+        for name, images in made.items():
+            found[f"{name}_forecast"] = psnr(images[:, context - 1 :], truth[:, context - 1 :])
+            found[f"{name}_pooled"] = psnr(images, truth, pooled=True)
+            if context > 1:
+                found[f"{name}_context"] = psnr(images[:, : context - 1], truth[:, : context - 1])
+        return found
+
+    def _clip(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The whole clip (b, t, c, h, w), hue turned while training if so chosen, and its commands (b, t - 1, a)."""
+        frames = torch.cat([batch.context, batch.future], 1)
+        if self.config.hue and self.training and frames.shape[2] == 3:
+            frames = shift_hue(frames, torch.rand(len(frames), device=frames.device) - 0.5)
+        return frames, self._commands(batch.actions, frames, frames.shape[1] - 1)
+
+    def preview(self, batch: Batch) -> dict[str, Tensor]:
+        """context, truth and prediction; reconstruction from true encodings, and the prediction's masks as grey."""
+        count = batch.future.shape[1]
+        masks = self.masks(batch.context, count, self._actions(batch, count)).expand_as(batch.future)
+        rebuilt = self.reconstruct(torch.cat([batch.context, batch.future], 1))[:, -count:]
+        return {**super().preview(batch), "reconstruction": rebuilt, "mask": masks}
+
+    # ---------------------------------------------------------------------------------------------- prediction
+
+    def predict(
+        self,
+        context: Frames,
+        horizon: int,
+        actions: Frames | None = None,
+        samples: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """The next `horizon` frames, drawn from the context's first frame: (s, b, horizon, c, h, w) float 0…1.
+
+        Without actions a model that was trained with them takes the mean action of its data.
+        """
+        assert isinstance(context, Tensor)  # the door has seen to it
+        assert actions is None or isinstance(actions, Tensor)
+        drawn, _ = self._forecast(context, horizon, actions, samples, generator)
+        found = rearrange(drawn, "(s b) t c h w -> s b t c h w", b=len(context)).clamp(0, 1)
+        return found.expand(samples, -1, -1, -1, -1, -1)
+
+    @torch.no_grad()
+    def masks(self, context: Frames, horizon: int, actions: Frames | None = None, normalise: bool = False) -> Tensor:
+        """How much of each pixel of the prediction is new, not of the first frame: (b, horizon, 1, h, w) in 0…1.
+
+        normalise: divide by each mask's largest value, as the published outputs are.
+        """
+        frames = as_frames(context, self)[:, -self.num_context :]
+        given = None if actions is None else torch.as_tensor(actions, dtype=torch.float32, device=frames.device)
+        given = None if given is None else given[:, -(frames.shape[1] + horizon - 1) :]
+        _, masks = self._forecast(frames, horizon, given, 1, None)
+        return masks / masks.amax((2, 3, 4), keepdim=True).clamp_min(1e-12) if normalise else masks
+
+    def views(
+        self, context: Frames, horizon: int, actions: Frames | None = None, known: Frames | None = None
+    ) -> dict[str, Tensor]:
+        """mask: of the forecast.  reconstruction: what is known of the future, drawn from its own encodings."""
+        found = {"mask": self.masks(context, horizon, actions)}
+        if known is not None and known.shape[1]:
+            first = as_frames(context, self)[:, -self.num_context :][:, :1]
+            found["reconstruction"] = self.reconstruct(torch.cat([first, as_frames(known, self)], 1))
+        return found
+
+    @torch.no_grad()
+    def reconstruct(self, frames: Frames) -> Tensor:
+        """Frames 1 … t - 1 drawn from their own encodings and frame 0: a reconstruction, not a forecast.
+
+        frames: (b, t, c, h, w), at least 2.  Returns: (b, t - 1, c, h, w) in 0…1.
+        """
+        frames = as_frames(frames, self)
+        return self.decode(self.encode(frames[:, 1:]), frames)
+
+    def _forecast(
+        self, frames: Tensor, horizon: int, actions: Tensor | None, samples: int, generator: torch.Generator | None
+    ) -> tuple[Tensor, Tensor]:
+        """Frames and masks after the context, ((s b), horizon, …); all samples at once where they differ, else one."""
+        copies = samples if self.stochastic else 1
+        commands = self._commands(actions, frames, frames.shape[1] + horizon - 1).repeat(copies, 1, 1)
+        encodings, first = self.encode(frames).repeat(copies, 1, 1), frames[:, 0].repeat(copies, 1, 1, 1)
+        predicted = self._roll(encodings, commands, generator)
+        return self._draw(first, encodings[:, 0], predicted[:, -horizon:])
+
+    @torch.no_grad()
+    def begin(
+        self,
+        context: Frames,
+        actions: Frames | None = None,
+        samples: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> Carry:
+        """frame, anchor: the first frame and its share of the analogy.  states, encoding: of the predictor, and what
+        goes into it next.  seed, tick: of its noise."""
+        frames = as_frames(context, self)[:, -self.num_context :].repeat(samples, 1, 1, 1, 1)
+        seen = frames.shape[1] - 1
+        if actions is not None:
+            actions = torch.as_tensor(actions, dtype=torch.float32, device=frames.device)
+            actions = (actions[None] if actions.ndim == 2 else actions).repeat(samples, 1, 1)
+            if actions.shape[1] < seen:
+                raise ValueError(
+                    f"{type(self).__name__} needs the {seen} actions of its context, got {actions.shape[1]}"
+                )
+            actions = actions[:, actions.shape[1] - seen :]
+        commands = self._commands(actions, frames, seen)
+        encodings, states = self.encode(frames), self.predictor.start(len(frames))
+        seed = torch.randint(2**62, (1,), generator=generator, device=generator.device if generator else "cpu")
+        carry = {
+            "frame": frames[:, 0],
+            "anchor": self.van.anchor(frames[:, 0], encodings[:, 0]),
+            "encoding": encodings[:, -1],
+            "states": states,
+            "seed": seed.to(frames.device).expand(len(frames)).clone(),
+            "tick": torch.zeros(len(frames), dtype=torch.int64, device=frames.device),
+        }
+        for t in range(seen):
+            _, states = self.predictor(encodings[:, t], commands[:, t], states, self._noise(carry))
+            carry = {**carry, "states": states, "tick": carry["tick"] + 1}
+        return carry
+
+    @torch.no_grad()
+    def advance(self, carry: Carry, action: Tensor | None = None) -> tuple[Carry, Tensor]:
+        """One frame further: one step of the predictor, one frame drawn."""
+        command = self._commands(None if action is None else action[:, None], carry["frame"], 1)[:, 0]
+        encoding, states = self.predictor(carry["encoding"], command, carry["states"], self._noise(carry))
+        drawn, _ = self.van(carry["frame"], carry["anchor"], encoding[:, None])
+        new = {**carry, "encoding": encoding, "states": states, "tick": carry["tick"] + 1}
+        return new, drawn[:, 0].clamp(0, 1)
+
+    def _noise(self, carry: Carry) -> torch.Generator | None:
+        """Of this step: a carry holds tensors only, so that it can be stored."""
+        if not self.stochastic:
+            return None
+        generator = torch.Generator(carry["seed"].device)
+        return generator.manual_seed(int(carry["seed"][0]) + int(carry["tick"][0]))
+
+
+def _parts(total: Tensor | None = None, **parts: Tensor) -> Loss:
+    """A loss and its terms; a single term is the total."""
+    found = next(iter(parts.values())) if total is None else total
+    return Loss(found, {name: part.detach() for name, part in parts.items()})

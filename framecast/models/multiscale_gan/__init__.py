@@ -1,0 +1,1 @@
+"""Multi-scale adversarial prediction (Mathieu, Couprie, LeCun, ICLR 2016)."""

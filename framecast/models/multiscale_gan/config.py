@@ -1,0 +1,326 @@
+"""Configuration and profiles of multi-scale adversarial prediction: every choice of the paper and of its two codes."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from typing import Literal, get_args, get_origin, get_type_hints
+
+from framecast.core.config import require_least
+from framecast.core.errors import UserError
+from framecast.core.types import Decay, Optimiser
+from framecast.nn.init import Init
+from framecast.nn.losses import Border, LogBase, Reduction
+from framecast.nn.scales import pyramid_sizes
+
+Rows = tuple[tuple[int, ...], ...]
+Kind = Literal["adam", "radam", "sgd"]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """How the two networks are trained. The paper uses SGD for both at 0.04 (lowered to 0.005) and 0.02; those rates
+    are reported to diverge with summed losses, so the defaults are the last ones of the published repair."""
+
+    generator: Kind = "adam"
+    """Rule for the generator: adam, radam or sgd."""
+    generator_lr: float = 4e-5
+    """Its learning rate, above 0."""
+    generator_final_lr: float | None = None
+    """Rate reached linearly after `decay_steps`; None keeps the rate."""
+    discriminator: Kind = "adam"
+    """Rule for the discriminator: adam, radam or sgd."""
+    discriminator_lr: float = 2e-5
+    """Its learning rate, above 0."""
+    discriminator_final_lr: float | None = None
+    """Rate reached linearly after `decay_steps`; None keeps the rate."""
+    decay_steps: int = 0
+    """Steps until the final rates are reached; needed where one is given."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay of Adam's two averages, each in 0…1."""
+    eps: float = 1e-8
+    """Added to Adam's denominator, above 0."""
+    momentum: float = 0.0
+    """Momentum of sgd, in 0…1; the published codes use none."""
+
+    def __post_init__(self) -> None:
+        for name in ("generator", "discriminator"):
+            if getattr(self, name) not in ("adam", "radam", "sgd"):
+                raise UserError(f"optim.{name} must be adam, radam or sgd, got {getattr(self, name)!r}")
+        for name in ("generator_lr", "discriminator_lr", "generator_final_lr", "discriminator_final_lr", "eps"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UserError(f"optim.{name} must be above 0, got {value}")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise UserError(f"optim.betas must lie in 0…1, below 1, got {self.betas}")
+        if not 0 <= self.momentum < 1:
+            raise UserError(f"optim.momentum must lie in 0…1, below 1, got {self.momentum}")
+        if self.decay_steps < 1 and (self.generator_final_lr or self.discriminator_final_lr):
+            raise UserError("optim.decay_steps must be at least 1 where a final learning rate is given")
+
+    def optimiser(self, network: Literal["generator", "discriminator"]) -> Optimiser:
+        """The rule of one network, as a phase wants it."""
+        lr: float = getattr(self, f"{network}_lr")
+        final: float | None = getattr(self, f"{network}_final_lr")
+        return Optimiser(
+            kind=getattr(self, network),
+            lr=lr if final is None else Decay(lr, final, self.decay_steps),
+            betas=self.betas,
+            eps=self.eps,
+            momentum=self.momentum,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class MultiscaleGANConfig:
+    """Architecture, loss and training clips. Tables have one row a scale, coarse to fine; with fewer scales than rows
+    the finest rows count."""
+
+    # --- what goes in and out
+    context: int = 4
+    """Frames seen, at least 1; published: 4, and 8 for the second model."""
+    future: int = 1
+    """Frames predicted at once, at least 1; published: 1, and 8 for the second model."""
+    num_scales: int = 4
+    """Images in the pyramid, at least 1; 1 is the single-scale ablation."""
+    # --- generator
+    generator_widths: Rows = ((128, 256, 128), (128, 256, 128), (128, 256, 512, 256, 128), (128, 256, 512, 256, 128))
+    """Feature maps of the hidden convolutions."""
+    generator_kernels: Rows = ((3, 3, 3, 3), (5, 3, 3, 5), (5, 3, 3, 3, 3, 5), (7, 5, 5, 5, 5, 7))
+    """Odd kernel sizes in pixels, one more a row than widths: the last makes the image."""
+    residual: bool = True
+    """Add the enlarged coarser guess before tanh, as the paper's code does; off, the guess is only an input, as in the
+    TensorFlow code."""
+    output: Literal["frame", "change"] = "frame"
+    """What a scale makes: the "frame", through tanh as published; or the "change" since the last context frame, which
+    starts at none, so that what stands still is right from the first step. For clips of the real world."""
+    generator_slope: float = 0.0
+    """Slope of the generator's ReLU below 0, in 0…1; published: 0, with which networks of changes die."""
+    tanh: Literal["plain", "scaled"] = "plain"
+    """What makes frames of the last layer: tanh(x), as published; or 1.7159 tanh(2 x / 3) (LeCun et al. 1998, section
+    4.4), which passes black and white at finite x with a slope. Plain tanh saturates for good on dark scenes."""
+    start_at_mean: bool = False
+    """Begin every scale with the mean colour of the first batch instead of grey; says nothing to "change"."""
+    # --- discriminator
+    discriminator_widths: Rows = ((64,), (64, 128, 128), (128, 256, 256), (128, 256, 512, 128))
+    """Feature maps of its convolutions, which use no padding."""
+    discriminator_kernels: Rows = ((3,), (3, 3, 3), (5, 5, 5), (7, 7, 5, 5))
+    """Their kernel sizes in pixels."""
+    discriminator_hidden: Rows = ((512, 256), (1024, 512), (1024, 512), (1024, 512))
+    """Widths of the fully connected layers before the score."""
+    conditioned: bool = True
+    """Judge the predicted frames together with the context, as the paper does; the TensorFlow code shows the predicted
+    frame alone, which its author called an oversight."""
+    pool: Literal["finest", "every"] = "finest"
+    """Where a 2x2 max pool follows the convolutions: at the finest scale (paper) or at every one (TensorFlow code)."""
+    leaky_slope: float = 0.01
+    """Slope of the discriminator's ReLU below 0, in 0…1. The paper has 0; with it, gradients die."""
+    # --- loss
+    lp_weight: float = 1.0
+    """Weight of the pixel loss, at least 0."""
+    lp_exponent: float = 1.0
+    """Exponent p of the pixel loss, above 0: 1 is l1, 2 is l2."""
+    gdl_weight: float = 1.0
+    """Weight of the gradient-difference loss, at least 0; 0 leaves it out."""
+    gdl_exponent: float = 1.0
+    """Exponent of the gradient-difference loss, above 0."""
+    gdl_border: Border = "crop"
+    """"crop" compares pixels inside the image; "zero" also its last row and column with zeros, as the TensorFlow code
+    does, which punishes the brightness of the edge."""
+    adversarial: bool = True
+    """Train the discriminator at all; off is the plain run, without a discriminator in the model."""
+    adversarial_weight: float = 0.05
+    """Weight of the adversarial term, at least 0."""
+    adversarial_gradient: bool = True
+    """Let the term's gradient reach the generator; off is as the TensorFlow code, where scores were constants."""
+    adversarial_over_scales: Literal["sum", "mean"] = "sum"
+    """The adversarial terms of the scales are summed (paper) or averaged (TensorFlow code). Pixel terms are
+    averaged."""
+    reduction: Reduction = "mean"
+    """"mean" over clips, pixels and channels, or their "sum" as published: beside sums over pixels the adversarial term
+    weighs under 0.3 %."""
+    log_base: LogBase = "e"
+    """Logarithm of the adversarial terms: "e", or "10" as in the TensorFlow code."""
+    probability_clip: float = 0.0
+    """Clip the discriminator's probability to [clip, 1 - clip], 0…0.5; the TensorFlow code has 0.1, which stops the
+    gradient wherever the discriminator is sure. 0 computes on logits."""
+    extra_pairs: bool = False
+    """Show the discriminator also real frames after another clip's context as false, the paper code's "advExt"."""
+    # --- training clips
+    patch: int = 32
+    """Side of the square training crops in pixels; published: 32, then 64. The discriminator is built for it."""
+    stride: int = 1
+    """Source frames a model frame, at least 1."""
+    motion_threshold: float | None = 100.0
+    """Crops must move more than this: summed squared change in -1…1 units, 100 in a 32x32 RGB clip of 5 frames is an
+    RMS of 11.5 grey levels. None takes every crop."""
+    motion_bypass: float = 0.05
+    """Share of crops taken unseen, 0…1."""
+    motion_tries: int = 100
+    """Crops drawn at most before the last one is kept."""
+    augment: bool = False
+    """Mirror, turn and reverse training clips and exchange their colours at random: for short films."""
+    init: Init = "scaled"
+    """"truncated": normal of sd 0.01, biases 0.1, as in the TensorFlow code; the signal then fades with every narrow
+    layer. "scaled": He et al. 2015, which holds its size at any width."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    """Optimisers of the two networks."""
+
+    def __post_init__(self) -> None:
+        require_least(self, "model.", context=1, future=1, num_scales=1, stride=1, motion_tries=1)
+        require_least(self, "model.", lp_weight=0, gdl_weight=0, adversarial_weight=0)
+        for name in ("lp_exponent", "gdl_exponent"):
+            if not getattr(self, name) > 0:
+                raise UserError(f"model.{name} must be above 0, got {getattr(self, name)}")
+        if self.output == "change" and self.residual:
+            raise UserError("model.output change adds to the last frame, not to the guess; give --model.no-residual")
+        for name, top in (
+            ("leaky_slope", 1.0),
+            ("generator_slope", 1.0),
+            ("probability_clip", 0.5),
+            ("motion_bypass", 1.0),
+        ):
+            if not 0 <= getattr(self, name) <= top:
+                raise UserError(f"model.{name} must lie in 0…{top:g}, got {getattr(self, name)}")
+        if self.probability_clip == 0.5:
+            raise UserError("model.probability_clip must be below 0.5: at 0.5 every probability is the same")
+        fooling = self.adversarial and self.adversarial_gradient and self.adversarial_weight
+        if not (self.lp_weight or self.gdl_weight or fooling):
+            raise UserError("model: no loss is left to train the generator; give lp_weight or gdl_weight above 0")
+        if self.extra_pairs and not self.conditioned:
+            raise UserError("model.extra_pairs shows the discriminator other contexts; it needs model.conditioned")
+        self._check_choices()
+        self._check_tables()
+
+    def _check_choices(self) -> None:
+        for name, kind in get_type_hints(type(self)).items():
+            if get_origin(kind) is Literal and getattr(self, name) not in get_args(kind):
+                allowed = " or ".join(get_args(kind))
+                raise UserError(f"model.{name} must be {allowed}, got {getattr(self, name)!r}")
+
+    def _check_tables(self) -> None:
+        for name in (
+            "generator_widths",
+            "generator_kernels",
+            "discriminator_widths",
+            "discriminator_kernels",
+            "discriminator_hidden",
+        ):
+            rows: Rows = getattr(self, name)
+            if len(rows) < self.num_scales:
+                raise UserError(f"model.{name} has {len(rows)} rows for {self.num_scales} scales; give one a scale")
+            if any(value < 1 for row in rows for value in row):
+                raise UserError(f"model.{name} must hold numbers of at least 1, got {rows}")
+        for kernels, widths, more in (
+            ("generator_kernels", "generator_widths", 1),
+            ("discriminator_kernels", "discriminator_widths", 0),
+        ):
+            for row, (k, w) in enumerate(zip(self.rows(kernels), self.rows(widths), strict=True)):
+                if len(k) != len(w) + more:
+                    raise UserError(
+                        f"model.{kernels} row {row} has {len(k)} kernels for {len(w)} widths; give {len(w) + more}"
+                    )
+        if any(k % 2 == 0 for row in self.generator_kernels for k in row):
+            raise UserError(f"model.generator_kernels must be odd to keep the size, got {self.generator_kernels}")
+        pyramid_sizes(self.patch, self.patch, self.num_scales)
+
+    def rows(self, name: str) -> Rows:
+        """The rows of a table that count: the finest `num_scales`."""
+        table: Rows = getattr(self, name)
+        return table[len(table) - self.num_scales :]
+
+
+def default() -> MultiscaleGANConfig:
+    """The paper's 4-frame model, repaired: means, natural log, a true adversarial gradient, Adam."""
+    return MultiscaleGANConfig()
+
+
+def original() -> MultiscaleGANConfig:
+    """The published TensorFlow code, literal: what it did, not what its constants say. Only the resizer is ours."""
+    return MultiscaleGANConfig(
+        residual=False,
+        conditioned=False,
+        pool="every",
+        leaky_slope=0.0,
+        lp_exponent=2.0,
+        gdl_exponent=2.0,
+        gdl_border="zero",
+        adversarial_weight=1.0,
+        adversarial_gradient=False,
+        adversarial_over_scales="mean",
+        reduction="sum",
+        log_base="10",
+        probability_clip=0.1,
+        init="truncated",
+        optim=OptimConfig(discriminator="sgd", discriminator_lr=0.02),
+    )
+
+
+def small() -> MultiscaleGANConfig:
+    """The reduced networks of the paper's own script, for minutes on two CPU cores. They need higher rates and a slope
+    below 0; a guess as input only and little gradient difference more than double what they gain (docs/log.md)."""
+    return MultiscaleGANConfig(
+        residual=False,
+        generator_slope=0.1,
+        tanh="scaled",
+        start_at_mean=True,
+        lp_exponent=2.0,
+        gdl_weight=0.1,
+        adversarial_weight=0.005,
+        generator_widths=((16, 32, 16), (16, 32, 16), (16, 32, 64, 32, 16), (16, 32, 64, 32, 16)),
+        discriminator_widths=((32,), (32, 32, 64), (32, 32, 64), (32, 32, 64, 128)),
+        discriminator_hidden=((256, 128), (256, 128), (256, 128), (256, 128)),
+        optim=OptimConfig(
+            generator_lr=1.5e-3, generator_final_lr=1e-4, decay_steps=20_000, discriminator_lr=2e-5, betas=(0.9, 0.99)
+        ),
+    )
+
+
+def natural() -> MultiscaleGANConfig:
+    """`small` for filmed scenes of seconds or minutes, in which most must stay as it is: networks of changes, the
+    published losses, a lower rate, augmented clips; no adversary, which would take two thirds of a short training."""
+    return replace(
+        small(),
+        adversarial=False,
+        output="change",
+        lp_exponent=1.0,
+        gdl_weight=1.0,
+        adversarial_weight=0.05,
+        augment=True,
+        optim=replace(small().optim, generator_lr=5e-4, decay_steps=8000),
+    )
+
+
+def eight() -> MultiscaleGANConfig:
+    """The paper's second model: 8 frames in, 8 frames out."""
+    return MultiscaleGANConfig(
+        context=8,
+        future=8,
+        generator_widths=((16, 32, 64), (16, 32, 64), (32, 64, 128), (32, 64, 128, 128)),
+        generator_kernels=((3, 3, 3, 3), (5, 3, 3, 3), (5, 5, 5, 5), (7, 5, 5, 5, 5)),
+        discriminator_widths=((16,), (16, 32, 32), (32, 64, 64), (32, 64, 128, 128)),
+        discriminator_hidden=((128, 64), (256, 128), (256, 128), (256, 128)),
+        optim=OptimConfig(generator_lr=1e-3, discriminator_lr=2e-4),
+    )
+
+
+def tiny() -> MultiscaleGANConfig:
+    """A few thousand weights in the same shape; for tests."""
+    return replace(
+        small(),
+        generator_widths=((8,), (8,), (8,), (8, 8)),
+        generator_kernels=((3, 3), (3, 3), (3, 3), (5, 3, 3)),
+        discriminator_widths=((8,), (8,), (8,), (8, 8)),
+        discriminator_kernels=((3,), (3,), (3,), (5, 5)),
+        discriminator_hidden=((8,), (8,), (8,), (8,)),
+    )
+
+
+PROFILES: dict[str, Callable[[], MultiscaleGANConfig]] = {
+    "default": default,
+    "original": original,
+    "small": small,
+    "natural": natural,
+    "eight": eight,
+    "tiny": tiny,
+}

@@ -1,0 +1,420 @@
+"""Multi-scale adversarial next-frame prediction.
+
+Paper: Mathieu, Couprie, LeCun, "Deep multi-scale video prediction beyond mean square error", ICLR 2016,
+arXiv 1511.05440. A fully convolutional generator predicts the next frames at four scales, each scale from the shrunken
+context and the enlarged guess of the coarser one; a discriminator per scale, used in training only, judges patches.
+No noise, no actions. Longer futures come from feeding predictions back.
+
+What deviates from the paper and from the two published codes, and why, is said at each field of the config, in
+multiscale_gan_config.py, and in docs/models/multiscale-gan.md. Frames are 0…1 at the door and -1…1 inside.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+from einops import rearrange
+from torch import Tensor, nn
+
+from framecast.core.errors import UserError
+from framecast.core.types import Batch, ClipRequest, ClipSpec, Loss, MotionFilter, Phase
+from framecast.models.base import Carry, Frames, Predictor, as_frames
+from framecast.models.multiscale_gan.config import MultiscaleGANConfig
+from framecast.nn.augment import augment
+from framecast.nn.init import initialise
+from framecast.nn.losses import bce, gdl, lp
+from framecast.nn.precision import widen
+from framecast.nn.scales import enlarge, pyramid, pyramid_sizes
+
+#: What a network of changes puts out counts this much: Adam's first steps are as large for small errors as for large
+#: ones, and at full size they would shake a picture that was nearly right.
+CHANGE = 0.1
+#: Height and slope of the two forms of tanh.
+TANH = {"plain": (1.0, 1.0), "scaled": (1.7159, 2 / 3)}
+
+
+# ----------------------------------------------------------------------------------------------------- networks
+
+
+class GeneratorScale(nn.Module):
+    """One scale of the generator: convolutions that keep the size, ReLU between them, tanh or a change at the end."""
+
+    def __init__(self, inputs: int, row: int, outputs: int, config: MultiscaleGANConfig):
+        super().__init__()
+        channels = (inputs, *config.rows("generator_widths")[row], outputs)
+        layers: list[nn.Module] = []
+        for a, b, kernel in zip(channels[:-1], channels[1:], config.rows("generator_kernels")[row], strict=True):
+            layers += [nn.Conv2d(a, b, kernel, padding=kernel // 2), rectifier(config.generator_slope)]
+        self.layers = nn.Sequential(*layers[:-1])
+        self.residual, self.output = config.residual, config.output
+        self.height, self.slope = TANH[config.tanh]
+
+    def forward(self, context: Tensor, guess: Tensor | None, last: Tensor) -> Tensor:
+        """Frames at this scale, (b, outputs, h, w) in -1…1, or near it where changes are added or tanh is scaled.
+
+        context: (b, t c, h, w) at this scale.  guess: the coarser prediction, enlarged to this scale.
+        last: the last context frame, repeated for every output frame, (b, outputs, h, w).
+        """
+        x: Tensor = self.layers(context if guess is None else torch.cat([context, guess], 1))
+        x = widen(x)  # tanh in bf16 would cost a quarter of a grey level at every recursion
+        if self.output == "change":
+            return last + CHANGE * x
+        return self.height * torch.tanh(self.slope * (x + guess if self.residual and guess is not None else x))
+
+    def begin_at(self, mean: Tensor, guessed: bool) -> None:
+        """Last biases such that weights of 0 would give the colour `mean` (outputs,), in -1…1."""
+        logits = (mean / self.height).clamp(-0.98, 0.98).atanh() / self.slope
+        last = self.layers[-1]
+        assert isinstance(last, nn.Conv2d)
+        assert last.bias is not None
+        last.bias.copy_(logits - (mean if guessed and self.residual else 0))
+
+
+class Generator(nn.Module):
+    """Predicts the next frames at every scale, each from the context and the next coarser prediction."""
+
+    def __init__(self, config: MultiscaleGANConfig, channels: int):
+        super().__init__()
+        inputs, outputs = config.context * channels, config.future * channels
+        self.channels, self.future = channels, config.future
+        self.scales = nn.ModuleList(
+            GeneratorScale(inputs + (outputs if k else 0), k, outputs, config) for k in range(config.num_scales)
+        )
+
+    def forward(self, contexts: Sequence[Tensor]) -> list[Tensor]:
+        """Predictions at every scale, (b, t' c, h, w) in -1…1.  contexts: (b, t c, h, w) a scale; coarse to fine."""
+        predictions: list[Tensor] = []
+        for scale, context in zip(self.scales, contexts, strict=True):
+            h, w = context.shape[-2:]
+            guess = enlarge(predictions[-1], (h, w)) if predictions else None
+            last = context[:, -self.channels :].repeat(1, self.future, 1, 1)
+            predictions.append(scale(context, guess, last))
+        return predictions
+
+
+def rectifier(slope: float) -> nn.Module:
+    """ReLU, with a slope below 0 or without."""
+    return nn.LeakyReLU(slope, inplace=True) if slope else nn.ReLU(inplace=True)
+
+
+class DiscriminatorScale(nn.Sequential):
+    """One scale of the discriminator: unpadded convolutions, maybe a 2x2 max pool, fully connected layers, a logit."""
+
+    def __init__(
+        self,
+        inputs: int,
+        side: int,
+        widths: Sequence[int],
+        kernels: Sequence[int],
+        hidden: Sequence[int],
+        pool: bool,
+        slope: float,
+    ):
+        layers: list[nn.Module] = []
+        patch = side
+        for width, kernel in zip(widths, kernels, strict=True):
+            layers += [nn.Conv2d(inputs, width, kernel), rectifier(slope)]
+            inputs, side = width, side - kernel + 1
+        if pool:
+            layers.append(nn.MaxPool2d(2))
+            side //= 2
+        if side < 1:
+            raise UserError(
+                f"the discriminator's kernels {tuple(kernels)} do not fit its {patch}x{patch} patch; "
+                "use a larger model.patch, smaller model.discriminator_kernels or fewer scales"
+            )
+        layers.append(nn.Flatten())
+        inputs *= side * side
+        for width in hidden:
+            layers += [nn.Linear(inputs, width), rectifier(slope)]
+            inputs = width
+        super().__init__(*layers, nn.Linear(inputs, 1))
+
+
+class Discriminator(nn.Module):
+    """Judges patches at every scale, by one network each."""
+
+    def __init__(self, config: MultiscaleGANConfig, channels: int):
+        super().__init__()
+        inputs = channels * (config.future + (config.context if config.conditioned else 0))
+        sides = [side for side, _ in pyramid_sizes(config.patch, config.patch, config.num_scales)]
+        tables = zip(
+            sides,
+            config.rows("discriminator_widths"),
+            config.rows("discriminator_kernels"),
+            config.rows("discriminator_hidden"),
+            strict=True,
+        )
+        self.scales = nn.ModuleList(
+            DiscriminatorScale(
+                inputs,
+                side,
+                widths,
+                kernels,
+                hidden,
+                pool=config.pool == "every" or k == config.num_scales - 1,
+                slope=config.leaky_slope,
+            )
+            for k, (side, widths, kernels, hidden) in enumerate(tables)
+        )
+
+    def forward(self, patches: Sequence[Tensor]) -> list[Tensor]:
+        """Logits that the frames are real, (b, 1) a scale.  patches: (b, channels, side, side), coarse to fine."""
+        return [scale(patch) for scale, patch in zip(self.scales, patches, strict=True)]
+
+
+# ---------------------------------------------------------------------------------------------------- predictor
+
+
+class MultiscaleGAN(Predictor):
+    """Multi-scale generator, trained with pixel, gradient-difference and adversarial losses."""
+
+    Config = MultiscaleGANConfig
+    family = "multi-scale adversarial prediction"
+    paper = (
+        "Mathieu, Couprie, LeCun: Deep multi-scale video prediction beyond mean square error, ICLR 2016, "
+        "arXiv 1511.05440"
+    )
+    config: MultiscaleGANConfig
+
+    def __init__(self, config: MultiscaleGANConfig, spec: ClipSpec):
+        super().__init__(config, spec)
+        self.generator = Generator(config, spec.channels)
+        initialise(self.generator, config.init, config.generator_slope)
+        if config.output == "change":  # no change at first
+            for scale in self.generator.scales:
+                for last in list(scale.parameters())[-2:]:
+                    nn.init.zeros_(last)
+        self.discriminator: Discriminator | None = None
+        if config.adversarial:  # after the generator: a plain run with the same seed starts from the same weights
+            self.discriminator = Discriminator(config, spec.channels)
+            initialise(self.discriminator, config.init, config.leaky_slope)
+        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+
+    @classmethod
+    def request(cls, config: MultiscaleGANConfig) -> ClipRequest:
+        """Square crops in which something moves."""
+        motion = None
+        if config.motion_threshold is not None:
+            motion = MotionFilter(
+                threshold=config.motion_threshold, bypass=config.motion_bypass, tries=config.motion_tries
+            )
+        return ClipRequest(
+            context=config.context,
+            future=config.future,
+            stride=config.stride,
+            crop=(config.patch, config.patch),
+            motion_filter=motion,
+        )
+
+    @classmethod
+    def lean(cls, config: MultiscaleGANConfig) -> MultiscaleGANConfig:
+        """The generator alone; with a discriminator as its only loss the config cannot do without."""
+        return replace(config, adversarial=False) if config.lp_weight or config.gdl_weight else config
+
+    def subnetworks(self) -> dict[str, nn.Module]:
+        """generator, and discriminator where there is one."""
+        parts: dict[str, nn.Module] = {"generator": self.generator}
+        if self.discriminator is not None:
+            parts["discriminator"] = self.discriminator
+        return parts
+
+    # ------------------------------------------------------------------------------------------------ training
+
+    def phases(self) -> list[Phase]:
+        """The discriminator on batches of its own, then the generator; only the latter in a plain run."""
+        generator = Phase(
+            name="generator",
+            loss=self.generator_loss,
+            modules=("generator",),
+            optimiser=self.config.optim.optimiser("generator"),
+        )
+        if self.discriminator is None:
+            return [generator]
+        discriminator = Phase(
+            name="discriminator",
+            loss=self.discriminator_loss,
+            modules=("discriminator",),
+            optimiser=self.config.optim.optimiser("discriminator"),
+            stream="discriminator",
+        )
+        return [discriminator, generator]
+
+    def first_look(self, batch: Batch) -> None:
+        """The generator's last biases such that every scale begins with the mean colour of the batch."""
+        if not self.config.start_at_mean or self.config.output != "frame":
+            return
+        frames = torch.cat([batch.context, batch.future], 1)
+        mean = (2 * frames.mean((0, 1, 3, 4)) - 1).repeat(self.config.future)
+        for k, scale in enumerate(self.generator.scales):
+            assert isinstance(scale, GeneratorScale)
+            scale.begin_at(mean, guessed=k > 0)
+
+    def loss(self, batch: Batch, step: int = 0) -> Loss:
+        """The generator's loss. Frames that are not of the patch's size, which the discriminator cannot judge, are
+        scored without the adversarial term."""
+        return self._generator_loss(batch, judged=tuple(batch.future.shape[-2:]) == (self.config.patch,) * 2)
+
+    def generator_loss(self, batch: Batch, step: int = 0) -> Loss:
+        """lp_weight Lp + gdl_weight Lgdl + adversarial_weight Ladv over all scales, of patches.
+
+        Parts: lp, gdl, adversarial, each unweighted.
+        Raises: UserError when the frames are not patches and a discriminator must judge them.
+        Source: equation 9 of the paper; reductions as in the config.
+        """
+        return self._generator_loss(batch, judged=True)
+
+    def discriminator_loss(self, batch: Batch, step: int = 0) -> Loss:
+        """Cross-entropy of real patches against 1 and predicted ones against 0, over all scales.
+
+        The predictions are made from this batch, by a generator that is only run forward.
+        Parts: real, fake, and other for real frames after another clip's context.
+        Raises: UserError when the frames are not patches.
+        Source: equation 4 of the paper.
+        """
+        c = self.config
+        contexts, truths = self._pyramids(batch)
+        with torch.no_grad():
+            predictions = self.generator(contexts)
+        pairs = {"real": (contexts, truths), "fake": (contexts, predictions)}
+        if c.extra_pairs:
+            if batch.size < 2:
+                raise UserError("model.extra_pairs needs batches of at least 2 clips, to take a context from another")
+            pairs["other"] = ([context.roll(1, 0) for context in contexts], truths)
+        # One pass over everything judged: the fully connected layers read their weights once.
+        parts_in = [self._judged(*pair) for pair in pairs.values()]
+        logits = self._judge([torch.cat(patches) for patches in zip(*parts_in, strict=True)])
+        chunks = [score.chunk(len(pairs)) for score in logits]
+        parts = {
+            name: self._adversarial([chunk[i] for chunk in chunks], label=float(name == "real"))
+            for i, name in enumerate(pairs)
+        }
+        # the second pair brings the real one once more
+        total = sum(parts.values(), parts["real"] if c.extra_pairs else parts["real"].new_zeros(()))
+        return Loss(total, {name: part.detach() for name, part in parts.items()})
+
+    def _generator_loss(self, batch: Batch, judged: bool) -> Loss:
+        c = self.config
+        contexts, truths = self._pyramids(batch)
+        predictions = self.generator(contexts)
+        pairs = list(zip(predictions, truths, strict=True))
+        parts = {
+            "lp": _mean([lp(y_hat, y, c.lp_exponent, c.reduction) for y_hat, y in pairs]),
+            "gdl": _mean([gdl(y_hat, y, c.gdl_exponent, c.gdl_border, c.reduction) for y_hat, y in pairs]),
+        }
+        if judged and self.discriminator is not None:
+            with torch.set_grad_enabled(torch.is_grad_enabled() and c.adversarial_gradient):
+                logits = self._judge(self._judged(contexts, predictions))
+                parts["adversarial"] = self._adversarial(logits, label=1.0)
+        # A term of weight 0 stays out altogether: the run without it must come out the same to the bit.
+        weights = {"lp": c.lp_weight, "gdl": c.gdl_weight, "adversarial": c.adversarial_weight}
+        total = sum((weights[name] * part for name, part in parts.items() if weights[name]), parts["lp"].new_zeros(()))
+        return Loss(total, {name: part.detach() for name, part in parts.items()})
+
+    def _pyramids(self, batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
+        """Context stacks and truths at every scale, (b, t c, h, w) in -1…1, coarse to fine."""
+        n, context, future = self.config.num_scales, batch.context, batch.future
+        if self.config.augment and self.training:
+            clips = augment(torch.cat([context, future], 1))
+            context, future = clips[:, : context.shape[1]], clips[:, context.shape[1] :]
+        return pyramid(_stack(context), n), pyramid(_stack(future), n)
+
+    def _judged(self, contexts: Sequence[Tensor], frames: Sequence[Tensor]) -> list[Tensor]:
+        """What the discriminator sees: frames, after their context where it is conditioned."""
+        if not self.config.conditioned:
+            return list(frames)
+        return [torch.cat([context, frame], 1) for context, frame in zip(contexts, frames, strict=True)]
+
+    def _judge(self, patches: list[Tensor]) -> list[Tensor]:
+        assert self.discriminator is not None, "a plain run has no discriminator"
+        h, w = patches[-1].shape[-2:]
+        if (h, w) != (self.config.patch,) * 2:
+            raise UserError(
+                f"the discriminator judges patches of {self.config.patch}x{self.config.patch}, got frames of {h}x{w}; "
+                "set model.patch to the side of square frames, or train on crops"
+            )
+        logits: list[Tensor] = self.discriminator(patches)
+        return logits
+
+    def _adversarial(self, logits: Sequence[Tensor], label: float) -> Tensor:
+        c = self.config
+        terms = [bce(score, label, c.log_base, c.probability_clip, c.reduction) for score in logits]
+        return torch.stack(terms).sum() if c.adversarial_over_scales == "sum" else _mean(terms)
+
+    @torch.no_grad()
+    def preview(self, batch: Batch) -> dict[str, Tensor]:
+        """What the generator makes of a batch at every scale, beside the truth.
+
+        Returns: context, truth and prediction at full size, then scale0_prediction, scale0_truth, scale1_prediction, …
+        of the coarser scales; (b, t, c, h, w) float 0…1.
+        """
+        contexts, truths = self._pyramids(batch)
+        predictions = self.generator(contexts)
+        images = {"context": batch.context, "truth": batch.future, "prediction": self._frames(predictions[-1])}
+        for k, (y_hat, y) in enumerate(zip(predictions[:-1], truths[:-1], strict=True)):
+            images[f"scale{k}_prediction"] = self._frames(y_hat)
+            images[f"scale{k}_truth"] = self._frames(y)
+        return images
+
+    # ---------------------------------------------------------------------------------------------- prediction
+
+    def predict(
+        self,
+        context: Frames,
+        horizon: int,
+        actions: Frames | None = None,
+        samples: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """The next `horizon` frames, by feeding predictions back: (s, b, horizon, c, h, w) float 0…1.
+
+        Any frame size from 2^(num_scales - 1) pixels a side. The model is deterministic: all samples are equal.
+        """
+        carry, frames = self.begin(context), []
+        for _ in range(horizon):
+            carry, frame = self.advance(carry)
+            frames.append(frame)
+        return torch.stack(frames, 1).expand(samples, -1, -1, -1, -1, -1)
+
+    @torch.no_grad()
+    def begin(
+        self,
+        context: Frames,
+        actions: Frames | None = None,
+        samples: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> Carry:
+        """window: the last frames, stacked (b, t c, h, w) in -1…1.  queue: predicted and not yet handed out,
+        (b, t', c, h, w) 0…1, empty at first."""
+        frames = as_frames(context, self)[:, -self.num_context :].repeat(samples, 1, 1, 1, 1)
+        return {"window": _stack(frames), "queue": frames[:, :0]}
+
+    @torch.no_grad()
+    def advance(self, carry: Carry, action: Tensor | None = None) -> tuple[Carry, Tensor]:
+        """One frame further; the generator runs when the queue is empty, once for every block of `future` frames.
+
+        What is fed back is the network's own output, not rounded to 256 levels.
+        """
+        window, queue = carry["window"], carry["queue"]
+        if queue.shape[1] == 0:
+            block = self.generator(pyramid(window, self.config.num_scales))[-1].clamp(-1, 1)  # changes may leave it
+            window = torch.cat([window, block], 1)[:, -window.shape[1] :]
+            window = window.contiguous(memory_format=torch.channels_last)
+            queue = self._frames(block)
+        return {"window": window, "queue": queue[:, 1:]}, queue[:, 0]
+
+    def _frames(self, x: Tensor) -> Tensor:
+        """(b, t c, h, w) in -1…1 as frames (b, t, c, h, w) in 0…1."""
+        return rearrange((x.float() + 1) / 2, "b (t c) h w -> b t c h w", c=self.spec.channels).clamp(0, 1)
+
+
+def _stack(frames: Tensor) -> Tensor:
+    """Frames (b, t, c, h, w) in 0…1 stacked on channels, oldest first: (b, t c, h, w) in -1…1, channels last."""
+    x = rearrange(frames, "b t c h w -> b (t c) h w")
+    return x.contiguous(memory_format=torch.channels_last) * 2 - 1
+
+
+def _mean(terms: Sequence[Tensor]) -> Tensor:
+    return torch.stack(list(terms)).mean()

@@ -1,0 +1,1 @@
+"""Cross convolutional networks (Xue, Wu, Bouman, Freeman, NIPS 2016)."""

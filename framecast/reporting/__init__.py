@@ -1,0 +1,1 @@
+"""Offline pages, charts and drawings of runs, comparisons and benchmarks."""

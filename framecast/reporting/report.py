@@ -1,0 +1,211 @@
+"""The page that says how far to trust a run: one HTML file that opens anywhere and asks nobody for anything.
+
+Pictures are data inside the file, there is no script, and a content policy forbids every request. Names from outside
+are text wherever they stand.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from framecast.core.io import write_text
+from framecast.evaluation.scorer import KeptClip, figure, headline_sentence
+from framecast.metrics.averages import Series
+from framecast.metrics.clips import METRICS
+from framecast.metrics.scores import BASELINES, Scores
+from framecast.reporting.charts import hint, horizon_chart, lines, motion_charts, training_charts
+from framecast.reporting.page import clip_view, conventions, film_view, plain, protocol_card, render
+from framecast.training.log import read_metrics
+
+if TYPE_CHECKING:
+    from framecast.training.run_folder import Run
+
+#: Metrics that another one already tells; they are there for whoever opens them.
+MINOR = ("mse", "mae", "moving_mse", "moving_mae")
+
+
+def write_report(
+    folder: str | Path,
+    scores: Scores,
+    kept: Sequence[KeptClip],
+    *,
+    title: str,
+    loss_history: Sequence[Mapping[str, Any]] | None = None,
+    config: Any = None,
+    films: Mapping[str, Any] | None = None,
+) -> Path:
+    """Write `report.html` into `folder` and return its path.
+
+    kept: the clips to show, from `score`.  title: of the page.  loss_history: rows of metrics.jsonl.
+    config: of the run, a dataclass or plain values.  films: caption -> further films, uint8 or float 0…1
+    (t, c, h, w), for example of `media.grid.side_by_side`.
+    Raises: UserError if the page cannot be written; an older page then stays as it was.
+    """
+    from markupsafe import Markup
+
+    names = scores.protocol.settings.names
+    charts = [(metric in MINOR, horizon_chart(scores, metric)) for metric in names]
+    page = render(
+        "report_page.html.j2",
+        title=title,
+        sentence=headline_sentence(scores),
+        main=scores.main,
+        tiles=_tiles(scores),
+        protocol=scores.protocol,
+        rank_label=METRICS[kept[0].metric].label if kept else "",
+        clips=[clip_view(clip, scores) for clip in kept],
+        films=[film_view(name, frames, scores.protocol.fps) for name, frames in (films or {}).items()],
+        frames=scores.headline_frames,
+        table=figures_by_frame(scores),
+        skipped=left_out(scores),
+        curves=[{**asdict(chart), "svg": Markup(chart.svg), "minor": minor} for minor, chart in charts if chart],
+        legend=lines(scores),
+        motions=[{**asdict(chart), "svg": Markup(chart.svg)} for chart in motion_charts(scores.motions)],
+        motion_rows=motion_rows(scores.motions),
+        losses=[{**asdict(chart), "svg": Markup(chart.svg)} for chart in training_charts(loss_history or [])],
+        card=protocol_card(scores),
+        conventions=conventions(scores),
+        config=plain(config),
+    )
+    return write_text(Path(folder) / "report.html", page)
+
+
+def report_run(run: Run, scores: Scores, kept: Sequence[KeptClip], folder: str | Path | None = None) -> Path:
+    """Write the report of a run, its training curves and configuration included, into its folder or another one."""
+    config = run.config
+    return write_report(
+        run.folder if folder is None else folder,
+        scores,
+        kept,
+        title=f"{config.name} ({config.profile}) on {scores.protocol.data}",
+        loss_history=read_metrics(run.folder),
+        config=config.to_json(local=False),
+    )
+
+
+# ------------------------------------------------------------------------------------------------------- figures
+
+
+def motion_rows(motions: Mapping[str, Any]) -> list[dict[str, str]]:
+    """Figures of sampled motions as text: a row for every way of sampling and kind of shape, one for their bonds."""
+    out = []
+    for name, told in motions.items():
+        for kind, row in told["shapes"].items():
+            cells = {"off axis ≤ 1 px": _percent(row["off_axis"]), "sd ratio": _number(row["sd_ratio"])}
+            cells |= {"sd within a picture": _number(row["within_image_sd"]), "KL": _number(row["kl"])}
+            out.append({"name": f"{kind}, {name}", **cells, "rejected": _percent(row["rejected"])})
+        said = f"circle and triangle {_number(told['corr_circle_triangle'])}"
+        said += f" (true {_number(told['true_corr_circle_triangle'])}), circle and square "
+        out.append(
+            {
+                "name": f"together, {name}",
+                "note": f"correlation of {said}{_number(told['corr_circle_square'])}; "
+                f"KL of circle and triangle {_number(told['kl_circle_triangle'])}",
+            }
+        )
+    return out
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _percent(value: float | None) -> str:
+    return "–" if value is None else f"{value:.0%}"
+
+
+def _tiles(scores: Scores) -> list[dict[str, str]]:
+    """Three or four figures for somebody with five seconds."""
+    tiles, p = [], scores.protocol
+    for metric, area in (("moving_psnr", "where something moves"), ("psnr", "whole frame")):
+        gain = scores.versus.get(scores.main, {}).get(metric)
+        if scores.main not in BASELINES and gain is not None and gain.mean[0] is not None:
+            label = f"PSNR over repeating the last frame, frame 1, {area}"
+            tiles.append({"value": f"{gain.mean[0]:+.1f}".replace("-", "−"), "unit": "dB", "label": label})
+    ours = scores.predictors[scores.main]
+    for metric in ("ssim", "sharpness_ratio"):
+        at = 1 if metric == "ssim" else scores.headline_frames[-1]
+        if metric in ours and (value := ours[metric].mean[at - 1]) is not None:
+            tiles.append({"value": f"{value:.3f}", "unit": "", "label": f"{METRICS[metric].label}, frame {at}"})
+    label = f"clips of {p.videos} {'video' if p.videos == 1 else 'videos'}, {p.split} split"
+    return [*tiles[:3], {"value": f"{p.clips:,}", "unit": "", "label": label}]
+
+
+def figures_by_frame(scores: Scores) -> list[dict[str, Any]]:
+    """Rows of the headline table by metric, the best value of each column marked; samples as rows of their own."""
+    out = []
+    for metric in scores.protocol.settings.names:
+        about = METRICS[metric]
+        rows = []
+        for name, row in scores.predictors.items():
+            if metric in row:
+                rows.append((name, row[metric]))
+                rows += [
+                    (f"{name}, {kind} sample", s) for kind, s in scores.samples.get(name, {}).get(metric, {}).items()
+                ]
+        best = [
+            _best(metric, [s.mean[k - 1] for n, s in rows if n in scores.predictors]) for k in scores.headline_frames
+        ]
+        cells = [
+            {
+                "name": name,
+                "cells": [
+                    {
+                        "value": figure(s.mean[k - 1], metric),
+                        "half": half(s, k - 1, metric),
+                        "best": name in scores.predictors and best[i] is not None and s.mean[k - 1] == best[i],
+                    }
+                    for i, k in enumerate(scores.headline_frames)
+                ],
+            }
+            for name, s in rows
+        ]
+        many = f", best of {scores.protocol.samples} samples per clip" if scores.samples else ""
+        unit = f"{about.unit}, " if about.unit else ""
+        rows_of = {"label": about.label, "hint": f"{unit}{hint(metric)}{many}", "rows": cells}
+        out.append({**rows_of, "minor": metric in MINOR})
+    if scores.diversity:
+        told = "mean root-mean-square difference between two samples of a clip"
+        cells = [
+            {
+                "name": name,
+                "cells": [
+                    {"value": figure(s.mean[k - 1], "mae"), "half": half(s, k - 1, "mae"), "best": False}
+                    for k in scores.headline_frames
+                ],
+            }
+            for name, s in scores.diversity.items()
+        ]
+        out.append({"label": "Diversity of samples", "hint": told, "rows": cells, "minor": False})
+    return out
+
+
+def _best(metric: str, values: Sequence[float | None]) -> float | None:
+    """The best of a column; None where there is nothing to choose."""
+    known = [v for v in values if v is not None]
+    way = METRICS[metric].better
+    if way == "neither":
+        return None
+    better = {"higher": lambda v: -v, "lower": lambda v: v, "one": lambda v: abs(v - 1)}[way]
+    return min(known, key=better) if len(known) > 1 else None
+
+
+def half(series: Series, k: int, metric: str) -> str:
+    """Half the width of the interval at frame k + 1, as text; nothing without one."""
+    low, high = series.low[k], series.high[k]
+    return "" if low is None or high is None else f"± {figure((high - low) / 2, metric)}"
+
+
+def left_out(scores: Scores) -> str:
+    """What was left out of the averages, in a sentence; empty if nothing was."""
+    parts = []
+    for metric, series in scores.predictors[scores.main].items():
+        if any(series.skipped):
+            parts.append(f"{METRICS[metric].label} up to {max(series.skipped)} of {scores.protocol.clips}")
+    if not parts:
+        return ""
+    listed = "; ".join(parts)
+    return f"Clips left out of a frame’s average because a figure is not defined there (nothing moves): {listed}."

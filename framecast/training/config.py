@@ -1,0 +1,218 @@
+"""Configuration of a run: model, data and training settings, with conversion to and from JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import framecast
+from framecast.core.config import brief, differences, from_dict, parse_duration, to_dict
+from framecast.core.errors import UserError
+from framecast.core.io import read_file, write_json
+from framecast.core.types import FORMAT, ClipRequest, ClipSpec
+from framecast.data.base import Segment, Source
+from framecast.data.options import DataConfig
+from framecast.models import MODELS
+from framecast.models.base import Predictor
+from framecast.models.registry import find_model
+from framecast.training.checkpoint import check_format
+
+CONFIG = "config.json"
+
+
+@dataclass(frozen=True, kw_only=True)
+class TrainConfig:
+    """How long, how fast, how often. Exactly one of steps, epochs and budget ends the run."""
+
+    steps: int | None = None
+    """Optimiser steps."""
+    epochs: float | None = None
+    """Passes over the clips."""
+    budget: str | None = None
+    """Wall-clock, such as 90s, 10m or 1.5h."""
+    batch_size: int = 8
+    """Clips per step, over all processes."""
+    accumulate: int = 1
+    """Micro-batches a step is split into, to save memory."""
+    seed: int = 0
+    """Of everything: weights, clips, noise."""
+    ema: float = 0.999
+    """Decay of the weights' running average, which is what is evaluated and saved; 0 turns it off."""
+    order: Literal["random", "epoch"] = "random"
+    """random draws clips with replacement, the video first, then the start; epoch visits each once per pass."""
+    steps_per_epoch: int = 0
+    """What an epoch means under random order; 0 takes clips / batch-size."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Of the matrix work; auto takes bf16 where the hardware has it."""
+    stats_every: int = 10
+    """Steps between losses written to metrics.jsonl."""
+    summary_every: int = 100
+    """Steps between scalars written for TensorBoard."""
+    preview_every: int = 1000
+    """Steps between pictures."""
+    validate_every: int = 1000
+    """Steps between validations."""
+    save_every: int = 1000
+    """Steps between checkpoints."""
+    every: Literal["steps", "epochs"] = "steps"
+    """What the three above count."""
+    val_batches: int = 8
+    """Batches per validation."""
+    validate_train: bool = False
+    """Validate on as many training batches too, with the same weights, so that the two compare."""
+    keep: int = 3
+    """Snapshots of the weights that are kept."""
+    tensorboard: bool = True
+    """Write files for TensorBoard."""
+
+    def __post_init__(self) -> None:
+        for name in ("batch_size", "accumulate"):
+            if getattr(self, name) < 1:
+                raise UserError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
+        for name in (
+            "stats_every",
+            "summary_every",
+            "preview_every",
+            "validate_every",
+            "save_every",
+            "val_batches",
+            "keep",
+        ):
+            if getattr(self, name) < 1:
+                raise UserError(f"--train.{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
+        if self.steps_per_epoch < 0:
+            raise UserError(
+                f"--train.steps-per-epoch must be at least 1, or 0 for all clips, got {self.steps_per_epoch}"
+            )
+        if not 0 <= self.ema < 1:
+            raise UserError(f"--train.ema is a decay in 0…1 (below 1), got {self.ema}")
+        if sum(v is not None for v in (self.steps, self.epochs, self.budget)) > 1:
+            raise UserError("give one of --steps, --epochs and --budget, not several")
+        if self.budget is not None:
+            parse_duration(self.budget)
+        for name in ("steps", "epochs"):
+            value = getattr(self, name)
+            if value is not None and value <= 0:
+                raise UserError(f"--{name} must be above 0, got {value}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunConfig:
+    """Everything needed to rebuild a run. name: of the model.  model: its config.  spec: of the frames it sees."""
+
+    name: str
+    profile: str = "default"
+    model: Any = None
+    train: TrainConfig = field(default_factory=TrainConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    spec: ClipSpec = field(default_factory=lambda: ClipSpec(channels=3, height=32, width=32))
+
+    def to_json(self, local: bool = True) -> dict[str, Any]:
+        """Plain data for config.json. local: False leaves the data's path out, for weights that travel."""
+        data = to_dict(self)
+        if not local:
+            data["data"]["path"] = Path(self.data.path).name
+            data["name"] = self.name.rsplit("/", 1)[-1]
+        return {"format": FORMAT, "version": framecast.__version__, **data}
+
+
+def config_from_json(data: Mapping[str, Any], where: Path, model_class: type[Predictor] | None = None) -> RunConfig:
+    """A RunConfig from what `to_json` gave.
+
+    model_class: of a model outside the package; a config never names code to run.
+    """
+    check_format(data.get("format"), where)
+    fields = {k: v for k, v in data.items() if k not in ("format", "version", "model", "trained")}
+    if model_class is None:
+        name = data.get("name", "")
+        if name not in MODELS:
+            raise UserError(
+                f"{where}: was made by the outside model {name!r}; name its class too, e.g. --model-class mine.py:Mine"
+            )
+        model_class = find_model(name)
+    config = from_dict(RunConfig, fields, str(where))
+    return dataclasses.replace(config, model=from_dict(model_class.Config, data.get("model", {}), f"{where}: model"))
+
+
+def check_actions(model_class: type[Predictor], source: Source, where: str | Path = "the data") -> None:
+    """Refuse data without actions for a model that predicts from them.
+
+    Raises: UserError naming the data.
+    """
+    if model_class.actions == "required" and source.spec.actions is None:
+        raise UserError(
+            f"{where}: holds no actions but {model_class.__name__} predicts from them; take data that has them, "
+            "such as framecast data make atari"
+        )
+
+
+def model_spec(source: Source, request: ClipRequest, train: list[Segment]) -> ClipSpec:
+    """What the model will see: the source's spec after resizing, continuous actions with mean and sd of `train`."""
+    spec = source.spec
+    if request.resize is not None:
+        spec = dataclasses.replace(spec, height=request.resize[0], width=request.resize[1])
+    if spec.actions is not None and spec.actions.kind == "continuous":
+        from framecast.data.loader import action_statistics
+
+        spec = dataclasses.replace(spec, actions=action_statistics(source, train))
+    return dataclasses.replace(spec, extras=dict(spec.extras))
+
+
+def every_in_steps(train: TrainConfig, steps_per_epoch: int) -> TrainConfig:
+    """The settings with what happens every so many epochs said in steps."""
+    if train.every == "steps":
+        return train
+    names = ("preview_every", "validate_every", "save_every")
+    return dataclasses.replace(train, every="steps", **{n: getattr(train, n) * steps_per_epoch for n in names})
+
+
+def resolve_steps(train: TrainConfig, num_clips: int) -> tuple[int, int | None]:
+    """(steps per epoch, steps of the whole run or None under a time budget)."""
+    per_epoch = train.steps_per_epoch or math.ceil(num_clips / train.batch_size)
+    if train.steps is not None:
+        return per_epoch, train.steps
+    if train.epochs is not None:
+        return per_epoch, max(1, round(train.epochs * per_epoch))
+    return per_epoch, None
+
+
+#: What may change between the first command and the one that resumes it.
+CHANGEABLE = (
+    "train.steps",
+    "train.epochs",
+    "train.budget",
+    "train.accumulate",
+    "train.stats_every",
+    "train.summary_every",
+    "train.preview_every",
+    "train.save_every",
+    "train.keep",
+    "train.tensorboard",
+    "data.path",
+    "data.skip_bad",
+)
+
+
+def check_resume(folder: Path, config: RunConfig) -> None:
+    """Refuse to go on with a run under other settings, saying what differs; steps, budget and log settings may."""
+    stored = read_file(folder / CONFIG)
+    check_format(stored.get("format"), folder / CONFIG)
+    new = json.loads(json.dumps(config.to_json()))
+    changed = differences(stored, new)
+    refused = {k: v for k, v in changed.items() if k not in CHANGEABLE and k not in ("version", "format")}
+    if refused:
+        said = "; ".join(f"{k} was {brief(old)} and is now {brief(new)}" for k, (old, new) in list(refused.items())[:3])
+        more = f" and {len(refused) - 3} more" if len(refused) > 3 else ""
+        raise UserError(
+            f"{folder}: holds a run with other settings ({said}{more}); choose another --out, or give --overwrite"
+        )
+
+
+def write_config(folder: Path, config: RunConfig) -> None:
+    """Write the run's config.json."""
+    write_json(folder / CONFIG, config.to_json())

@@ -1,0 +1,74 @@
+"""encode_once: the data turned into codes when a stage begins, kept memory-mapped and split like the data."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from framecast.core.errors import UserError
+from framecast.core.io import write_json
+from framecast.core.random import seed_for
+from framecast.core.types import Batch
+from framecast.data.base import Source
+from framecast.training.device import Device
+
+#: Frames encoded at a time.
+CHUNK = 64
+
+
+@torch.no_grad()
+def encode_all(
+    encode: Callable[[Batch], dict[str, Tensor]],
+    model: nn.Module,
+    source: Source,
+    resize: Callable[[np.ndarray], np.ndarray],
+    device: Device,
+    folder: Path,
+    step: int,
+    seed: int = 0,
+) -> dict[str, list[np.ndarray]]:
+    """Codes of every frame, by name: one memory-mapped array (frames, …) per video.
+
+    encode: (batch with the frames as context) -> named tensors (b, t, …).  resize: brings uint8 frames to the model's
+    size.  folder: where the arrays are kept.  step: of the run when the stage began; codes found in `folder` from the
+    same step are used as they are, so that a resumed run sees what the unbroken one saw.  seed: of the run, for codes
+    that are drawn.
+    """
+    done = folder / "codes.json"
+    if device.is_main and not (done.is_file() and json.loads(done.read_text())["step"] == step):
+        folder.mkdir(parents=True, exist_ok=True)
+        done.unlink(missing_ok=True)
+        names: list[str] = []
+        was_training = model.training
+        model.eval()
+        torch.manual_seed(seed_for(seed, "codes", step))
+        for video, length in enumerate(source.lengths):
+            parts: dict[str, list[np.ndarray]] = {}
+            for start in range(0, int(length), CHUNK):
+                clip = source.clip(video, start, min(CHUNK, int(length) - start))
+                frames = torch.from_numpy(np.array(resize(clip.frames)))[None]  # a copy: views of a store are read-only
+                batch = Batch(context=frames, future=frames[:, :0]).to(device.device)
+                with device.autocast():
+                    found = encode(batch)
+                for name, value in found.items():
+                    parts.setdefault(name, []).append(value[0].float().cpu().numpy())
+            try:
+                for name, arrays in parts.items():
+                    np.save(folder / f"{name}-{video}.npy", np.concatenate(arrays))
+            except OSError as error:
+                raise UserError(
+                    f"{folder}: the codes could not be written ({error.strerror}); free some space and run the same "
+                    "command again"
+                ) from error
+            names = sorted(parts)
+        model.train(was_training)
+        write_json(done, {"step": step, "names": names})
+    device.barrier()
+    names = json.loads(done.read_text())["names"]
+    videos = range(len(source.lengths))
+    return {n: [np.load(folder / f"{n}-{v}.npy", mmap_mode="r", allow_pickle=False) for v in videos] for n in names}

@@ -1,0 +1,131 @@
+"""What a run says: JSON lines always, TensorBoard on request, a progress bar on the terminal."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import math
+import time
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from framecast.core.errors import UserError
+from framecast.core.io import write_text
+
+METRICS = "metrics.jsonl"
+
+
+class Log:
+    """Writes `metrics.jsonl` and `tensorboard/` of a run folder. Only the main process has one.
+
+    ended: nothing more is trained, so the row of the last look stays; a run that goes on looks again.
+    """
+
+    def __init__(self, folder: Path, step: int = 0, tensorboard: bool = True, ended: bool = False) -> None:
+        self.path = folder / METRICS
+        self.board: Any = None
+        with self._disk():
+            _drop_rows_after(self.path, step, ended)
+            self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (lives as long as the run)
+            if tensorboard:
+                from torch.utils.tensorboard import SummaryWriter
+
+                self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+
+    @contextlib.contextmanager
+    def _disk(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            raise UserError(
+                f"{self.path.parent}: the log could not be written ({error.strerror}); the last checkpoint is intact, "
+                "free some space and run the same command again"
+            ) from error
+
+    def scalars(self, step: int, values: Mapping[str, float], board: bool = True, **extra: Any) -> None:
+        """One row of named numbers; `extra` goes into the JSON row only. Numbers that are not finite become null."""
+        clean = {k: v if math.isfinite(v) else None for k, v in values.items()}
+        with self._disk():
+            self.file.write(json.dumps({"step": step, **extra, **clean}) + "\n")
+            self.file.flush()
+            if self.board is not None and board:
+                for name, value in values.items():
+                    self.board.add_scalar(name, value, step)
+
+    def image(self, step: int, name: str, picture: np.ndarray) -> None:
+        """An image grid, uint8 (c, h, w), for TensorBoard."""
+        if self.board is not None:
+            with self._disk():
+                self.board.add_image(name, picture, step)
+
+    def close(self) -> None:
+        """Flush and close both."""
+        with self._disk():
+            self.file.close()
+            if self.board is not None:
+                self.board.close()
+
+
+def read_metrics(folder: Path) -> list[dict[str, Any]]:
+    """All whole rows of a run's metrics.jsonl; a last line cut by a kill is left out."""
+    path = folder / METRICS
+    rows = []
+    if path.is_file():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                rows.append(json.loads(line))
+            except json.JSONDecodeError:
+                continue
+    return rows
+
+
+def _drop_rows_after(path: Path, step: int, ended: bool) -> None:
+    # After a kill the file may hold rows of steps that will be trained again.
+    if path.is_file():
+        rows = [r for r in read_metrics(path.parent) if r["step"] <= step and (ended or not r.get("last"))]
+        write_text(path, "".join(json.dumps(r) + "\n" for r in rows))
+
+
+class Progress:
+    """A live bar for a known number of steps or seconds; silent where nobody watches (not a terminal)."""
+
+    def __init__(self, label: str, total: float, unit: str, done: float = 0, quiet: bool = False) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self.console = Console(stderr=True, quiet=quiet)
+        self.live = self.console.is_terminal and not quiet
+        self.total, self.unit, self.label = total, unit, label
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[note]}"),
+            console=self.console,
+            disable=not self.live,
+        )
+        self.task = self.bar.add_task(label, total=total, completed=int(done), note="")
+        self._last = time.monotonic()
+
+    def __enter__(self) -> Progress:
+        self.bar.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bar.stop()
+
+    def update(self, done: float, note: str = "") -> None:
+        """Move to `done`, with a short note such as the loss. Without a terminal: a line every 30 seconds."""
+        if self.live:
+            self.bar.update(self.task, completed=min(done, self.total), note=note)
+        elif time.monotonic() - self._last > 30:
+            self._last = time.monotonic()
+            self.console.print(f"{self.label}: {done:.0f} of {self.total:.0f} {self.unit}  {note}", highlight=False)
+
+    def say(self, text: str) -> None:
+        """A line above the bar."""
+        self.console.print(text, highlight=False, soft_wrap=True)

@@ -1,0 +1,225 @@
+"""One plain function per family, returning the RunConfig of a profile. The spec is the nominal clip for counting."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+from typing import TypeVar
+
+from framecast.core.config import suggest
+from framecast.core.errors import UserError
+from framecast.core.types import ActionSpec, ClipSpec
+from framecast.data.options import DataConfig
+from framecast.models import MODELS
+from framecast.models.base import Predictor
+from framecast.models.registry import ALIASES, find_model, unknown_model
+from framecast.training.config import RunConfig, TrainConfig
+
+T = TypeVar("T")
+
+
+def multiscale_gan(profile: str) -> RunConfig:
+    """Multi-scale adversarial prediction; counted on four RGB frames of 32x32."""
+    from framecast.models.multiscale_gan.config import PROFILES
+
+    # The published code's length and its five frequencies; batches of 8.
+    published = TrainConfig(steps=1_000_001, batch_size=8, validate_every=5000, save_every=10_000)
+    short = TrainConfig(steps=20_000, batch_size=8, validate_every=1000, save_every=1000, preview_every=1000)
+    train = {
+        "default": published,
+        "original": published,
+        "small": short,
+        "natural": short,
+        "eight": TrainConfig(steps=200_000, batch_size=8, validate_every=5000, save_every=5000),
+        "tiny": TrainConfig(steps=20, batch_size=4, validate_every=10, save_every=10, preview_every=10, val_batches=1),
+    }
+    chosen = _choose("multiscale-gan", profile, PROFILES)
+    return RunConfig(
+        name="multiscale-gan",
+        profile=profile,
+        model=chosen(),
+        train=train[profile],
+        spec=ClipSpec(channels=3, height=32, width=32),
+    )
+
+
+def hierarchical(profile: str) -> RunConfig:
+    """Hierarchical long-term prediction; counted on RGB frames of 64x64 with five continuous actions."""
+    from framecast.models.hierarchical.config import PROFILES
+
+    chosen = _choose("hierarchical", profile, PROFILES)
+    # Published steps are updates of 32 asynchronous workers, summed; the critic's run counts steps of the others, one
+    # in six of ours.
+    published = TrainConfig(steps=3_000_000, batch_size=8, validate_every=5000, save_every=5000, preview_every=5000)
+    other = {
+        "default": replace(published, steps=120_000),
+        "single-gpu": replace(published, steps=120_000),
+        "humans-epva-gan": replace(published, steps=6_000_000, batch_size=16),
+        # bf16 takes twice as long on networks as narrow as these
+        "small": TrainConfig(
+            steps=4_000, batch_size=8, precision="fp32", validate_every=500, save_every=500, preview_every=500
+        ),
+        "tiny": TrainConfig(steps=20, batch_size=4, validate_every=10, save_every=10, preview_every=10, val_batches=1),
+    }
+    return RunConfig(
+        name="hierarchical",
+        profile=profile,
+        model=chosen(),
+        train=other.get(profile, published),
+        spec=ClipSpec(
+            channels=3,
+            height=64,
+            width=64,
+            actions=ActionSpec(kind="continuous", size=5),
+            extras={"joints": (7,), "states": (5,)},
+        ),
+    )
+
+
+def dreams(profile: str) -> RunConfig:
+    """VAE and mixture-density RNN; counted on 64x64 RGB frames without actions."""
+    from framecast.models.dreams.predictor import PROFILES
+
+    # Published: batches of 32, 100 epochs at most in each stage, no average of weights. An epoch of its 5,400 training
+    # frames is 169 steps, which is how often its patience looks.
+    common = TrainConfig(steps=20_000, batch_size=32, validate_every=200, save_every=2000, preview_every=1000)
+    train = {
+        "default": common,
+        "original": replace(common, steps=None, epochs=200, order="epoch", ema=0.0, validate_every=169),
+        "world-models": replace(common, batch_size=100),
+        "small": replace(common, steps=8000),
+        "tiny": TrainConfig(
+            steps=20, batch_size=4, validate_every=10, save_every=10, preview_every=10, val_batches=1, stats_every=5
+        ),
+    }
+    chosen = _choose("dreams", profile, PROFILES)
+    return RunConfig(
+        name="dreams",
+        profile=profile,
+        model=chosen(),
+        train=train[profile],
+        spec=ClipSpec(channels=3, height=64, width=64),
+    )
+
+
+def autoencoder(name: str, profile: str) -> RunConfig:
+    """The fourteen generative autoencoders; counted on RGB frames of 210x160, the game's own size."""
+    from framecast.models.autoencoders.predictor import PROFILES
+
+    # Batches of ten clips of ten frames; early stopping ends the run, epochs of 1,000 steps, pictures every fifth.
+    published = TrainConfig(
+        epochs=1000,
+        steps_per_epoch=1000,
+        batch_size=10,
+        validate_every=1000,
+        save_every=1000,
+        preview_every=5000,
+    )
+    # The published epochs of 10,000 steps; its million of them is a number that early stopping never let it see.
+    literal = replace(published, steps_per_epoch=10_000, validate_every=10_000, save_every=10_000, preview_every=50_000)
+    train = {
+        "default": published,
+        "original": literal,
+        # many small steps: what a short training lacks is steps
+        "small": TrainConfig(steps=10_000, batch_size=4, validate_every=250, save_every=250, preview_every=250),
+        "tiny": TrainConfig(steps=20, batch_size=4, validate_every=10, save_every=10, preview_every=10, val_batches=1),
+    }
+    chosen = _choose(name, profile, PROFILES)
+    sizes = {"small": (84, 64), "tiny": (32, 32)}  # frames are brought to these
+    squashed = {"original": (160, 210)}  # by the model's own request
+    height, width = {**sizes, **squashed}.get(profile, (210, 160))
+    return RunConfig(
+        name=name,
+        profile=profile,
+        model=chosen(name),
+        train=train[profile],
+        data=DataConfig(size=f"{height}x{width}" if profile in sizes else None),
+        spec=ClipSpec(channels=3, height=height, width=width),
+    )
+
+
+def visual_dynamics(profile: str) -> RunConfig:
+    """Cross convolutional networks; counted on RGB frames of 128x128."""
+    from framecast.models.visual_dynamics.predictor import PROFILES
+
+    chosen = _choose("visual-dynamics", profile, PROFILES)()
+    # 128 passes in batches of 32, as published; of pictures and weights one every 8 passes.
+    published = TrainConfig(
+        epochs=128,
+        batch_size=32,
+        order="epoch",
+        every="epochs",
+        validate_every=1,
+        validate_train=True,
+        preview_every=8,
+        save_every=8,
+        val_batches=16,
+    )
+    train = {
+        "small": replace(published, epochs=9, batch_size=16, preview_every=1, save_every=1),
+        "tiny": TrainConfig(steps=20, batch_size=4, validate_every=10, save_every=10, preview_every=10, val_batches=1),
+    }
+    return RunConfig(
+        name="visual-dynamics",
+        profile=profile,
+        model=chosen,
+        train=train.get(profile, published),
+        spec=ClipSpec(channels=3, height=chosen.size, width=chosen.size),
+    )
+
+
+def baseline(name: str, profile: str) -> RunConfig:
+    """Copy-last and temporal-mean: nothing to choose, nothing to train."""
+    _choose(name, profile, {"default": None})
+    return RunConfig(name=name, profile=profile, model=find_model(name).Config(), train=TrainConfig(steps=1))
+
+
+#: Model name -> (profiles, function of the profile).
+PRESETS: dict[str, tuple[tuple[str, ...], Callable[[str], RunConfig]]] = {
+    "hierarchical": (
+        (
+            *("default", "single-gpu", "robot-e2e", "robot-epva", "robot-individual", "humans-e2e", "humans-epva"),
+            *("humans-epva-gan", "small", "tiny"),
+        ),
+        hierarchical,
+    ),
+    "multiscale-gan": (("default", "original", "small", "natural", "eight", "tiny"), multiscale_gan),
+    "dreams": (("default", "original", "world-models", "small", "tiny"), dreams),
+    **{
+        name: (("default", "original", "small", "tiny"), partial(autoencoder, name))
+        for name, (module, _) in MODELS.items()
+        if module == "framecast.models.autoencoders.predictor"
+    },
+    "visual-dynamics": (("default", "original", "master", "small", "tiny"), visual_dynamics),
+    "copy-last": (("default",), lambda profile: baseline("copy-last", profile)),
+    "temporal-mean": (("default",), lambda profile: baseline("temporal-mean", profile)),
+}
+
+
+def profiles(name: str) -> tuple[str, ...]:
+    """The profiles of a model; outside models have "default"."""
+    name = ALIASES.get(name, name)
+    return PRESETS[name][0] if name in PRESETS else ("default",)
+
+
+def preset(model: str | type[Predictor], profile: str = "default") -> RunConfig:
+    """The RunConfig of a model's profile. A model from outside the package has the defaults of its Config.
+
+    Raises: UserError for an unknown model or profile, with the nearest name.
+    """
+    if isinstance(model, str) and ".py:" not in model:
+        name = ALIASES.get(model, model)
+        if name not in PRESETS:
+            raise UserError(unknown_model(model))
+        return PRESETS[name][1](profile)
+    model_class = find_model(model) if isinstance(model, str) else model
+    _choose(model_class.__name__, profile, {"default": None})
+    name = model if isinstance(model, str) else f"{model_class.__module__}:{model_class.__name__}"
+    return RunConfig(name=name, profile=profile, model=model_class.Config())
+
+
+def _choose(name: str, profile: str, known: Mapping[str, T]) -> T:
+    if profile not in known:
+        raise UserError(f"{name} has no profile {profile!r}; {suggest(profile, known)}")
+    return known[profile]

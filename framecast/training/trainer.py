@@ -1,0 +1,362 @@
+"""Training: the visible loop. Step, log, validate, preview, save."""
+
+from __future__ import annotations
+
+import signal
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import torch
+from torch import Tensor
+
+from framecast.core.config import duration_in_words, parse_duration
+from framecast.core.errors import UserError
+from framecast.core.types import Batch, ClipRequest
+from framecast.data.base import Segment, Source
+from framecast.data.loader import Loader
+from framecast.media.grid import grid
+from framecast.media.images import write_image
+from framecast.media.resize import resize_frames
+from framecast.media.write import write_video
+from framecast.models.base import Predictor
+from framecast.models.rollout import evaluating
+from framecast.training.checkpoint import save_checkpoint, save_snapshot
+from framecast.training.config import RunConfig, resolve_steps
+from framecast.training.device import Device
+from framecast.training.latents import encode_all
+from framecast.training.log import Log, Progress
+from framecast.training.signals import Interrupted, Signals
+from framecast.training.state import TrainState, bound_to
+from framecast.training.step import check_weights, train_step
+from framecast.training.validation import pictures, pictures_score, side_by_side, validate
+
+#: Held-out frames a model may make its films of, at most.
+FILM_FRAMES = 1000
+
+
+class Trainer:
+    """The loop and the little it must remember between steps."""
+
+    def __init__(
+        self, config: RunConfig, source: Source, folder: Path, device: Device, state: TrainState, quiet: bool
+    ) -> None:
+        self.config, self.source, self.folder, self.device, self.state = config, source, folder, device, state
+        self.settings = config.train
+        self.quiet = quiet or not device.is_main
+        request = type(state.model).request(config.model)
+        self.splits = source.splits(request.source_length)
+        # What data or batch size cannot give any of the stages is said here, before anything is written.
+        for window in [*(stage.request for stage in state.stages if stage.request is not None), request]:
+            for split in ("val", "train"):
+                found = Loader(source, self.splits[split], window, self.settings.batch_size, world=device.world)
+        self.total = resolve_steps(self.settings, found.num_clips)[1]
+        self.budget = parse_duration(self.settings.budget) if self.settings.budget else None
+        if self.total is None and self.budget is None:
+            raise UserError("say how long to train: --steps N, --epochs N or --budget 10m")
+        share, parts = self.settings.batch_size // device.world, self.settings.accumulate
+        if share % parts:  # parts of different sizes would not average to the whole batch
+            raise UserError(
+                f"--accumulate {parts} does not divide the {share} clips of a process; choose another number"
+            )
+        self.loaders: dict[str, Loader] = {}
+        self.log: Log | None = None
+        self.signals = Signals()
+        self.saved = -1
+
+    # ------------------------------------------------------------------------------------------------------ the loop
+
+    @torch.no_grad()
+    def first_look(self) -> None:
+        """Let the model set starting values from data, alike in every process."""
+        model, stage = self.state.model, self.state.current
+        if type(model).first_look is Predictor.first_look:
+            return
+        request = stage.request or type(model).request(self.config.model)
+        settings = self.settings
+        loader = Loader(
+            self.source,
+            self.splits["train"],
+            request,
+            settings.batch_size,
+            settings.seed,
+            actions=self.config.spec.actions,
+        )
+        model.first_look(loader.batch(0, "first look").to(self.device.device))
+        self.state.ema.load_state_dict(model.state_dict())
+
+    def seconds_a_step(self, count: int = 1) -> float:
+        """Mean time of a training step, after one to warm up. Nothing is written; the state is spent."""
+        self.first_look()
+        self.loaders, began = self._loaders(), 0.0
+        for step in range(count + 1):
+            if step == 1:
+                began = time.perf_counter()
+            train_step(self.state, self._batches, self.device, self.settings.accumulate)
+        if self.device.device.type == "cuda":
+            torch.cuda.synchronize(self.device.device)
+        return (time.perf_counter() - began) / count
+
+    def run(self) -> None:
+        """Train until the end of the last stage, of the steps or of the budget."""
+        over = self._over()  # asked of all processes, so not below
+        if self.device.is_main:
+            self.log = Log(self.folder, self.state.step, self.settings.tensorboard, ended=over)
+        try:
+            self._run()
+        finally:
+            if self.log:
+                self.log.close()
+
+    def _run(self) -> None:
+        settings, state = self.settings, self.state
+        total, unit = (self.total, "steps") if self.total is not None else (self.budget, "s")
+        done = state.step if self.total is not None else state.seconds
+        began, before = time.monotonic(), state.seconds
+        first = state.step
+        if not self._over():
+            self.loaders = self._loaders()
+        with self.signals, Progress(self.config.name, total or 1, unit, done, self.quiet) as bar:
+            while not self._over():
+                parts = train_step(state, self._batches, self.device, settings.accumulate)
+                state.seconds = before + time.monotonic() - began
+                self._log_step(parts, bar)
+                if state.step == first + 20:
+                    bar.say(self._forecast((time.monotonic() - began) / 20))
+                impatient = state.step % settings.validate_every == 0 and self._validate(bar)
+                if state.step % settings.preview_every == 0:
+                    self._preview()
+                # The stage is left before anything is saved: no checkpoint holds a stage that is already over.
+                left = (impatient or self._stage_over()) and self._leave_stage(bar)
+                if left or (state.step % settings.save_every == 0 and not self._over()):
+                    self._save()
+                if self._interrupted():
+                    self._save()
+                    bar.say(f"stopped at step {state.step}; run the same command again to go on from there")
+                    raise Interrupted(128 + self.signals.number)
+                if left and not self._over():
+                    self.loaders = self._loaders()
+            chosen = self._last_look(bar) if state.step > first else None
+        self._save(chosen)
+        if state.step > first:
+            self._preview()
+            self._films()
+
+    def _over(self) -> bool:
+        if self.state.ended:
+            return True
+        if self.total is not None:
+            return self.state.step >= self.total
+        assert self.budget is not None
+        return self.device.any(self.state.seconds >= self.budget)
+
+    def _stage_over(self) -> bool:
+        until, state = self.state.current.until, self.state
+        if until.steps is not None and state.stage_step >= until.steps:
+            return True
+        if len(state.stages) == 1:
+            return False
+        share = sum(s.until.share for s in state.stages[: state.stage + 1])
+        progress = state.step / self.total if self.total is not None else state.seconds / (self.budget or 1)
+        return share < 1 and self.device.any(progress >= share)
+
+    def _leave_stage(self, bar: Progress) -> bool:
+        """End the stage, its last weights looked at too. Always True: the border is a place to resume from."""
+        name = self.state.current.name
+        if self._not_looked_at():
+            self._validate(bar)
+        if self.state.leave_stage():
+            bar.say(f"stage {name!r} ended at step {self.state.step}; next is {self.state.current.name!r}")
+        else:
+            bar.say(f"stage {name!r}, the last, ended at step {self.state.step}")
+        return True
+
+    def _forecast(self, seconds: float) -> str:
+        """How long it will take and how much memory it needs, after twenty steps."""
+        if self.total is not None:
+            left = seconds * (self.total - self.state.step)
+        else:
+            left = max(0.0, (self.budget or 0.0) - self.state.seconds)
+        end = time.strftime("%H:%M", time.localtime(time.time() + left))
+        text = f"{1 / seconds:.1f} steps/s, expected end {end} (in {duration_in_words(left)}), "
+        text += f"peak memory {peak_memory():.1f} GB"
+        if left > 3600 and self.device.device.type == "cpu":
+            text += "; on a CPU try --profile small --budget 10m --overwrite"
+        return text
+
+    # -------------------------------------------------------------------------------------------------------- batches
+
+    def _loaders(self) -> dict[str, Loader]:
+        stage = self.state.current
+        request = stage.request or type(self.state.model).request(self.config.model)
+        codes: dict[str, list[np.ndarray]] | None = None
+        if stage.encode_once is not None:
+            encode = bound_to(self.state.ema, stage.encode_once)
+            place_for = self.folder / "codes" / stage.name
+            begun = self.state.step - self.state.stage_step
+            seed, size = self.settings.seed, resizer(request)
+            codes = encode_all(encode, self.state.ema, self.source, size, self.device, place_for, begun, seed)
+        settings, place = self.settings, self.device
+
+        def loader(segments: list[Segment], order: Any) -> Loader:
+            return Loader(
+                self.source,
+                segments,
+                request,
+                settings.batch_size,
+                settings.seed,
+                rank=place.rank,
+                world=place.world,
+                order=order,
+                codes=codes,
+                actions=self.config.spec.actions,
+            )
+
+        self._cache: dict[str, Batch] = {}
+        self._cached = -1
+        return {"train": loader(self.splits["train"], settings.order), "val": loader(self.splits["val"], "random")}
+
+    def _batches(self, stream: str, micro: int) -> Batch:
+        """The batch of a stream at this step: drawn once, shared by the phases of that stream."""
+        if self._cached != self.state.step:
+            self._cache, self._cached = {}, self.state.step
+        if stream not in self._cache:
+            self._cache[stream] = self.loaders["train"].batch(self.state.step, stream).to(self.device.device)
+        batch, parts = self._cache[stream], self.settings.accumulate
+        return batch if parts == 1 else batch.part(micro, parts)
+
+    # ------------------------------------------------------------------------------------- log, validate, preview, save
+
+    def _log_step(self, parts: dict[str, Tensor], bar: Progress) -> None:
+        step, settings = self.state.step, self.settings
+        if step % settings.stats_every and step % settings.summary_every:
+            if self.budget is not None:
+                bar.update(self.state.seconds)
+            return
+        values = {k: float(v) for k, v in parts.items()}
+        board = step % settings.summary_every == 0
+        if board and (stream := self._picture_stream()) is not None:
+            values |= pictures_score(self.state, self._batches(stream, 0), "train", self.device)
+        values = self.device.average(values)
+        if self.log:
+            extra = {"stage": self.state.current.name, "seconds": round(self.state.seconds, 3)}
+            self.log.scalars(step, values, board=board, **extra)
+        totals = "  ".join(f"{k.split('/')[0]} {v:.4g}" for k, v in values.items() if k.endswith("/total"))
+        bar.update(step if self.total is not None else self.state.seconds, totals)
+
+    def _picture_stream(self) -> str | None:
+        """The stream whose batches hold frames that can be predicted and scored; None in a stage on codes."""
+        stage = self.state.current
+        return stage.phases[-1].stream if stage.phases and stage.encode_once is None else None
+
+    def _not_looked_at(self) -> bool:
+        """Whether the stage keeps its best weights and has not looked at the present ones."""
+        return self.state.current.until.patience is not None and self.state.step % self.settings.validate_every != 0
+
+    def _last_look(self, bar: Progress) -> Predictor | None:
+        """The best weights of a run whose length ends it within a stage, the last ones among them; None elsewhere.
+
+        What is saved to go on from does not know of this look: a longer run then equals one that was never stopped.
+        """
+        state = self.state
+        if state.ended or state.stage_step == 0 or not self._not_looked_at():  # a stage that never began has no codes
+            return None
+        before = (state.best, state.bad, state.best_weights)
+        self._validate(bar, last=True)
+        chosen = state.best_model()
+        state.best, state.bad, state.best_weights = before
+        return chosen
+
+    def _validate(self, bar: Progress, last: bool = False) -> bool:
+        """Score the EMA weights on held-out clips. True when patience is at its end."""
+        state, stage = self.state, self.state.current
+        values = validate(state, self._held_out, self.settings.val_batches, self.device)
+        if self.settings.validate_train:
+            values |= validate(state, self._seen, self.settings.val_batches, self.device, "train")
+        better = state.note_validation(values["val/loss"])
+        if self.log:
+            more = {"last": True} if last else {}
+            self.log.scalars(state.step, values, stage=stage.name, seconds=round(state.seconds, 3), **more)
+        note = f", PSNR {values['val/psnr']:.2f} dB" if "val/psnr" in values else ""
+        bar.say(f"step {state.step}: validation loss {values['val/loss']:.4g}{note}{' (best)' if better else ''}")
+        patience = stage.until.patience
+        return patience is not None and state.bad >= patience
+
+    def _held_out(self, number: int) -> Batch:
+        return self.loaders["val"].batch(number, "validation").to(self.device.device)
+
+    def _seen(self, number: int) -> Batch:
+        return self.loaders["train"].batch(number, "validation").to(self.device.device)
+
+    def _preview(self) -> None:
+        """Pictures of one validation batch, always the same one, into previews/ and TensorBoard."""
+        if self.log is None or self.state.current.encode_once is not None:
+            return
+        rows = pictures(self.state, self._held_out(0), self.device)
+        for name, frames in rows.items():
+            self.log.image(self.state.step, name, grid(list(frames)))
+        target = self.folder / "previews" / f"step-{self.state.step}.png"
+        target.parent.mkdir(exist_ok=True)
+        write_image(grid(side_by_side(rows)), target)
+
+    def _films(self) -> None:
+        """What the model shows of the longest held-out stretch, into films/."""
+        model = self.state.best_model()
+        if self.log is None or type(model).films is Predictor.films:
+            return
+        request = type(model).request(self.config.model)
+        longest = max(self.splits["val"], key=lambda s: s.stop - s.start)
+        count = min((longest.stop - longest.start - 1) // request.stride + 1, FILM_FRAMES)
+        whole = ClipRequest(context=count, future=0, stride=request.stride, resize=request.resize)
+        loader = Loader(self.source, [longest], whole, 1, actions=self.config.spec.actions)
+        batch = loader.gather([(longest.video, longest.start)]).to(self.device.device)
+        with evaluating(model), torch.no_grad(), self.device.autocast():
+            films = model.films(batch.context[0], None if batch.actions is None else batch.actions[0])
+        for name, frames in films.items():
+            write_video(
+                frames.float().cpu(), self.folder / "films" / f"{name}.gif", self.config.spec.fps / request.stride
+            )
+
+    def _save(self, chosen: Predictor | None = None) -> None:
+        """Everything to go on from, and a snapshot of `chosen`, of the best weights by default."""
+        if self.saved == self.state.step:
+            return
+        check_weights(self.state)
+        if self.device.is_main:
+            save_checkpoint(self.folder, self.state)
+            config = self.config.to_json(local=False)
+            save_snapshot(self.folder, chosen or self.state.best_model(), config, self.state.step, self.settings.keep)
+        self.saved = self.state.step
+        self.device.barrier()
+
+    def _interrupted(self) -> bool:
+        if self.device.world == 1:
+            return bool(self.signals.number)
+        # every process must stop at the same step; asking costs a collective, so not at each
+        if self.state.step % 10:
+            return False
+        stop = self.device.any(bool(self.signals.number))
+        self.signals.number = self.signals.number or (signal.SIGTERM if stop else 0)
+        return stop
+
+
+def resizer(request: ClipRequest) -> Callable[[np.ndarray], np.ndarray]:
+    """What brings uint8 frames (t, c, h, w) to the request's size."""
+    size = request.resize
+    return (lambda frames: frames) if size is None else (lambda frames: resize_frames(frames, size, "squash"))
+
+
+def peak_memory() -> float:
+    """Peak memory of this process in GB: the GPU's where it computed on one."""
+    if torch.cuda.is_available() and (held := torch.cuda.max_memory_allocated()):
+        return held / 1e9
+    if sys.platform == "win32":
+        return float(psutil.Process().memory_info().peak_wset) / 1e9
+    import resource  # not on Windows
+
+    unit = 1 if sys.platform == "darwin" else 1024
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9

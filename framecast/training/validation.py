@@ -1,0 +1,82 @@
+"""What is looked at while training: the loss on held-out clips, scores and pictures of the next frames."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from framecast.core.random import seed_for
+from framecast.core.types import Batch
+from framecast.metrics.frames import psnr, sharp_diff
+from framecast.models.rollout import evaluating
+from framecast.training.device import Device
+from framecast.training.state import TrainState, bound_to
+
+
+@torch.no_grad()
+def validate(
+    state: TrainState, batch_of: Callable[[int], Batch], count: int, device: Device, split: str = "val"
+) -> dict[str, float]:
+    """Means over `count` batches, "val/loss" (what patience looks at), "val/<part>" and picture scores; EMA weights.
+
+    batch_of: number -> batch on the device, the same at every validation. Noise is seeded by that number too, so values
+    of different steps compare.  split: what stands before the names in place of val.
+    """
+    stage = state.current
+    loss = state.ema.loss if stage.loss is None else bound_to(state.ema, stage.loss)
+    sums: dict[str, float] = {}
+    for i in range(count):
+        batch = batch_of(i)
+        torch.manual_seed(seed_for(state.seed, device.rank, "validation", i))
+        with evaluating(state.ema), device.autocast():
+            found = loss(batch, state.stage_step)
+        values = {f"{split}/loss": float(found.total)} | {f"{split}/{k}": float(v) for k, v in found.parts.items()}
+        if stage.encode_once is None:
+            values |= pictures_score(state, batch, split, device)
+        for name, value in values.items():
+            sums[name] = sums.get(name, 0.0) + value / count
+    return device.average(sums)
+
+
+def pictures_score(state: TrainState, batch: Batch, split: str, device: Device) -> dict[str, float]:
+    """PSNR and Sharp Diff of the next frames of a batch, as the published multi-scale system logs them."""
+    shown = _shown(state, batch, device)
+    if "prediction" not in shown or "truth" not in shown:
+        return {}
+    prediction, truth = shown["prediction"].float().cpu(), shown["truth"].float().cpu()
+    return {
+        f"{split}/psnr": float(psnr(prediction, truth).mean()),
+        f"{split}/sharp_diff": float(sharp_diff(prediction, truth).mean()),
+    }
+
+
+def pictures(state: TrainState, batch: Batch, device: Device, clips: int = 8) -> dict[str, np.ndarray]:
+    """The model's preview of some clips of a batch: named rows, uint8 (b, t, c, h, w).
+
+    Floats become bytes by one fixed mapping, so that pictures of different steps compare.
+    """
+    shown = _shown(state, batch, device)
+    return {
+        name: frames[:clips].float().clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
+        for name, frames in shown.items()
+    }
+
+
+def side_by_side(rows: dict[str, np.ndarray]) -> list[np.ndarray]:
+    """One row of pictures per clip: its context, truth and prediction one after another, or its samples in place of
+    the prediction where there are some (the first row's if sizes differ)."""
+    shown = ("context", "truth", "samples" if "samples" in rows else "prediction")
+    chosen = {k: v for k, v in rows.items() if k in shown} or rows
+    if len({v.shape[-2:] for v in chosen.values()}) > 1:
+        return list(next(iter(chosen.values())))
+    return [np.concatenate(parts, axis=0) for parts in zip(*chosen.values(), strict=True)]
+
+
+@torch.no_grad()
+def _shown(state: TrainState, batch: Batch, device: Device) -> dict[str, Tensor]:
+    torch.manual_seed(seed_for(state.seed, device.rank, "pictures"))  # a stochastic model shows the same draw each time
+    with evaluating(state.ema), device.autocast():
+        return state.ema.preview(batch)

@@ -1,0 +1,294 @@
+"""Writes docs/results/benchmark.md, and the table that README leads with, from the .json beside it; nothing else.
+
+python -m reproduction.benchmark_page
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS, README = ROOT / "docs" / "results", ROOT / "README.md"
+#: Between these README has the table.
+BEGIN, END = "<!-- table: benchmark -->", "<!-- end of table -->"
+#: The families, by the models they have.
+FAMILIES = {
+    "multi-scale adversarial": ("multiscale-gan",),
+    "cross convolutional": ("visual-dynamics",),
+    "VAE and mixture-density RNN": ("dreams",),
+    "hierarchical": ("hierarchical",),
+}
+#: By the name of a result file: its title, and the flag that makes it.
+HEADS = {
+    "benchmark": ("all models under one budget", ""),
+    "benchmark-headline": ("a member of each family, three sets of data, three seeds", " --headline --clip FILE"),
+    "benchmark-remedies": ("what helps at the first frame", " --remedies"),
+}
+BASELINES = ("copy-last", "temporal-mean")
+#: Metrics told along the horizon: label and digits.
+ALONG = {
+    "moving_psnr": ("PSNR where something moves [dB]", 2),
+    "psnr": ("PSNR [dB]", 2),
+    "ssim": ("SSIM", 3),
+    "sharpness_ratio": ("sharpness ratio, 1 as sharp as the truth", 3),
+}
+FRAMES = ("1", "2", "5", "10", "20", "40", "64")
+
+
+def page(told: Mapping[str, Any], folder: Path, stem: str = "benchmark") -> str:
+    """The page's text. stem: of the result file and its pictures."""
+    head, flag = HEADS[stem]
+    lines = [
+        f"# Results: {head}",
+        "",
+        f"Written by `reproduction/benchmark_page.py` from [{stem}.json]({stem}.json), which",
+        f"`python -m reproduction.benchmark{flag}` makes with",
+        "[`framecast benchmark`](../benchmark.md). Intervals are 95 %, over held-out videos; nothing was chosen on",
+        "these.",
+        "",
+    ]
+    for data, found in told["data"].items():
+        lines += [f"## {data}", "", *_conditions(told, data), *_picture(f"{stem}-{data}", folder), *_ranked(told, data)]
+        lines += [*_along(found), *_things(found), *_first(found), *_commands(told, data)]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _conditions(told: Mapping[str, Any], data: str) -> list[str]:
+    found, settings = told["data"][data], told["settings"]
+    p, runs = found["protocol"], told["runs"][data]
+    places = sorted(
+        {
+            f"{r['hardware']['cores']} core{'s' * (r['hardware']['cores'] > 1)} of {r['hardware']['cpu']}"
+            f"{'' if r['hardware']['device'] == 'cpu' else ' with ' + r['hardware']['device']}"
+            for r in runs.values()
+            if "hardware" in r
+        }
+    )
+    length = f"{settings['steps']:,} steps" if settings["steps"] else settings["budget"]
+    seeds = settings["seeds"]
+    luck = "one seed, so intervals know nothing of the luck of training" if len(seeds) == 1 else f"{len(seeds)} seeds"
+    lines = [
+        f"{len(settings['models'])} models, each trained from scratch for {length} on {'; '.join(places)}; {luck}. "
+        f"{p['clips']} clips of {p['videos']} held-out videos, horizon {p['horizon']}, {p['height']}x{p['width']} at "
+        f"{p['fps']:g} frames a second. {p['split_rule']}.".replace("..", "."),
+        "",
+    ]
+    return [*lines, *(f"`{name}` failed: {fault}." for name, fault in found["failed"].items()), ""]
+
+
+def _picture(stem: str, folder: Path) -> list[str]:
+    if not (folder / f"{stem}.png").is_file():
+        return []
+    told = f"[The film]({stem}.webp). " if (folder / f"{stem}.webp").is_file() else ""
+    return [
+        f"![truth and every model's forecast of one clip]({stem}.png)",
+        "",
+        f"{told}One clip for all.",
+        "",
+    ]
+
+
+def _ranked(told: Mapping[str, Any], data: str) -> list[str]:
+    found, costs = told["data"][data], told["costs"][data]
+    things = found.get("objects")
+    lines = [
+        "Means over all frames of the horizon; “=” cannot be told from the row above. Gains are to copy-last, where "
+        "something moves [dB].",
+        "",
+        "| # | model | where something moves [dB] | gain | gain at frame 1 | gain at frame 5 | PSNR [dB] | SSIM "
+        f"| sharpness at {found['protocol']['horizon']} |{' things found |' if things else ''} steps | weights |",
+        "|---" * (12 if things else 11) + "|",
+    ]
+    for row in found["rows"]:
+        name, figures = row["name"], row["figures"]
+        gains = row["to_copy_last_by_frame"].get("moving_psnr", {})
+        late = row["by_frame"]["sharpness_ratio"].get(str(found["protocol"]["horizon"]))
+        cells = [f"{'= ' if row['tied'] else ''}{row['rank']}", f"`{name}`", _of(figures["moving_psnr"], 2)]
+        cells += [_of((row["to_copy_last"] or {}).get("moving_psnr"), 2, signed=True)]
+        cells += [_cell(gains.get(k), 2, signed=True) for k in ("1", "5")]
+        cells += [_of(figures["psnr"], 2), _of(figures["ssim"], 3), _cell(late, 3)]
+        cells += [_of(things["rows"][name]["found"]["all"], 2)] if things else []
+        cost = costs.get(name)
+        cells += ["", ""] if cost is None else [f"{cost['steps']:,.0f}", f"{cost['parameters']:,}"]
+        lines.append("| " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def _along(found: Mapping[str, Any]) -> list[str]:
+    lines = ["### Frame by frame", ""]
+    for metric, (label, digits) in ALONG.items():
+        rows = {row["name"]: row["by_frame"].get(metric, {}) for row in found["rows"]}
+        lines += _curves(label, rows, digits)
+    return lines
+
+
+def _curves(label: str, rows: Mapping[str, Mapping[str, Any]], digits: int) -> list[str]:
+    shown = [k for k in FRAMES if any(k in curve for curve in rows.values())]
+    lines = [f"| {label} | " + " | ".join(f"+{k}" for k in shown) + " |", "|---" * (len(shown) + 1) + "|"]
+    for name, curve in rows.items():
+        cells = (_cell(curve[k][:1] if k in curve else None, digits) for k in shown)
+        lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def _things(found: Mapping[str, Any]) -> list[str]:
+    """What is still there: by thing over the horizon, and all together frame by frame."""
+    told = found.get("objects")
+    if not told:
+        return []
+    order = [row["name"] for row in found["rows"]]
+    lines = ["### Things that get lost", ""]
+    lines += [
+        "Found by colour in truth and forecast alike; true places are the console's memory where it tells them.",
+        "",
+    ]
+    lines += ["| found near its true place, share of clips | " + " | ".join(told["things"]) + " |"]
+    lines += ["|---" * (len(told["things"]) + 1) + "|"]
+    for name in order:
+        cells = (_of(told["rows"][name]["found"][thing], 2) for thing in told["things"])
+        lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+    lines.append("")
+    rows = {name: told["by_frame"][name]["found"] for name in order}
+    return lines + _curves("all things found", rows, 2)
+
+
+def _first(found: Mapping[str, Any]) -> list[str]:
+    """Rows that do not beat copy-last at the first frame, and how their training stood when the time was up."""
+    training = found.get("training", {})
+    lines = []
+    for row in found["rows"]:
+        gain = row["to_copy_last_by_frame"].get("moving_psnr", {}).get("1")
+        if row["name"] in BASELINES or gain is None or (gain[1] is not None and gain[1] > 0):
+            continue
+        later = row["to_copy_last_by_frame"]["moving_psnr"]
+        ahead = next((k for k, v in later.items() if v[1] is not None and v[1] > 0), "–")
+        told = training.get(row["name"], {})
+        half, last = told.get("half"), told.get("end")
+        fall = "–" if not half or last is None else f"{(half - last) / abs(half):+.0%}"
+        cells = [f"`{row['name']}`", _cell(gain, 2, signed=True), ahead, fall]
+        lines.append("| " + " | ".join(cells) + " |")
+    if not lines:
+        return ["### The first frame", "", "Every model beats copy-last where something moves.", ""]
+    head = [
+        "### Not above copy-last at the first frame",
+        "",
+        "Where something moves. What still fell in the second half of training was cut short by the budget.",
+        "",
+        "| model | gain at frame 1 [dB] | first told frame with a sure gain | fall of the loss on validation in the "
+        "second half |",
+        "|---|---|---|---|",
+    ]
+    below = [line.split("`")[1] for line in lines]
+    return [*head, *lines, "", *_obstacles(found, below)]
+
+
+def _obstacles(found: Mapping[str, Any], names: Sequence[str]) -> list[str]:
+    """What stands in the way of some rows at the first frame; `first_frame.py` says what was measured."""
+    told = {name: found["first_frame"][name]["1"] for name in names if name in found.get("first_frame", {})}
+    if not told:
+        return []
+    columns = [n for n in dict.fromkeys(n for row in told.values() for n in row) if n != "copy-last"]
+    forecasts = {row["name"]: row["by_frame"]["moving_psnr"]["1"][0] for row in found["rows"]}
+    lines = [
+        "Frames that need no foresight, scored like a forecast: the truth at the model's own size and back; the "
+        "truth through the model's own code; the frame that a forecast is drawn upon. Where such a frame is below "
+        "copy-last, predicting better would not help.",
+        "",
+        "| where something moves at frame 1 [dB] | forecast | copy-last | " + " | ".join(columns) + " |",
+        "|---" * (len(columns) + 3) + "|",
+    ]
+    for name, row in told.items():
+        cells = (_cell([row[n]], 2) if n in row else "" for n in ("copy-last", *columns))
+        lines.append(f"| `{name}` | {_cell([forecasts[name]], 2)} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def _commands(told: Mapping[str, Any], data: str) -> list[str]:
+    lines = ["### Runs", "", "```"]
+    for name, run in told["runs"][data].items():
+        done = "" if run.get("steps") is None else f"   # {name}: {run['steps']:,} steps in {run['seconds']:,.0f} s"
+        lines.append(f"{run.get('command', name)}{done}")
+    first = next(iter(told["runs"][data].values()))
+    versions = ", ".join(f"{k} {v}" for k, v in first.get("versions", {}).items())
+    return [*lines, "```", "", f"{versions}, {first.get('date', '')}.", ""]
+
+
+def _of(found: Mapping[str, Any] | None, digits: int, signed: bool = False) -> str:
+    """Of an interval as a table has it."""
+    return "" if found is None else _cell([found["mean"], found["low"], found["high"]], digits, signed)
+
+
+def _cell(values: Sequence[float | None] | None, digits: int, signed: bool = False) -> str:
+    """Mean and half of its interval; only the mean where there is no more."""
+    if not values or values[0] is None:
+        return "–"
+    mean = f"{values[0]:{'+' if signed else ''}.{digits}f}".replace("-", "−")
+    if len(values) < 3 or values[1] is None or values[2] is None:
+        return mean
+    return f"{mean} ± {(values[2] - values[1]) / 2:.{digits}f}"
+
+
+def family_rows(found: Mapping[str, Any]) -> dict[str, str]:
+    """Row -> family: the best row of every family by the order of the table; of the fourteen also the two that were
+    called the best."""
+    family_of = {model: family for family, models in FAMILIES.items() for model in models}
+    chosen: dict[str, str] = {}
+    for row in found["rows"]:
+        if row["name"] in BASELINES:
+            chosen[row["name"]] = "baseline"
+            continue
+        family = family_of.get(row["model"], "autoencoders")
+        if family not in chosen.values() or row["model"] in ("c-gia-ae", "c-lstm-vae"):
+            chosen[row["name"]] = family
+    return chosen
+
+
+def lead(told: Mapping[str, Any]) -> list[str]:
+    """What README leads with: a row of every family on the first set of data."""
+    data, found = next(iter(told["data"].items()))
+    p, settings = found["protocol"], told["settings"]
+    length = f"{settings['steps']:,} steps" if settings["steps"] else settings["budget"]
+    horizon = str(p["horizon"])
+    lines = [
+        f"![{data}: one clip as every family sees it](docs/results/benchmark-{data}-families.webp)",
+        "",
+        f"| {length} of training each, {data}, {p['height']}x{p['width']} | family | frame 1 [dB] | frame 5 [dB] "
+        f"| all {horizon} frames [dB] | sharpness at {horizon} |",
+        "|---|---|---|---|---|---|",
+    ]
+    for row in found["rows"]:
+        family = family_rows(found).get(row["name"])
+        if family is None:
+            continue
+        gains = row["to_copy_last_by_frame"].get("moving_psnr", {})
+        cells = [f"`{row['name']}`", family, *(_cell(gains.get(k), 2, signed=True) for k in ("1", "5"))]
+        cells += [_of((row["to_copy_last"] or {}).get("moving_psnr"), 2, signed=True) or "–"]
+        cells += [_cell((row["by_frame"]["sharpness_ratio"].get(horizon) or [None])[:1], 2)]
+        lines.append("| " + " | ".join(cells) + " |")
+    count, ours = len(settings["models"]), "of the fourteen autoencoders the best and the two published as the best"
+    return [
+        *lines,
+        "",
+        f"*Gains over repeating the last frame, PSNR where something moves, with 95 % intervals over {p['videos']} "
+        f"held-out episodes; {ours}. [All {count} models, conditions and what stands in the way of those that do not "
+        "gain](docs/results/benchmark.md).*",
+    ]
+
+
+def with_table(text: str, told: Mapping[str, Any]) -> str:
+    """README with the table in its place."""
+    before, rest = text.split(BEGIN)
+    after = rest.split(END)[1]
+    return before + "\n".join([BEGIN, *lead(told), END]) + after
+
+
+if __name__ == "__main__":
+    for stem in HEADS:
+        if (file := RESULTS / f"{stem}.json").is_file():
+            data = json.loads(file.read_text(encoding="utf-8"))["results"]
+            file.with_suffix(".md").write_text(page(data, RESULTS, stem), encoding="utf-8")
+        if stem == "benchmark":
+            README.write_text(with_table(README.read_text(encoding="utf-8"), data), encoding="utf-8")

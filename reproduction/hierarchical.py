@@ -1,0 +1,546 @@
+"""The long runs of hierarchical prediction: figures into docs/results/hierarchical.json, films beside it.
+
+    python -m reproduction.hierarchical                    all parts, one after another; finished ones are kept
+    python -m reproduction.hierarchical --only bouncing    one part: eight, bouncing, delay, pushing, walking
+    python -m reproduction.hierarchical --again            do finished ones anew
+
+A training is a chain of commands, each of which starts from the weights of the one before (`TRAINING`); finished ones
+are kept, one that was stopped goes on. Each result holds its figures, commands, seed, versions and hardware.
+"""
+
+from __future__ import annotations
+
+import argparse
+import dataclasses
+import functools
+import json
+from collections.abc import Callable, Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+import framecast
+from framecast.core.types import Batch
+from framecast.data.base import Source
+from framecast.data.store import Store
+from framecast.evaluation.clips import Clips, held_out_clips
+from framecast.media.grid import GREEN, RED, border, side_by_side, strip
+from framecast.media.images import to_uint8, write_image
+from framecast.media.write import write_video
+from framecast.metrics import psnr, sharpness_ratio
+from framecast.metrics.averages import Running
+from framecast.metrics.scenes import foreground, iou, presence, probe, shape_colours
+from framecast.models.base import Predictor
+from framecast.models.rollout import evaluating, rollout
+from framecast.training.run_folder import open_run
+from reproduction.hierarchical_page import FIRST, page
+from reproduction.multiscale_gan import RESULTS, WORK, Results, command, relative
+
+HIERARCHICAL = Results("hierarchical", page)
+#: A loss of encodings that counts what moves within clips, at full weight from the start.
+_MOVES = "--model.encoding-loss relative --model.alpha 0.003 --model.alpha-delay 0"
+#: Encoder and VAN learn on clips of which the predictor sees the first frames only and four are drawn.
+_DRAWING = f"{_MOVES} --model.rolled 6 --model.drawn 4 --optim.all-lr"
+_DRAWN = f"{_DRAWING} 1.5e-3"
+#: Then the predictor alone, on encodings made once.
+_RELATIVE = "--model.encoding-loss relative --model.mode predictor --batch-size 64 --optim.predictor-lr"
+_ROLLED, _SETTLED = f"{_RELATIVE} 1e-3", f"{_RELATIVE} 2e-4"
+#: And further with every direction of the encodings counted alike, as one that is written small may be a whole axis.
+_WHITENED = "--model.encoding-loss whitened --model.mode predictor --batch-size 64 --optim.predictor-lr"
+_FIVE = "--model.context 5 --model.future 16"
+_FORTY = "--model.context 5 --model.future 35"
+_TEN = "--model.context 10 --model.future 22 --model.stride 2"
+_PEOPLE = "--model.context 5 --model.future 27 --model.stride 2"
+
+
+def _looks(every: int, batches: int = 2) -> str:
+    """How often a training looks at held-out clips, and at how many batches; it saves as often."""
+    return f"--train.val-batches {batches} --train.validate-every {every} --train.save-every {every}"
+
+
+#: Trainings of `small` beside --data, --out and --init-from: the one whose weights it starts from, and its flags.
+TRAINING: dict[str, tuple[str, str]] = {
+    "eight": ("", f"{_DRAWN} --model.future 16 --batch-size 8 --steps 2500 {_looks(500)}"),
+    "bouncing-drawn": ("", f"{_DRAWN} --model.future 16 --batch-size 16 --steps 2000 {_looks(200)}"),
+    "bouncing-rolled": ("bouncing-drawn", f"{_ROLLED} --model.future 16 --steps 2950 {_looks(500)}"),
+    "bouncing-five": (
+        "bouncing-rolled",
+        f"{_ROLLED} {_FIVE} --steps 1500 {_looks(500)}",
+    ),
+    "bouncing-whitened": ("bouncing-five", f"{_WHITENED} 1e-3 {_FIVE} --steps 1800 {_looks(300)}"),
+    "bouncing-whitened-2": ("bouncing-whitened", f"{_WHITENED} 1e-3 {_FIVE} --steps 8000 {_looks(500)}"),
+    "bouncing-whitened-3": ("bouncing-whitened-2", f"{_WHITENED} 1e-3 {_FIVE} --steps 12000 {_looks(500)}"),
+    "bouncing-settled": ("bouncing-whitened-3", f"{_WHITENED} 2e-4 {_FIVE} --steps 5000 {_looks(500)}"),
+    # Longer futures: what drifts within forty frames is seen, and 1,000 frames ahead most shapes are still there.
+    "bouncing-far": ("bouncing-settled", f"{_WHITENED} 3e-4 {_FORTY} --steps 5000 {_looks(500)}"),
+    **{
+        f"delay-{name}": (
+            "",
+            "--model.alpha 0.1 --model.future 16 --model.rolled 6 --model.drawn 4 --optim.all-lr 1.5e-3 "
+            f"--batch-size 16 --steps 2000 --train.stats-every 10 {_looks(500)} --model.alpha-delay {delay}",
+        )
+        for name, delay in (("schedule", 1000), ("at-once", 0))
+    },
+    # From the weights that draw bouncing shapes: 23.8 dB from true encodings after 500 steps, 21.1 from scratch.
+    "pushing-drawn": (
+        "bouncing-drawn",
+        f"{_DRAWN} --model.future 18 --batch-size 16 --steps 3000 {_looks(100)}",
+    ),
+    "pushing-rolled": ("pushing-drawn", f"{_ROLLED} --model.future 18 --steps 4000 {_looks(500)}"),
+    "pushing-settled": ("pushing-rolled", f"{_SETTLED} --model.future 18 --steps 1500 {_looks(500)}"),
+    "walking-drawn": ("bouncing-drawn", f"{_DRAWN} {_PEOPLE} --batch-size 8 --steps 5000 {_looks(500, 4)}"),
+    "walking-drawn-2": ("walking-drawn", f"{_DRAWING} 4e-4 {_PEOPLE} --batch-size 8 --steps 3000 {_looks(500, 4)}"),
+    "walking-epva": ("walking-drawn-2", f"{_ROLLED} {_PEOPLE} --steps 3000 {_looks(500, 4)}"),
+    "walking-ten": ("walking-drawn-2", f"{_ROLLED} {_TEN} --steps 3000 {_looks(500, 4)}"),
+    "walking-e2e": (
+        "walking-drawn-2",
+        f"--model.mode e2e {_PEOPLE} --model.drawn 4 --optim.all-lr 5e-4 --batch-size 8 --steps 1200 {_looks(400, 4)}",
+    ),
+    "walking-epva-gan": (
+        "walking-epva",
+        f"--model.mode epva-gan --model.encoding-loss relative --model.alpha 10 {_PEOPLE} --optim.predictor-lr 1e-4 "
+        f"--optim.van-lr 1e-4 --optim.discriminator-lr 1e-4 --batch-size 4 --steps 2400 {_looks(600, 4)}",
+    ),
+}
+
+
+def main() -> None:
+    """Run the parts asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    makers = {"eight": eight, "bouncing": bouncing, "delay": delay, "pushing": pushing, "walking": walking}
+    parser.add_argument("--only", choices=list(makers), help="one part instead of all")
+    parser.add_argument("--again", action="store_true", help="do finished parts anew")
+    options = parser.parse_args()
+    for name in [options.only] if options.only else makers:
+        HIERARCHICAL.part(name, makers[name], options.again)
+
+
+# ------------------------------------------------------------------------------------------------------ eight clips
+
+
+def eight() -> dict[str, Any]:
+    """Eight clips by heart: PSNR of their frames drawn from true encodings."""
+    run, told = trained("eight")
+    model, source = framecast.load(run), Store(DATA["eight"]())
+    parts = source.splits(18)["train"]
+    frames = torch.stack([torch.from_numpy(source.clip(p.video, 0, 18).frames) for p in parts]).float() / 255
+    with evaluating(model):
+        found = psnr(model.reconstruct(frames), frames[:, 1:])
+    still = psnr(frames[:, :1].expand_as(frames[:, 1:]), frames[:, 1:])
+    drawn, first = float(found.mean()), float(still.mean())
+    return {
+        "sentence": f"{len(parts)} clips of 18 frames by heart: {drawn:.1f} dB for frames drawn from their true "
+        f"encodings, {first:.1f} for repeating the first frame",
+        "training": told,
+        "clips": len(parts),
+        "psnr_on_enc": drawn,
+        "psnr_first": first,
+    }
+
+
+# --------------------------------------------------------------------------------------------------------- bouncing
+
+
+def bouncing() -> dict[str, Any]:
+    """Table 1 of the paper: one shape on grey, 16 predicted frames, 1,000 trials; then 1,000 frames."""
+    run, told = trained("bouncing-far")
+    model, trials = framecast.load(run), Store(shapes("bouncing-trials", 1000, 24, 1))
+    short, drawn = colours(model, trials, 16), colours(model, trials, 16, known=True)
+    film = RESULTS / "hierarchical-bouncing"
+    far = colours(model, Store(shapes("bouncing-long-trials", 32, 1024, 5)), 1000, film=film)
+    at = {k: round(100 * short[k][15], 2) for k in ("correct", "wrong", "gone")}
+    end = {k: round(100 * far[k][-1], 1) for k in ("correct", "wrong", "gone")}
+    return {
+        "sentence": f"at frame 16 of {short['trials']:,} trials: {at['correct']} % in their colour, {at['wrong']} % in "
+        f"another, {at['gone']} % gone (paper 96.9 / 3.1 / 0); at frame 1,000 of {far['trials']}: {end['correct']} / "
+        f"{end['wrong']} / {end['gone']} %",
+        "training": told,
+        "context": model.num_context,
+        "short": short,
+        "reconstruction": drawn,
+        "long": far,
+        "film": f"{film.name}.webp",
+    }
+
+
+def shapes(name: str, videos: int, frames: int, seed: int) -> Path:
+    """One saturated shape bouncing on grey, 3 to 6 pixels a frame; the same bytes everywhere."""
+    data = WORK / "data" / name
+    if not (data / "index.json").is_file():
+        words = {"videos": videos, "frames": frames, "shapes": 1, "seed": seed}
+        words |= {"palette": "saturated", "speed-min": 3, "speed-max": 6}
+        flags = [word for k, v in words.items() for word in (f"--{k}", str(v))]
+        command("data", "make", "bouncing", *flags, "--out", relative(data))
+    return data
+
+
+def trained(name: str) -> tuple[Path, dict[str, dict[str, Any]]]:
+    """A finished run, and the command, steps, time and validations of every run of its part it took, first to last.
+
+    A run of another part whose weights it starts from is told of there.
+    """
+    before, flags = TRAINING[name]
+    part = name.split("-")[0]
+    data = DATA.get(name, DATA[part])()
+    run, words = WORK / f"hierarchical-{name}", flags.split()
+    told = trained(before)[1] if before else {}
+    if before:
+        words += ["--init-from", relative(WORK / f"hierarchical-{before}")]
+    start = ("train", "hierarchical", "--profile", "small", "--data", relative(data), "--out", relative(run))
+    ours = {name: {"command": command(*start, *words), **curves(run)}}
+    return run, {**{k: v for k, v in told.items() if k.split("-")[0] == part}, **ours}
+
+
+def made(name: str, *flags: str) -> Path:
+    """A generated set, by its source's name."""
+    data = WORK / "data" / name
+    if not (data / "index.json").is_file():
+        command("data", "make", name.split("-")[0], *flags, "--out", relative(data))
+    return data
+
+
+#: What each training is on, or all of its part.
+DATA: dict[str, Callable[[], Path]] = {
+    "bouncing": lambda: shapes("bouncing-train", 1000, 40, 0),
+    "eight": lambda: shapes("bouncing-eight", 10, 18, 3),  # of which eight are to be trained on
+    "delay": lambda: shapes("bouncing-train", 1000, 40, 0),
+    "pushing-drawn": lambda: made("pushing", "--train", "600", "--test", "64", "--novel", "64"),
+    # its first 600 clips are those of the above
+    "pushing": lambda: made("pushing-2000", "--train", "2000", "--val", "32", "--test", "128", "--novel", "128"),
+    "walking": lambda: made("walking-28", "--subjects", "28", "--held-out", "4", "--cameras", "2"),
+}
+
+
+def curves(run: Path) -> dict[str, Any]:
+    """Steps, time and the validations of a run."""
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    names = ("val/psnr_forecast", "val/psnr_on_enc_forecast", "val/psnr_first_forecast", "val/enc_pred")
+    seen = [{"step": r["step"], **{n: r[n] for n in names if n in r}} for r in rows if "val/loss" in r]
+    return {
+        "seed": 0,
+        "steps": rows[-1]["step"],
+        "training_seconds": round(max(r.get("seconds", 0) for r in rows)),
+        "validations": [seen[i] for i in sorted({*range(0, len(seen), max(1, len(seen) // 8)), len(seen) - 1})],
+    }
+
+
+def colours(
+    model: Predictor, source: Source, horizon: int, film: Path | None = None, known: bool = False
+) -> dict[str, Any]:
+    """Shares of frames whose shape is in its colour, in another, gone, and how far off it is, by frame. known: of
+    frames drawn from their own encodings, not of forecasts."""
+    meta = source.meta()
+    palette, grey = list(meta["colours"].values()), [meta["parameters"]["grey"]] * 3
+    seen, found = model.num_context, []
+    for start in range(0, len(source), 8):
+        clips = [source.clip(v, 0, seen + horizon).frames for v in range(start, min(start + 8, len(source)))]
+        frames = torch.from_numpy(np.stack(clips)).float() / 255
+        with evaluating(model):
+            predicted = (
+                model.reconstruct(frames)[:, seen - 1 :] if known else rollout(model, frames[:, :seen], horizon)[0]
+            )
+        found.append(shape_colours(predicted, frames[:, seen:], palette, grey))
+        if film and not start:
+            write_film(film, frames[0, seen:], {"prediction": predicted[0]}, 30, shown=200)
+    whole = {name: torch.cat([getattr(v, name) for v in found]).double() for name in vars(found[0])}
+    said: dict[str, Any] = {k: whole[k].mean(0).tolist() for k in ("correct", "wrong", "gone")}
+    said["away_px"] = [None if math_nan(x) else x for x in whole["away"].nanmean(0).tolist()]
+    every = [k - 1 for k in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000) if k <= horizon]
+    if horizon > 16:
+        said = {"frames": [k + 1 for k in every], **{k: [v[i] for i in every] for k, v in said.items()}}
+    return {"trials": len(source), **said}
+
+
+def math_nan(x: float) -> bool:
+    """Whether it is not a number."""
+    return x != x
+
+
+def write_film(path: Path, truth: Tensor, rows: Mapping[str, Tensor], fps: float, shown: int | None = None) -> None:
+    """Truth beside predictions as animated WebP, and eight moments of each as PNG."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    every = {"truth": truth, **rows}
+    write_video(side_by_side({k: v[:shown] for k, v in every.items()}, least=160), path.with_suffix(".webp"), fps)
+    step = max(1, len(truth) // 8)
+    lines = [strip(border(to_uint8(v), GREEN if k == "truth" else RED), every=step) for k, v in every.items()]
+    width = max(line.shape[2] for line in lines)
+    padded = [np.pad(line, ((0, 0), (0, 0), (0, width - line.shape[2])), constant_values=255) for line in lines]
+    write_image(np.concatenate(padded, axis=1), path.with_suffix(".png"))
+
+
+# ------------------------------------------------------------------------------------------------------------ delay
+
+
+def delay() -> dict[str, Any]:
+    """The weight of the encoding loss in full from step 0, against the schedule: does the encoding collapse?"""
+    table, told = {}, {}
+    for name in ("schedule", "at-once"):
+        run, ours = trained(f"delay-{name}")
+        told |= ours
+        rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        seen = [r for r in rows if "epva/spread" in r]
+        table[name] = {
+            "steps": [r["step"] for r in seen],
+            "spread": [r["epva/spread"] for r in seen],
+            "van_on_enc": [r["epva/van_on_enc"] for r in seen],
+        }
+    return {"sentence": f"{spreads(table)}; {drawings(told)}", "training": told, "table": table}
+
+
+def spreads(table: Mapping[str, Mapping[str, Any]]) -> str:
+    """Standard deviation of encodings with and without schedule, after a twentieth of the steps and at the end."""
+    slow, fast = table["schedule"], table["at-once"]
+    early, last = len(slow["steps"]) // 20, len(slow["steps"]) - 1
+    at = [
+        f"after {slow['steps'][i]:,} steps {slow['spread'][i]:.2g} with the schedule and {fast['spread'][i]:.2g} with "
+        f"full weight from the start"
+        for i in (early, last)
+    ]
+    return f"standard deviation of encodings: {at[0]}; {at[1]}"
+
+
+def drawings(told: Mapping[str, Mapping[str, Any]]) -> str:
+    """PSNR of validation frames drawn from true encodings, with and without schedule, look by look."""
+    slow, fast = (told[f"delay-{name}"]["validations"] for name in ("schedule", "at-once"))
+    name = "val/psnr_on_enc_forecast"
+    at = [f"{a[name]:.1f} and {b[name]:.1f} dB after {a['step']:,}" for a, b in zip(slow, fast, strict=True)]
+    return f"held-out frames drawn from true encodings: {', '.join(at)}"
+
+
+# ---------------------------------------------------------------------------------------------------------- pushing
+
+
+def pushing() -> dict[str, Any]:
+    """Do actions matter, and is a push of known objects easier than one of new ones?"""
+    run, told = trained("pushing-settled")
+    opened = open_run(run)
+    model, source = opened.model(), Store(DATA["pushing"]())
+    table, gains, costs = {}, {}, {}
+    for split in ("test/seen", "test/novel"):
+        clips = held(opened, model, source, split, 18, 128)
+        found = {kind: forecast(model, clips, kind) for kind in ("recorded", "shuffled", "shifted", "none", FIRST)}
+        table[split] = {kind: values.mean(0).tolist() for kind, values in found.items()}
+        things = split.removeprefix("test/")
+        gains[things] = over_clips(found["recorded"] - found[FIRST])
+        costs[things] = {k: over_clips(found["recorded"] - found[k]) for k in ("shuffled", "shifted", "none")}
+    seen, novel = table["test/seen"], table["test/novel"]
+    return {
+        "sentence": f"PSNR of the forecast: {mean(seen['recorded']):.2f} dB with the recorded actions, "
+        f"{mean(seen['shuffled']):.2f} with another clip's, {mean(seen['shifted']):.2f} with actions one step late, "
+        f"{mean(seen[FIRST]):.2f} for repeating the first frame; novel objects {mean(novel['recorded']):.2f}, and "
+        f"{mean(novel[FIRST]):.2f} for repeating the first frame",
+        "training": told,
+        "table": table,
+        "gain_over_first_frame": gains,
+        "recorded_minus": costs,
+        "film": pushes(model, held(opened, model, source, "test/seen", 18, 8)),
+    }
+
+
+def over_clips(values: Tensor, groups: list[str] | None = None) -> dict[str, float | None]:
+    """Mean over clips of their means over the horizon, with its 95 % interval; values: (clips, horizon).
+
+    groups: of each clip what makes clips depend on each other; None takes all as independent.
+    """
+    running = Running(1)
+    running.add(values.double().mean(1, keepdim=True), groups)
+    series = running.series()
+    return {"mean": series.mean[0], "low": series.low[0], "high": series.high[0]}
+
+
+def pushes(model: Predictor, clips: Clips) -> str:
+    """A push: truth, the forecast with its actions and with another clip's."""
+    batch = next(batches(clips))
+    assert batch.actions is not None
+    rows = {
+        "its actions": rollout(model, batch.context, batch.future.shape[1], batch.actions)[0, 0],
+        "another's": rollout(model, batch.context, batch.future.shape[1], batch.actions.roll(1, 0))[0, 0],
+    }
+    write_film(RESULTS / "hierarchical-pushing", batch.future[0], rows, 10)
+    return "hierarchical-pushing.webp"
+
+
+def held(opened: Any, model: Predictor, source: Source, split: str, horizon: int, clips: int) -> Clips:
+    """Clips that training never saw."""
+    request = type(model).request(opened.config.model)
+    return held_out_clips(source, request, split, model.num_context, horizon, clips, 0, opened.config.spec.actions)
+
+
+def mean(values: list[float]) -> float:
+    """Over the horizon."""
+    return float(np.mean(values))
+
+
+def forecast(model: Predictor, clips: Clips, actions: str) -> Tensor:
+    """PSNR (clips, horizon) with the recorded actions, another clip's, the same one step late, none; or of FIRST."""
+    found = []
+    for batch in batches(clips):
+        given, horizon = batch.actions, batch.future.shape[1]
+        assert given is not None
+        if actions == "shuffled":
+            given = given.roll(1, 0)
+        elif actions == "shifted":
+            given = torch.cat([given[:, :1], given[:, :-1]], 1)
+        if actions == FIRST:
+            made = batch.context[None, :, :1].expand(-1, -1, horizon, -1, -1, -1)
+        else:
+            made = rollout(model, batch.context, horizon, None if actions == "none" else given)
+        found.append(psnr(made[0], batch.future))
+    return torch.cat(found)
+
+
+def batches(clips: Clips) -> Iterator[Batch]:
+    """The clips as floats."""
+    for batch in clips:
+        yield batch.to("cpu")
+
+
+# ---------------------------------------------------------------------------------------------------------- walking
+
+
+def walking() -> dict[str, Any]:
+    """epva, e2e and a small epva-gan on people that walk: are they still there, sharp and in place, at frame 127?"""
+    source, runs, told = Store(DATA["walking"]()), {}, {}
+    for mode in ("epva", "e2e", "epva-gan"):
+        runs[mode], ours = trained(f"walking-{mode}")
+        told |= ours
+    ten, ours = trained("walking-ten")
+    told |= ours
+    opened, rooms = open_run(runs["epva"]), empty_rooms(source)
+    clips = held(opened, opened.model(), source, "test", 127, 24)
+    request = dataclasses.replace(clips.loader.request, extras=("masks", "joints", "visibility"))
+    clips.loader.request = request
+    table: dict[str, Any] = {"copy the first frame": people(None, clips, rooms)}
+    for mode, run in runs.items():
+        model = framecast.load(run)
+        table[mode] = {**people(model, clips, rooms), "probe": joints(model, source, open_run(run))}
+    table["drawn from true encodings (epva)"] = people(framecast.load(runs["epva"]), clips, rooms, known=True)
+    films(runs, clips)
+    gap = over_clips(*more_context(ten, runs["epva"], source))
+    at = {k: v["present"][126] for k, v in table.items()}
+    return {
+        "sentence": "people still there at frame 127: " + ", ".join(f"{k} {100 * v:.0f} %" for k, v in at.items()),
+        "training": told,
+        "table": {k: {m: thin(v) for m, v in row.items()} for k, row in table.items()},
+        "ten_minus_five": gap,
+        "film": "hierarchical-walking.webp",
+    }
+
+
+def thin(values: Any) -> Any:
+    """A curve at the frames that are quoted."""
+    if not isinstance(values, list):
+        return values
+    return {str(k): values[k - 1] for k in (1, 8, 16, 32, 64, 128) if k <= len(values)} | {str(len(values)): values[-1]}
+
+
+def empty_rooms(source: Source) -> Tensor:
+    """The room without anybody as every camera sees it, (cameras, c, h, w) in 0…1: the median over training films."""
+    films: dict[str, list[np.ndarray]] = {}
+    for part in source.splits(1)["train"]:
+        camera = source.names[part.video].rsplit("-", 1)[1]
+        films.setdefault(camera, []).append(
+            source.clip(part.video, part.start, (part.stop - part.start) // 8, 8).frames
+        )
+    return torch.stack([torch.from_numpy(np.median(np.concatenate(v), 0)) for v in films.values()]).float() / 255
+
+
+def people(model: Predictor | None, clips: Clips, rooms: Tensor, known: bool = False) -> dict[str, list[float]]:
+    """By frame: share of clips with a person, anywhere and near the true one, area of what is not room over the true
+    person's, IoU of it with the true mask; both of the drawing mask too; PSNR; sharpness over the truth's, of frames
+    and of whom they show.
+
+    None repeats the first frame. known: of frames drawn from their own encodings, not of forecasts.
+    """
+    rows: dict[str, list[Tensor]] = {}
+    for batch in batches(clips):
+        seen, horizon = batch.context.shape[1], batch.future.shape[1]
+        truth, masks = batch.future, batch.extras["masks"][:, seen : seen + horizon] > 0
+        ground = rooms[(batch.context[:, None, 0] - rooms).abs().mean((2, 3, 4)).argmin(1)]
+        if model is None:
+            made = batch.context[:, :1].expand_as(truth)
+        elif known:
+            with evaluating(model):
+                made = model.reconstruct(torch.cat([batch.context, truth], 1))[:, seen - 1 :]
+        else:
+            made = rollout(model, batch.context, horizon)[0]
+            with evaluating(model):
+                drawn = model.masks(batch.context, horizon)[:, :, 0] > 0.5
+            rows.setdefault("mask_iou", []).append(iou(drawn, masks))
+            rows.setdefault("mask_area", []).append(drawn.sum((-2, -1)) / masks.sum((-2, -1)))
+        there, area = foreground(made, ground), masks.sum((-2, -1))
+        found = {
+            "present": presence(there, masks, near=False),
+            "in_place": presence(there, masks),
+            "area": there.sum((-2, -1)) / area,
+            "iou": iou(there, masks),
+            "psnr": psnr(made, truth),
+            "sharpness": sharpness_ratio(made, truth),
+            "person_sharpness": edges(made, there) / edges(truth, masks),
+        }
+        for name, values in found.items():
+            rows.setdefault(name, []).append(values.double())
+    return {name: torch.cat(values).double().nanmean(0).tolist() for name, values in rows.items()}
+
+
+def edges(frames: Tensor, where: Tensor) -> Tensor:
+    """Mean step from a pixel to those below and beside it, in an area (b, t, h, w): (b, t), not-a-number if empty."""
+    down, right = frames.diff(dim=-2).abs(), frames.diff(dim=-1).abs()
+    steps = (F.pad(down, (0, 0, 0, 1)) + F.pad(right, (0, 1))).mean(2)
+    return (steps * where).sum((-2, -1)) / where.sum((-2, -1))
+
+
+def more_context(more: Path, fewer: Path, source: Source) -> tuple[Tensor, list[str]]:
+    """PSNR (clips, horizon) of a forecast from more frames of context minus that of the same frames from fewer; and the
+    take of each clip, which two cameras filmed."""
+    opened, other = open_run(more), framecast.load(fewer)
+    model, rows = opened.model(), []
+    clips = held(opened, model, source, "test", 122, 24)
+    for batch in batches(clips):
+        made = [rollout(m, batch.context[:, -m.num_context :], 122)[0] for m in (model, other)]
+        rows.append(psnr(made[0], batch.future) - psnr(made[1], batch.future))
+    return torch.cat(rows), clips.groups
+
+
+def joints(model: Predictor, source: Source, opened: Any) -> dict[str, float]:
+    """Error of 2-D joints (in half frames) read off true encodings by a small network; beside one that reads as many
+    fixed random projections of the frame's pixels, and the mean joint."""
+    sets = {}
+    for split, count in (("train", 96), ("test", 32)):
+        clips = held(opened, model, source, split, 27, count)
+        clips.loader.request = dataclasses.replace(clips.loader.request, extras=("joints", "visibility"))
+        rows = []
+        for batch in batches(clips):
+            frames = torch.cat([batch.context, batch.future], 1)
+            with torch.no_grad(), evaluating(model):
+                rows.append((model.encode(frames), frames, batch.extras["joints"], batch.extras["visibility"]))
+        codes, frames, places, visible = (torch.cat(x).flatten(0, 1) for x in zip(*rows, strict=True))
+        generator = torch.Generator().manual_seed(0)
+        pixels = frames.flatten(1) @ torch.randn(frames[0].numel(), codes.shape[1], generator=generator)
+        shown = (visible > 0).repeat_interleave(2, -1)
+        sets[split] = (codes.float(), pixels, places.flatten(1).float(), shown)
+    fit = functools.partial(probe, steps=1500)
+    (codes, pixels, places, _), (held_codes, held_pixels, held_places, shown) = sets["train"], sets["test"]
+    return {
+        "encodings": fit(codes, places, held_codes, held_places, shown),
+        "random projection": fit(pixels, places, held_pixels, held_places, shown),
+        "mean joint": float((held_places - places.mean(0)).abs()[shown].mean()),
+    }
+
+
+def films(runs: Mapping[str, Path], clips: Clips) -> None:
+    """The first clip under every mode."""
+    batch = next(batches(clips)).rows([0])
+    rows = {
+        mode: rollout(framecast.load(run), batch.context, batch.future.shape[1])[0, 0] for mode, run in runs.items()
+    }
+    rows["first frame"] = batch.context[0, :1].expand_as(batch.future[0])
+    write_film(RESULTS / "hierarchical-walking", batch.future[0], rows, 6.25)
+
+
+if __name__ == "__main__":
+    main()

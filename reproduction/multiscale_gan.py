@@ -1,0 +1,401 @@
+"""The long runs behind docs/results: train, score, film; figures into docs/results/multiscale-gan.json.
+
+    python -m reproduction.multiscale_gan                       all parts, one after another; finished ones are kept
+    python -m reproduction.multiscale_gan --only games          one part: games, claims, kills, phone
+    python -m reproduction.multiscale_gan --clip FILE           a natural clip of your own: last 20 % held out
+    python -m reproduction.multiscale_gan --again               do finished ones anew
+
+Each result holds its figures, protocol, command, seed, versions and hardware. A run that was stopped goes on.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import platform
+import random
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+import framecast
+from framecast.evaluation.clips import evaluate
+from framecast.evaluation.scorer import KeptClip
+from framecast.media.grid import GREEN, RED, border, side_by_side, strip
+from framecast.media.images import write_image
+from framecast.media.write import write_video
+from framecast.metrics.scores import Scores
+from reproduction import claims
+from reproduction.multiscale_gan_page import page
+
+ROOT = Path(__file__).resolve().parent.parent
+RESULTS = ROOT / "docs" / "results"
+WORK = ROOT / "runs" / "acceptance"
+LOSSES = {
+    "l2": ["--model.lp-exponent", "2", "--model.gdl-weight", "0", "--model.no-adversarial"],
+    "l1": ["--model.lp-exponent", "1", "--model.gdl-weight", "0", "--model.no-adversarial"],
+    "l1+gdl": ["--model.lp-exponent", "1", "--model.gdl-weight", "1", "--model.no-adversarial"],
+    "adversarial+gdl": [
+        *("--model.lp-exponent", "1", "--model.gdl-weight", "1"),
+        *("--model.adversarial", "--model.adversarial-weight", "0.05"),  # the published weight
+        *("--optim.discriminator-lr", "1e-4"),  # at 2e-5 it hardly learns within so few steps
+    ],
+}
+
+
+def main() -> None:
+    """Run the parts asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=["games", "claims", "kills", "phone"], help="one part instead of all")
+    parser.add_argument("--clip", type=Path, help="train and score on this video instead")
+    parser.add_argument("--steps", type=int, default=20_000, help="training steps of games and clips")
+    parser.add_argument("--claim-steps", type=int, default=1_200, help="training steps of each claim's run")
+    parser.add_argument("--seeds", type=int, default=3, help="runs per loss in claims")
+    parser.add_argument("--again", action="store_true", help="do finished parts anew")
+    options, part = parser.parse_args(), MULTISCALE_GAN.part
+    if options.clip:
+        part(f"clip-{slug(options.clip.stem)}", lambda: clip(options.clip, options.steps), options.again)
+        return
+    wanted = [options.only] if options.only else ["games", "claims", "kills", "phone"]
+    if "games" in wanted:
+        part("ms_pacman", lambda: game("ms_pacman", 4, options.steps), options.again)
+        part("ms_pacman-skip1", lambda: game("ms_pacman", 1, options.steps), options.again)
+        part("space_invaders", lambda: game("space_invaders", 4, options.steps), options.again)
+        # nobody looked at this one while the profiles were made
+        part("other-game", lambda: game("asterix", 4, options.steps), options.again)
+    if "claims" in wanted:
+        for name in LOSSES:
+            for seed in range(options.seeds):
+                part(
+                    f"claim-{slug(name)}-{seed}", lambda n=name, s=seed: claim(n, s, options.claim_steps), options.again
+                )
+        part("claims", lambda: compare_claims(options.seeds), True)
+    if "kills" in wanted:
+        part("kills", lambda: kills(20), options.again)
+    if "phone" in wanted:
+        part("phone", phone, options.again)
+
+
+class Results:
+    """The results of one family, docs/results/FAMILY.json, and the page beside it, which `page` makes of them."""
+
+    def __init__(self, family: str, page: Callable[[dict[str, Any]], str]) -> None:
+        self.family, self.page, self.file = family, page, RESULTS / f"{family}.json"
+
+    def load(self) -> dict[str, Any]:
+        """What the file holds, or an empty one."""
+        if not self.file.is_file():
+            return {"format": 1, "family": self.family, "results": {}}
+        found: dict[str, Any] = json.loads(self.file.read_text(encoding="utf-8"))
+        return found
+
+    def part(self, name: str, make: Callable[[], dict[str, Any]], again: bool) -> None:
+        """One result, kept under its name with versions and hardware; skipped when it is there."""
+        if name in self.load()["results"] and not again:
+            print(f"{name}: done before", flush=True)
+            return
+        print(f"{name} …", flush=True)
+        found = {**make(), **circumstances()}
+        done = self.load()  # only now: another part may have ended meanwhile
+        done["results"][name] = found
+        self.file.with_suffix(".md").write_text(self.page(stored(self.file, done)), encoding="utf-8")
+        claims.write()
+        print(f"{name}: {found.get('sentence', 'done')}", flush=True)
+
+
+def stored(file: Path, done: dict[str, Any]) -> dict[str, Any]:
+    """Write results; what the file then says, its numbers rounded, is what pages are made of."""
+    file.parent.mkdir(parents=True, exist_ok=True)
+    file.write_text(dumped(done), encoding="utf-8")
+    told: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    return told
+
+
+def dumped(done: dict[str, Any]) -> str:
+    """JSON with one line a result, so that a new one is one line of difference; numbers to six digits."""
+
+    def short(value: Any) -> Any:
+        if isinstance(value, float):
+            return float(f"{value:.6g}")
+        if isinstance(value, dict):
+            return {k: short(v) for k, v in value.items()}
+        return [short(v) for v in value] if isinstance(value, list) else value
+
+    rows = [f"  {json.dumps(k)}: {json.dumps(short(v), allow_nan=False)}" for k, v in done["results"].items()]
+    head = f'"format": {done["format"]}, "family": {json.dumps(done["family"])}'
+    return f'{{{head}, "results": {{\n' + ",\n".join(rows) + "\n}}\n"
+
+
+MULTISCALE_GAN = Results("multiscale-gan", lambda done: page(done, RESULTS))
+
+
+def circumstances() -> dict[str, Any]:
+    """Versions and hardware of this run."""
+    cpu = platform.processor() or platform.machine()
+    if Path("/proc/cpuinfo").is_file():
+        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
+        cpu = found[1] if found else cpu
+    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT).stdout
+    return {
+        "versions": {
+            "framecast": framecast.__version__,
+            "torch": torch.__version__,
+            "python": platform.python_version(),
+        },
+        "hardware": {"cpu": cpu, "cores": len_cores(), "torch_threads": torch.get_num_threads()},
+        "commit": commit.strip(),
+        "date": time.strftime("%Y-%m-%d"),
+    }
+
+
+def len_cores() -> int:
+    """Cores this process may use."""
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def slug(text: str) -> str:
+    """A name for files."""
+    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
+
+
+def command(*words: str) -> str:
+    """Run `framecast …` and return the command as a user would type it."""
+    line = " ".join(["framecast", *words])
+    print(f"  {line}", flush=True)
+    subprocess.run([sys.executable, "-m", "framecast", *words], check=True, cwd=ROOT)
+    return line
+
+
+# ------------------------------------------------------------------------------------------------------------ parts
+
+
+def game(name: str, skip: int, steps: int, clips: int = 25, horizon: int = 64) -> dict[str, Any]:
+    """A game recorded, `small` without adversary trained on it, scored on held-out episodes over `horizon` frames."""
+    data, run = record(name, skip), WORK / f"{name}-skip{skip}"
+    train = command(
+        *("train", "multiscale-gan", "--profile", "small", "--data", relative(data), "--out", relative(run)),
+        *("--steps", str(steps), "--model.no-adversarial", "--optim.decay-steps", str(steps)),
+    )
+    return scored(run, train, f"{name}-skip{skip}", clips=clips, horizon=horizon)
+
+
+def record(name: str, skip: int) -> Path:
+    """Fifty episodes of a game as a packed store: five of them are held out for the scores."""
+    data = WORK / "data" / f"{name}-skip{skip}"
+    if not (data / "index.json").is_file():
+        command(
+            *("data", "make", "atari", "--game", name, "--frame-skip", str(skip), "--episodes", "50"),
+            *("--max-frames", "300", "--out", relative(data)),
+        )
+    return data
+
+
+def clip(path: Path, steps: int) -> dict[str, Any]:
+    """The same for a natural clip, cut in time; the horizon is what its held-out part allows."""
+    run = WORK / f"clip-{slug(path.stem)}"
+    train = command(
+        *("train", "multiscale-gan", "--profile", "natural", "--data", str(path), "--out", relative(run)),
+        *("--steps", str(steps), "--optim.decay-steps", str(steps)),
+    )
+    # the films stay in the run's folder: a natural clip is somebody's
+    return scored(run, train.replace(str(path), path.name), f"clip-{slug(path.stem)}", clips=32, films=run)
+
+
+def scored(
+    run: Path, train: str, name: str, clips: int, films: Path = RESULTS, horizon: int | None = None
+) -> dict[str, Any]:
+    """Scores, films and pictures of a finished run."""
+    scores, kept = evaluate(run, clips=clips, horizon=horizon)
+    film(kept, films / f"{name}.webp", scores.protocol.fps)
+    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    gain = scores.versus[scores.main]["moving_psnr"]
+    config = json.loads((run / "config.json").read_text())
+    return {
+        "sentence": f"moving area at frame 1: {gain.mean[0]:+.2f} dB to copy-last "
+        + _between(gain.low[0], gain.high[0]),
+        "command": train,
+        "seed": config["train"]["seed"],
+        "film": f"{name}.webp",
+        "steps": rows[-1]["step"],
+        "training_seconds": round(max(r.get("seconds", 0) for r in rows)),
+        "scores": scores.to_json(),
+    }
+
+
+def _between(low: float | None, high: float | None) -> str:
+    return "(one clip, no interval)" if low is None or high is None else f"({low:.2f} to {high:.2f})"
+
+
+def film(kept: list[KeptClip], path: Path, fps: float) -> None:
+    """The median clip, truth beside prediction beside copy-last, and a strip of its frames as PNG."""
+    shown = next((c for c in kept if c.role == "median"), kept[0])
+    main = next(iter(shown.predictions))
+    rows = {"truth": shown.truth, "prediction": shown.predictions[main], "copy-last": shown.predictions["copy-last"]}
+    write_film(rows, path, fps)
+
+
+def write_film(rows: dict[str, np.ndarray], path: Path, fps: float) -> str:
+    """The rows as a film side by side, and a strip of every eighth of it as PNG. Returns the film's name."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_video(side_by_side(rows, least=160), path, fps)
+    every = max(1, len(rows["truth"]) // 8)
+    lines = [strip(border(v, GREEN if k == "truth" else RED), every=every) for k, v in rows.items()]
+    width = max(line.shape[2] for line in lines)
+    padded = [np.pad(line, ((0, 0), (0, 0), (0, width - line.shape[2])), constant_values=255) for line in lines]
+    write_image(np.concatenate(padded, axis=1), path.with_suffix(".png"))
+    return path.name
+
+
+def claim(loss: str, seed: int, steps: int) -> dict[str, Any]:
+    """One loss and seed of the published comparison: the same data, networks and number of steps for all."""
+    data, run = record("ms_pacman", 4), WORK / f"claim-{slug(loss)}-{seed}"
+    train = command(
+        *("train", "multiscale-gan", "--profile", "small", "--data", relative(data), "--out", relative(run)),
+        *("--steps", str(steps), "--optim.decay-steps", str(steps), "--seed", str(seed), *LOSSES[loss]),
+    )
+    return scored(run, train, f"claim-{slug(loss)}-{seed}", clips=5, films=run)
+
+
+def compare_claims(seeds: int) -> dict[str, Any]:
+    """Mean over seeds, with the spread between them, of what the publications claim."""
+    done = MULTISCALE_GAN.load()["results"]
+    table: dict[str, Any] = {}
+    for name in LOSSES:
+        runs = [Scores.from_json(done[f"claim-{slug(name)}-{s}"]["scores"]) for s in range(seeds)]
+        row: dict[str, Any] = {}
+        for metric in ("sharpness_ratio", "psnr", "moving_psnr", "sharp_diff"):
+            for frame in (1, 16, 32, 64):
+                values = [r.predictors[r.main][metric].mean[frame - 1] for r in runs]
+                row[f"{metric}@{frame}"] = {
+                    "runs": values,
+                    "mean": float(np.mean(values)),
+                    "sd": float(np.std(values, ddof=1)),
+                }
+        table[name] = row
+    plain, judged = table["l1+gdl"], table["adversarial+gdl"]
+    sharp = judged["sharpness_ratio@64"]["mean"] - plain["sharpness_ratio@64"]["mean"]
+    level = judged["psnr@64"]["mean"] - plain["psnr@64"]["mean"]
+    return {
+        "sentence": f"adversarial against l1+GDL at frame 64: sharpness ratio {sharp:+.3f}, PSNR {level:+.2f} dB",
+        "table": table,
+        "film": claims_film("claims"),
+        "rows": "truth, l1+gdl, adversarial+gdl, copy-last",
+    }
+
+
+def claims_film(name: str) -> str:
+    """Truth, l1+GDL and adversarial+GDL (seed 0) on the first test clip, one beneath the other."""
+    shown: dict[str, np.ndarray] = {}
+    for loss in ("l1+gdl", "adversarial+gdl"):
+        scores, kept = evaluate(WORK / f"claim-{slug(loss)}-0", clips=1, save=False)
+        shown |= {"truth": kept[0].truth, loss: kept[0].predictions[scores.main]}
+    shown["copy-last"] = kept[0].predictions["copy-last"]
+    return write_film(shown, RESULTS / f"{name}.webp", scores.protocol.fps)
+
+
+def kills(count: int) -> dict[str, Any]:
+    """A run killed (SIGKILL) at `count` random moments and gone on with ends with the weights of the unbroken one."""
+    data = WORK / "data" / "bouncing"
+    if not (data / "index.json").is_file():
+        command("data", "make", "bouncing", "--videos", "12", "--frames", "40", "--out", relative(data))
+    words = ["train", "multiscale-gan", "--profile", "tiny", "--data", relative(data), "--steps", "8000"]
+    words += ["--train.save-every", "37", "--train.validate-every", "500", "--quiet"]
+    whole, broken = WORK / "kills-whole", WORK / "kills-broken"
+    command(*words, "--out", relative(whole), "--overwrite")
+    rng, done = random.Random(0), 0
+    first = ["--overwrite"]
+    while True:
+        child = subprocess.Popen(
+            [sys.executable, "-m", "framecast", *words, "--out", relative(broken), *first], cwd=ROOT
+        )
+        first = []
+        try:
+            code = child.wait(timeout=rng.uniform(3.0, 7.0) if done < count else None)
+            break
+        except subprocess.TimeoutExpired:
+            child.send_signal(signal.SIGKILL)
+            child.wait()
+            done += 1
+    assert code == 0, f"the resumed run ended with {code}"
+    assert done == count, f"the run ended after {done} of {count} kills; train longer"
+    a, b = (torch.load(p / "checkpoint.pt", weights_only=True) for p in (whole, broken))
+    same = all(torch.equal(a[part][k], b[part][k]) for part in ("model", "ema") for k in a[part])
+    return {
+        "sentence": f"{done} kills: weights {'equal the unbroken run bit for bit' if same else 'DIFFER'}",
+        "kills": done,
+        "equal": same,
+    }
+
+
+def phone() -> dict[str, Any]:
+    """A made 30 s clip of 1080x1920 with a rotation flag: train with only --data and the suggested profile, predict."""
+    film_path = WORK / "phone.mp4"
+    make_phone_clip(film_path)
+    run, out = WORK / "phone", WORK / "future.mp4"
+    began = time.monotonic()
+    train = command(
+        *("train", "multiscale-gan", "--profile", "natural", "--budget", "6m"),
+        *("--data", relative(film_path), "--out", relative(run)),
+    )
+    command("predict", relative(run), "--input", relative(film_path), "--out", relative(out))
+    command("report", relative(run), "--clips", "8")
+    import resource
+
+    peak = resource.getrusage(resource.RUSAGE_CHILDREN).ru_maxrss / 1e6
+    seconds = time.monotonic() - began
+    return {
+        **scored(run, train, "phone", clips=8),
+        "seconds": round(seconds),
+        "peak_memory_gb": round(peak, 2),
+        "sentence": f"{seconds / 60:.1f} min and {peak:.2f} GB from clip to report",
+    }
+
+
+def make_phone_clip(path: Path) -> None:
+    """Thirty seconds of shapes moving over a pattern, stored as 1920x1080 with a flag to turn it by 90 degrees."""
+    from framecast.media.draw import draw_shape
+
+    def frames() -> Any:
+        y, x = np.mgrid[0:1080, 0:1920]
+        ground = np.stack([(x // 8) % 160 + 40, (y // 6) % 160 + 40, ((x + y) // 12) % 160 + 40]).astype(np.uint8)
+        for t in range(900):
+            frame = ground.copy()
+            for i, (kind, colour) in enumerate((("circle", (230, 60, 50)), ("square", (60, 90, 230)))):
+                place = (960 + 700 * np.sin(t / (25 + 9 * i) + i), 540 + 350 * np.cos(t / (31 + 7 * i)))
+                draw_shape(frame, kind, (float(round(place[0])), float(round(place[1]))), 260.0, colour)
+            yield frame
+
+    if not path.is_file():
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write_video(frames(), path, 30)
+        rotate(path)
+
+
+def rotate(path: Path) -> None:
+    """Set the track's matrix to a turn by 90 degrees, as phones do."""
+    data = bytearray(path.read_bytes())
+    unit, one = bytes([0, 1, 0, 0]), bytes([0x40, 0, 0, 0])
+    zero, minus = bytes(4), bytes([0xFF, 0xFF, 0, 0])
+    plain = unit + zero * 3 + unit + zero * 3 + one
+    at = data.index(plain, data.index(b"tkhd"))
+    data[at : at + 36] = zero + unit + zero + minus + zero * 4 + one
+    path.write_bytes(bytes(data))
+
+
+def relative(path: Path) -> str:
+    """The path as typed from the repository's root."""
+    return str(path.relative_to(ROOT))
+
+
+if __name__ == "__main__":
+    main()

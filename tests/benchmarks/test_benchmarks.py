@@ -1,0 +1,172 @@
+"""Every benchmark runs, in tiny form, and leaves rows with figure, ceiling and ratio."""
+
+import importlib
+import json
+import math
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+from types import ModuleType
+
+import numpy as np
+import pytest
+import torch
+
+from framecast.core.types import ClipSpec
+from framecast.models.multiscale_gan.config import PROFILES
+from framecast.models.multiscale_gan.predictor import MultiscaleGAN
+from framecast.training.device import Device
+
+ROOT = Path(__file__).parents[1]
+SCRIPTS = {  # and how many rows they leave at least: fewer without native bf16 or the emulator
+    "training_step": 2,
+    "hierarchical": 9,
+    "autoencoders": 15,
+    "full_frame": 2,
+    "loader": 3,
+    "metrics": 2,
+    "comparing": 2,
+    "recording": 2,
+    "playing": 0,  # 3 with chromium
+    "scenes": 2,
+    "precision_curves": 4,
+    "dreams": 4,
+    "visual_dynamics": 4,
+}
+
+
+@pytest.fixture
+def load(monkeypatch):
+    """Imports a module of the benchmarks, which are no part of the installed package."""
+    monkeypatch.syspath_prepend(str(ROOT))
+
+    def found(name: str) -> ModuleType:
+        return importlib.import_module(f"benchmarks.{name}")
+
+    return found
+
+
+@pytest.mark.parametrize("script", SCRIPTS)
+def test_every_script_leaves_rows(script, load, tmp_path, capsys):
+    module = load(script)
+    out = tmp_path / "results" / "rows.jsonl"
+    arguments = ["--tiny", "--device", "cpu", "--out", str(out), "--charts", str(tmp_path)]
+    load("row").run_script(module.run, module.__doc__, arguments)
+    rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    said = capsys.readouterr().out
+    assert len(rows) >= SCRIPTS[script]
+    assert len({row["name"] for row in rows}) == len(rows)
+    for row in rows:
+        assert row["name"] in said
+        assert row["tiny"] is True
+        assert "goal" not in row
+        assert row["unit"]
+        assert row["against"]
+        assert math.isfinite(row["figure"])
+        assert row["ceiling"] > 0
+        assert row["ratio"] == pytest.approx(row["figure"] / row["ceiling"], rel=1e-4)
+        assert set(row["machine"]) == {"gemm_bf16_gflops", "gemm_fp32_gflops", "copy_gbs"}
+        assert min(row["machine"].values()) > 0
+        hardware = row["hardware"]
+        assert {"cpu", "cores", "torch_threads", "torch", "device", "system", "date", "commit"} == set(hardware)
+        assert hardware["torch"] == str(torch.__version__)
+    if script == "precision_curves":
+        assert (tmp_path / "precision-curves.svg").read_text(encoding="utf-8").startswith("<?xml")
+
+
+def test_all_of_them_one_after_another(load, tmp_path):
+    main = load("__main__")
+    assert set(main.SCRIPTS) == set(SCRIPTS)
+    out = tmp_path / "rows.jsonl"
+    command = [sys.executable, "-m", "benchmarks", "--tiny", "--out", str(out), "--only", "metrics"]
+    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
+    assert "--- metrics" in done.stdout
+    assert [json.loads(line)["unit"] for line in out.read_text(encoding="utf-8").splitlines()] == ["s", "MB"]
+
+
+def operations(model: MultiscaleGAN, clips: int) -> int:
+    """Of a plain step, by hand: each convolution forward, for its weights and for its input; but nobody wants the
+    gradient of the coarsest scale's input, which is data."""
+    total, side = 0, model.config.patch // 2 ** (model.config.num_scales - 1)
+    for k, scale in enumerate(model.generator.scales):
+        convolutions = [layer.weight for layer in scale.layers if hasattr(layer, "weight")]
+        forward = [2 * weight.numel() * clips * side**2 for weight in convolutions]
+        total += 3 * sum(forward) - (forward[0] if k == 0 else 0)
+        side *= 2
+    return total
+
+
+def test_operations_are_counted_while_they_run(load):
+    config = replace(PROFILES["tiny"](), adversarial=False)
+    step = load("training_step").Step(config, 2, Device(torch.device("cpu")))
+    assert load("ceiling").count_flops(step) == operations(step.state.model, 2)
+
+
+def test_plain_step_at_paper_widths_has_450_gflop():
+    with torch.device("meta"):
+        model = MultiscaleGAN(
+            replace(PROFILES["default"](), adversarial=False), ClipSpec(channels=3, height=32, width=32)
+        )
+    assert operations(model, 8) == pytest.approx(450e9, rel=0.01)
+
+
+def test_nothing_is_kept_without_asking(load, tmp_path, monkeypatch):
+    row, results = load("row"), tmp_path / "results.jsonl"
+    monkeypatch.setattr(row, "RESULTS", results)
+    rows = row.run_script(load("metrics").run, "", ["--tiny"])
+    assert len(rows) == 2
+    assert not results.exists()
+
+
+def test_goals_and_ratios(load):
+    row = load("row")
+    machine = load("ceiling").Ceiling(bf16=900.0, fp32=450.0, copy=10.0)
+    assert machine.floor(90e9, "bf16") == pytest.approx(0.1)
+    assert machine.floor(90e9, "fp32") == pytest.approx(0.2)
+    common = {
+        "name": "x",
+        "unit": "s",
+        "ceiling": 0.5,
+        "against": "y",
+        "machine": machine,
+        "device": torch.device("cpu"),
+    }
+    assert row.Row(figure=1.0, **common).ratio == 2
+    assert row.Row(figure=1.0, **common).reached is None
+    assert row.Row(figure=1.0, goal=2.0, **common).reached
+    assert not row.Row(figure=1.1, goal=2.0, **common).reached
+    assert row.Row(figure=1.1, goal=1.0, goal_is="figure", better="more", **common).reached
+    assert "NOT reached" in row.Row(figure=1.1, goal=2.0, **common).line()
+
+
+def test_memory_is_what_was_held_meanwhile(load):
+    def work() -> int:
+        held = np.ones(25_000_000, np.float64)
+        return int(held[-1])
+
+    result, grown, highest = load("row").peak_memory(work)
+    assert result == 1
+    assert 190 < grown < 400
+    assert highest > grown
+
+
+def test_relative_difference(load):
+    found = load("precision_curves").relative(np.array([1.0, -2.0]), np.array([1.5, -1.0]))
+    assert found.tolist() == [0.5, 0.5]
+
+
+def test_speed_page_keeps_the_newest_row_of_every_name(load, tmp_path):
+    def row(name: str, figure: float, **more: object) -> dict:
+        hardware = {"cpu": "A", "cores": 2, "torch_threads": 2, "torch": "2", "device": "cpu", "date": "2026-01-02T03"}
+        found = {"name": name, "figure": figure, "unit": "s", "ceiling": 1.0, "against": "floor", "ratio": figure}
+        return {**found, "machine": {"gemm_fp32_gflops": 300.0}, "hardware": hardware, **more}
+
+    goal = {"goal": 1.5, "goal_is": "ratio", "reached": False}
+    rows = [row("step", 3.0), row("load", 5.0), row("step", 2.0, **goal), row("toy", 1.0, tiny=True)]
+    text = load("speed_page").page(rows, tmp_path)
+    table = [line for line in text.splitlines() if line.startswith("| ") and "what" not in line]
+    assert table == [
+        "| load | 5 s | 1 s (floor) | 5 | – | 300 GFLOP/s | 2026-01-02 |",
+        "| step | 2 s | 1 s (floor) | 2 | ratio 1.5: not reached | 300 GFLOP/s | 2026-01-02 |",
+    ]

@@ -1,0 +1,144 @@
+"""`framecast compare` and `framecast data clips` as a user meets them; two processes; a browser that asks nobody."""
+
+# ruff: noqa: F811 - fixtures come by import
+
+import json
+import shutil
+import subprocess
+
+import numpy as np
+import pytest
+from cli_support import asks_nobody, done, mine, refused, store, tiny_run, work  # noqa: F401
+from small_models import process_settings, python, write_store
+
+import framecast
+from framecast.evaluation.compare import compare
+from framecast.reporting.compare_page import write_comparison
+
+EVIL = "<img onerror=alert(1)>"
+
+
+def test_the_ranked_table_and_where_everything_is(done, tmp_path):
+    out = tmp_path / "out"
+    words = ("--data", store(), "--horizon", 4, "--clips", 2, "--show", 0, "--out", out)
+    told = done("compare", tiny_run(), *words, "--json", tmp_path / "made.json")
+    lines = told.splitlines()
+    assert lines[0] == "PSNR, moving area [dB], higher is better, mean over 4 frames"
+    assert all(name in told for name in ("tiny", "copy-last", "temporal-mean"))
+    assert f"page: {out / 'comparison.html'}" in told
+    assert "comes first by PSNR, moving area" in told
+    made = json.loads((tmp_path / "made.json").read_text())
+    assert (made["kind"], made["rank_by"], made["protocol"]["horizon"]) == ("comparison", "moving_psnr", 4)
+    assert json.loads((out / "comparison.json").read_text())["means"] == made["means"]
+
+
+def test_from_clips_to_a_row_of_another_program(done, tmp_path):
+    told = done(
+        "data", "clips", "--data", store(), "--out", tmp_path / "clips", "--horizon", 3, "--clips", 2, "--with-truth"
+    )
+    assert "2 clips: 4 frames of context, 3 to forecast" in told
+    (tmp_path / "theirs").mkdir()
+    shutil.copy(tmp_path / "clips" / "manifest.json", tmp_path / "theirs")
+    for path in (tmp_path / "clips").glob("*.npz"):
+        with np.load(path) as arrays:
+            np.save(tmp_path / "x.npy", arrays["truth"])
+            np.savez(tmp_path / "theirs" / path.name, prediction=arrays["truth"])
+    told = done(
+        "compare", f"oracle={tmp_path / 'theirs'}", tiny_run(), "--data", store(), "--show", 0, "--out", tmp_path / "o"
+    )
+    assert told.splitlines()[2].split()[:3] == ["1", "oracle", "100.00"]
+    told = done("data", "clips", "--data", store(), "--out", tmp_path / "more", "--horizon", 3, "--json", "-")
+    assert json.loads(told)["split"] == "test"
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["compare"], "compare: "),
+        (["compare", "RUN"], "--data"),
+        (["compare", "nowhere", "--data", "DATA"], "nowhere: no such run folder or packaged weights"),
+        (["compare", "RUN", "--data", "nowhere"], "nowhere"),
+        (["compare", "RUN", "--data", "DATA", "--horizon", "99"], "give --horizon 20 or less"),
+        (["compare", "RUN", "--data", "DATA", "--fvd", "none.pt"], "none.pt: no such weights file"),
+        (["compare", "RUN", "--data", "DATA", "--objects", "none.json"], "none.json: no such config file"),
+        (["compare", "RUN", "--data", "DATA", "--rankby", "psnr"], "did you mean '--rank-by'?"),
+        (
+            ["data", "clips", "--data", "DATA", "--out", "DATA"],
+            "is not empty; choose another --out or give --overwrite",
+        ),
+        (["data", "clips", "--data", "DATA", "--out", "new", "--context", "0"], "must be at least 1"),
+    ],
+)
+def test_what_is_refused_in_one_sentence(refused, words, sentence, tmp_path, monkeypatch):
+    data, run = str(store()), str(tiny_run())
+    monkeypatch.chdir(tmp_path)
+    assert sentence in refused(*({"RUN": run, "DATA": data}.get(w, w) for w in words))
+
+
+def test_a_run_folder_of_a_newer_format(refused, tmp_path):
+    folder = shutil.copytree(tiny_run(), tmp_path / "newer")
+    for path in (folder / "config.json", *folder.glob("weights/*/config.json")):
+        path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2}))
+    assert "is of format 2, this version knows up to 1; upgrade framecast" in refused(
+        "compare", folder, "--data", store()
+    )
+
+
+def test_a_model_outside_the_package_takes_part(done, tmp_path):
+    file = mine(tmp_path)
+    done("train", f"{file}:Mine", "--data", store(), "--steps", 2, "--out", tmp_path / "run", "--quiet")
+    words = ("--data", store(), "--horizon", 3, "--clips", 2, "--show", 0, "--out", tmp_path / "out")
+    told = done("compare", tmp_path / "run", "--model-class", f"{file}:Mine", *words)
+    assert " run " in told
+
+
+def test_two_processes_give_the_same_figures_as_one(tmp_path):
+    words = ["compare", str(tiny_run()), "--data", str(store()), "--horizon", "4", "--clips", "5", "--batch-size", "2"]
+    words += [
+        "--show",
+        "0",
+        "--device",
+        "cpu",
+        "--precision",
+        "fp32",
+        "--quiet",
+        "--devices",
+        "2",
+        "--out",
+        str(tmp_path),
+    ]
+    subprocess.run([*python(), *words], check=True, **process_settings())
+    two = json.loads((tmp_path / "comparison.json").read_text())
+    settings = {"horizon": 4, "clips": 5, "batch_size": 2, "show": 0, "device": "cpu", "precision": "fp32"}
+    one = json.loads(json.dumps(compare([tiny_run()], store(), **settings)[0].to_json()))
+    assert set(one.pop("costs")) == set(two.pop("costs")) == {"tiny", "copy-last", "temporal-mean"}
+    assert one == two
+    assert one["protocol"]["clips"] == 5
+
+
+def test_the_public_name_is_the_function():
+    assert framecast.compare is compare
+
+
+@pytest.mark.system
+def test_a_browser_opens_the_page_and_asks_nobody(asks_nobody, tmp_path):
+    write_store(tmp_path / EVIL, channels=3, side=32)
+    run = shutil.copytree(tiny_run(), tmp_path / "runs" / EVIL)
+    found, kept = compare([run], tmp_path / EVIL, horizon=3, clips=2, show=1)
+    path = write_comparison(tmp_path / "out", found, kept)
+    assert EVIL not in path.read_text()
+    assert asks_nobody(path) == f"Comparison on {EVIL}"
+
+
+@pytest.mark.system
+def test_two_packaged_models_on_a_game_that_neither_has_seen(done, asks_nobody, tmp_path):
+    game, out = tmp_path / "breakout", tmp_path / "out"
+    recorded = ("--game", "breakout", "--episodes", 4, "--max-frames", 60, "--seed", 5)
+    done("data", "make", "atari", *recorded, "--out", game)
+    models = ("multiscale-gan-pacman", "ms-pacman-c-ae")
+    words = ("--size", "84x64", "--horizon", 5, "--clips", 2, "--show", 1, "--split", "all")
+    told = done("compare", *models, "--data", game, *words, "--out", out)
+    assert all(name in told for name in (*models, "copy-last", "temporal-mean"))
+    means = json.loads((out / "comparison.json").read_text())["means"]
+    assert all(10 < means[name]["psnr"]["mean"] < 60 for name in models)
+    assert asks_nobody(out / "comparison.html") == "Comparison on breakout"

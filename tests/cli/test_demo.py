@@ -1,0 +1,67 @@
+"""The demo in its tiny form, from recording to report."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from framecast.cli import demo
+from framecast.core.errors import UserError
+from framecast.media.video import read_video
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Folder of a finished tiny demo."""
+    out = tmp_path_factory.mktemp("demo")
+    demo.demo(out, tiny=True)
+    return out
+
+
+def test_leaves_report_film_and_scores(made: Path) -> None:
+    run = made / "run"
+    scores = json.loads((run / "scores.json").read_text())
+    assert list(scores["predictors"]) == ["multiscale-gan", "copy-last", "temporal-mean"]
+    assert scores["protocol"]["split"] == "test"
+    assert "<html" in (run / "report.html").read_text()
+    assert (run / "checkpoint.pt").is_file()
+
+
+def test_the_film_moves_and_holds_three_panels(made: Path) -> None:
+    film = read_video(made / "run" / "forecast.mp4")
+    assert len(film.frames) == 4
+    panels = np.array_split(film.frames.astype(int), 3, axis=3)
+    assert np.abs(panels[0][0] - panels[0][-1]).max() > 50  # the truth moves
+    assert np.abs(panels[1][0] - panels[0][0]).max() > 50  # and an untrained forecast is not the truth
+
+
+def test_says_what_the_score_means(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    demo.demo(made, tiny=True)  # the second call has nothing left to train
+    said = capsys.readouterr().out
+    for word in ("report", "film", "scores", "copy-last", "decibels"):
+        assert word in said
+
+
+def test_takes_bouncing_shapes_without_the_emulator(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(demo.importlib.util, "find_spec", lambda name: None)
+    source = demo.record(tmp_path / "data", "ms_pacman", 0, tiny=True)
+    assert source.meta()["generator"].startswith("bouncing") or "bouncing" in json.dumps(source.meta())
+    assert 'pip install "framecast[atari]"' in capsys.readouterr().err
+
+
+def test_refuses_a_folder_that_holds_something_else(tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "notes.txt").write_text("mine")
+    with pytest.raises(UserError, match="choose another --out"):
+        demo.record(tmp_path / "data", "ms_pacman", 0, tiny=True)
+
+
+def test_the_learning_rate_falls_within_the_timed_steps(made: Path) -> None:
+    from framecast.data.store import Store
+
+    config = demo.demo_config("1s", 0, False, Store(made / "data"))
+    assert config.train.steps == config.model.optim.decay_steps >= 50
+    assert not config.model.adversarial

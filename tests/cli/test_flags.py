@@ -1,0 +1,120 @@
+"""Flags of `train` and `data make`: those of the config, once each; and what comes of them."""
+
+import dataclasses
+
+import pytest
+
+from framecast.cli.flags import make_config, make_flags
+from framecast.core.errors import UserError
+from framecast.core.flags import field_docs, flag_names, parse
+from framecast.data import SOURCES
+from framecast.data.registry import find_source
+from framecast.data.synthetic.bouncing import BouncingConfig
+from framecast.models import MODELS
+from framecast.models.registry import find_model
+from framecast.training.flags import from_file, train_config, train_flags
+from framecast.training.presets import preset, profiles
+
+
+def settled(*argv, profile="tiny", base=None):
+    base = base or preset("multiscale-gan", profile)
+    flags = parse(train_flags(base, profiles("multiscale-gan")), ["--data", "x.mp4", *argv], "train multiscale-gan")
+    return train_config(base, flags)
+
+
+def test_without_flags_the_config_is_the_profile():
+    for profile in profiles("multiscale-gan"):
+        base = preset("multiscale-gan", profile)
+        found = settled(profile=profile)
+        assert dataclasses.replace(found, data=base.data) == base
+        assert found.data.path == "x.mp4"
+
+
+def test_every_setting_has_one_flag():
+    names = flag_names(train_flags(preset("multiscale-gan"), ["default"]))
+    assert len(names) == len(set(names))
+    assert not [n for n in names if n.startswith("--model.optim")]
+    short = {"steps", "epochs", "budget", "batch-size", "accumulate", "seed", "precision"}
+    assert {f"--{n}" for n in short} <= set(names)
+    assert not {f"--train.{n}" for n in short} & set(names)
+    assert "--train.save-every" in names
+
+
+def test_flags_reach_their_place():
+    found = settled(
+        *("--steps", "7", "--batch-size", "2", "--optim.generator-lr", "1e-3", "--model.no-adversarial"),
+        *("--train.save-every", "3", "--size", "64", "--model.context", "3"),
+    )
+    assert (found.train.steps, found.train.batch_size, found.train.save_every) == (7, 2, 3)
+    assert (found.model.optim.generator_lr, found.model.adversarial, found.model.context) == (1e-3, False, 3)
+    assert found.data.size == "64"
+
+
+@pytest.mark.parametrize("config", [find_source(n).Config for n in SOURCES] + [find_model(n).Config for n in MODELS])
+def test_every_flag_says_what_it_is(config):
+    docs = field_docs(config)
+    assert not [f.name for f in dataclasses.fields(config) if not docs.get(f.name)]
+
+
+def test_tables_as_text():
+    rows = ("--model.generator-widths", "4,4,4,6-6", "--model.generator-kernels", "3-3,3-3,3-3,3-3-3")
+    assert settled(*rows).model.generator_widths == ((4,), (4,), (4,), (6, 6))
+
+
+def test_a_length_replaces_the_profiles():
+    found = settled("--budget", "3m")
+    assert (found.train.steps, found.train.epochs, found.train.budget) == (None, None, "3m")
+    with pytest.raises(UserError, match="give one of --steps, --epochs and --budget, not 2"):
+        settled("--budget", "3m", "--steps", "3")
+
+
+@pytest.mark.parametrize(
+    ("flag", "sentence"),
+    [
+        ("--model.context", "model.context must be at least 1"),
+        ("--optim.generator-lr", "generator_lr must be above 0"),
+        ("--batch-size", "--batch-size must be at least 1"),
+        ("--train.save-every", "--train.save-every must be at least 1"),
+    ],
+)
+def test_values_the_config_refuses(flag, sentence):
+    with pytest.raises(UserError, match=sentence):
+        settled(flag, "0")
+
+
+def test_a_file_lies_over_the_profile_and_flags_over_the_file():
+    base = preset("multiscale-gan", "tiny")
+    given = {"train": {"budget": "5m", "batch_size": 6}, "model": {"gdl_weight": 0, "optim": {"eps": "1e-7"}}}
+    base = from_file(base, given, "mine.yaml")
+    found = settled("--batch-size", "2", base=base)
+    assert (found.train.budget, found.train.steps, found.train.batch_size) == ("5m", None, 2)
+    assert (found.model.gdl_weight, found.model.optim.eps) == (0.0, 1e-7)
+
+
+def test_a_runs_own_config_is_a_config_file():
+    base = preset("multiscale-gan", "tiny")
+    stored = dataclasses.replace(base, data=dataclasses.replace(base.data, path="x", digest="12", trained_size="128"))
+    found = from_file(base, stored.to_json(), "config.json")
+    assert found == dataclasses.replace(base, data=dataclasses.replace(base.data, path="x"))
+
+
+@pytest.mark.parametrize(
+    ("given", "sentence"),
+    [
+        ({"trian": {}}, "mine.yaml: unknown key 'trian'; did you mean 'train'?"),
+        ({"train": {"batch_size": "eight"}}, "mine.yaml: train: batch_size: expected a whole number, got text 'eight'"),
+        ({"model": {"optim": {"generatr_lr": 1}}}, "unknown key 'generatr_lr'; did you mean 'generator_lr'?"),
+        ({"name": "copy-last"}, "mine.yaml: is for copy-last, not for multiscale-gan"),
+        ({"train": 3}, "mine.yaml: train"),
+    ],
+)
+def test_files_that_are_refused(given, sentence):
+    with pytest.raises(UserError) as error:
+        from_file(preset("multiscale-gan"), given, "mine.yaml")
+    assert sentence in str(error.value)
+
+
+def test_flags_of_a_source_make_its_config():
+    flags = parse(make_flags("bouncing", BouncingConfig), ["--out", "x", "--videos", "3"], "data make bouncing")
+    assert make_config(BouncingConfig, flags) == BouncingConfig(videos=3)
+    assert (flags.out, flags.overwrite) == ("x", False)

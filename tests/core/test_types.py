@@ -1,0 +1,106 @@
+"""The words of the house: what they refuse and what they compute."""
+
+import pytest
+import torch
+
+from framecast.core.errors import UserError
+from framecast.core.types import (
+    ActionSpec,
+    Batch,
+    ClipRequest,
+    ClipSpec,
+    MotionFilter,
+    Optimiser,
+    always,
+    between,
+    every,
+)
+
+
+@pytest.mark.parametrize(
+    ("settings", "length", "first", "source"),
+    [
+        (dict(context=4), 5, 4, 5),
+        (dict(context=4, future=8, stride=3), 12, 4, 34),
+        (dict(context=8, future=0), 8, 8, 8),
+        (dict(context=4, future=4, target_offset=-3), 4, 0, 4),
+        (dict(context=4, future=2, target_offset=3), 8, 6, 8),
+        (dict(context=1, future=1, target_offset=0), 1, 0, 1),
+    ],
+)
+def test_the_window_of_a_request(settings, length, first, source):
+    request = ClipRequest(**settings)
+    assert (request.length, request.future_start, request.source_length) == (length, first, source)
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: ClipRequest(context=0), "ClipRequest.context must be at least 1, got 0"),
+        (lambda: ClipRequest(context=1, future=-1), "ClipRequest.future must be at least 0"),
+        (lambda: ClipRequest(context=1, stride=0), "ClipRequest.stride must be at least 1"),
+        (lambda: ClipRequest(context=2, target_offset=-2), "starts before the context's first frame"),
+        (lambda: ClipSpec(channels=0, height=1, width=1), "ClipSpec.channels must be at least 1"),
+        (lambda: ClipSpec(channels=1, height=1, width=1, fps=0), "ClipSpec.fps must be above 0"),
+        (lambda: ActionSpec(kind="discrete", size=0), "ActionSpec.size must be at least 1"),
+        (lambda: ActionSpec(kind="discrete", size=2, names=("up",)), "1 entries for 2 actions; give one each"),
+        (lambda: MotionFilter(bypass=1.5), "probability in 0…1"),
+        (lambda: MotionFilter(tries=0), "tries must be at least 1"),
+    ],
+)
+def test_values_without_sense_are_a_sentence(make, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        make()
+
+
+def test_a_user_error_is_a_value_error():
+    assert issubclass(UserError, ValueError)
+
+
+def test_action_size():
+    assert ClipSpec(channels=1, height=2, width=2).action_size == 0
+    assert ClipSpec(channels=1, height=2, width=2, actions=ActionSpec(kind="continuous", size=3)).action_size == 3
+
+
+def test_due():
+    assert [s for s in range(8) if every(3)(s)] == [0, 3, 6]
+    assert [s for s in range(8) if every(3, offset=2)(s)] == [2, 5]
+    assert [s for s in range(8) if between(3)(s)] == [1, 2, 4, 5, 7]
+    assert all(always(s) for s in range(3))
+
+
+def test_the_rate_is_a_number_or_a_function_of_the_step():
+    assert Optimiser(lr=0.1).rate(5) == 0.1
+    assert Optimiser(lr=lambda step: step / 10).rate(5) == 0.5
+
+
+def whole():
+    return Batch(
+        context=torch.randint(256, (5, 2, 1, 4, 4), dtype=torch.uint8),
+        future=torch.randint(256, (5, 1, 1, 4, 4), dtype=torch.uint8),
+        actions=torch.rand(5, 2, 3),
+        extras={"pose": torch.rand(5, 3, 2)},
+        codes={"z": torch.rand(5, 3, 6)},
+    )
+
+
+def test_rows_take_every_part_along():
+    batch = whole()
+    some = batch.rows([3, 1])
+    assert some.size == 2
+    for part in ("context", "future", "actions"):
+        assert torch.equal(getattr(some, part), getattr(batch, part)[[3, 1]])
+    assert torch.equal(some.extras["pose"], batch.extras["pose"][[3, 1]])
+    assert torch.equal(some.codes["z"], batch.codes["z"][[3, 1]])
+    assert Batch(context=batch.context, future=batch.future).rows(slice(0, 2)).actions is None
+
+
+def test_on_the_device_bytes_are_floats():
+    batch = whole()
+    there = batch.to("cpu")
+    assert there.context.dtype == torch.float32
+    torch.testing.assert_close(there.context, batch.context.float() / 255)
+    assert batch.context.dtype == torch.uint8
+    again = there.to("cpu")
+    assert torch.equal(again.context, there.context)  # floats stay as they are
+    assert torch.equal(there.codes["z"], batch.codes["z"])

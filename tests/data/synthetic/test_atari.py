@@ -1,0 +1,228 @@
+"""Atari: what is recorded is what was done, the same every time."""
+
+import builtins
+import json
+
+import numpy as np
+import pytest
+
+from framecast.core.errors import UserError
+from framecast.data.store import Store
+from framecast.data.synthetic.atari import STILL_START, Atari, AtariConfig, find_game, list_games, read_actions
+
+ale_py = pytest.importorskip("ale_py")
+
+NAMES = ("NOOP", "UP", "RIGHT", "LEFT", "DOWN", "UPRIGHT", "UPLEFT", "DOWNRIGHT", "DOWNLEFT")
+
+
+def recorded(folder, **settings):
+    Atari(AtariConfig(**{"episodes": 1, "max_frames": 12, **settings})).prepare(folder)
+    return Store(folder)
+
+
+def console(game, seed_of=None):
+    from ale_py import roms
+
+    found = ale_py.ALEInterface()
+    found.setFloat("repeat_action_probability", 0.0)
+    found.setInt("frame_skip", 1)
+    found.setInt("random_seed", int(np.random.SeedSequence(seed_of or [0, 0]).generate_state(1)[0] >> 1))
+    found.loadROM(str(roms.get_rom_path(game)))
+    return found
+
+
+def test_a_recording_has_everything(tmp_path):
+    store = recorded(tmp_path / "s", episodes=2, ram=True)
+    assert store.names == ["ms_pacman-0000", "ms_pacman-0001"]
+    assert store.lengths == [12, 12]
+    assert (store.spec.channels, store.spec.height, store.spec.width, store.spec.fps) == (3, 210, 160, 60.0)
+    assert store.spec.actions.names == NAMES
+    arrays = store.clip(0, 0, 12).arrays
+    kinds = {name: (a.dtype.name, a.shape) for name, a in arrays.items()}
+    assert kinds == {
+        "actions": ("int64", (12,)),
+        "rewards": ("float32", (12,)),
+        "terminals": ("bool", (12,)),
+        "ram": ("uint8", (12, 128)),
+    }
+    assert store.meta()["parameters"]["game"] == "ms_pacman"
+    assert store.meta()["parameters"]["skip_start"] == STILL_START["ms_pacman"]
+
+
+@pytest.mark.parametrize("skip", [1, 4])
+def test_actions_lead_to_the_next_frame_also_under_frame_skip(tmp_path, skip):
+    store = recorded(tmp_path / "s", frame_skip=skip, max_frames=20, policy="random", ram=True, skip_start=270)
+    clip = store.clip(0, 0, 20)
+    assert clip.fps == 60 / skip
+    played = console("ms_pacman")
+    legal = played.getMinimalActionSet()
+    for _ in range(270):
+        played.act(legal[0])
+    for i in range(20):
+        np.testing.assert_array_equal(clip.frames[i], played.getScreenRGB().transpose(2, 0, 1))
+        np.testing.assert_array_equal(clip.arrays["ram"][i], played.getRAM())
+        reward = sum(played.act(legal[clip.arrays["actions"][i]]) for _ in range(skip if i < 19 else 0))
+        assert clip.arrays["rewards"][i] == reward
+
+
+def test_the_same_seed_gives_the_same_bytes(tmp_path):
+    for name, settings in {"a": {}, "b": {}, "other": {"seed": 1}}.items():
+        recorded(tmp_path / name, game="breakout", sticky=0.25, max_frames=40, **settings)
+    a, b, other = (
+        {p.name: p.read_bytes() for p in (tmp_path / n).iterdir() if p.name != "meta.json"} for n in ("a", "b", "other")
+    )
+    assert a == b
+    assert a["actions-3x210x160.npy"] != other["actions-3x210x160.npy"]
+
+
+def test_held_actions_are_held(tmp_path):
+    actions = (
+        recorded(tmp_path / "s", game="pong", max_frames=150, hold_min=6, hold_max=9).clip(0, 0, 149).arrays["actions"]
+    )
+    changes = np.flatnonzero(np.diff(actions)) + 1
+    assert len(changes) > 8
+    assert np.diff(changes).min() >= 6
+    skipped = recorded(tmp_path / "t", game="pong", max_frames=60, frame_skip=3, hold_min=6, hold_max=9)
+    assert np.diff(np.flatnonzero(np.diff(skipped.clip(0, 0, 59).arrays["actions"]))).min() >= 2
+    random = recorded(tmp_path / "u", game="pong", max_frames=60, policy="random").clip(0, 0, 60).arrays["actions"]
+    assert np.diff(np.flatnonzero(np.diff(random))).min() == 1
+
+
+def test_a_game_that_ends_ends_the_episode(tmp_path):
+    store = recorded(tmp_path / "s", game="pong", frame_skip=60, max_frames=400, policy="random")
+    n = store.lengths[0]
+    arrays = store.clip(0, 0, n).arrays
+    assert n < 400
+    assert arrays["terminals"].tolist() == [False] * (n - 1) + [True]
+    assert arrays["actions"][-1] == 0
+    assert arrays["rewards"].sum() <= -15
+
+
+def test_nothing_but_pills_moves_in_what_is_skipped():
+    played = console("ms_pacman")
+    legal = played.getMinimalActionSet()
+    changed = []
+    before = played.getScreenRGB()
+    for _ in range(STILL_START["ms_pacman"] + 6):
+        played.act(legal[2])
+        after = played.getScreenRGB()
+        changed.append((after != before).any(axis=2))
+        before = after
+    still = np.any(changed[: STILL_START["ms_pacman"]], axis=0)
+    moved = np.any(changed[STILL_START["ms_pacman"] :], axis=0) & ~still
+    assert moved.sum() > 20  # ghosts leave their places right after
+    assert not played.game_over()
+
+
+@pytest.mark.parametrize("kind", ["json", "nested", "csv", "npy"])
+def test_actions_from_a_file_are_done(tmp_path, kind):
+    rows = [1, 1, 2, 0, 3, 3]
+    path = tmp_path / ("actions." + {"nested": "json"}.get(kind, kind))
+    if kind == "json":
+        path.write_text(json.dumps(["up", "UP", 2, 0, "LEFT", 3]))
+    elif kind == "nested":
+        path.write_text(json.dumps([rows, [4, 4]]))
+    elif kind == "csv":
+        path.write_text("action\nUP\n1\nright\n0\nLEFT\n3\n")
+    else:
+        np.save(path, np.array(rows))
+    store = recorded(tmp_path / "s", actions_file=str(path), episodes=2)
+    assert store.clip(0, 0, 7).arrays["actions"].tolist() == [*rows, 0]
+    assert store.lengths == ([7, 3] if kind == "nested" else [7, 7])
+    assert store.meta()["parameters"]["actions_file"] == path.name
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("a.json", "[1, 99]", r"a.json: 99 is no action of this game; use 0…8 or NOOP"),
+        ("a.json", '["JUMP"]', "'JUMP' is no action"),
+        ("a.json", "[true]", "True is no action"),
+        ("a.json", "[", "cannot be read as a list of actions"),
+        ("a.json", '{"a": 1}', "it is not a list"),
+        ("a.json", "[[]]", "an episode without actions"),
+        ("a.npy", "text", "cannot be read as a list of actions"),
+        ("a.txt", "1", "the ending '.txt' is not .json, .csv or .npy"),
+        ("a.csv", "", "an episode without actions"),
+    ],
+)
+def test_wrong_action_files_are_named(tmp_path, name, content, sentence):
+    (tmp_path / name).write_text(content)
+    with pytest.raises(UserError, match=sentence):
+        read_actions(tmp_path / name, NAMES)
+
+
+def test_a_missing_action_file_is_named(tmp_path):
+    with pytest.raises(UserError, match="no such file"):
+        read_actions(tmp_path / "none.json", NAMES)
+
+
+def test_games_are_found_by_any_spelling():
+    assert "ms_pacman" in list_games()
+    assert len(list_games()) > 90
+    for name in ("ms_pacman", "MsPacman", "ms-pacman", "Ms. PacMan"):
+        assert find_game(name) == "ms_pacman"
+    assert find_game("SpaceInvaders") == "space_invaders"
+    with pytest.raises(UserError, match="unknown game 'ms_pacmen'; did you mean ms_pacman"):
+        find_game("ms_pacmen")
+    with pytest.raises(UserError, match="unknown game 'zzz'; see"):
+        find_game("zzz")
+
+
+def test_a_missing_emulator_says_what_to_install(tmp_path, monkeypatch):
+    real = builtins.__import__
+
+    def without(name, *args, **kwargs):
+        if name.split(".")[0] == "ale_py":
+            raise ModuleNotFoundError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without)
+    with pytest.raises(UserError, match=r'pip install "framecast\[atari\]"'):
+        recorded(tmp_path / "s")
+    assert not (tmp_path / "s").exists()
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"episodes": 0}, "episodes must be at least 1"),
+        ({"frame_skip": 0}, "frame_skip must be at least 1"),
+        ({"hold_max": 3}, "hold_max 3 is below hold_min 8"),
+        ({"sticky": 1.5}, "sticky is a probability"),
+        ({"policy": "clever"}, "policy must be held or random"),
+        ({"skip_start": -1}, "skip_start must be at least 0"),
+    ],
+)
+def test_impossible_settings_are_refused(settings, sentence):
+    with pytest.raises(UserError, match=sentence):
+        AtariConfig(**settings)
+
+
+def test_the_emulator_keeps_quiet(tmp_path, capfd):
+    recorded(tmp_path / "s")
+    out, err = capfd.readouterr()
+    assert (out, err) == ("", "")
+
+
+@pytest.mark.parametrize("settings", [{"frame_skip": 4}, {"sticky": 0.3, "skip_start": 270}])
+def test_a_recorded_game_can_be_gone_on_with(tmp_path, settings):
+    store = recorded(tmp_path / "s", episodes=2, max_frames=30, policy="random", seed=3, **settings)
+    clip = store.clip(1, 0, 30)
+    moves = clip.arrays["actions"].tolist()
+    game = Atari.replay(store.meta(), store.names[1], moves[:20])
+    assert np.array_equal(game.frame(), clip.frames[20])
+    state = game.save()
+    for i in range(20, 26):
+        game.act(moves[i])
+        assert np.array_equal(game.frame(), clip.frames[i + 1])
+    game.restore(state)
+    game.act(moves[20])
+    assert np.array_equal(game.frame(), clip.frames[21])
+
+
+def test_a_recording_that_does_not_say_how_it_was_made_cannot_be_gone_on_with(tmp_path):
+    store = recorded(tmp_path / "s")
+    for meta, name in (({}, "ms_pacman-0000"), (store.meta(), "mine"), ({"parameters": {"game": "pong"}}, "x-0000")):
+        with pytest.raises(UserError, match="does not say how it was made"):
+            Atari.replay(meta, name, [])

@@ -1,0 +1,152 @@
+"""Scores on what was held out: the split of training, the protocol beside the figures, nothing that depends on luck."""
+
+import dataclasses
+import json
+
+import numpy as np
+import pytest
+from cli_support import acting_run, acting_store, copy_run, moving, store, tiny_run
+from small_models import Acting, write_store
+
+from framecast.core.errors import UserError
+from framecast.core.types import ClipRequest, ClipSpec
+from framecast.data.store import DatasetWriter, Store
+from framecast.evaluation.clips import HORIZON, baselines, evaluate, held_out_clips
+from framecast.metrics.scores import Scores
+from framecast.training.run_folder import open_run
+
+
+def figures(scores):
+    return {n: {m: series.mean for m, series in row.items()} for n, row in scores.predictors.items()}
+
+
+def test_baselines_stand_in_every_table_and_copy_last_equals_itself(tmp_path):
+    scores, _ = evaluate(copy_run(), horizon=3, clips=3, out=tmp_path)
+    assert set(scores.predictors) == {"copy-last", "temporal-mean"}
+    scores, kept = evaluate(tiny_run(), horizon=3, clips=3, out=tmp_path)
+    assert list(scores.predictors) == ["multiscale-gan", "copy-last", "temporal-mean"]
+    assert all(set(clip.predictions) == set(scores.predictors) for clip in kept)
+
+
+def test_scores_travel_with_their_protocol(tmp_path):
+    scores, _ = evaluate(tiny_run(), horizon=3, clips=2, seed=4, out=tmp_path)
+    read = Scores.load(tmp_path / "scores.json")
+    assert read.protocol == scores.protocol
+    p = read.protocol
+    assert (p.data, p.split, p.clips, p.videos, p.context, p.horizon) == (store().name, "test", 2, 1, 4, 3)
+    assert (p.stride, p.samples, p.height, p.width, p.channels, p.seed) == (1, 1, 32, 32, 3, 4)
+    assert "1 / 1 / 1 videos" in p.split_rule
+    assert p.data_digest == open_run(tiny_run()).config.data.digest
+    stored = json.loads((tmp_path / "scores.json").read_text())
+    del stored["protocol"]
+    (tmp_path / "scores.json").write_text(json.dumps(stored))
+    with pytest.raises(UserError, match="protocol"):
+        Scores.load(tmp_path / "scores.json")
+
+
+@pytest.mark.parametrize("split", ["train", "val", "test"])
+def test_clips_come_from_the_split_that_training_used(split):
+    source, run = Store(store()), open_run(tiny_run())
+    request = run.model_class.request(run.config.model)
+    segments = source.splits(request.source_length)[split]
+    for horizon in (1, 9):  # however long the forecast, the split stays
+        clips = held_out_clips(source, request, split, 4, horizon, 50, 0)
+        reach = (4 + horizon - 1) * request.stride + 1
+        for video, start in clips.pairs:
+            assert any(s.video == video and s.start <= start and start + reach <= s.stop for s in segments)
+        assert {v for v, _ in clips.pairs} == {s.video for s in segments}
+
+
+def test_one_video_cut_in_time_is_scored_on_its_end(tmp_path):
+    with DatasetWriter(tmp_path / "one") as writer:
+        writer.add(moving(60))
+    source, request = Store(tmp_path / "one"), ClipRequest(context=2)
+    (segment,) = source.splits(request.source_length)["test"]
+    clips = held_out_clips(source, request, "test", 2, 5, 9, 0)
+    assert segment.start > 40
+    assert min(start for _, start in clips.pairs) >= segment.start
+
+
+def test_figures_do_not_depend_on_how_many_clips_are_predicted_at_once():
+    settings = {"horizon": 3, "clips": 5, "save": False, "precision": "fp32"}
+    one, many = (figures(evaluate(tiny_run(), batch_size=n, **settings)[0]) for n in (1, 4))
+    for name, row in one.items():
+        for metric, values in row.items():
+            np.testing.assert_allclose(values, many[name][metric], rtol=1e-5, err_msg=f"{name} {metric}")
+
+
+def test_the_same_twice_and_other_clips_with_another_number():
+    settings = {"horizon": 2, "save": False}
+    first, second = (figures(evaluate(copy_run(), clips=3, **settings)[0]) for _ in range(2))
+    assert first == second
+    assert evaluate(copy_run(), clips=999, **settings)[0].protocol.clips > 3
+
+
+def test_the_horizon_leaves_room_for_several_clips():
+    scores, _ = evaluate(copy_run(), save=False)
+    assert scores.protocol.horizon == min(HORIZON, (24 - 1) // 2)
+    assert scores.protocol.clips > 1
+    with pytest.raises(UserError, match="too few for 1 of context and a horizon of 24; give --horizon 23 or less"):
+        evaluate(copy_run(), horizon=24, save=False)
+
+
+def test_more_context_moves_the_forecast(tmp_path):
+    scores, kept = evaluate(copy_run(), context=6, horizon=2, clips=2, save=False)
+    assert scores.protocol.context == 6
+    assert kept[0].context.shape[0] == 6
+    with pytest.raises(UserError, match="looks at 4 frames; give at least that many"):
+        evaluate(tiny_run(), context=3, horizon=2, save=False)
+
+
+def test_a_resized_model_is_compared_at_its_own_size():
+    spec = ClipSpec(channels=3, height=8, width=8)
+    rows = baselines(spec, 2)
+    assert set(rows) == {"copy-last", "temporal-mean"}
+    assert all(model.num_context == 2 for model in rows.values())
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"split": "tset"}, "--split 'tset' is not known; choose train, val, test or all"),
+        ({"clips": 0}, "must be at least 1"),
+        ({"horizon": 0}, "must be at least 1"),
+        ({"context": 0}, "must be at least 1"),
+        ({"data": "nowhere"}, "nowhere"),
+        ({"device": "cud"}, "device 'cud'"),
+        ({"precision": "fp8"}, "precision 'fp8'"),
+    ],
+)
+def test_settings_that_cannot_be(settings, sentence):
+    with pytest.raises(UserError, match=sentence):
+        evaluate(copy_run(), save=False, **{"horizon": 2, **settings})
+
+
+def test_data_of_another_kind(tmp_path):
+    write_store(tmp_path / "grey", side=32)
+    with pytest.raises(UserError, match=r"frames have 1 channels but .* was trained on 3"):
+        evaluate(tiny_run(), tmp_path / "grey", horizon=2, save=False)
+    write_store(tmp_path / "still")
+    run = open_run(acting_run(), Acting)
+    with pytest.raises(UserError, match="holds no actions but Acting predicts from them"):
+        evaluate(run, tmp_path / "still", horizon=2, save=False)
+    scores, _ = evaluate(run, acting_store(), horizon=2, clips=2, save=False)
+    assert scores.protocol.clips == 2
+
+
+def test_data_that_changed_since_training_are_not_scored_by_default(tmp_path):
+    run = open_run(tiny_run())
+    write_store(tmp_path / "new", videos=4, channels=3, side=32)
+    data = dataclasses.replace(run.config.data, path=str(tmp_path / "new"))
+    run = dataclasses.replace(run, config=dataclasses.replace(run.config, data=data))
+    with pytest.raises(UserError, match=r"has changed since .* was trained on it"):
+        evaluate(run, horizon=2, save=False)
+    assert evaluate(run, tmp_path / "new", horizon=2, clips=1, save=False)[0].protocol.clips == 1
+    data = dataclasses.replace(data, path=str(tmp_path / "gone"))
+    with pytest.raises(UserError, match="is not here; give --data PATH"):
+        evaluate(dataclasses.replace(run, config=dataclasses.replace(run.config, data=data)), save=False)
+
+
+def test_a_source_in_memory_of_the_caller_can_be_scored():
+    scores, _ = evaluate(copy_run(), Store(store()), horizon=2, clips=2, save=False)
+    assert scores.protocol.data == store().name

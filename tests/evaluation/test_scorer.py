@@ -1,0 +1,252 @@
+"""Scoring predictors over streamed clips."""
+
+from dataclasses import replace
+from types import SimpleNamespace
+
+import pytest
+import torch
+
+from framecast.core.errors import UserError
+from framecast.core.types import Batch
+from framecast.evaluation.scorer import Protocol, Scores, describe, headline_sentence, score
+from framecast.metrics import frames
+from framecast.metrics.clips import MetricSettings
+from framecast.metrics.scores import BASELINES
+
+HORIZON, SIZE = 3, 16
+
+
+def protocol(**changes) -> Protocol:
+    values = {
+        "data": "squares",
+        "data_digest": "0f3a",
+        "split": "test",
+        "split_rule": "by video",
+        "clips": 0,
+        "videos": 4,
+        "context": 2,
+        "horizon": HORIZON,
+        "stride": 1,
+        "samples": 1,
+        "height": SIZE,
+        "width": SIZE,
+        "channels": 3,
+        "fps": 15.0,
+        "metrics": MetricSettings.fitting(SIZE, SIZE).describe(),
+        "seed": 0,
+        "code_version": "0.1.0",
+        "device": "cpu",
+        "precision": "fp32",
+    }
+    return Protocol(**{**values, **changes})
+
+
+def clip(seed: int, still: bool = False) -> torch.Tensor:
+    """A square that moves two pixels a frame over a random ground: uint8 (t, c, h, w)."""
+    g = torch.Generator().manual_seed(seed)
+    ground = torch.randint(0, 120, (3, SIZE, SIZE), generator=g, dtype=torch.uint8)
+    out = ground[None].repeat(2 + HORIZON, 1, 1, 1)
+    row = int(torch.randint(0, SIZE - 4, (1,), generator=g))
+    for t in range(len(out)):
+        column = 0 if still else 2 * t
+        out[t, :, row : row + 4, column : column + 4] = 250
+    return out
+
+
+def batches(size: int = 2, n: int = 7, still: bool = False) -> list[Batch]:
+    x = torch.stack([clip(i, still) for i in range(n)])
+    return [Batch(context=b[:, :2], future=b[:, 2:]) for b in x.split(size)]
+
+
+def predictor(kind: str, stochastic: bool = False) -> SimpleNamespace:
+    return SimpleNamespace(
+        kind=kind, stochastic=stochastic, actions="none", parameters=lambda: iter(()), asked=[], train=lambda _: None
+    )
+
+
+def roll(model, context, horizon, actions=None, samples=1, generator=None):
+    """Stands in for rollout: what each kind of predictor would say."""
+    model.asked.append((len(context), samples, actions))
+    last, first = context[:, -1:], context[:, :1]
+    if model.kind == "copy":
+        future = last.repeat(1, horizon, 1, 1, 1)
+    elif model.kind == "mean":
+        future = context.mean(1, keepdim=True).repeat(1, horizon, 1, 1, 1)
+    elif model.kind == "nan":
+        future = last.repeat(1, horizon, 1, 1, 1) * torch.nan
+    else:  # shifts what changed on by two pixels a frame: almost right
+        moved = (last - first).abs().amax(2, keepdim=True) > 0.1
+        step = [torch.where(moved.roll(2 * k, -1), 0.9, last) for k in range(1, horizon + 1)]
+        future = torch.cat(step, 1)
+    future = future.expand(samples, *future.shape)
+    if model.stochastic:
+        future = (future + 0.1 * torch.randn(future.shape, generator=generator)).clamp(0, 1)
+    return future
+
+
+def table(main: str = "shift", stochastic: bool = False) -> dict:
+    return {
+        "mine": predictor(main, stochastic),
+        "copy-last": predictor("copy"),
+        "temporal-mean": predictor("mean"),
+    }
+
+
+def test_scores_are_the_plain_means_over_clips():
+    scores, kept = score(table(), batches(), protocol(), roll=roll)
+    assert scores.protocol == protocol(clips=7)
+    truth = torch.cat([b.future for b in batches()]).float() / 255
+    last = torch.cat([b.context for b in batches()])[:, -1:].float() / 255
+    copy = last.repeat(1, HORIZON, 1, 1, 1)
+    psnr, mask = frames.psnr(copy, truth), frames.moving_mask(truth, last)
+    got = scores.predictors["copy-last"]
+    assert got["psnr"].mean == pytest.approx(psnr.mean(0).tolist(), rel=1e-9)
+    assert got["moving_psnr"].mean == pytest.approx(frames.masked_psnr(copy, truth, mask).mean(0).tolist(), rel=1e-6)
+    assert got["ssim"].n == (7, 7, 7)
+    mine = scores.predictors["mine"]["psnr"].mean
+    assert scores.versus["mine"]["psnr"].mean == pytest.approx(
+        [a - b for a, b in zip(mine, got["psnr"].mean, strict=True)], rel=1e-9
+    )
+    assert scores.main == "mine"
+    assert [k.role for k in kept] == ["worst", "median", "best"]
+
+
+@pytest.mark.parametrize("size", [1, 3, 7])
+def test_batch_size_does_not_matter(size):
+    a, first = score(table(), batches(2), protocol(), roll=roll)
+    b, second = score(table(), batches(size), protocol(), roll=roll)
+    for name, row in a.predictors.items():
+        for metric, series in row.items():
+            other = b.predictors[name][metric]
+            assert other.mean == pytest.approx(series.mean, rel=1e-12)
+            assert other.low == pytest.approx(series.low, rel=1e-12)
+    assert [(k.role, k.index) for k in first] == [(k.role, k.index) for k in second]
+
+
+def test_kept_clips_are_worst_median_and_best_of_the_first_predictor():
+    per_clip: dict = {}
+    predictors = table()
+    _, kept = score(predictors, batches(), protocol(), roll=roll, per_clip=per_clip, names=[f"v{i}" for i in range(7)])
+    ranks = per_clip["mine"]["moving_psnr"].mean(1)
+    order = ranks.argsort().tolist()
+    assert [k.index for k in kept] == [order[0], order[3], order[-1]]
+    assert [k.value for k in kept] == pytest.approx(ranks[[order[0], order[3], order[-1]]].tolist())
+    assert [k.name for k in kept] == [f"v{k.index}" for k in kept]
+    for k in kept:
+        assert torch.equal(k.truth, clip(k.index)[2:].float() / 255)
+        assert torch.equal(k.context, clip(k.index)[:2].float() / 255)
+        assert torch.equal(k.predictions["copy-last"], k.context[-1:].repeat(HORIZON, 1, 1, 1))
+    # Four batches once, and again only those that hold a clip to be shown.
+    again = len({k.index // 2 for k in kept})
+    assert len(predictors["mine"].asked) == 4 + again
+
+
+@pytest.mark.parametrize(("n", "roles"), [(1, ["best"]), (2, ["worst", "best"]), (3, ["worst", "median", "best"])])
+def test_few_clips(n, roles):
+    scores, kept = score(table(), batches(n=n), protocol(), roll=roll)
+    assert [k.role for k in kept] == roles
+    assert (scores.predictors["mine"]["psnr"].low[0] is None) == (n == 1)
+
+
+def test_clips_without_motion_are_skipped_counted_and_ranked_by_psnr():
+    scores, kept = score(table(), batches(still=True), protocol(), roll=roll)
+    series = scores.predictors["copy-last"]["moving_psnr"]
+    assert (series.n, series.skipped, series.mean) == ((0,) * 3, (7,) * 3, (None,) * 3)
+    assert scores.predictors["copy-last"]["psnr"].mean == (100, 100, 100)
+    assert {k.metric for k in kept} == {"psnr"}
+    assert "over the whole frame" in headline_sentence(scores)
+    assert "–" in describe(scores)
+
+
+def test_samples_are_drawn_only_of_stochastic_predictors_and_come_back_the_same():
+    predictors = table(stochastic=True)
+    scores, kept = score(predictors, batches(), protocol(), samples=4, seed=3, roll=roll)
+    assert (scores.protocol.samples, scores.protocol.seed) == (4, 3)
+    assert {s for _, s, _ in predictors["mine"].asked} == {4}
+    assert {s for _, s, _ in predictors["copy-last"].asked} == {1}
+    assert set(scores.samples) == set(scores.diversity) == {"mine"}
+    best, beside = scores.predictors["mine"]["psnr"].mean, scores.samples["mine"]["psnr"]
+    assert all(b > m > w for b, m, w in zip(best, beside["mean"].mean, beside["worst"].mean, strict=True))
+    assert all(0.05 < d < 0.2 for d in scores.diversity["mine"].mean)
+    again, others = score(table(stochastic=True), batches(), protocol(), samples=4, seed=3, roll=roll)
+    assert again == scores
+    # The clip shown is the sample that was scored: its PSNR is the value the clip was ranked by.
+    for k in kept:
+        mask = frames.moving_mask(k.truth, k.context[-1:])
+        assert frames.masked_psnr(k.predictions["mine"], k.truth, mask).mean().item() == pytest.approx(k.value)
+    assert torch.equal(kept[0].predictions["mine"], others[0].predictions["mine"])
+    other, _ = score(table(stochastic=True), batches(), protocol(), samples=4, seed=4, roll=roll)
+    assert other.predictors["mine"] != scores.predictors["mine"]
+
+
+def test_actions_reach_the_predictors_that_take_them():
+    predictors = table()
+    predictors["mine"].actions = "required"
+    data = [replace(b, actions=torch.zeros(b.size, 6, 2)) for b in batches()]
+    score(predictors, data, protocol(), roll=roll, keep=False)
+    assert predictors["mine"].asked[0][2].shape == (2, 2 + HORIZON - 1, 2)
+    assert predictors["copy-last"].asked[0][2] is None
+
+
+def test_scores_survive_the_file(tmp_path):
+    scores, _ = score(table(stochastic=True), batches(), protocol(), samples=2, roll=roll)
+    assert Scores.load(scores.save(tmp_path / "scores.json")) == scores
+
+
+def test_metrics_too_large_for_the_frames_are_left_out_of_the_protocol_too():
+    scores, _ = score(table(), batches(), protocol(metrics=MetricSettings().describe()), roll=roll)
+    assert "ms_ssim" not in scores.protocol.settings.names
+    assert tuple(scores.predictors["mine"]) == scores.protocol.settings.names
+
+
+def test_wrong_input_gets_its_sentence():
+    with pytest.raises(UserError, match="every table shows copy-last and temporal-mean; add temporal-mean"):
+        score({k: v for k, v in table().items() if k != "temporal-mean"}, batches(), protocol(), roll=roll)
+    with pytest.raises(UserError, match="pass a list or a loader, or keep=False"):
+        score(table(), iter(batches()), protocol(), roll=roll)
+    with pytest.raises(UserError, match="no clips to score in the test split"):
+        score(table(), [], protocol(), roll=roll)
+    with pytest.raises(UserError, match=r"the protocol says frames of .* \(3, 16, 18\), got \(3, 16, 16\)"):
+        score(table(), batches(), protocol(width=18), roll=roll)
+    with pytest.raises(UserError, match="horizon is 4 frames but the clips hold 3"):
+        score(table(), batches(), protocol(horizon=4), roll=roll)
+    with pytest.raises(UserError, match="mine predicted values that are not finite in clips 0 to 1"):
+        score(table("nan"), batches(), protocol(), roll=roll)
+    with pytest.raises(UserError, match=r"mine must predict \(s, b, horizon, c, h, w\) = \(1, 2, 3, 3, 16, 16\)"):
+        score(table(), batches(), protocol(), roll=lambda *args, **kwargs: roll(*args, **kwargs)[0])
+
+
+def test_the_sentence_says_what_the_score_means():
+    scores, _ = score(table(), batches(), protocol(), roll=roll)
+    sentence = headline_sentence(scores)
+    gain = scores.versus["mine"]["moving_psnr"]
+    assert sentence == (
+        f"At frame 1 the forecast is {gain.mean[0]:.1f} dB closer to the truth than repeating the last frame, over 7 "
+        f"held-out clips (where something moves; 95 % interval {gain.low[0]:.1f} to {gain.high[0]:.1f} dB)."
+    )
+    best, _ = score(table(stochastic=True), batches(), protocol(), samples=4, seed=3, roll=roll)
+    assert headline_sentence(best).startswith("At frame 1 the best of 4 forecasts is ")
+    worse, _ = score(table("mean"), batches(), protocol(split="val"), roll=roll)
+    loss = worse.versus["mine"]["moving_psnr"]
+    assert f"{-loss.mean[0]:.1f} dB further from the truth" in headline_sentence(worse)
+    assert f"95 % interval {-loss.high[0]:.1f} to {-loss.low[0]:.1f} dB" in headline_sentence(worse)
+    assert "over 7 validation clips" in headline_sentence(worse)
+    same, _ = score(table("copy"), batches(), protocol(), roll=roll)
+    assert "not measurably closer" in headline_sentence(same)
+    assert "difference +0.0 dB" in headline_sentence(same)
+    single, _ = score(table(), batches(n=1), protocol(split="train"), roll=roll)
+    assert "over 1 clip it was trained on (where something moves)." in headline_sentence(single)
+    alone, _ = score({k: v for k, v in table().items() if k in BASELINES}, batches(), protocol(), roll=roll)
+    assert headline_sentence(alone).startswith("Only baselines were scored")
+
+
+def test_describe_is_a_plain_table():
+    scores, _ = score(table(), batches(), protocol(), roll=roll)
+    text = describe(scores)
+    lines = text.splitlines()
+    assert lines[0] == "PSNR, moving area [dB], higher is better"
+    assert lines[1].split() == ["frame", "1", "2"]
+    assert lines[2].split() == ["mine", *(f"{v:.2f}" for v in scores.predictors["mine"]["moving_psnr"].mean[:2])]
+    assert lines[-1] == headline_sentence(scores)
+    assert "7 clips of 4 videos" in lines[-2]
+    assert "\x1b" not in text

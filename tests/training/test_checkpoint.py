@@ -1,0 +1,206 @@
+"""Checkpoints and snapshots: whole or not at all, and every damage is a sentence."""
+
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+import torch
+from small_models import Group, Plain, advance, build, process_settings, same, weights
+from torch import nn
+
+from framecast.core.errors import UserError
+from framecast.core.types import FORMAT
+from framecast.training.checkpoint import (
+    check_format,
+    load_checkpoint,
+    load_matching,
+    load_weights,
+    restore,
+    save_checkpoint,
+    save_snapshot,
+    snapshots,
+    write_weights,
+)
+from framecast.training.state import TrainState
+
+
+@pytest.fixture
+def state():
+    made = TrainState.create(build(Group))
+    advance(made, 2)
+    return made
+
+
+def test_what_is_loaded_is_what_was_saved(state, tmp_path):
+    path = save_checkpoint(tmp_path, state)
+    assert [p.name for p in tmp_path.iterdir()] == [path.name] == ["checkpoint.pt"]
+    other = TrainState.create(build(Group, seed=1))
+    assert restore(tmp_path, other)
+    same(other.state_dict(), state.state_dict())
+
+
+def test_without_a_checkpoint_there_is_none(state, tmp_path):
+    assert load_checkpoint(tmp_path) is None
+    before = weights(state.model)
+    assert not restore(tmp_path, state)
+    same(weights(state.model), before)
+
+
+def harm(path, kind):
+    whole = path.read_bytes()
+    if kind == "cut in half":
+        path.write_bytes(whole[: len(whole) // 2])
+    elif kind == "garbage":
+        path.write_bytes(os.urandom(4096))
+    elif kind == "empty":
+        path.write_bytes(b"")
+    elif kind == "text":
+        path.write_text("not a checkpoint")
+    elif kind == "other contents":
+        torch.save([1, 2, 3], path)
+    elif kind == "without format":
+        torch.save({"step": 3}, path)
+
+
+@pytest.mark.parametrize("kind", ["cut in half", "garbage", "empty", "text", "other contents", "without format"])
+def test_a_damaged_checkpoint_is_one_sentence_with_the_way_out(state, tmp_path, kind):
+    path = save_checkpoint(tmp_path, state)
+    harm(path, kind)
+    with pytest.raises(UserError, match=r"checkpoint\.pt: the checkpoint is damaged .*--init-from") as error:
+        load_checkpoint(tmp_path)
+    assert "\n" not in str(error.value)
+
+
+def test_loading_runs_no_code(tmp_path):
+    class Harmful:
+        def __reduce__(self):
+            return os.mkdir, (str(tmp_path / "made-by-loading"),)
+
+    torch.save({"format": FORMAT, "step": Harmful()}, tmp_path / "checkpoint.pt")
+    with pytest.raises(UserError, match="damaged"):
+        load_checkpoint(tmp_path)
+    assert not (tmp_path / "made-by-loading").exists()
+
+
+def test_a_newer_format_is_refused(state, tmp_path):
+    torch.save({**state.state_dict(), "format": FORMAT + 1}, tmp_path / "checkpoint.pt")
+    with pytest.raises(UserError, match=rf"is of format {FORMAT + 1}, this version knows up to {FORMAT}; upgrade"):
+        load_checkpoint(tmp_path)
+    for number in (None, "1", True, 0):
+        with pytest.raises(UserError, match="no valid format number"):
+            check_format(number, tmp_path)
+
+
+def test_another_models_checkpoint_is_refused(state, tmp_path):
+    save_checkpoint(tmp_path, state)
+    with pytest.raises(UserError, match=r"does not fit this model .*--overwrite"):
+        restore(tmp_path, TrainState.create(build(Plain)))
+
+
+FULL_DISK = """
+import resource, signal, sys
+from pathlib import Path
+from small_models import Group, advance, build
+from framecast.training.checkpoint import save_checkpoint, save_snapshot
+from framecast.training.state import TrainState
+from framecast.core.errors import UserError
+state = TrainState.create(build(Group))
+advance(state, 3)
+signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+folder = Path(sys.argv[1])
+for save in (lambda: save_checkpoint(folder, state), lambda: save_snapshot(folder, state.ema, {}, 9)):
+    try:
+        save()
+    except UserError as error:
+        print(error)
+"""
+
+
+def test_a_full_disk_is_a_sentence_and_what_was_there_stays(state, tmp_path):
+    pytest.importorskip("resource", reason="no limit on file sizes here")
+    save_checkpoint(tmp_path, state)
+    save_snapshot(tmp_path, state.ema, {}, 2)
+    before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
+    settings = process_settings()
+    settings["env"]["PYTHONPATH"] += os.pathsep + os.path.dirname(os.path.dirname(__file__))
+    done = subprocess.run([sys.executable, "-c", FULL_DISK, tmp_path], **settings, capture_output=True)
+    said = done.stdout.splitlines()
+    assert len(said) == 2, done.stderr
+    assert "checkpoint.pt: the checkpoint could not be written" in said[0]
+    assert "the previous one is intact" in said[0]
+    assert "step-9: the weights could not be written" in said[1]
+    assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
+    other = TrainState.create(build(Group, seed=1))
+    assert restore(tmp_path, other)
+    same(other.state_dict(), state.state_dict())
+
+
+def test_a_write_that_fails_halfway_leaves_the_previous_checkpoint(state, tmp_path, monkeypatch):
+    save_checkpoint(tmp_path, state)
+    before = (tmp_path / "checkpoint.pt").read_bytes()
+
+    def full(data, file):
+        file.write(b"half of it")
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(torch, "save", full)
+    with pytest.raises(
+        UserError, match=r"could not be written \(No space left on device\); the previous one is intact"
+    ):
+        save_checkpoint(tmp_path, state)
+    assert (tmp_path / "checkpoint.pt").read_bytes() == before
+    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
+
+
+def test_the_last_snapshots_are_kept_in_the_order_of_steps(state, tmp_path):
+    for step in (2, 9, 10, 100):
+        save_snapshot(tmp_path, state.ema, {"step": step}, step, keep=2)
+    assert [p.name for p in snapshots(tmp_path)] == ["step-10", "step-100"]
+    (tmp_path / "weights" / "step-notes").mkdir()
+    (tmp_path / "weights" / ".step-11.tmp").mkdir()  # left by a kill
+    save_snapshot(tmp_path, state.ema, {"step": "again"}, 100, keep=2)
+    assert [p.name for p in snapshots(tmp_path)] == ["step-10", "step-100"]
+    assert json.loads((snapshots(tmp_path)[-1] / "config.json").read_text()) == {"step": "again"}
+    assert not list((tmp_path / "weights").glob(".*"))
+
+
+def test_half_precision_weights_are_widened(state, tmp_path):
+    write_weights(tmp_path, state.model, {}, half=True)
+    other = build(Group, seed=1)
+    load_weights(other, tmp_path / "model.safetensors")
+    for name, value in other.state_dict().items():
+        assert value.dtype == state.model.state_dict()[name].dtype
+        torch.testing.assert_close(value, state.model.state_dict()[name], rtol=1e-3, atol=1e-3)
+
+
+def test_matching_tensors_are_taken_and_counted(state, tmp_path):
+    class Wider(Group):
+        def __init__(self, config, spec):
+            super().__init__(config, spec)
+            self.predictor, self.extra = nn.Conv2d(4, 2, 1), nn.Linear(2, 2)
+
+    write_weights(tmp_path, state.model, {})
+    model = build(Wider, seed=1)
+    before = weights(model)
+    filled = load_matching(model, tmp_path / "model.safetensors")
+    assert filled == len(state.model.state_dict()) - 2
+    assert torch.equal(model.encoder[0].weight, state.model.encoder[0].weight)
+    for name in ("predictor.weight", "extra.weight"):
+        assert torch.equal(model.state_dict()[name], before[name])
+
+
+@pytest.mark.parametrize("load", [load_weights, load_matching])
+def test_odd_weights_files_are_a_sentence(state, tmp_path, load):
+    path = tmp_path / "model.safetensors"
+    with pytest.raises(UserError, match="the weights file is missing"):
+        load(state.model, path)
+    write_weights(tmp_path, state.model, {})
+    path.write_bytes(path.read_bytes()[:-100])
+    with pytest.raises(UserError, match="the weights file is damaged"):
+        load(state.model, path)
+    write_weights(tmp_path, nn.Linear(2, 2), {})
+    with pytest.raises(UserError, match=r"do not fit the model|not one tensor fits the model"):
+        load(state.model, path)

@@ -1,0 +1,87 @@
+"""The run's rows and bar."""
+
+import errno
+import json
+
+import numpy as np
+import pytest
+
+from framecast.core.errors import UserError
+from framecast.training.log import Log, Progress, read_metrics
+
+
+def test_rows_are_json_and_numbers_that_are_none_become_null(tmp_path):
+    log = Log(tmp_path, tensorboard=False)
+    log.scalars(1, {"a": 1.5, "b": float("nan"), "c": float("inf")}, stage="main")
+    log.image(1, "nothing", np.zeros((3, 4, 4), np.uint8))
+    log.close()
+    assert read_metrics(tmp_path) == [{"step": 1, "stage": "main", "a": 1.5, "b": None, "c": None}]
+
+
+def test_going_on_drops_rows_that_will_be_made_again(tmp_path):
+    log = Log(tmp_path, tensorboard=False)
+    for step in range(1, 6):
+        log.scalars(step, {"a": step})
+    log.close()
+    with open(tmp_path / "metrics.jsonl", "a") as file:
+        file.write('{"step": 6, "a"')  # cut by a kill
+    assert [r["step"] for r in read_metrics(tmp_path)] == [1, 2, 3, 4, 5]
+    log = Log(tmp_path, step=3, tensorboard=False)
+    log.scalars(4, {"a": 44})
+    log.close()
+    lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
+    assert [json.loads(line)["a"] for line in lines] == [1, 2, 3, 44]
+    assert [p.name for p in tmp_path.iterdir()] == ["metrics.jsonl"]
+    Log(tmp_path, step=0, tensorboard=False).close()
+    assert read_metrics(tmp_path) == []
+
+
+def test_tensorboard_gets_scalars_and_images(tmp_path):
+    log = Log(tmp_path)
+    log.scalars(1, {"a": 1.0})
+    log.scalars(2, {"a": 2.0}, board=False)
+    log.image(1, "row", np.zeros((3, 8, 8), np.uint8))
+    log.close()
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = EventAccumulator(str(tmp_path / "tensorboard"))
+    found.Reload()
+    assert [(e.step, e.value) for e in found.Scalars("a")] == [(1, 1.0)]
+    assert found.Tags()["images"] == ["row"]
+
+
+def test_tensorboard_keeps_the_step_it_goes_on_from_and_drops_later_ones(tmp_path):
+    log = Log(tmp_path)
+    for step in (10, 20, 30):
+        log.scalars(step, {"a": step})
+    log.close()
+    log = Log(tmp_path, step=20)
+    log.scalars(30, {"a": 33})
+    log.close()
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    found = EventAccumulator(str(tmp_path / "tensorboard"))
+    found.Reload()
+    assert [(e.step, e.value) for e in found.Scalars("a")] == [(10, 10.0), (20, 20.0), (30, 33.0)]
+
+
+def test_a_full_disk_is_a_sentence(tmp_path, monkeypatch):
+    log = Log(tmp_path, tensorboard=False)
+
+    class Full:
+        def write(self, text):
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(log, "file", Full())
+    with pytest.raises(UserError, match=r"the log could not be written \(No space left on device\).*same command"):
+        log.scalars(1, {"a": 1.0})
+
+
+def test_the_bar_speaks_to_whoever_watches(capsys):
+    with Progress("small", 10, "steps") as bar:
+        bar.update(3)
+        bar.say("validation loss 0.1")
+    assert capsys.readouterr().err == "validation loss 0.1\n"
+    with Progress("small", 10, "steps", quiet=True) as bar:
+        bar.say("nobody hears this")
+    assert capsys.readouterr().err == ""

@@ -1,0 +1,692 @@
+"""Training from outside: resumed equals unbroken, kills and signals, folders that cannot be used, two processes."""
+
+import dataclasses
+import functools
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+from safetensors.torch import load_file
+from small_models import (
+    CPU,
+    Acting,
+    Group,
+    Noisy,
+    Plain,
+    TwoStage,
+    process_settings,
+    python,
+    rows_of,
+    same,
+    same_run,
+    small_config,
+    write_store,
+)
+
+import framecast
+from framecast import cli
+from framecast.core.errors import UserError
+from framecast.core.io import read_file
+from framecast.core.types import Loss, Until
+from framecast.data.store import DatasetWriter, Store
+from framecast.media.video import read_video
+from framecast.models.copy_last import CopyLast
+from framecast.training.checkpoint import load_checkpoint, snapshots
+from framecast.training.device import Device
+from framecast.training.log import read_metrics
+from framecast.training.presets import preset
+from framecast.training.signals import Interrupted, Signals
+from framecast.training.state import TrainState
+from framecast.training.step import NotFinite
+from framecast.training.train import settle, train
+from framecast.training.trainer import Trainer
+
+
+@pytest.fixture(scope="module")
+def grey(tmp_path_factory):
+    return write_store(tmp_path_factory.mktemp("data") / "grey")
+
+
+@pytest.fixture(scope="module")
+def led(tmp_path_factory):
+    return write_store(tmp_path_factory.mktemp("data") / "led", actions=True)
+
+
+@pytest.fixture(scope="module")
+def colour(tmp_path_factory):
+    return write_store(tmp_path_factory.mktemp("data") / "colour", side=40, channels=3, frames=20)
+
+
+def run(model_class, data, out, **settings):
+    return train(model_class, data, out=out, config=small_config(model_class, **settings), quiet=True)
+
+
+GAN = functools.partial(
+    train,
+    "multiscale-gan",
+    profile="tiny",
+    quiet=True,
+    precision="fp32",
+    stats_every=1,
+    validate_every=3,
+    save_every=4,
+    tensorboard=False,
+)
+
+
+# ------------------------------------------------------------------------------------------- resumed = unbroken
+
+
+def test_the_adversarial_model_stopped_and_resumed_equals_the_unbroken_run(colour, tmp_path):
+    unbroken = GAN(data=colour, out=tmp_path / "unbroken", steps=9)
+    for steps in (2, 5, 9):
+        stopped = GAN(data=colour, out=tmp_path / "stopped", steps=steps)
+    same_run(unbroken, stopped)
+    names = set(rows_of(unbroken)[0])
+    assert {"generator/total", "discriminator/total"} <= names
+    assert set(load_checkpoint(unbroken)["optimisers"]) == {"generator", "discriminator"}
+    assert read_file(stopped / "config.json")["train"]["steps"] == 9
+
+
+@pytest.mark.parametrize("at", [4, 6, 7, 8])
+def test_stages_stopped_before_at_and_after_the_border_equal_the_unbroken_run(grey, tmp_path, at):
+    unbroken = run(TwoStage, grey, tmp_path / "unbroken", steps=10, validate_every=4)
+    run(TwoStage, grey, tmp_path / "stopped", steps=at, validate_every=4)
+    same_run(unbroken, run(TwoStage, grey, tmp_path / "stopped", steps=10, validate_every=4))
+    stages = [row["stage"] for row in rows_of(unbroken) if "val/loss" not in row]
+    assert stages == ["vision"] * 6 + ["memory"] * 4
+
+
+@pytest.mark.parametrize(("model_class", "actions"), [(Acting, True), (Noisy, False), (Group, False)])
+def test_noise_statistics_and_rare_phases_resume_too(grey, led, tmp_path, model_class, actions):
+    data = led if actions else grey
+    unbroken = run(model_class, data, tmp_path / "unbroken", steps=8, order="epoch")
+    run(model_class, data, tmp_path / "stopped", steps=4, order="epoch")
+    same_run(unbroken, run(model_class, data, tmp_path / "stopped", steps=8, order="epoch"))
+
+
+class Overfit(TwoStage):
+    """Validation of the first stage gets worse from the third look on."""
+
+    def vision_loss(self, batch, step):
+        found = super().vision_loss(batch, step)
+        return found if self.training else Loss(torch.tensor(float(abs(step - 4))), found.parts)
+
+
+def test_patience_ends_the_stage_with_its_best_weights_and_codes_come_from_them(grey, tmp_path):
+    seen = {}
+
+    def build(out, steps, **settings):
+        config = small_config(Overfit, stage_steps=None, patience=2, steps=steps, validate_every=2, **settings)
+        return train(Overfit, grey, out=out, config=config, quiet=True)
+
+    unbroken = build(tmp_path / "unbroken", 12)
+    rows = rows_of(unbroken)
+    assert [r["step"] for r in rows if "val/loss" in r and r["stage"] == "vision"] == [2, 4, 6, 8]
+    assert [r["stage"] for r in rows if r["step"] == 9] == ["memory"]
+    border = load_file(unbroken / "weights" / "step-8" / "model.safetensors")
+    best = load_file(build(tmp_path / "best", 4) / "weights" / "step-4" / "model.safetensors")
+    same(border, best)
+    model = framecast.load(unbroken / "weights" / "step-8", model=Overfit)
+    codes = np.load(unbroken / "codes" / "memory" / "z-1.npy")
+    assert codes.shape == (24, 6)
+    frames = torch.from_numpy(np.array(grey.clip(1, 0, 24).frames))[None].float() / 255
+    with torch.no_grad():
+        torch.testing.assert_close(torch.from_numpy(codes), model.encode(frames)[0])
+    for steps in (7, 8, 10, 12):
+        seen[steps] = build(tmp_path / "stopped", steps)
+    same_run(unbroken, seen[12])
+
+
+def test_a_last_stage_that_ended_stays_ended(grey, tmp_path):
+    class Short(Plain):
+        def stages(self):
+            (stage,) = super().stages()
+            return [dataclasses.replace(stage, until=dataclasses.replace(stage.until, steps=3))]
+
+    config = small_config(Short, steps=10)
+    folder = train(Short, grey, out=tmp_path / "run", config=config, quiet=True)
+    before = load_checkpoint(folder)
+    assert (before["step"], before["ended"]) == (3, True)
+    train(Short, grey, out=folder, config=config, quiet=True)
+    same(load_checkpoint(folder), before)
+
+
+def test_a_snapshot_keeps_the_best_weights_of_a_stage_with_patience(grey, tmp_path, monkeypatch):
+    class Patient(TwoStage):
+        def stages(self):
+            first, second = super().stages()
+            return [first, dataclasses.replace(second, until=Until(patience=9))]
+
+    losses = iter([3.0, 1.0, 2.0, 5.0, 4.0])
+    seen = []
+
+    def validate(state, *rest):
+        seen.append({k: v.clone() for k, v in state.ema.state_dict().items()})
+        return {"val/loss": next(losses)}
+
+    monkeypatch.setattr("framecast.training.trainer.validate", validate)
+    config = small_config(Patient, steps=10, validate_every=2, stage_steps=2)
+    train(Patient, grey, config=config, out=tmp_path / "run", quiet=True)
+    kept = load_file(tmp_path / "run" / "weights" / "step-10" / "model.safetensors")
+    # the first validation closes the first stage; of the second stage's, the first was the best
+    assert all(torch.equal(kept[name], value) for name, value in seen[1].items())
+    assert any(not torch.equal(kept[name], value) for name, value in seen[-1].items())
+
+
+class Patient(Plain):
+    """Looks for its best weights in its only stage."""
+
+    def stages(self):
+        (stage,) = super().stages()
+        return [dataclasses.replace(stage, until=dataclasses.replace(stage.until, patience=9))]
+
+
+def test_the_last_weights_are_looked_at_before_the_best_are_chosen(grey, tmp_path, monkeypatch):
+    losses = {2: 3.0, 4: 2.0, 5: 1.0}
+
+    def validate(state, *rest):
+        return {"val/loss": losses[state.step]}
+
+    monkeypatch.setattr("framecast.training.trainer.validate", validate)
+    last = {}
+    for value in (1.0, 9.0):
+        losses[5] = value
+        config = small_config(Patient, steps=5, validate_every=2, save_every=2, keep=9)
+        folder = train(Patient, grey, config=config, out=tmp_path / str(value), quiet=True)
+        last[value] = load_file(folder / "weights" / "step-5" / "model.safetensors")
+        assert [r["val/loss"] for r in rows_of(folder) if "val/loss" in r] == [3.0, 2.0, value]
+        train(Patient, grey, config=config, out=folder, quiet=True)  # again: nothing is left to do
+        assert [r["val/loss"] for r in rows_of(folder) if "val/loss" in r] == [3.0, 2.0, value]
+    same(last[9.0], load_file(tmp_path / "9.0" / "weights" / "step-4" / "model.safetensors"))
+    assert any(not torch.equal(last[1.0][name], weights) for name, weights in last[9.0].items())
+
+
+def test_a_run_that_goes_on_does_not_know_of_its_last_look(grey, tmp_path):
+    unbroken = run(Patient, grey, tmp_path / "unbroken", steps=8, validate_every=3)
+    run(Patient, grey, tmp_path / "stopped", steps=4, validate_every=3)
+    same_run(unbroken, run(Patient, grey, tmp_path / "stopped", steps=8, validate_every=3))
+
+
+def test_a_stage_that_a_number_of_steps_ends_is_looked_at_there(grey, tmp_path):
+    class Both(TwoStage):
+        def stages(self):
+            first, second = super().stages()
+            return [dataclasses.replace(first, until=Until(steps=3, patience=9)), second]
+
+    folder = train(Both, grey, config=small_config(Both, steps=6, validate_every=2), out=tmp_path / "run", quiet=True)
+    assert [(r["step"], r["stage"]) for r in rows_of(folder) if "val/loss" in r][:2] == [(2, "vision"), (3, "vision")]
+
+
+def test_a_model_looks_at_the_first_batch_once(grey, tmp_path):
+    looked = []
+
+    class Looking(Plain):
+        def first_look(self, batch):
+            looked.append(batch.context.shape[0])
+            self.net.bias.fill_(0.25)
+
+    config = small_config(Looking, steps=1, lr=0.0)
+    first = train(Looking, grey, config=config, out=tmp_path / "a", quiet=True)
+    assert looked == [config.train.batch_size]
+    kept = load_file(first / "weights" / "step-1" / "model.safetensors")
+    assert (kept["net.bias"] == 0.25).all()
+    train(Looking, grey, config=config, out=tmp_path / "a", quiet=True, steps=2)  # goes on
+    train(Looking, grey, config=config, out=tmp_path / "b", quiet=True, init_from=first)
+    assert len(looked) == 1
+
+
+def test_the_first_look_is_at_actions_on_the_scale_of_training(tmp_path):
+    looked = []
+
+    class Looking(Acting):
+        def first_look(self, batch):
+            looked.append(batch.actions)
+
+    rng = np.random.default_rng(0)
+    with DatasetWriter(tmp_path / "arm") as writer:
+        for _ in range(3):
+            moves = 100 + rng.normal(size=(24, 2)).astype(np.float32)
+            writer.add(rng.integers(0, 256, (24, 1, 12, 12), np.uint8), actions=moves)
+    run(Looking, Store(tmp_path / "arm"), tmp_path / "run", steps=1)
+    assert looked[0].abs().max() < 5
+
+
+def test_films_of_the_longest_held_out_stretch(grey, tmp_path):
+    class Showing(Plain):
+        def films(self, frames, actions=None):
+            assert frames.min() >= 0
+            return {"negative": 1 - frames}
+
+    run = train(Showing, grey, config=small_config(Showing, steps=1), out=tmp_path / "run", quiet=True)
+    film = read_video(run / "films" / "negative.gif")
+    longest = max(s.stop - s.start for s in grey.splits(3)["val"])
+    assert len(film.frames) == longest
+    assert film.fps == pytest.approx(grey.spec.fps, rel=0.02)
+
+
+def test_a_run_may_end_where_a_stage_ends(grey, tmp_path):
+    class Patient(TwoStage):
+        def stages(self):
+            first, second = super().stages()
+            return [first, dataclasses.replace(second, until=Until(patience=3))]
+
+    folder = run(Patient, grey, tmp_path / "run", steps=3, stage_steps=3)
+    assert (load_checkpoint(folder)["stage"], load_checkpoint(folder)["stage_step"]) == (1, 0)
+    run(Patient, grey, folder, steps=5, stage_steps=3)
+    assert load_checkpoint(folder)["stage_step"] == 2
+
+
+def test_every_process_asks_the_others_as_often(grey, tmp_path, monkeypatch):
+    """A question that only one process puts to all leaves it waiting for ever."""
+    asked = []
+
+    class Asking(Device):
+        def any(self, flag):
+            asked.append(self.rank)
+            return super().any(flag)
+
+    monkeypatch.setattr(Trainer, "_run", lambda trainer: trainer._over())
+    config = settle(small_config(Plain, budget="1m"), grey, Plain)
+    for rank in (0, 1):
+        state = TrainState.create(Plain(config.model, config.spec))
+        Trainer(config, grey, tmp_path, Asking(CPU.device, rank=rank), state, quiet=True).run()
+    assert asked.count(0) == asked.count(1) > 0
+
+
+def test_shares_divide_a_run_among_its_stages(grey, tmp_path):
+    class Shared(TwoStage):
+        def stages(self):
+            first, second = super().stages()
+            return [dataclasses.replace(first, until=dataclasses.replace(first.until, steps=None, share=0.3)), second]
+
+    config = small_config(Shared, steps=10)
+    rows = rows_of(train(Shared, grey, out=tmp_path / "run", config=config, quiet=True))
+    assert [r["stage"] for r in rows] == ["vision"] * 3 + ["memory"] * 7
+
+
+def test_schedules_in_epochs_become_steps_and_an_epoch_ends_a_run(grey, tmp_path):
+    folder = run(Plain, grey, tmp_path / "run", epochs=1.5, half_epochs=0.5, order="epoch")
+    clips = 24 - 3 + 1  # windows of the one training video
+    per_epoch = -(-clips // 4)
+    stored = read_file(folder / "config.json")
+    assert stored["model"]["half_after"] == round(0.5 * per_epoch)
+    assert read_metrics(folder)[-1]["step"] == round(1.5 * per_epoch)
+    rates = load_checkpoint(folder)["optimisers"]["main"]["param_groups"][0]["lr"]
+    assert rates == pytest.approx(0.005)
+
+
+# ------------------------------------------------------------------------------------------------ kills and signals
+
+
+def command(model, data, out, *more):
+    frequent = ("--train.stats-every", 1, "--train.no-tensorboard", "--precision", "fp32", "--device", "cpu")
+    return [*python(), "train", model, *map(str, ("--data", data, "--out", out, "--quiet", *frequent, *more))]
+
+
+def wait_for_step(process, folder, step):
+    """Until the log of a running training has reached `step`."""
+    for _ in range(3000):
+        if process.poll() is not None or any(row["step"] >= step for row in read_metrics(folder)):
+            return
+        time.sleep(0.02)
+
+
+def start(words, folder, step):
+    settings = process_settings()
+    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **settings)
+    wait_for_step(process, folder, step)
+    assert process.poll() is None, process.communicate()[1]
+    return process
+
+
+def test_killed_and_stopped_and_started_again_equals_the_unbroken_run(colour, tmp_path):
+    folder, steps = tmp_path / "killed", 24
+    words = command("multiscale-gan", colour.folder, folder, "--profile", "tiny", "--train.save-every", 3)
+    words = [*words, "--steps", str(steps)]
+    process = start(words, folder, 5)
+    process.kill()
+    process.communicate()
+    assert process.returncode == -signal.SIGKILL
+    at = load_checkpoint(folder)["step"]
+    assert 3 <= at < steps
+    assert at % 3 == 0
+    process = start(words, folder, read_metrics(folder)[-1]["step"] + 2)
+    process.terminate()
+    process.communicate(timeout=120)
+    assert process.returncode == 143
+    assert at < load_checkpoint(folder)["step"] < steps
+    done = subprocess.run(words, **process_settings(), capture_output=True)
+    assert done.returncode == 0, done.stderr
+    settings = dict(steps=steps, precision="fp32", stats_every=1, save_every=100, tensorboard=False)
+    same_run(train("multiscale-gan", colour, out=tmp_path / "unbroken", profile="tiny", quiet=True, **settings), folder)
+
+
+def interrupt_when(monkeypatch, where, when, number=signal.SIGTERM):
+    """A signal to ourselves the moment Trainer.`where` is at work and `when(trainer)` holds."""
+    original = getattr(Trainer, where)
+
+    def wrapped(self, *arguments):
+        if when(self):
+            os.kill(os.getpid(), number)
+        return original(self, *arguments)
+
+    monkeypatch.setattr(Trainer, where, wrapped)
+
+
+@pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
+def test_a_signal_saves_and_says_how_to_go_on(grey, tmp_path, monkeypatch, capsys, number, code):
+    folder = tmp_path / "run"
+    words = command(small_config(Plain).name, grey.folder, folder, "--steps", 9)[3:]
+    interrupt_when(monkeypatch, "_log_step", lambda trainer: trainer.state.step == 4, number)
+    assert cli.run([w for w in words if w != "--quiet"]) == code
+    said = capsys.readouterr().err
+    assert "stopped at step 4; run the same command again to go on from there" in said
+    assert "Traceback" not in said
+    assert load_checkpoint(folder)["step"] == read_metrics(folder)[-1]["step"] == 4
+    assert snapshots(folder)[-1].name == "step-4"
+    monkeypatch.undo()
+    assert cli.run(words) == 0
+    assert load_checkpoint(folder)["step"] == 9
+
+
+@pytest.mark.parametrize("step", [2, 8])
+def test_a_signal_while_validating_loses_nothing(grey, tmp_path, monkeypatch, step):
+    """At step 8 the validation is the one that ends the stage."""
+
+    def build(out):
+        config = small_config(Overfit, stage_steps=None, patience=2, steps=11, validate_every=2)
+        return train(Overfit, grey, out=out, config=config, quiet=True)
+
+    unbroken = build(tmp_path / "unbroken")
+    with monkeypatch.context() as patch:
+        interrupt_when(patch, "_validate", lambda trainer: trainer.state.step == step)
+        with pytest.raises(Interrupted) as stopped:
+            build(tmp_path / "stopped")
+    assert stopped.value.code == 143
+    saved = load_checkpoint(tmp_path / "stopped")
+    assert (saved["step"], saved["stage"]) == (step, int(step == 8))
+    assert rows_of(tmp_path / "stopped")[-1]["val/loss"] == abs(step - 4)
+    assert not (tmp_path / "stopped" / "codes").exists()
+    same_run(unbroken, build(tmp_path / "stopped"))
+
+
+def test_the_first_of_two_signals_decides():
+    with Signals() as signals:
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert signals.number == signal.SIGTERM
+
+
+def test_signals_are_noted_once_and_handlers_come_back():
+    before = signal.getsignal(signal.SIGTERM)
+    with Signals() as signals:
+        assert signals.number == 0
+        assert signal.getsignal(signal.SIGTERM) != before
+        os.kill(os.getpid(), signal.SIGTERM)
+        assert signals.number == signal.SIGTERM
+        assert signal.getsignal(signal.SIGTERM) == before  # the next one ends at once
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+# -------------------------------------------------------------------------------------------------- faults at the door
+
+
+def test_another_config_is_refused_with_the_difference_and_overwrite_starts_anew(grey, tmp_path):
+    folder = run(Plain, grey, tmp_path / "run", steps=3)
+    before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
+    with pytest.raises(UserError, match=r"model\.lr was 0\.01 and is now 0\.02.*--overwrite"):
+        run(Plain, grey, folder, steps=5, lr=0.02)
+    assert {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()} == before
+    config = small_config(Plain, steps=2, lr=0.02)
+    train(Plain, grey, out=folder, config=config, overwrite=True, quiet=True)
+    assert load_checkpoint(folder)["step"] == 2
+    assert [r["step"] for r in rows_of(folder)] == [1, 2]
+    assert read_file(folder / "config.json")["model"]["lr"] == 0.02
+
+
+def test_other_data_are_another_config(grey, tmp_path):
+    folder = run(Plain, grey, tmp_path / "run", steps=2)
+    other = write_store(tmp_path / "other", videos=4)
+    with pytest.raises(UserError, match=r"data\.digest was"):
+        run(Plain, other, folder, steps=4)
+
+
+def test_overwrite_deletes_nothing_when_the_new_run_cannot_start(grey, tmp_path):
+    folder = run(Plain, grey, tmp_path / "run", steps=2)
+    short = write_store(tmp_path / "short", videos=3, frames=2)
+    for data, settings in ((grey, {"accumulate": 3}), (short, {}), (grey, {"steps": None})):
+        config = small_config(Plain, **{"steps": 2, **settings})
+        with pytest.raises(UserError):
+            train(Plain, data, out=folder, config=config, overwrite=True, quiet=True)
+    assert load_checkpoint(folder)["step"] == 2
+    assert rows_of(folder)
+
+
+def test_overwrite_deletes_nothing_that_is_no_run_nor_where_it_starts_from(grey, tmp_path):
+    (tmp_path / "site").mkdir()
+    (tmp_path / "site" / "config.json").write_text('{"theme": "dark"}')
+    config = small_config(Plain, steps=1)
+    with pytest.raises(UserError, match=r"config\.json: .*was not written by framecast"):
+        train(Plain, grey, out=tmp_path / "site", config=config, overwrite=True, quiet=True)
+    assert (tmp_path / "site" / "config.json").read_text() == '{"theme": "dark"}'
+    folder = run(Plain, grey, tmp_path / "run", steps=2)
+    for start in (folder, folder / "weights" / "step-2"):
+        with pytest.raises(UserError, match="--overwrite would delete what --init-from starts from"):
+            train(Plain, grey, out=folder, config=config, init_from=start, overwrite=True, quiet=True)
+    assert load_checkpoint(folder)["step"] == 2
+
+
+def test_steps_and_log_settings_may_change_on_resume(grey, tmp_path):
+    folder = run(Plain, grey, tmp_path / "run", steps=2)
+    run(Plain, grey, folder, steps=4, stats_every=2)
+    assert read_file(folder / "config.json")["train"]["stats_every"] == 2
+    assert load_checkpoint(folder)["step"] == 4
+
+
+def test_folders_that_cannot_be_used(grey, tmp_path):
+    (tmp_path / "file").write_text("something")
+    with pytest.raises(UserError, match="is a file; --out names a folder"):
+        run(Plain, grey, tmp_path / "file", steps=1)
+    with pytest.raises(UserError, match="cannot be made"):
+        run(Plain, grey, tmp_path / "file" / "below", steps=1)
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "thesis.tex").write_text("my life's work")
+    for overwrite in (False, True):
+        with pytest.raises(UserError, match="is not empty and holds no run; choose another --out"):
+            train(
+                Plain,
+                grey,
+                out=tmp_path / "full",
+                config=small_config(Plain, steps=1),
+                overwrite=overwrite,
+                quiet=True,
+            )
+    assert (tmp_path / "full" / "thesis.tex").read_text() == "my life's work"
+
+
+def test_a_start_that_was_refused_leaves_no_run_behind(grey, tmp_path):
+    with pytest.raises(UserError, match=r"--accumulate 3 does not divide the 4 clips of a process"):
+        run(Plain, grey, tmp_path / "run", steps=1, accumulate=3)
+    with pytest.raises(UserError, match="say how long to train"):
+        run(Plain, grey, tmp_path / "run")
+    with pytest.raises(UserError, match=r"no setting 'step'; did you mean 'steps'\?"):
+        train(Plain, grey, out=tmp_path / "run", step=3)
+    short = write_store(tmp_path / "short", frames=4)  # enough for the first stage, not for the second
+    with pytest.raises(UserError, match="has 4 frames but one clip spans 5"):
+        run(TwoStage, short, tmp_path / "run", steps=1)
+    run(Plain, grey, tmp_path / "run", steps=1)
+
+
+def test_a_damaged_checkpoint_and_the_way_on_it_names(grey, tmp_path):
+    folder = run(Plain, grey, tmp_path / "run", steps=3)
+    path = folder / "checkpoint.pt"
+    path.write_bytes(path.read_bytes()[:1000])
+    with pytest.raises(UserError, match=r"is damaged .*delete it and start again .*--init-from"):
+        run(Plain, grey, folder, steps=5)
+    assert [p.name for p in snapshots(folder)] == ["step-3"]
+    path.unlink()
+    train(Plain, grey, out=folder, config=small_config(Plain, steps=5), init_from=folder, quiet=True)
+    assert load_checkpoint(folder)["step"] == 5
+
+
+def test_weights_of_another_run_are_where_training_starts(grey, tmp_path, capsys):
+    first = run(Plain, grey, tmp_path / "first", steps=5)
+    start = load_file(first / "weights" / "step-5" / "model.safetensors")
+    config = small_config(Plain, steps=1, lr=1e-12)
+    second = train(Plain, grey, out=tmp_path / "second", config=config, init_from=first)
+    assert "2 of 2 tensors taken from" in capsys.readouterr().err
+    found = load_file(second / "weights" / "step-1" / "model.safetensors")
+    torch.testing.assert_close(found, start)
+    again = functools.partial(train, Plain, grey, config=config, overwrite=True, quiet=True)
+    with pytest.raises(UserError, match="no such run folder"):
+        again(out=second, init_from=tmp_path / "nowhere")
+    with pytest.raises(UserError, match="--overwrite would delete what --init-from starts from"):
+        again(out=first, init_from=first)
+    assert load_checkpoint(first)["step"] == 5
+    assert load_checkpoint(second)["step"] == 1
+
+
+def test_training_may_start_from_a_file_that_the_model_can_use(grey, tmp_path, capsys):
+    class Importing(Plain):
+        def import_weights(self, path):
+            torch.nn.init.constant_(self.net.weight, float(path.read_text()))
+            return 1
+
+    (tmp_path / "weights.txt").write_text("7")
+    config = small_config(Plain, steps=1, lr=1e-12)
+    made = train(Importing, grey, out=tmp_path / "run", config=config, init_from=tmp_path / "weights.txt")
+    assert "1 of 2 tensors taken from" in capsys.readouterr().err
+    found = load_file(made / "weights" / "step-1" / "model.safetensors")
+    torch.testing.assert_close(found["net.weight"], torch.full_like(found["net.weight"], 7.0))
+    with pytest.raises(UserError, match="Plain takes no weights file"):
+        train(Plain, grey, out=tmp_path / "other", config=config, init_from=tmp_path / "weights.txt", quiet=True)
+
+
+def test_a_loss_that_breaks_keeps_the_last_good_checkpoint(grey, tmp_path):
+    class Breaks(Plain):
+        def loss(self, batch, step=0):
+            found = super().loss(batch, step)
+            return Loss(found.total / (step != 5), found.parts)
+
+    with pytest.raises(NotFinite, match="at step 5: phase 'main'"):
+        run(Breaks, grey, tmp_path / "run", steps=9, save_every=2)
+    assert load_checkpoint(tmp_path / "run")["step"] == 4
+    assert all(v.isfinite().all() for v in load_checkpoint(tmp_path / "run")["model"].values())
+
+
+def test_weights_that_are_no_numbers_never_replace_a_checkpoint(grey, tmp_path):
+    class Breaks(Plain):
+        def loss(self, batch, step=0):
+            found = super().loss(batch, step)
+            if step != 3 or not self.training:
+                return found
+            w = self.net.weight
+            return Loss(found.total + (w - w.detach()).square().sum().sqrt(), found.parts)
+
+    with pytest.raises(NotFinite, match=r"weight 'net\.\w+' is not finite after step 4"):
+        run(Breaks, grey, tmp_path / "run", steps=9, save_every=2)
+    assert load_checkpoint(tmp_path / "run")["step"] == 2
+
+
+def test_a_baseline_becomes_a_run_like_any_other(grey, tmp_path):
+    folder = train("copy-last", grey, out=tmp_path / "run", quiet=True, tensorboard=False)
+    assert isinstance(framecast.load(folder), CopyLast)
+
+
+def test_a_budget_ends_a_run_and_is_kept_count_of(grey, tmp_path):
+    folder = run(Plain, grey, tmp_path / "run", budget="0.3s")
+    saved = load_checkpoint(folder)
+    assert saved["step"] > 0
+    assert saved["seconds"] >= 0.3
+    run(Plain, grey, folder, budget="0.3s")
+    assert load_checkpoint(folder)["step"] == saved["step"]
+
+
+def test_the_forecast_is_of_the_time_that_is_left(grey, tmp_path):
+    config = settle(small_config(Plain, budget="300s"), grey, Plain)
+    state = TrainState.create(Plain(config.model, config.spec))
+    trainer = Trainer(config, grey, tmp_path, CPU, state, quiet=True)
+    assert "(in 5 min)" in trainer._forecast(0.1)
+    state.seconds = 240.0
+    assert "(in 60 s)" in trainer._forecast(0.1)
+    state.seconds = 400.0
+    assert "(in 0 s)" in trainer._forecast(0.1)
+
+
+def test_pictures_scores_and_the_forecast_of_a_run(colour, tmp_path, capsys):
+    settings = dict(
+        steps=21, summary_every=10, preview_every=20, validate_every=20, precision="fp32", tensorboard=False
+    )
+    folder = train("multiscale-gan", colour, profile="tiny", out=tmp_path / "run", **settings)
+    said = capsys.readouterr().err
+    assert "steps/s, expected end" in said
+    assert "peak memory" in said
+    assert "validation loss" in said
+    assert {p.name for p in (folder / "previews").iterdir()} == {"step-20.png", "step-21.png"}
+    rows = rows_of(folder)
+    assert all(np.isfinite(rows[-1][k]) for k in ("val/loss", "val/psnr", "val/sharp_diff"))
+    assert [r["step"] for r in rows if "train/psnr" in r] == [10, 20]
+
+
+# ---------------------------------------------------------------------------------------------------- two processes
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def torchrun(words, processes=2):
+    """The command of `words` in so many processes of this machine."""
+    settings = process_settings()
+    settings["env"] |= {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
+    launch = ["--nproc-per-node", str(processes), "--master-addr", "127.0.0.1", "--master-port", str(free_port())]
+    return subprocess.run([*python("torch.distributed.run"), *launch, *words[1:]], **settings, capture_output=True)
+
+
+def test_two_processes_equal_one_with_the_joined_batch(colour, tmp_path):
+    more = ("--profile", "tiny", "--steps", 4, "--batch-size", 4, "--train.validate-every", 2)
+    two = torchrun(command("multiscale-gan", colour.folder, tmp_path / "two", *more))
+    assert two.returncode == 0, two.stderr
+    settings = dict(steps=4, batch_size=4, validate_every=2, precision="fp32", stats_every=1, tensorboard=False)
+    train("multiscale-gan", colour, out=tmp_path / "one", profile="tiny", quiet=True, **settings)
+    one, two = (load_checkpoint(tmp_path / name) for name in ("one", "two"))
+    for part in ("model", "ema"):
+        for network in ("generator", "discriminator"):
+            names = [name for name in one[part] if name.startswith(network)]
+            a, b = (torch.cat([saved[part][n].double().flatten() for n in names]) for saved in (one, two))
+            assert (b - a).norm() / a.norm() < 1e-6, f"{part}/{network}"
+    rows = [rows_of(tmp_path / name) for name in ("one", "two")]
+    for a, b in zip(*rows, strict=True):
+        assert a.keys() == b.keys()
+        numbers = [k for k, v in a.items() if isinstance(v, float)]
+        assert numbers
+        np.testing.assert_allclose([b[k] for k in numbers], [a[k] for k in numbers], rtol=1e-5)
+    assert json.loads((tmp_path / "two" / "config.json").read_text())["train"]["batch_size"] == 4
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"batch_size": 3}, "batch size 3 cannot be shared by 2 processes; give a multiple of 2"),
+        ({"batch_size": 4, "accumulate": 4}, "--accumulate 4 does not divide the 2 clips of a process"),
+    ],
+)
+def test_a_batch_that_processes_cannot_share_is_a_sentence(grey, tmp_path, settings, sentence):
+    config = settle(small_config(Plain, steps=2, **settings), grey, Plain)
+    state = TrainState.create(Plain(config.model, config.spec))
+    with pytest.raises(UserError, match=sentence):
+        Trainer(config, grey, tmp_path, dataclasses.replace(CPU, world=2), state, quiet=True)
+
+
+def test_presets_of_small_models_are_their_defaults():
+    assert preset(Plain).model == Plain.Config()
