@@ -16,7 +16,7 @@ import torch
 from benchmarks.row import Row, Settings, against_gemm, run_script
 from framecast.core.types import Batch, ClipSpec
 from framecast.models.dreams.predictor import PROFILES, Dreams
-from framecast.models.rollout import Dream, rollout
+from framecast.models.rollout import RolloutSession, rollout
 from framecast.training.device import Device
 from framecast.training.state import TrainState
 from framecast.training.step import train_step
@@ -44,7 +44,7 @@ def run(settings: Settings) -> Iterator[Row]:
         context = torch.rand(size, model.num_context, 3, 64, 64, device=settings.device)
 
         def live(context: torch.Tensor = context) -> None:
-            dream = Dream(model, context)
+            dream = RolloutSession(model, context)
             for _ in range(frames):
                 dream.step()
 
@@ -72,7 +72,7 @@ class Step:
         code = {k: torch.randn(32, request.length, model.config.code_size, device=device) for k in ("mean", "logvar")}
         frames = torch.rand(32, 1, 3, 64, 64, device=device)
         if stage:
-            self.batch = Batch(context=frames[:, :0], future=frames[:, :0], codes=code)
+            self.batch = Batch(context=frames[:, :0], future=frames[:, :0], latents=code)
         else:
             self.batch = Batch(context=frames, future=frames[:, :0])
 

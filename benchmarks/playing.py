@@ -31,7 +31,7 @@ from framecast.core.types import ActionSpec, ClipSpec
 from framecast.data.options import DataConfig
 from framecast.data.writer import DatasetWriter
 from framecast.models.registry import find_model
-from framecast.models.rollout import Dream
+from framecast.models.rollout import RolloutSession
 from framecast.training.checkpoint import write_weights
 from framecast.training.config import RunConfig, write_config
 from framecast.training.presets import preset
@@ -213,7 +213,7 @@ def _alone(made: Path, frames: int) -> float:
         model = open_run(made).model()
         context = torch.rand(1, model.num_context, 3, SIDE, SIDE)
         action = torch.eye(len(MOVES))[:1]
-        dream = Dream(model, context, action.expand(1, model.num_context - 1, -1))
+        dream = RolloutSession(model, context, action.expand(1, model.num_context - 1, -1))
         for _ in range(10):
             dream.step(action)
         began = time.perf_counter()

@@ -12,7 +12,7 @@ import torch
 import framecast
 from framecast.data.cache import open_data
 from framecast.evaluation.clips import held_out_clips
-from framecast.models.rollout import Dream
+from framecast.models.rollout import RolloutSession
 from framecast.training.run_folder import open_run
 
 
@@ -30,7 +30,7 @@ def main(run: Path | None, out: Path, frames: int, tiny: bool) -> None:
     batch = next(iter(held_out_clips(source, request, "test", model.num_context, 4, 1, seed=0))).to("cpu")
 
     # `begin` makes the state, each `advance` one frame; Dream holds the state and switches the model to eval.
-    dream = Dream(model, batch.context)
+    dream = RolloutSession(model, batch.context)
     future = torch.stack([dream.step() for _ in range(4 if tiny else frames)], dim=1)
 
     # The same numbers as asking for all frames at once.

@@ -154,10 +154,10 @@ def settled(trained: Trained) -> dict[str, float]:
 def flicker(model: Dreams, real: Tensor) -> dict[str, float]:
     """Change of decoded real frames over that of the frames: from their mean codes, and from draws, which are what the
     memory learns to go on with, noise of the posterior and all."""
-    found = {k: v[0] for k, v in model.codes(Batch(context=real[None], future=real[None, :0])).items()}
+    found = {k: v[0] for k, v in model.latents(Batch(context=real[None], future=real[None, :0])).items()}
     noise = torch.randn(found["mean"].shape, generator=torch.Generator().manual_seed(0))
-    codes = {"means": found["mean"], "draws": found["mean"] + (found["logvar"] / 2).exp() * noise}
-    return {name: float(change(model.decode(z[None])[0]) / change(real)) for name, z in codes.items()}
+    latents = {"means": found["mean"], "draws": found["mean"] + (found["logvar"] / 2).exp() * noise}
+    return {name: float(change(model.decode(z[None])[0]) / change(real)) for name, z in latents.items()}
 
 
 def long(frames: Tensor, real: Tensor) -> dict[str, dict[str, float]]:
@@ -186,7 +186,7 @@ def temperatures(model: Dreams, context: Tensor, actions: Tensor | None = None) 
     t = model.config.context
     for tau in (0.1, 0.5, 1.0, 1.5):
         start = None if actions is None else actions[None, : t - 1]
-        carry = model.begin(context[None, :t], start, 500, torch.Generator().manual_seed(0))
+        carry = model.rollout_init(context[None, :t], start, 500, torch.Generator().manual_seed(0))
         carry["weight_temperature"].fill_(tau)
         carry["sigma_temperature"].fill_(tau)
         action = None if actions is None else actions[t - 1].expand(500, -1)
@@ -197,7 +197,7 @@ def temperatures(model: Dreams, context: Tensor, actions: Tensor | None = None) 
 def norms(model: Dreams, real: Tensor) -> dict[str, float]:
     """Length of a dream's codes over that of the data's, at steps of 300; both drawn, noise and all."""
     with torch.no_grad():
-        found = model.codes(Batch(context=real[None], future=real[None, :0]))
+        found = model.latents(Batch(context=real[None], future=real[None, :0]))
     data = float((found["mean"].square() + found["logvar"].exp()).sum(-1).sqrt().mean())
     t = model.config.context
     starts = torch.stack([real[i : i + t] for i in np.linspace(0, len(real) - t, DREAMS).astype(int)])
@@ -348,11 +348,11 @@ def crossroads() -> dict[str, Any]:
         "mean_code": {},
         "heads": {},
     }
-    codes = {turn: model.encode(frames[None, :1])[0, 0] for turn, frames in ways.items()}
+    latents = {turn: model.encode(frames[None, :1])[0, 0] for turn, frames in ways.items()}
     rows = {"left": ways[-1], "right": ways[1], "mean": mean}
     for head in (model.config.head, *model.config.compare):
         own = model.using(head)
-        found["mean_code"][head] = _off_mean_code(own, context, codes)
+        found["mean_code"][head] = _off_mean_code(own, context, latents)
         futures = dreams(own, context, 12, samples=200 if own.stochastic else 1)
         seen = spot(futures, 0.3)
         x = seen.centre[:, 7:, 0].nanmean(1)
@@ -383,13 +383,13 @@ def crossroads() -> dict[str, Any]:
     return found
 
 
-def _off_mean_code(model: Dreams, context: Tensor, codes: dict[int, Tensor]) -> float:
+def _off_mean_code(model: Dreams, context: Tensor, latents: dict[int, Tensor]) -> float:
     """How far the first code imagined at the crossing, on average over draws, is from the mean of both ways' codes: in
     halves of the distance between these two, so that 1 is as far as either way itself."""
-    carry = model.begin(context[None], None, 2000 if model.stochastic else 1, torch.Generator().manual_seed(0))
+    carry = model.rollout_init(context[None], None, 2000 if model.stochastic else 1, torch.Generator().manual_seed(0))
     imagined = model.imagine(carry)["codes"][:, -1].mean(0)
-    middle = (codes[-1] + codes[1]) / 2
-    return float((imagined - middle).norm() / (codes[1] - middle).norm())
+    middle = (latents[-1] + latents[1]) / 2
+    return float((imagined - middle).norm() / (latents[1] - middle).norm())
 
 
 def _both_ways(source: Source) -> Any:

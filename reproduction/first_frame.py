@@ -19,7 +19,7 @@ from framecast.evaluation.clips import Clips, spread_clips
 from framecast.metrics.clips import MetricSettings, moving_masks
 from framecast.metrics.frames import masked_psnr
 from framecast.models.autoencoders.predictor import Autoencoder
-from framecast.models.base import Coder, Predictor
+from framecast.models.base import LatentModel, Predictor
 from framecast.models.visual_dynamics.predictor import VisualDynamics
 from framecast.training.run_folder import Run
 
@@ -51,7 +51,7 @@ def _of(model: Predictor, run: Run, clips: Clips) -> dict[str, dict[str, float]]
             rows["resized and back"] = _sized(_sized(truth, own), tuple(truth.shape[-2:]))
         if isinstance(model, Autoencoder) and model.config.residual and model.config.memory == "none":
             rows["the frame it is drawn upon"] = context[:, -model.config.shift :]
-        elif isinstance(model, Coder) and not isinstance(model, Autoencoder | VisualDynamics):
+        elif isinstance(model, LatentModel) and not isinstance(model, Autoencoder | VisualDynamics):
             rows["through its own code"] = _sized(_coded(model, seen, _sized(truth, own)), tuple(truth.shape[-2:]))
         masks = moving_masks(truth, context[:, -1], MetricSettings())
         for name, frames in rows.items():
@@ -61,7 +61,7 @@ def _of(model: Predictor, run: Run, clips: Clips) -> dict[str, dict[str, float]]
     return {k: {name: _mean(v) for name, v in found.items()} for k, found in scores.items()}
 
 
-def _coded(model: Coder, seen: Tensor, truth: Tensor) -> Tensor:
+def _coded(model: LatentModel, seen: Tensor, truth: Tensor) -> Tensor:
     """The true frames after encoder and decoder, one at a time as the decoder would draw them."""
     return model.decode(model.encode(truth), seen)
 

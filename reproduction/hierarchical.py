@@ -518,15 +518,15 @@ def joints(model: Predictor, source: Source, opened: Any) -> dict[str, float]:
             frames = torch.cat([batch.context, batch.future], 1)
             with torch.no_grad(), evaluating(model):
                 rows.append((model.encode(frames), frames, batch.extras["joints"], batch.extras["visibility"]))
-        codes, frames, places, visible = (torch.cat(x).flatten(0, 1) for x in zip(*rows, strict=True))
+        latents, frames, places, visible = (torch.cat(x).flatten(0, 1) for x in zip(*rows, strict=True))
         generator = torch.Generator().manual_seed(0)
-        pixels = frames.flatten(1) @ torch.randn(frames[0].numel(), codes.shape[1], generator=generator)
+        pixels = frames.flatten(1) @ torch.randn(frames[0].numel(), latents.shape[1], generator=generator)
         shown = (visible > 0).repeat_interleave(2, -1)
-        sets[split] = (codes.float(), pixels, places.flatten(1).float(), shown)
+        sets[split] = (latents.float(), pixels, places.flatten(1).float(), shown)
     fit = functools.partial(probe, steps=1500)
-    (codes, pixels, places, _), (held_codes, held_pixels, held_places, shown) = sets["train"], sets["test"]
+    (latents, pixels, places, _), (held_codes, held_pixels, held_places, shown) = sets["train"], sets["test"]
     return {
-        "encodings": fit(codes, places, held_codes, held_places, shown),
+        "encodings": fit(latents, places, held_codes, held_places, shown),
         "random projection": fit(pixels, places, held_pixels, held_places, shown),
         "mean joint": float((held_places - places.mean(0)).abs()[shown].mean()),
     }

@@ -23,7 +23,7 @@ from framecast.core.types import (
     Optimiser,
     Phase,
     Stage,
-    Until,
+    StopCondition,
     every,
 )
 from framecast.data.store import DatasetWriter, Store
@@ -119,16 +119,16 @@ def batch_of(step, stream, b=4):
     return Batch(context=frames[:, :2], future=frames[:, 2:], actions=actions)
 
 
-def advance(state, steps=1, accumulate=1, b=4, device=CPU):
+def advance(state, steps=1, grad_accum_steps=1, b=4, device=CPU):
     """Train some steps on random clips; what the last one logged."""
     for _ in range(steps):
         step = state.step
 
         def batches(stream, micro, step=step):
             whole = batch_of(step, stream, b)
-            return whole if accumulate == 1 else whole.part(micro, accumulate)
+            return whole if grad_accum_steps == 1 else whole.part(micro, grad_accum_steps)
 
-        logged = train_step(state, batches, device, accumulate)
+        logged = train_step(state, batches, device, grad_accum_steps)
     return logged
 
 
@@ -199,7 +199,7 @@ class Plain(Small):
         self.net = nn.Conv2d(2 * spec.channels, spec.channels, 3, padding=1)
 
     @classmethod
-    def in_steps(cls, config, steps_per_epoch):
+    def resolve_schedules(cls, config, steps_per_epoch):
         return dataclasses.replace(config, half_after=round(config.half_epochs * steps_per_epoch))
 
     def guess(self, context, actions=None):
@@ -238,12 +238,12 @@ class TwoStage(Small):
 
     def memory_loss(self, batch: Batch, step: int) -> Loss:
         assert batch.context.shape[1] == batch.future.shape[1] == 0
-        z = batch.codes["z"]
+        z = batch.latents["z"]
         assert z.shape[1:] == (5, 6)
         error = (self.memory(z[:, :-1]) - z[:, 1:]).square().mean()
         return Loss(error, {"codes": error.detach()})
 
-    def codes(self, batch: Batch) -> dict[str, Tensor]:
+    def latents(self, batch: Batch) -> dict[str, Tensor]:
         assert not self.training
         return {"z": self.encode(batch.context)}
 
@@ -253,13 +253,13 @@ class TwoStage(Small):
         memory = Phase(
             name="memory", loss=self.memory_loss, modules=("memory",), optimiser=Optimiser(lr=self.config.lr)
         )
-        until = Until(steps=self.config.stage_steps, patience=self.config.patience)
+        until = StopCondition(steps=self.config.stage_steps, patience=self.config.patience)
         return [
             Stage(name="vision", phases=[vision], until=until, loss=self.vision_loss),
             Stage(
                 name="memory",
                 phases=[memory],
-                encode_once=self.codes,
+                precompute_latents=self.latents,
                 request=ClipRequest(context=4, future=1),
                 loss=self.memory_loss,
             ),
@@ -307,7 +307,7 @@ class Group(Small):
                 loss=self.critic_loss,
                 modules=("critic",),
                 optimiser=Optimiser(kind="sgd", lr=self.config.lr),
-                due=every(3),
+                should_run=every(3),
                 stream="critic",
             ),
             Phase(name="predict", loss=self.predict_loss, modules=("encoder", "predictor"), optimiser=adam, group="g"),
@@ -392,20 +392,20 @@ class Steered(Small):
         return (Control(name="warmth", label="temperature", low=0, high=2, says="how far codes drift"),)
 
     @torch.no_grad()
-    def begin(self, context, actions=None, samples=1, generator=None):
+    def rollout_init(self, context, actions=None, samples=1, generator=None):
         code = self.encode(as_frames(context, self)[:, -1:])[:, 0].repeat(samples, 1)
         seed = torch.randint(2**31, (1,), generator=generator).expand(len(code)).clone()
         return {"code": code, "warmth": torch.ones(len(code)), "seed": seed}
 
     @torch.no_grad()
-    def advance(self, carry, action=None):
+    def rollout_step(self, carry, action=None):
         noise = torch.randn(carry["code"].shape, generator=torch.Generator().manual_seed(int(carry["seed"][0])))
         noise[:, 0] = 0 if action is None else 0.05 * (action[:, -1] - action[:, 0])
         code = carry["code"] + noise * torch.cat([torch.ones(len(noise), 1), carry["warmth"][:, None].expand(-1, 2)], 1)
         return {**carry, "code": code, "seed": carry["seed"] + 1}, self.decode(code[:, None])[:, 0]
 
-    def code_of(self, carry):
+    def get_latent(self, carry):
         return carry["code"]
 
-    def with_code(self, carry, z):
+    def with_latent(self, carry, z):
         return {**carry, "code": z}

@@ -11,7 +11,7 @@ from framecast.core.types import ActionSpec, Batch, ClipSpec
 from framecast.models import MODELS
 from framecast.models.autoencoders.predictor import PROFILES as AUTOENCODERS
 from framecast.models.autoencoders.predictor import VARIANTS
-from framecast.models.base import Predictor, Steerable, count_parameters
+from framecast.models.base import EditableLatent, Predictor, count_parameters
 from framecast.models.copy_last import CopyLastConfig
 from framecast.models.dreams.predictor import tiny as tiny_dreams
 from framecast.models.hierarchical.config import PROFILES as HIERARCHICAL
@@ -191,11 +191,11 @@ def test_frame_by_frame_agrees_with_predict(case):
     if case.model.stochastic:
         pytest.skip("draws of a stochastic model are compared in its own tests")
     actions = actions_for(case, horizon)
-    carry = model.begin(context, None if actions is None else actions[:, : model.num_context - 1])
+    carry = model.rollout_init(context, None if actions is None else actions[:, : model.num_context - 1])
     frames = []
     for k in range(horizon):
         action = None if actions is None else actions[:, model.num_context - 1 + k]
-        carry, frame = model.advance(carry, action)
+        carry, frame = model.rollout_step(carry, action)
         assert all(len(value) == case.batch.size for value in carry.values())
         frames.append(frame)
     torch.testing.assert_close(torch.stack(frames, 1), predict(case, horizon)[0], atol=1e-4, rtol=1e-4)
@@ -203,7 +203,9 @@ def test_frame_by_frame_agrees_with_predict(case):
 
 def test_controls_are_numbers_of_the_carry_and_are_obeyed(case):
     actions = actions_for(case, 1)
-    carry = case.model.begin(case.batch.context, None if actions is None else actions[:, : case.model.num_context - 1])
+    carry = case.model.rollout_init(
+        case.batch.context, None if actions is None else actions[:, : case.model.num_context - 1]
+    )
     names = [control.name for control in case.model.controls()]
     assert len(set(names)) == len(names)
     for control in case.model.controls():
@@ -213,21 +215,23 @@ def test_controls_are_numbers_of_the_carry_and_are_obeyed(case):
         assert control.low <= value.min() <= value.max() <= control.high
         assert control.label
         turned = {**carry, control.name: torch.full_like(value, control.high)}
-        after, _ = case.model.advance(turned, None if actions is None else actions[:, -1])
+        after, _ = case.model.rollout_step(turned, None if actions is None else actions[:, -1])
         assert torch.equal(after[control.name], turned[control.name])
 
 
 def test_a_dream_in_codes_shows_what_its_code_says_and_takes_another(case):
-    if not isinstance(case.model, Steerable):
+    if not isinstance(case.model, EditableLatent):
         pytest.skip(f"{case.name} does not dream in codes")
     actions = actions_for(case, 1)
-    carry = case.model.begin(case.batch.context, None if actions is None else actions[:, : case.model.num_context - 1])
-    carry, frame = case.model.advance(carry, None if actions is None else actions[:, -1])
-    code = case.model.code_of(carry)
+    carry = case.model.rollout_init(
+        case.batch.context, None if actions is None else actions[:, : case.model.num_context - 1]
+    )
+    carry, frame = case.model.rollout_step(carry, None if actions is None else actions[:, -1])
+    code = case.model.get_latent(carry)
     torch.testing.assert_close(case.model.decode(code[:, None])[:, 0], frame, atol=1e-4, rtol=1e-4)
     before = {name: value.clone() for name, value in carry.items()}
-    taken = case.model.with_code(carry, code + 1)
-    torch.testing.assert_close(case.model.code_of(taken), code + 1)
+    taken = case.model.with_latent(carry, code + 1)
+    torch.testing.assert_close(case.model.get_latent(taken), code + 1)
     assert all(torch.equal(carry[name], value) for name, value in before.items())
 
 
@@ -265,7 +269,7 @@ def test_one_batch_can_be_learnt_by_heart(name):
             if step >= 50 and step % 25 == 0 and error() < before / 4:
                 break  # learnt; what comes after, such as a discriminator, must not undo it
             for phase in stage.phases:
-                if phase.due(step):
+                if phase.should_run(step):
                     model.zero_grad()
                     with only(model, phase):
                         phase.loss(case.batch, step).total.backward()

@@ -41,7 +41,7 @@ from framecast.training.trainer import peak_memory
 #: Seconds to wait for another process to let go of the run: one that was orphaned finishes its step and saves.
 PATIENCE = 120.0
 #: What is deleted of a finished run; its config, last weights, log and pictures stay.
-BULKY = (CHECKPOINT, "codes", "tensorboard")
+BULKY = (CHECKPOINT, "latents", "tensorboard")
 
 
 def main(argument: str) -> int:

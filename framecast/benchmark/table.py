@@ -84,11 +84,11 @@ def _of_data(plan: Plan, done: Sequence[Trial], told: Mapping[str, Any]) -> dict
         for label, rows in names.items()
     }
 
-    def badness(label: str) -> float:
+    def sort_key(label: str) -> float:
         mean = figures[label][metric]["mean"]
-        return math.inf if mean is None else float(METRICS[metric].badness(torch.tensor(float(mean))))
+        return math.inf if mean is None else float(METRICS[metric].sort_key(torch.tensor(float(mean))))
 
-    order = sorted(names, key=badness)
+    order = sorted(names, key=sort_key)
     rows = []
     for place, label in enumerate(order):
         entry = next((e for e in plan.entries if e.label == label), None)

@@ -330,7 +330,7 @@ def _export(argv: list[str]) -> None:
     from framecast.inference.export import export
 
     flags = parse(ExportFlags, argv, "export")
-    folder = export(_open(flags), Path(flags.out), half=flags.half, lean=flags.lean)
+    folder = export(_open(flags), Path(flags.out), half=flags.half, inference_only=flags.inference_only)
     files = {p.name: p.stat().st_size for p in sorted(folder.iterdir())}
     megabytes = sum(files.values()) / 1e6
     told = {"weights": str(folder), "bytes": files}

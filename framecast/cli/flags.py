@@ -327,7 +327,7 @@ class ExportFlags:
     """Folder to write; it must not exist yet or be empty."""
     half: Switch = False
     """Store weights in half precision: half the size."""
-    lean: Switch = False
+    inference_only: Switch = False
     """Leave out what only training needs, such as a discriminator."""
     model_class: str | None = None
     """For a model outside the package: path/to/mine.py:Mine."""

@@ -10,6 +10,7 @@ import io
 import itertools
 import os
 import re
+import sys
 import textwrap
 import types
 import typing
@@ -21,6 +22,7 @@ from tyro.constructors import ConstructorRegistry, PrimitiveConstructorSpec, Pri
 
 from framecast.core.config import suggest
 from framecast.core.errors import UserError
+from framecast.core.migration import RENAMED_FLAGS
 
 #: What a command is about, without a flag before it.
 RunName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
@@ -60,6 +62,7 @@ def parse(flags: type, argv: Sequence[str], command: str) -> Any:
     command: as the user typed it, e.g. "data import".
     Raises: UserError in one sentence for an unknown flag, a missing one or a value that is none.
     """
+    argv = _renamed(argv, flag_names(flags))
     _check_names(argv, flag_names(flags), command)
     complaint = io.StringIO()
     try:
@@ -71,6 +74,19 @@ def parse(flags: type, argv: Sequence[str], command: str) -> Any:
         told = _sentence(complaint.getvalue(), flags, argv)
         more = "" if told.endswith("?") else f"; see framecast {command} --help"
         raise UserError(f"{command}: {told}{more}") from None
+
+
+def _renamed(argv: Sequence[str], known: Sequence[str]) -> list[str]:
+    """The words with present names of flags; each old one gets a warning on standard error."""
+    words = []
+    for word in argv:
+        flag, equals, value = word.partition("=")
+        new = RENAMED_FLAGS.get(flag)
+        if new is not None and new in known:
+            print(f"warning: {flag} is now {new}; the old name will be removed in the next version", file=sys.stderr)
+            word = f"{new}{equals}{value}"
+        words.append(word)
+    return words
 
 
 def flag_names(flags: type, prefix: str = "--") -> list[str]:

@@ -38,12 +38,12 @@ class ActionSpec:
     low: tuple[float, ...] = ()
     high: tuple[float, ...] = ()
     mean: tuple[float, ...] = ()
-    sd: tuple[float, ...] = ()
+    std: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
         if self.size < 1:
             raise ValueError(f"ActionSpec.size must be at least 1, got {self.size}")
-        for name in ("names", "low", "high", "mean", "sd"):
+        for name in ("names", "low", "high", "mean", "std"):
             values = getattr(self, name)
             if values and len(values) != self.size:
                 raise ValueError(f"ActionSpec.{name} has {len(values)} entries for {self.size} actions; give one each")
@@ -169,7 +169,7 @@ class Batch:
     future: Tensor
     actions: Tensor | None = None
     extras: dict[str, Tensor] = field(default_factory=dict)
-    codes: dict[str, Tensor] = field(default_factory=dict)
+    latents: dict[str, Tensor] = field(default_factory=dict)
 
     @property
     def size(self) -> int:
@@ -183,7 +183,7 @@ class Batch:
             future=self.future[chosen],
             actions=None if self.actions is None else self.actions[chosen],
             extras={k: v[chosen] for k, v in self.extras.items()},
-            codes={k: v[chosen] for k, v in self.codes.items()},
+            latents={k: v[chosen] for k, v in self.latents.items()},
         )
 
     def part(self, index: int, parts: int) -> Batch:
@@ -205,7 +205,7 @@ class Batch:
             future=frames(self.future),
             actions=None if self.actions is None else move(self.actions),
             extras={k: move(v) for k, v in self.extras.items()},
-            codes={k: move(v) for k, v in self.codes.items()},
+            latents={k: move(v) for k, v in self.latents.items()},
         )
 
 
@@ -293,6 +293,7 @@ class Phase:
     loss: a bound method (batch, step) -> Loss.  modules: names of sub-modules as in `model.get_submodule`; "" is all.
     due: at which steps of the stage it runs.  stream: phases of one stream see the same batch, another stream draws
     its own.  group: phases of one group take all gradients at the same weights before any of them steps; None alone.
+    seed_name: what the noise of the phase is seeded by; None is its name. It keeps the noise of a renamed phase.
     """
 
     name: str
@@ -300,13 +301,14 @@ class Phase:
     modules: tuple[str, ...] = ("",)
     optimiser: Optimiser = field(default_factory=Optimiser)
     clip: GradClip = field(default_factory=GradClip)
-    due: Callable[[int], bool] = always
+    should_run: Callable[[int], bool] = always
     stream: str = "main"
     group: str | None = None
+    seed_name: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
-class Until:
+class StopCondition:
     """When a stage ends: whichever comes first. Without any, with the run.
 
     steps: so many steps of the stage.  patience: so many validations in a row without a better value; the best
@@ -316,7 +318,7 @@ class Until:
     steps: int | None = None
     patience: int | None = None
     min_delta: float = 0.0
-    share: float = 1.0
+    max_fraction: float = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -331,8 +333,8 @@ class Stage:
 
     name: str = "main"
     phases: Sequence[Phase] = ()
-    until: Until = field(default_factory=Until)
-    encode_once: Callable[[Batch], dict[str, Tensor]] | None = None
+    until: StopCondition = field(default_factory=StopCondition)
+    precompute_latents: Callable[[Batch], dict[str, Tensor]] | None = None
     request: ClipRequest | None = None
     loss: Callable[[Batch, int], Loss] | None = None
 
@@ -341,7 +343,7 @@ class Stage:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Law:
+class OutcomeDistribution:
     """How a clip may go on, where its source knows it: for asking whether samples are drawn as often as they should.
 
     outcomes: names of what can happen.  probabilities: of each, at least 0, with sum 1.  tell: future frames, uint8
@@ -350,7 +352,7 @@ class Law:
 
     outcomes: tuple[str, ...]
     probabilities: tuple[float, ...]
-    tell: Callable[[np.ndarray], int | None]
+    classify: Callable[[np.ndarray], int | None]
 
     def __post_init__(self) -> None:
         if not self.outcomes or len(self.outcomes) != len(self.probabilities):

@@ -45,7 +45,7 @@ class Loader:
         rank: int = 0,
         world: int = 1,
         order: Literal["random", "epoch"] = "random",
-        codes: Mapping[str, Sequence[np.ndarray]] | None = None,
+        latents: Mapping[str, Sequence[np.ndarray]] | None = None,
         actions: ActionSpec | None = None,
     ) -> None:
         if batch_size < 1 or batch_size % world:
@@ -66,7 +66,7 @@ class Loader:
         self.source, self.request, self.batch_size, self.seed, self.order = source, request, batch_size, seed, order
         self.action_spec = source.spec.actions if actions is None else actions
         # Plain views: slicing a memmap object costs ten times as much as slicing an array.
-        self.codes = {name: [np.asarray(v) for v in values] for name, values in (codes or {}).items()}
+        self.latents = {name: [np.asarray(v) for v in values] for name, values in (latents or {}).items()}
         per_rank = batch_size // world
         self._mine = slice(rank * per_rank, (rank + 1) * per_rank)
         self._shuffled: dict[str, tuple[int, np.ndarray]] = {}
@@ -112,10 +112,10 @@ class Loader:
 
     def _gather(self, pairs: Sequence[tuple[int, int]], uniforms: np.ndarray | None) -> Batch:
         request, windows = self.request, self.windows
-        codes = {name: torch.from_numpy(self._codes(values, pairs)) for name, values in self.codes.items()}
-        if codes and self.action_spec is None and not request.extras:
-            return Batch(context=self._no_frames(len(pairs)), future=self._no_frames(len(pairs)), codes=codes)
-        read = self.source.clip if codes else None
+        latents = {name: torch.from_numpy(self._codes(values, pairs)) for name, values in self.latents.items()}
+        if latents and self.action_spec is None and not request.extras:
+            return Batch(context=self._no_frames(len(pairs)), future=self._no_frames(len(pairs)), latents=latents)
+        read = self.source.clip if latents else None
         clips: list[Clip] = []
         frames: np.ndarray | None = None
         for i, (video, start) in enumerate(pairs):
@@ -139,7 +139,7 @@ class Loader:
             future=whole[:, first : first + request.future],
             actions=self._actions(clips),
             extras={name: _as_tensor([clip.arrays[name] for clip in clips]) for name in request.extras},
-            codes=codes,
+            latents=latents,
         )
 
     def _no_frames(self, size: int) -> Tensor:
@@ -170,8 +170,8 @@ def standardise(actions: np.ndarray, spec: ActionSpec) -> np.ndarray:
     """
     if not spec.mean:
         return actions.astype(np.float32)
-    sd = np.asarray(spec.sd)
-    scaled: np.ndarray = (actions - np.asarray(spec.mean)) / np.where(sd > 0, sd, 1)
+    std = np.asarray(spec.std)
+    scaled: np.ndarray = (actions - np.asarray(spec.mean)) / np.where(std > 0, std, 1)
     return scaled.astype(np.float32)
 
 
@@ -190,8 +190,8 @@ def action_statistics(source: Source, segments: Sequence[Segment]) -> ActionSpec
             arrays = rows(s.video, start, length) if rows else source.clip(s.video, start, length).arrays
             blocks.append(arrays["actions"])
     values = np.concatenate(blocks).astype(np.float64)
-    mean, sd = values.mean(0), values.std(0)
-    return replace(spec, mean=tuple(mean.tolist()), sd=tuple(sd.tolist()))
+    mean, std = values.mean(0), values.std(0)
+    return replace(spec, mean=tuple(mean.tolist()), std=tuple(std.tolist()))
 
 
 def _as_tensor(arrays: Sequence[np.ndarray]) -> Tensor:

@@ -27,12 +27,12 @@ from framecast.evaluation.clips import (
     spread_clips,
     take_part,
 )
-from framecast.evaluation.comparison import Comparison, Judge
+from framecast.evaluation.comparison import Comparison, ComparisonRun
 from framecast.evaluation.external import Forecasts, is_exchange
-from framecast.evaluation.extra_metrics import Findings, Wanted
-from framecast.evaluation.rows import Contender, labels, of_baselines, of_folder, of_run, split_label
+from framecast.evaluation.extra_metrics import ExtraMetrics, Findings
+from framecast.evaluation.rows import ComparisonRow, labels, of_baselines, of_folder, of_run, split_label
 from framecast.evaluation.scorer import KeptClip
-from framecast.evaluation.table import Entrant, Table
+from framecast.evaluation.table import Forecaster, Table
 from framecast.media.resize import Fit
 from framecast.metrics.clips import MetricSettings
 from framecast.metrics.scores import Protocol
@@ -101,7 +101,7 @@ def compare(
         raise UserError("--context, --horizon, --samples, --clips and --batch-size must be at least 1")
     if out is not None and Path(out).is_file():
         raise UserError(f"{out}: is a file; --out names a folder")
-    wanted = Wanted.read(lpips, lpips_sha256, fvd, fvd_sha256, objects, mmd)
+    wanted = ExtraMetrics.read(lpips, lpips_sha256, fvd, fvd_sha256, objects, mmd)
     asked = _Asked(split=split, context=context, horizon=horizon, clips=clips, seed=seed, part=part, size=size)
     place = device if isinstance(device, Device) else make_device(device, devices, 1, precision)
     opened = _open(runs, model_class)
@@ -125,7 +125,7 @@ def compare(
     table = Table(
         entrants, protocol, groups=chosen.groups, device=place.device, more=wanted.metrics, extras=findings.extras
     )
-    judge = Judge(table, frames, chosen.groups, rank_by)
+    judge = ComparisonRun(table, frames, chosen.groups, rank_by)
     held = max(e.samples for e in entrants) * horizon * source.spec.channels * protocol.height * protocol.width * 4
     chosen.size = batch_size or max(1, min(8, _HELD // held))
     judge.run(chosen, place, progress)
@@ -151,7 +151,7 @@ def compare(
 
 def _contenders(
     opened: Mapping[str, Run | Forecasts], source: Source, where: str, asked: _Asked, samples: int, place: Device
-) -> list[Contender]:
+) -> list[ComparisonRow]:
     """Every row, checked to fit the data."""
     shape, out = (source.spec.height, source.spec.width), []
     for name, entry in opened.items():
@@ -167,12 +167,12 @@ def _contenders(
 def _protocol(
     source: Source,
     where: str,
-    contenders: Sequence[Contender],
-    entrants: Sequence[Entrant],
+    contenders: Sequence[ComparisonRow],
+    entrants: Sequence[Forecaster],
     chosen: Clips,
     horizon: int,
     asked: _Asked,
-    wanted: Wanted,
+    wanted: ExtraMetrics,
     place: Device,
 ) -> Protocol:
     """Under which conditions all this is measured."""
@@ -287,7 +287,7 @@ def _data(
 
 
 def _clips(
-    source: Source, contenders: Sequence[Contender], folders: Mapping[str, Forecasts], asked: _Asked
+    source: Source, contenders: Sequence[ComparisonRow], folders: Mapping[str, Forecasts], asked: _Asked
 ) -> tuple[Clips, int]:
     """The clips all rows forecast: those of the manifests, else spread over what every run held out."""
     reach = max(c.reach for c in contenders)
@@ -343,7 +343,7 @@ def _listed(
     return pairs
 
 
-def _common(entrants: Sequence[Entrant], horizon: int) -> tuple[int, ...]:
+def _common(entrants: Sequence[Forecaster], horizon: int) -> tuple[int, ...]:
     """Frames of the horizon that every row forecasts."""
     frames = set(range(1, horizon + 1))
     for entrant in entrants:
@@ -357,14 +357,14 @@ def _common(entrants: Sequence[Entrant], horizon: int) -> tuple[int, ...]:
     return tuple(sorted(frames))
 
 
-def _rule(source: Source, contenders: Sequence[Contender], asked: _Asked) -> str:
+def _rule(source: Source, contenders: Sequence[ComparisonRow], asked: _Asked) -> str:
     window = max((c.window for c in contenders if c.window is not None), default=1)
     told = rule_of(source, ClipRequest(context=window, future=0), asked.split)
     return f"{told}; part {asked.part} of the videos" if asked.part else told
 
 
 def _rules(
-    contenders: Sequence[Contender], frames: Sequence[int], horizon: int, shape: tuple[int, int]
+    contenders: Sequence[ComparisonRow], frames: Sequence[int], horizon: int, shape: tuple[int, int]
 ) -> tuple[str, ...]:
     """How the rows were brought to the same clips, as far as it mattered here."""
     told = ["Every context ends at the same frame of the video."]

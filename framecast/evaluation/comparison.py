@@ -63,11 +63,11 @@ class Comparison:
         """
         metric = metric or self.rank_by
 
-        def badness(name: str) -> float:
+        def sort_key(name: str) -> float:
             mean = self.means[name][metric]["mean"]
-            return math.inf if mean is None else float(METRICS[metric].badness(torch.tensor(float(mean))))
+            return math.inf if mean is None else float(METRICS[metric].sort_key(torch.tensor(float(mean))))
 
-        order = sorted(self.means, key=badness)
+        order = sorted(self.means, key=sort_key)
         out = []
         for i, name in enumerate(order):
             before = self.difference(metric, name, order[i - 1]) if i else None
@@ -146,7 +146,7 @@ def contains_zero(found: Mapping[str, Any]) -> bool:
 # ----------------------------------------------------------------------------------------------------------- judging
 
 
-class Judge:
+class ComparisonRun:
     """Goes through the clips, alone or with other processes, and keeps each clip's means over the common frames."""
 
     def __init__(self, table: Table, frames: Sequence[int], groups: Sequence[Hashable], rank_by: str | None) -> None:
@@ -215,8 +215,8 @@ class Judge:
         """Clips from the hardest to the easiest for the rows together, every row's forecast of each."""
         metric = self.settled()
         values = self.ranks[metric]
-        badness = METRICS[metric].badness(torch.tensor(values, dtype=torch.float64)).tolist()
-        order = sorted((i for i, v in enumerate(values) if not math.isnan(v)), key=lambda i: -badness[i])
+        sort_key = METRICS[metric].sort_key(torch.tensor(values, dtype=torch.float64)).tolist()
+        order = sorted((i for i, v in enumerate(values) if not math.isnan(v)), key=lambda i: -sort_key[i])
         if not order or not count:
             return []
         at = [len(order) // 2] if count == 1 else [round(i * (len(order) - 1) / (count - 1)) for i in range(count)]

@@ -38,7 +38,7 @@ from framecast.data.cache import data_digest, open_data
 from framecast.data.options import DataConfig
 from framecast.data.readers.arrays import load_arrays
 from framecast.evaluation.clips import split_segments, spread_clips, take_part
-from framecast.evaluation.table import Entrant
+from framecast.evaluation.table import Forecaster
 from framecast.media.images import IMAGE_SUFFIXES, natural_key, read_image
 from framecast.media.resize import Fit
 from framecast.training.checkpoint import check_format
@@ -250,7 +250,7 @@ class Forecasts:
                 return path
         return None
 
-    def entrant(self, name: str, horizon: int, samples: int) -> Entrant:
+    def entrant(self, name: str, horizon: int, samples: int) -> Forecaster:
         """The folder as a row of a table with this horizon: of each clip's futures at most the first `samples`."""
         frames = tuple(range(self.stride, horizon + 1, self.stride))
         kept = min(self.samples, samples)
@@ -259,7 +259,7 @@ class Forecasts:
             clips = [self.read(number)[:kept, : len(frames)] for number in numbers]
             return torch.from_numpy(np.stack(clips, 1)).to(batch.context.device)
 
-        return Entrant(name=name, forecast=forecast, samples=kept, frames=frames)
+        return Forecaster(name=name, forecast=forecast, samples=kept, frames=frames)
 
     def read(self, number: int) -> np.ndarray:
         """Forecasts of one clip, float32 (s, frames, c, h, w) in 0…1.

@@ -17,12 +17,12 @@ from torch import Tensor
 
 from framecast.core.errors import UserError
 from framecast.core.io import read_file
-from framecast.core.types import Batch, Law
+from framecast.core.types import Batch, OutcomeDistribution
 from framecast.data import SOURCES
 from framecast.data.base import Source
 from framecast.data.registry import find_source
 from framecast.evaluation.clips import Clips
-from framecast.evaluation.table import Entrant, Extra, FrameMetric
+from framecast.evaluation.table import Extra, Forecaster, FrameMetric
 from framecast.media.images import to_uint8
 from framecast.metrics.averages import Series
 from framecast.metrics.calibration import CalibrationTally, Told, tell
@@ -57,7 +57,7 @@ def number(series: Series) -> Value:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Wanted:
+class ExtraMetrics:
     """What is measured beside the metrics of frames: from weights files and settings that the user named."""
 
     lpips: LPIPS | None = None
@@ -74,7 +74,7 @@ class Wanted:
         fvd_sha256: str | None = None,
         objects: str | Path | None = None,
         mmd: bool = True,
-    ) -> Wanted:
+    ) -> ExtraMetrics:
         """Everything that is in files, before a clip is looked at.
 
         Raises: UserError naming the file that is missing, damaged or another one than expected.
@@ -123,10 +123,10 @@ class Findings:
 
     def __init__(
         self,
-        wanted: Wanted,
+        wanted: ExtraMetrics,
         source: Source,
         clips: Clips,
-        entrants: Sequence[Entrant],
+        entrants: Sequence[Forecaster],
         frames: Sequence[int],
         horizon: int,
         seed: int,
@@ -203,10 +203,10 @@ def _law_of(source: Source) -> Any:
     return getattr(find_source(name), "law", None) if name in SOURCES else None
 
 
-def _law_at(law: Any, source: Source, clips: Clips, number: int) -> Law | None:
+def _law_at(law: Any, source: Source, clips: Clips, number: int) -> OutcomeDistribution | None:
     video, start = clips.pairs[number]
     request = clips.loader.request
-    found: Law | None = law(source.clip(video, start, request.length), request.context)
+    found: OutcomeDistribution | None = law(source.clip(video, start, request.length), request.context)
     return found
 
 
@@ -224,7 +224,7 @@ class ObjectFinder:
         self._seen: tuple[Any, Found, Tensor] | None = None
 
     def measure(
-        self, entrant: Entrant, prediction: Tensor, truth: Tensor, batch: Batch, numbers: Sequence[int]
+        self, entrant: Forecaster, prediction: Tensor, truth: Tensor, batch: Batch, numbers: Sequence[int]
     ) -> dict[str, Tensor]:
         """metric -> float64 (b, frames, things), of several samples the mean."""
         key = (tuple(numbers), entrant.frames)
@@ -235,13 +235,13 @@ class ObjectFinder:
         judged = judge(find(prediction, self.things), real, places, self.things)
         return {name: values.nanmean(0).cpu() for name, values in judged.items()}
 
-    def _arrays(self, entrant: Entrant, batch: Batch) -> dict[str, Tensor]:
+    def _arrays(self, entrant: Forecaster, batch: Batch) -> dict[str, Tensor]:
         """Per-frame arrays at the entrant's frames."""
         first, frames = batch.context.shape[1] - 1, entrant.frames or range(1, self.horizon + 1)
         at = [first + k for k in frames]
         return {name: batch.extras[name][:, at] for name in self.things.arrays if name in batch.extras}
 
-    def take(self, entrant: Entrant, found: Mapping[str, Tensor], groups: Sequence[Hashable] | None) -> None:
+    def take(self, entrant: Forecaster, found: Mapping[str, Tensor], groups: Sequence[Hashable] | None) -> None:
         """Tally one batch of one row."""
         frames = entrant.frames or tuple(range(1, self.horizon + 1))
         if entrant.name not in self.rows:
@@ -317,7 +317,7 @@ class SetFinder:
         self._seen: tuple[Sequence[int], dict[Any, tuple[Tensor, Tensor]]] = ((), {})
 
     def measure(
-        self, entrant: Entrant, prediction: Tensor, truth: Tensor, batch: Batch, numbers: Sequence[int]
+        self, entrant: Forecaster, prediction: Tensor, truth: Tensor, batch: Batch, numbers: Sequence[int]
     ) -> tuple[Tensor, Tensor, Tensor]:
         """Features of forecasts, truths and further real clips."""
         if tuple(self._seen[0]) != tuple(numbers):
@@ -329,7 +329,9 @@ class SetFinder:
             known[entrant.frames] = (self.metric.features(truth), self.metric.features(other.to(truth.device)))
         return (self.metric.features(prediction[0]), *known[entrant.frames])
 
-    def take(self, entrant: Entrant, found: tuple[Tensor, Tensor, Tensor], groups: Sequence[Hashable] | None) -> None:
+    def take(
+        self, entrant: Forecaster, found: tuple[Tensor, Tensor, Tensor], groups: Sequence[Hashable] | None
+    ) -> None:
         """Keep the features: a few hundred numbers a clip."""
         made, real, other = found
         self._first = self._first or entrant.name
@@ -362,12 +364,12 @@ class SetFinder:
 class CalibrationFinder:
     """Whether samples show what can happen as often as it does. laws: (number of a clip) -> its law, or None."""
 
-    def __init__(self, laws: Callable[[int], Law | None]) -> None:
+    def __init__(self, laws: Callable[[int], OutcomeDistribution | None]) -> None:
         self.laws = laws
         self.rows: dict[str, CalibrationTally] = {}
 
     def measure(
-        self, entrant: Entrant, prediction: Tensor, truth: Tensor, batch: Batch, numbers: Sequence[int]
+        self, entrant: Forecaster, prediction: Tensor, truth: Tensor, batch: Batch, numbers: Sequence[int]
     ) -> list[Told | None]:
         """What every clip's samples show; None without a law, or where not every frame is forecast."""
         if entrant.frames is not None and entrant.frames != tuple(range(1, len(entrant.frames) + 1)):
@@ -378,7 +380,7 @@ class CalibrationFinder:
             out.append(None if law is None else tell(law, [to_uint8(sample) for sample in prediction[:, i]]))
         return out
 
-    def take(self, entrant: Entrant, found: Sequence[Told | None], groups: Sequence[Hashable] | None) -> None:
+    def take(self, entrant: Forecaster, found: Sequence[Told | None], groups: Sequence[Hashable] | None) -> None:
         """Tally one batch of one row."""
         for i, told in enumerate(found):
             if told is not None:

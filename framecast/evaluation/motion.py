@@ -16,7 +16,7 @@ from framecast.core.errors import UserError
 from framecast.data.base import Segment, Source
 from framecast.media.resize import resize_frames
 from framecast.metrics.displacement import KINDS, Displacements, SceneTruth, flow_copy
-from framecast.models.base import MotionCoder, Predictor
+from framecast.models.base import MotionLatentModel, Predictor
 from framecast.models.rollout import evaluating
 
 #: Samples drawn of each picture.
@@ -49,7 +49,7 @@ def samplers(model: Predictor) -> dict[str, Sampler]:
     def predicted(frames: Tensor, samples: int, generator: torch.Generator) -> Tensor:
         return model.predict(frames, 1, samples=samples, generator=generator)[:, :, 0]
 
-    if not isinstance(model, MotionCoder):
+    if not isinstance(model, MotionLatentModel):
         return {"samples": predicted}
 
     def drawn_from(prior: str) -> Sampler:

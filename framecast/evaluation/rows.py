@@ -36,7 +36,7 @@ from framecast.data.loader import Loader
 from framecast.evaluation.clips import roll_for
 from framecast.evaluation.external import Forecasts
 from framecast.evaluation.scorer import forecast
-from framecast.evaluation.table import Entrant, Forecast
+from framecast.evaluation.table import Forecast, Forecaster
 from framecast.metrics.scores import BASELINES
 from framecast.models.base import Predictor, count_parameters
 from framecast.models.registry import find_model
@@ -72,7 +72,7 @@ class Cost:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Contender:
+class ComparisonRow:
     """One row. stride, reach: source frames per frame, and source frames its context spans.  window: source frames of a
     training clip, on which splits cut in time depend.  enter: (places of all clips, horizon) -> the row of a table.
     card: what is told of it, plain values.  cost: filled while it forecasts."""
@@ -81,7 +81,7 @@ class Contender:
     stride: int
     reach: int
     window: int | None
-    enter: Callable[[Places, int], Entrant]
+    enter: Callable[[Places, int], Forecaster]
     card: Mapping[str, Any]
     cost: Cost = field(default_factory=Cost)
 
@@ -95,7 +95,7 @@ def of_run(
     seed: int,
     place: torch.device,
     precision: str,
-) -> Contender:
+) -> ComparisonRow:
     """A run as a row. size: (h, w) of the frames that are compared."""
     model = run.model(str(place))
     request = run.model_class.request(run.config.model)
@@ -105,7 +105,7 @@ def of_run(
     drawn = samples if model.stochastic else 1
     roll = roll_for(run, precision)
 
-    def enter(places: Places, horizon: int) -> Entrant:
+    def enter(places: Places, horizon: int) -> Forecaster:
         frames = tuple(range(request.stride, horizon + 1, request.stride))
         clips = _own_clips(source, request, model, len(frames), places, run.config.spec.actions)
 
@@ -114,7 +114,7 @@ def of_run(
             made = measured(lambda: forecast(model, len(frames), drawn, seed, roll, batch, numbers), cost, place)
             return _sized(made, size)
 
-        return Entrant(name=name, forecast=forecasts, samples=drawn, frames=frames)
+        return Forecaster(name=name, forecast=forecasts, samples=drawn, frames=frames)
 
     steps, seconds = run.trained
     counts = count_parameters(model)
@@ -135,7 +135,7 @@ def of_run(
         "training_steps": steps,
         "training_seconds": seconds,
     }
-    return Contender(
+    return ComparisonRow(
         name=name,
         stride=request.stride,
         reach=(model.num_context - 1) * request.stride + 1,
@@ -146,7 +146,7 @@ def of_run(
     )
 
 
-def of_folder(name: str, forecasts: Forecasts, samples: int) -> Contender:
+def of_folder(name: str, forecasts: Forecasts, samples: int) -> ComparisonRow:
     """A folder of forecasts as a row."""
     about = forecasts.predictor
     drawn = min(samples, forecasts.samples)
@@ -167,7 +167,7 @@ def of_folder(name: str, forecasts: Forecasts, samples: int) -> Contender:
         "training_steps": about.training_steps,
         "training_seconds": about.training_seconds,
     }
-    return Contender(
+    return ComparisonRow(
         name=name,
         stride=forecasts.stride,
         reach=forecasts.manifest.context,
@@ -177,7 +177,7 @@ def of_folder(name: str, forecasts: Forecasts, samples: int) -> Contender:
     )
 
 
-def of_baselines(source: Source, context: int, place: torch.device) -> list[Contender]:
+def of_baselines(source: Source, context: int, place: torch.device) -> list[ComparisonRow]:
     """Copy-last and temporal-mean, which look at the whole context that the clips have."""
     found = []
     for name in BASELINES:
@@ -185,7 +185,7 @@ def of_baselines(source: Source, context: int, place: torch.device) -> list[Cont
         model = model_class(model_class.Config(context=context), source.spec)
         cost = Cost()
         found.append(
-            Contender(
+            ComparisonRow(
                 name=name,
                 stride=1,
                 reach=context,
@@ -214,11 +214,11 @@ def of_baselines(source: Source, context: int, place: torch.device) -> list[Cont
     return found
 
 
-def _baseline(name: str, model: Predictor, cost: Cost, place: torch.device, _: Places, horizon: int) -> Entrant:
+def _baseline(name: str, model: Predictor, cost: Cost, place: torch.device, _: Places, horizon: int) -> Forecaster:
     def forecasts(batch: Batch, numbers: Sequence[int]) -> Tensor:
         return measured(lambda: model.predict(batch.context, horizon), cost, place)
 
-    return Entrant(name=name, forecast=forecasts)
+    return Forecaster(name=name, forecast=forecasts)
 
 
 def _own_clips(

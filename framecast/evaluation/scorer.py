@@ -16,7 +16,7 @@ from torch import Tensor
 
 from framecast.core.errors import UserError
 from framecast.core.types import Batch
-from framecast.evaluation.table import Entrant, Table
+from framecast.evaluation.table import Forecaster, Table
 from framecast.metrics.clips import METRICS, horizon_mean
 from framecast.metrics.scores import BASELINES, Protocol, Scores
 
@@ -105,7 +105,7 @@ def score(
     return table.scores(), scorer.show(windows, names) if keep else []
 
 
-def entrants(predictors: Mapping[str, Predictor], protocol: Protocol, roll: Roll | None = None) -> list[Entrant]:
+def entrants(predictors: Mapping[str, Predictor], protocol: Protocol, roll: Roll | None = None) -> list[Forecaster]:
     """Predictors as rows of a table, each looking at the whole context of the clips.
 
     A stochastic one draws the samples of every clip from a generator seeded by the protocol's seed and the clip's
@@ -116,7 +116,7 @@ def entrants(predictors: Mapping[str, Predictor], protocol: Protocol, roll: Roll
     for name, model in predictors.items():
         samples = protocol.samples if model.stochastic else 1
         futures = partial(forecast, model, protocol.horizon, samples, protocol.seed, roll)
-        found.append(Entrant(name=name, forecast=futures, samples=samples))
+        found.append(Forecaster(name=name, forecast=futures, samples=samples))
     return found
 
 
@@ -169,8 +169,8 @@ class _Scorer:
         if metric is None:
             return []
         values = self.ranks[metric]
-        badness = METRICS[metric].badness(torch.tensor(values, dtype=torch.float64)).tolist()
-        order = sorted((i for i, value in enumerate(values) if not math.isnan(value)), key=lambda i: -badness[i])
+        sort_key = METRICS[metric].sort_key(torch.tensor(values, dtype=torch.float64)).tolist()
+        order = sorted((i for i, value in enumerate(values) if not math.isnan(value)), key=lambda i: -sort_key[i])
         roles = {order[0]: "worst", order[len(order) // 2]: "median", order[-1]: "best"}
         kept, before = list[KeptClip](), 0
         for batch in windows:

@@ -27,7 +27,7 @@ FrameMetric = Callable[[Tensor, Tensor], Tensor]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Entrant:
+class Forecaster:
     """Whoever forecasts the clips.
 
     name: in the table.  forecast: the futures of a batch.  samples: futures per clip.  frames: of the horizon that it
@@ -43,13 +43,15 @@ class Entrant:
 class Extra(Protocol):
     """Something else to be learnt of every forecast while it is in memory."""
 
-    def measure(self, entrant: Entrant, prediction: Tensor, truth: Tensor, batch: Batch, numbers: Sequence[int]) -> Any:
+    def measure(
+        self, entrant: Forecaster, prediction: Tensor, truth: Tensor, batch: Batch, numbers: Sequence[int]
+    ) -> Any:
         """What is to be kept of one batch, on the CPU and small.
 
         prediction: (s, b, frames, c, h, w).  truth: (b, frames, c, h, w), at the entrant's frames.
         """
 
-    def take(self, entrant: Entrant, found: Any, groups: Sequence[Hashable] | None) -> None:
+    def take(self, entrant: Forecaster, found: Any, groups: Sequence[Hashable] | None) -> None:
         """Take in what `measure` gave, in the order of the clips. groups: of each clip the video."""
 
 
@@ -75,7 +77,7 @@ class Table:
 
     def __init__(
         self,
-        entrants: Sequence[Entrant],
+        entrants: Sequence[Forecaster],
         protocol: Conditions,
         *,
         groups: Sequence[Hashable] | None = None,
@@ -162,7 +164,7 @@ class Table:
             raise UserError(f"the protocol's horizon is {p.horizon} frames but the clips hold {batch.future.shape[1]}")
         return batch, batch.future[:, : p.horizon].contiguous()
 
-    def predict(self, entrant: Entrant, batch: Batch, numbers: Sequence[int]) -> Tensor:
+    def predict(self, entrant: Forecaster, batch: Batch, numbers: Sequence[int]) -> Tensor:
         """One entrant's forecast of clips that are on the device, checked: (s, b, frames, c, h, w)."""
         prediction = entrant.forecast(batch, numbers)
         want = (entrant.samples, batch.size, len(self.frames[entrant.name]), *batch.context.shape[2:])

@@ -34,7 +34,7 @@ def save_pretrained(
     folder: str | Path,
     *,
     half: bool = False,
-    lean: bool = False,
+    inference_only: bool = False,
     scores: Scores | None = None,
     model_class: type[Predictor] | None = None,
 ) -> Path:
@@ -46,9 +46,9 @@ def save_pretrained(
     Raises: UserError when the folder holds something, or cannot be written.
     """
     if isinstance(model, Predictor):
-        return _write(model, _config_of(model), None, scores, Path(folder), half, lean)
+        return _write(model, _config_of(model), None, scores, Path(folder), half, inference_only)
     run = model if isinstance(model, Run) else open_run(model, model_class)
-    return export(run, Path(folder), half, lean, scores)
+    return export(run, Path(folder), half, inference_only, scores)
 
 
 def from_pretrained(name: str | Path, device: str = "cpu", model: type[Predictor] | None = None) -> Predictor:
@@ -60,7 +60,9 @@ def from_pretrained(name: str | Path, device: str = "cpu", model: type[Predictor
     return load(name, device, model)
 
 
-def export(run: Run, folder: Path, half: bool = False, lean: bool = False, scores: Scores | None = None) -> Path:
+def export(
+    run: Run, folder: Path, half: bool = False, inference_only: bool = False, scores: Scores | None = None
+) -> Path:
     """Write the run's EMA weights into `folder`, which must be new or empty.
 
     half: as float16.  lean: without what only training needs.  scores: for the card, in place of the run's own.
@@ -70,7 +72,7 @@ def export(run: Run, folder: Path, half: bool = False, lean: bool = False, score
     _check(folder)
     if scores is None and (run.folder / "scores.json").is_file():
         scores = Scores.load(run.folder / "scores.json")
-    return _write(run.model(), run.config, run.trained, scores, folder, half, lean)
+    return _write(run.model(), run.config, run.trained, scores, folder, half, inference_only)
 
 
 def _check(folder: Path) -> None:
@@ -85,12 +87,12 @@ def _write(
     scores: Scores | None,
     folder: Path,
     half: bool,
-    lean: bool,
+    inference_only: bool,
 ) -> Path:
     from safetensors import SafetensorError
 
     _check(folder)
-    if lean:
+    if inference_only:
         model, config = _lean(model, config)
     steps, seconds = trained or (None, None)
     told = {**config.to_json(local=False), "trained": {"steps": steps, "seconds": seconds}}
@@ -113,7 +115,7 @@ def _write(
 
 def _lean(model: Predictor, config: RunConfig) -> tuple[Predictor, RunConfig]:
     """The same predictor without what only training needs."""
-    smaller = type(model).lean(model.config)
+    smaller = type(model).inference_only(model.config)
     if smaller == model.config:
         return model, config
     kept = type(model)(smaller, model.spec)

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 import numpy as np
 import torch
 
-from framecast.core.types import Law
+from framecast.core.types import OutcomeDistribution
 from framecast.metrics.averages import Running, Series
 
 _DRAWS, _SEED = 200, 11  # simulated models that draw from the law itself
@@ -31,12 +31,12 @@ class Told:
     floor: float
 
 
-def tell(law: Law, samples: Sequence[np.ndarray]) -> Told:
+def tell(law: OutcomeDistribution, samples: Sequence[np.ndarray]) -> Told:
     """What the samples of one clip show.
 
     samples: uint8 (t, c, h, w) each, as the law's `tell` wants them.
     """
-    shown = [law.tell(frames) for frames in samples]
+    shown = [law.classify(frames) for frames in samples]
     counts = np.array([sum(s == i for s in shown) for i in range(len(law.outcomes))])
     known = int(counts.sum())
     p = np.asarray(law.probabilities)

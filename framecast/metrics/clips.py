@@ -31,7 +31,7 @@ class Metric:
     area: Literal["frame", "moving"]
     digits: int
 
-    def badness(self, values: Tensor) -> Tensor:
+    def sort_key(self, values: Tensor) -> Tensor:
         """Numbers that are smaller for better values; 0 where none is better."""
         if self.better == "neither":
             return torch.zeros_like(values).where(values.isfinite(), values)
@@ -54,7 +54,7 @@ METRICS: dict[str, Metric] = {
     "lpips": Metric("LPIPS", "", "lower", "frame", 4),
 }
 #: Those that need a file of the user's; they are measured by whoever has it, and only then.
-BEHIND_A_FILE = ("lpips",)
+NEEDS_WEIGHTS_FILE = ("lpips",)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,7 +65,7 @@ class MetricSettings:
     sharp_border: "crop" or "zero", see frames.sharp_diff.
     """
 
-    names: tuple[str, ...] = tuple(name for name in METRICS if name not in BEHIND_A_FILE)
+    names: tuple[str, ...] = tuple(name for name in METRICS if name not in NEEDS_WEIGHTS_FILE)
     moving_threshold: float = 0.02
     moving_dilate: int = 3
     ms_ssim_scales: int = len(frames.MS_WEIGHTS)
@@ -153,7 +153,7 @@ def measure(
         out["moving_psnr"] = frames.decibels(out["moving_mse"])
         if "moving_mae" in names:
             out["moving_mae"] = frames.masked_mae(prediction, truth, mask)
-    return {name: out[name] for name in settings.names if name not in BEHIND_A_FILE}
+    return {name: out[name] for name in settings.names if name not in NEEDS_WEIGHTS_FILE}
 
 
 def moving_masks(truth: Tensor, last_context: Tensor, settings: MetricSettings) -> Tensor:
@@ -252,7 +252,7 @@ def order_samples(name: str, values: Tensor) -> tuple[Tensor, Tensor]:
 
     values: (s, b, horizon) of metric `name`.  Returns: two int64 (b,).
     """
-    over_horizon = METRICS[name].badness(horizon_mean(values))
+    over_horizon = METRICS[name].sort_key(horizon_mean(values))
     best = over_horizon.nan_to_num(nan=math.inf).argmin(0)
     worst = over_horizon.nan_to_num(nan=-math.inf).argmax(0)
     return best, worst

@@ -98,7 +98,7 @@ def presence(found: Tensor, masks: Tensor, share: float = 0.5, near: bool = True
 
 
 def probe(
-    codes: Tensor,
+    latents: Tensor,
     values: Tensor,
     held_codes: Tensor,
     held_values: Tensor,
@@ -114,13 +114,13 @@ def probe(
     values standardised by those learnt from.
     Source: Wichers et al. 2018, who regress poses by a network of two layers.
     """
-    mean, sd = codes.mean(0), codes.std(0).clamp_min(1e-8)
+    mean, sd = latents.mean(0), latents.std(0).clamp_min(1e-8)
     middle, spread = values.mean(0), values.std(0).clamp_min(1e-8)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        net = nn.Sequential(nn.Linear(codes.shape[1], hidden), nn.ReLU(), nn.Linear(hidden, values.shape[1]))
+        net = nn.Sequential(nn.Linear(latents.shape[1], hidden), nn.ReLU(), nn.Linear(hidden, values.shape[1]))
         optimiser = torch.optim.Adam(net.parameters(), lr=1e-3)
-        seen, wanted = (codes - mean) / sd, (values - middle) / spread
+        seen, wanted = (latents - mean) / sd, (values - middle) / spread
         for _ in range(steps):
             rows = torch.randint(len(seen), (256,))
             loss = F.mse_loss(net(seen[rows]), wanted[rows])

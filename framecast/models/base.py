@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from framecast.core.errors import UserError
 from framecast.core.types import Batch, ClipRequest, ClipSpec, Loss, Phase, Stage
 
-Carry = dict[str, Tensor]
+RolloutState = dict[str, Tensor]
 Frames = Tensor | np.ndarray
 
 
@@ -69,7 +69,7 @@ class Predictor(nn.Module):
     def __init__(self, config: Any, spec: ClipSpec) -> None:
         super().__init__()
         self.config, self.spec = config, spec
-        self.stochastic = self.draws(config)
+        self.stochastic = self.is_stochastic(config)
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -116,7 +116,7 @@ class Predictor(nn.Module):
         return [Stage(phases=self.phases())]
 
     @classmethod
-    def in_steps(cls, config: Any, steps_per_epoch: int) -> Any:
+    def resolve_schedules(cls, config: Any, steps_per_epoch: int) -> Any:
         """The config with schedules in epochs turned into steps; asked before the model is built. Default: as is."""
         return config
 
@@ -129,7 +129,7 @@ class Predictor(nn.Module):
         return cls.request(config).resize
 
     @classmethod
-    def lean(cls, config: Any) -> Any:
+    def inference_only(cls, config: Any) -> Any:
         """The config of the same predictor without the parts that only training needs, such as a discriminator.
 
         What is left must have the same names and predict the same. Default: as it is.
@@ -145,7 +145,7 @@ class Predictor(nn.Module):
         raise UserError(f"{path}: {type(self).__name__} takes no weights file; --init-from wants a run of this model")
 
     @classmethod
-    def draws(cls, config: Any) -> bool:
+    def is_stochastic(cls, config: Any) -> bool:
         """Whether two samples of one context differ under this config. Default: what the class says."""
         return cls.stochastic
 
@@ -176,13 +176,13 @@ class Predictor(nn.Module):
         """
         return {}
 
-    def first_look(self, batch: Batch) -> None:
+    def initialize_from_batch(self, batch: Batch) -> None:
         """Set starting values from the first training batch, once, before the first step. Default: nothing.
 
         Not asked where weights are taken over from another run. The batch is that of all processes together.
         """
 
-    def films(self, frames: Tensor, actions: Tensor | None = None) -> dict[str, Tensor]:
+    def final_videos(self, frames: Tensor, actions: Tensor | None = None) -> dict[str, Tensor]:
         """Films to be left in the run folder when training ends, by name, (t, c, h, w) 0…1. Default: none.
 
         frames: consecutive held-out frames (t, c, h, w) 0…1 at the model's size, at least as many as a training window
@@ -208,13 +208,13 @@ class Predictor(nn.Module):
         """Entries of the carry that may be changed between frames, such as temperatures. Default: none."""
         return ()
 
-    def begin(
+    def rollout_init(
         self,
         context: Frames,
         actions: Frames | None = None,
         samples: int = 1,
         generator: torch.Generator | None = None,
-    ) -> Carry:
+    ) -> RolloutState:
         """State for going on frame by frame: a flat dict of tensors with a batch axis, samples folded into it, `(s b)`.
 
         context: (b, t, c, h, w).  actions: (b, t - 1, a), those that led through the context.
@@ -235,7 +235,7 @@ class Predictor(nn.Module):
             carry["actions"] = past[:, past.shape[1] - keep :].repeat(samples, 1, 1)
         return carry
 
-    def advance(self, carry: Carry, action: Tensor | None = None) -> tuple[Carry, Tensor]:
+    def rollout_step(self, carry: RolloutState, action: Tensor | None = None) -> tuple[RolloutState, Tensor]:
         """One frame further.
 
         action: ((s b), a), what is done at the last frame.  Returns: the new carry and the frame, ((s b), c, h, w) 0…1.
@@ -257,7 +257,7 @@ class Predictor(nn.Module):
 
 
 @runtime_checkable
-class Coder(Protocol):
+class LatentModel(Protocol):
     """A model with a latent space, for `latents` and `play`."""
 
     def encode(self, frames: Tensor) -> Tensor:
@@ -268,21 +268,21 @@ class Coder(Protocol):
 
 
 @runtime_checkable
-class Steerable(Coder, Protocol):
+class EditableLatent(LatentModel, Protocol):
     """A coder that dreams in its codes: the code of the last frame is read off the carry, and another put there.
 
     The frame that `advance` gave is `decode` of what `code_of` says, so a dream can go on from a code made by hand.
     """
 
-    def code_of(self, carry: Carry) -> Tensor:
+    def get_latent(self, carry: RolloutState) -> Tensor:
         """The code of the last frame, (b, z)."""
 
-    def with_code(self, carry: Carry, z: Tensor) -> Carry:
+    def with_latent(self, carry: RolloutState, z: Tensor) -> RolloutState:
         """The carry as if the last frame had the code z (b, z); the one given stays as it is."""
 
 
 @runtime_checkable
-class MotionCoder(Coder, Protocol):
+class MotionLatentModel(LatentModel, Protocol):
     """A coder whose codes are motions between two frames, for `latents sample`, `transfer` and `dims`.
 
     `encode` gives (b, t - 1, z), a code for every step; `decode` moves the context's last frame.

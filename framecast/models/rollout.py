@@ -11,7 +11,7 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from framecast.models.base import Carry, Frames, Predictor, Steerable
+from framecast.models.base import EditableLatent, Frames, Predictor, RolloutState
 from framecast.nn.precision import autocast
 
 
@@ -49,7 +49,7 @@ def rollout(
         return model.predict(context, horizon, actions=actions, samples=samples, generator=generator).float()
 
 
-class Dream:
+class RolloutSession:
     """A prediction that goes on frame by frame, for playing: `step(action)` gives the next frame.
 
     carry: the whole state, a dict of tensors. Kept and put back, it goes on from where it was.
@@ -65,15 +65,15 @@ class Dream:
     ) -> None:
         self.model, self.precision = model, precision
         with self._running():
-            self.carry: Carry = model.begin(context, actions=actions, generator=generator)
+            self.carry: RolloutState = model.rollout_init(context, actions=actions, generator=generator)
 
     def step(self, action: Tensor | None = None) -> Tensor:
         """The next frame, (b, c, h, w) float 0…1. action: (b, a), what is done at the last frame."""
         with self._running():
-            self.carry, frame = self.model.advance(self.carry, action)
+            self.carry, frame = self.model.rollout_step(self.carry, action)
         return frame.float()
 
-    def turn(self, name: str, value: float) -> None:
+    def set_control(self, name: str, value: float) -> None:
         """Set one of the model's controls, from the next frame on.
 
         Raises: ValueError for a name the model does not offer.
@@ -86,23 +86,23 @@ class Dream:
     @property
     def steerable(self) -> bool:
         """Whether codes made by hand can be put in; `code` and `take` need it."""
-        return isinstance(self.model, Steerable)
+        return isinstance(self.model, EditableLatent)
 
     @property
     def code(self) -> Tensor:
         """The code of the last frame, (b, z). Only of a steerable model."""
         with self._running():
-            return self._steered().code_of(self.carry).float()
+            return self._steered().get_latent(self.carry).float()
 
     def take(self, z: Tensor) -> Tensor:
         """Go on as if the last frame had code z (b, z); that frame, (b, c, h, w) 0…1. Only of a steerable model."""
         model = self._steered()
         with self._running():
-            self.carry = model.with_code(self.carry, z)
+            self.carry = model.with_latent(self.carry, z)
             return model.decode(z[:, None])[:, 0].float()
 
-    def _steered(self) -> Steerable:
-        if not isinstance(self.model, Steerable):
+    def _steered(self) -> EditableLatent:
+        if not isinstance(self.model, EditableLatent):
             raise ValueError(f"{type(self.model).__name__} does not dream in codes")
         return self.model
 

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from framecast.core.errors import UserError
 from framecast.core.types import Batch, ClipRequest, Loss, Phase
-from framecast.models.base import Carry, Frames, Predictor, as_frames
+from framecast.models.base import Frames, Predictor, RolloutState, as_frames
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,19 +56,19 @@ class TemporalMean(Predictor):
         return mean[None].repeat(samples, 1, horizon, 1, 1, 1)
 
     @torch.no_grad()
-    def begin(
+    def rollout_init(
         self,
         context: Frames,
         actions: Frames | None = None,
         samples: int = 1,
         generator: torch.Generator | None = None,
-    ) -> Carry:
+    ) -> RolloutState:
         """The mean itself, ((s b), c, h, w): predictions do not join the average, so `advance` gives what `predict`
         gives."""
         frames = as_frames(context, self)[:, -self.num_context :]
         return {"mean": frames.mean(1).repeat(samples, 1, 1, 1)}
 
     @torch.no_grad()
-    def advance(self, carry: Carry, action: Tensor | None = None) -> tuple[Carry, Tensor]:
+    def rollout_step(self, carry: RolloutState, action: Tensor | None = None) -> tuple[RolloutState, Tensor]:
         """The same carry and the mean once more."""
         return carry, carry["mean"]

@@ -33,7 +33,7 @@ def _row(name: str, model: type[Predictor]) -> dict[str, Any]:
         "paper": model.paper,
         "profiles": list(profiles(name)),
         "context": model.request(config).context,
-        "stochastic": model.draws(config),
+        "stochastic": model.is_stochastic(config),
         "actions": model.actions,
     }
 

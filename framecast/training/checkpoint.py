@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from framecast.core.errors import UserError
+from framecast.core.migration import migrate_checkpoint
 from framecast.core.types import FORMAT
 from framecast.training.state import TrainState
 
@@ -84,7 +85,7 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
             f"weights with --init-from {folder}"
         ) from error
     check_format(number, path)
-    return dict(saved)
+    return migrate_checkpoint(saved)
 
 
 def save_snapshot(folder: Path, model: nn.Module, config: dict[str, Any], step: int, keep: int = 3) -> Path:

@@ -14,6 +14,7 @@ import framecast
 from framecast.core.config import brief, differences, from_dict, parse_duration, to_dict
 from framecast.core.errors import UserError
 from framecast.core.io import read_file, write_json
+from framecast.core.migration import migrate_config
 from framecast.core.types import FORMAT, ClipRequest, ClipSpec
 from framecast.data.base import Segment, Source
 from framecast.data.options import DataConfig
@@ -37,7 +38,7 @@ class TrainConfig:
     """Wall-clock, such as 90s, 10m or 1.5h."""
     batch_size: int = 8
     """Clips per step, over all processes."""
-    accumulate: int = 1
+    grad_accum_steps: int = 1
     """Micro-batches a step is split into, to save memory."""
     seed: int = 0
     """Of everything: weights, clips, noise."""
@@ -71,7 +72,7 @@ class TrainConfig:
     """Write files for TensorBoard."""
 
     def __post_init__(self) -> None:
-        for name in ("batch_size", "accumulate"):
+        for name in ("batch_size", "grad_accum_steps"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
         for name in (
@@ -127,6 +128,7 @@ def config_from_json(data: Mapping[str, Any], where: Path, model_class: type[Pre
     model_class: of a model outside the package; a config never names code to run.
     """
     check_format(data.get("format"), where)
+    data = migrate_config(data)
     fields = {k: v for k, v in data.items() if k not in ("format", "version", "model", "trained")}
     if model_class is None:
         name = data.get("name", "")
@@ -186,7 +188,7 @@ CHANGEABLE = (
     "train.steps",
     "train.epochs",
     "train.budget",
-    "train.accumulate",
+    "train.grad_accum_steps",
     "train.stats_every",
     "train.summary_every",
     "train.preview_every",
@@ -200,7 +202,7 @@ CHANGEABLE = (
 
 def check_resume(folder: Path, config: RunConfig) -> None:
     """Refuse to go on with a run under other settings, saying what differs; steps, budget and log settings may."""
-    stored = read_file(folder / CONFIG)
+    stored = migrate_config(read_file(folder / CONFIG))
     check_format(stored.get("format"), folder / CONFIG)
     new = json.loads(json.dumps(config.to_json()))
     changed = differences(stored, new)

@@ -18,7 +18,7 @@ LENGTHS = ("steps", "epochs", "budget")
 
 
 #: Fields of TrainConfig that have a flag without "train." before it.
-SHORT = ("batch_size", "accumulate", "seed", "precision")
+SHORT = ("batch_size", "grad_accum_steps", "seed", "precision")
 
 
 def train_flags(base: Any, profiles: Sequence[str]) -> type:

@@ -22,7 +22,7 @@ CHUNK = 64
 
 
 @torch.no_grad()
-def encode_all(
+def precompute_all(
     encode: Callable[[Batch], dict[str, Tensor]],
     model: nn.Module,
     source: Source,
@@ -39,7 +39,7 @@ def encode_all(
     same step are used as they are, so that a resumed run sees what the unbroken one saw.  seed: of the run, for codes
     that are drawn.
     """
-    done = folder / "codes.json"
+    done = folder / "latents.json"
     if device.is_main and not (done.is_file() and json.loads(done.read_text())["step"] == step):
         folder.mkdir(parents=True, exist_ok=True)
         done.unlink(missing_ok=True)

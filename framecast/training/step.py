@@ -25,7 +25,7 @@ class NotFinite(RuntimeError):
     """A loss or a weight became inf or nan. Says where and at which step; the last good checkpoint is untouched."""
 
 
-def train_step(state: TrainState, batches: Batches, device: Device, accumulate: int = 1) -> dict[str, Tensor]:
+def train_step(state: TrainState, batches: Batches, device: Device, grad_accum_steps: int = 1) -> dict[str, Tensor]:
     """Train every phase due at this step, then update the EMA copy and add one to the step.
 
     batches: (stream, micro-batch) -> Batch; the micro-batches of one stream together are the step's batch.
@@ -34,9 +34,9 @@ def train_step(state: TrainState, batches: Batches, device: Device, accumulate: 
     Raises: NotFinite before any weight of the phase has moved.
     """
     logged: dict[str, Tensor] = {}
-    due = [p for p in state.current.phases if p.due(state.stage_step)]
-    for _, members in itertools.groupby(due, key=lambda p: p.group if p.group is not None else f"\0{p.name}"):
-        taken = [(phase, _gradients(state, phase, batches, device, accumulate, logged)) for phase in members]
+    should_run = [p for p in state.current.phases if p.should_run(state.stage_step)]
+    for _, members in itertools.groupby(should_run, key=lambda p: p.group if p.group is not None else f"\0{p.name}"):
+        taken = [(phase, _gradients(state, phase, batches, device, grad_accum_steps, logged)) for phase in members]
         for phase, gradients in taken:  # only now: phases of one group saw the same weights
             _apply(state, phase, gradients, device)
     state.step += 1
@@ -58,16 +58,16 @@ def _gradients(
     phase: Phase,
     batches: Batches,
     device: Device,
-    accumulate: int,
+    grad_accum_steps: int,
     logged: dict[str, Tensor],
 ) -> list[Tensor | None]:
     """The phase's gradients, one per parameter it trains; the parameters are left without."""
     parameters = phase_parameters(state.model, phase)
     for p in parameters:
         p.grad = None
-    torch.manual_seed(seed_for(state.seed, device.rank, state.step, phase.name))
+    torch.manual_seed(seed_for(state.seed, device.rank, state.step, phase.seed_name or phase.name))
     with only(state.model, phase):
-        for micro in range(accumulate):
+        for micro in range(grad_accum_steps):
             batch = batches(phase.stream, micro)
             with device.autocast():
                 loss = phase.loss(batch, state.stage_step)
@@ -76,10 +76,10 @@ def _gradients(
                 raise NotFinite(
                     f"loss is not finite at step {state.step}: phase {phase.name!r}, part {', '.join(bad)}; {_REMEDY}"
                 )
-            (loss.total / accumulate).backward()  # type: ignore[no-untyped-call]
+            (loss.total / grad_accum_steps).backward()  # type: ignore[no-untyped-call]
             for name, value in {**loss.parts, "total": loss.total}.items():
                 key = f"{phase.name}/{name}"
-                share = value.detach().float() / accumulate
+                share = value.detach().float() / grad_accum_steps
                 logged[key] = logged[key] + share if micro else share
     gradients = [p.grad for p in parameters]
     for p in parameters:

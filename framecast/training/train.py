@@ -14,6 +14,7 @@ from torch import nn
 from framecast.core.config import suggest
 from framecast.core.errors import UserError
 from framecast.core.io import read_file
+from framecast.core.migration import migrate_run_folder
 from framecast.core.random import seed_for
 from framecast.data.base import Source
 from framecast.data.cache import data_digest, open_data
@@ -96,7 +97,7 @@ def settle(config: RunConfig, source: Source, model_class: type[Predictor]) -> R
     per_epoch = resolve_steps(config.train, loader.windows.count)[0]
     return dataclasses.replace(
         config,
-        model=model_class.in_steps(config.model, per_epoch),
+        model=model_class.resolve_schedules(config.model, per_epoch),
         train=every_in_steps(config.train, per_epoch),
         data=dataclasses.replace(config.data, digest=data_digest(source)),
         spec=model_spec(source, request, splits["train"]),
@@ -128,12 +129,13 @@ def fit(
             print(f"{filled} of {len(model.state_dict())} tensors taken from {init_from}", file=sys.stderr)
     state = TrainState.create(_placed(model, device), config.train.seed, config.train.ema)
     if not fresh:
+        migrate_run_folder(folder)
         restore(folder, state)
     if device.average({"step": float(state.step)})["step"] != state.step:
         raise UserError(f"{folder}: not every machine sees the same checkpoint; put --out on a disk they share")
     trainer = Trainer(config, source, folder, device, state, quiet)
     if fresh and init_from is None:
-        trainer.first_look()
+        trainer.initialize_from_batch()
     with device.main_first():  # only now, when nothing was found wrong
         if device.is_main:
             _make_folder(folder, overwrite)

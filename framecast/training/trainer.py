@@ -28,7 +28,7 @@ from framecast.models.rollout import evaluating
 from framecast.training.checkpoint import save_checkpoint, save_snapshot
 from framecast.training.config import RunConfig, resolve_steps
 from framecast.training.device import Device
-from framecast.training.latents import encode_all
+from framecast.training.latents import precompute_all
 from framecast.training.log import Log, Progress
 from framecast.training.signals import Interrupted, Signals
 from framecast.training.state import TrainState, bound_to
@@ -58,10 +58,10 @@ class Trainer:
         self.budget = parse_duration(self.settings.budget) if self.settings.budget else None
         if self.total is None and self.budget is None:
             raise UserError("say how long to train: --steps N, --epochs N or --budget 10m")
-        share, parts = self.settings.batch_size // device.world, self.settings.accumulate
+        share, parts = self.settings.batch_size // device.world, self.settings.grad_accum_steps
         if share % parts:  # parts of different sizes would not average to the whole batch
             raise UserError(
-                f"--accumulate {parts} does not divide the {share} clips of a process; choose another number"
+                f"--grad-accum-steps {parts} does not divide the {share} clips of a process; choose another number"
             )
         self.loaders: dict[str, Loader] = {}
         self.log: Log | None = None
@@ -71,10 +71,10 @@ class Trainer:
     # ------------------------------------------------------------------------------------------------------ the loop
 
     @torch.no_grad()
-    def first_look(self) -> None:
+    def initialize_from_batch(self) -> None:
         """Let the model set starting values from data, alike in every process."""
         model, stage = self.state.model, self.state.current
-        if type(model).first_look is Predictor.first_look:
+        if type(model).initialize_from_batch is Predictor.initialize_from_batch:
             return
         request = stage.request or type(model).request(self.config.model)
         settings = self.settings
@@ -86,17 +86,17 @@ class Trainer:
             settings.seed,
             actions=self.config.spec.actions,
         )
-        model.first_look(loader.batch(0, "first look").to(self.device.device))
+        model.initialize_from_batch(loader.batch(0, "first look").to(self.device.device))
         self.state.ema.load_state_dict(model.state_dict())
 
     def seconds_a_step(self, count: int = 1) -> float:
         """Mean time of a training step, after one to warm up. Nothing is written; the state is spent."""
-        self.first_look()
+        self.initialize_from_batch()
         self.loaders, began = self._loaders(), 0.0
         for step in range(count + 1):
             if step == 1:
                 began = time.perf_counter()
-            train_step(self.state, self._batches, self.device, self.settings.accumulate)
+            train_step(self.state, self._batches, self.device, self.settings.grad_accum_steps)
         if self.device.device.type == "cuda":
             torch.cuda.synchronize(self.device.device)
         return (time.perf_counter() - began) / count
@@ -122,7 +122,7 @@ class Trainer:
             self.loaders = self._loaders()
         with self.signals, Progress(self.config.name, total or 1, unit, done, self.quiet) as bar:
             while not self._over():
-                parts = train_step(state, self._batches, self.device, settings.accumulate)
+                parts = train_step(state, self._batches, self.device, settings.grad_accum_steps)
                 state.seconds = before + time.monotonic() - began
                 self._log_step(parts, bar)
                 if state.step == first + 20:
@@ -160,7 +160,7 @@ class Trainer:
             return True
         if len(state.stages) == 1:
             return False
-        share = sum(s.until.share for s in state.stages[: state.stage + 1])
+        share = sum(s.until.max_fraction for s in state.stages[: state.stage + 1])
         progress = state.step / self.total if self.total is not None else state.seconds / (self.budget or 1)
         return share < 1 and self.device.any(progress >= share)
 
@@ -193,13 +193,13 @@ class Trainer:
     def _loaders(self) -> dict[str, Loader]:
         stage = self.state.current
         request = stage.request or type(self.state.model).request(self.config.model)
-        codes: dict[str, list[np.ndarray]] | None = None
-        if stage.encode_once is not None:
-            encode = bound_to(self.state.ema, stage.encode_once)
-            place_for = self.folder / "codes" / stage.name
+        latents: dict[str, list[np.ndarray]] | None = None
+        if stage.precompute_latents is not None:
+            encode = bound_to(self.state.ema, stage.precompute_latents)
+            place_for = self.folder / "latents" / stage.name
             begun = self.state.step - self.state.stage_step
             seed, size = self.settings.seed, resizer(request)
-            codes = encode_all(encode, self.state.ema, self.source, size, self.device, place_for, begun, seed)
+            latents = precompute_all(encode, self.state.ema, self.source, size, self.device, place_for, begun, seed)
         settings, place = self.settings, self.device
 
         def loader(segments: list[Segment], order: Any) -> Loader:
@@ -212,7 +212,7 @@ class Trainer:
                 rank=place.rank,
                 world=place.world,
                 order=order,
-                codes=codes,
+                latents=latents,
                 actions=self.config.spec.actions,
             )
 
@@ -226,7 +226,7 @@ class Trainer:
             self._cache, self._cached = {}, self.state.step
         if stream not in self._cache:
             self._cache[stream] = self.loaders["train"].batch(self.state.step, stream).to(self.device.device)
-        batch, parts = self._cache[stream], self.settings.accumulate
+        batch, parts = self._cache[stream], self.settings.grad_accum_steps
         return batch if parts == 1 else batch.part(micro, parts)
 
     # ------------------------------------------------------------------------------------- log, validate, preview, save
@@ -251,7 +251,7 @@ class Trainer:
     def _picture_stream(self) -> str | None:
         """The stream whose batches hold frames that can be predicted and scored; None in a stage on codes."""
         stage = self.state.current
-        return stage.phases[-1].stream if stage.phases and stage.encode_once is None else None
+        return stage.phases[-1].stream if stage.phases and stage.precompute_latents is None else None
 
     def _not_looked_at(self) -> bool:
         """Whether the stage keeps its best weights and has not looked at the present ones."""
@@ -294,7 +294,7 @@ class Trainer:
 
     def _preview(self) -> None:
         """Pictures of one validation batch, always the same one, into previews/ and TensorBoard."""
-        if self.log is None or self.state.current.encode_once is not None:
+        if self.log is None or self.state.current.precompute_latents is not None:
             return
         rows = pictures(self.state, self._held_out(0), self.device)
         for name, frames in rows.items():
@@ -306,7 +306,7 @@ class Trainer:
     def _films(self) -> None:
         """What the model shows of the longest held-out stretch, into films/."""
         model = self.state.best_model()
-        if self.log is None or type(model).films is Predictor.films:
+        if self.log is None or type(model).final_videos is Predictor.final_videos:
             return
         request = type(model).request(self.config.model)
         longest = max(self.splits["val"], key=lambda s: s.stop - s.start)
@@ -315,10 +315,12 @@ class Trainer:
         loader = Loader(self.source, [longest], whole, 1, actions=self.config.spec.actions)
         batch = loader.gather([(longest.video, longest.start)]).to(self.device.device)
         with evaluating(model), torch.no_grad(), self.device.autocast():
-            films = model.films(batch.context[0], None if batch.actions is None else batch.actions[0])
+            films = model.final_videos(batch.context[0], None if batch.actions is None else batch.actions[0])
         for name, frames in films.items():
             write_video(
-                frames.float().cpu(), self.folder / "films" / f"{name}.gif", self.config.spec.fps / request.stride
+                frames.float().cpu(),
+                self.folder / "final_videos" / f"{name}.gif",
+                self.config.spec.fps / request.stride,
             )
 
     def _save(self, chosen: Predictor | None = None) -> None:

@@ -34,7 +34,7 @@ def validate(
         with evaluating(state.ema), device.autocast():
             found = loss(batch, state.stage_step)
         values = {f"{split}/loss": float(found.total)} | {f"{split}/{k}": float(v) for k, v in found.parts.items()}
-        if stage.encode_once is None:
+        if stage.precompute_latents is None:
             values |= pictures_score(state, batch, split, device)
         for name, value in values.items():
             sums[name] = sums.get(name, 0.0) + value / count

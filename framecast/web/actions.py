@@ -102,8 +102,8 @@ def _range(spec: ActionSpec, i: int) -> tuple[float, float]:
     """The values worth offering: the stated range, else two standard deviations around the mean, else -1…1."""
     if spec.low and spec.high and math.isfinite(spec.low[i]) and math.isfinite(spec.high[i]):
         low, high = spec.low[i], spec.high[i]
-    elif spec.mean and spec.sd:
-        low, high = spec.mean[i] - 2 * spec.sd[i], spec.mean[i] + 2 * spec.sd[i]
+    elif spec.mean and spec.std:
+        low, high = spec.mean[i] - 2 * spec.std[i], spec.mean[i] + 2 * spec.std[i]
     else:
         low, high = -1.0, 1.0
     return (low, high) if low < high else (low - 1.0, low + 1.0)

@@ -118,7 +118,7 @@ class Bucket:
         return self.left >= 0
 
 
-class House:
+class AppState:
     """What all connections share: the player, the model's thread, films, and who is here."""
 
     def __init__(self, player: Player, gate: Gate, limits: Limits) -> None:
@@ -155,7 +155,7 @@ class House:
 
 def make_app(player: Player, gate: Gate | None = None, limits: Limits | None = None) -> FastAPI:
     """The application: page, socket and films, behind the gate.  `app.state.house` is what its connections share."""
-    house = House(player, gate or Gate(), limits or Limits())
+    house = AppState(player, gate or Gate(), limits or Limits())
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> Any:
@@ -215,7 +215,7 @@ def make_app(player: Player, gate: Gate | None = None, limits: Limits | None = N
     return app
 
 
-class Left(Exception):
+class ClientDisconnected(Exception):
     """The browser is gone, or is sent away. code, says: why, for the browser; None when it left by itself."""
 
     def __init__(self, code: int | None = None, says: str = "") -> None:
@@ -226,11 +226,11 @@ class Left(Exception):
 class Connection:
     """One browser's socket: what it asks is done in turn, and while it plays, frames are sent at its pace."""
 
-    def __init__(self, house: House, socket: WebSocket) -> None:
+    def __init__(self, house: AppState, socket: WebSocket) -> None:
         self.house, self.socket = house, socket
         self.inbox: deque[dict[str, Any]] = deque()
         self.wake = asyncio.Event()
-        self.left: Left | None = None
+        self.left: ClientDisconnected | None = None
         self.playing, self.fps = False, min(house.player.fps, MAX_FPS)
         self.due = self.last = 0.0
         self.eager = False
@@ -244,7 +244,9 @@ class Connection:
         try:
             if len(house.guests) >= house.limits.sessions:
                 seats = "1 browser" if house.limits.sessions == 1 else f"{house.limits.sessions} browsers"
-                raise Left(LATER, f"{seats} may play at once and all seats are taken; close another page and reload")
+                raise ClientDisconnected(
+                    LATER, f"{seats} may play at once and all seats are taken; close another page and reload"
+                )
             house.guests.add(self)
             self.session = await house.compute(lambda: Session(house.player))
             await self.socket.send_json({**house.player.hello(), "speed": self.fps})
@@ -254,7 +256,7 @@ class Connection:
                 await self._play()
             finally:
                 reader.cancel()
-        except Left as left:
+        except ClientDisconnected as left:
             if left.code is not None:
                 await self._bye(left.code, left.says)
         except (WebSocketDisconnect, OSError):
@@ -285,17 +287,17 @@ class Connection:
             while True:
                 message = await self.socket.receive()
                 if message["type"] == "websocket.disconnect":
-                    raise Left()
+                    raise ClientDisconnected()
                 text = message.get("text")
                 if text is None:
-                    raise Left(POLICY, "messages are text")
+                    raise ClientDisconnected(POLICY, "messages are text")
                 if len(text.encode()) > limits.message:
-                    raise Left(TOO_BIG, f"a message has at most {limits.message} bytes")
+                    raise ClientDisconnected(TOO_BIG, f"a message has at most {limits.message} bytes")
                 if not bucket.take(loop.time()) or len(self.inbox) >= limits.burst:
-                    raise Left(POLICY, f"at most {limits.rate:g} messages a second are read")
+                    raise ClientDisconnected(POLICY, f"at most {limits.rate:g} messages a second are read")
                 self.inbox.append(_parsed(text))
                 self.wake.set()
-        except Left as left:
+        except ClientDisconnected as left:
             self.left = left
             self.wake.set()
 
@@ -386,7 +388,7 @@ class Connection:
             self.fps = _number(message.get("fps"), 0.1, MAX_FPS, "the speed")
             return False
         if kind == "turn":
-            session.turn(str(message.get("name")), message.get("value"))  # type: ignore[arg-type]
+            session.set_control(str(message.get("name")), message.get("value"))  # type: ignore[arg-type]
             return True
         if kind == "follow":
             session.follow(message.get("on") is True)
@@ -439,9 +441,9 @@ def _parsed(text: str) -> dict[str, Any]:
     try:
         message = json.loads(text)
     except (ValueError, RecursionError):
-        raise Left(POLICY, "messages are JSON") from None
+        raise ClientDisconnected(POLICY, "messages are JSON") from None
     if not isinstance(message, dict):
-        raise Left(POLICY, "messages are JSON objects")
+        raise ClientDisconnected(POLICY, "messages are JSON objects")
     return message
 
 

@@ -15,8 +15,8 @@ from torch import Tensor
 from framecast.core.types import ActionSpec
 from framecast.media.grid import as_rgb, side_by_side
 from framecast.media.images import to_uint8
-from framecast.models.base import Carry, Coder, Predictor, Steerable
-from framecast.models.rollout import Dream, evaluating
+from framecast.models.base import EditableLatent, LatentModel, Predictor, RolloutState
+from framecast.models.rollout import RolloutSession, evaluating
 from framecast.web.actions import idle, pad, vector
 from framecast.web.starts import Start, Starts, noise
 
@@ -46,7 +46,7 @@ class Slider:
     low: float
     high: float
     mean: float
-    sd: float
+    std: float
 
 
 class Player:
@@ -63,7 +63,7 @@ class Player:
         self.seed, self.precision = seed, precision
         self.actions: ActionSpec | None = model.spec.actions if model.actions != "none" else None
         self.fps = starts.fps
-        self.sliders = self._survey() if isinstance(model, Coder) else []
+        self.sliders = self._survey() if isinstance(model, LatentModel) else []
 
     def hello(self) -> dict[str, Any]:
         """What a page must know before the first frame, as plain data."""
@@ -88,7 +88,7 @@ class Player:
         """The model's controls with the values it begins with."""
         found = self.model.controls()
         carry = (
-            Dream(self.model, self.starts[0].seen, self.past(self.starts[0]), None, self.precision).carry
+            RolloutSession(self.model, self.starts[0].seen, self.past(self.starts[0]), None, self.precision).carry
             if found
             else {}
         )
@@ -105,7 +105,7 @@ class Player:
     @property
     def steerable(self) -> bool:
         """Whether a dream can go on from a code made by hand."""
-        return isinstance(self.model, Steerable)
+        return isinstance(self.model, EditableLatent)
 
     @torch.no_grad()
     def encode(self, window: Tensor) -> Tensor:
@@ -135,19 +135,19 @@ class Player:
         chosen = sorted({round(i) for i in np.linspace(0, len(self.starts) - 1, count)})
         with evaluating(self.model), torch.no_grad():
             windows = [self.floats(self.starts[i].seen)[None] for i in chosen]
-            codes = torch.cat([self.model.encode(w)[0].float() for w in windows]).cpu()  # type: ignore[operator]
-        mean, sd = codes.mean(0), codes.std(0, correction=0)
+            latents = torch.cat([self.model.encode(w)[0].float() for w in windows]).cpu()  # type: ignore[operator]
+        mean, std = latents.mean(0), latents.std(0, correction=0)
         order = range(len(mean))
         if len(mean) > SLIDERS:
-            order = sorted(int(i) for i in sd.argsort(descending=True)[:SLIDERS])  # type: ignore[assignment]
-        return [_slider(i, float(mean[i]), float(sd[i])) for i in order]
+            order = sorted(int(i) for i in std.argsort(descending=True)[:SLIDERS])  # type: ignore[assignment]
+        return [_slider(i, float(mean[i]), float(std[i])) for i in order]
 
 
-def _slider(index: int, mean: float, sd: float) -> Slider:
-    low, high = min(-REACH, math.floor(mean - REACH * sd)), max(REACH, math.ceil(mean + REACH * sd))
-    if abs(mean) + 2 * sd <= REACH:  # codes that a variational model keeps near N(0, 1)
+def _slider(index: int, mean: float, std: float) -> Slider:
+    low, high = min(-REACH, math.floor(mean - REACH * std)), max(REACH, math.ceil(mean + REACH * std))
+    if abs(mean) + 2 * std <= REACH:  # codes that a variational model keeps near N(0, 1)
         low, high = -REACH, REACH
-    return Slider(index, low, high, round(mean, 4), round(sd, 4))
+    return Slider(index, low, high, round(mean, 4), round(std, 4))
 
 
 @dataclass
@@ -160,7 +160,7 @@ class Moment:
 
     number: int
     picture: np.ndarray
-    carry: Carry
+    carry: RolloutState
     kind: str
     action: Any = None
     code: Tensor | None = None
@@ -245,7 +245,7 @@ class Session:
         generator = torch.Generator().manual_seed(self.seed)
         self.seen = noise(self.start.seen.shape, generator) if from_noise else self.start.seen
         self.following = self.following and not from_noise
-        self.dream = Dream(
+        self.dream = RolloutSession(
             player.model, self.seen, player.past(self.start), torch.Generator().manual_seed(self.seed), player.precision
         )
         self.pins, self.tapped = {}, None
@@ -276,7 +276,7 @@ class Session:
         self._forget_after(self.at)
         self.dream.carry = self.now.carry
         for name, value in self.settings.items():
-            self.dream.turn(name, value)
+            self.dream.set_control(name, value)
         action, led = self._action()
         frame = self.dream.step(None if led is None else led.to(self.player.device))
         kind = "dream"
@@ -354,7 +354,7 @@ class Session:
             raise Complaint("there are no recorded actions to follow here")
         self.following = bool(on)
 
-    def turn(self, name: str, value: float) -> None:
+    def set_control(self, name: str, value: float) -> None:
         """Set a control of the model, also for dreams to come.
 
         Raises: Complaint for an unknown name or a value beyond its range.

@@ -140,7 +140,7 @@ def test_every_config_survives_json_and_yaml(config, tmp_path):
 
 
 def test_a_whole_run_survives_its_file(tmp_path):
-    actions = ActionSpec(kind="continuous", size=2, names=("x", "y"), mean=(0.0, 1.0), sd=(1.0, 2.0))
+    actions = ActionSpec(kind="continuous", size=2, names=("x", "y"), mean=(0.0, 1.0), std=(1.0, 2.0))
     spec = ClipSpec(channels=1, height=9, width=7, fps=12.5, actions=actions, extras={"pose": (3, 2), "done": ()})
     for name, (profiles, _) in PRESETS.items():
         config = dataclasses.replace(preset(name, profiles[0]), spec=spec)

@@ -80,7 +80,7 @@ def whole():
         future=torch.randint(256, (5, 1, 1, 4, 4), dtype=torch.uint8),
         actions=torch.rand(5, 2, 3),
         extras={"pose": torch.rand(5, 3, 2)},
-        codes={"z": torch.rand(5, 3, 6)},
+        latents={"z": torch.rand(5, 3, 6)},
     )
 
 
@@ -91,7 +91,7 @@ def test_rows_take_every_part_along():
     for part in ("context", "future", "actions"):
         assert torch.equal(getattr(some, part), getattr(batch, part)[[3, 1]])
     assert torch.equal(some.extras["pose"], batch.extras["pose"][[3, 1]])
-    assert torch.equal(some.codes["z"], batch.codes["z"][[3, 1]])
+    assert torch.equal(some.latents["z"], batch.latents["z"][[3, 1]])
     assert Batch(context=batch.context, future=batch.future).rows(slice(0, 2)).actions is None
 
 
@@ -103,4 +103,4 @@ def test_on_the_device_bytes_are_floats():
     assert batch.context.dtype == torch.uint8
     again = there.to("cpu")
     assert torch.equal(again.context, there.context)  # floats stay as they are
-    assert torch.equal(there.codes["z"], batch.codes["z"])
+    assert torch.equal(there.latents["z"], batch.latents["z"])

@@ -143,7 +143,7 @@ def test_continuous_actions_are_standardised_by_the_training_set(tmp_path):
     spec = action_statistics(store, [Segment(0, 0, 10), Segment(1, 5, 25)])
     values = np.concatenate([np.arange(10), np.arange(5, 25)]).astype(np.float64)
     assert spec.mean == pytest.approx((values.mean(), 7))
-    assert spec.sd == pytest.approx((values.std(), 0))
+    assert spec.std == pytest.approx((values.std(), 0))
     raw = Loader(store, whole(store), ClipRequest(context=4), 8).batch(0).actions
     scaled = Loader(store, whole(store), ClipRequest(context=4), 8, actions=spec).batch(0).actions
     torch.testing.assert_close(scaled[..., 0], (raw[..., 0] - values.mean()) / values.std(), rtol=1e-5, atol=1e-6)
@@ -206,18 +206,20 @@ def test_extras_keep_their_kind(tmp_path):
 
 def test_codes_are_fed_instead_of_frames(tmp_path):
     store = numbered(tmp_path / "s", actions=lambda v, n: np.arange(n) % 3)
-    codes = {"z": [np.arange(n, dtype=np.float32)[:, None].repeat(2, 1) + 100 * v for v, n in enumerate(store.lengths)]}
+    latents = {
+        "z": [np.arange(n, dtype=np.float32)[:, None].repeat(2, 1) + 100 * v for v, n in enumerate(store.lengths)]
+    }
     request = ClipRequest(context=3, future=2, stride=2)
-    batch = Loader(store, whole(store), request, 8, seed=2, codes=codes).batch(4)
+    batch = Loader(store, whole(store), request, 8, seed=2, latents=latents).batch(4)
     frames = Loader(store, whole(store), request, 8, seed=2).batch(4)
     assert batch.context.shape == (8, 0, 3, 6, 7)
     assert batch.future.shape == (8, 0, 3, 6, 7)
-    assert batch.codes["z"].shape == (8, 5, 2)
+    assert batch.latents["z"].shape == (8, 5, 2)
     whole_windows = torch.cat([frames.context, frames.future], 1)[:, :, 0, 0, 0]
-    assert torch.equal(batch.codes["z"][..., 0], whole_windows.float())
+    assert torch.equal(batch.latents["z"][..., 0], whole_windows.float())
     assert torch.equal(batch.actions, frames.actions)
     plain = numbered(tmp_path / "plain")
-    assert Loader(plain, whole(plain), request, 8, codes=codes).batch(0).actions is None
+    assert Loader(plain, whole(plain), request, 8, latents=latents).batch(0).actions is None
 
 
 # ------------------------------------------------------------------------------------------------------------ bad input

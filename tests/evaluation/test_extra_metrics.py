@@ -10,12 +10,12 @@ from cli_support import store, tiny_run, work
 from metrics.test_lpips import tensors
 
 from framecast.core.errors import UserError
-from framecast.core.types import Law
+from framecast.core.types import OutcomeDistribution
 from framecast.data.store import DatasetWriter
 from framecast.data.synthetic.bouncing import Bouncing, BouncingConfig
 from framecast.evaluation.compare import compare
 from framecast.evaluation.external import make_clips
-from framecast.evaluation.extra_metrics import Wanted
+from framecast.evaluation.extra_metrics import ExtraMetrics
 from framecast.metrics.features import mmd, random_features
 from framecast.metrics.fvd import I3D
 from framecast.metrics.objects import Thing, Things, write_things
@@ -105,7 +105,10 @@ def test_lpips_and_fvd_only_with_the_users_files_and_never_zero(tmp_path):
     assert found.means["tiny"]["lpips"]["mean"] > 0
     means = [row["mean"] for row in found.ranking()]
     assert means == sorted(means)
-    assert found.protocol.metrics["lpips"].split()[-1] == Wanted.read(lpips=tmp_path / "alex.pt").lpips.weights.sha256
+    assert (
+        found.protocol.metrics["lpips"].split()[-1]
+        == ExtraMetrics.read(lpips=tmp_path / "alex.pt").lpips.weights.sha256
+    )
     with pytest.raises(UserError, match="it is another file than was asked for"):
         compare([tiny_run()], store(), lpips=tmp_path / "alex.pt", lpips_sha256="0123456789")
     with pytest.raises(UserError, match="--fvd-sha256 says what a file must have; name it with --fvd FILE"):
@@ -148,7 +151,7 @@ def test_calibration_where_the_source_knows_its_law(tmp_path, monkeypatch):
             place = frames[-1, 0].astype(float).sum(0) @ np.arange(16) / frames[-1, 0].astype(float).sum()
             return None if frames[-1].std() < 1 else int(place > 7.5)
 
-        return Law(outcomes=("left", "right"), probabilities=(0.25, 0.75), tell=tell)
+        return OutcomeDistribution(outcomes=("left", "right"), probabilities=(0.25, 0.75), classify=tell)
 
     monkeypatch.setattr(Bouncing, "law", staticmethod(law), raising=False)
     make_clips(tmp_path / "data", tmp_path / "clips", context=3, horizon=3, clips=16)

@@ -9,7 +9,7 @@ from evaluation.test_scorer import HORIZON, SIZE, batches, protocol
 
 from framecast.core.errors import UserError
 from framecast.evaluation.scorer import KeptClip, kept_clips, score
-from framecast.evaluation.table import Entrant, Table
+from framecast.evaluation.table import Forecaster, Table
 from framecast.metrics import frames
 from framecast.metrics.scores import BASELINES
 
@@ -22,7 +22,7 @@ def copying(name, at=None, samples=1, gain=0.0):
         steps = gain * torch.arange(1, count + 1).reshape(1, 1, -1, 1, 1, 1)
         return (batch.context[None, :, -1:] + steps).clamp(0, 1).repeat(samples, 1, 1, 1, 1, 1)
 
-    return Entrant(name=name, forecast=forecast, samples=samples, frames=at)
+    return Forecaster(name=name, forecast=forecast, samples=samples, frames=at)
 
 
 def table(*more, **settings):
@@ -50,7 +50,7 @@ def test_never_two_forecasts_at_once():
             alive.append(weakref.ref(made))
             return made
 
-        return Entrant(name=name, forecast=forecast)
+        return Forecaster(name=name, forecast=forecast)
 
     made = Table([watched("mine"), *(watched(name) for name in BASELINES)], protocol())
     scored(made, batches())
@@ -128,7 +128,7 @@ def test_of_samples_the_best_is_shown():
         right = batch.future[:, :HORIZON]
         return torch.stack([1 - right, right, right * 0.5])
 
-    made = table(Entrant(name="three", forecast=forecast, samples=3))
+    made = table(Forecaster(name="three", forecast=forecast, samples=3))
     _, true, shown = made.show(truth, [0], "psnr")
     assert torch.equal(shown["three"], true.float())
     assert frames.psnr(shown["three"], true).min() == 100

@@ -96,13 +96,16 @@ def test_half_precision_is_widened_when_it_is_loaded(tmp_path):
 
 
 def test_lean_weights_predict_the_same_with_fewer(tmp_path):
-    whole, lean = (save_pretrained(tiny_run(), tmp_path / str(lean), lean=lean) for lean in (False, True))
+    whole, inference_only = (
+        save_pretrained(tiny_run(), tmp_path / str(inference_only), inference_only=inference_only)
+        for inference_only in (False, True)
+    )
     assert set(count_parameters(from_pretrained(whole))) == {"generator", "discriminator"}
-    assert set(count_parameters(from_pretrained(lean))) == {"generator"}
-    assert torch.equal(future(lean), future(whole))
-    assert (lean / "model.safetensors").stat().st_size < (whole / "model.safetensors").stat().st_size
-    again = save_pretrained(lean, tmp_path / "again", lean=True)  # nothing left to leave out
-    assert torch.equal(future(again), future(lean))
+    assert set(count_parameters(from_pretrained(inference_only))) == {"generator"}
+    assert torch.equal(future(inference_only), future(whole))
+    assert (inference_only / "model.safetensors").stat().st_size < (whole / "model.safetensors").stat().st_size
+    again = save_pretrained(inference_only, tmp_path / "again", inference_only=True)  # nothing left to leave out
+    assert torch.equal(future(again), future(inference_only))
 
 
 def test_steps_and_time_of_training_travel(tmp_path):
@@ -140,7 +143,7 @@ def test_names_of_the_hub_open_what_is_in_its_cache(tmp_path, monkeypatch):
 
 
 def test_the_command_writes_the_same(done, tmp_path):  # noqa: F811
-    told = done("export", tiny_run(), "--out", tmp_path / "out", "--half", "--lean")
+    told = done("export", tiny_run(), "--out", tmp_path / "out", "--half", "--inference-only")
     assert str(tmp_path / "out") in told
-    want = save_pretrained(tiny_run(), tmp_path / "python", half=True, lean=True)
+    want = save_pretrained(tiny_run(), tmp_path / "python", half=True, inference_only=True)
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == (want / "model.safetensors").read_bytes()

@@ -171,7 +171,7 @@ def test_inputs_that_cannot_be_continued(tmp_path):
 # ------------------------------------------------------------------------------------------------------------ actions
 
 LED = ActionSpec(kind="discrete", size=3, names=("left", "stay", "right"))
-STICK = ActionSpec(kind="continuous", size=2, mean=(1.0, 0.0), sd=(2.0, 1.0))
+STICK = ActionSpec(kind="continuous", size=2, mean=(1.0, 0.0), std=(2.0, 1.0))
 
 
 def written(folder, name, value):

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from framecast.core.types import Law
+from framecast.core.types import OutcomeDistribution
 from framecast.metrics.calibration import CalibrationTally, tell
 
 
@@ -15,7 +15,7 @@ def law(*p):
         value = int(frames.flat[0])
         return value if value < len(p) else None
 
-    return Law(outcomes=names, probabilities=p, tell=which)
+    return OutcomeDistribution(outcomes=names, probabilities=p, classify=which)
 
 
 def frame(value):
@@ -56,4 +56,4 @@ def test_probabilities_that_are_none(p, sentence):
     with pytest.raises(ValueError, match=sentence):
         law(*p)
     with pytest.raises(ValueError, match="1 probabilities for 2 outcomes"):
-        Law(outcomes=("a", "b"), probabilities=(1.0,), tell=lambda frames: 0)
+        OutcomeDistribution(outcomes=("a", "b"), probabilities=(1.0,), classify=lambda frames: 0)

@@ -82,18 +82,18 @@ def test_foreground_iou_and_presence_of_a_square_that_moves():
 
 def test_a_probe_reads_what_a_code_holds_and_not_what_it_lacks():
     g = torch.Generator().manual_seed(0)
-    codes = torch.randn(2000, 6, generator=g)
-    values = torch.stack([codes[:, 0] * 0.5 + 3, codes[:, 1].abs()], 1)
+    latents = torch.randn(2000, 6, generator=g)
+    values = torch.stack([latents[:, 0] * 0.5 + 3, latents[:, 1].abs()], 1)
     noise = torch.randn(2000, 6, generator=g)
     learnt, held = slice(0, 1500), slice(1500, None)
 
-    def error(codes, visible=None):
-        return probe(codes[learnt], values[learnt], codes[held], values[held], visible, hidden=64, steps=300)
+    def error(latents, visible=None):
+        return probe(latents[learnt], values[learnt], latents[held], values[held], visible, hidden=64, steps=300)
 
-    knows = error(codes)
+    knows = error(latents)
     state = torch.get_rng_state()
-    assert error(codes) == knows < 0.2
+    assert error(latents) == knows < 0.2
     assert error(noise) > 0.35
     assert torch.equal(torch.get_rng_state(), state)
     columns = [torch.arange(2).expand(500, 2) == k for k in range(2)]
-    assert np.mean([error(codes, column) for column in columns]) == pytest.approx(knows, rel=1e-5)
+    assert np.mean([error(latents, column) for column in columns]) == pytest.approx(knows, rel=1e-5)

@@ -24,7 +24,7 @@ from framecast.models.autoencoders.predictor import (
     reconstruction,
     shares,
 )
-from framecast.models.base import Coder, count_parameters
+from framecast.models.base import LatentModel, count_parameters
 from framecast.nn.losses import bce
 from framecast.reporting.figure import draw_model
 from framecast.training.state import TrainState, phase_parameters
@@ -121,8 +121,8 @@ def test_shapes_at_full_size(name, spec):
         if isinstance(m, torch.nn.Conv2d | torch.nn.ConvTranspose2d) and m.kernel_size == (3, 3):
             m.register_forward_hook(lambda _, __, out: seen.append(tuple(out.shape[-2:])))
     frames = torch.rand(10, 10, 3, spec.height, spec.width, device="meta")
-    codes = model.encode(frames)
-    assert codes.shape == ((10, 1, 30) if name in MEMORY else (10, 10, 30))
+    latents = model.encode(frames)
+    assert latents.shape == ((10, 1, 30) if name in MEMORY else (10, 10, 30))
     assert model(frames).shape == frames.shape
     if model.config.trunk == "conv":
         sizes = [(79, 104), (39, 34), (80, 105), (160, 210)]
@@ -247,12 +247,12 @@ def test_adversarial_terms_and_weights_in_figures():
 def test_totals_are_the_weighted_parts(name):
     model = build(name).eval()
     batch, share = batch_for(model), shares(model.config)
-    fool = model.fool_loss(batch)
-    judged = [v for k, v in fool.parts.items() if k.endswith("_fool")]
+    fool = model.generator_loss(batch)
+    judged = [v for k, v in fool.parts.items() if k.endswith("_generator")]
     expected = share["reconstruction"] * fool.parts["reconstruction"] + share["generator"] * sum(judged)
     torch.testing.assert_close(fool.total, expected)
     torch.manual_seed(0)
-    judge = model.judge_loss(batch)
+    judge = model.discriminator_loss(batch)
     torch.testing.assert_close(judge.total, sum(judge.parts.values()))
 
 
@@ -323,8 +323,12 @@ def test_the_judges_learn_alone_and_tell_true_from_made(name):
 def test_three_stages_the_second_for_the_judges_alone(name):
     model = build(name)
     stages = model.stages()
-    assert [s.name for s in stages] == ["reconstruct", "judge", "adversarial"]
-    assert [[p.name for p in s.phases] for s in stages] == [["reconstruct"], ["judge"], ["judge", "fool"]]
+    assert [s.name for s in stages] == ["reconstruct", "discriminator", "adversarial"]
+    assert [[p.name for p in s.phases] for s in stages] == [
+        ["reconstruct"],
+        ["discriminator"],
+        ["discriminator", "generator"],
+    ]
     assert stages[1].until.steps == model.config.warm_up_steps
     assert (stages[0].until.patience, stages[2].until.patience) == (12, 12)
     assert stages[2].phases[0].stream == stages[2].phases[1].stream, "both on one batch"
@@ -440,7 +444,7 @@ def test_evaluation_is_deterministic_by_the_mean_code(name):
     context = batch_for(model).context
     assert torch.equal(model.predict(context, 4), model.predict(context, 4))
     assert model.stochastic is name.endswith("vae")
-    assert Autoencoder.draws(model.config) is model.stochastic
+    assert Autoencoder.is_stochastic(model.config) is model.stochastic
 
 
 @pytest.mark.parametrize("name", ["c-vae", "c-lstm-vae"])
@@ -454,9 +458,9 @@ def test_draws_of_a_variational_model(name):
     assert torch.equal(drawn(1), drawn(1))
     assert not torch.equal(drawn(1), drawn(2))
     assert not torch.equal(drawn(1)[0], drawn(1)[1])
-    carry, frames = model.begin(context, samples=3, generator=torch.Generator().manual_seed(1)), []
+    carry, frames = model.rollout_init(context, samples=3, generator=torch.Generator().manual_seed(1)), []
     for _ in range(7):
-        carry, frame = model.advance(carry)
+        carry, frame = model.rollout_step(carry)
         frames.append(frame)
     torch.testing.assert_close(torch.stack(frames, 1).unflatten(0, (3, 2)), drawn(1))
 
@@ -473,7 +477,7 @@ def test_residual_models_begin_as_the_newest_frame_known(name):
 @each
 def test_codes_in_and_out(name):
     model = build(name).eval()
-    assert isinstance(model, Coder)
+    assert isinstance(model, LatentModel)
     frames = batch_for(model).context
     z = model.encode(frames)
     assert z.shape[2] == 8
@@ -507,7 +511,12 @@ def test_a_run_goes_through_its_stages_and_forecasts(tmp_path):
     # 24 steps of reconstruction, 2 (a twentieth) for the judges alone, both from then on
     assert list(seen) == ["reconstruct", "adversarial"]
     logged = set().union(*rows)
-    assert {"judge/image_real", "judge/latent_fake", "fool/image_fool", "fool/latent_fool"} <= logged
+    assert {
+        "discriminator/image_real",
+        "discriminator/latent_fake",
+        "generator/image_generator",
+        "generator/latent_generator",
+    } <= logged
     scores, _ = evaluate(run, horizon=6, clips=2)
     assert scores.predictors["c-gia-ae"]["total_variation"].mean[5] > 0
     assert scores.protocol.context == 3

@@ -7,7 +7,7 @@ from small_models import Acting, Group, Noisy, Plain, Small, TwoStage, build
 
 from framecast.core.errors import UserError
 from framecast.core.types import Batch, ClipRequest, ClipSpec, Loss
-from framecast.models.base import Coder, Predictor, as_frames, count_parameters
+from framecast.models.base import LatentModel, Predictor, as_frames, count_parameters
 
 SPEC = ClipSpec(channels=1, height=12, width=12)
 
@@ -44,9 +44,9 @@ def test_defaults_are_one_stage_one_phase_all_parameters():
     (phase,) = stage.phases
     assert phase.modules == ("",)
     assert phase.loss == model.loss
-    assert (stage.encode_once, stage.request, stage.loss) == (None, None, None)
+    assert (stage.precompute_latents, stage.request, stage.loss) == (None, None, None)
     assert count_parameters(model) == {"net": 6}
-    assert Simple.in_steps(model.config, 7) is model.config
+    assert Simple.resolve_schedules(model.config, 7) is model.config
     assert model.num_context == 2
 
 
@@ -88,9 +88,9 @@ def test_the_window_slides():
 
     model = Counting(Plain.Config(), SPEC)
     values = [0.5, 1.0]
-    carry = model.begin(torch.tensor(values).reshape(1, 2, 1, 1, 1).expand(-1, -1, -1, 12, 12))
+    carry = model.rollout_init(torch.tensor(values).reshape(1, 2, 1, 1, 1).expand(-1, -1, -1, 12, 12))
     for tick in range(4):
-        carry, frame = model.advance(carry)
+        carry, frame = model.rollout_step(carry)
         values.append(values[-2] / 2 + values[-1] / 4)
         assert float(frame[0, 0, 0, 0]) == pytest.approx(values[-1])
         assert carry["tick"].tolist() == [tick + 1]
@@ -99,7 +99,7 @@ def test_the_window_slides():
 def test_a_carry_is_flat_and_has_a_row_per_sample_and_clip():
     model = build(Acting).eval()
     context, led = torch.rand(3, 4, 1, 12, 12), torch.rand(3, 3, 3)
-    carry = model.begin(context, led, samples=2)
+    carry = model.rollout_init(context, led, samples=2)
     assert {k: tuple(v.shape) for k, v in carry.items()} == {
         "context": (6, 2, 1, 12, 12),
         "tick": (6,),
@@ -108,17 +108,17 @@ def test_a_carry_is_flat_and_has_a_row_per_sample_and_clip():
     }
     assert torch.equal(carry["actions"][:3, 0], led[:, -1])
     assert torch.equal(carry["context"][3:], context[:, -2:])
-    carry, _ = model.advance(carry, torch.ones(6, 3))
+    carry, _ = model.rollout_step(carry, torch.ones(6, 3))
     assert torch.equal(carry["actions"][:, 0], torch.ones(6, 3))
     with pytest.raises(ValueError, match="needs the 1 actions of its context, got 0"):
-        model.begin(context, led[:, :0])
+        model.rollout_init(context, led[:, :0])
 
 
 def test_a_carry_begun_with_a_seed_repeats_and_one_without_does_not():
     model, context = build(Noisy).eval(), torch.rand(1, 2, 1, 12, 12)
-    seeds = [model.begin(context, generator=torch.Generator().manual_seed(3))["seed"] for _ in range(2)]
+    seeds = [model.rollout_init(context, generator=torch.Generator().manual_seed(3))["seed"] for _ in range(2)]
     assert torch.equal(*seeds)
-    assert not torch.equal(model.begin(context)["seed"], model.begin(context)["seed"])
+    assert not torch.equal(model.rollout_init(context)["seed"], model.rollout_init(context)["seed"])
 
 
 def test_the_preview_is_context_truth_and_prediction():
@@ -130,8 +130,8 @@ def test_the_preview_is_context_truth_and_prediction():
 
 
 def test_a_coder_is_known_by_what_it_can_do():
-    assert isinstance(build(TwoStage), Coder)
-    assert not isinstance(build(Plain), Coder)
+    assert isinstance(build(TwoStage), LatentModel)
+    assert not isinstance(build(Plain), LatentModel)
 
 
 def test_frames_of_every_kind():

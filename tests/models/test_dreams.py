@@ -21,7 +21,7 @@ from framecast.inference.load import load
 from framecast.media.images import write_image
 from framecast.media.video import probe, read_video
 from framecast.media.write import write_video
-from framecast.models.base import Steerable, count_parameters
+from framecast.models.base import EditableLatent, count_parameters
 from framecast.models.dreams.predictor import (
     PROFILES,
     Dreams,
@@ -32,7 +32,7 @@ from framecast.models.dreams.predictor import (
     vision_terms,
 )
 from framecast.models.registry import find_model
-from framecast.models.rollout import Dream
+from framecast.models.rollout import RolloutSession
 from framecast.reporting.catalog import one_model
 from framecast.training.presets import preset
 from framecast.training.run_folder import open_run
@@ -123,7 +123,7 @@ def test_from_a_point_a_transposed_convolution_is_a_matrix_product():
 
 def test_a_frame_of_a_dream_copies_no_weights():
     # Such copies, megabytes between the small things that a live page keeps, tear holes into the process's memory.
-    dream = Dream(Dreams(default(), CLIP), torch.rand(1, 10, 3, 64, 64))
+    dream = RolloutSession(Dreams(default(), CLIP), torch.rand(1, 10, 3, 64, 64))
     dream.step()
     with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profile:
         dream.step()
@@ -145,7 +145,7 @@ class Codes:
 
     def __init__(self, *lengths):
         self.spec, self.lengths, self.names = CLIP, lengths, [f"video-{i}" for i in range(len(lengths))]
-        self.codes = [np.random.default_rng(i).normal(size=(n, 32)).astype(np.float32) for i, n in enumerate(lengths)]
+        self.latents = [np.random.default_rng(i).normal(size=(n, 32)).astype(np.float32) for i, n in enumerate(lengths)]
 
     def __len__(self):
         return len(self.lengths)
@@ -158,17 +158,17 @@ def windows(t, *lengths):
     source = Codes(*lengths)
     request = Dreams.request(replace(default(), context=t))
     segments = [Segment(i, 0, n) for i, n in enumerate(lengths)]
-    return source, Loader(source, segments, request, 8, codes={"mean": source.codes})
+    return source, Loader(source, segments, request, 8, latents={"mean": source.latents})
 
 
 @pytest.mark.parametrize(("n", "t"), [(7200, 10), (500, 4)])
 def test_windows_of_codes(n, t):
     source, loader = windows(t, n)
     assert loader.num_clips == n - t
-    found = loader.gather([(0, i) for i in (0, 17, n - t - 1)]).codes["mean"]
+    found = loader.gather([(0, i) for i in (0, 17, n - t - 1)]).latents["mean"]
     for row, i in zip(found, (0, 17, n - t - 1), strict=True):
-        np.testing.assert_array_equal(row[:t], source.codes[0][i : i + t])
-        np.testing.assert_array_equal(row[t], source.codes[0][i + t])
+        np.testing.assert_array_equal(row[:t], source.latents[0][i : i + t])
+        np.testing.assert_array_equal(row[t], source.latents[0][i + t])
 
 
 def test_windows_never_cross_a_cut():
@@ -227,12 +227,12 @@ def test_the_memory_is_trained_on_the_code_after_the_window(recurrence):
     config = replace(tiny(), recurrence=recurrence, sequence=5, resample=False, head="linear")
     model = build(config)
     length = model.request(config).length
-    codes = torch.randn(2, length, 4)
-    out, _ = model.rnn(codes[:, :-1])
-    expected = (out - codes[:, 1:]).square()
+    latents = torch.randn(2, length, 4)
+    out, _ = model.rnn(latents[:, :-1])
+    expected = (out - latents[:, 1:]).square()
     expected = (expected[:, -1] if recurrence == "window" else expected).mean()
     empty = torch.zeros(2, 0, 3, 64, 64)
-    found = model.memory_loss(Batch(context=empty, future=empty, codes={"z": codes}))
+    found = model.memory_loss(Batch(context=empty, future=empty, latents={"z": latents}))
     torch.testing.assert_close(found.total, expected)
     assert length == (4 if recurrence == "window" else 6)
 
@@ -240,13 +240,13 @@ def test_the_memory_is_trained_on_the_code_after_the_window(recurrence):
 def test_codes_are_drawn_anew_whenever_they_are_used():
     model = build()
     empty = torch.zeros(2, 0, 3, 64, 64)
-    codes = {"mean": torch.zeros(2, 4, 4), "logvar": torch.zeros(2, 4, 4)}
-    windows = [model._window(Batch(context=empty, future=empty, codes=codes)) for _ in range(2)]
+    latents = {"mean": torch.zeros(2, 4, 4), "logvar": torch.zeros(2, 4, 4)}
+    windows = [model._window(Batch(context=empty, future=empty, latents=latents)) for _ in range(2)]
     assert not torch.equal(*windows)
     kept = build(replace(tiny(), resample=False))
     whole = batch(kept)
-    assert set(kept.codes(whole)) == {"z"}
-    assert set(model.codes(whole)) == {"mean", "logvar"}
+    assert set(kept.latents(whole)) == {"z"}
+    assert set(model.latents(whole)) == {"mean", "logvar"}
 
 
 def test_each_phase_trains_its_own_network():
@@ -268,12 +268,12 @@ def test_the_decoder_begins_with_the_mean_colour():
     whole = batch(model)
     dark = replace_frames(whole, whole.context * torch.tensor([0.1, 1.0, 0.0]).view(3, 1, 1))
     with torch.no_grad():
-        model.first_look(dark)
+        model.initialize_from_batch(dark)
     bias = model.vae.decoder[-2].bias.sigmoid()
     expected = torch.cat([dark.context, dark.future], 1).mean((0, 1, 3, 4)).clamp(0.01, 0.99)
     torch.testing.assert_close(bias.detach(), expected)
     literal = build(PROFILES["original"]())
-    literal.first_look(dark)
+    literal.initialize_from_batch(dark)
     assert not literal.vae.decoder[-2].bias.any()
 
 
@@ -307,9 +307,9 @@ def test_frame_by_frame_is_predict(config, spec):
     whole = model.predict(context, 4, actions, samples=3, generator=torch.Generator().manual_seed(5))
     led = None if actions is None else actions.repeat(3, 1, 1)
     start = None if actions is None else actions[:, : t - 1]
-    carry = model.begin(context, start, 3, torch.Generator().manual_seed(5))
+    carry = model.rollout_init(context, start, 3, torch.Generator().manual_seed(5))
     for k in range(4):
-        carry, frame = model.advance(carry, None if led is None else led[:, t - 1 + k])
+        carry, frame = model.rollout_step(carry, None if led is None else led[:, t - 1 + k])
         torch.testing.assert_close(frame, whole[:, :, k].flatten(0, 1), atol=1e-5, rtol=1e-4)
     assert all(len(value) == 6 for value in carry.values())
     assert model.stochastic == (config.head in ("mdn", "gaussian"))
@@ -319,13 +319,13 @@ def test_frame_by_frame_is_predict(config, spec):
 def test_a_carried_state_is_that_of_the_whole_past():
     config = replace(tiny(), recurrence="carried", sequence=6, head="linear")
     model = build(config)
-    carry = model.begin(batch(model).context)
-    codes = carry["codes"]
+    carry = model.rollout_init(batch(model).context)
+    latents = carry["latents"]
     for _ in range(3):
-        expected = model.rnn(codes)[0][:, -1]
+        expected = model.rnn(latents)[0][:, -1]
         carry = model.imagine(carry)
-        torch.testing.assert_close(carry["codes"][:, -1], expected)
-        codes = torch.cat([codes, expected[:, None]], 1)
+        torch.testing.assert_close(carry["latents"][:, -1], expected)
+        latents = torch.cat([latents, expected[:, None]], 1)
 
 
 def test_actions_lead_to_the_next_frame_and_not_to_this_one():
@@ -345,10 +345,10 @@ def test_without_its_actions_it_says_so():
     with pytest.raises(ValueError, match="Dreams predicts from actions"):
         model.predict(context, 1)
     with pytest.raises(ValueError, match="needs the 2 actions of its context, got 0"):
-        model.begin(context)
-    carry = model.begin(context, torch.zeros(2, 2, 3))
+        model.rollout_init(context)
+    carry = model.rollout_init(context, torch.zeros(2, 2, 3))
     with pytest.raises(ValueError, match="what is done at each frame"):
-        model.advance(carry)
+        model.rollout_step(carry)
     assert build(replace(tiny(), use_actions=False), ACTING).actions == "none"
 
 
@@ -359,13 +359,13 @@ def test_frames_of_another_size_are_refused():
 
 def test_temperatures_are_entries_of_the_carry():
     model = build(replace(tiny(), weight_temperature=0.5, sigma_temperature=0.25))
-    assert isinstance(model, Steerable)
-    dream = Dream(model, batch(model).context, generator=torch.Generator().manual_seed(0))
+    assert isinstance(model, EditableLatent)
+    dream = RolloutSession(model, batch(model).context, generator=torch.Generator().manual_seed(0))
     assert dream.carry["weight_temperature"].tolist() == [0.5, 0.5]
     assert dream.carry["sigma_temperature"].tolist() == [0.25, 0.25]
-    dream.turn("weight_temperature", 0.0)
-    dream.turn("sigma_temperature", 0.0)
-    mixture = model._mixture(model.rnn(dream.carry["codes"])[0][:, -1], "mdn")
+    dream.set_control("weight_temperature", 0.0)
+    dream.set_control("sigma_temperature", 0.0)
+    mixture = model._mixture(model.rnn(dream.carry["latents"])[0][:, -1], "mdn")
     likeliest = mixture.logits.argmax(1)[:, 0]
     dream.step()
     torch.testing.assert_close(dream.code, mixture.mean[torch.arange(2), likeliest])
@@ -378,8 +378,8 @@ def test_spread_of_one_step_grows_with_the_temperature():
     spread = []
     for tau in (0.1, 0.5, 1.0, 1.5):
         model.config = replace(model.config, weight_temperature=tau, sigma_temperature=tau)
-        carry = model.imagine(model.begin(context, samples=500, generator=torch.Generator().manual_seed(0)))
-        spread.append(float(carry["codes"][:, -1].std(0).mean()))
+        carry = model.imagine(model.rollout_init(context, samples=500, generator=torch.Generator().manual_seed(0)))
+        spread.append(float(carry["latents"][:, -1].std(0).mean()))
     assert spread == sorted(spread)
     assert spread[-1] > 2 * spread[0]
 
@@ -387,9 +387,11 @@ def test_spread_of_one_step_grows_with_the_temperature():
 def test_original_starts_from_a_draw_and_the_others_from_the_mean():
     model, literal = build(), build(replace(tiny(), resample=False))
     context = batch(model).context
-    first, second = (model.begin(context, generator=torch.Generator().manual_seed(s))["codes"] for s in (0, 1))
+    first, second = (model.rollout_init(context, generator=torch.Generator().manual_seed(s))["latents"] for s in (0, 1))
     assert torch.equal(first, second)
-    first, second = (literal.begin(context, generator=torch.Generator().manual_seed(s))["codes"] for s in (0, 1))
+    first, second = (
+        literal.rollout_init(context, generator=torch.Generator().manual_seed(s))["latents"] for s in (0, 1)
+    )
     assert not torch.equal(first, second)
 
 
@@ -402,8 +404,10 @@ def test_compared_heads_dream_with_the_same_weights():
     assert model.using("mdn") is model
     context = batch(model).context
     assert not torch.equal(other.predict(context, 2), model.predict(context, 2))
-    lean = Dreams(Dreams.lean(model.config), model.spec)  # what travels needs no other heads
-    assert set(model.state_dict()) - set(lean.state_dict()) == {f"compared.linear.{k}" for k in other.rnn.state_dict()}
+    inference_only = Dreams(Dreams.inference_only(model.config), model.spec)  # what travels needs no other heads
+    assert set(model.state_dict()) - set(inference_only.state_dict()) == {
+        f"compared.linear.{k}" for k in other.rnn.state_dict()
+    }
     with pytest.raises(ValueError, match=r"trained with mdn, linear; train with model\.compare"):
         model.using("softmax-mse")
 
@@ -447,7 +451,7 @@ def test_one_command_goes_all_the_way(run):
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [r["stage"] for r in rows] == sorted((r["stage"] for r in rows), reverse=True)
     assert {"vision/reconstruction", "memory/nll", "linear/mse"} <= {k for r in rows for k in r}
-    films = {p.stem: read_video(p).frames for p in (run / "films").iterdir()}
+    films = {p.stem: read_video(p).frames for p in (run / "final_videos").iterdir()}
     assert set(films) == {"reconstruction", "dream-mdn", "dream-linear"}
     assert films["reconstruction"].shape == (12, 3, 64, 128)
     assert films["dream-mdn"].shape == (12, 3, 64, 64)
@@ -475,11 +479,11 @@ def test_stages_are_what_the_engine_takes():
     state = TrainState.create(build(default()))
     assert [stage.name for stage in state.stages] == ["vision", "memory"]
     assert state.stages[0].until.patience == 5
-    assert state.stages[1].encode_once is not None
+    assert state.stages[1].precompute_latents is not None
 
 
 def test_films_run_at_24_frames_a_second(run):
-    for film in (run / "films").iterdir():
+    for film in (run / "final_videos").iterdir():
         assert video_rate(film) == pytest.approx(24, rel=0.01), film.name
 
 

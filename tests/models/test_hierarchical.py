@@ -232,14 +232,14 @@ def test_the_predictor_alone_sees_stored_encodings_or_makes_them_and_moves_nothi
     assert set(reached(model, found)) == {"predictor"}
     frames = torch.cat([batch.context, batch.future], 1)
     stored = model.encodings(Batch(context=frames, future=frames[:, :0]))
-    from_codes = Batch(context=frames[:, :0], future=frames[:, :0], actions=batch.actions, codes=stored)
+    from_codes = Batch(context=frames[:, :0], future=frames[:, :0], actions=batch.actions, latents=stored)
     torch.testing.assert_close(model.prediction_loss(from_codes).total, found.total)
     target = stored["encodings"][:, 1:].numpy()
     variance = ((target - target.mean((0, 1))) ** 2).mean()
     assert float(found.parts["explained"]) == pytest.approx(1 - float(found.total.detach()) / variance, abs=1e-4)
     (stage,) = model.stages()
     assert [p.modules for p in stage.phases] == [("predictor",)]
-    assert stage.encode_once is not None
+    assert stage.precompute_latents is not None
 
 
 def test_the_target_of_the_encoding_loss_is_not_detached():
@@ -409,8 +409,8 @@ def test_predictor_noise_makes_futures_that_differ_by_their_generator_alone():
     assert torch.equal(first, futures(0))
     assert not torch.equal(first[0], first[1])
     assert not torch.equal(first, futures(1))
-    carry = model.begin(context, samples=2, generator=torch.Generator().manual_seed(0))
-    frames = [model.advance(carry)[1] for _ in range(2)]
+    carry = model.rollout_init(context, samples=2, generator=torch.Generator().manual_seed(0))
+    frames = [model.rollout_step(carry)[1] for _ in range(2)]
     assert frames[0].shape == (4, 3, 32, 32)
     assert torch.equal(frames[0], frames[1])
     assert not torch.equal(frames[0][:2], frames[0][2:])

@@ -113,7 +113,7 @@ def test_the_predictor_alone_learns_on_encodings_made_once(shelf, tmp_path):
     changed = {name.split(".")[0] for name in before if not torch.equal(before[name], after[name])}
     assert changed == {"predictor"}
     assert {"predictor/enc_pred", "predictor/explained"} <= set(rows_of(second)[0])
-    stored = np.load(second / "codes" / "predictor" / "encodings-0.npy")
+    stored = np.load(second / "latents" / "predictor" / "encodings-0.npy")
     frames = np.array(Store(shelf / "store").clip(0, 0, 8).frames)[None]
     np.testing.assert_allclose(
         framecast.load(first).encode(torch.from_numpy(frames) / 255)[0].detach(), stored, atol=1e-5

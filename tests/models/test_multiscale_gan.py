@@ -156,7 +156,7 @@ def test_changes_never_leave_the_range_of_pictures():
     model = MultiscaleGAN(replace(tiny(), output="change"), SPEC)
     for scale in model.generator.scales:
         nn.init.constant_(scale.layers[-1].bias, 8.0)
-    carry, frame = model.advance(model.begin(a_batch().context))
+    carry, frame = model.rollout_step(model.rollout_init(a_batch().context))
     assert frame.max() == 1.0
     assert carry["window"].max() <= 1.0
 
@@ -203,10 +203,10 @@ def test_every_block_depends_on_the_last_window_alone(config):
 def test_frame_by_frame_equals_predict_across_blocks():
     model = MultiscaleGAN(replace(tiny(), context=4, future=3), SPEC)
     context = torch.rand(2, 4, 3, 24, 16)
-    carry = model.begin(context, samples=2)
+    carry = model.rollout_init(context, samples=2)
     frames = []
     for _ in range(8):
-        carry, frame = model.advance(carry)
+        carry, frame = model.rollout_step(carry)
         assert all(len(value) == 4 for value in carry.values())  # (s b)
         frames.append(frame)
     assert torch.equal(torch.stack(frames, 1)[:2], model.predict(context, 8)[0])
@@ -445,13 +445,13 @@ def test_every_scale_begins_with_the_mean_colour(residual):
     whole = a_batch(2, future=2)
     batch = replace(whole, context=whole.context * 0.3, future=whole.future * 0.3)
     with torch.no_grad():
-        model.first_look(batch)
+        model.initialize_from_batch(batch)
         for scale in model.generator.scales:
             scale.layers[-1].weight.zero_()
     mean = torch.cat([batch.context, batch.future], 1).mean((0, 1, 3, 4)).view(1, 1, 3, 1, 1)
     torch.testing.assert_close(model.predict(batch.context, 2)[0], mean.expand(2, 2, 3, 32, 32), atol=1e-4, rtol=0)
     published = MultiscaleGAN(replace(original(), **NARROW), SPEC)
-    published.first_look(batch)
+    published.initialize_from_batch(batch)
     assert all((scale.layers[-1].bias == 0.1).all() for scale in published.generator.scales)
 
 
@@ -465,7 +465,7 @@ def test_a_dark_scene_does_not_saturate_the_scaled_tanh():
         torch.manual_seed(0)
         model = MultiscaleGAN(replace(small(), adversarial=False, **changes), SPEC)
         with torch.no_grad():
-            model.first_look(batch)
+            model.initialize_from_batch(batch)
         adam = torch.optim.Adam(model.parameters(), lr=1.5e-3)
         for _ in range(30):
             adam.zero_grad()

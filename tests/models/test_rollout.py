@@ -10,7 +10,7 @@ from small_models import Acting, Group, Noisy, Plain, Steered, build
 from framecast.core.types import ClipSpec
 from framecast.models.multiscale_gan.config import tiny
 from framecast.models.multiscale_gan.predictor import MultiscaleGAN
-from framecast.models.rollout import Dream, evaluating, rollout
+from framecast.models.rollout import RolloutSession, evaluating, rollout
 
 
 @pytest.fixture
@@ -63,7 +63,7 @@ def test_a_long_rollout_goes_on_from_a_short_one(context):
 @pytest.mark.parametrize("model_class", [Plain, Group])
 def test_a_dream_is_the_forecast_frame_by_frame(context, model_class):
     model = build(model_class)
-    dream = Dream(model, context)
+    dream = RolloutSession(model, context)
     frames = torch.stack([dream.step() for _ in range(5)], 1)
     torch.testing.assert_close(frames, rollout(model, context, 5)[0])
     assert model.training
@@ -71,60 +71,60 @@ def test_a_dream_is_the_forecast_frame_by_frame(context, model_class):
 
 def test_a_dream_follows_actions(context):
     model, led = build(Acting), actions(2 + 5 - 1)
-    dream = Dream(model, context, actions=led[:, :1])
+    dream = RolloutSession(model, context, actions=led[:, :1])
     frames = torch.stack([dream.step(led[:, 1 + k]) for k in range(5)], 1)
     torch.testing.assert_close(frames, rollout(model, context, 5, led)[0])
-    other = Dream(model, context, actions=led[:, :1])
+    other = RolloutSession(model, context, actions=led[:, :1])
     assert not torch.allclose(other.step(led[:, 1].roll(1, -1)), frames[:, 0])
 
 
 def test_a_stochastic_dream_is_repeatable_from_its_seed_and_moves_on(context):
     def dreamt(seed):
-        dream = Dream(build(Noisy), context, generator=torch.Generator().manual_seed(seed))
+        dream = RolloutSession(build(Noisy), context, generator=torch.Generator().manual_seed(seed))
         return torch.stack([dream.step() for _ in range(3)], 1)
 
     assert torch.equal(dreamt(1), dreamt(1))
     assert not torch.equal(dreamt(1), dreamt(2))
     model = build(Noisy)
-    still = Dream(model, context)
+    still = RolloutSession(model, context)
     stored = still.carry
     first = still.step()
     still.carry = stored
     assert torch.equal(still.step(), first)  # a carry can be stored and gone on from
-    assert not torch.equal(Dream(model, context).step(), first)
+    assert not torch.equal(RolloutSession(model, context).step(), first)
 
 
 def test_a_control_is_obeyed_from_the_next_frame_on(context):
     def dreamt(warmth):
-        dream = Dream(build(Steered), context, generator=torch.Generator().manual_seed(0))
-        dream.turn("warmth", warmth)
+        dream = RolloutSession(build(Steered), context, generator=torch.Generator().manual_seed(0))
+        dream.set_control("warmth", warmth)
         return torch.stack([dream.step() for _ in range(4)], 1)
 
     assert torch.equal(dreamt(1), dreamt(1))
     assert not torch.equal(dreamt(1), dreamt(0.5))
     torch.testing.assert_close(dreamt(0)[:, 0], dreamt(0)[:, 3])  # nothing drifts
     with pytest.raises(ValueError, match="Steered has no control 'heat', only warmth"):
-        Dream(build(Steered), context).turn("heat", 1)
+        RolloutSession(build(Steered), context).set_control("heat", 1)
     with pytest.raises(ValueError, match="Plain has no control 'heat', only none"):
-        Dream(build(Plain), context).turn("heat", 1)
+        RolloutSession(build(Plain), context).set_control("heat", 1)
 
 
 def test_a_dream_goes_on_from_a_code_made_by_hand(context):
-    dream = Dream(build(Steered), context, generator=torch.Generator().manual_seed(0))
-    dream.turn("warmth", 0)
+    dream = RolloutSession(build(Steered), context, generator=torch.Generator().manual_seed(0))
+    dream.set_control("warmth", 0)
     assert dream.steerable
     frame = dream.take(torch.tensor([[0.9, 0.0, 0.0]]).expand(3, -1))
     torch.testing.assert_close(frame, torch.full_like(frame, 0.9))
     torch.testing.assert_close(dream.step(), frame)
     torch.testing.assert_close(dream.code[:, 0], torch.full((3,), 0.9))
-    other = Dream(build(Plain), context)
+    other = RolloutSession(build(Plain), context)
     assert not other.steerable
     with pytest.raises(ValueError, match="Plain does not dream in codes"):
         other.take(torch.zeros(3, 6))
 
 
 def test_a_dream_in_bf16_stays_close(context):
-    exact, coarse = (Dream(build(Plain), context, precision=p).step() for p in ("fp32", "bf16"))
+    exact, coarse = (RolloutSession(build(Plain), context, precision=p).step() for p in ("fp32", "bf16"))
     assert coarse.dtype == torch.float32
     torch.testing.assert_close(exact, coarse, atol=0.02, rtol=0)
     assert not torch.equal(exact, coarse)
@@ -135,9 +135,9 @@ def test_samples_of_a_stochastic_model_differ(context):
     found = rollout(model, context, 2, samples=3, generator=torch.Generator().manual_seed(0))
     assert found.shape[:3] == (3, 3, 2)
     assert not torch.equal(found[0], found[1])
-    carry = model.begin(context, samples=3)
+    carry = model.rollout_init(context, samples=3)
     assert {len(v) for v in carry.values()} == {9}
-    _, frame = model.advance(carry)
+    _, frame = model.rollout_step(carry)
     assert not torch.equal(frame[:3], frame[3:6])
 
 

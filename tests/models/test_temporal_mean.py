@@ -22,9 +22,9 @@ def test_it_repeats_the_mean_of_the_last_context_frames():
 def test_frame_by_frame_the_predictions_do_not_join_the_mean():
     model = TemporalMean(TemporalMeanConfig(), SPEC)
     context = torch.rand(2, 4, 1, 6, 5)
-    carry = model.begin(context)
+    carry = model.rollout_init(context)
     for _ in range(3):
-        carry, frame = model.advance(carry)
+        carry, frame = model.rollout_step(carry)
         torch.testing.assert_close(frame, context.mean(1))
 
 

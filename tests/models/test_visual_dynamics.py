@@ -8,7 +8,7 @@ import torch
 
 from framecast.core.errors import UserError
 from framecast.core.types import Batch, ClipSpec
-from framecast.models.base import Coder, count_parameters
+from framecast.models.base import LatentModel, count_parameters
 from framecast.models.visual_dynamics.predictor import (
     PROFILES,
     OptimConfig,
@@ -145,16 +145,18 @@ def test_the_loss_is_the_weighted_sum_of_its_parts_and_they_are_means():
 
 
 def test_the_kl_weight_by_epochs():
-    config = VisualDynamics.in_steps(original(), 625)
+    config = VisualDynamics.resolve_schedules(original(), 625)
     steps = (0, 48 * 625 - 1, 48 * 625, 56 * 625 - 1, 56 * 625, 128 * 625)
     assert [config.kl_weight(s) for s in steps] == [0.005, 0.005, 0.02, 0.02, 0.05, 0.05]
-    line = VisualDynamics.in_steps(replace(tiny(), kl_weights=((0, 0.0), (2, 1.0)), kl_between="linear"), 10)
+    line = VisualDynamics.resolve_schedules(replace(tiny(), kl_weights=((0, 0.0), (2, 1.0)), kl_between="linear"), 10)
     assert [line.kl_weight(s) for s in (0, 5, 10, 20, 99)] == [0, 0.25, 0.5, 1, 1]
     assert replace(tiny(), kl_weights=((0, 0.7),)).kl_weight(10**6) == 0.7
 
 
 def test_the_learning_rate_falls_by_epochs():
-    optim = VisualDynamics.in_steps(replace(tiny(), optim=OptimConfig(final_lr=1e-4, decay_epochs=2)), 10).optim
+    optim = VisualDynamics.resolve_schedules(
+        replace(tiny(), optim=OptimConfig(final_lr=1e-4, decay_epochs=2)), 10
+    ).optim
     assert [optim.rate(s) for s in (0, 10, 20, 50)] == pytest.approx([1e-3, 5.5e-4, 1e-4, 1e-4])
     assert OptimConfig().rate(10**6) == 1e-3
 
@@ -219,7 +221,7 @@ def test_priors(model):
 
 
 def test_decode_is_encode_backwards_in_shape_and_one_step_of_predict(model):
-    assert isinstance(model, Coder)
+    assert isinstance(model, LatentModel)
     frames = torch.rand(2, 4, 3, 32, 32)
     z = model.encode(frames)
     assert z.shape == (2, 3, 100)

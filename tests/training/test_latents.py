@@ -8,8 +8,8 @@ import torch
 from small_models import CPU, TwoStage, build, write_store
 
 from framecast.core.errors import UserError
-from framecast.training import latents as codes
-from framecast.training.latents import encode_all
+from framecast.training import latents as latents
+from framecast.training.latents import precompute_all
 
 
 @pytest.fixture
@@ -18,14 +18,14 @@ def store(tmp_path):
 
 
 def encoded(model, store, folder, step=0, resize=lambda frames: frames, seed=0):
-    return encode_all(model.codes, model, store, resize, CPU, folder, step, seed)
+    return precompute_all(model.latents, model, store, resize, CPU, folder, step, seed)
 
 
 def test_every_frame_of_every_video_is_coded_in_chunks(store, tmp_path, monkeypatch):
     model = build(TwoStage)
     whole = encoded(model, store, tmp_path / "whole")
-    monkeypatch.setattr(codes, "CHUNK", 4)
-    found = encoded(model, store, tmp_path / "codes")
+    monkeypatch.setattr(latents, "CHUNK", 4)
+    found = encoded(model, store, tmp_path / "latents")
     assert list(found) == ["z"]
     assert [v.shape for v in found["z"]] == [(11, 6)] * 3
     assert all(isinstance(v, np.memmap) for v in found["z"])
@@ -38,16 +38,16 @@ def test_every_frame_of_every_video_is_coded_in_chunks(store, tmp_path, monkeypa
 
 
 def test_codes_of_the_same_step_are_used_again_and_others_made_anew(store, tmp_path):
-    first = np.array(encoded(build(TwoStage), store, tmp_path / "codes", step=5)["z"][0])
+    first = np.array(encoded(build(TwoStage), store, tmp_path / "latents", step=5)["z"][0])
     other = build(TwoStage, seed=1)
-    assert np.array_equal(encoded(other, store, tmp_path / "codes", step=5)["z"][0], first)
-    assert not np.allclose(encoded(other, store, tmp_path / "codes", step=6)["z"][0], first)
-    assert json.loads((tmp_path / "codes" / "codes.json").read_text()) == {"step": 6, "names": ["z"]}
+    assert np.array_equal(encoded(other, store, tmp_path / "latents", step=5)["z"][0], first)
+    assert not np.allclose(encoded(other, store, tmp_path / "latents", step=6)["z"][0], first)
+    assert json.loads((tmp_path / "latents" / "latents.json").read_text()) == {"step": 6, "names": ["z"]}
 
 
 def test_codes_cut_off_by_a_kill_are_made_anew(store, tmp_path):
-    encoded(build(TwoStage), store, tmp_path / "codes")
-    (tmp_path / "codes" / "codes.json").unlink()
+    encoded(build(TwoStage), store, tmp_path / "latents")
+    (tmp_path / "latents" / "latents.json").unlink()
     other = build(TwoStage, seed=1)
     again, fresh = (encoded(other, store, tmp_path / name)["z"][2] for name in ("codes", "elsewhere"))
     assert np.array_equal(again, fresh)
@@ -55,8 +55,8 @@ def test_codes_cut_off_by_a_kill_are_made_anew(store, tmp_path):
 
 def test_codes_that_are_drawn_follow_the_seed_of_the_run(store, tmp_path):
     class Drawing(TwoStage):
-        def codes(self, batch):
-            return {name: value + torch.randn_like(value) for name, value in super().codes(batch).items()}
+        def latents(self, batch):
+            return {name: value + torch.randn_like(value) for name, value in super().latents(batch).items()}
 
     model = build(Drawing)
     first, again, other = (
@@ -71,14 +71,14 @@ def test_frames_are_brought_to_the_models_size(store, tmp_path):
     seen = []
 
     class Looking(TwoStage):
-        def codes(self, batch):
+        def latents(self, batch):
             seen.append((batch.context.dtype, batch.context.shape, batch.future.shape, float(batch.context.max())))
-            return super().codes(batch)
+            return super().latents(batch)
 
     def pad(frames):
         return np.pad(frames[:, :, 3:9, 3:9], ((0, 0), (0, 0), (3, 3), (3, 3)))
 
-    encoded(build(Looking), store, tmp_path / "codes", resize=pad)
+    encoded(build(Looking), store, tmp_path / "latents", resize=pad)
     dtype, context, future, top = seen[0]
     assert (dtype, context, future) == (torch.float32, (1, 11, 1, 12, 12), (1, 0, 1, 12, 12))
     assert 0 < top <= 1
@@ -90,4 +90,4 @@ def test_a_full_disk_is_a_sentence(store, tmp_path, monkeypatch):
 
     monkeypatch.setattr(np, "save", full)
     with pytest.raises(UserError, match=r"the codes could not be written \(No space left on device\)"):
-        encoded(build(TwoStage), store, tmp_path / "codes")
+        encoded(build(TwoStage), store, tmp_path / "latents")

@@ -113,7 +113,7 @@ def test_a_stream_does_not_depend_on_who_else_trains():
 @pytest.mark.parametrize("parts", [2, 4])
 def test_micro_batches_together_are_the_whole_batch(parts):
     whole, split = TrainState.create(build(Plain)), TrainState.create(build(Plain))
-    a, b = advance(whole, 3), advance(split, 3, accumulate=parts)
+    a, b = advance(whole, 3), advance(split, 3, grad_accum_steps=parts)
     torch.testing.assert_close(a, b)
     torch.testing.assert_close(whole.model.state_dict(), split.model.state_dict(), rtol=1e-5, atol=1e-7)
 

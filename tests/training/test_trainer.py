@@ -34,7 +34,7 @@ import framecast
 from framecast import cli
 from framecast.core.errors import UserError
 from framecast.core.io import read_file
-from framecast.core.types import Loss, Until
+from framecast.core.types import Loss, StopCondition
 from framecast.data.store import DatasetWriter, Store
 from framecast.media.video import read_video
 from framecast.models.copy_last import CopyLast
@@ -135,11 +135,11 @@ def test_patience_ends_the_stage_with_its_best_weights_and_codes_come_from_them(
     best = load_file(build(tmp_path / "best", 4) / "weights" / "step-4" / "model.safetensors")
     same(border, best)
     model = framecast.load(unbroken / "weights" / "step-8", model=Overfit)
-    codes = np.load(unbroken / "codes" / "memory" / "z-1.npy")
-    assert codes.shape == (24, 6)
+    latents = np.load(unbroken / "latents" / "memory" / "z-1.npy")
+    assert latents.shape == (24, 6)
     frames = torch.from_numpy(np.array(grey.clip(1, 0, 24).frames))[None].float() / 255
     with torch.no_grad():
-        torch.testing.assert_close(torch.from_numpy(codes), model.encode(frames)[0])
+        torch.testing.assert_close(torch.from_numpy(latents), model.encode(frames)[0])
     for steps in (7, 8, 10, 12):
         seen[steps] = build(tmp_path / "stopped", steps)
     same_run(unbroken, seen[12])
@@ -163,7 +163,7 @@ def test_a_snapshot_keeps_the_best_weights_of_a_stage_with_patience(grey, tmp_pa
     class Patient(TwoStage):
         def stages(self):
             first, second = super().stages()
-            return [first, dataclasses.replace(second, until=Until(patience=9))]
+            return [first, dataclasses.replace(second, until=StopCondition(patience=9))]
 
     losses = iter([3.0, 1.0, 2.0, 5.0, 4.0])
     seen = []
@@ -219,7 +219,7 @@ def test_a_stage_that_a_number_of_steps_ends_is_looked_at_there(grey, tmp_path):
     class Both(TwoStage):
         def stages(self):
             first, second = super().stages()
-            return [dataclasses.replace(first, until=Until(steps=3, patience=9)), second]
+            return [dataclasses.replace(first, until=StopCondition(steps=3, patience=9)), second]
 
     folder = train(Both, grey, config=small_config(Both, steps=6, validate_every=2), out=tmp_path / "run", quiet=True)
     assert [(r["step"], r["stage"]) for r in rows_of(folder) if "val/loss" in r][:2] == [(2, "vision"), (3, "vision")]
@@ -229,7 +229,7 @@ def test_a_model_looks_at_the_first_batch_once(grey, tmp_path):
     looked = []
 
     class Looking(Plain):
-        def first_look(self, batch):
+        def initialize_from_batch(self, batch):
             looked.append(batch.context.shape[0])
             self.net.bias.fill_(0.25)
 
@@ -247,7 +247,7 @@ def test_the_first_look_is_at_actions_on_the_scale_of_training(tmp_path):
     looked = []
 
     class Looking(Acting):
-        def first_look(self, batch):
+        def initialize_from_batch(self, batch):
             looked.append(batch.actions)
 
     rng = np.random.default_rng(0)
@@ -261,12 +261,12 @@ def test_the_first_look_is_at_actions_on_the_scale_of_training(tmp_path):
 
 def test_films_of_the_longest_held_out_stretch(grey, tmp_path):
     class Showing(Plain):
-        def films(self, frames, actions=None):
+        def final_videos(self, frames, actions=None):
             assert frames.min() >= 0
             return {"negative": 1 - frames}
 
     run = train(Showing, grey, config=small_config(Showing, steps=1), out=tmp_path / "run", quiet=True)
-    film = read_video(run / "films" / "negative.gif")
+    film = read_video(run / "final_videos" / "negative.gif")
     longest = max(s.stop - s.start for s in grey.splits(3)["val"])
     assert len(film.frames) == longest
     assert film.fps == pytest.approx(grey.spec.fps, rel=0.02)
@@ -276,7 +276,7 @@ def test_a_run_may_end_where_a_stage_ends(grey, tmp_path):
     class Patient(TwoStage):
         def stages(self):
             first, second = super().stages()
-            return [first, dataclasses.replace(second, until=Until(patience=3))]
+            return [first, dataclasses.replace(second, until=StopCondition(patience=3))]
 
     folder = run(Patient, grey, tmp_path / "run", steps=3, stage_steps=3)
     assert (load_checkpoint(folder)["stage"], load_checkpoint(folder)["stage_step"]) == (1, 0)
@@ -305,7 +305,10 @@ def test_shares_divide_a_run_among_its_stages(grey, tmp_path):
     class Shared(TwoStage):
         def stages(self):
             first, second = super().stages()
-            return [dataclasses.replace(first, until=dataclasses.replace(first.until, steps=None, share=0.3)), second]
+            return [
+                dataclasses.replace(first, until=dataclasses.replace(first.until, steps=None, max_fraction=0.3)),
+                second,
+            ]
 
     config = small_config(Shared, steps=10)
     rows = rows_of(train(Shared, grey, out=tmp_path / "run", config=config, quiet=True))
@@ -414,7 +417,7 @@ def test_a_signal_while_validating_loses_nothing(grey, tmp_path, monkeypatch, st
     saved = load_checkpoint(tmp_path / "stopped")
     assert (saved["step"], saved["stage"]) == (step, int(step == 8))
     assert rows_of(tmp_path / "stopped")[-1]["val/loss"] == abs(step - 4)
-    assert not (tmp_path / "stopped" / "codes").exists()
+    assert not (tmp_path / "stopped" / "latents").exists()
     same_run(unbroken, build(tmp_path / "stopped"))
 
 
@@ -462,7 +465,7 @@ def test_other_data_are_another_config(grey, tmp_path):
 def test_overwrite_deletes_nothing_when_the_new_run_cannot_start(grey, tmp_path):
     folder = run(Plain, grey, tmp_path / "run", steps=2)
     short = write_store(tmp_path / "short", videos=3, frames=2)
-    for data, settings in ((grey, {"accumulate": 3}), (short, {}), (grey, {"steps": None})):
+    for data, settings in ((grey, {"grad_accum_steps": 3}), (short, {}), (grey, {"steps": None})):
         config = small_config(Plain, **{"steps": 2, **settings})
         with pytest.raises(UserError):
             train(Plain, data, out=folder, config=config, overwrite=True, quiet=True)
@@ -513,8 +516,8 @@ def test_folders_that_cannot_be_used(grey, tmp_path):
 
 
 def test_a_start_that_was_refused_leaves_no_run_behind(grey, tmp_path):
-    with pytest.raises(UserError, match=r"--accumulate 3 does not divide the 4 clips of a process"):
-        run(Plain, grey, tmp_path / "run", steps=1, accumulate=3)
+    with pytest.raises(UserError, match=r"--grad-accum-steps 3 does not divide the 4 clips of a process"):
+        run(Plain, grey, tmp_path / "run", steps=1, grad_accum_steps=3)
     with pytest.raises(UserError, match="say how long to train"):
         run(Plain, grey, tmp_path / "run")
     with pytest.raises(UserError, match=r"no setting 'step'; did you mean 'steps'\?"):
@@ -678,7 +681,7 @@ def test_two_processes_equal_one_with_the_joined_batch(colour, tmp_path):
     ("settings", "sentence"),
     [
         ({"batch_size": 3}, "batch size 3 cannot be shared by 2 processes; give a multiple of 2"),
-        ({"batch_size": 4, "accumulate": 4}, "--accumulate 4 does not divide the 2 clips of a process"),
+        ({"batch_size": 4, "grad_accum_steps": 4}, "--grad-accum-steps 4 does not divide the 2 clips of a process"),
     ],
 )
 def test_a_batch_that_processes_cannot_share_is_a_sentence(grey, tmp_path, settings, sentence):

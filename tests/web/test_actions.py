@@ -76,7 +76,7 @@ def test_continuous_dimensions_lie_along_the_arrows():
 
 
 def test_ranges_that_are_not_told_come_from_mean_and_sd():
-    axes = pad(ActionSpec(kind="continuous", size=2, mean=(1.0, 5.0), sd=(2.0, 0.0)))["axes"]
+    axes = pad(ActionSpec(kind="continuous", size=2, mean=(1.0, 5.0), std=(2.0, 0.0)))["axes"]
     assert [(a["low"], a["high"]) for a in axes] == [(-3, 5), (4, 6)]
     assert [(a["low"], a["high"]) for a in pad(ActionSpec(kind="continuous", size=1))["axes"]] == [(-1, 1)]
 
@@ -85,7 +85,7 @@ def test_an_action_of_the_page_is_what_the_model_takes():
     discrete = ActionSpec(kind="discrete", size=3)
     assert vector(discrete, 2).tolist() == [[0, 0, 1]]
     assert idle(discrete) == 0
-    spec = ActionSpec(kind="continuous", size=2, low=(-1, -1), high=(1, 1), mean=(0.5, 0), sd=(0.5, 0))
+    spec = ActionSpec(kind="continuous", size=2, low=(-1, -1), high=(1, 1), mean=(0.5, 0), std=(0.5, 0))
     torch.testing.assert_close(vector(spec, [1, 0.25]), torch.tensor([[1.0, 0.25]]))
     assert torch.equal(vector(spec, [9, 9]), vector(spec, [1, 1]))  # never beyond what was recorded
 

@@ -148,17 +148,17 @@ def test_a_slider_of_the_code_changes_the_picture_and_is_held(tab):
 
 
 def test_temperature_changes_what_is_dreamed(tab):
-    def codes(warmth):
+    def latents(warmth):
         tab.set("#control-warmth", warmth)
         tab.then_drawn(lambda: tab.page.click("#again"))
         tab.step(3)
         return [tab.page.locator(f".bar:nth-child({i}) input").input_value() for i in (2, 3)]
 
-    assert codes(0) == ["0", "0"]
-    first = codes(1)
+    assert latents(0) == ["0", "0"]
+    first = latents(1)
     assert first != ["0", "0"]
-    assert codes(1) == first  # the same draws again
-    assert codes(2) != first
+    assert latents(1) == first  # the same draws again
+    assert latents(2) != first
     assert tab.page.locator("#controls output").inner_text() == "2.00"
 
 

@@ -30,7 +30,7 @@ class Guest:
         address = url.replace("http", "ws") + path
         self.manager = client.connect(address, origin=origin or url, compression=None, max_size=None)
         self.socket = self.manager.__enter__()
-        self.draws, self.frames, self.said = draws, [], []
+        self.is_stochastic, self.frames, self.said = draws, [], []
         self.count = 0
 
     def hello(self):
@@ -51,7 +51,7 @@ class Guest:
             said = json.loads(data[4 : 4 + length])
             side = int(((len(data) - 4 - length) // 3 // (1 + said["recorded"])) ** 0.5)
             said["pictures"] = np.frombuffer(data[4 + length :], np.uint8).reshape(-1, side, side, 3)
-            if self.draws:
+            if self.is_stochastic:
                 self.socket.send(json.dumps({"type": "drawn", "frame": said["id"]}))
         self.said.append(said)
         return said

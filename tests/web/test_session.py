@@ -93,7 +93,7 @@ def test_recorded_actions_lead_until_a_key_is_pressed(steered):
 
 
 def test_actions_change_what_comes(steered):
-    steered.turn("warmth", 0)
+    steered.set_control("warmth", 0)
     bright = []
     for action in (0, 2):
         steered.reset()
@@ -113,7 +113,7 @@ def test_a_key_that_went_down_and_up_between_two_frames_counts(steered):
 
 
 def test_one_can_go_back_and_on_another_way(steered):
-    steered.turn("warmth", 0)
+    steered.set_control("warmth", 0)
     steered.press(2)
     there = walk(steered, 4)
     steered.go(2)
@@ -176,20 +176,20 @@ def test_draws_are_new_with_every_reset_unless_asked_for_again(steered):
 
 
 def test_controls_last_through_a_reset(steered):
-    steered.turn("warmth", 0)
+    steered.set_control("warmth", 0)
     steered.reset(1)
     steered.press(1)
     assert np.array_equal(walk(steered, 1), walk(steered, 5))
     with pytest.raises(Complaint, match=r"temperature lies in 0…2"):
-        steered.turn("warmth", 3)
+        steered.set_control("warmth", 3)
     with pytest.raises(Complaint, match=r"temperature lies in 0…2"):
-        steered.turn("warmth", float("nan"))
+        steered.set_control("warmth", float("nan"))
     with pytest.raises(Complaint, match="no such control"):
-        steered.turn("heat", 1)
+        steered.set_control("heat", 1)
 
 
 def test_a_code_made_by_hand_is_shown_and_held(steered):
-    steered.turn("warmth", 0)
+    steered.set_control("warmth", 0)
     steered.press(1)
     steered.pin({0: 0.25})
     said, pictures = pixels(steered)
@@ -326,7 +326,7 @@ def test_a_film_ends_by_itself(monkeypatch):
 def test_two_sessions_of_one_player_do_not_meet(tmp_path):
     player = make_player(tmp_path / "data")
     one, other = Session(player), Session(player)
-    one.turn("warmth", 0)
+    one.set_control("warmth", 0)
     walk(one, 3)
     assert other.now.number == 0
     assert other.settings == {}

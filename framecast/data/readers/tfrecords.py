@@ -266,7 +266,7 @@ def _action_spec(column: Column | None, told: Any) -> ActionSpec | None:
     if column is None:
         return None
     if isinstance(told, dict):
-        known = {f.name for f in fields(ActionSpec)} - {"mean", "sd"}
+        known = {f.name for f in fields(ActionSpec)} - {"mean", "std"}
         given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in told.items() if k in known}
         with contextlib.suppress(TypeError, ValueError):
             return ActionSpec(**given)

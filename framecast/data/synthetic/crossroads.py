@@ -11,7 +11,7 @@ import numpy as np
 
 from framecast.core.config import require_least
 from framecast.core.errors import UserError
-from framecast.core.types import Clip, Law
+from framecast.core.types import Clip, OutcomeDistribution
 from framecast.data.store import DatasetWriter, require_space
 from framecast.media.draw import disc
 
@@ -99,7 +99,7 @@ class Crossroads:
                     progress(video + 1, config.videos)
 
     @staticmethod
-    def law(clip: Clip, context: int) -> Law | None:
+    def law(clip: Clip, context: int) -> OutcomeDistribution | None:
         """Left or right, each with probability one half, at the first turn after the context; None without one.
 
         What frames show is told a little after that turn: by the side of the middle that holds the centre of what is
@@ -122,4 +122,4 @@ class Crossroads:
             off = np.nonzero(bright)[1].mean() * SIDE / width - SIDE / 2
             return None if abs(off) < out / 2 else int(off > 0)
 
-        return Law(outcomes=("left", "right"), probabilities=(0.5, 0.5), tell=tell)
+        return OutcomeDistribution(outcomes=("left", "right"), probabilities=(0.5, 0.5), classify=tell)

@@ -15,11 +15,11 @@ from torch import Tensor
 
 from framecast.core.errors import UserError
 from framecast.core.io import write_json
-from framecast.inference.latents.traversal import Told, as_floats, clips, coder, out_folder
+from framecast.inference.latents.traversal import Told, as_floats, clips, latent_model, out_folder
 from framecast.media.grid import as_rgb, enlarge, grid
 from framecast.media.images import to_uint8, write_image
 from framecast.media.write import write_video
-from framecast.models.base import MotionCoder
+from framecast.models.base import MotionLatentModel
 from framecast.training.run_folder import Run
 
 if TYPE_CHECKING:
@@ -39,8 +39,8 @@ def motion_coder(run: Run, device: str = "cpu") -> Predictor:
 
     Raises: UserError when they are not.
     """
-    model = coder(run, device)
-    if not isinstance(model, MotionCoder):
+    model = latent_model(run, device)
+    if not isinstance(model, MotionLatentModel):
         raise UserError(f"{run.folder}: codes of {run.config.name} are no motions; give a run of visual-dynamics")
     return model
 

@@ -16,11 +16,11 @@ import torch
 from torch import Tensor
 
 from framecast.core.errors import UserError
-from framecast.inference.latents.traversal import Told, as_floats, clips, coder, out_folder
+from framecast.inference.latents.traversal import Told, as_floats, clips, latent_model, out_folder
 from framecast.media.grid import grid
 from framecast.media.images import write_image
-from framecast.models.base import Predictor, Steerable
-from framecast.models.rollout import Dream, evaluating
+from framecast.models.base import EditableLatent, Predictor
+from framecast.models.rollout import RolloutSession, evaluating
 from framecast.training.run_folder import Run
 
 #: Steps of a dream whose codes are told.
@@ -45,23 +45,23 @@ def importance(
     reconstruction, and without each of the five most important numbers).
     Errors are summed over a frame's values in 0…1, averaged over frames.
     """
-    model = coder(run, device)
-    frames, codes = _encoded(model, clips(run, source, count))
+    model = latent_model(run, device)
+    frames, latents = _encoded(model, clips(run, source, count))
     context, pictures = frames[:, : model.num_context], frames.flatten(0, 1)
-    mean, size = codes.mean((0, 1)), codes.shape[-1]
-    whole = _decoded(model, codes, context)
+    mean, size = latents.mean((0, 1)), latents.shape[-1]
+    whole = _decoded(model, latents, context)
     base = float(_error(whole, pictures))
     without, rises = {}, []
     for dim in range(size):
-        changed = codes.clone()
+        changed = latents.clone()
         changed[..., dim] = mean[dim]
         without[dim] = _decoded(model, changed, context)
         rises.append(float(_error(without[dim], pictures)) - base)
     order = sorted(range(size), key=lambda d: -rises[d])
     total = sum(max(r, 0.0) for r in rises)
-    sd = codes.flatten(0, 1).std(0)
+    sd = latents.flatten(0, 1).std(0)
     rows = [
-        {"number": d, "rise": rises[d], "share": max(rises[d], 0.0) / total if total else 0.0, "sd": float(sd[d])}
+        {"number": d, "rise": rises[d], "share": max(rises[d], 0.0) / total if total else 0.0, "std": float(sd[d])}
         for d in order
     ]
     folder = out_folder(run, out)
@@ -98,15 +98,15 @@ def statistics(
     """
     if steps < 0:
         raise UserError(f"--steps must be at least 0, got {steps}")
-    model = coder(run, device)
-    frames, codes = _encoded(model, clips(run, source, count))
-    flat = codes.flatten(0, 1)
-    columns = {"mean": flat.mean(0), "sd": flat.std(0), "low": flat.amin(0), "high": flat.amax(0)}
+    model = latent_model(run, device)
+    frames, latents = _encoded(model, clips(run, source, count))
+    flat = latents.flatten(0, 1)
+    columns = {"mean": flat.mean(0), "std": flat.std(0), "low": flat.amin(0), "high": flat.amax(0)}
     rows = [{"number": d, **{k: float(v[d]) for k, v in columns.items()}} for d in range(flat.shape[-1])]
     norm = float(flat.norm(dim=-1).mean())
     facts: dict[str, Any] = {"frames": len(flat), "norm": norm, "numbers": rows}
     lines = [f"{flat.shape[-1]} numbers a code; mean length of {len(flat)} codes {norm:.3f}"]
-    if isinstance(model, Steerable) and model.actions != "required" and steps:
+    if isinstance(model, EditableLatent) and model.actions != "required" and steps:
         facts["dream"] = [
             {"step": step, "norm": length, "seen": seen, "ratio": seen / norm if norm else float("nan")}
             for step, length, seen in dream_norms(model, frames[:16, : model.num_context], _up_to(steps))
@@ -129,7 +129,7 @@ def dream_norms(
     model: a Steerable Coder that needs no actions.
     """
     generator = torch.Generator(context.device).manual_seed(seed)
-    dream, found = Dream(model, context, generator=generator), []
+    dream, found = RolloutSession(model, context, generator=generator), []
     for step in range(1, max(steps, default=0) + 1):
         frame = dream.step()
         if step in steps:
@@ -147,14 +147,14 @@ def _encoded(model: Predictor, found: Tensor) -> tuple[Tensor, Tensor]:
     """Frames as floats and their codes (n, t, z), of as many clips as `_FRAMES` allow."""
     frames = as_floats(model, found[: max(1, _FRAMES // found.shape[1])])
     with evaluating(model):
-        codes: Tensor = model.encode(frames)  # type: ignore[operator]
-    return frames[:, -codes.shape[1] :], codes
+        latents: Tensor = model.encode(frames)  # type: ignore[operator]
+    return frames[:, -latents.shape[1] :], latents
 
 
-def _decoded(model: Predictor, codes: Tensor, context: Tensor) -> Tensor:
+def _decoded(model: Predictor, latents: Tensor, context: Tensor) -> Tensor:
     """(n t, c, h, w)."""
     with evaluating(model):
-        frames: Tensor = model.decode(codes, context)  # type: ignore[operator]
+        frames: Tensor = model.decode(latents, context)  # type: ignore[operator]
     return frames.flatten(0, 1)
 
 

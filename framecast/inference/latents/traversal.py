@@ -27,7 +27,7 @@ from framecast.media.images import is_image, read_image, write_image
 from framecast.media.resize import resize_frames
 from framecast.media.video import VIDEO_SUFFIXES
 from framecast.media.write import write_video
-from framecast.models.base import Coder, Predictor
+from framecast.models.base import LatentModel, Predictor
 from framecast.training.run_folder import Run
 
 #: Pictures or clips beside a run's weights that its verbs begin with where nobody names others.
@@ -49,13 +49,13 @@ class Told:
         return {"files": {name: str(path) for name, path in self.files.items()}, **self.facts}
 
 
-def coder(run: Run, device: str = "cpu") -> Predictor:
+def latent_model(run: Run, device: str = "cpu") -> Predictor:
     """The run's model, which encodes and decodes.
 
     Raises: UserError when it has no latent space.
     """
     model = run.model(device)
-    if not isinstance(model, Coder):
+    if not isinstance(model, LatentModel):
         raise UserError(f"{run.folder}: {run.config.name} has no latent space; give a run of a model that encodes")
     return model
 
@@ -157,18 +157,18 @@ def traverse(
     """
     if steps < 2 or not low < high:
         raise UserError(f"--low {low:g}, --high {high:g} and --steps {steps}: need low below high and at least 2 steps")
-    model = coder(run, device)
+    model = latent_model(run, device)
     frames = as_floats(model, clips(run, source, 16))
-    codes = model.encode(frames)[:, -1]  # type: ignore[operator]
-    size = codes.shape[-1]
+    latents = model.encode(frames)[:, -1]  # type: ignore[operator]
+    size = latents.shape[-1]
     if wrong := [d for d in dims if not 0 <= d < size]:
         raise UserError(f"--dims {wrong[0]}: codes of {run.folder} have {size} numbers; give 0…{size - 1}")
-    chosen = list(dims) or _most_varied(codes)
-    values = torch.linspace(low, high, steps, device=codes.device)
+    chosen = list(dims) or _most_varied(latents)
+    values = torch.linspace(low, high, steps, device=latents.device)
     context = frames[:1, : model.num_context]
     films: dict[str, Tensor] = {}
     for dim in chosen:
-        moved = codes[0].repeat(steps, 1)
+        moved = latents[0].repeat(steps, 1)
         moved[:, dim] = values
         pictures = model.decode(moved[:, None], context.expand(steps, -1, -1, -1, -1))  # type: ignore[operator]
         films[f"dim {dim}"] = pictures[:, -1].clamp(0, 1).cpu()
@@ -182,9 +182,9 @@ def traverse(
     return Told(files, {"dims": chosen, "values": [round(float(v), 6) for v in values]})
 
 
-def _most_varied(codes: Tensor, count: int = 3) -> list[int]:
+def _most_varied(latents: Tensor, count: int = 3) -> list[int]:
     """The numbers that differ most between clips; of a single clip, the largest."""
-    spread = codes.std(0) if len(codes) > 1 else codes[0].abs()
+    spread = latents.std(0) if len(latents) > 1 else latents[0].abs()
     return [int(i) for i in spread.argsort(descending=True, stable=True)[:count]]
 
 

@@ -22,9 +22,9 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from framecast.core.errors import UserError
-from framecast.core.types import Batch, ClipRequest, ClipSpec, Loss, Phase, Stage, Until
+from framecast.core.types import Batch, ClipRequest, ClipSpec, Loss, Phase, Stage, StopCondition
 from framecast.models.autoencoders.config import PROFILES, VARIANTS, AutoencoderConfig
-from framecast.models.base import Carry, Frames, Predictor, as_frames
+from framecast.models.base import Frames, Predictor, RolloutState, as_frames
 from framecast.nn.keras import ConvLSTM, SameConvT2d, initialise
 from framecast.nn.losses import bce
 from framecast.nn.precision import autocast_off, full_precision
@@ -273,7 +273,7 @@ class Autoencoder(Predictor):
         return self.config.shift if self.config.memory == "none" else self.config.episode
 
     @classmethod
-    def draws(cls, config: AutoencoderConfig) -> bool:
+    def is_stochastic(cls, config: AutoencoderConfig) -> bool:
         """Variational models draw their codes where several samples are asked for."""
         return config.bottleneck == "variational"
 
@@ -363,7 +363,7 @@ class Autoencoder(Predictor):
             total = total + c.activity * parts["activity"]
         return Loss(total, {name: part.detach() for name, part in parts.items()}), z, logits
 
-    def judge_loss(self, batch: Batch, step: int = 0) -> Loss:
+    def discriminator_loss(self, batch: Batch, step: int = 0) -> Loss:
         """Half cross-entropies of the discriminators: later frames against predicted ones, normals against codes.
 
         No gradient reaches encoder or decoder. Parts: image_real, image_fake, latent_real, latent_fake.
@@ -382,10 +382,10 @@ class Autoencoder(Predictor):
             parts[f"{domain}_real"], parts[f"{domain}_fake"] = 0.5 * bce(real, 1.0), 0.5 * bce(fake, 0.0)
         return Loss(torch.stack(list(parts.values())).sum(), {k: v.detach() for k, v in parts.items()})
 
-    def fool_loss(self, batch: Batch, step: int = 0) -> Loss:
+    def generator_loss(self, batch: Batch, step: int = 0) -> Loss:
         """(1-d)(1-g) loss + (1-d) g mean of the generator terms: what encoder and decoder minimise against the judges.
 
-        Parts: those of `loss`, and image_fool, latent_fool.
+        Parts: those of `loss`, and image_generator, latent_generator.
         """
         plain, z, logits = self._loss(batch)
         share = shares(self.config)
@@ -394,7 +394,7 @@ class Autoencoder(Predictor):
         for domain, judge in self._judges().items():
             term = bce(judge(fakes[domain]), 1.0)
             total = total + share["generator"] * term
-            parts[f"{domain}_fool"] = term.detach()
+            parts[f"{domain}_generator"] = term.detach()
         return Loss(total, parts)
 
     def _judges(self) -> dict[str, nn.Module]:
@@ -409,15 +409,19 @@ class Autoencoder(Predictor):
         if self.config.adversary == "none":
             return [Phase(name="reconstruct", loss=self.loss, optimiser=rule)]
         return [
-            self._judge_phase(),
-            Phase(name="fool", loss=self.fool_loss, modules=self._makers(), optimiser=rule),
+            self._discriminator_phase(),
+            Phase(name="generator", seed_name="fool", loss=self.generator_loss, modules=self._makers(), optimiser=rule),
         ]
 
-    def _judge_phase(self) -> Phase:
+    def _discriminator_phase(self) -> Phase:
         optim = self.config.optim
         judges = tuple(f"{domain}_discriminator" for domain in self._judges())
         return Phase(
-            name="judge", loss=self.judge_loss, modules=judges, optimiser=optim.optimiser(optim.discriminator_lr)
+            name="discriminator",
+            seed_name="judge",
+            loss=self.discriminator_loss,
+            modules=judges,
+            optimiser=optim.optimiser(optim.discriminator_lr),
         )
 
     def _makers(self) -> tuple[str, ...]:
@@ -426,14 +430,18 @@ class Autoencoder(Predictor):
     def stages(self) -> list[Stage]:
         """Early stopping on validation; with an adversary: reconstruction, its discriminators alone, then both."""
         c = self.config
-        last = Until(patience=c.patience, min_delta=1e-12)
+        last = StopCondition(patience=c.patience, min_delta=1e-12)
         if c.adversary == "none":
             return [Stage(name="reconstruct", phases=self.phases(), until=last)]
         rule = c.optim.optimiser(c.optim.lr)
         alone = Phase(name="reconstruct", loss=self.loss, modules=self._makers(), optimiser=rule)
         return [
-            Stage(name="reconstruct", phases=[alone], until=replace(last, share=c.pretrain_share)),
-            Stage(name="judge", phases=[self._judge_phase()], until=Until(steps=c.warm_up_steps, share=0.05)),
+            Stage(name="reconstruct", phases=[alone], until=replace(last, max_fraction=c.pretrain_share)),
+            Stage(
+                name="discriminator",
+                phases=[self._discriminator_phase()],
+                until=StopCondition(steps=c.warm_up_steps, max_fraction=0.05),
+            ),
             Stage(name="adversarial", phases=self.phases(), until=last),
         ]
 
@@ -463,20 +471,20 @@ class Autoencoder(Predictor):
 
         One sample takes the mean of codes; of several, a variational model draws each.
         """
-        carry, frames = self.begin(context, samples=samples, generator=generator), []
+        carry, frames = self.rollout_init(context, samples=samples, generator=generator), []
         for _ in range(horizon):
-            carry, frame = self.advance(carry)
+            carry, frame = self.rollout_step(carry)
             frames.append(frame)
         return rearrange(torch.stack(frames, 1), "(s b) t c h w -> s b t c h w", s=samples)
 
     @torch.no_grad()
-    def begin(
+    def rollout_init(
         self,
         context: Frames,
         actions: Frames | None = None,
         samples: int = 1,
         generator: torch.Generator | None = None,
-    ) -> Carry:
+    ) -> RolloutState:
         """window: the last frames, seen or predicted, (b, t, c, h, w) 0…1.  queue: predicted and not yet handed out,
         empty at first.  With several samples of a variational model also seed and tick, for the draws."""
         frames = as_frames(context, self)[:, -self.num_context :].repeat(samples, 1, 1, 1, 1)
@@ -494,7 +502,7 @@ class Autoencoder(Predictor):
         return carry
 
     @torch.no_grad()
-    def advance(self, carry: Carry, action: Tensor | None = None) -> tuple[Carry, Tensor]:
+    def rollout_step(self, carry: RolloutState, action: Tensor | None = None) -> tuple[RolloutState, Tensor]:
         """One frame further; the networks run when the queue is empty, once for every block of `shift` frames."""
         new = dict(carry)
         if new["queue"].shape[1] == 0:
@@ -525,8 +533,8 @@ class Autoencoder(Predictor):
     def decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         """Frames (b, t, c, h, w) 0…1 that follow `shift` after what had the codes z (b, t, z); with memory a clip for
         each. context: (b, t, c, h, w), whose last frame a residual model adds to; without it, mid-grey."""
-        codes = rearrange(z, "b t z -> (b t) z")
-        logits: Tensor = self.decoder(codes).float()
+        latents = rearrange(z, "b t z -> (b t) z")
+        logits: Tensor = self.decoder(latents).float()
         if self.config.residual and context is not None:
             last = context[:, -1:].repeat_interleave(z.shape[1], 0).float()
             logits = logits + torch.logit(last, eps=HALF_LEVEL)

@@ -27,8 +27,8 @@ from torch.nn import functional
 
 from framecast.core.config import require_least
 from framecast.core.errors import UserError
-from framecast.core.types import Batch, ClipRequest, ClipSpec, GradClip, Loss, Optimiser, Phase, Stage, Until
-from framecast.models.base import Carry, Control, Frames, Predictor, as_frames
+from framecast.core.types import Batch, ClipRequest, ClipSpec, GradClip, Loss, Optimiser, Phase, Stage, StopCondition
+from framecast.models.base import Control, Frames, Predictor, RolloutState, as_frames
 from framecast.nn.mixture import Mixture, Spread, gaussian_kl
 from framecast.nn.precision import full_precision
 
@@ -301,9 +301,9 @@ class VAE(nn.Module):
         features = self.encoder["layers"](frames.contiguous(memory_format=torch.channels_last))
         return self.encoder["mean"](features).float(), self.encoder["logvar"](features).float()
 
-    def decode(self, codes: Tensor) -> Tensor:
+    def decode(self, latents: Tensor) -> Tensor:
         """(n, z) -> frames (n, c, 64, 64) in 0…1, float32."""
-        frames: Tensor = self.decoder(codes)
+        frames: Tensor = self.decoder(latents)
         return frames.float()
 
 
@@ -380,7 +380,7 @@ class Dreams(Predictor):
         return ClipRequest(context=config.context, future=future, stride=config.stride, resize=(SIDE, SIDE))
 
     @classmethod
-    def lean(cls, config: DreamsConfig) -> DreamsConfig:
+    def inference_only(cls, config: DreamsConfig) -> DreamsConfig:
         """Without the memories of the heads compared."""
         return replace(config, compare=())
 
@@ -414,15 +414,15 @@ class Dreams(Predictor):
             Stage(
                 name="vision",
                 phases=[vision],
-                until=Until(patience=c.vision_patience, share=c.vision_share),
+                until=StopCondition(patience=c.vision_patience, max_fraction=c.vision_share),
                 request=ClipRequest(context=1, future=0, resize=(SIDE, SIDE)),
                 loss=self.vision_loss,
             ),
             Stage(
                 name="memory",
                 phases=memory,
-                until=Until(patience=c.memory_patience),
-                encode_once=self.codes,
+                until=StopCondition(patience=c.memory_patience),
+                precompute_latents=self.latents,
                 loss=self.memory_loss,
             ),
         ]
@@ -445,7 +445,7 @@ class Dreams(Predictor):
             ),
         ]
 
-    def first_look(self, batch: Batch) -> None:
+    def initialize_from_batch(self, batch: Batch) -> None:
         """The decoder's last biases such that it begins with the mean colour of the batch."""
         if not self.config.start_at_mean:
             return
@@ -471,7 +471,7 @@ class Dreams(Predictor):
         error, kl = vision_terms(frames, decoded, mean, logvar, self.config.kl_floor)
         return Loss(error + self.config.kl_weight * kl, {"reconstruction": error.detach(), "kl": kl.detach()})
 
-    def codes(self, batch: Batch) -> dict[str, Tensor]:
+    def latents(self, batch: Batch) -> dict[str, Tensor]:
         """Codes of a batch's context frames, (b, t, z): mean and logvar, or z, one draw of them that is kept."""
         mean, logvar = (rearrange(x, "(b t) z -> b t z", b=batch.size) for x in self.vae.encode(_flat(batch.context)))
         return {"mean": mean, "logvar": logvar} if self.config.resample else {"z": _drawn(mean, logvar)}
@@ -482,15 +482,15 @@ class Dreams(Predictor):
         return self._memory_loss(batch, step, self.config.head)
 
     def _memory_loss(self, batch: Batch, step: int, head: Head) -> Loss:
-        codes, t = self._window(batch), self.config.context
-        x, target = codes[:, :-1], codes[:, 1:]
+        latents, t = self._window(batch), self.config.context
+        x, target = latents[:, :-1], latents[:, 1:]
         if self.action_size:
             if batch.actions is None:
                 raise ValueError("this model was built for actions but the batch has none")
             x = torch.cat([x, batch.actions], -1)
         out, _ = (self.rnn if head == self.config.head else self.compared[head])(x)
         if self.config.recurrence == "window":  # only the last step was shown all T codes
-            assert codes.shape[1] == t + 1, (codes.shape, t)
+            assert latents.shape[1] == t + 1, (latents.shape, t)
             out, target = out[:, -1], target[:, -1]
         if head in DRAWING:
             value = -self._mixture(out, head).log_prob(target).mean()
@@ -501,9 +501,9 @@ class Dreams(Predictor):
     @torch.no_grad()
     def _window(self, batch: Batch) -> Tensor:
         """Codes of a batch's window, (b, length, z); drawn anew from their Gaussians if so configured."""
-        found = batch.codes
+        found = batch.latents
         if not found:
-            found = self.codes(Batch(context=torch.cat([batch.context, batch.future], 1), future=batch.future))
+            found = self.latents(Batch(context=torch.cat([batch.context, batch.future], 1), future=batch.future))
         return _drawn(found["mean"], found["logvar"]) if self.config.resample else found["z"]
 
     def _mixture(self, out: Tensor, head: Head) -> Mixture:
@@ -520,7 +520,7 @@ class Dreams(Predictor):
             return super().preview(batch)
         return {"truth": batch.context, "prediction": self.decode(self.encode(batch.context))}
 
-    def films(self, frames: Tensor, actions: Tensor | None = None) -> dict[str, Tensor]:
+    def final_videos(self, frames: Tensor, actions: Tensor | None = None) -> dict[str, Tensor]:
         """`reconstruction`: original left, decoded right; `dream-<head>`: imagined from the first T frames on.
 
         A dream on actions lasts as long as those are known.
@@ -569,13 +569,13 @@ class Dreams(Predictor):
             Control(name="sigma_temperature", label="Temperature: how much noise", low=0.0, high=2.0, says=_SIGMA),
         )
 
-    def code_of(self, carry: Carry) -> Tensor:
+    def get_latent(self, carry: RolloutState) -> Tensor:
         """The code of the last frame, (b, z)."""
-        return carry["codes"][:, -1]
+        return carry["latents"][:, -1]
 
-    def with_code(self, carry: Carry, z: Tensor) -> Carry:
+    def with_latent(self, carry: RolloutState, z: Tensor) -> RolloutState:
         """The carry as if the last frame had the code z (b, z)."""
-        return {**carry, "codes": torch.cat([carry["codes"][:, :-1], z[:, None].to(carry["codes"])], 1)}
+        return {**carry, "latents": torch.cat([carry["latents"][:, :-1], z[:, None].to(carry["latents"])], 1)}
 
     def predict(
         self,
@@ -591,99 +591,99 @@ class Dreams(Predictor):
         """
         t = self.config.context
         led = None if actions is None else torch.as_tensor(actions).repeat(samples, 1, 1)
-        carry = self.begin(context, None if actions is None else actions[:, : t - 1], samples, generator)
-        codes = []
+        carry = self.rollout_init(context, None if actions is None else actions[:, : t - 1], samples, generator)
+        latents = []
         for k in range(horizon):
             carry = self.imagine(carry, None if led is None else led[:, t - 1 + k])
-            codes.append(carry["codes"][:, -1])
-        frames = self.decode(torch.stack(codes, 1))
+            latents.append(carry["latents"][:, -1])
+        frames = self.decode(torch.stack(latents, 1))
         return rearrange(frames, "(s b) t c h w -> s b t c h w", s=samples)
 
     @torch.no_grad()
-    def begin(
+    def rollout_init(
         self,
         context: Frames,
         actions: Frames | None = None,
         samples: int = 1,
         generator: torch.Generator | None = None,
-    ) -> Carry:
+    ) -> RolloutState:
         """codes: the last T codes, (b, T, z); the newest is what was last seen or imagined, and may be overwritten.
         weight_temperature, sigma_temperature: (b,), the config's; may be changed between frames.  actions: the last
         T - 1, (b, T - 1, a).  state0, …: of the recurrent layers where it is carried.  seed, tick: of the draws."""
         c = self.config
         frames = as_frames(context, self)[:, -c.context :]
-        codes, source = self.encode(frames), "cpu" if generator is None else generator.device
+        latents, source = self.encode(frames), "cpu" if generator is None else generator.device
         if not c.resample:  # as published: from a draw
             logvar = rearrange(self.vae.encode(_flat(frames))[1], "(b t) z -> b t z", b=len(frames))
-            noise = torch.randn(codes.shape, generator=generator, device=source).to(codes.device)
-            codes = codes + (logvar / 2).exp() * noise
-        codes = codes.repeat(samples, 1, 1)
-        rows = codes.new_ones(len(codes))
-        seed = torch.randint(2**62, (1,), generator=generator, device=source).to(codes.device)
+            noise = torch.randn(latents.shape, generator=generator, device=source).to(latents.device)
+            latents = latents + (logvar / 2).exp() * noise
+        latents = latents.repeat(samples, 1, 1)
+        rows = latents.new_ones(len(latents))
+        seed = torch.randint(2**62, (1,), generator=generator, device=source).to(latents.device)
         carry = {
-            "codes": codes,
+            "latents": latents,
             "weight_temperature": c.weight_temperature * rows,
             "sigma_temperature": c.sigma_temperature * rows,
-            "seed": seed.expand(len(codes)).clone(),
-            "tick": torch.zeros(len(codes), dtype=torch.int64, device=codes.device),
+            "seed": seed.expand(len(latents)).clone(),
+            "tick": torch.zeros(len(latents), dtype=torch.int64, device=latents.device),
         }
         if self.action_size:
-            carry["actions"] = self._past(actions, codes, samples)
+            carry["actions"] = self._past(actions, latents, samples)
         if c.recurrence == "carried":
-            before = codes[:, :-1]
+            before = latents[:, :-1]
             if self.action_size:
                 before = torch.cat([before, carry["actions"]], -1)
             # With T = 1 nothing was seen before the last code: one step over nothing would already move the state.
-            state = self.rnn(before)[1] if c.context > 1 else self._fresh(codes)
+            state = self.rnn(before)[1] if c.context > 1 else self._fresh(latents)
             carry |= {f"state{i}": value for i, value in enumerate(state)}
         return carry
 
-    def _past(self, actions: Frames | None, codes: Tensor, samples: int) -> Tensor:
+    def _past(self, actions: Frames | None, latents: Tensor, samples: int) -> Tensor:
         """The T - 1 actions that led through the context, ((s b), T - 1, a)."""
         keep = self.config.context - 1
-        past = codes.new_zeros(len(codes) // samples, 0, self.action_size)
+        past = latents.new_zeros(len(latents) // samples, 0, self.action_size)
         if actions is not None:
-            past = torch.as_tensor(actions, dtype=torch.float32, device=codes.device)
+            past = torch.as_tensor(actions, dtype=torch.float32, device=latents.device)
             past = past[None] if past.ndim == 2 else past
         if past.shape[1] < keep:
             raise ValueError(f"Dreams needs the {keep} actions of its context, got {past.shape[1]}")
         return past[:, past.shape[1] - keep :].repeat(samples, 1, 1)
 
-    def _fresh(self, codes: Tensor) -> list[Tensor]:
+    def _fresh(self, latents: Tensor) -> list[Tensor]:
         parts = 2 if self.config.cell == "lstm" else 1
-        return [codes.new_zeros(len(codes), size) for size in self.config.memory_sizes for _ in range(parts)]
+        return [latents.new_zeros(len(latents), size) for size in self.config.memory_sizes for _ in range(parts)]
 
     @torch.no_grad()
-    def advance(self, carry: Carry, action: Tensor | None = None) -> tuple[Carry, Tensor]:
+    def rollout_step(self, carry: RolloutState, action: Tensor | None = None) -> tuple[RolloutState, Tensor]:
         """One code further, and its frame."""
         carry = self.imagine(carry, action)
-        return carry, self.decode(carry["codes"][:, -1:])[:, 0]
+        return carry, self.decode(carry["latents"][:, -1:])[:, 0]
 
     @torch.no_grad()
-    def imagine(self, carry: Carry, action: Tensor | None = None) -> Carry:
+    def imagine(self, carry: RolloutState, action: Tensor | None = None) -> RolloutState:
         """One code further, without its frame: the new carry, whose last code it is.
 
         action: ((s b), a), what is done at the last frame, for a model with actions.
         """
-        c, codes, new = self.config, carry["codes"], dict(carry)
-        x = codes if c.recurrence == "window" else codes[:, -1:]
+        c, latents, new = self.config, carry["latents"], dict(carry)
+        x = latents if c.recurrence == "window" else latents[:, -1:]
         if self.action_size:
             if action is None:
                 raise ValueError(
                     f"Dreams predicts from actions: give what is done at each frame, ((s b), {self.action_size})"
                 )
-            known = torch.cat([carry["actions"], action[:, None].to(codes)], 1)
+            known = torch.cat([carry["actions"], action[:, None].to(latents)], 1)
             x = torch.cat([x, known[:, -x.shape[1] :]], -1)
             new["actions"] = known[:, 1:]
         state = [carry[f"state{i}"] for i in range(sum(k.startswith("state") for k in carry))]
         out, after = self.rnn(x, *state)
         if c.recurrence == "carried":
             new |= {f"state{i}": value for i, value in enumerate(after)}
-        new["codes"] = torch.cat([codes[:, 1:], self._next(out[:, -1], carry)[:, None]], 1)
+        new["latents"] = torch.cat([latents[:, 1:], self._next(out[:, -1], carry)[:, None]], 1)
         new["tick"] = carry["tick"] + 1
         return new
 
-    def _next(self, out: Tensor, carry: Carry) -> Tensor:
+    def _next(self, out: Tensor, carry: RolloutState) -> Tensor:
         if self.config.head not in DRAWING:
             return self._code(out, self.config.head)
         generator = torch.Generator(out.device)

@@ -24,7 +24,7 @@ from torch import Tensor, nn
 
 from framecast.core.errors import UserError
 from framecast.core.types import Batch, ClipRequest, ClipSpec, GradClip, Loss, Optimiser, Phase, Stage, between, every
-from framecast.models.base import Carry, Frames, Predictor, as_frames
+from framecast.models.base import Frames, Predictor, RolloutState, as_frames
 from framecast.models.hierarchical.config import HierarchicalConfig
 from framecast.nn.analogy import AnalogyNetwork, Discriminator
 from framecast.nn.colour import shift_hue
@@ -176,9 +176,9 @@ class Hierarchical(Predictor):
         if self.config.mode != "predictor":
             return super().stages()
         alone = self.prediction_loss
-        return [Stage(name="predictor", phases=self.phases(), encode_once=self.encodings, loss=alone)]
+        return [Stage(name="predictor", phases=self.phases(), precompute_latents=self.encodings, loss=alone)]
 
-    def first_look(self, batch: Batch) -> None:
+    def initialize_from_batch(self, batch: Batch) -> None:
         """Asked only where no weights are taken over, with which mode predictor could learn nothing worth knowing."""
         if self.config.mode == "predictor":
             raise UserError(
@@ -214,8 +214,8 @@ class Hierarchical(Predictor):
                 phase("van", self.van_on_encoding_loss, ("encoder", "van"), rates.van_lr),
             ]
             critic = phase("critic", self.critic_loss, ("discriminator",), rates.discriminator_lr)
-            critic = replace(critic, clip=GradClip(), group=None, due=between(c.critic_steps + 1))
-            return [replace(p, due=every(c.critic_steps + 1)) for p in joint] + [critic]
+            critic = replace(critic, clip=GradClip(), group=None, should_run=between(c.critic_steps + 1))
+            return [replace(p, should_run=every(c.critic_steps + 1)) for p in joint] + [critic]
         loss = {"e2e": self.van_loss, "epva": self.epva_loss, "e2e-pose": self.e2e_pose_loss}[c.mode]
         return [phase(c.mode, loss, ("",), rates.all_lr)]
 
@@ -249,7 +249,7 @@ class Hierarchical(Predictor):
 
     def prediction_loss(self, batch: Batch, step: int = 0) -> Loss:
         """Predicted against true encodings, which stand as they are; explained: the share of their variance."""
-        encodings = batch.codes.get("encodings")
+        encodings = batch.latents.get("encodings")
         if encodings is None:
             frames, _ = self._clip(batch)
             encodings = self.encodings(Batch(context=frames, future=frames[:, :0]))["encodings"]
@@ -512,13 +512,13 @@ class Hierarchical(Predictor):
         return self._draw(first, encodings[:, 0], predicted[:, -horizon:])
 
     @torch.no_grad()
-    def begin(
+    def rollout_init(
         self,
         context: Frames,
         actions: Frames | None = None,
         samples: int = 1,
         generator: torch.Generator | None = None,
-    ) -> Carry:
+    ) -> RolloutState:
         """frame, anchor: the first frame and its share of the analogy.  states, encoding: of the predictor, and what
         goes into it next.  seed, tick: of its noise."""
         frames = as_frames(context, self)[:, -self.num_context :].repeat(samples, 1, 1, 1, 1)
@@ -548,7 +548,7 @@ class Hierarchical(Predictor):
         return carry
 
     @torch.no_grad()
-    def advance(self, carry: Carry, action: Tensor | None = None) -> tuple[Carry, Tensor]:
+    def rollout_step(self, carry: RolloutState, action: Tensor | None = None) -> tuple[RolloutState, Tensor]:
         """One frame further: one step of the predictor, one frame drawn."""
         command = self._commands(None if action is None else action[:, None], carry["frame"], 1)[:, 0]
         encoding, states = self.predictor(carry["encoding"], command, carry["states"], self._noise(carry))
@@ -556,7 +556,7 @@ class Hierarchical(Predictor):
         new = {**carry, "encoding": encoding, "states": states, "tick": carry["tick"] + 1}
         return new, drawn[:, 0].clamp(0, 1)
 
-    def _noise(self, carry: Carry) -> torch.Generator | None:
+    def _noise(self, carry: RolloutState) -> torch.Generator | None:
         """Of this step: a carry holds tensors only, so that it can be stored."""
         if not self.stochastic:
             return None

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 
 from framecast.core.errors import UserError
 from framecast.core.types import Batch, ClipRequest, ClipSpec, Loss, MotionFilter, Phase
-from framecast.models.base import Carry, Frames, Predictor, as_frames
+from framecast.models.base import Frames, Predictor, RolloutState, as_frames
 from framecast.models.multiscale_gan.config import MultiscaleGANConfig
 from framecast.nn.augment import augment
 from framecast.nn.init import initialise
@@ -210,7 +210,7 @@ class MultiscaleGAN(Predictor):
         )
 
     @classmethod
-    def lean(cls, config: MultiscaleGANConfig) -> MultiscaleGANConfig:
+    def inference_only(cls, config: MultiscaleGANConfig) -> MultiscaleGANConfig:
         """The generator alone; with a discriminator as its only loss the config cannot do without."""
         return replace(config, adversarial=False) if config.lp_weight or config.gdl_weight else config
 
@@ -242,7 +242,7 @@ class MultiscaleGAN(Predictor):
         )
         return [discriminator, generator]
 
-    def first_look(self, batch: Batch) -> None:
+    def initialize_from_batch(self, batch: Batch) -> None:
         """The generator's last biases such that every scale begins with the mean colour of the batch."""
         if not self.config.start_at_mean or self.config.output != "frame":
             return
@@ -372,27 +372,27 @@ class MultiscaleGAN(Predictor):
 
         Any frame size from 2^(num_scales - 1) pixels a side. The model is deterministic: all samples are equal.
         """
-        carry, frames = self.begin(context), []
+        carry, frames = self.rollout_init(context), []
         for _ in range(horizon):
-            carry, frame = self.advance(carry)
+            carry, frame = self.rollout_step(carry)
             frames.append(frame)
         return torch.stack(frames, 1).expand(samples, -1, -1, -1, -1, -1)
 
     @torch.no_grad()
-    def begin(
+    def rollout_init(
         self,
         context: Frames,
         actions: Frames | None = None,
         samples: int = 1,
         generator: torch.Generator | None = None,
-    ) -> Carry:
+    ) -> RolloutState:
         """window: the last frames, stacked (b, t c, h, w) in -1…1.  queue: predicted and not yet handed out,
         (b, t', c, h, w) 0…1, empty at first."""
         frames = as_frames(context, self)[:, -self.num_context :].repeat(samples, 1, 1, 1, 1)
         return {"window": _stack(frames), "queue": frames[:, :0]}
 
     @torch.no_grad()
-    def advance(self, carry: Carry, action: Tensor | None = None) -> tuple[Carry, Tensor]:
+    def rollout_step(self, carry: RolloutState, action: Tensor | None = None) -> tuple[RolloutState, Tensor]:
         """One frame further; the generator runs when the queue is empty, once for every block of `future` frames.
 
         What is fed back is the network's own output, not rounded to 256 levels.

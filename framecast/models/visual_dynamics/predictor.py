@@ -524,7 +524,7 @@ class VisualDynamics(Predictor):
         return ClipRequest(context=1, future=1, resize=(config.size, config.size))
 
     @classmethod
-    def in_steps(cls, config: VisualDynamicsConfig, steps_per_epoch: int) -> VisualDynamicsConfig:
+    def resolve_schedules(cls, config: VisualDynamicsConfig, steps_per_epoch: int) -> VisualDynamicsConfig:
         """The schedules of KL weight and learning rate in steps."""
         steps = tuple((float(round(epoch * steps_per_epoch)), weight) for epoch, weight in config.kl_weights)
         optim = replace(config.optim, decay_steps=round(config.optim.decay_epochs * steps_per_epoch))

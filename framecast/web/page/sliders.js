@@ -44,8 +44,8 @@ export class Code {
     const label = element($("bars"), "label", { className: "bar" });
     const input = element(label, "input", { type: "range", min: slider.low, max: slider.high, step: .001, value: slider.mean, title: `number ${slider.index}; double-click lets it go` });
     input.setAttribute("aria-label", `number ${slider.index} of the code`);
-    input.style.setProperty("--low", share(slider.mean - slider.sd));
-    input.style.setProperty("--high", share(slider.mean + slider.sd));
+    input.style.setProperty("--low", share(slider.mean - slider.std));
+    input.style.setProperty("--high", share(slider.mean + slider.std));
     element(label, "span", { textContent: slider.index });
     this.bars.set(slider.index, { label, input });
     input.addEventListener("input", (event) => this.move(slider.index, input.valueAsNumber, event.timeStamp));

@@ -70,12 +70,12 @@ def test_importance_is_the_rise_of_the_error_without_a_number(tmp_path, monkeypa
 def test_statistics_of_codes(tmp_path):
     run = known()
     told = statistics(run, out=tmp_path, count=4)
-    codes = run.model().encode(clips(run, count=4).float().div(255)).flatten(0, 1)
-    assert told.facts["norm"] == pytest.approx(float(codes.norm(dim=1).mean()), rel=1e-5)
+    latents = run.model().encode(clips(run, count=4).float().div(255)).flatten(0, 1)
+    assert told.facts["norm"] == pytest.approx(float(latents.norm(dim=1).mean()), rel=1e-5)
     for d, row in enumerate(told.facts["numbers"]):
-        assert row["mean"] == pytest.approx(float(codes[:, d].mean()), rel=1e-4)
-        assert row["sd"] == pytest.approx(float(codes[:, d].std()), rel=1e-4)
-        assert (row["low"], row["high"]) == (float(codes[:, d].min()), float(codes[:, d].max()))
+        assert row["mean"] == pytest.approx(float(latents[:, d].mean()), rel=1e-4)
+        assert row["std"] == pytest.approx(float(latents[:, d].std()), rel=1e-4)
+        assert (row["low"], row["high"]) == (float(latents[:, d].min()), float(latents[:, d].max()))
     assert "dream" not in told.facts  # it has codes but does not dream in them
     with pytest.raises(UserError, match="--steps must be at least 0"):
         statistics(run, steps=-1)
@@ -89,10 +89,10 @@ def test_lengths_of_a_dreams_codes():
     found = dream_norms(model, context, (1, 4))
     assert [row[0] for row in found] == [1, 4]
     generator = torch.Generator().manual_seed(0)
-    carry = model.begin(context, generator=generator)
+    carry = model.rollout_init(context, generator=generator)
     for _ in range(4):
-        carry, frame = model.advance(carry)
-    assert found[-1][1] == pytest.approx(float(model.code_of(carry).norm(dim=-1).mean()))
+        carry, frame = model.rollout_step(carry)
+    assert found[-1][1] == pytest.approx(float(model.get_latent(carry).norm(dim=-1).mean()))
     assert found[-1][2] == pytest.approx(float(model.encode(frame[:, None]).norm(dim=-1).mean()))
 
 

@@ -70,17 +70,17 @@ def test_one_number_moves_and_the_others_stay(tmp_path):
     model.decode = decode
     run.model = lambda device: model
     traverse(run, dims=[4], low=-2, high=2, steps=5, out=tmp_path)
-    (codes,) = seen["codes"]
+    (latents,) = seen["codes"]
     own = model.encode(clips(run, count=16).float() / 255)[0, -1]
-    np.testing.assert_allclose(codes[:, 4], np.linspace(-2, 2, 5))
+    np.testing.assert_allclose(latents[:, 4], np.linspace(-2, 2, 5))
     kept = [0, 1, 2, 3, 5]
-    torch.testing.assert_close(codes[:, kept], own[kept].expand(5, -1))
+    torch.testing.assert_close(latents[:, kept], own[kept].expand(5, -1))
 
 
 def test_without_dims_the_most_varied_are_shown(tmp_path):
     run = opened()
-    codes = run.model().encode(clips(run, count=16).float() / 255)[:, -1]
-    wanted = codes.std(0).argsort(descending=True)[:3].tolist()
+    latents = run.model().encode(clips(run, count=16).float() / 255)[:, -1]
+    wanted = latents.std(0).argsort(descending=True)[:3].tolist()
     assert traverse(run, steps=3, out=tmp_path).facts["dims"] == wanted
 
 

@@ -1,0 +1,84 @@
+"""Names of older versions, translated when their files are read. The only place that knows them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+#: Fields of `TrainConfig` and `ActionSpec` that were renamed: old name -> new name.
+_TRAIN = {"accumulate": "grad_accum_steps"}
+_ACTIONS = {"sd": "std"}
+
+#: Flags that were renamed: they work for one more version, with a warning.
+RENAMED_FLAGS = {
+    "--accumulate": "--grad-accum-steps",
+    "--lean": "--inference-only",
+}
+
+#: Phases of the autoencoders that were renamed; they key the optimisers of a checkpoint.
+_PHASES = {"fool": "generator", "judge": "discriminator"}
+
+
+def migrate_config(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a `config.json` with present names.
+
+    Args:
+        data: the parsed file, written by this or an older version.
+
+    Returns:
+        A copy in which renamed keys have their new names.
+    """
+    found = dict(data)
+    if isinstance(found.get("train"), Mapping):
+        found["train"] = _renamed(found["train"], _TRAIN)
+    if isinstance(found.get("spec"), Mapping):
+        found["spec"] = migrate_spec(found["spec"])
+    return found
+
+
+def migrate_spec(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The JSON form of a `ClipSpec` with present names.
+
+    Args:
+        data: the parsed form, from a run's config or a store's index.
+
+    Returns:
+        A copy in which renamed keys have their new names.
+    """
+    found = dict(data)
+    if isinstance(found.get("actions"), Mapping):
+        found["actions"] = _renamed(found["actions"], _ACTIONS)
+    return found
+
+
+def migrate_checkpoint(saved: Mapping[str, Any]) -> dict[str, Any]:
+    """The content of a checkpoint with present names.
+
+    Args:
+        saved: what `torch.load` gave.
+
+    Returns:
+        A copy whose optimisers are keyed by the present names of phases.
+    """
+    found = dict(saved)
+    if isinstance(found.get("optimisers"), Mapping) and set(_PHASES) & set(found["optimisers"]):
+        found["optimisers"] = _renamed(found["optimisers"], _PHASES)
+    return found
+
+
+def migrate_run_folder(folder: Path) -> None:
+    """Rename what an older version left in a run folder, so that a resumed run finds its precomputed latents.
+
+    Args:
+        folder: the run folder; nothing happens where it holds nothing old.
+    """
+    old, new = folder / "codes", folder / "latents"
+    if old.is_dir() and not new.exists():
+        for index in old.glob("*/codes.json"):
+            index.rename(index.with_name("latents.json"))
+        old.rename(new)
+
+
+def _renamed(data: Mapping[str, Any], names: Mapping[str, str]) -> dict[str, Any]:
+    return {names.get(key, key): value for key, value in data.items()}

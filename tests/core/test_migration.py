@@ -1,0 +1,50 @@
+"""Files and flags of older versions are read under their present names."""
+
+import json
+
+import pytest
+import torch
+
+from framecast.cli.flags import ExportFlags
+from framecast.core.flags import parse
+from framecast.core.migration import migrate_checkpoint, migrate_config, migrate_run_folder
+
+
+def test_renamed_settings_are_found_under_their_new_names():
+    old = {
+        "format": 1,
+        "train": {"accumulate": 2, "seed": 3},
+        "spec": {"channels": 3, "actions": {"kind": "continuous", "size": 1, "mean": [0.5], "sd": [2.0]}},
+    }
+    new = migrate_config(old)
+    assert new["train"] == {"grad_accum_steps": 2, "seed": 3}
+    assert new["spec"]["actions"] == {"kind": "continuous", "size": 1, "mean": [0.5], "std": [2.0]}
+    assert migrate_config(new) == new, "present names stay"
+    assert old["train"] == {"accumulate": 2, "seed": 3}, "what was read is left alone"
+
+
+def test_optimisers_of_renamed_phases_are_found():
+    saved = {"step": 4, "optimisers": {"fool": {"state": 1}, "judge": {"state": 2}}}
+    assert migrate_checkpoint(saved)["optimisers"] == {"generator": {"state": 1}, "discriminator": {"state": 2}}
+    other = {"optimisers": {"generator": {"state": 1}, "discriminator": {"state": 2}}}
+    assert migrate_checkpoint(other) == other
+
+
+def test_a_resumed_run_finds_the_latents_an_older_version_computed(tmp_path):
+    folder = tmp_path / "codes" / "memory"
+    folder.mkdir(parents=True)
+    (folder / "codes.json").write_text(json.dumps({"step": 3, "names": ["z"]}))
+    torch.save({}, folder / "z-0.npy")
+    migrate_run_folder(tmp_path)
+    assert sorted(p.name for p in (tmp_path / "latents" / "memory").iterdir()) == ["latents.json", "z-0.npy"]
+    assert not (tmp_path / "codes").exists()
+    migrate_run_folder(tmp_path)
+    assert (tmp_path / "latents" / "memory" / "latents.json").is_file()
+
+
+@pytest.mark.parametrize("words", [["--lean"], ["--inference-only"]])
+def test_a_renamed_flag_works_with_a_warning(words, capsys):
+    flags = parse(ExportFlags, ["run", "--out", "x", *words], "export")
+    assert flags.inference_only is True
+    said = capsys.readouterr().err
+    assert ("--lean is now --inference-only" in said) == (words == ["--lean"])
