@@ -1,11 +1,11 @@
 """Losses of 50 steps of every family at one seed, against those of an earlier commit: a refactor must not move them.
 
-    python -m reproduction.fixed_seed                     train, print a table, compare with docs/results/fixed-seed.json
+    python -m reproduction.fixed_seed                     train, print, compare with docs/results/fixed-seed.json
     python -m reproduction.fixed_seed --profiles tiny     the tiny profiles only, in two minutes of one core
     python -m reproduction.fixed_seed --write             store what was found, with commit, versions and hardware
 
-Data, seed and precision are fixed: twenty videos of `bouncing`, seed 5, fp32, one torch thread. Runs that are already in
-the work folder are read, not trained again. The process ends with 1 where a loss or a weight differs from the stored one.
+Data, seed and precision are fixed: twenty videos of `bouncing`, seed 5, fp32, one torch thread. Runs that are already
+in the work folder are read, not trained again. The exit status is 1 where a loss or a weight differs.
 """
 
 from __future__ import annotations
