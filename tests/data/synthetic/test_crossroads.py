@@ -65,7 +65,7 @@ def test_settings_are_checked(settings):
 def test_the_law_of_a_turn_to_come(source):
     clip = source.clip(0, 0, 37)
     other = next(c for v in range(9) if (c := source.clip(v, 0, 37)).arrays["turn"][0] != clip.arrays["turn"][0])
-    law = Crossroads.law(clip, 10)
+    law = Crossroads.outcome_distribution(clip, 10)
     assert (law.outcomes, law.probabilities) == (("left", "right"), (0.5, 0.5))
     for shown in (clip, other):
         assert law.classify(shown.frames[10:]) == (shown.arrays["turn"][0] == RIGHT)
@@ -73,8 +73,8 @@ def test_the_law_of_a_turn_to_come(source):
     assert law.classify(both) is None  # a ball that goes both ways shows neither
     assert law.classify(0 * both) is None
     assert law.classify(clip.frames[10:] // 3) is None
-    assert Crossroads.law(clip, 20) is None  # has turned already, and no further crossing comes
+    assert Crossroads.outcome_distribution(clip, 20) is None  # has turned already, and no further crossing comes
     twice = source.clip(0, 20, 54)
-    assert Crossroads.law(twice, 4).classify(twice.frames[4:]) == (source.clip(0, 37, 37).arrays["turn"][0] == RIGHT)
+    assert Crossroads.outcome_distribution(twice, 4).classify(twice.frames[4:]) == (source.clip(0, 37, 37).arrays["turn"][0] == RIGHT)
     short = source.clip(0, 10, 12)  # ends two frames after the turn
-    assert Crossroads.law(short, 5).classify(short.frames[5:]) == (clip.arrays["turn"][0] == RIGHT)
+    assert Crossroads.outcome_distribution(short, 5).classify(short.frames[5:]) == (clip.arrays["turn"][0] == RIGHT)
