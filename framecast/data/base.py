@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -86,19 +85,6 @@ class Source(Protocol):
 
     def meta(self) -> dict[str, Any]:
         """Where the videos come from: generator, version, seed, parameters, or paths' names. Stable JSON."""
-
-
-class Maker(Protocol):
-    """A source that first has to be generated: emulator, scene, unpacked archive.
-
-    One that knows how a clip may go on has also a static method `law(clip, context) -> Law | None`, asked with a clip
-    of context and true future, its arrays and meta; see `types.Law`.
-    """
-
-    config: Any
-
-    def prepare(self, folder: Path) -> None:
-        """Write everything as a packed store into `folder`. Made twice, it is the same bytes."""
 
 
 class World(Protocol):

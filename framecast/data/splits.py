@@ -166,6 +166,28 @@ def _listed(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
+class SplitByName:
+    """Base of sources whose videos are split by name: `__len__`, `splits` and `split_rule`."""
+
+    names: list[str]
+    lengths: list[int]
+    #: Video name -> prescribed split; empty where nothing is prescribed.
+    fixed: Mapping[str, str] = {}
+    #: Video name -> episode, for cameras that recorded the same moment.
+    groups: Mapping[str, str] = {}
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def splits(self, window: int) -> Splits:
+        """train / val / test as segments; prescribed splits are kept. See `split_videos`."""
+        return split_videos(self.names, self.lengths, window, fixed=self.fixed, groups=self.groups)
+
+    def split_rule(self, window: int) -> str:
+        """A sentence that describes how `splits` divides the videos."""
+        return split_rule(self.names, self.lengths, window, fixed=self.fixed, groups=self.groups)
+
+
 def choose(source: Source, split: str, window: int) -> list[Segment]:
     """The segments of "train", "val" or "test", or of a named part of one, such as "test/novel".
 

@@ -26,11 +26,12 @@ import numpy as np
 
 from framecast.core.errors import UserError
 from framecast.core.types import FORMAT, ActionSpec, Clip, ClipSpec
-from framecast.data.base import Segment, Source, clip_stop
-from framecast.data.labels import resize_labels
-from framecast.data.splits import split_rule, split_videos
+from framecast.data.base import Source, clip_stop
+from framecast.data.labels import resize_clip
+from framecast.data.options import AS_STORED, ReadOptions
+from framecast.data.splits import SplitByName
 from framecast.data.writer import ARRAY_NAME, DatasetWriter, DiskFull, bytes_in_words, is_store, require_space
-from framecast.media.resize import Fit, Size, resize_frames, target_size
+from framecast.media.resize import Size, target_size
 
 __all__ = ["DatasetWriter", "Store", "estimate", "is_store", "pack", "require_space"]
 
@@ -40,7 +41,7 @@ _BLOCK_BYTES = 1 << 25  # of frames read at a time while packing, and at most so
 _BLOCK = 64
 
 
-class Store:
+class Store(SplitByName):
     """A packed store as a source.
 
     folder: what `DatasetWriter` or `pack` wrote.
@@ -103,9 +104,6 @@ class Store:
             found[name] = array
         return found
 
-    def __len__(self) -> int:
-        return len(self.names)
-
     def clip(self, index: int, start: int, length: int, stride: int = 1) -> Clip:
         """Frames start, start + stride, … (`length` of them) of video `index`, as read-only views."""
         stop = clip_stop(self.names[index], self.lengths[index], start, length, stride)
@@ -119,14 +117,6 @@ class Store:
             fps=self.fps[index] / stride,
             meta=self._video_meta[index],
         )
-
-    def splits(self, window: int) -> dict[str, list[Segment]]:
-        """train / val / test; prescribed ones are kept. See `splits.split_videos`."""
-        return split_videos(self.names, self.lengths, window, fixed=self.fixed, groups=self.groups)
-
-    def split_rule(self, window: int) -> str:
-        """The sentence that says how `splits` divides the videos."""
-        return split_rule(self.names, self.lengths, window, fixed=self.fixed, groups=self.groups)
 
     def meta(self) -> dict[str, Any]:
         """What meta.json says: generator, version, seed, parameters."""
@@ -144,31 +134,36 @@ def estimate(source: Source, size: Size = None) -> int:
 def pack(
     source: Source,
     folder: Path | str,
-    size: Size = None,
-    fit: Fit = "crop",
-    skip_bad: bool = False,
+    options: ReadOptions = AS_STORED,
     progress: Callable[[int, int], None] | None = None,
     overwrite: bool = False,
 ) -> Store:
     """A source's videos as a packed store in `folder`.
 
-    size: (h, w) every frame is brought to by `fit` (crop, pad or squash), or the length of the shorter side, aspect
-    kept, never enlarged; None as they are.  skip_bad: leave out videos that cannot be read, and name them in meta.json
-    under "skipped", instead of stopping.  progress: called with frames done and frames in all.
-    Memory stays flat: a few dozen frames are held at a time. Prescribed splits, parts and episodes of the source are
-    kept, masks and joints follow the frames.
-    Raises: UserError when there is too little space, or for the first video that cannot be read.
+    At most a few dozen frames are held in memory. Prescribed splits, parts and episodes of the source are kept, masks
+    and joints follow the frames.
+
+    Args:
+        source: Videos to pack.
+        folder: Folder of the store.
+        options: Frame size and fit; with `skip_bad`, videos that cannot be read are left out and listed in meta.json
+            under "skipped".
+        progress: Called with the number of frames done and the total.
+        overwrite: Replace an existing store.
+
+    Raises:
+        UserError: Disk space is too small, or a video cannot be read.
     """
-    require_space(folder, estimate(source, size))
+    require_space(folder, estimate(source, options.size))
     total, done, skipped = sum(source.lengths), 0, []
     fixed, groups = getattr(source, "fixed", None) or {}, getattr(source, "groups", None) or {}
     cameras, subsets = getattr(source, "cameras", None) or {}, getattr(source, "subsets", None) or {}
     meta = source.meta()
-    if size is not None:
-        meta["packed"] = {"size": list(size) if isinstance(size, tuple) else size, "fit": fit}
+    if options.size is not None:
+        meta["packed"] = options.meta()
     with DatasetWriter(folder, source.spec.fps, source.spec.actions, meta, overwrite) as writer:
         for i, name in enumerate(source.names):
-            reader = _Reader(source, i, size, fit, partial(_tell, progress, done, total))
+            reader = _Reader(source, i, options, partial(_report, progress, done, total))
             try:
                 writer.add(
                     iter(reader),
@@ -185,7 +180,7 @@ def pack(
             except DiskFull:
                 raise
             except UserError:
-                if not skip_bad:
+                if not options.skip_bad:
                     raise
                 skipped.append(name)
             done += source.lengths[i]
@@ -196,7 +191,7 @@ def pack(
     return Store(folder)
 
 
-def _tell(progress: Callable[[int, int], None] | None, before: int, total: int, done: int) -> None:
+def _report(progress: Callable[[int, int], None] | None, before: int, total: int, done: int) -> None:
     if progress is not None:
         progress(before + done, total)
 
@@ -204,13 +199,13 @@ def _tell(progress: Callable[[int, int], None] | None, before: int, total: int, 
 class _Reader:
     """Frames of one video one by one, per-frame arrays collected on the way."""
 
-    def __init__(self, source: Source, index: int, size: Size, fit: Fit, tell: Callable[[int], None]) -> None:
-        self.source, self.index, self.size, self.fit, self.tell = source, index, size, fit, tell
+    def __init__(self, source: Source, index: int, options: ReadOptions, report: Callable[[int], None]) -> None:
+        self.source, self.index, self.options, self.report = source, index, options, report
         self.arrays: dict[str, list[Any]] = {}
         self.meta: dict[str, Any] = {}
         self.fps = source.spec.fps
         first, self.block = None, 1
-        with contextlib.suppress(UserError):  # said, or skipped, when the frames are read
+        with contextlib.suppress(UserError):  # reported, or skipped, when the frames are read
             first = source.clip(index, 0, 1)
         if first is not None:
             self.meta, self.fps = first.meta, first.fps
@@ -221,13 +216,11 @@ class _Reader:
         length = self.source.lengths[self.index]
         for start in range(0, length, self.block):
             clip = self.source.clip(self.index, start, min(self.block, length - start))
-            arrays = clip.arrays
-            if self.size is not None:
-                arrays = resize_labels(arrays, clip.frames.shape[2], clip.frames.shape[3], self.size, self.fit)
+            frames, arrays = resize_clip(clip.frames, clip.arrays, self.options.size, self.options.fit)
             for name, array in arrays.items():
                 self.arrays[name].extend(array)
-            yield clip.frames if self.size is None else resize_frames(clip.frames, self.size, self.fit)
-            self.tell(start + len(clip.frames))
+            yield frames
+            self.report(start + len(clip.frames))
 
 
 def _parse_size(key: str) -> tuple[int, int, int]:

@@ -17,12 +17,13 @@ from PIL import Image
 from framecast.core.errors import UserError
 from framecast.core.types import FORMAT, Clip
 from framecast.data.base import SPLITS, Segment, Source
-from framecast.data.labels import JOINTS, resize_labels
+from framecast.data.labels import JOINTS, resize_clip
+from framecast.data.options import AS_STORED, ReadOptions
 from framecast.data.readers.tfrecord_format import make_example, write_record
 from framecast.data.readers.tfrecord_schemas import SCHEMAS, Column, Schema, describe, named
 from framecast.data.readers.tfrecords import SUFFIXES
 from framecast.data.writer import require_space, writing
-from framecast.media.resize import Fit, Size, resize_frames, target_size
+from framecast.media.resize import target_size
 
 #: The part of a file's name that tells what its records are for.
 _FILES = {"train": "train", "val": "validation", "test": "test"}
@@ -44,8 +45,7 @@ def write_records(
     folder: Path | str,
     schema: str = "published",
     *,
-    size: Size = None,
-    fit: Fit = "crop",
+    options: ReadOptions = AS_STORED,
     length: int | None = None,
     quality: int = 95,
     per_file: int = 256,
@@ -69,7 +69,7 @@ def write_records(
         )
     _check_folder(folder, overwrite)
     parts = _parts(source, length)
-    height, width = target_size(source.spec.height, source.spec.width, size, fit)
+    height, width = target_size(source.spec.height, source.spec.width, options.size, options.fit)
     frames = sum(part.stop - part.start for part in parts)
     numbers = sum(int(np.prod(shape)) for shape in source.spec.extras.values()) + source.spec.action_size
     require_space(folder, int(frames * (_JPEG_BYTES * height * width + 8 * min(numbers, height * width))))
@@ -82,7 +82,7 @@ def write_records(
                 with file.open("wb") as handle:
                     for part in inside:
                         clip = source.clip(part.video, part.start, part.stop - part.start)
-                        write_record(handle, _example(clip, source, form, size, fit, quality))
+                        write_record(handle, _example(clip, source, form, options, quality))
                         written.append(file)
                         if progress is not None:
                             progress(len(written), len(parts))
@@ -146,11 +146,9 @@ def _files(folder: Path, parts: Sequence[Part], per_file: int) -> Iterable[tuple
             yield folder / name, mine[number * per_file : (number + 1) * per_file]
 
 
-def _example(clip: Clip, source: Source, schema: Schema, size: Size, fit: Fit, quality: int) -> bytes:
+def _example(clip: Clip, source: Source, schema: Schema, options: ReadOptions, quality: int) -> bytes:
     """One record: pictures, per-frame arrays, and a feature `meta` of JSON that tells shapes, rate and origin."""
-    height, width = clip.frames.shape[2:]
-    arrays = resize_labels(clip.arrays, height, width, size, fit) if size is not None else clip.arrays
-    frames = clip.frames if size is None else resize_frames(clip.frames, size, fit)
+    frames, arrays = resize_clip(clip.frames, clip.arrays, options.size, options.fit)
     columns = _columns(arrays, schema)
     flat = _also_flat(columns, schema)
     features: dict[str, Any] = {}

@@ -15,8 +15,7 @@ import numpy as np
 from framecast.core.errors import UserError
 from framecast.core.types import Clip, ClipRequest
 from framecast.data.base import Segment, Source, rank_by_hash
-from framecast.data.labels import resize_labels
-from framecast.media.resize import resize_frames
+from framecast.data.labels import resize_clip
 
 
 def movement_score(frames: np.ndarray) -> float:
@@ -120,8 +119,7 @@ class Windows:
         if self._shapes is None:
             self._check_size(video, clip.frames.shape[1:])
         if request.resize is not None and clip.frames.shape[2:] != request.resize:
-            clip.arrays = resize_labels(clip.arrays, clip.frames.shape[2], clip.frames.shape[3], request.resize)
-            clip.frames = resize_frames(clip.frames, request.resize)
+            clip.frames, clip.arrays = resize_clip(clip.frames, clip.arrays, request.resize)
         return clip
 
     def crop_from(self, frames: np.ndarray, uniforms: np.ndarray) -> np.ndarray:

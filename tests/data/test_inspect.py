@@ -7,6 +7,7 @@ import pytest
 
 from framecast.data.inspect import inspect
 from framecast.data.open import open_path
+from framecast.data.options import ReadOptions
 from framecast.data.store import pack
 from framecast.media.images import read_image
 from framecast.media.video import write_video
@@ -64,6 +65,6 @@ def test_too_short_to_split_is_still_told(tmp_path):
 @pytest.mark.parametrize("channels", [1, 5])
 def test_any_channel_count_has_a_sheet(tmp_path, channels):
     np.save(tmp_path / "a.npy", np.zeros((6, channels, 300, 200), np.uint8))
-    facts = inspect(open_path(tmp_path / "a.npy", axes="tchw"), tmp_path / "s.png")
+    facts = inspect(open_path(tmp_path / "a.npy", ReadOptions(axes="tchw")), tmp_path / "s.png")
     assert facts["channels"] == channels
     assert read_image(tmp_path / "s.png").shape[1] >= 160

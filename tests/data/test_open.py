@@ -5,6 +5,7 @@ import pytest
 
 from framecast.core.errors import UserError
 from framecast.data.open import open_path
+from framecast.data.options import ReadOptions
 from framecast.data.readers.arrays import Arrays
 from framecast.data.readers.frames import Frames
 from framecast.data.readers.videos import Videos
@@ -53,11 +54,11 @@ def test_everything_opens(shelf, name, kind, names):
 
 
 def test_settings_reach_the_source(shelf):
-    assert open_path(shelf / "videos", size=4).spec.height == 4
-    assert open_path(shelf / "flat", fps=5).spec.fps == 5
-    assert open_path(shelf / "a.npy", axes="tchw").spec.channels == 3
+    assert open_path(shelf / "videos", ReadOptions(size=4)).spec.height == 4
+    assert open_path(shelf / "flat", ReadOptions(fps=5)).spec.fps == 5
+    assert open_path(shelf / "a.npy", ReadOptions(axes="tchw")).spec.channels == 3
     with pytest.raises(UserError, match=r"a\.mp4 holds videos, whose axes are known; --axes is for \.npy"):
-        open_path(shelf / "a.mp4", axes="tchw")
+        open_path(shelf / "a.mp4", ReadOptions(axes="tchw"))
 
 
 def test_video_of_an_unknown_ending(shelf):
@@ -116,4 +117,4 @@ def test_skip_bad_reaches_the_source(shelf):
     (shelf / "videos" / "bad.mp4").write_text("text")
     with pytest.raises(UserError, match=r"bad\.mp4"):
         open_path(shelf / "videos")
-    assert open_path(shelf / "videos", skip_bad=True).meta()["skipped"] == ["bad.mp4"]
+    assert open_path(shelf / "videos", ReadOptions(skip_bad=True)).meta()["skipped"] == ["bad.mp4"]

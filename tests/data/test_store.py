@@ -11,6 +11,7 @@ import framecast.data.writer as writer_module
 from framecast.core.errors import UserError
 from framecast.core.types import ActionSpec, Clip, ClipSpec
 from framecast.data.base import SPLITS
+from framecast.data.options import ReadOptions
 from framecast.data.splits import split_videos
 from framecast.data.store import DatasetWriter, Store, estimate, is_store, pack, require_space
 from framecast.data.writer import channels_first
@@ -394,7 +395,7 @@ def test_packing_keeps_everything(tmp_path):
 @pytest.mark.parametrize(("size", "shape"), [((4, 4), (4, 4)), (3, (3, 4)), (100, (6, 8)), (None, (6, 8))])
 def test_packing_brings_frames_to_a_size(tmp_path, size, shape):
     source = Memory([video(3)])
-    store = pack(source, tmp_path / "s", size=size)
+    store = pack(source, tmp_path / "s", ReadOptions(size=size))
     assert store.shapes == [(3, *shape)]
     assert store.clip(0, 0, 3).frames.shape == (3, 3, *shape)
     assert estimate(source, size) == 3 * 3 * shape[0] * shape[1]
@@ -405,9 +406,9 @@ def test_bad_videos_stop_or_are_skipped_and_named(tmp_path):
     with pytest.raises(UserError, match="v1: frame 3 cannot be decoded"):
         pack(source, tmp_path / "s")
     assert list(tmp_path.iterdir()) == []
-    store = pack(source, tmp_path / "s", skip_bad=True)
+    store = pack(source, tmp_path / "s", ReadOptions(skip_bad=True))
     assert store.names == ["v0", "v2"]
     assert store.meta()["skipped"] == ["v1"]
     np.testing.assert_array_equal(store.clip(1, 0, 100).frames, video(100, seed=2))
     with pytest.raises(UserError, match="none of the 1 videos could be read"):
-        pack(Memory([video(9)], broken=(0,)), tmp_path / "t", skip_bad=True)
+        pack(Memory([video(9)], broken=(0,)), tmp_path / "t", ReadOptions(skip_bad=True))

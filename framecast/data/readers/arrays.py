@@ -14,9 +14,10 @@ from numpy.lib import format as npy_format
 
 from framecast.core.errors import UserError
 from framecast.core.types import ActionSpec, Clip, ClipSpec
-from framecast.data.base import Segment, clip_stop
-from framecast.data.readers.folders import fixed_splits, visible_files
-from framecast.data.splits import split_rule, split_videos
+from framecast.data.base import clip_stop
+from framecast.data.options import AS_STORED, ReadOptions
+from framecast.data.readers.folders import DEFAULT_FPS, fixed_splits, visible_files
+from framecast.data.splits import SplitByName
 from framecast.media.images import natural_key
 
 #: Bytes one member of an .npz may unpack to (8 GiB): a small archive can claim any size. .npy files have no bound.
@@ -35,7 +36,7 @@ class _Item:
     number: int | None
 
 
-class Arrays:
+class Arrays(SplitByName):
     """.npy or .npz files as a source: one file, or a folder of them with one or more videos each.
 
     axes: the letters of the frames' axes, any order of t, h, w with optional n (videos) and c (channels), such as
@@ -48,13 +49,11 @@ class Arrays:
     Raises: UserError naming file and remedy.
     """
 
-    def __init__(self, path: str | os.PathLike[str], axes: str | None = None, fps: float = 30.0) -> None:
-        self.path, self._axes = Path(path), axes
+    def __init__(self, path: str | os.PathLike[str], options: ReadOptions = AS_STORED) -> None:
+        self.path, self._axes = Path(path), options.axes
         self._kept: tuple[Path, dict[str, np.ndarray]] | None = None
-        if axes is not None:
-            _check_axes(axes)
-        if not fps > 0:
-            raise UserError(f"fps must be above 0, got {fps}")
+        if self._axes is not None:
+            _check_axes(self._axes)
         files = array_files(self.path) if self.path.is_dir() else [self.path]
         if not files:
             raise UserError(f"{self.path} holds no .npy or .npz file; give one, or a folder of them")
@@ -68,7 +67,12 @@ class Arrays:
         self.fixed: dict[str, str] = fixed_splits(self.names)
         actions, extras = self._describe_arrays()
         self.spec = ClipSpec(
-            channels=channels, height=height, width=width, fps=float(fps), actions=actions, extras=extras
+            channels=channels,
+            height=height,
+            width=width,
+            fps=float(options.fps or DEFAULT_FPS),
+            actions=actions,
+            extras=extras,
         )
 
     def _add(self, file: Path) -> None:
@@ -86,9 +90,6 @@ class Arrays:
             self.lengths.append(length)
             self.sizes.append((size[0], size[1], size[2]))
 
-    def __len__(self) -> int:
-        return len(self.names)
-
     def clip(self, index: int, start: int, length: int, stride: int = 1) -> Clip:
         """Frames start, start + stride, … of video `index`; uint8 files are viewed, not copied."""
         item, total = self._items[index], self.lengths[index]
@@ -96,14 +97,6 @@ class Arrays:
         frames = _as_uint8(self._ordered(item.file)[item.number or 0][cut], item.file)
         arrays = {name: values[cut] for name, values in self._beside(item, total).items()}
         return Clip(frames=frames, arrays=arrays, name=self.names[index], fps=self.spec.fps / stride)
-
-    def splits(self, window: int) -> dict[str, list[Segment]]:
-        """train / val / test, see `splits.split_videos`."""
-        return split_videos(self.names, self.lengths, window, fixed=self.fixed)
-
-    def split_rule(self, window: int) -> str:
-        """The sentence that says how `splits` divides the videos."""
-        return split_rule(self.names, self.lengths, window, fixed=self.fixed)
 
     def meta(self) -> dict[str, Any]:
         """Kind, name and settings."""

@@ -6,6 +6,9 @@ import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+#: Frames per second of frames and arrays, which do not store a rate.
+DEFAULT_FPS = 30.0
+
 _SPLIT_FOLDERS = {
     "train": "train",
     "training": "train",

@@ -19,10 +19,12 @@ import numpy as np
 
 from framecast.core.errors import UserError
 from framecast.core.types import ActionSpec, Clip, ClipSpec
-from framecast.data.base import Segment, clip_stop
-from framecast.data.splits import split_rule, split_videos
-from framecast.media.images import image_size, natural_key, read_image
-from framecast.media.resize import Fit, Size, parse_size, placement, resize_frames, target_size
+from framecast.data.base import clip_stop
+from framecast.data.options import AS_STORED, ReadOptions
+from framecast.data.readers.frames import read_images
+from framecast.data.splits import SplitByName
+from framecast.media.images import image_size, natural_key
+from framecast.media.resize import target_size
 
 #: The console's eighteen actions, by their number in the trajectories.
 ACTIONS = (
@@ -43,7 +45,7 @@ class Stretch:
     rows: Mapping[str, np.ndarray]
 
 
-class GrandChallenge:
+class GrandChallenge(SplitByName):
     """An Atari Grand Challenge folder as a source: each unbroken stretch of an episode is a video.
 
     path: the folder that holds `screens` and `trajectories`, or one above it, or `screens/<game>` for one game.
@@ -57,44 +59,36 @@ class GrandChallenge:
     Raises: UserError naming the file and the remedy.
     """
 
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        fps: float | None = None,
-        size: Size | str = None,
-        fit: Fit = "crop",
-        skip_bad: bool = False,
-    ) -> None:
+    def __init__(self, path: str | os.PathLike[str], options: ReadOptions = AS_STORED) -> None:
         found = find_root(Path(path))
         if found is None:
             raise UserError(f"{path} holds no screens/<game>/<episode>/<n>.png; give the folder with screens in it")
         self.path, chosen = found
-        self.size, self.fit = parse_size(size), fit
+        self.options = options
         self.skipped: list[str] = []
         self.stretches: list[Stretch] = []
         self.names: list[str] = []
         self.groups: dict[str, str] = {}
         self.games: dict[str, str] = {}
-        self.fixed: dict[str, str] = {}
         self.counts: dict[str, Counter[str]] = {}
         for game in [chosen] if chosen else _folders(self.path / "screens"):
-            self._read_game(game, skip_bad)
+            self._read_game(game)
         if not self.stretches:
             raise UserError(f"{self.path / 'screens'} holds no episode that can be read, first {self.skipped[0]}")
         self.lengths = [len(s.numbers) for s in self.stretches]
         first = self.stretches[0]
         self.stored = image_size(first.folder / f"{first.numbers[0]}.png")
-        height, width = target_size(*self.stored, self.size, fit)
+        height, width = target_size(*self.stored, options.size, options.fit)
         self.spec = ClipSpec(
             channels=3,
             height=height,
             width=width,
-            fps=_FPS if fps is None else float(fps),
+            fps=float(options.fps or _FPS),
             actions=ActionSpec(kind="discrete", size=len(ACTIONS), names=ACTIONS),
             extras={"rewards": (), "scores": (), "terminals": ()},
         )
 
-    def _read_game(self, game: str, skip_bad: bool) -> None:
+    def _read_game(self, game: str) -> None:
         pictures, rows = self.path / "screens" / game, self.path / "trajectories" / game
         if not rows.is_dir():
             raise UserError(
@@ -107,7 +101,7 @@ class GrandChallenge:
                 numbers = _numbers(pictures / episode)
                 trajectory = read_trajectory(rows / f"{episode}.txt")
             except UserError:
-                if not skip_bad:
+                if not self.options.skip_bad:
                     raise
                 self.skipped.append(f"{game}/{episode}")
                 continue
@@ -120,22 +114,13 @@ class GrandChallenge:
                 self.stretches.append(stretch)
                 count["frames"] += len(stretch.numbers)
 
-    def __len__(self) -> int:
-        return len(self.names)
-
     def clip(self, index: int, start: int, length: int, stride: int = 1) -> Clip:
         """Frames start, start + stride, … of stretch `index`, with what was done and earned at them."""
         stretch = self.stretches[index]
         stop = clip_stop(self.names[index], self.lengths[index], start, length, stride)
-        plan = placement(*self.stored, self.size, self.fit)
-        frames = np.empty((length, 3, *plan.out), np.uint8)
-        for slot, number in zip(frames, stretch.numbers[start:stop:stride], strict=True):
-            file = stretch.folder / f"{number}.png"
-            pixels = read_image(file)
-            if pixels.shape[1:] != self.stored:
-                found, wanted = ("x".join(map(str, s)) for s in (pixels.shape[1:], self.stored))
-                raise UserError(f"{file} is {found} but the first picture {wanted}; bring them to one size")
-            slot[...] = pixels if plan.out == self.stored else resize_frames(pixels[None], self.size, self.fit)[0]
+        files = [stretch.folder / f"{number}.png" for number in stretch.numbers[start:stop:stride]]
+        first = self.stretches[0]
+        frames = read_images(files, first.folder / f"{first.numbers[0]}.png", self.stored, self.options)
         game, _, episode = self.groups[self.names[index]].partition("/")
         return Clip(
             frames=frames,
@@ -144,14 +129,6 @@ class GrandChallenge:
             fps=self.spec.fps / stride,
             meta={"game": game, "episode": episode, "first": int(stretch.numbers[0])},
         )
-
-    def splits(self, window: int) -> dict[str, list[Segment]]:
-        """train / val / test by episode, see `splits.split_videos`."""
-        return split_videos(self.names, self.lengths, window, groups=self.groups)
-
-    def split_rule(self, window: int) -> str:
-        """The sentence that says how `splits` divides the episodes."""
-        return split_rule(self.names, self.lengths, window, groups=self.groups)
 
     def meta(self) -> dict[str, Any]:
         """Kind, name, counts per game, and in sentences what is missing."""

@@ -14,9 +14,9 @@ import numpy as np
 
 from framecast.core.errors import UserError
 from framecast.core.types import Clip, ClipSpec
-from framecast.data.base import Segment, clip_stop
+from framecast.data.base import clip_stop
 from framecast.data.readers.folders import visible_files
-from framecast.data.splits import split_rule, split_videos
+from framecast.data.splits import SplitByName
 from framecast.media.images import image_size, natural_key, read_image
 
 #: The parts of a pair's file names.
@@ -26,7 +26,7 @@ LISTS = {"train.txt": "train", "test.txt": "test", "visualize.txt": "val"}
 _LIST_BYTES = 1 << 26  # of a list that is read
 
 
-class Pairs:
+class Pairs(SplitByName):
     """A folder of pairs as a source: every pair a video of two frames, named by its id.
 
     path: the folder. Its lists prescribe the splits, and pairs that no list names are left out; without lists all pairs
@@ -76,22 +76,11 @@ class Pairs:
                 "bring all pictures of a folder to one size"
             )
 
-    def __len__(self) -> int:
-        return len(self.names)
-
     def clip(self, index: int, start: int, length: int, stride: int = 1) -> Clip:
         """Frames start, start + stride, … of pair `index`."""
         stop = clip_stop(f"pair {self.names[index]!r}", 2, start, length, stride)
         frames = [read_image(file) for file in self._files[index][start:stop:stride]]
         return Clip(frames=np.stack(frames), name=self.names[index], fps=self.spec.fps / stride)
-
-    def splits(self, window: int) -> dict[str, list[Segment]]:
-        """train / val / test as the lists have them; see `splits.split_videos` for what they leave open."""
-        return split_videos(self.names, self.lengths, window, fixed=self.fixed)
-
-    def split_rule(self, window: int) -> str:
-        """The sentence that says how `splits` divides the pairs."""
-        return split_rule(self.names, self.lengths, window, fixed=self.fixed)
 
     def meta(self) -> dict[str, Any]:
         """Kind and name of the folder."""

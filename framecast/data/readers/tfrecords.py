@@ -8,7 +8,7 @@ import mmap
 import os
 import re
 from collections.abc import Sequence
-from dataclasses import asdict, fields
+from dataclasses import asdict, fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,19 +16,20 @@ import numpy as np
 
 from framecast.core.errors import UserError
 from framecast.core.types import ActionSpec, Clip, ClipSpec
-from framecast.data.base import RecordSettings, Segment, clip_stop
+from framecast.data.base import RecordSettings, clip_stop
 from framecast.data.labels import resize_labels
+from framecast.data.options import AS_STORED, ReadOptions
 from framecast.data.readers.folders import visible_files
 from framecast.data.readers.tfrecord_format import is_records, scan
 from framecast.data.readers.tfrecord_schemas import POSE, ClipRecord, Column, Place, Schema, named
-from framecast.data.splits import split_rule, split_videos
+from framecast.data.splits import SplitByName
 from framecast.media.images import natural_key
-from framecast.media.resize import Fit, Size, parse_size, resize_frames, target_size
+from framecast.media.resize import resize_frames, target_size
 
 SUFFIXES = (".tfrecord", ".tfrecords")
 
 
-class TFRecords:
+class TFRecords(SplitByName):
     """TFRecord files as a source: each record is a video.
 
     path: one file, or a folder of them at any depth; what a file is, its content decides.  settings: which files are
@@ -44,16 +45,9 @@ class TFRecords:
     Raises: UserError naming file, record and feature.
     """
 
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        settings: RecordSettings | None = None,
-        size: Size | str = None,
-        fit: Fit = "crop",
-        skip_bad: bool = False,
-    ) -> None:
-        self.path, self.settings = Path(path), settings or RecordSettings()
-        self.size, self.fit, self.skip_bad = parse_size(size), fit, skip_bad
+    def __init__(self, path: str | os.PathLike[str], options: ReadOptions = AS_STORED) -> None:
+        self.path, self.options = Path(path), options
+        self.settings = replace(options.records, fps=options.records.fps or options.fps)
         self._root = self.path if self.path.is_dir() else self.path.parent
         files = record_files(self.path) if self.path.is_dir() else [self.path]
         if not files:
@@ -62,7 +56,7 @@ class TFRecords:
         places = [p for file in splits or files for p in self._places_in(file)]
         first = self._first(places)
         self.schema: Schema = first.schema()
-        if not skip_bad:
+        if not options.skip_bad:
             self._check_length(first)  # the others when they are read
         self.columns: dict[str, Column] = first.columns(self.schema)
         self.stored = first.picture(named(self.schema.image, 0), colour=True)[1]
@@ -84,7 +78,7 @@ class TFRecords:
     def _spec(self, meta: dict[str, Any]) -> ClipSpec:
         told = meta.get("fps")
         known = float(told) if isinstance(told, int | float) and told > 0 else self.schema.fps
-        height, width = target_size(*self.stored, self.size, self.fit)
+        height, width = target_size(*self.stored, self.options.size, self.options.fit)
         extras = {name: column.shape for name, column in self.columns.items() if name != "actions"}
         masks = self.columns.get("masks")
         if masks is not None and masks.shape == self.stored:
@@ -97,9 +91,6 @@ class TFRecords:
             actions=_action_spec(self.columns.get("actions"), meta.get("actions")),
             extras=extras,
         )
-
-    def __len__(self) -> int:
-        return len(self.names)
 
     # ----------------------------------------------------------------------------------------------- what there is
 
@@ -122,7 +113,7 @@ class TFRecords:
         return found
 
     def _places_in(self, file: Path) -> list[Place]:
-        return [Place(file, number, *where) for number, where in enumerate(scan(file, self.skip_bad))]
+        return [Place(file, number, *where) for number, where in enumerate(scan(file, self.options.skip_bad))]
 
     def _first(self, places: Sequence[Place]) -> ClipRecord:
         """The first record that can be read, which says what all have."""
@@ -130,7 +121,7 @@ class TFRecords:
             try:
                 return ClipRecord(place)
             except UserError:
-                if not self.skip_bad:
+                if not self.options.skip_bad:
                     raise
         raise UserError(f"{self.path}: none of its records can be read; copy the files again")
 
@@ -141,7 +132,7 @@ class TFRecords:
         try:
             frames = self._frames_in(place, data)
         except UserError:
-            if not self.skip_bad:
+            if not self.options.skip_bad:
                 raise
             self.skipped.append(name)
             return
@@ -155,13 +146,13 @@ class TFRecords:
 
     def _frames_in(self, place: Place, data: memoryview) -> int:
         """How many frames of a record are used; with skip_bad all of it is checked, else only what must be known."""
-        if self.settings.length is not None and not self.skip_bad:
+        if self.settings.length is not None and not self.options.skip_bad:
             return self.settings.length
-        record = ClipRecord(place, None if self.skip_bad else data[place.offset : place.offset + place.length])
+        record = ClipRecord(place, None if self.options.skip_bad else data[place.offset : place.offset + place.length])
         used = self.settings.length or record.frames(self.schema)
         if not used:
             raise UserError(f"{place} has no feature {named(self.schema.image, 0)!r}; give records of one schema")
-        if self.skip_bad:
+        if self.options.skip_bad:
             self._check_length(record)
             numbers = range(0, used, self.settings.skip)
             self._pixels(record, numbers)
@@ -206,12 +197,12 @@ class TFRecords:
 
     def _arrays(self, record: ClipRecord, columns: dict[str, Column], numbers: range) -> dict[str, np.ndarray]:
         found = {name: record.rows(column, numbers) for name, column in columns.items()}
-        return found if self.size is None else resize_labels(found, *self.stored, self.size, self.fit)
+        return resize_labels(found, *self.stored, self.options.size, self.options.fit)
 
     def _pixels(self, record: ClipRecord, numbers: range) -> np.ndarray:
         """Frames uint8 (t, 3, h, w), scaled."""
-        out = np.empty((len(numbers), 3, *target_size(*self.stored, self.size, self.fit)), np.uint8)
-        wanted = None if self.size is None else (out.shape[2], out.shape[3])
+        out = np.empty((len(numbers), 3, *target_size(*self.stored, self.options.size, self.options.fit)), np.uint8)
+        wanted = None if self.options.size is None else (out.shape[2], out.shape[3])
         for slot, number in zip(out, numbers, strict=True):
             key = named(self.schema.image, number)
             pixels, size = record.picture(key, colour=True, wanted=wanted)
@@ -225,26 +216,18 @@ class TFRecords:
 
     def _scaled(self, pixels: np.ndarray) -> np.ndarray:
         """One frame at the wanted size, from the size it was decoded at, which may be less than the stored one."""
-        size = target_size(*self.stored, self.size) if isinstance(self.size, int) else self.size
-        frame: np.ndarray = resize_frames(pixels[None], size, self.fit)[0]
+        size = self.options.size
+        size = target_size(*self.stored, size) if isinstance(size, int) else size
+        frame: np.ndarray = resize_frames(pixels[None], size, self.options.fit)[0]
         return frame
 
     # -------------------------------------------------------------------------------------------------- the source
 
-    def splits(self, window: int) -> dict[str, list[Segment]]:
-        """train / val / test: by the patterns where file names match them, see `splits.split_videos`."""
-        return split_videos(self.names, self.lengths, window, fixed=self.fixed)
-
-    def split_rule(self, window: int) -> str:
-        """The sentence that says how `splits` divides the records."""
-        return split_rule(self.names, self.lengths, window, fixed=self.fixed)
-
     def meta(self) -> dict[str, Any]:
         """Kind, schema and settings; with skip_bad, what was left out."""
         found: dict[str, Any] = {"source": "tfrecords", "path": self.path.resolve().name, "schema": self.schema.name}
-        found |= {"settings": asdict(self.settings), "fit": self.fit}
-        found["size"] = list(self.size) if isinstance(self.size, tuple) else self.size
-        if self.skip_bad:
+        found |= {"settings": asdict(self.settings), **self.options.meta()}
+        if self.options.skip_bad:
             found["skipped"] = self.skipped
         return found
 

@@ -49,7 +49,7 @@ class AtariConfig:
     hold_max: int = 48
     """Maximum emulator frames per held action."""
     actions_file: str | None = None
-    """Actions instead of a policy, .json, .csv or .npy with one index or name per recorded frame, nested per episode."""
+    """Actions instead of a policy, .json, .csv or .npy with an index or name per recorded frame, nested per episode."""
     sticky: float = 0.0
     """Probability that the console repeats the previous action; at 0, actions[i] is the action executed."""
     skip_start: int | None = None
@@ -139,9 +139,7 @@ class Atari(SyntheticSource):
         parameters, episode = meta.get("parameters"), name.rpartition("-")[2]
         known = {f.name for f in fields(AtariConfig)}
         if not isinstance(parameters, Mapping) or set(parameters) != known or not episode.isdecimal():
-            raise UserError(
-                f"{name}: the recording holds no emulator settings; record it again"
-            )
+            raise UserError(f"{name}: the recording holds no emulator settings; record it again")
         return Replay(AtariConfig(**{**parameters, "actions_file": None}), int(episode), actions)
 
     def _meta(self, game: str) -> dict[str, Any]:

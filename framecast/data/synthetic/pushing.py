@@ -209,9 +209,7 @@ class _Clip:
             min(np.linalg.norm(p[:2] - q) - t.radius for q, t in zip(self.places, self.things, strict=True))
             for p in poses
         ]
-        poses[[0, int(np.argmax(free))]] = poses[
-            [int(np.argmax(free)), 0]
-        ]  # start in free space
+        poses[[0, int(np.argmax(free))]] = poses[[int(np.argmax(free)), 0]]  # start in free space
         return self._smooth(poses, np.linspace(0, 1, count))
 
     def _smooth(self, poses: np.ndarray, times: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from framecast.core.errors import UserError
+from framecast.data.options import ReadOptions
 from framecast.data.readers.arrays import Arrays, guess_axes, load_arrays
 
 LETTERS = {"n": 3, "t": 10, "c": 3, "h": 12, "w": 16}
@@ -25,7 +26,7 @@ def stored(path, axes, dtype=np.uint8):
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
 def test_every_order_of_axes(tmp_path, axes, dtype):
     full = stored(tmp_path / "a.npy", axes, dtype)
-    source = Arrays(tmp_path / "a.npy", axes=axes)
+    source = Arrays(tmp_path / "a.npy", ReadOptions(axes=axes))
     assert len(source) == len(full)
     assert source.names == (["a/0", "a/1", "a/2"] if len(full) > 1 else ["a"])
     assert set(source.lengths) == {10}
@@ -48,10 +49,10 @@ def test_axes_that_cannot_be_guessed(tmp_path):
             guess_axes(shape, tmp_path / "a.npy")
     stored(tmp_path / "a.npy", "tchw")
     with pytest.raises(UserError, match=r"has 4 axes .* but --axes thw names 3"):
-        Arrays(tmp_path / "a.npy", axes="thw")
+        Arrays(tmp_path / "a.npy", ReadOptions(axes="thw"))
     for axes in ("tthw", "chw", "xthw", ""):
         with pytest.raises(UserError, match="is not understood"):
-            Arrays(tmp_path / "a.npy", axes=axes)
+            Arrays(tmp_path / "a.npy", ReadOptions(axes=axes))
 
 
 def test_npy_is_mapped_not_copied(tmp_path):
@@ -89,7 +90,7 @@ def test_npz_with_companions(tmp_path):
         note=np.array("words"),
         other=np.zeros(4),
     )
-    source = Arrays(tmp_path / "e.npz", fps=15)
+    source = Arrays(tmp_path / "e.npz", ReadOptions(fps=15))
     assert source.spec.actions.kind == "discrete"
     assert source.spec.action_size == 4
     assert source.spec.extras == {"rewards": (), "pose": (2, 3)}

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from framecast.core.errors import UserError
+from framecast.data.options import ReadOptions
 from framecast.data.readers.frames import Frames, frame_folders
 from framecast.media.images import write_image
 
@@ -23,7 +24,7 @@ def test_flat_folder_in_natural_order(tmp_path):
     (tmp_path / "ep" / ".hidden.png").write_text("x")
     (tmp_path / "ep" / "Thumbs.db").write_text("x")
     (tmp_path / "ep" / "notes.txt").write_text("x")
-    source = Frames(tmp_path / "ep", fps=10)
+    source = Frames(tmp_path / "ep", ReadOptions(fps=10))
     assert (source.names, source.lengths) == (["ep"], [12])
     assert (source.spec.channels, source.spec.height, source.spec.width, source.spec.fps) == (3, 6, 8, 10)
     clip = source.clip(0, 1, 4, stride=3)
@@ -42,7 +43,7 @@ def test_nested_folders_and_sizes_that_differ_between_videos(tmp_path):
     assert (source.spec.height, source.spec.width) == (6, 8)
     assert source.clip(2, 0, 3).frames.shape == (3, 3, 211, 160)
     assert values(source.clip(1, 2, 2)) == [92, 93]
-    scaled = Frames(tmp_path, size=(4, 4))
+    scaled = Frames(tmp_path, ReadOptions(size=(4, 4)))
     assert scaled.clip(2, 0, 3).frames.shape == (3, 3, 4, 4)
 
 
@@ -99,7 +100,7 @@ def test_text_named_png(tmp_path):
     (tmp_path / "2.png").write_text("this is text")
     with pytest.raises(UserError, match=r"2\.png is not an image although it is named like one"):
         Frames(tmp_path)
-    source = Frames(tmp_path, skip_bad=True)
+    source = Frames(tmp_path, ReadOptions(skip_bad=True))
     assert values(source.clip(0, 0, 4)) == [0, 1, 3, 4]
     assert source.meta()["skipped"] == ["2.png"]
 
@@ -114,9 +115,9 @@ def test_folders_that_cannot_be_read(tmp_path):
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "a.png").write_text("x")
     with pytest.raises(UserError, match=r"none of its 1 images can be read, first a\.png"):
-        Frames(tmp_path / "bad", skip_bad=True)
+        Frames(tmp_path / "bad", ReadOptions(skip_bad=True))
     with pytest.raises(UserError, match="fps must be above 0"):
-        Frames(tmp_path / "more", fps=0)
+        Frames(tmp_path / "more", ReadOptions(fps=0))
 
 
 def test_ends_and_single_frames(tmp_path):

@@ -12,6 +12,7 @@ from framecast.data.base import Segment
 from framecast.data.inspect import inspect
 from framecast.data.loader import Loader
 from framecast.data.open import open_path
+from framecast.data.options import ReadOptions
 from framecast.data.readers.grand_challenge import ACTIONS, GrandChallenge, find_root, read_trajectory
 from framecast.data.store import Store, pack
 from framecast.media.images import read_image, write_image
@@ -189,7 +190,7 @@ def test_bad_episodes_are_left_out_on_request(tmp_path):
     write(tmp_path, "qbert", 1, 4)
     write(tmp_path, "qbert", 2, 4)
     (tmp_path / "trajectories" / "qbert" / "1.txt").unlink()
-    source = open_path(tmp_path, skip_bad=True)
+    source = open_path(tmp_path, ReadOptions(skip_bad=True))
     assert source.names == ["qbert/2"]
     assert source.meta()["skipped"] == ["qbert/1"]
 
@@ -205,7 +206,7 @@ def test_episodes_shorter_than_a_window_are_told(tmp_path):
 def test_pictures_of_two_sizes_are_told(tmp_path):
     write(tmp_path, "qbert", 1, 4)
     write_image(picture("qbert", 1, 3, (8, 8)), tmp_path / "screens" / "qbert" / "1" / "3.png")
-    with pytest.raises(UserError, match=r"3\.png is 8x8 but the first picture 14x10"):
+    with pytest.raises(UserError, match=r"3\.png is 8x8 but 0.png of the same video is 10x14"):
         open_path(tmp_path).clip(0, 0, 4)
 
 

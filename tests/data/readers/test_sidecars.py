@@ -5,6 +5,7 @@ import pytest
 
 from framecast.core.errors import UserError
 from framecast.data.open import open_path
+from framecast.data.options import ReadOptions
 from framecast.data.store import pack
 from framecast.media.images import write_image
 
@@ -88,7 +89,7 @@ def test_actions_states_and_masks(people):
 
 def test_packing_scales_joints_along(people, tmp_path):
     beside(people, lambda folder: np.save(folder / "joints.npy", JOINTS))
-    square = pack(open_path(people, size=(10, 10), fit="crop"), tmp_path / "packed")
+    square = pack(open_path(people, ReadOptions(size=(10, 10), fit="crop")), tmp_path / "packed")
     np.testing.assert_allclose(square.clip(0, 0, FRAMES).arrays["joints"][..., 0], expected()[..., 0] * 2, atol=1e-5)
     np.testing.assert_allclose(square.clip(0, 0, FRAMES).arrays["joints"][..., 1], expected()[..., 1], atol=1e-5)
 
@@ -102,7 +103,7 @@ def test_frames_that_are_left_out_take_their_rows_along(people):
 def beside_rows(people):
     for folder in people.iterdir():
         np.save(folder / "states.npy", np.arange(FRAMES, dtype=np.float32)[:, None])
-    return open_path(people, skip_bad=True)
+    return open_path(people, ReadOptions(skip_bad=True))
 
 
 @pytest.mark.parametrize(

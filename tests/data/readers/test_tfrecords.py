@@ -13,6 +13,7 @@ from framecast.core.types import ActionSpec, ClipRequest
 from framecast.data.base import SPLITS, RecordSettings
 from framecast.data.loader import Loader, action_statistics
 from framecast.data.open import open_path
+from framecast.data.options import ReadOptions
 from framecast.data.readers.tfrecord_format import feature, make_example, parse_example, read_record, scan, write_record
 from framecast.data.readers.tfrecords import TFRecords
 from framecast.data.store import DatasetWriter, Store, pack
@@ -185,7 +186,7 @@ def test_original_files_have_no_ending_and_no_meta(robot_push, tmp_path):
 
 
 def test_length_and_skip(published):
-    source = open_path(published, records=RecordSettings(length=5, skip=2))
+    source = open_path(published, ReadOptions(records=RecordSettings(length=5, skip=2)))
     whole = open_path(published)
     assert source.lengths == [3] * 9
     assert source.spec.fps == 5
@@ -198,11 +199,11 @@ def test_length_and_skip(published):
 
 def test_patterns_choose_files(published):
     settings = RecordSettings(train="*testseen*", validation="*testnovel*", test="*validation*")
-    source = open_path(published, records=settings)
+    source = open_path(published, ReadOptions(records=settings))
     assert [name.split("-")[1] for name in source.names] == ["testnovel", "testseen", "validation"]
     assert [len(source.splits(3)[name]) for name in SPLITS] == [1, 1, 1]
     with pytest.raises(UserError, match=r"no file matches '\*novels\*' \(--records.test\); there is clips-testnovel"):
-        open_path(published, records=RecordSettings(test="*novels*"))
+        open_path(published, ReadOptions(records=RecordSettings(test="*novels*")))
 
 
 def test_batches_come_from_records_as_from_a_store(store, published):
@@ -228,10 +229,10 @@ def test_statistics_decode_no_frame(published, monkeypatch):
 
 def test_packing_records_keeps_everything(published, tmp_path):
     source = open_path(published)
-    packed = pack(source, tmp_path / "packed", size=(8, 12), fit="squash")
+    packed = pack(source, tmp_path / "packed", ReadOptions(size=(8, 12), fit="squash"))
     assert packed.spec.extras["masks"] == (8, 12)
     assert (packed.fixed, packed.subsets) == (source.fixed, source.subsets)
-    scaled = open_path(published, size=(8, 12), fit="squash").clip(3, 0, FRAMES)
+    scaled = open_path(published, ReadOptions(size=(8, 12), fit="squash")).clip(3, 0, FRAMES)
     clip = packed.clip(3, 0, FRAMES)
     assert np.abs(clip.frames.astype(int) - scaled.frames).max() <= 1
     for name in clip.arrays:
@@ -246,11 +247,13 @@ def test_large_pictures_are_decoded_small(tmp_path):
     write_records(Store(tmp_path / "store"), tmp_path / "records")
     whole = open_path(tmp_path / "records").clip(0, 0, 3)
     assert whole.frames.shape == (3, 3, 256, 320)
-    small = open_path(tmp_path / "records", size=(32, 32), fit="squash")
+    small = open_path(tmp_path / "records", ReadOptions(size=(32, 32), fit="squash"))
     assert (small.spec.height, small.spec.width) == (32, 32)
-    exact = pack(open_path(tmp_path / "records"), tmp_path / "packed", (32, 32), "squash").clip(0, 0, 3)
+    exact = pack(open_path(tmp_path / "records"), tmp_path / "packed", ReadOptions(size=(32, 32), fit="squash")).clip(
+        0, 0, 3
+    )
     assert np.abs(small.clip(0, 0, 3).frames.astype(int) - exact.frames).max() <= 3
-    assert open_path(tmp_path / "records", size=32).clip(0, 0, 1).frames.shape == (1, 3, 32, 40)
+    assert open_path(tmp_path / "records", ReadOptions(size=32)).clip(0, 0, 1).frames.shape == (1, 3, 32, 40)
 
 
 def test_joints_of_pictures_and_discrete_actions(tmp_path):
@@ -320,7 +323,7 @@ def test_a_faulty_record_is_named_or_left_out(robot_push, tmp_path, change, sent
     assert "\n" not in str(told.value)
     if "meta" in sentence:
         return
-    spared = open_path(folder, skip_bad=True)
+    spared = open_path(folder, ReadOptions(skip_bad=True))
     assert len(spared) == 8
     assert spared.meta()["skipped"] == ["push_train.tfrecord-00000-of-00264/00004"]
 
@@ -344,7 +347,7 @@ def test_a_wrong_checksum_is_named_or_left_out(robot_push, tmp_path):
     path.write_bytes(data)
     with pytest.raises(UserError, match=r"record 4 is damaged \(its checksum is wrong\).*--skip-bad"):
         open_path(folder).clip(4, 0, 2)
-    assert len(open_path(folder, skip_bad=True)) == 8
+    assert len(open_path(folder, ReadOptions(skip_bad=True))) == 8
 
 
 def test_a_record_too_short_for_the_sequence_is_named(robot_push, tmp_path):
@@ -353,12 +356,12 @@ def test_a_record_too_short_for_the_sequence_is_named(robot_push, tmp_path):
 
     folder = rewritten(robot_push, tmp_path / "short", shorter)
     assert open_path(folder).lengths[4] == 5
-    source = open_path(folder, records=RecordSettings(length=6))
+    source = open_path(folder, ReadOptions(records=RecordSettings(length=6)))
     with pytest.raises(UserError, match=r"record 4 has 5 frames but 6 are wanted; give --records.length 5 or less"):
         source.clip(4, 0, 2)
-    assert len(open_path(folder, records=RecordSettings(length=6), skip_bad=True)) == 8
+    assert len(open_path(folder, ReadOptions(records=RecordSettings(length=6), skip_bad=True))) == 8
     with pytest.raises(UserError, match=r"record 0 has 6 frames but 7 are wanted"):
-        open_path(folder, records=RecordSettings(length=7))
+        open_path(folder, ReadOptions(records=RecordSettings(length=7)))
 
 
 def test_frames_of_two_sizes_are_named(robot_push, tmp_path):

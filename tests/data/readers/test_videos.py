@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from framecast.core.errors import UserError
+from framecast.data.options import ReadOptions
 from framecast.data.readers.videos import Videos, video_files
 from framecast.media.images import write_image
 from framecast.media.video import iter_frames, read_video, write_video
@@ -71,14 +72,14 @@ def test_reading_piece_by_piece_goes_on_decoding(folder, monkeypatch):
 
 
 def test_size_and_rate(folder):
-    source = Videos(folder, fps=5, size="12x12", fit="crop")
+    source = Videos(folder, ReadOptions(fps=5, size=(12, 12), fit="crop"))
     assert (source.spec.height, source.spec.width, source.spec.fps) == (12, 12, 5)
     assert source.lengths == [4, 5, 5, 5, 5]
     clip = source.clip(0, 0, 4)
     assert clip.frames.shape == (4, 3, 12, 12)
     assert clip.fps == 5
     assert np.array_equal(clip.frames, read_video(folder / "clip7.mp4", size=(12, 12), fps=5).frames)
-    assert Videos(folder, size=16).spec.width == 21
+    assert Videos(folder, ReadOptions(size=16)).spec.width == 21
 
 
 def test_train_and_test_folders(tmp_path):
@@ -104,7 +105,7 @@ def test_bad_files_stop_or_are_skipped(folder):
     (folder / "clip8.avi").write_bytes(cut[: len(cut) * 2 // 3])
     with pytest.raises(UserError, match=r"clip1\.mp4 is text, not a video"):
         Videos(folder)
-    source = Videos(folder, skip_bad=True)
+    source = Videos(folder, ReadOptions(skip_bad=True))
     assert source.skipped == ["clip1.mp4"]
     assert source.lost > 0
     assert source.lengths[1] + source.lost == 21
@@ -114,7 +115,7 @@ def test_bad_files_stop_or_are_skipped(folder):
     only.mkdir()
     (only / "x.mp4").write_bytes(b"")
     with pytest.raises(UserError, match=r"none of its 1 videos can be read, first x\.mp4"):
-        Videos(only, skip_bad=True)
+        Videos(only, ReadOptions(skip_bad=True))
 
 
 def test_ends_and_single_frames(folder, tmp_path):

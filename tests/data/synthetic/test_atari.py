@@ -135,8 +135,8 @@ def test_actions_from_a_file_are_done(tmp_path, kind):
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("a.json", "[1, 99]", r"a.json: 99 is no action of this game; use 0…8 or NOOP"),
-        ("a.json", '["JUMP"]', "'JUMP' is no action"),
+        ("a.json", "[1, 99]", r"a.json: 99 is not an action of this game; use 0…8 or NOOP"),
+        ("a.json", '["JUMP"]', "'JUMP' is not an action"),
         ("a.json", "[true]", "True is no action"),
         ("a.json", "[", "cannot be read as a list of actions"),
         ("a.json", '{"a": 1}', "it is not a list"),
@@ -224,5 +224,5 @@ def test_a_recorded_game_can_be_gone_on_with(tmp_path, settings):
 def test_a_recording_that_does_not_say_how_it_was_made_cannot_be_gone_on_with(tmp_path):
     store = recorded(tmp_path / "s")
     for meta, name in (({}, "ms_pacman-0000"), (store.meta(), "mine"), ({"parameters": {"game": "pong"}}, "x-0000")):
-        with pytest.raises(UserError, match="does not say how it was made"):
+        with pytest.raises(UserError, match="holds no emulator settings"):
             Atari.replay(meta, name, [])

@@ -75,6 +75,7 @@ def test_the_law_of_a_turn_to_come(source):
     assert law.classify(clip.frames[10:] // 3) is None
     assert Crossroads.outcome_distribution(clip, 20) is None  # has turned already, and no further crossing comes
     twice = source.clip(0, 20, 54)
-    assert Crossroads.outcome_distribution(twice, 4).classify(twice.frames[4:]) == (source.clip(0, 37, 37).arrays["turn"][0] == RIGHT)
+    second = source.clip(0, 37, 37).arrays["turn"][0]
+    assert Crossroads.outcome_distribution(twice, 4).classify(twice.frames[4:]) == (second == RIGHT)
     short = source.clip(0, 10, 12)  # ends two frames after the turn
     assert Crossroads.outcome_distribution(short, 5).classify(short.frames[5:]) == (clip.arrays["turn"][0] == RIGHT)
