@@ -75,7 +75,7 @@ def test_one_frame(training_refused, refused, tmp_path):
     for data in (still, folder_of(tmp_path / "still", (32, 32))):
         assert "1 frame" in training_refused(data)
         assert "only 1 come" in refused("predict", tiny_run(), "--input", data, "--out", tmp_path / "f.gif")
-    assert "single image, so nothing moves" in training_refused(tmp_path / "still" / "000.png")
+    assert "single image, expected several frames" in training_refused(tmp_path / "still" / "000.png")
 
 
 def test_an_empty_folder(training_refused, refused, tmp_path):

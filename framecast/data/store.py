@@ -1,13 +1,13 @@
-"""The packed store: frames as memory-mapped uint8 arrays, the fastest thing to cut clips from.
+"""The packed store: frames as memory-mapped uint8 arrays, the fastest source of clips.
 
 A store is a folder:
 
     index.json               format, actions; per video name, frames, size, offset, fps, meta, episode, camera, split
-    meta.json                where the videos come from
-    frames-<C>x<H>x<W>.npy   uint8 (n, c, h, w), the frames of all videos of that size, one video after the other
-    <array>-<C>x<H>x<W>.npy  (n, …), per-frame arrays (actions, rewards, …), row for row beside the frames
+    meta.json                origin of the videos
+    frames-<C>x<H>x<W>.npy   uint8 (n, c, h, w), frames of all videos of that size, concatenated
+    <array>-<C>x<H>x<W>.npy  (n, …), per-frame arrays (actions, rewards, …), one row per frame
 
-Plain .npy and JSON: any program can read one, and the same videos give the same bytes.
+Plain .npy and JSON can be read by any program; the same videos give the same bytes.
 """
 
 from __future__ import annotations
@@ -35,22 +35,30 @@ from framecast.media.resize import Size, target_size
 
 __all__ = ["DatasetWriter", "Store", "estimate", "is_store", "pack", "require_space"]
 
-_INDEX_LIMIT = 1 << 28  # bytes of JSON read at most; a million videos fit
+_INDEX_LIMIT = 1 << 28  # maximum bytes of JSON; enough for a million videos
 _SIZE = re.compile(r"[1-9]\d{0,5}x[1-9]\d{0,5}x[1-9]\d{0,5}")
-_BLOCK_BYTES = 1 << 25  # of frames read at a time while packing, and at most so many frames:
+_BLOCK_BYTES = 1 << 25  # maximum bytes of frames read at a time while packing, and maximum number of frames:
 _BLOCK = 64
 
 
 class Store(SplitByName):
     """A packed store as a source.
 
-    folder: what `DatasetWriter` or `pack` wrote.
+    Frames are views of the memory-mapped files: reading a clip copies nothing, writing to one is an error.
 
-    Frames are views of the memory-mapped files: asking for a clip copies nothing, writing to one is an error.
-    fixed: name -> split where the store prescribes splits, else empty.  groups: name -> episode, likewise.
-    games: name -> game, of videos whose meta names one.
-    subsets: name -> named part of its split, likewise.  shapes: (c, h, w) per video.  fps: frames per second per video.
-    Raises: UserError naming the file when something is missing, damaged or newer than this program.
+    Args:
+        folder: Folder written by `DatasetWriter` or `pack`.
+
+    Attributes:
+        fixed: Name -> split where the store prescribes splits, otherwise empty.
+        groups: Name -> episode where the store has episodes.
+        games: Name -> game, of videos whose meta has one.
+        subsets: Name -> named part of its split.
+        shapes: (c, h, w) per video.
+        fps: Frames per second per video.
+
+    Raises:
+        UserError: A file is missing, damaged or of a newer format.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -97,9 +105,9 @@ class Store(SplitByName):
             shape = (rows, *(_parse_size(key) if name == "frames" else array.shape[1:]))
             if array.shape != shape or (name == "frames" and array.dtype != np.uint8):
                 raise UserError(
-                    f"{path} holds {array.dtype} {array.shape} but index.json wants uint8 {shape}; make the store again"
+                    f"{path} holds {array.dtype} {array.shape} but index.json has uint8 {shape}; make the store again"
                     if name == "frames"
-                    else f"{path} has {array.shape[:1]} rows but index.json wants {rows}; make the store again"
+                    else f"{path} has {array.shape[:1]} rows but index.json has {rows}; make the store again"
                 )
             found[name] = array
         return found
@@ -119,12 +127,12 @@ class Store(SplitByName):
         )
 
     def meta(self) -> dict[str, Any]:
-        """What meta.json says: generator, version, seed, parameters."""
+        """Contents of meta.json: generator, version and parameters."""
         return dict(self._meta)
 
 
 def estimate(source: Source, size: Size = None) -> int:
-    """Bytes that packing `source` will take, judged by its most common frame size."""
+    """Estimated bytes of a packed `source`, from its most common frame size."""
     spec = source.spec
     height, width = target_size(spec.height, spec.width, size)
     extra = 8 * spec.action_size + 8 * sum(int(np.prod(shape)) for shape in spec.extras.values())
@@ -197,7 +205,7 @@ def _report(progress: Callable[[int, int], None] | None, before: int, total: int
 
 
 class _Reader:
-    """Frames of one video one by one, per-frame arrays collected on the way."""
+    """Iterator over the frames of one video that collects its per-frame arrays."""
 
     def __init__(self, source: Source, index: int, options: ReadOptions, report: Callable[[int], None]) -> None:
         self.source, self.index, self.options, self.report = source, index, options, report
@@ -230,11 +238,9 @@ def _parse_size(key: str) -> tuple[int, int, int]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise UserError(f"{path} is missing, so this is no packed store; give the folder that was made or imported")
+        raise UserError(f"{path} is missing, so this is not a packed store; give a folder made by data import")
     if path.stat().st_size > _INDEX_LIMIT:
-        raise UserError(
-            f"{path} is larger than {bytes_in_words(_INDEX_LIMIT)}, which no store needs; make the store again"
-        )
+        raise UserError(f"{path} is larger than {bytes_in_words(_INDEX_LIMIT)}, the limit; make the store again")
     try:
         value = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
@@ -245,7 +251,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _checked_videos(path: Path, index: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The videos of an index, every field of the right kind."""
+    """The videos of an index, with the type of every field checked."""
     version = index.get("format")
     if isinstance(version, int) and version > FORMAT:
         raise UserError(f"{path} has format {version}, this program reads up to {FORMAT}; update framecast")

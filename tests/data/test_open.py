@@ -97,7 +97,7 @@ def test_folders_without_video(tmp_path, files, sentence):
     [
         ("a.tfrecords", b"x", r"a\.tfrecords: ends in the middle of record 0"),
         ("a.tar", b"x", r"a\.tar is an archive; unpack it and give the folder"),
-        ("a.png", b"x", r"a\.png is a single image, so nothing moves"),
+        ("a.png", b"x", r"a\.png is a single image, expected several frames"),
         ("a.txt", b"words", r"a\.txt is text, not a video"),
         ("a.mp4", b"", r"a\.mp4 is empty"),
     ],
@@ -109,7 +109,7 @@ def test_files_that_are_no_source(tmp_path, name, content, sentence):
 
 
 def test_mixed_content(shelf):
-    with pytest.raises(UserError, match=r"holds 3 videos and \d+ images and \d+ arrays; keep one kind"):
+    with pytest.raises(UserError, match=r"holds 3 videos and \d+ images and \d+ arrays, expected one kind"):
         open_path(shelf)
 
 

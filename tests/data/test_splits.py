@@ -159,7 +159,7 @@ def test_named_parts_of_a_split():
 
     chosen = {split: [s.video for s in choose(Source(), split, 5)] for split in ("test", "test/seen", "test/novel")}
     assert chosen == {"test": [3, 4, 5], "test/seen": [3], "test/novel": [4, 5]}
-    with pytest.raises(UserError, match="the test split has no part 'nvel'; choose test/novel or test/seen"):
+    with pytest.raises(UserError, match="the test split has no part 'nvel'; use test/novel or test/seen"):
         choose(Source(), "test/nvel", 5)
     with pytest.raises(UserError, match="the train split has no part 'novel'; it has no parts, so choose train"):
         choose(Source(), "train/novel", 5)

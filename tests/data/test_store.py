@@ -95,7 +95,7 @@ def test_clips_are_read_only_views_of_the_mapped_file(tmp_path):
 def test_clips_beyond_the_end_are_refused(tmp_path):
     store = write(tmp_path / "s")
     for start, length, stride in ((1, 5, 1), (0, 3, 3), (-1, 2, 1), (0, 0, 1)):
-        with pytest.raises(IndexError, match="were asked for"):
+        with pytest.raises(IndexError, match="got frames"):
             store.clip(0, start, length, stride)
 
 
@@ -281,7 +281,7 @@ def test_a_full_disk_is_a_sentence_and_nothing_is_lost(tmp_path, monkeypatch, mo
 
 
 def test_too_little_space_is_said_beforehand(tmp_path):
-    with pytest.raises(UserError, match=r"will take .* but only .* are free"):
+    with pytest.raises(UserError, match=r"needs .* but only .* are free"):
         require_space(tmp_path / "s", 1 << 60)
 
 
@@ -297,12 +297,12 @@ def test_too_little_space_is_said_beforehand(tmp_path):
         ({"frames": video(3), "axes": "cthw"}, "axes must be"),
         ({"frames": video(3), "fps": 0}, "fps must be above 0"),
         ({"frames": video(3), "split": "dev"}, "split must be train, val or test"),
-        ({"frames": video(3), "name": ""}, "is empty or taken"),
+        ({"frames": video(3), "name": ""}, "is empty or already used"),
         ({"frames": video(3), "actions": ["a", "b", "c"]}, "must be an array of numbers"),
         ({"frames": video(3), "actions": [0, -1, 0]}, "action indices -1…0"),
         ({"frames": video(3), "states": [0, np.nan, 0]}, "not finite"),
-        ({"frames": video(3), "a/b": [0, 1, 2]}, "cannot name a per-frame array"),
-        ({"frames": video(3), "frames-": [0, 1, 2]}, "cannot name a per-frame array"),
+        ({"frames": video(3), "a/b": [0, 1, 2]}, "is not a valid array name"),
+        ({"frames": video(3), "frames-": [0, 1, 2]}, "is not a valid array name"),
     ],
 )
 def test_wrong_videos_get_their_sentence(tmp_path, settings, sentence):
@@ -317,7 +317,7 @@ def test_wrong_videos_get_their_sentence(tmp_path, settings, sentence):
 def test_all_videos_of_a_store_have_the_same_arrays(tmp_path):
     with DatasetWriter(tmp_path / "s") as w:
         w.add(video(3), states=np.zeros((3, 2)))
-        with pytest.raises(UserError, match="has per-frame arrays none but the first has states"):
+        with pytest.raises(UserError, match="has arrays none but the first has states"):
             w.add(video(3))
         with pytest.raises(UserError, match=r"states float32 \[3\] but the first has states float32 \[2\]"):
             w.add(video(3), states=np.zeros((3, 3)))
@@ -326,7 +326,7 @@ def test_all_videos_of_a_store_have_the_same_arrays(tmp_path):
 def test_a_name_is_used_once(tmp_path):
     with DatasetWriter(tmp_path / "s") as w:
         w.add(video(3), name="a")
-        with pytest.raises(UserError, match="'a' is empty or taken"):
+        with pytest.raises(UserError, match="'a' is empty or already used"):
             w.add(video(3), name="a")
 
 
@@ -349,13 +349,16 @@ def edit(folder, change):
         (lambda f: edit(f, lambda i: i["videos"][1].update(frames="4")), r"index.json is damaged \(video 1\)"),
         (lambda f: edit(f, lambda i: i["videos"][1].update(offset=-1)), r"index.json is damaged \(video 1\)"),
         (lambda f: edit(f, lambda i: i["videos"][1].update(size="../../x")), r"index.json is damaged \(video 1\)"),
-        (lambda f: edit(f, lambda i: i["videos"][1].update(frames=400)), r"frames-3x6x8.npy holds .* wants"),
+        (
+            lambda f: edit(f, lambda i: i["videos"][1].update(frames=400)),
+            r"frames-3x6x8.npy holds .* index.json has",
+        ),
         (lambda f: edit(f, lambda i: i["arrays"].update({"../x": []})), "names an array"),
         (lambda f: edit(f, lambda i: i["actions"].update(size=0)), "actions: ActionSpec.size"),
         (lambda f: (f / "frames-3x6x8.npy").unlink(), "frames-3x6x8.npy is missing"),
         (lambda f: os.truncate(f / "frames-3x6x8.npy", 400), "frames-3x6x8.npy is damaged or cut short"),
         (lambda f: os.truncate(f / "frames-3x6x8.npy", 0), "frames-3x6x8.npy is damaged or cut short"),
-        (lambda f: np.save(f / "states-3x6x8.npy", np.zeros((2, 2))), "has .2,. rows but index.json wants 9"),
+        (lambda f: np.save(f / "states-3x6x8.npy", np.zeros((2, 2))), "has .2,. rows but index.json has 9"),
         (
             lambda f: np.save(f / "frames-3x6x8.npy", np.array([{}] * 9), allow_pickle=True),
             "frames-3x6x8.npy is damaged",

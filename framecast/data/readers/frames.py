@@ -1,6 +1,6 @@
-"""Folders of frames read in place: a folder that holds images is a video, its images in natural order the frames.
+"""Reader of folders of frames: each folder of images is a video, its images in natural order the frames.
 
-What was noted of every frame, such as joints or actions, may lie beside them (see `data/readers/sidecars.py`).
+Per-frame arrays such as joints or actions may be stored next to the images (see `data/readers/sidecars.py`).
 """
 
 from __future__ import annotations
@@ -20,24 +20,30 @@ from framecast.data.labels import resize_labels
 from framecast.data.options import AS_STORED, ReadOptions
 from framecast.data.readers.arrays import action_spec_of
 from framecast.data.readers.folders import DEFAULT_FPS, fixed_splits, visible_files
-from framecast.data.readers.sidecars import arrays_beside
+from framecast.data.readers.sidecars import read_sidecars
 from framecast.data.splits import SplitByName
 from framecast.media.images import IMAGE_SUFFIXES, image_size, is_image, natural_key, read_image
 from framecast.media.resize import resize_frames, target_size
 
-_CHECKED_AT_ONCE = 20_000  # headers read when a folder is opened; of larger ones only each video's first and last frame
+_CHECKED_AT_ONCE = 20_000  # headers read on opening; beyond that, only the first and last frame of each video
 
 
 class Frames(SplitByName):
     """A folder of frames, flat (one video) or nested (one video per folder of images), as a source.
 
-    path: the folder; names, endings and numbering of the files are free, hidden and other files are passed over.
-    fps: frames per second, which a folder cannot say.  size, fit: frames are scaled when read, see `media.resize`.
-    skip_bad: leave out images that cannot be read; `skipped` names them.
-    fixed: name -> split, from `Train/` and `Test/` folders, any case.  Each video has frames of one size; different
-    videos may differ. Images become RGB by the rules of `media.images.read_image`. Per-frame arrays beside the images
-    come along; every video must have the same.
-    Raises: UserError naming file and remedy for an image that is none, frames of two sizes, or no image at all.
+    Each video has frames of one size; different videos may have different sizes. Images are converted to RGB by
+    `media.images.read_image`. Per-frame arrays next to the images are read too; every video must have the same.
+
+    Args:
+        path: Folder; names, suffixes and numbering of the files are free, hidden and other files are ignored.
+        options: fps is the rate, which folders do not store; size and fit resize the frames.
+
+    Attributes:
+        skipped: Images left out with `skip_bad`.
+        fixed: Name -> split, from `Train/` and `Test/` folders, any case.
+
+    Raises:
+        UserError: An image cannot be read, frames of a video have two sizes, or there is no image.
     """
 
     def __init__(self, path: str | os.PathLike[str], options: ReadOptions = AS_STORED) -> None:
@@ -48,20 +54,20 @@ class Frames(SplitByName):
         if self.path in videos and len(videos) > 1:
             other = next(folder for folder in videos if folder != self.path)
             raise UserError(
-                f"{self.path} has images beside folders of images such as {other.name}; give each video its own folder"
+                f"{self.path} has images next to folders of images such as {other.name}; give each video its own folder"
             )
         self.skipped: list[str] = []
         self.files: list[list[Path]] = []
         self.names: list[str] = []
         self.stored: list[tuple[int, int]] = []
-        self._beside: list[dict[str, np.ndarray]] = []
+        self._sidecars: list[dict[str, np.ndarray]] = []
         every = options.skip_bad or sum(map(len, videos.values())) <= _CHECKED_AT_ONCE
         for folder, images in videos.items():
             good, frame_size = self._checked(images, every)
             if good:
                 self.files.append(good)
                 self.stored.append(frame_size)
-                self._beside.append(_noted(folder, images, good, frame_size))
+                self._sidecars.append(_readable_rows(folder, images, good, frame_size))
                 self.names.append(self.path.resolve().name if folder == self.path else _name(folder, self.path))
         if not self.files:
             raise UserError(f"{self.path}: none of its {len(self.skipped)} images can be read, first {self.skipped[0]}")
@@ -78,13 +84,13 @@ class Frames(SplitByName):
             fps=float(options.fps or DEFAULT_FPS),
             actions=None
             if "actions" not in shapes
-            else action_spec_of(np.concatenate([arrays["actions"] for arrays in self._beside]), self.path),
+            else action_spec_of(np.concatenate([arrays["actions"] for arrays in self._sidecars]), self.path),
             extras={name: shape for name, shape in shapes.items() if name != "actions"},
         )
 
     def _check_arrays(self) -> None:
-        """Every video must have the per-frame arrays that the first has."""
-        shapes = [{name: values.shape[1:] for name, values in arrays.items()} for arrays in self._beside]
+        """Raise unless every video has the per-frame arrays of the first."""
+        shapes = [{name: values.shape[1:] for name, values in arrays.items()} for arrays in self._sidecars]
         sizes = [{k: v for k, v in found.items() if k != "masks"} for found in shapes]  # as large as the frames
         for files, mine, names in zip(self.files, sizes, shapes, strict=True):
             if mine != sizes[0] or set(names) != set(shapes[0]):
@@ -94,8 +100,8 @@ class Frames(SplitByName):
                 )
 
     def _arrays(self, index: int, cut: slice) -> dict[str, np.ndarray]:
-        """Rows of the arrays beside a video, as they belong to the frames that `clip` gives."""
-        rows = {name: values[cut] for name, values in self._beside[index].items()}
+        """Per-frame arrays of a clip, resized with its frames."""
+        rows = {name: values[cut] for name, values in self._sidecars[index].items()}
         return resize_labels(rows, *self.stored[index], self.options.size, self.options.fit) if rows else rows
 
     def _checked(self, images: list[Path], every: bool) -> tuple[list[Path], tuple[int, int]]:
@@ -123,14 +129,14 @@ class Frames(SplitByName):
         """Frames start, start + stride, … of video `index`."""
         files = self.files[index]
         if len(files) == 1 and start + length > 1:
-            raise UserError(f"{files[0].parent} holds a single frame, so nothing moves; give at least two frames")
+            raise UserError(f"{files[0].parent} holds a single frame, expected at least two; add frames")
         stop = clip_stop(files[0].parent, len(files), start, length, stride)
         frames = read_images(files[start:stop:stride], files[0], self.stored[index], self.options)
         arrays = self._arrays(index, slice(start, stop, stride))
         return Clip(frames=frames, arrays=arrays, name=self.names[index], fps=self.spec.fps / stride)
 
     def meta(self) -> dict[str, Any]:
-        """Kind, name and settings; with skip_bad, what was left out."""
+        """Kind, name and options of the source; with skip_bad, the files left out."""
         found: dict[str, Any] = {"source": "frames", "path": self.path.resolve().name, "fps": self.spec.fps}
         found |= self.options.meta()
         if self.options.skip_bad:
@@ -162,7 +168,7 @@ def read_images(files: Sequence[Path], first: Path, stored: tuple[int, int], opt
 def frame_folders(root: Path) -> dict[Path, list[Path]]:
     """Folders at or below `root` that hold images, in natural order, each with its images in natural order.
 
-    Endings tell what an image is. Where no file has such an ending, those without a known one are looked into.
+    Images are recognised by suffix; if no file has an image suffix, files without a known suffix by content.
     """
     folders: dict[Path, list[Path]] = {}
     others: dict[Path, list[Path]] = {}
@@ -182,9 +188,9 @@ def _name(folder: Path, root: Path) -> str:
     return folder.relative_to(root).as_posix()
 
 
-def _noted(folder: Path, images: list[Path], good: list[Path], size: tuple[int, int]) -> dict[str, np.ndarray]:
-    """The arrays beside the images of a folder, for those of them that can be read."""
-    arrays = arrays_beside(folder, len(images), *size)
+def _readable_rows(folder: Path, images: list[Path], good: list[Path], size: tuple[int, int]) -> dict[str, np.ndarray]:
+    """Per-frame arrays of a folder, rows of its readable images."""
+    arrays = read_sidecars(folder, len(images), *size)
     if not arrays or len(good) == len(images):
         return arrays
     readable = set(good)
@@ -199,5 +205,5 @@ def _listed(shapes: Mapping[str, tuple[int, ...]]) -> str:
 def _two_sizes(file: Path, found: tuple[int, int], first: Path, size: tuple[int, int]) -> UserError:
     return UserError(
         f"{file} is {found[1]}x{found[0]} but {first.name} of the same video is {size[1]}x{size[0]}; "
-        "bring them to one size or move it to a folder of its own"
+        "bring them to one size or move it to a separate folder"
     )

@@ -1,4 +1,4 @@
-"""Videos read in place: one file, or all those in a folder. Nothing is unpacked; a clip is decoded when asked for."""
+"""Reader of video files: one file or a folder of them; clips are decoded on demand."""
 
 from __future__ import annotations
 
@@ -25,11 +25,19 @@ from framecast.media.video import VIDEO_SUFFIXES, VideoInfo, iter_frames, probe
 class Videos(SplitByName):
     """A video file, or a folder of them at any depth, as a source.
 
-    path: file or folder.  fps: resample all to this rate; None is each video's own.  size, fit: frames are scaled
-    while decoding, see `media.resize`.  skip_bad: leave out files that cannot be read and use the part before the
-    damage of those cut short; `skipped` names the former, `lost` counts the frames of the latter.
-    fixed: name -> split, from `Train/` and `Test/` folders.  infos: what each file holds.
-    Raises: UserError naming file and remedy for the first file that cannot be read, or when there is none.
+    Args:
+        path: File or folder.
+        options: fps is a common rate to which videos are resampled, None keeps their own; size and fit resize frames
+            during decoding; skip_bad leaves out unreadable files and uses the intact part of truncated ones.
+
+    Attributes:
+        skipped: Names of unreadable files.
+        lost: Frames lost in truncated files.
+        fixed: Name -> split, from `Train/` and `Test/` folders.
+        infos: Stream information per file.
+
+    Raises:
+        UserError: A file cannot be read, or there is none.
     """
 
     def __init__(self, path: str | os.PathLike[str], options: ReadOptions = AS_STORED) -> None:
@@ -65,13 +73,12 @@ class Videos(SplitByName):
     def clip(self, index: int, start: int, length: int, stride: int = 1) -> Clip:
         """Frames start, start + stride, … of video `index`, decoded from the key frame before them.
 
-        A clip that begins where the last one ended goes on decoding there, so reading a video piece by piece costs one
-        pass over it.
+        A clip that begins where the last one ended continues its decoder, so sequential clips need a single pass.
         """
         info, total = self.infos[index], self.lengths[index]
         if total == 1 and start + length > 1:
             raise UserError(
-                f"{info.path} holds a single frame, so nothing moves; give a video or a folder of at least two frames"
+                f"{info.path} holds a single frame, expected at least two; give a video or a folder of frames"
             )
         clip_stop(info.path, total, start, length, stride)
         stream = self._stream(index, start, stride)
@@ -95,10 +102,10 @@ class Videos(SplitByName):
         return info.frames if self.fps is None else info.frames_at(self.fps)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_running": None}  # a decoder cannot travel to another process
+        return {**self.__dict__, "_running": None}  # decoders cannot be pickled
 
     def meta(self) -> dict[str, Any]:
-        """Kind, names and settings; with skip_bad, what was left out."""
+        """Kind, name and options of the source; with skip_bad, the files left out."""
         found: dict[str, Any] = {"source": "videos", "path": self.path.name, "fps": self.fps, **self.options.meta()}
         if self.options.skip_bad:
             found |= {"skipped": self.skipped, "lost_frames": self.lost}
@@ -106,14 +113,14 @@ class Videos(SplitByName):
 
 
 def video_files(folder: Path) -> list[Path]:
-    """Videos below a folder in natural order; stills named .gif or .webp do not count."""
+    """Videos below a folder in natural order, without still .gif and .webp images."""
     files = (f for f in visible_files(folder) if f.suffix.lower() in VIDEO_SUFFIXES)
     moving = [f for f in files if f.suffix.lower() not in (".gif", ".webp") or frame_count(f) > 1]
     return sorted(moving, key=lambda f: natural_key(f.relative_to(folder)))
 
 
 def _names(root: Path, files: list[Path]) -> list[str]:
-    """Names relative to the root, without endings where that leaves them unique."""
+    """Names relative to the root, without suffixes where they stay unique."""
     if root.is_file():
         return [root.stem]
     full = [file.relative_to(root).as_posix() for file in files]

@@ -110,7 +110,7 @@ def test_folders_that_cannot_be_read(tmp_path):
         Frames(tmp_path)
     write(tmp_path, 2)
     write(tmp_path / "more", 2)
-    with pytest.raises(UserError, match="has images beside folders of images such as more; give each video"):
+    with pytest.raises(UserError, match="has images next to folders of images such as more; give each video"):
         Frames(tmp_path)
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "a.png").write_text("x")
@@ -126,7 +126,7 @@ def test_ends_and_single_frames(tmp_path):
     source = Frames(tmp_path)
     with pytest.raises(IndexError, match="has 4 frames"):
         source.clip(0, 2, 3)
-    with pytest.raises(UserError, match=r"b holds a single frame, so nothing moves"):
+    with pytest.raises(UserError, match=r"b holds a single frame, expected at least two"):
         source.clip(1, 0, 2)
 
 

@@ -74,7 +74,7 @@ def test_frames_are_sorted_by_number_and_a_last_picture_without_row_is_left_out(
     source = open_path(tmp_path)
     assert source.lengths == [12]
     assert source.clip(0, 0, 12).frames[:, 2, 0, 0].tolist() == list(range(12))
-    assert "1 pictures without a row" in source.meta()["notes"][0]
+    assert "1 images without a row" in source.meta()["notes"][0]
 
 
 def test_no_window_crosses_a_gap_and_the_count_is_said(tmp_path):
@@ -170,7 +170,7 @@ def test_faults_get_one_sentence(tmp_path):
         (good.replace("2,2,20,0,2", "2,2,20,0"), "line 5 is not 5 whole numbers"),
         (good.replace("2,2,20,0,2", "2,2,twenty,0,2"), "line 5 is not 5 whole numbers"),
         (good.replace("2,2,20,0,2", "2,2,20,0,18"), "actions must be 0 to 17"),
-        (good.replace("2,2,20,0,2", "1,2,20,0,2"), "frames are not in order"),
+        (good.replace("2,2,20,0,2", "1,2,20,0,2"), "frame numbers are not increasing"),
         ("".join(good.splitlines(True)[:2]), "has no rows"),
         (good.replace("\n0,", "\n100,").replace("\n1,", "\n101,").replace("\n2,", "\n102,").replace("\n3,", "\n103,"),
          "none of its pictures has a row"),

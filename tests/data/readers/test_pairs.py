@@ -65,13 +65,13 @@ def test_other_folders_of_frames_stay_what_they_are(folder):
 
 def test_a_missing_partner(folder):
     (folder / "0000000007_im2.png").unlink()
-    with pytest.raises(UserError, match=r"0000000007_im1.png: has no partner 0000000007_im2.png"):
+    with pytest.raises(UserError, match=r"0000000007_im1.png: 0000000007_im2.png is missing"):
         open_path(folder)
 
 
 def test_a_list_that_names_what_is_not_there(folder):
     (folder / "test.txt").write_text("0000000099")
-    with pytest.raises(UserError, match=r"test.txt: names '0000000099', but there is no 0000000099_im1.png"):
+    with pytest.raises(UserError, match=r"test.txt: names '0000000099', but 0000000099_im1.png and"):
         open_path(folder)
 
 
@@ -83,5 +83,5 @@ def test_a_picture_of_another_size(folder):
 
 def test_a_list_that_is_no_text(folder):
     (folder / "train.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match=r"train.txt: is not a text of ids"):
+    with pytest.raises(UserError, match=r"train.txt: is not a text file of ids"):
         open_path(folder)

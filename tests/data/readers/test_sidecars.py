@@ -109,11 +109,11 @@ def beside_rows(people):
 @pytest.mark.parametrize(
     ("name", "values", "sentence"),
     [
-        ("joints.npy", JOINTS[:3], r"joints.npy: joints has 3 rows for 5 frames; give one a frame"),
+        ("joints.npy", JOINTS[:3], r"joints.npy: joints has 3 rows for 5 frames; give one per frame"),
         ("joints.npy", np.zeros((FRAMES, 3, 4)), r"joints must be \(frames, joints, 2\)"),
         ("joints.npy", np.zeros((FRAMES, 5)), r"joints must be \(frames, joints, 2\)"),
-        ("a b.npy", np.zeros((FRAMES, 5)), r"'a b' cannot name a per-frame array"),
-        ("names.npy", np.array(["x"] * FRAMES), r"names must hold numbers, one row a frame"),
+        ("a b.npy", np.zeros((FRAMES, 5)), r"'a b' is not a valid array name"),
+        ("names.npy", np.array(["x"] * FRAMES), r"names must be numbers, one row per frame"),
     ],
 )
 def test_arrays_that_do_not_fit_are_named(people, name, values, sentence):
@@ -122,7 +122,7 @@ def test_arrays_that_do_not_fit_are_named(people, name, values, sentence):
 
 
 def test_tables_that_are_none_are_named(people):
-    with pytest.raises(UserError, match=r"states.csv is no table of numbers"):
+    with pytest.raises(UserError, match=r"states.csv is not a table of numbers"):
         beside(people, lambda folder: (folder / "states.csv").write_text("a,b\n1,2\n3,x\n"))
 
 

@@ -127,7 +127,7 @@ def test_damage_is_named(tmp_path):
         read_record(path, *first, 0)
     assert read_record(path, *second, 1) == b"second"
     damaged(path, 21)  # the length of the second
-    with pytest.raises(UserError, match=r"a: is no TFRecord, or damaged: the checksum of the length of record 1"):
+    with pytest.raises(UserError, match=r"a: is not a TFRecord, or damaged: the checksum of the length of record 1"):
         scan(path)
     assert scan(path, skip_bad=True) == [first]
 

@@ -311,7 +311,7 @@ def put(key, value):
         (put("move/2/joint/positions", [b"x"]), r"move/2/joint/positions holds no numbers but the first record has 7"),
         (put("move/2/endeffector/vec_pitch_yaw", np.full(5, np.nan)), r"holds numbers that are not finite"),
         (put("move/2/image/encoded", [b"no picture"]), r"record 4: move/2/image/encoded is no JPEG or other image"),
-        (put("move/2/image/encoded", np.zeros(3)), r"move/2/image/encoded holds no encoded picture"),
+        (put("move/2/image/encoded", np.zeros(3)), r"move/2/image/encoded holds no encoded image"),
         (put("meta", [b"{"]), r"record 4: its feature 'meta' is not JSON"),
     ],
 )
@@ -357,7 +357,7 @@ def test_a_record_too_short_for_the_sequence_is_named(robot_push, tmp_path):
     folder = rewritten(robot_push, tmp_path / "short", shorter)
     assert open_path(folder).lengths[4] == 5
     source = open_path(folder, ReadOptions(records=RecordSettings(length=6)))
-    with pytest.raises(UserError, match=r"record 4 has 5 frames but 6 are wanted; give --records.length 5 or less"):
+    with pytest.raises(UserError, match=r"record 4 has 5 frames, expected 6; use --records.length 5 or less"):
         source.clip(4, 0, 2)
     assert len(open_path(folder, ReadOptions(records=RecordSettings(length=6), skip_bad=True))) == 8
     with pytest.raises(UserError, match=r"record 0 has 6 frames but 7 are wanted"):
@@ -376,7 +376,7 @@ def test_other_records_and_nothing_are_named(tmp_path):
     with (tmp_path / "a.tfrecord").open("wb") as file:
         write_record(file, make_example({"text": [b"x"], "label": np.array([1])}))
     with pytest.raises(
-        UserError, match=r"record 0 has no frame called image_0 or move/0/image/encoded but label, text"
+        UserError, match=r"record 0: expected a frame named image_0 or move/0/image/encoded, got label, text"
     ):
         open_path(tmp_path)
     with (tmp_path / "a.tfrecord").open("wb") as file:
@@ -402,7 +402,7 @@ def test_arrays_that_meta_declares_are_bounded(published, tmp_path):
     ("settings", "sentence"),
     [
         ({"schema": "other"}, "schema 'other' is unknown; choose published or robot-push"),
-        ({"quality": 0}, "records need quality in 1…100"),
+        ({"quality": 0}, "quality must be in 1…100"),
         ({"length": 99}, "the longest video.*one clip spans 99"),
     ],
 )

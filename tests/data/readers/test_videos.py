@@ -125,7 +125,7 @@ def test_ends_and_single_frames(folder, tmp_path):
     write_video(film(1), tmp_path / "one.mp4")
     single = Videos(tmp_path / "one.mp4")
     assert single.clip(0, 0, 1).frames.shape == (1, 3, 24, 32)
-    with pytest.raises(UserError, match=r"one\.mp4 holds a single frame, so nothing moves; give a video"):
+    with pytest.raises(UserError, match=r"one\.mp4 holds a single frame, expected at least two; give a video"):
         single.clip(0, 0, 4)
     (tmp_path / "none").mkdir()
     with pytest.raises(UserError, match="holds no video"):

@@ -137,7 +137,7 @@ def test_actions_from_a_file_are_done(tmp_path, kind):
     [
         ("a.json", "[1, 99]", r"a.json: 99 is not an action of this game; use 0…8 or NOOP"),
         ("a.json", '["JUMP"]', "'JUMP' is not an action"),
-        ("a.json", "[true]", "True is no action"),
+        ("a.json", "[true]", "True is not an action"),
         ("a.json", "[", "cannot be read as a list of actions"),
         ("a.json", '{"a": 1}', "it is not a list"),
         ("a.json", "[[]]", "an episode without actions"),

@@ -90,7 +90,7 @@ def test_without_the_package_it_is_named(monkeypatch):
 def test_without_a_library_it_is_named(monkeypatch, chosen):
     monkeypatch.setenv("MUJOCO_GL", chosen)
     monkeypatch.setattr(rendering.ctypes.util, "find_library", lambda name: None)
-    with pytest.raises(UserError, match=r"cannot draw without a screen .* apt-get install libosmesa6"):
+    with pytest.raises(UserError, match=r"cannot render without a screen .* apt-get install libosmesa6"):
         load_mujoco.__wrapped__()
 
 
@@ -115,4 +115,4 @@ def test_a_library_that_does_not_work_is_named():
     assert found.returncode == 0, found.stderr
     first, second = found.stdout.splitlines()
     assert first == second
-    assert "cannot draw without a screen" in first
+    assert "cannot render without a screen" in first
