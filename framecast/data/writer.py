@@ -367,7 +367,7 @@ def writing(folder: Path) -> Iterator[None]:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFull(f"the disk is full while writing {folder}; free space or use another folder") from error
+            raise DiskFull(f"the disk is full while writing {folder}; free some space or use another folder") from error
         if isinstance(error, PermissionError | NotADirectoryError | FileExistsError) or error.errno == errno.EROFS:
             raise UserError(f"cannot write {folder}: {error.strerror}; choose another folder") from error
         raise

@@ -1,4 +1,4 @@
-"""A path becomes the right source, or one sentence says why not."""
+"""A path is opened by the right reader, or refused with a specific error."""
 
 import numpy as np
 import pytest
@@ -46,14 +46,14 @@ def shelf(tmp_path):
         ("store", Store, ["a"]),
     ],
 )
-def test_everything_opens(shelf, name, kind, names):
+def test_reader_is_chosen_by_content(shelf, name, kind, names):
     source = open_path(shelf / name)
     assert isinstance(source, kind)
     assert list(source.names) == names
     assert source.clip(0, 0, 2).frames.shape == (2, 3, 8, 8)
 
 
-def test_settings_reach_the_source(shelf):
+def test_options_reach_the_reader(shelf):
     assert open_path(shelf / "videos", ReadOptions(size=4)).spec.height == 4
     assert open_path(shelf / "flat", ReadOptions(fps=5)).spec.fps == 5
     assert open_path(shelf / "a.npy", ReadOptions(axes="tchw")).spec.channels == 3
@@ -61,12 +61,12 @@ def test_settings_reach_the_source(shelf):
         open_path(shelf / "a.mp4", ReadOptions(axes="tchw"))
 
 
-def test_video_of_an_unknown_ending(shelf):
+def test_video_with_unknown_suffix_opens(shelf):
     (shelf / "a.mp4").rename(shelf / "recording")
     assert open_path(shelf / "recording").lengths == [4]
 
 
-def test_nearest_name(shelf):
+def test_missing_path_suggests_the_nearest_name(shelf):
     with pytest.raises(UserError, match=r"a\.mp5 does not exist; did you mean .*a\.mp4\?"):
         open_path(shelf / "a.mp5")
     with pytest.raises(UserError, match=r"vidoes does not exist; did you mean .*videos\?"):
@@ -102,18 +102,18 @@ def test_folders_without_video(tmp_path, files, sentence):
         ("a.mp4", b"", r"a\.mp4 is empty"),
     ],
 )
-def test_files_that_are_no_source(tmp_path, name, content, sentence):
+def test_unreadable_files_are_refused(tmp_path, name, content, sentence):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=sentence):
         open_path(tmp_path / name)
 
 
-def test_mixed_content(shelf):
+def test_mixed_content_is_refused(shelf):
     with pytest.raises(UserError, match=r"holds 3 videos and \d+ images and \d+ arrays, expected one kind"):
         open_path(shelf)
 
 
-def test_skip_bad_reaches_the_source(shelf):
+def test_skip_bad_reaches_the_reader(shelf):
     (shelf / "videos" / "bad.mp4").write_text("text")
     with pytest.raises(UserError, match=r"bad\.mp4"):
         open_path(shelf / "videos")

@@ -32,7 +32,7 @@ def test_flat_folder_in_natural_order(tmp_path):
     assert clip.fps == pytest.approx(10 / 3)
 
 
-def test_nested_folders_and_sizes_that_differ_between_videos(tmp_path):
+def test_nested_folders_with_different_sizes(tmp_path):
     write(tmp_path / "b10", 3, (211, 160))
     write(tmp_path / "b2" / "left", 4, first=50)
     write(tmp_path / "b2" / "right", 5, first=90)
@@ -68,11 +68,11 @@ def test_frames_directly_in_train_and_test(tmp_path):
 
 
 @pytest.mark.parametrize("names", ["{:04d}", "img.{:d}", "{}.JPG", "shot ({}) ünï.bmp", "{}.frame"])
-def test_any_names_and_endings(tmp_path, names):
+def test_any_names_and_suffixes(tmp_path, names):
     for i in range(11):
-        picture = Image.new("RGB", (8, 6), (20 * i, 0, 0))
+        image = Image.new("RGB", (8, 6), (20 * i, 0, 0))
         with (tmp_path / names.format(i)).open("wb") as file:
-            picture.save(file, format="BMP")
+            image.save(file, format="BMP")
     found = values(Frames(tmp_path).clip(0, 0, 11))
     assert found == [20 * i for i in range(11)]
 
@@ -82,20 +82,20 @@ def test_tiny_images(tmp_path):
     assert Frames(tmp_path).clip(0, 0, 2).frames.shape == (2, 3, 3, 3)
 
 
-def test_two_sizes_in_one_video(tmp_path, monkeypatch):
+def test_two_sizes_in_one_video_are_refused(tmp_path, monkeypatch):
     write(tmp_path, 6)
     write_image(np.zeros((3, 7, 8), np.uint8), tmp_path / "3.png")
     sentence = r"3\.png is 8x7 but 0\.png of the same video is 8x6; bring them to one size"
     with pytest.raises(UserError, match=sentence):
         Frames(tmp_path)
-    # In folders too large to look at every header, the clip says it.
+    # In folders too large to check every header, reading the clip reports it.
     monkeypatch.setattr("framecast.data.readers.frames._CHECKED_AT_ONCE", 3)
     source = Frames(tmp_path)
     with pytest.raises(UserError, match=sentence):
         source.clip(0, 2, 3)
 
 
-def test_text_named_png(tmp_path):
+def test_text_named_png_is_refused_or_skipped(tmp_path):
     write(tmp_path, 5)
     (tmp_path / "2.png").write_text("this is text")
     with pytest.raises(UserError, match=r"2\.png is not an image although it is named like one"):
@@ -105,7 +105,7 @@ def test_text_named_png(tmp_path):
     assert source.meta()["skipped"] == ["2.png"]
 
 
-def test_folders_that_cannot_be_read(tmp_path):
+def test_unreadable_folders_are_refused(tmp_path):
     with pytest.raises(UserError, match="holds no image"):
         Frames(tmp_path)
     write(tmp_path, 2)

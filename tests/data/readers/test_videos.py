@@ -1,4 +1,4 @@
-"""Videos read in place: every clip is the frames of the file, whatever order they are asked in."""
+"""Video files: every clip equals the frames of the file, in any order of reading."""
 
 import pickle
 
@@ -12,7 +12,7 @@ from framecast.media.images import write_image
 from framecast.media.video import iter_frames, read_video, write_video
 
 
-def film(count=20, height=24, width=32, seed=0):
+def video(count=20, height=24, width=32, seed=0):
     start = np.random.default_rng(seed).integers(0, 120, (1, 3, 1, 1))
     frames = np.broadcast_to(start + 5 * np.arange(count)[:, None, None, None], (count, 3, height, width))
     return frames.astype(np.uint8)
@@ -21,13 +21,13 @@ def film(count=20, height=24, width=32, seed=0):
 @pytest.fixture
 def folder(tmp_path):
     for i, suffix in enumerate((".mp4", ".avi", ".gif", ".webm", ".mkv")):
-        write_video(film(20 + i, seed=i), tmp_path / "set" / f"clip{i + 7}{suffix}", 25)
+        write_video(video(20 + i, seed=i), tmp_path / "set" / f"clip{i + 7}{suffix}", 25)
     (tmp_path / "set" / "notes.txt").write_text("not a video")
-    write_image(film(1)[0], tmp_path / "set" / "still.webp")
+    write_image(video(1)[0], tmp_path / "set" / "still.webp")
     return tmp_path / "set"
 
 
-def test_a_folder(folder):
+def test_folder_of_videos(folder):
     source = Videos(folder)
     assert list(source.names) == ["clip7", "clip8", "clip9", "clip10", "clip11"]
     assert list(source.lengths) == [20, 21, 22, 23, 24]
@@ -53,7 +53,7 @@ def test_one_file_is_cut_in_time(folder):
     assert all(splits.values())
 
 
-def test_reading_piece_by_piece_goes_on_decoding(folder, monkeypatch):
+def test_sequential_clips_continue_the_decoder(folder, monkeypatch):
     opened = []
 
     def counted(*args, **kwargs):
@@ -84,7 +84,7 @@ def test_size_and_rate(folder):
 
 def test_train_and_test_folders(tmp_path):
     for name in ("TRAIN/a", "TRAIN/b", "TRAIN/c", "test/a"):
-        write_video(film(8), tmp_path / f"{name}.mp4")
+        write_video(video(8), tmp_path / f"{name}.mp4")
     source = Videos(tmp_path)
     assert source.fixed == {"test/a": "test", "TRAIN/a": "train", "TRAIN/b": "train", "TRAIN/c": "train"}
     splits = source.splits(3)
@@ -92,9 +92,9 @@ def test_train_and_test_folders(tmp_path):
     assert len(splits["val"]) == 1
 
 
-def test_same_name_twice_stays_apart(tmp_path):
+def test_equal_stems_keep_their_suffixes(tmp_path):
     for suffix in (".mp4", ".gif"):
-        write_video(film(4), tmp_path / f"a{suffix}")
+        write_video(video(4), tmp_path / f"a{suffix}")
     assert Videos(tmp_path).names == ["a.gif", "a.mp4"]
 
 
@@ -122,7 +122,7 @@ def test_ends_and_single_frames(folder, tmp_path):
     source = Videos(folder)
     with pytest.raises(IndexError, match="has 20 frames"):
         source.clip(0, 18, 3)
-    write_video(film(1), tmp_path / "one.mp4")
+    write_video(video(1), tmp_path / "one.mp4")
     single = Videos(tmp_path / "one.mp4")
     assert single.clip(0, 0, 1).frames.shape == (1, 3, 24, 32)
     with pytest.raises(UserError, match=r"one\.mp4 holds a single frame, expected at least two; give a video"):
