@@ -2,7 +2,7 @@
 
     python -m benchmarks.scenes
 
-Records: the checksum in NumPy beside zlib's CRC-32 in C (another polynomial, the same work), and clips of 20 JPEGs of
+Records: the checksum of google-crc32c beside zlib's CRC-32 (another polynomial), and clips of 20 JPEGs of
 64x64 with actions and states beside decoding the same JPEGs and nothing else. Scenes: a finished clip (motion, frame,
 mask of every frame, written to disk) beside drawing the frames alone.
 """

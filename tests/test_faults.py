@@ -30,9 +30,9 @@ def training_refused(refused, tmp_path):
     """Training on some data must be refused and leave no run behind; returns the sentence."""
 
     def run(data, *flags):
-        told = refused(*TRAIN, "--data", data, "--out", tmp_path / "run", *flags)
+        message = refused(*TRAIN, "--data", data, "--out", tmp_path / "run", *flags)
         assert not (tmp_path / "run" / "config.json").exists()
-        return told
+        return message
 
     return run
 
@@ -49,46 +49,51 @@ def folder_of(path, *sizes):
 
 def test_frames_of_two_sizes_in_one_video(training_refused, refused, tmp_path):
     folder = folder_of(tmp_path / "two", *[(32, 32)] * 3, (16, 20))
-    for told in (training_refused(folder), refused("data", "inspect", folder)):
-        assert "003.png is 20x16 but 000.png of the same video is 32x32; bring them to one size" in told
+    for message in (training_refused(folder), refused("data", "inspect", folder)):
+        assert "003.png is 20x16 but 000.png of the same video is 32x32; bring them to one size" in message
 
 
-def test_an_odd_frame_size_is_no_fault(done, tmp_path):
+def test_odd_frame_sizes_are_accepted(done, tmp_path):
     folder = write_video(moving(30, 211, 160), tmp_path / "odd")
     done(*TRAIN, "--data", folder, "--out", tmp_path / "run")
     done("predict", tmp_path / "run", "--input", folder, "--horizon", "1", "--out", tmp_path / "f.mp4")
-    film = read_video(tmp_path / "f.mp4").frames
-    assert film.shape == (5, 3, 212 + 8, 160 + 8)  # 4 seen and 1 predicted; one row more, as H.264 wants; a border of 4
+    video = read_video(tmp_path / "f.mp4").frames
+    assert video.shape == (
+        5,
+        3,
+        212 + 8,
+        160 + 8,
+    )  # 4 seen and 1 predicted; one row more for H.264; a border of 4
 
 
-def test_pictures_of_three_by_three(training_refused, refused, tmp_path):
+def test_frames_of_3x3_are_refused(training_refused, refused, tmp_path):
     folder = folder_of(tmp_path / "dots", *[(3, 3)] * 30)
-    told = training_refused(folder)
-    assert "3x3" in told
-    told = refused("predict", tiny_run(), "--input", folder, "--out", tmp_path / "f.mp4")
-    assert f"{folder}: frames of 3x3 are too small" in told
+    message = training_refused(folder)
+    assert "3x3" in message
+    message = refused("predict", tiny_run(), "--input", folder, "--out", tmp_path / "f.mp4")
+    assert f"{folder}: frames of 3x3 are too small" in message
     assert not (tmp_path / "f.mp4").exists()
 
 
-def test_one_frame(training_refused, refused, tmp_path):
+def test_single_frames_are_refused(training_refused, refused, tmp_path):
     still = write_video(moving(1), tmp_path / "still.mp4", 15)
     for data in (still, folder_of(tmp_path / "still", (32, 32))):
         assert "1 frame" in training_refused(data)
         assert "only 1 come" in refused("predict", tiny_run(), "--input", data, "--out", tmp_path / "f.gif")
-    assert "single image, so nothing moves" in training_refused(tmp_path / "still" / "000.png")
+    assert "single image, expected several frames" in training_refused(tmp_path / "still" / "000.png")
 
 
 def test_an_empty_folder(training_refused, refused, tmp_path):
     (tmp_path / "empty").mkdir()
-    for told in (
+    for message in (
         training_refused(tmp_path / "empty"),
         refused("data", "import", tmp_path / "empty", "--out", tmp_path / "x"),
         refused("predict", tiny_run(), "--input", tmp_path / "empty", "--out", tmp_path / "f.gif"),
     ):
-        assert "is an empty folder; give a packed store, a video" in told
+        assert "is an empty folder; give a packed store, a video" in message
 
 
-def test_text_named_png(training_refused, done, capsys, tmp_path):
+def test_text_named_png_is_refused_or_skipped(training_refused, done, capsys, tmp_path):
     folder = write_video(moving(), tmp_path / "in")
     (folder / "000007.png").write_text("hello")
     assert "000007.png is not an image although it is named like one; remove it" in training_refused(folder)
@@ -100,13 +105,13 @@ def test_text_named_png(training_refused, done, capsys, tmp_path):
 
 
 def truncated(folder):
-    """A film whose second half is missing."""
+    """A video whose second half is missing."""
     path = write_video(np.random.default_rng(0).integers(0, 256, (60, 3, 64, 64), np.uint8), folder / "cut.mkv", 15)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     return path
 
 
-def test_a_truncated_film_and_going_on_without_the_rest(training_refused, capsys, tmp_path):
+def test_truncated_video_is_refused_or_used_up_to_the_damage(training_refused, capsys, tmp_path):
     path = truncated(tmp_path)
     assert "cut.mkv" in training_refused(path)
     assert cli.run(["data", "import", str(path), "--out", str(tmp_path / "s"), "--skip-bad"]) == 0
@@ -115,20 +120,20 @@ def test_a_truncated_film_and_going_on_without_the_rest(training_refused, capsys
     assert not list(tmp_path.glob(".*"))
 
 
-def test_a_film_whose_index_is_missing(training_refused, capsys, tmp_path):
-    (tmp_path / "films").mkdir()
-    path = tmp_path / "films" / "a.mp4"
+def test_video_without_index_is_refused(training_refused, capsys, tmp_path):
+    (tmp_path / "videos").mkdir()
+    path = tmp_path / "videos" / "a.mp4"
     path.write_bytes(clip().read_bytes()[: clip().stat().st_size // 2])
     assert "a.mp4" in training_refused(path)
-    shutil.copy(clip(), tmp_path / "films" / "b.mp4")
+    shutil.copy(clip(), tmp_path / "videos" / "b.mp4")
     target = tmp_path / "s"
-    assert cli.run(["data", "import", str(tmp_path / "films"), "--out", str(target), "--skip-bad"]) == 0
+    assert cli.run(["data", "import", str(tmp_path / "videos"), "--out", str(target), "--skip-bad"]) == 0
     out, err = capsys.readouterr()
     assert "1 video, 40 frames" in out
     assert "left out, cannot be read: 1 file (a.mp4)" in err
 
 
-def test_a_film_with_sound_only(training_refused, tmp_path):
+def test_video_with_audio_only_is_refused(training_refused, tmp_path):
     path = tmp_path / "song.mp4"
     with av.open(str(path), "w") as container:
         stream = container.add_stream("aac", rate=44100)
@@ -139,14 +144,14 @@ def test_a_film_with_sound_only(training_refused, tmp_path):
     assert "song.mp4" in training_refused(path)
 
 
-def test_things_that_cannot_be_read_here(training_refused, tmp_path):
+def test_unsupported_files_are_refused(training_refused, tmp_path):
     (tmp_path / "a.tfrecord").write_bytes(struct.pack("<Q", 5))
     assert "a.tfrecord: ends in the middle of record 0; copy the file again" in training_refused(
         tmp_path / "a.tfrecord"
     )
     (tmp_path / "a.zip").write_bytes(b"PK")
     assert "unpack it" in training_refused(tmp_path / "a.zip")
-    (tmp_path / "notes.txt").write_text("no film")
+    (tmp_path / "notes.txt").write_text("not a video")
     assert "notes.txt" in training_refused(tmp_path / "notes.txt")
 
 
@@ -160,7 +165,7 @@ def test_pickled_arrays_are_never_opened(training_refused, tmp_path):
     assert not (tmp_path / "ran").exists()
 
 
-def test_an_index_that_points_elsewhere(training_refused, tmp_path):
+def test_index_with_foreign_paths_is_refused(training_refused, tmp_path):
     shutil.copytree(acting_store(), tmp_path / "s")
     index = json.loads((tmp_path / "s" / "index.json").read_text())
     elsewhere = {**index, "arrays": {**index["arrays"], "../../actions": index["arrays"]["actions"]}}
@@ -178,15 +183,15 @@ def test_a_store_of_a_newer_version(training_refused, tmp_path):
     assert "has format 9, this program reads up to 1; update framecast" in training_refused(tmp_path / "s")
 
 
-def test_data_without_the_actions_a_model_needs(training_refused, refused, tmp_path):
+def test_missing_actions_are_refused(training_refused, refused, tmp_path):
     name = f"{mine(tmp_path, actions='required')}:Mine"
-    told = refused("train", name, "--data", store(), "--steps", "2", "--out", tmp_path / "run", "--quiet")
-    assert f"{store()}: holds no actions but Mine predicts from them; take data that has them" in told
+    message = refused("train", name, "--data", store(), "--steps", "2", "--out", tmp_path / "run", "--quiet")
+    assert f"{store()}: holds no actions but Mine predicts from them; take data that has them" in message
     assert not (tmp_path / "run").exists()
     given = ("--model-class", f"{pathlib.Path(__file__).parent / 'small_models.py'}:Acting")
     source = write_video(moving(6, 12, 12), tmp_path / "in")
-    told = refused("predict", acting_run(), *given, "--input", source, "--horizon", "3", "--out", tmp_path / "f.gif")
-    assert "predicts from actions; give --actions FILE with 4 of them" in told
+    message = refused("predict", acting_run(), *given, "--input", source, "--horizon", "3", "--out", tmp_path / "f.gif")
+    assert "predicts from actions; give --actions FILE with 4 of them" in message
 
 
 # -------------------------------------------------------------------------------------------------------- the words
@@ -210,7 +215,7 @@ def test_data_without_the_actions_a_model_needs(training_refused, refused, tmp_p
         ("demo --budget soon", "duration 'soon' is not understood"),
     ],
 )
-def test_words_that_are_wrong(refused, tmp_path, monkeypatch, words, sentence):
+def test_invalid_arguments_are_refused(refused, tmp_path, monkeypatch, words, sentence):
     monkeypatch.chdir(tmp_path)
     assert sentence in refused(*words.split())
     assert list(tmp_path.iterdir()) == []
@@ -218,11 +223,11 @@ def test_words_that_are_wrong(refused, tmp_path, monkeypatch, words, sentence):
 
 def test_an_unknown_game(refused, tmp_path):
     pytest.importorskip("ale_py")
-    told = refused("data", "make", "atari", "--game", "pongg", "--out", tmp_path / "x")
-    assert "unknown game 'pongg'; did you mean pong?" in told
+    message = refused("data", "make", "atari", "--game", "pongg", "--out", tmp_path / "x")
+    assert "unknown game 'pongg'; did you mean pong?" in message
 
 
-def test_the_emulator_is_not_installed(refused, tmp_path, monkeypatch):
+def test_missing_emulator_is_reported(refused, tmp_path, monkeypatch):
     real = builtins.__import__
 
     def without(name, *rest):
@@ -233,8 +238,8 @@ def test_the_emulator_is_not_installed(refused, tmp_path, monkeypatch):
     for name in [n for n in sys.modules if n.split(".")[0] == "ale_py"]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setattr(builtins, "__import__", without)
-    told = refused("data", "make", "atari", "--out", tmp_path / "x")
-    assert 'pip install "framecast[atari]"' in told
+    message = refused("data", "make", "atari", "--out", tmp_path / "x")
+    assert 'pip install "framecast[atari]"' in message
     assert not (tmp_path / "x").exists()
 
 
@@ -249,11 +254,11 @@ def test_the_emulator_is_not_installed(refused, tmp_path, monkeypatch):
         ("format: 7", "is of format 7, this version knows up to 1"),
     ],
 )
-def test_config_files_that_are_wrong(training_refused, tmp_path, text, sentence):
+def test_invalid_config_files_are_refused(training_refused, tmp_path, text, sentence):
     (tmp_path / "my.yaml").write_text(text)
-    told = training_refused(store(), "--config", tmp_path / "my.yaml")
-    assert "my.yaml: " in told
-    assert sentence in told
+    message = training_refused(store(), "--config", tmp_path / "my.yaml")
+    assert "my.yaml: " in message
+    assert sentence in message
 
 
 # -------------------------------------------------------------------------------------------------------- the places
@@ -266,12 +271,12 @@ def test_a_run_folder_without_its_config(refused, tmp_path):
         ("export", tmp_path, "--out", tmp_path / "x"),
         ("predict", tmp_path, "--input", clip(), "--out", tmp_path / "f.gif"),
     ):
-        told = refused(*words)
-        assert f"{tmp_path}: has no config.json, so it is not a run folder; make one with framecast train" in told
+        message = refused(*words)
+        assert f"{tmp_path}: has no config.json, so it is not a run folder; make one with framecast train" in message
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_file_where_a_folder_was_to_be(refused, tmp_path):
+def test_file_in_place_of_a_folder_is_refused(refused, tmp_path):
     place = tmp_path / "file"
     place.write_text("mine")
     (tmp_path / "folder.gif").mkdir()
@@ -290,22 +295,22 @@ def test_a_file_where_a_folder_was_to_be(refused, tmp_path):
     ):
         assert str(place) in refused(*words)
         assert place.read_text() == "mine"
-    told = refused("predict", tiny_run(), "--input", clip(), "--out", tmp_path / "folder.gif")
-    assert "is a folder, but a video was to be written there" in told
+    message = refused("predict", tiny_run(), "--input", clip(), "--out", tmp_path / "folder.gif")
+    assert "is a folder, but a video was to be written there" in message
 
 
-def test_a_run_with_another_config(refused, tmp_path):
+def test_run_with_another_config_is_refused(refused, tmp_path):
     run = tmp_path / "run"
     shutil.copytree(tiny_run(), run)
     before = {p: p.read_bytes() for p in run.rglob("*") if p.is_file()}
-    told = refused(*TRAIN, "--data", store(), "--out", run, "--batch-size", "3")
-    assert "train.batch_size was 4 and is now 3" in told
-    assert "choose another --out, or give --overwrite" in told
+    message = refused(*TRAIN, "--data", store(), "--out", run, "--batch-size", "3")
+    assert "train.batch_size was 4 and is now 3" in message
+    assert "choose another --out, or give --overwrite" in message
     assert {p: p.read_bytes() for p in run.rglob("*") if p.is_file()} == before
 
 
 @pytest.mark.parametrize("name", ["scores.json", "f.gif", "f.mp4", "report.html", "config.json", "store"])
-def test_a_full_disk(refused, tmp_path, monkeypatch, name):
+def test_full_disk_is_reported(refused, tmp_path, monkeypatch, name):
     """Whatever is being written, there is a sentence, and what was there before is there after."""
     old = tmp_path / "out" / name
     old.parent.mkdir()
@@ -327,8 +332,8 @@ def test_a_full_disk(refused, tmp_path, monkeypatch, name):
         monkeypatch.setattr(os, "replace", only(old, full))
     else:
         monkeypatch.setattr("os.replace", refuse)
-    told = refused(*command)
-    assert "space" in told
+    message = refused(*command)
+    assert "space" in message
     monkeypatch.undo()
     assert not old.exists() if name in ("config.json", "store") else old.read_text() == "old"
     assert not [p for p in old.parent.iterdir() if p.name.startswith(".") or p.suffix == ".part"]
@@ -346,7 +351,7 @@ def only(path, error):
     return replace
 
 
-def test_names_reach_the_report_only_as_text(done, tmp_path):
+def test_names_in_the_report_are_escaped(done, tmp_path):
     evil = "<img src=x onerror=alert(1)>"
     with DatasetWriter(tmp_path / "s") as writer:
         for i in range(3):

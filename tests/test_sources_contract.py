@@ -1,4 +1,4 @@
-"""What every source keeps: shapes, kinds, order, splits, and a loader that resumes anywhere."""
+"""Contract of every source: shapes, dtypes, order, splits, and a loader that resumes at any step."""
 
 import importlib
 import importlib.util
@@ -16,7 +16,7 @@ from framecast.data.base import SPLITS
 from framecast.data.loader import Loader
 from framecast.data.store import DatasetWriter, Store, pack
 
-#: The smallest set that every test below can work with.
+#: Smallest settings that suffice for every test below.
 TINY = {
     "atari": {"episodes": 3, "max_frames": 12},
     "ball": {"videos": 3, "frames": 12},
@@ -58,13 +58,13 @@ def source(made):
     return Store(made[1])
 
 
-def test_every_source_has_a_tiny_set_and_every_entry_a_file():
+def test_every_source_has_tiny_settings_and_a_file():
     assert set(TINY) == set(SOURCES)
     for module, attribute in SOURCES.values():
         assert isinstance(getattr(importlib.import_module(module), attribute), type)
 
 
-def test_made_twice_it_is_the_same_bytes(made, tmp_path):
+def test_same_seed_gives_the_same_bytes(made, tmp_path):
     name, folder = made
     make(name, tmp_path / "again")
     files = sorted(p.name for p in folder.iterdir())
@@ -73,7 +73,7 @@ def test_made_twice_it_is_the_same_bytes(made, tmp_path):
         assert (folder / file).read_bytes() == (tmp_path / "again" / file).read_bytes(), file
 
 
-def test_meta_says_where_it_comes_from(source):
+def test_meta_holds_the_origin(source):
     meta = source.meta()
     assert {"generator", "version"} <= set(meta)
     assert json.loads(json.dumps(meta)) == meta
@@ -91,7 +91,7 @@ def test_names_and_lengths_are_one_per_video(source):
     assert list(source.names) == sorted(source.names)
 
 
-def test_clips_are_what_the_spec_says(source):
+def test_clips_match_the_spec(source):
     spec = source.spec
     for video, length in enumerate(source.lengths):
         inside = [(1, 3, 2)] if length >= 6 else []  # pairs have two frames
@@ -113,7 +113,7 @@ def test_clips_are_what_the_spec_says(source):
         source.clip(0, source.lengths[0], 1)
 
 
-def test_something_is_to_be_seen_and_moves(source):
+def test_frames_are_not_blank_and_change(source):
     for video, length in enumerate(source.lengths):
         frames = source.clip(video, 0, length).frames
         assert frames.std() > 1
@@ -149,7 +149,7 @@ def test_splits_are_disjoint_and_none_is_empty(source):
 
 
 @pytest.mark.parametrize("order", ["random", "epoch"])
-def test_a_loader_resumes_anywhere(source, order):
+def test_loader_resumes_at_any_step(source, order):
     context = min(2, min(source.lengths) - 1)
     request = ClipRequest(context=context, future=1, extras=tuple(source.spec.extras))
     segments = source.splits(request.source_length)["train"]
@@ -168,14 +168,14 @@ def test_a_loader_resumes_anywhere(source, order):
             assert batch.actions.shape == (4, context, source.spec.action_size)
 
 
-def test_packing_again_changes_no_frame(source, tmp_path):
+def test_packing_again_keeps_every_frame(source, tmp_path):
     copy = pack(source, tmp_path / "copy")
     assert (copy.names, copy.lengths, copy.spec) == (source.names, source.lengths, source.spec)
     for video, length in enumerate(source.lengths):
         np.testing.assert_array_equal(copy.clip(video, 0, length).frames, source.clip(video, 0, length).frames)
 
 
-def test_a_folder_in_use_is_not_overwritten(made):
+def test_existing_store_is_not_overwritten(made):
     name, folder = made
     with pytest.raises(UserError, match="already holds a store"):
         make(name, folder)

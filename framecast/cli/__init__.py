@@ -455,25 +455,16 @@ def _data_import(argv: list[str]) -> None:
     from framecast.data.open import open_path
     from framecast.data.store import estimate, pack
     from framecast.data.writer import bytes_in_words
-    from framecast.media.resize import parse_size
 
     flags = parse(ImportFlags, argv, "data import")
-    size, folder = parse_size(flags.size) if flags.size else None, Path(flags.out)
+    options, folder = _read_options(flags), Path(flags.out)
     _check_target(folder, flags.overwrite)
     # scaled while decoding: a phone clip at full size would not fit into memory
-    source = open_path(
-        flags.path,
-        axes=flags.axes,
-        fps=flags.fps,
-        size=size,
-        fit=flags.fit,
-        skip_bad=flags.skip_bad,
-        records=flags.records,
-    )
-    need = bytes_in_words(estimate(source, size))
+    source = open_path(flags.path, options)
+    need = bytes_in_words(estimate(source, options.size))
     print(f"{_counted(len(source), sum(source.lengths))}: {need} in {folder}", file=sys.stderr)
     with _progress(f"importing {flags.path}") as progress:
-        pack(source, folder, size, flags.fit, flags.skip_bad, progress, flags.overwrite)
+        pack(source, folder, options, progress, flags.overwrite)
     _describe_store(folder, flags.json)
 
 
@@ -482,18 +473,18 @@ def _data_records(argv: list[str]) -> None:
     from framecast.core.flags import parse
     from framecast.data.open import open_path
     from framecast.data.tfrecord_writer import write_records
-    from framecast.media.resize import parse_size
 
     flags = parse(RecordsFlags, argv, "data records")
-    source = open_path(flags.path, axes=flags.axes, fps=flags.fps, skip_bad=flags.skip_bad)
+    options = _read_options(flags)
+    # Joints and masks are resized with the frames, after reading.
+    source = open_path(flags.path, dataclasses.replace(options, size=None))
     _say_skipped(source)
     with _progress(f"writing {flags.out}") as progress:
         files = write_records(
             source,
             flags.out,
             flags.schema,
-            size=parse_size(flags.size),
-            fit=flags.fit,
+            options=options,
             length=flags.length,
             quality=flags.quality,
             per_file=flags.per_file,
@@ -503,6 +494,14 @@ def _data_records(argv: list[str]) -> None:
     told = {"records": str(flags.out), "files": {file.name: file.stat().st_size for file in files}}
     many = "1 file" if len(files) == 1 else f"{len(files)} files"
     _tell(flags.json, told, f"{many} of the {flags.schema} schema\nrecords: {flags.out}")
+
+
+def _read_options(flags: Any) -> Any:
+    """The reader settings among the parsed flags of a data command."""
+    from framecast.data.options import ReadOptions
+
+    given = {f.name: getattr(flags, f.name) for f in dataclasses.fields(ReadOptions) if hasattr(flags, f.name)}
+    return ReadOptions.parse(given.pop("size", None), **given)
 
 
 def _check_target(folder: Path, overwrite: bool) -> None:
@@ -544,7 +543,7 @@ def _data_inspect(argv: list[str]) -> None:
     from framecast.data.open import open_path
 
     flags = parse(InspectFlags, argv, "data inspect")
-    source = open_path(flags.path, axes=flags.axes, skip_bad=flags.skip_bad, records=flags.records)
+    source = open_path(flags.path, _read_options(flags))
     told = inspect(source, Path(flags.sheet) if flags.sheet else None)
     _say_skipped(source)
     lines = [f"{k}: {json.dumps(v) if isinstance(v, dict | list) else v}" for k, v in told.items() if v is not None]

@@ -356,17 +356,6 @@ class OutcomeDistribution:
 
     def __post_init__(self) -> None:
         if not self.outcomes or len(self.outcomes) != len(self.probabilities):
-            raise ValueError(f"Law: {len(self.probabilities)} probabilities for {len(self.outcomes)} outcomes")
+            raise ValueError(f"{len(self.probabilities)} probabilities for {len(self.outcomes)} outcomes")
         if min(self.probabilities) < 0 or abs(sum(self.probabilities) - 1) > 1e-6:
-            raise ValueError(f"Law: probabilities must be at least 0 with sum 1, got {self.probabilities}")
-
-
-@dataclass(kw_only=True)
-class Rollout:
-    """context (b, t, c, h, w), prediction (s, b, horizon, c, h, w), truth (b, horizon, c, h, w) or None; 0…1."""
-
-    context: Tensor
-    prediction: Tensor
-    truth: Tensor | None = None
-    actions: Tensor | None = None
-    names: tuple[str, ...] = ()
+            raise ValueError(f"probabilities must be at least 0 with sum 1, got {self.probabilities}")

@@ -1,11 +1,10 @@
-"""What a source of video is, and how its videos are split. One source is one file beside this one."""
+"""Protocols of video sources, segments of splits, and settings of TFRecord readers."""
 
 from __future__ import annotations
 
 import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any, Protocol
 
 import numpy as np
@@ -18,20 +17,20 @@ SPLITS = ("train", "val", "test")
 
 @dataclass(frozen=True, kw_only=True)
 class RecordSettings:
-    """How TFRecords are read."""
+    """Settings of TFRecord readers."""
 
     train: str = "*train*"
-    """Files to train on: a pattern for their names or paths below the folder."""
+    """Training files, as a pattern for names or paths below the folder."""
     validation: str = "*val*"
-    """Files for validation."""
+    """Validation files, as a pattern."""
     test: str = "*test*"
-    """Files for scoring."""
+    """Test files, as a pattern."""
     length: int | None = None
-    """Frames used of every record, from its first; if not given, all that each has."""
+    """Frames used per record, from the first; all if not given."""
     skip: int = 1
-    """Take every so manyeth of these frames; actions between them are dropped."""
+    """Keep every n-th of these frames; actions of the other frames are dropped."""
     fps: float | None = None
-    """Frames per second of the records; if not given what they say, else 10."""
+    """Frames per second of the records; if not given, the rate they store, or 10."""
 
     def __post_init__(self) -> None:
         for name in ("length", "skip"):
@@ -44,7 +43,7 @@ class RecordSettings:
 
 @dataclass(frozen=True)
 class Segment:
-    """Frames [start, stop) of one video: what a split consists of."""
+    """Frames [start, stop) of one video, the unit of a split."""
 
     video: int
     start: int
@@ -52,11 +51,15 @@ class Segment:
 
 
 class Source(Protocol):
-    """Videos that can be asked for clips.
+    """Videos from which clips are read.
 
-    spec: what a frame looks like (of the most common frame size where there are several).
-    names: one per video, unique, in natural order.  lengths: frames per video.
-    Where frames are costly, a source may also have `rows(index, start, length, stride=1)`: the per-frame arrays alone.
+    A source whose frames are slow to decode may also have `rows(index, start, length, stride=1)`, which returns the
+    per-frame arrays only.
+
+    Attributes:
+        spec: Frames and actions; the most common frame size where there are several.
+        names: Unique names, one per video, in natural order.
+        lengths: Frames per video.
     """
 
     @property
@@ -77,62 +80,61 @@ class Source(Protocol):
     def clip(self, index: int, start: int, length: int, stride: int = 1) -> Clip:
         """Frames start, start + stride, … (`length` of them) of video `index`.
 
-        Raises: IndexError beyond the video's end; UserError, naming file and remedy, when a file cannot be read.
+        Raises:
+            IndexError: The clip exceeds the video.
+            UserError: A file cannot be read.
         """
 
     def splits(self, window: int) -> dict[str, list[Segment]]:
-        """train / val / test as segments, no frame in two of them. window: source frames of one clip, the gap left
-        where a video is cut in time."""
+        """train / val / test as disjoint segments.
+
+        Args:
+            window: Source frames of one clip; the gap where a video is cut in time.
+        """
 
     def meta(self) -> dict[str, Any]:
-        """Where the videos come from: generator, version, seed, parameters, or paths' names. Stable JSON."""
-
-
-class Maker(Protocol):
-    """A source that first has to be generated: emulator, scene, unpacked archive.
-
-    One that knows how a clip may go on has also a static method `law(clip, context) -> Law | None`, asked with a clip
-    of context and true future, its arrays and meta; see `types.Law`.
-    """
-
-    config: Any
-
-    def prepare(self, folder: Path) -> None:
-        """Write everything as a packed store into `folder`. Made twice, it is the same bytes."""
+        """Origin of the videos as JSON: generator, version and parameters, or names of files and options."""
 
 
 class World(Protocol):
-    """A recorded scene brought back to one of its frames, which goes on under actions of one's own.
+    """A recorded scene restored to one of its frames, which continues under new actions.
 
-    A maker whose scenes can be brought back has `replay(meta, name, actions) -> World`: the store's meta, the video's
-    name, and what was done in it up to the frame where the world shall stand.
+    A synthetic source that can restore its scenes has `replay(meta, name, actions) -> World`: meta of the store, name
+    of the video and its actions up to the frame wanted.
     """
 
     def frame(self) -> np.ndarray:
-        """What is to be seen now, uint8 (c, h, w), at the size in which it was generated."""
+        """The current frame, uint8 (c, h, w), at the size of generation."""
 
     def act(self, action: Any) -> None:
-        """One frame further: an index, or a vector of floats, as it was recorded."""
+        """Advance by one frame with an action in its recorded form: an index or a vector of floats."""
 
     def save(self) -> Any:
-        """The state it is in, for `restore`."""
+        """The current state, for `restore`."""
 
     def restore(self, state: Any) -> None:
-        """Be in that state again."""
+        """Return to a state of `save`."""
 
 
 def clip_stop(name: object, frames: int, start: int, length: int, stride: int) -> int:
-    """One past the last frame of a clip of `length` frames from `start`, every `stride`-th, of a video of `frames`.
+    """One past the last source frame of a clip.
 
-    name: of the video, for the message.
-    Raises: IndexError when they are not all there.
+    Args:
+        name: Name of the video, for the message.
+        frames: Frames of the video.
+        start: First frame of the clip.
+        length: Frames of the clip.
+        stride: Source frames between two frames of the clip.
+
+    Raises:
+        IndexError: The clip exceeds the video.
     """
     stop = start + (length - 1) * stride + 1
     if start < 0 or length < 1 or stride < 1 or stop > frames:
-        raise IndexError(f"{name} has {frames} frames; frames {start} to {stop - 1} at stride {stride} were asked for")
+        raise IndexError(f"{name} has {frames} frames, got frames {start} to {stop - 1} at stride {stride}")
     return stop
 
 
 def rank_by_hash(names: Sequence[str], seed: int = 0) -> list[int]:
-    """Indices of `names` in the order of a seeded hash: stable when a video is added, blind to naming schemes."""
+    """Indices of `names` ordered by a seeded hash, which is stable under added videos and independent of naming."""
     return sorted(range(len(names)), key=lambda i: hashlib.sha256(f"{seed}:{names[i]}".encode()).digest())

@@ -1,4 +1,4 @@
-"""Opening data: read in place where possible, else decoded once into the cache."""
+"""Opening data: read directly where possible, otherwise decoded once into the cache."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from framecast.data.base import Source
 from framecast.data.options import DataConfig
 from framecast.data.registry import find_source, make_source
 
-#: A video is decoded once, with its shorter side brought to this many pixels.
+#: Shorter side, px, to which videos are resized if no size is given.
 VIDEO_SIZE = "128"
 
 
 def cache_folder() -> Path:
-    """Where decoded videos and generated sets are kept: $FRAMECAST_CACHE, else the user's cache folder."""
+    """Folder of decoded videos and generated sets: $FRAMECAST_CACHE, else the user's cache folder."""
     if set_by_user := os.environ.get("FRAMECAST_CACHE"):
         return Path(set_by_user)
     home = Path.home()
@@ -36,11 +36,16 @@ def cache_folder() -> Path:
 
 
 def open_data(data: DataConfig, progress: Callable[[int, int], None] | None = None) -> tuple[Source, DataConfig]:
-    """The source behind `data.path`: packed store, video, folder of videos or frames, arrays, records, a source's name.
+    """The source behind `data.path`, and the config with the size frames were resized to.
 
-    Videos and folders of frames are decoded once, into the cache; stores, .npy files and TFRecords are read in place.
-    progress: called, while that is done, with parts done and in all.
-    Returns: the source, and the config with the size that frames were brought to.
+    Videos and folders of frames are decoded once into the cache; stores, .npy files and TFRecords are read directly.
+
+    Args:
+        data: Path of a packed store, video, folder of videos or frames, arrays or records, or a source's name; options.
+        progress: Called during decoding or generation with parts done and the total.
+
+    Raises:
+        UserError: The path does not exist or holds nothing that can be read.
     """
     from framecast.data.open import open_path
     from framecast.data.store import Store, pack
@@ -56,28 +61,28 @@ def open_data(data: DataConfig, progress: Callable[[int, int], None] | None = No
         return Store(folder), data
     if not path.exists() and not path.suffix and "/" not in data.path:
         near = suggest(data.path, [*SOURCES, *(p.name for p in Path().iterdir() if not p.name.startswith("."))])
-        raise UserError(f"--data {data.path}: neither a file or folder nor a source's name; {near}")
-    asked = parse_size(data.size) if data.size else None
-    source = open_path(path, axes=data.axes, size=asked, fit=data.fit, skip_bad=data.skip_bad, records=data.records)
+        raise UserError(f"--data {data.path}: is neither a file or folder nor the name of a source; {near}")
+    options = data.options()
+    source = open_path(path, options)
     kind = type(source).__name__
     size = data.size or (VIDEO_SIZE if kind == "Videos" else None)
     if kind == "TFRecords":
         return source, dataclasses.replace(data, trained_size=size)
     if kind in ("Store", "Arrays") and size is None:
         return source, data
-    wanted = parse_size(size) if size else None
     folder = (
         cache_folder() / f"{path.stem}-{_digest(_signature(path), size, data.fit, data.axes, framecast.__version__)}"
     )
     if not (folder / "index.json").is_file():
-        if kind == "Videos":  # scaled while decoding: a phone clip at full size would not fit into memory
-            source = open_path(path, size=wanted, fit=data.fit, skip_bad=data.skip_bad)
-        pack(source, folder, size=wanted, fit=data.fit, skip_bad=data.skip_bad, progress=progress)
+        options = dataclasses.replace(options, size=parse_size(size))
+        if kind == "Videos" and not data.size:  # resized while decoding: phone videos at full size exceed the memory
+            source = open_path(path, options)
+        pack(source, folder, options, progress)
     return Store(folder), dataclasses.replace(data, trained_size=size)
 
 
 def data_digest(source: Source) -> str:
-    """Sixteen hex digits that change when the videos, their lengths or their origin do."""
+    """Sixteen hex digits that depend on the names, lengths and origin of the videos."""
     origin = {k: v for k, v in source.meta().items() if k not in ("path", "folder")}
     return _digest(list(source.names), [int(n) for n in source.lengths], origin)
 
@@ -87,6 +92,6 @@ def _digest(*parts: Any) -> str:
 
 
 def _signature(path: Path) -> list[Any]:
-    """What tells one state of a file or folder from another without reading it: names, sizes, times."""
+    """State of a file or folder without reading it: names, sizes and modification times."""
     files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
     return [str(path.resolve()), [[str(f.relative_to(path)), f.stat().st_size, f.stat().st_mtime_ns] for f in files]]

@@ -1,4 +1,4 @@
-"""Published data sets: what they are, where they are kept, and fetching them so that a broken transfer goes on."""
+"""Published data sets: addresses, and downloads that resume after a broken transfer."""
 
 from __future__ import annotations
 
@@ -20,21 +20,24 @@ from framecast.data.writer import bytes_in_words, require_space
 Progress = Callable[[int, int], None]
 
 _BLOCK = 1 << 20
-_SECONDS = 60.0  # without an answer
+_SECONDS = 60.0  # timeout of the connection
 
 
 @dataclass(frozen=True)
 class Published:
-    """about: in a sentence.  address: of the folder the files are in.  files: name -> file, for each part.
-    aliases: further names of parts."""
+    """A published data set."""
 
     about: str
+    """Description in one sentence."""
     address: str
+    """URL of the folder of its files."""
     files: Mapping[str, str]
+    """Name of each part -> file."""
     aliases: Mapping[str, str]
+    """Alternative name -> name of a part."""
 
 
-#: Name on the command line -> set.
+#: Name on the command line -> data set.
 SETS: dict[str, Published] = {
     "agc": Published(
         about="Atari Grand Challenge, first release: people playing five games at 60 frames a second "
@@ -61,30 +64,39 @@ SETS: dict[str, Published] = {
 
 @dataclass(frozen=True)
 class Offer:
-    """A file that can be fetched. size: bytes, None where the host does not say.  tag: changes when the file does."""
+    """A file that can be downloaded."""
 
     address: str
+    """URL of the file."""
     name: str
+    """File name."""
     size: int | None
+    """Bytes; None if the host does not report the size."""
     tag: str
+    """Version of the file on the host."""
 
     @property
     def host(self) -> str:
-        """Where it is kept."""
+        """Host of the file."""
         return urlsplit(self.address).netloc
 
     @property
     def words(self) -> str:
-        """Name, size and host, to be said before anything is fetched."""
+        """Name, size and host, for the announcement of a download."""
         size = "of unknown size" if self.size is None else bytes_in_words(self.size)
         return f"{self.name}, {size}, from {self.host}"
 
 
 def find(name: str, part: str, address: str | None = None) -> str:
-    """The address of a part of a published set.
+    """URL of a part of a published data set.
 
-    address: of another folder with the same files.
-    Raises: UserError for an unknown set or part.
+    Args:
+        name: Name in `SETS`.
+        part: Name or alias of a part.
+        address: URL of another folder with the same files.
+
+    Raises:
+        UserError: Unknown data set or part, or an invalid address.
     """
     if name not in SETS:
         raise UserError(f"unknown data set {name!r}; {suggest(name, SETS)}")
@@ -99,22 +111,28 @@ def find(name: str, part: str, address: str | None = None) -> str:
 
 
 def offer(address: str) -> Offer:
-    """What the host says about a file, without fetching it.
+    """Name, size and version of a file on its host, without downloading it.
 
-    Raises: UserError when it cannot be reached or has no such file.
+    Raises:
+        UserError: The host cannot be reached or has no such file.
     """
-    with _opened(address, method="HEAD") as answer:
-        size = answer.headers.get("Content-Length")
-        tag = answer.headers.get("ETag") or answer.headers.get("Last-Modified") or ""
+    with _opened(address, method="HEAD") as response:
+        size = response.headers.get("Content-Length")
+        tag = response.headers.get("ETag") or response.headers.get("Last-Modified") or ""
     name = urlsplit(address).path.rsplit("/", 1)[-1]
     return Offer(address, name, int(size) if size and size.isdecimal() else None, tag)
 
 
 def fetch(wanted: Offer, folder: Path, progress: Progress | None = None) -> Path:
-    """The file, in `folder`. What is there of it already is not fetched again; it gets its name when it is whole.
+    """Path of the downloaded file in `folder`; a partial download is resumed.
 
-    progress: called with bytes there and in all.
-    Raises: UserError when the connection breaks (the same call goes on) or there is too little space.
+    Args:
+        wanted: File to download.
+        folder: Target folder; the file gets its name when it is complete.
+        progress: Called with bytes present and the total.
+
+    Raises:
+        UserError: The connection broke (the same call resumes), or disk space is too small.
     """
     target, part = folder / wanted.name, folder / f"{wanted.name}.part"
     note = folder / f"{wanted.name}.part.json"
@@ -123,33 +141,33 @@ def fetch(wanted: Offer, folder: Path, progress: Progress | None = None) -> Path
         return target
     same = {"address": wanted.address, "size": wanted.size, "tag": wanted.tag}
     if part.is_file() and not (note.is_file() and _read(note) == same):
-        part.unlink()  # of another file, or of this one before it changed
+        part.unlink()  # part of another file, or of an older version
     note.write_text(json.dumps(same), encoding="utf-8")
     there = part.stat().st_size if part.is_file() else 0
     require_space(folder, (wanted.size or 0) - there)
     if wanted.size is None or there < wanted.size:
-        _go_on(wanted, part, there, progress)
+        _resume(wanted, part, there, progress)
     if wanted.size is not None and part.stat().st_size != wanted.size:
         raise UserError(
             f"{wanted.address}: the connection ended at {bytes_in_words(part.stat().st_size)} of "
-            f"{bytes_in_words(wanted.size)}; run the same command again to go on from there"
+            f"{bytes_in_words(wanted.size)}; run the same command again to resume"
         )
     os.replace(part, target)
     note.unlink()
     return target
 
 
-def _go_on(wanted: Offer, part: Path, there: int, progress: Progress | None) -> None:
+def _resume(wanted: Offer, part: Path, there: int, progress: Progress | None) -> None:
     headers = {"Range": f"bytes={there}-"} if there else {}
-    with _opened(wanted.address, headers=headers) as answer:
-        if there and answer.status != 206:  # a host that cannot go on sends the whole file
+    with _opened(wanted.address, headers=headers) as response:
+        if there and response.status != 206:  # a host that cannot resume sends the whole file
             there = 0
         with part.open("ab" if there else "wb") as file:
             while True:
                 try:
-                    block = answer.read(_BLOCK)
+                    block = response.read(_BLOCK)
                 except (OSError, http.client.HTTPException):
-                    return  # told by the size that is missing
+                    return  # detected by the missing bytes
                 if not block:
                     return
                 file.write(block)
@@ -159,10 +177,15 @@ def _go_on(wanted: Offer, part: Path, there: int, progress: Progress | None) -> 
 
 
 def unpack(archive: Path, folder: Path, progress: Progress | None = None) -> int:
-    """Unpack a .tar.gz into `folder`; how many files. Names that leave the folder, links and devices are refused.
+    """Number of files unpacked from a .tar.gz into `folder`. Paths outside the folder, links and devices are refused.
 
-    progress: called with bytes of the archive read and in all.
-    Raises: UserError when it is damaged or holds such names.
+    Args:
+        archive: Archive file.
+        folder: Target folder.
+        progress: Called with bytes of the archive read and the total.
+
+    Raises:
+        UserError: The archive is damaged or holds such members.
     """
     size, count = archive.stat().st_size, 0
     require_space(folder, size)
@@ -171,13 +194,13 @@ def unpack(archive: Path, folder: Path, progress: Progress | None = None) -> int
         with archive.open("rb") as raw, tarfile.open(fileobj=raw, mode="r:*") as tar:
             for member in tar:
                 if not (member.isfile() or member.isdir()):
-                    raise UserError(f"{archive} holds {member.name!r}, which is neither file nor folder; not unpacked")
+                    raise UserError(f"{archive} holds {member.name!r}, expected files and folders only; not unpacked")
                 tar.extract(member, folder, set_attrs=False, filter="data")
                 count += member.isfile()
                 if progress is not None and count % 256 == 0:
                     progress(raw.tell(), size)
     except tarfile.FilterError as error:
-        raise UserError(f"{archive} holds a name that leaves its folder ({error}); not unpacked") from error
+        raise UserError(f"{archive} holds a path outside its folder ({error}); not unpacked") from error
     except (tarfile.TarError, EOFError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
@@ -188,13 +211,13 @@ def unpack(archive: Path, folder: Path, progress: Progress | None = None) -> int
 def _opened(address: str, method: str = "GET", headers: Mapping[str, str] | None = None) -> http.client.HTTPResponse:
     request = urllib.request.Request(address, headers=dict(headers or {}), method=method)
     try:
-        answer: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=_SECONDS)
+        response: http.client.HTTPResponse = urllib.request.urlopen(request, timeout=_SECONDS)
     except urllib.error.HTTPError as error:
-        raise UserError(f"{address}: the host answers {error.code} {error.reason}; try later, or give --url") from error
+        raise UserError(f"{address}: the host returned {error.code} {error.reason}; try later or use --url") from error
     except (urllib.error.URLError, OSError, http.client.HTTPException) as error:
         reason = getattr(error, "reason", error)
-        raise UserError(f"{address}: cannot be reached ({reason}); check the network, or give --url") from error
-    return answer
+        raise UserError(f"{address}: cannot be reached ({reason}); check the network, or use --url") from error
+    return response
 
 
 def _read(path: Path) -> object:

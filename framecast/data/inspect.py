@@ -1,4 +1,4 @@
-"""What a source holds: counts, sizes, rates, actions, splits, and a contact sheet to look at."""
+"""Summary of a source: counts, sizes, rates, actions and splits, with a contact sheet."""
 
 from __future__ import annotations
 
@@ -17,18 +17,24 @@ from framecast.media.images import write_image
 from framecast.media.resize import resize_frames
 
 _ROWS, _COLUMNS = 8, 8  # of the contact sheet
-_PANEL = 160  # px, longer side of a frame there at most
+_PANEL = 160  # maximum longer side of a frame there, px
 
 
 def inspect(source: Source, sheet: Path | None = None, window: int = 2) -> dict[str, Any]:
-    """Facts about a source, ready for JSON; with `sheet`, also a contact sheet, written as PNG.
+    """Summary of a source as JSON values.
 
-    window: source frames of one clip, for the splits.
-    Returns: videos, frames, shortest, longest (frames), sizes ("HxW" -> videos), channels, fps (rate -> videos),
-    duration (seconds), bytes (decoded, uint8), disk_bytes (None where not on disk), actions, extras, splits (videos
-    and frames of each) with split_rule, meta, and sheet; where videos are of named games also games (videos and
-    frames of each, in all and per split).
-    Raises: UserError when a file cannot be read.
+    Args:
+        source: Source of the videos.
+        sheet: File of a contact sheet (.png) to write.
+        window: Source frames of one clip, for the splits.
+
+    Returns:
+        videos, frames, shortest, longest (frames), sizes ("HxW" -> videos), channels, fps (rate -> videos), duration
+        (seconds), bytes (decoded, uint8), disk_bytes (None if not on disk), actions, extras, splits (videos and frames
+        of each) with split_rule, meta, and sheet; for named games also games (videos and frames, total and per split).
+
+    Raises:
+        UserError: A file cannot be read.
     """
     spec = source.spec
     sizes, rates = _sizes(source), _rates(source)
@@ -56,10 +62,7 @@ def inspect(source: Source, sheet: Path | None = None, window: int = 2) -> dict[
 
 
 def write_sheet(source: Source, path: Path) -> Path:
-    """A contact sheet: up to 8 videos spread over the source, of every game at least one; 8 frames spread over each.
-
-    Returns: the PNG's path.
-    """
+    """Path of the contact sheet written: up to 8 videos, at least one per game, with 8 evenly spaced frames each."""
     chosen = _chosen(source)
     height, width = source.spec.height, source.spec.width
     shrink = max(1.0, max(height, width) / _PANEL)
@@ -74,7 +77,7 @@ def write_sheet(source: Source, path: Path) -> Path:
 
 
 def _chosen(source: Source) -> list[int]:
-    """Videos for the sheet: the middle one of each game, and evenly spread ones as far as rows are left."""
+    """Videos of the sheet: the middle one of each game, and evenly spaced ones in the remaining rows."""
     games: dict[str, list[int]] = {}
     for video, name in enumerate(source.names):
         if (game := (getattr(source, "games", None) or {}).get(name)) is not None:
@@ -85,7 +88,7 @@ def _chosen(source: Source) -> list[int]:
 
 
 def _spread(count: int, most: int) -> list[int]:
-    """Up to `most` indices from 0 to count - 1, evenly, first and last among them."""
+    """Up to `most` evenly spaced indices from 0 to count - 1, including both."""
     return sorted({round(i * (count - 1) / max(1, min(count, most) - 1)) for i in range(min(count, most))})
 
 
@@ -125,38 +128,38 @@ def _actions(source: Source) -> dict[str, Any] | None:
 
 
 def _splits(source: Source, window: int) -> dict[str, Any]:
-    """Videos and frames of each split, or why there are none: a source too short to split can still be looked at."""
+    """Videos and frames of each split, or the reason why the source cannot be split."""
     rule = getattr(source, "split_rule", None)
     try:
         splits = source.splits(window)
-        told = rule(window) if rule else None
+        sentence = rule(window) if rule else None
     except UserError as error:
         return {"splits": None, "split_rule": str(error)}
     parts = {
         name: {"videos": len(segments), "frames": sum(s.stop - s.start for s in segments)}
         for name, segments in splits.items()
     }
-    return {"splits": parts, "split_rule": told}
+    return {"splits": parts, "split_rule": sentence}
 
 
 def _games(source: Source, window: int) -> dict[str, Any]:
-    """Videos and frames of every game, and of its splits."""
+    """Videos and frames of every game, total and per split."""
     games: dict[str, str] = getattr(source, "games", None) or {}
     if not games:
         return {}
-    told: dict[str, dict[str, Any]] = {}
+    rows: dict[str, dict[str, Any]] = {}
     for name, length in zip(source.names, source.lengths, strict=True):
-        row = told.setdefault(games.get(name, "no game"), {"videos": 0, "frames": 0})
+        row = rows.setdefault(games.get(name, "no game"), {"videos": 0, "frames": 0})
         row["videos"] += 1
         row["frames"] += length
     try:
         splits = source.splits(window)
-    except UserError:  # said under split_rule
-        return {"games": told}
+    except UserError:  # reported in split_rule
+        return {"games": rows}
     for split, segments in splits.items():
         for segment in segments:
-            row = told[games.get(source.names[segment.video], "no game")]
+            row = rows[games.get(source.names[segment.video], "no game")]
             part = row.setdefault(split, {"videos": 0, "frames": 0})
             part["videos"] += 1
             part["frames"] += segment.stop - segment.start
-    return {"games": told}
+    return {"games": rows}

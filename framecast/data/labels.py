@@ -1,7 +1,7 @@
-"""What lies beside frames and changes with their size: masks, and joints in image coordinates.
+"""Resizing of clips: frames together with the labels that depend on their size, masks and joints.
 
-Joints are (x, y) in -1…1: -1 is the left and upper edge of the frame, 1 the right and lower one, so a frame that is
-stretched leaves them as they are.
+Joints are (x, y) in -1…1: -1 is the left and upper edge of the frame, 1 the right and lower one, so stretching a frame
+leaves them unchanged.
 """
 
 from __future__ import annotations
@@ -10,25 +10,41 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from framecast.media.resize import Fit, Placement, Size, placement
+from framecast.media.resize import Fit, Placement, Size, placement, resize_frames
 
-#: Per-frame arrays that hold a label for every pixel, and those that hold points.
+#: Names of the per-frame arrays with one label per pixel, and with points.
 MASKS, JOINTS = "masks", "joints"
 
 
 def joints_from_pixels(joints: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Points (..., 2) in px, (0, 0) the upper left corner of the frame, as float32 in -1…1."""
+    """Points as float32 in -1…1, from points (..., 2) in px with (0, 0) at the upper left corner of the frame."""
     scaled: np.ndarray = (2 * joints / np.array([width, height]) - 1).astype(np.float32)
     return scaled
+
+
+def resize_clip(
+    frames: np.ndarray, arrays: Mapping[str, np.ndarray], size: Size, fit: Fit = "squash"
+) -> tuple[np.ndarray, dict[str, np.ndarray]]:
+    """Frames and per-frame arrays at `size`; the given ones where it is None.
+
+    Args:
+        frames: uint8 (t, c, h, w).
+        arrays: Per-frame arrays by name, (t, …).
+        size: See `media.resize`.
+        fit: See `media.resize`.
+    """
+    if size is None:
+        return frames, dict(arrays)
+    return resize_frames(frames, size, fit), resize_labels(arrays, frames.shape[2], frames.shape[3], size, fit)
 
 
 def resize_labels(
     arrays: Mapping[str, np.ndarray], height: int, width: int, size: Size, fit: Fit = "squash"
 ) -> dict[str, np.ndarray]:
-    """Per-frame arrays as they belong to frames of height x width after `media.resize.resize_frames`.
+    """Per-frame arrays that match frames of height x width after `media.resize.resize_frames`.
 
-    Masks (t, h, w) take the nearest pixel, so no label is mixed with another; points (t, joints, 2) move with what is
-    cut off or padded. Everything else passes.
+    Masks (t, h, w) use the nearest pixel, so labels are not mixed; points (t, joints, 2) follow cropping and padding.
+    All other arrays are unchanged.
     """
     plan, found = placement(height, width, size, fit), dict(arrays)
     masks, joints = arrays.get(MASKS), arrays.get(JOINTS)

@@ -1,6 +1,7 @@
-"""Batches: a pure function of (seed, step, stream), so that resuming needs no state and processes agree.
+"""Batches as a pure function of (seed, step, stream), so that resuming needs no state and processes agree.
 
-No worker processes: frames come from memory-mapped arrays, and copying them is faster than handing them over.
+There are no worker processes: frames come from memory-mapped arrays, and copying them is faster than passing them
+between processes.
 """
 
 from __future__ import annotations
@@ -23,16 +24,25 @@ from framecast.data.windows import Windows
 class Loader:
     """Batches of windows of one split.
 
-    source: where the videos are.  segments: of one split.  request: the window the model wants.  batch_size: clips of
-    all processes together.  seed: of the draws.  rank, world: this process and their number; each gets its slice of
-    the very batch that one process would draw.  order: "random" draws with replacement (video uniform, then start);
-    "epoch" goes once through all windows in a seeded order, whose last batch is filled up from its beginning.
-    codes: name -> one array (frames, …) per video; then windows of these are fed, and frames are empty along t.
-    actions: what actions are, with mean and sd of the training set; by default the source's.
-    Raises: UserError naming video and remedy when the data cannot give such windows.
+    Row i of a batch's actions is the source's action at the source frame of model frame i (with a stride, the first of
+    the frames that lead to model frame i + 1), one-hot or standardised.
 
-    Actions: row i of a batch's actions is the source's action at the source frame of model frame i (with a stride, the
-    first of the frames that lead to model frame i + 1), one-hot or standardised.
+    Args:
+        source: Source of the videos.
+        segments: Segments of one split.
+        request: Window of the model.
+        batch_size: Clips of all processes together.
+        seed: Random seed of the draws.
+        rank: Index of this process; each process gets its slice of the batch that a single process would draw.
+        world: Number of processes.
+        order: "random" draws with replacement (video uniform, then start uniform); "epoch" passes once through all
+            windows in a seeded order, whose last batch is completed from its beginning.
+        latents: Name -> one array (frames, …) per video; batches then hold windows of these, and frames are empty
+            along t.
+        actions: Action space with mean and std of the training set; by default that of the source.
+
+    Raises:
+        UserError: The data contain no such windows.
     """
 
     def __init__(
@@ -78,17 +88,18 @@ class Loader:
 
     @property
     def steps_per_epoch(self) -> int:
-        """Batches that hold as many clips as there are windows: ceil(windows / batch size)."""
+        """Batches per epoch: ceil(windows / batch size)."""
         return -(-self.windows.count // self.batch_size)
 
     def batch(self, step: int, stream: str = "main") -> Batch:
-        """The batch of `step`, this process's share. The same whenever asked; another stream draws its own.
+        """This process's share of the batch of `step`, a function of seed, step and stream.
 
-        Returns: CPU tensors, frames uint8.
+        Returns:
+            CPU tensors, frames uint8.
         """
         words = [self.seed & (2**64 - 1), step, zlib.crc32(stream.encode())]
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(words)))
-        # One row a clip of the joined batch: the draws of a clip do not depend on who cuts it.
+        # One row per clip of the joint batch: the draws of a clip do not depend on the process.
         uniforms = rng.random((self.batch_size, 2 + self.windows.num_crop_uniforms))
         if self.order == "random":
             videos, starts = self.windows.from_uniform(uniforms[:, :2])
@@ -98,11 +109,11 @@ class Loader:
         return self._gather(pairs, uniforms[self._mine, 2:] if self.request.crop is not None else None)
 
     def gather(self, pairs: Sequence[tuple[int, int]]) -> Batch:
-        """A batch of these (video, start) windows, whole frames; for evaluation (see `Windows.fixed`)."""
+        """A batch of the given (video, start) windows with uncropped frames, for evaluation (see `Windows.fixed`)."""
         return self._gather(pairs, None)
 
     def _numbers(self, step: int, stream: str) -> np.ndarray:
-        """Numbers of the windows of one batch of an epoch."""
+        """Indices of the windows of one batch of an epoch."""
         epoch, at = divmod(step, self.steps_per_epoch)
         if self._shuffled.get(stream, (-1,))[0] != epoch:
             words = [self.seed & (2**64 - 1), epoch, zlib.crc32(stream.encode()), 1]
@@ -112,7 +123,7 @@ class Loader:
 
     def _gather(self, pairs: Sequence[tuple[int, int]], uniforms: np.ndarray | None) -> Batch:
         request, windows = self.request, self.windows
-        latents = {name: torch.from_numpy(self._codes(values, pairs)) for name, values in self.latents.items()}
+        latents = {name: torch.from_numpy(self._latent_windows(values, pairs)) for name, values in self.latents.items()}
         if latents and self.action_spec is None and not request.extras:
             return Batch(context=self._no_frames(len(pairs)), future=self._no_frames(len(pairs)), latents=latents)
         read = self.source.clip if latents else None
@@ -129,7 +140,7 @@ class Loader:
             elif cut.shape != frames.shape[1:]:
                 raise UserError(
                     f"videos {clips[0].name!r} and {clip.name!r} are {frames.shape[3]}x{frames.shape[4]} and "
-                    f"{cut.shape[2]}x{cut.shape[3]}, which do not fit one batch; bring all to one size (--size)"
+                    f"{cut.shape[2]}x{cut.shape[3]}, expected one size per batch; use --size"
                 )
             frames[i] = cut
         whole = self._no_frames(len(pairs)) if frames is None else torch.from_numpy(frames)
@@ -147,7 +158,7 @@ class Loader:
         height, width = self.request.resize or (spec.height, spec.width)
         return torch.zeros((size, 0, spec.channels, height, width), dtype=torch.uint8)
 
-    def _codes(self, values: Sequence[np.ndarray], pairs: Sequence[tuple[int, int]]) -> np.ndarray:
+    def _latent_windows(self, values: Sequence[np.ndarray], pairs: Sequence[tuple[int, int]]) -> np.ndarray:
         length, stride = self.request.length, self.request.stride
         return np.stack([values[v][s : s + (length - 1) * stride + 1 : stride] for v, s in pairs])
 
@@ -158,15 +169,15 @@ class Loader:
         rows = np.stack([clip.arrays["actions"][: self.request.length - 1] for clip in clips])
         if spec.kind == "discrete":
             if rows.size and not 0 <= rows.min() <= rows.max() < spec.size:
-                raise UserError(f"an action index in {clips[0].name!r} or beside it is not in 0…{spec.size - 1}")
+                raise UserError(f"an action index in the batch of {clips[0].name!r} is not in 0…{spec.size - 1}")
             return torch.from_numpy(np.eye(spec.size, dtype=np.float32)[rows])
         return torch.from_numpy(standardise(rows, spec))
 
 
 def standardise(actions: np.ndarray, spec: ActionSpec) -> np.ndarray:
-    """Continuous actions (…, a) on the training set's scale, float32; as they are where the spec knows no mean.
+    """Standardised continuous actions (…, a), float32; unchanged where the spec has no mean.
 
-    A dimension that never changes (sd 0) is only centred.
+    A constant dimension (std 0) is only centred.
     """
     if not spec.mean:
         return actions.astype(np.float32)
@@ -176,9 +187,10 @@ def standardise(actions: np.ndarray, spec: ActionSpec) -> np.ndarray:
 
 
 def action_statistics(source: Source, segments: Sequence[Segment]) -> ActionSpec | None:
-    """The source's actions with mean and sd over `segments` (those of train); discrete ones, or none, unchanged.
+    """The source's action space with mean and std over `segments` (those of train); discrete or no actions unchanged.
 
-    Returns: sd is that of the whole set (divided by n), in float64.
+    Returns:
+        std is the population standard deviation (divided by n), computed in float64.
     """
     spec = source.spec.actions
     if spec is None or spec.kind == "discrete":
@@ -195,7 +207,7 @@ def action_statistics(source: Source, segments: Sequence[Segment]) -> ActionSpec
 
 
 def _as_tensor(arrays: Sequence[np.ndarray]) -> Tensor:
-    """Stacked; floats as float32, whole numbers as they are where torch computes with them, else the next wider."""
+    """Stacked arrays: floats as float32, integers unchanged or in the next wider type that torch supports."""
     stacked = np.stack(arrays)
     wider = {"f2": "f4", "f8": "f4", "u2": "i4", "u4": "i8", "u8": "i8"}
     kind = stacked.dtype.str[1:]

@@ -15,7 +15,11 @@ from framecast.data.base import Source, World
 
 
 def find_source(name: str) -> Any:
-    """The class behind a source's name."""
+    """The class of a source.
+
+    Raises:
+        UserError: Unknown name.
+    """
     if name not in SOURCES:
         raise UserError(f"unknown source {name!r}; {suggest(name, SOURCES)}")
     module, attribute = SOURCES[name]
@@ -28,7 +32,17 @@ def make_source(
     settings: Mapping[str, Any] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> Source:
-    """Generate source `name` into `folder` and open it. progress: called with parts done and in all."""
+    """The opened store of a generated source.
+
+    Args:
+        name: Name in `SOURCES`.
+        folder: Folder of the store.
+        settings: Fields of the source's config.
+        progress: Called with parts done and the total.
+
+    Raises:
+        UserError: Unknown source or setting, or the store cannot be written.
+    """
     from framecast.data.store import Store
 
     maker = find_source(name)
@@ -38,29 +52,33 @@ def make_source(
 
 
 def replay(source: Source, video: int, frame: int) -> World | None:
-    """The scene of a generated video as it stood at `frame`, to go on with under other actions.
+    """The scene of a generated video restored at `frame`, to be continued under other actions.
 
-    None where the source's generator cannot bring it back, or what it shows then is not the recorded frame (another
-    version of an emulator, say).
+    Returns:
+        None where the generator cannot restore scenes, or the restored frame differs from the recorded one (for
+        example with another version of an emulator).
     """
     meta = source.meta()
     name = str(meta.get("generator"))
-    bring_back = getattr(find_source(name), "replay", None) if name in SOURCES else None
-    if source.spec.actions is None or bring_back is None:
+    restore = getattr(find_source(name), "replay", None) if name in SOURCES else None
+    if source.spec.actions is None or restore is None:
         return None
     clip = source.clip(video, 0, frame + 1)
     try:
-        world: World = bring_back(meta, source.names[video], clip.arrays["actions"][:frame].tolist())
-    except UserError:  # the emulator is not installed here: there is the recording, and no more
+        world: World = restore(meta, source.names[video], clip.arrays["actions"][:frame].tolist())
+    except UserError:  # the emulator is not installed: only the recording is available
         return None
     recorded = clip.frames[frame]
     return world if bool((fitted(world, recorded.shape, meta) == recorded).all()) else None
 
 
 def fitted(world: World, shape: Sequence[int], meta: Mapping[str, Any]) -> Any:
-    """What a world shows, uint8, at the size (c, h, w) of a store's frames, as packing brings it there.
+    """The current frame of a world, uint8 (c, h, w), resized as in packing.
 
-    meta: the store's.
+    Args:
+        world: A restored scene.
+        shape: (c, h, w) of the store's frames.
+        meta: Meta of the store.
     """
     from framecast.media.resize import Fit, resize_frames
 

@@ -1,7 +1,6 @@
-"""Train / val / test without a frame in two of them, and the sentence that says how.
+"""Disjoint train / val / test splits from names and lengths of videos, and a sentence that describes them.
 
-Whole videos are dealt out where there are enough; too few are cut in time. Nothing here knows files: names and lengths
-are all it needs.
+Whole videos are assigned to splits if there are enough; otherwise each is cut in time.
 """
 
 from __future__ import annotations
@@ -11,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from framecast.core.errors import UserError
 from framecast.data.base import SPLITS, Segment, Source, rank_by_hash
 
-#: Per cent of a video's frames that go to each part behind train, from its end, where a video is cut in time.
+#: Splits after train, from the end of a video that is cut in time, and their per cent of its frames.
 _CUT = (("test", 20), ("val", 10))
 
 Splits = dict[str, list[Segment]]
@@ -27,17 +26,24 @@ def split_videos(
 ) -> Splits:
     """train / val / test as segments, each in the order of the videos.
 
-    names, lengths: one per video, names unique, lengths in frames.  window: source frames of one clip; it is the gap
-    where a video is cut in time, so a run keeps the window it was split with.  seed: of the ranking.  fixed: name ->
-    split, from `Train/` and `Test/` folders, file names or the store; a val or test that is missing there is cut from
-    train, and without a train the others stay as they are.  groups: name -> episode, for cameras that filmed the same
-    moment and may not part.
+    Episodes are ranked by a seeded hash of their name; the first tenth is test, the next tenth val, at least one each.
+    With fewer than three (or with only one in a fixed train), each is cut in time instead: train first, then val (10
+    %), then test (20 %), with one window of gap between them; videos too short to be cut belong to train.
 
-    Rule: episodes are ranked by a seeded hash of their name, the first tenth is test, the next tenth val, at least one
-    each. With fewer than three (or with only one in a fixed train) each is cut in time instead: train first, then val
-    (10 %), then test (20 %), one window of gap between them; what is too short to be cut goes to train.
-    Returns: {"train": […], "val": […], "test": […]}.
-    Raises: UserError when there is no video, or not enough frames for a clip in every part.
+    Args:
+        names: Unique name of each video.
+        lengths: Frames of each video.
+        window: Source frames of one clip, and the gap where a video is cut in time; a run keeps its window.
+        seed: Random seed of the ranking.
+        fixed: Name -> split, from `Train/` and `Test/` folders, file names or the store. A missing val or test is cut
+            from train; without a train the others are kept.
+        groups: Name -> episode, for cameras that recorded the same moment and must stay in one split.
+
+    Returns:
+        {"train": […], "val": […], "test": […]}.
+
+    Raises:
+        UserError: There is no video, or too few frames for a clip in every split.
     """
     return _divide(names, lengths, window, seed, fixed, groups)[0]
 
@@ -50,7 +56,7 @@ def split_rule(
     fixed: Mapping[str, str] | None = None,
     groups: Mapping[str, str] | None = None,
 ) -> str:
-    """The sentence that tells a reader how `split_videos`, given the same, divided the videos."""
+    """A sentence that describes the splits of `split_videos` with the same arguments."""
     return _divide(names, lengths, window, seed, fixed, groups)[1]
 
 
@@ -72,7 +78,7 @@ def _divide(
     if lengths[longest] < window:
         raise UserError(
             f"the longest video, {names[longest]!r}, has {lengths[longest]} frames but one clip spans {window}; "
-            "give a longer video or a model that looks at fewer frames"
+            "give a longer video or use a model with a smaller context"
         )
     episodes = _episodes(names, groups)
     assigned = _fixed_splits(names, episodes, fixed) if fixed else {}
@@ -82,7 +88,7 @@ def _divide(
 
 
 def _episodes(names: Sequence[str], groups: Mapping[str, str] | None) -> dict[str, list[int]]:
-    """Episode -> indices of its videos. A video without a group is its own episode."""
+    """Episode -> indices of its videos; a video without a group is an episode."""
     episodes: dict[str, list[int]] = {}
     for i, name in enumerate(names):
         episodes.setdefault((groups or {}).get(name, name), []).append(i)
@@ -92,7 +98,7 @@ def _episodes(names: Sequence[str], groups: Mapping[str, str] | None) -> dict[st
 def _fixed_splits(
     names: Sequence[str], episodes: Mapping[str, Sequence[int]], fixed: Mapping[str, str]
 ) -> dict[str, str]:
-    """Episode -> its prescribed split, checked."""
+    """Episode -> prescribed split, checked."""
     assigned = {}
     for episode, members in episodes.items():
         wanted = {fixed.get(names[i], "").lower() for i in members}
@@ -113,8 +119,8 @@ def _fixed_splits(
 def _without_fixed(
     names: Sequence[str], lengths: Sequence[int], window: int, seed: int, episodes: Mapping[str, Sequence[int]]
 ) -> tuple[Splits, str]:
-    # Ranking every episode first keeps the test set the same for models with different windows; only where that leaves
-    # a split without one usable video are the short ones taken out of the ranking.
+    # Ranking all episodes keeps the test set equal for models with different windows; only if a split then has no
+    # usable video, short episodes are excluded from the ranking.
     usable = [e for e, members in episodes.items() if any(lengths[i] >= window for i in members)]
     for candidates in (list(episodes), usable):
         if len(candidates) < 3:
@@ -140,41 +146,65 @@ def _with_fixed(
 ) -> tuple[Splits, str]:
     parts = {split: [e for e in episodes if assigned[e] == split] for split in SPLITS}
     there = [split for split in SPLITS if parts[split]]
-    told = f"{_listed(there)} as prescribed"
+    rule = f"{_listed(there)} as prescribed"
     tail = [(split, percent) for split, percent in _CUT if split not in there]
     if "train" not in there or not tail:
-        return _whole(lengths, {split: [i for e in parts[split] for i in episodes[e]] for split in SPLITS}), told
+        return _whole(lengths, {split: [i for e in parts[split] for i in episodes[e]] for split in SPLITS}), rule
     usable = [e for e in parts["train"] if any(lengths[i] >= window for i in episodes[e])]
     if len(usable) > len(tail):
         ranked, size = [usable[i] for i in rank_by_hash(usable, seed)], max(1, (len(usable) + 5) // 10)
         for at, (split, _) in enumerate(tail):
             parts[split] = ranked[at * size : (at + 1) * size]
-            told += f", {split} ({size}) cut from train by seeded hash of the name (seed {seed})"
+            rule += f", {split} ({size}) cut from train by seeded hash of the name (seed {seed})"
         parts["train"] = [e for e in parts["train"] if not any(e in parts[split] for split, _ in tail)]
-        return _whole(lengths, {split: [i for e in parts[split] for i in episodes[e]] for split in SPLITS}), told
+        return _whole(lengths, {split: [i for e in parts[split] for i in episodes[e]] for split in SPLITS}), rule
     kept = {split: [] if split == "train" else [i for e in parts[split] for i in episodes[e]] for split in SPLITS}
     splits = _whole(lengths, kept)
     cut = _cut_all(names, lengths, window, [episodes[e] for e in parts["train"]], tail)
     splits |= {split: cut[split] for split in ("train", *(split for split, _ in tail))}
-    told += "".join(
+    rule += "".join(
         f", {split} the last {percent} % of each training video after {window} frames of gap" for split, percent in tail
     )
-    return splits, told
+    return splits, rule
 
 
 def _listed(words: Sequence[str]) -> str:
     return words[0] if len(words) == 1 else f"{', '.join(words[:-1])} and {words[-1]}"
 
 
+class SplitByName:
+    """Base of sources whose videos are split by name: `__len__`, `splits` and `split_rule`."""
+
+    names: list[str]
+    lengths: list[int]
+    #: Video name -> prescribed split; empty where nothing is prescribed.
+    fixed: Mapping[str, str] = {}
+    #: Video name -> episode, for cameras that recorded the same moment.
+    groups: Mapping[str, str] = {}
+
+    def __len__(self) -> int:
+        return len(self.names)
+
+    def splits(self, window: int) -> Splits:
+        """train / val / test as segments; prescribed splits are kept. See `split_videos`."""
+        return split_videos(self.names, self.lengths, window, fixed=self.fixed, groups=self.groups)
+
+    def split_rule(self, window: int) -> str:
+        """A sentence that describes how `splits` divides the videos."""
+        return split_rule(self.names, self.lengths, window, fixed=self.fixed, groups=self.groups)
+
+
 def choose(source: Source, split: str, window: int) -> list[Segment]:
     """The segments of "train", "val" or "test", or of a named part of one, such as "test/novel".
 
-    Parts are what the source's `subsets` (name -> part) say.
-    Raises: UserError for a split or part that is not there.
+    Parts are those of the source's `subsets` (name -> part).
+
+    Raises:
+        UserError: No such split or part.
     """
     name, _, part = split.partition("/")
     if name not in SPLITS:
-        raise UserError(f"--split {split!r} is not known; choose train, val, test or all")
+        raise UserError(f"--split {split!r} is not known; use train, val, test or all")
     segments = source.splits(window)[name]
     if not part:
         return segments
@@ -184,13 +214,13 @@ def choose(source: Source, split: str, window: int) -> list[Segment]:
         there = sorted({subsets[source.names[s.video]] for s in segments if source.names[s.video] in subsets})
         raise UserError(
             f"--split {split}: the {name} split has no part {part!r}; "
-            + (f"choose {name}/{f' or {name}/'.join(there)}" if there else f"it has no parts, so choose {name}")
+            + (f"use {name}/{f' or {name}/'.join(there)}" if there else f"it has no parts, so use {name}")
         )
     return chosen
 
 
 def _deal(episodes: Sequence[str], seed: int) -> dict[str, list[str]]:
-    """80 / 10 / 10, at least one each; the first in rank are test, so adding a video moves few."""
+    """80 / 10 / 10, at least one each; the first ranks are test, so that an added video moves few others."""
     ranked = [episodes[i] for i in rank_by_hash(episodes, seed)]
     tenth = max(1, (len(ranked) + 5) // 10)
     return {"test": ranked[:tenth], "val": ranked[tenth : 2 * tenth], "train": ranked[2 * tenth :]}
@@ -209,7 +239,7 @@ def _cut_all(
 ) -> Splits:
     splits: Splits = {split: [] for split in SPLITS}
     for members in episodes:
-        # Cameras of one episode are cut at the same moments, found in the shortest.
+        # Cameras of one episode are cut at the same frames, those of the shortest.
         parts = _cut(min(lengths[i] for i in members), window, tail)
         for i in members:
             if parts is None:
@@ -229,9 +259,9 @@ def _cut_all(
 
 
 def _cut(length: int, window: int, tail: Sequence[tuple[str, int]]) -> dict[str, tuple[int, int]] | None:
-    """Parts of one video from its end; None where train would not hold one clip.
+    """Parts of one video; None if train would be shorter than one clip.
 
-    Measured from the end, so that the test part does not move with the window of the model.
+    Parts are measured from the end, so that the test part does not depend on the window.
     """
     parts, stop = {}, length
     for split, percent in tail:

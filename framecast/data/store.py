@@ -1,13 +1,13 @@
-"""The packed store: frames as memory-mapped uint8 arrays, the fastest thing to cut clips from.
+"""The packed store: frames as memory-mapped uint8 arrays, the fastest source of clips.
 
 A store is a folder:
 
     index.json               format, actions; per video name, frames, size, offset, fps, meta, episode, camera, split
-    meta.json                where the videos come from
-    frames-<C>x<H>x<W>.npy   uint8 (n, c, h, w), the frames of all videos of that size, one video after the other
-    <array>-<C>x<H>x<W>.npy  (n, …), per-frame arrays (actions, rewards, …), row for row beside the frames
+    meta.json                origin of the videos
+    frames-<C>x<H>x<W>.npy   uint8 (n, c, h, w), frames of all videos of that size, concatenated
+    <array>-<C>x<H>x<W>.npy  (n, …), per-frame arrays (actions, rewards, …), one row per frame
 
-Plain .npy and JSON: any program can read one, and the same videos give the same bytes.
+Plain .npy and JSON can be read by any program; the same videos give the same bytes.
 """
 
 from __future__ import annotations
@@ -26,30 +26,39 @@ import numpy as np
 
 from framecast.core.errors import UserError
 from framecast.core.types import FORMAT, ActionSpec, Clip, ClipSpec
-from framecast.data.base import Segment, Source, clip_stop
-from framecast.data.labels import resize_labels
-from framecast.data.splits import split_rule, split_videos
+from framecast.data.base import Source, clip_stop
+from framecast.data.labels import resize_clip
+from framecast.data.options import AS_STORED, ReadOptions
+from framecast.data.splits import SplitByName
 from framecast.data.writer import ARRAY_NAME, DatasetWriter, DiskFull, bytes_in_words, is_store, require_space
-from framecast.media.resize import Fit, Size, resize_frames, target_size
+from framecast.media.resize import Size, target_size
 
 __all__ = ["DatasetWriter", "Store", "estimate", "is_store", "pack", "require_space"]
 
-_INDEX_LIMIT = 1 << 28  # bytes of JSON read at most; a million videos fit
+_INDEX_LIMIT = 1 << 28  # maximum bytes of JSON; enough for a million videos
 _SIZE = re.compile(r"[1-9]\d{0,5}x[1-9]\d{0,5}x[1-9]\d{0,5}")
-_BLOCK_BYTES = 1 << 25  # of frames read at a time while packing, and at most so many frames:
+_BLOCK_BYTES = 1 << 25  # maximum bytes of frames read at a time while packing, and maximum number of frames:
 _BLOCK = 64
 
 
-class Store:
+class Store(SplitByName):
     """A packed store as a source.
 
-    folder: what `DatasetWriter` or `pack` wrote.
+    Frames are views of the memory-mapped files: reading a clip copies nothing, writing to one is an error.
 
-    Frames are views of the memory-mapped files: asking for a clip copies nothing, writing to one is an error.
-    fixed: name -> split where the store prescribes splits, else empty.  groups: name -> episode, likewise.
-    games: name -> game, of videos whose meta names one.
-    subsets: name -> named part of its split, likewise.  shapes: (c, h, w) per video.  fps: frames per second per video.
-    Raises: UserError naming the file when something is missing, damaged or newer than this program.
+    Args:
+        folder: Folder written by `DatasetWriter` or `pack`.
+
+    Attributes:
+        fixed: Name -> split where the store prescribes splits, otherwise empty.
+        groups: Name -> episode where the store has episodes.
+        games: Name -> game, of videos whose meta has one.
+        subsets: Name -> named part of its split.
+        shapes: (c, h, w) per video.
+        fps: Frames per second per video.
+
+    Raises:
+        UserError: A file is missing, damaged or of a newer format.
     """
 
     def __init__(self, folder: Path | str) -> None:
@@ -96,15 +105,12 @@ class Store:
             shape = (rows, *(_parse_size(key) if name == "frames" else array.shape[1:]))
             if array.shape != shape or (name == "frames" and array.dtype != np.uint8):
                 raise UserError(
-                    f"{path} holds {array.dtype} {array.shape} but index.json wants uint8 {shape}; make the store again"
+                    f"{path} holds {array.dtype} {array.shape} but index.json has uint8 {shape}; make the store again"
                     if name == "frames"
-                    else f"{path} has {array.shape[:1]} rows but index.json wants {rows}; make the store again"
+                    else f"{path} has {array.shape[:1]} rows but index.json has {rows}; make the store again"
                 )
             found[name] = array
         return found
-
-    def __len__(self) -> int:
-        return len(self.names)
 
     def clip(self, index: int, start: int, length: int, stride: int = 1) -> Clip:
         """Frames start, start + stride, … (`length` of them) of video `index`, as read-only views."""
@@ -120,21 +126,13 @@ class Store:
             meta=self._video_meta[index],
         )
 
-    def splits(self, window: int) -> dict[str, list[Segment]]:
-        """train / val / test; prescribed ones are kept. See `splits.split_videos`."""
-        return split_videos(self.names, self.lengths, window, fixed=self.fixed, groups=self.groups)
-
-    def split_rule(self, window: int) -> str:
-        """The sentence that says how `splits` divides the videos."""
-        return split_rule(self.names, self.lengths, window, fixed=self.fixed, groups=self.groups)
-
     def meta(self) -> dict[str, Any]:
-        """What meta.json says: generator, version, seed, parameters."""
+        """Contents of meta.json: generator, version and parameters."""
         return dict(self._meta)
 
 
 def estimate(source: Source, size: Size = None) -> int:
-    """Bytes that packing `source` will take, judged by its most common frame size."""
+    """Estimated bytes of a packed `source`, from its most common frame size."""
     spec = source.spec
     height, width = target_size(spec.height, spec.width, size)
     extra = 8 * spec.action_size + 8 * sum(int(np.prod(shape)) for shape in spec.extras.values())
@@ -144,31 +142,36 @@ def estimate(source: Source, size: Size = None) -> int:
 def pack(
     source: Source,
     folder: Path | str,
-    size: Size = None,
-    fit: Fit = "crop",
-    skip_bad: bool = False,
+    options: ReadOptions = AS_STORED,
     progress: Callable[[int, int], None] | None = None,
     overwrite: bool = False,
 ) -> Store:
     """A source's videos as a packed store in `folder`.
 
-    size: (h, w) every frame is brought to by `fit` (crop, pad or squash), or the length of the shorter side, aspect
-    kept, never enlarged; None as they are.  skip_bad: leave out videos that cannot be read, and name them in meta.json
-    under "skipped", instead of stopping.  progress: called with frames done and frames in all.
-    Memory stays flat: a few dozen frames are held at a time. Prescribed splits, parts and episodes of the source are
-    kept, masks and joints follow the frames.
-    Raises: UserError when there is too little space, or for the first video that cannot be read.
+    At most a few dozen frames are held in memory. Prescribed splits, parts and episodes of the source are kept, masks
+    and joints follow the frames.
+
+    Args:
+        source: Videos to pack.
+        folder: Folder of the store.
+        options: Frame size and fit; with `skip_bad`, videos that cannot be read are left out and listed in meta.json
+            under "skipped".
+        progress: Called with the number of frames done and the total.
+        overwrite: Replace an existing store.
+
+    Raises:
+        UserError: Disk space is too small, or a video cannot be read.
     """
-    require_space(folder, estimate(source, size))
+    require_space(folder, estimate(source, options.size))
     total, done, skipped = sum(source.lengths), 0, []
     fixed, groups = getattr(source, "fixed", None) or {}, getattr(source, "groups", None) or {}
     cameras, subsets = getattr(source, "cameras", None) or {}, getattr(source, "subsets", None) or {}
     meta = source.meta()
-    if size is not None:
-        meta["packed"] = {"size": list(size) if isinstance(size, tuple) else size, "fit": fit}
+    if options.size is not None:
+        meta["packed"] = options.meta()
     with DatasetWriter(folder, source.spec.fps, source.spec.actions, meta, overwrite) as writer:
         for i, name in enumerate(source.names):
-            reader = _Reader(source, i, size, fit, partial(_tell, progress, done, total))
+            reader = _Reader(source, i, options, partial(_report, progress, done, total))
             try:
                 writer.add(
                     iter(reader),
@@ -185,7 +188,7 @@ def pack(
             except DiskFull:
                 raise
             except UserError:
-                if not skip_bad:
+                if not options.skip_bad:
                     raise
                 skipped.append(name)
             done += source.lengths[i]
@@ -196,21 +199,21 @@ def pack(
     return Store(folder)
 
 
-def _tell(progress: Callable[[int, int], None] | None, before: int, total: int, done: int) -> None:
+def _report(progress: Callable[[int, int], None] | None, before: int, total: int, done: int) -> None:
     if progress is not None:
         progress(before + done, total)
 
 
 class _Reader:
-    """Frames of one video one by one, per-frame arrays collected on the way."""
+    """Iterator over the frames of one video that collects its per-frame arrays."""
 
-    def __init__(self, source: Source, index: int, size: Size, fit: Fit, tell: Callable[[int], None]) -> None:
-        self.source, self.index, self.size, self.fit, self.tell = source, index, size, fit, tell
+    def __init__(self, source: Source, index: int, options: ReadOptions, report: Callable[[int], None]) -> None:
+        self.source, self.index, self.options, self.report = source, index, options, report
         self.arrays: dict[str, list[Any]] = {}
         self.meta: dict[str, Any] = {}
         self.fps = source.spec.fps
         first, self.block = None, 1
-        with contextlib.suppress(UserError):  # said, or skipped, when the frames are read
+        with contextlib.suppress(UserError):  # reported, or skipped, when the frames are read
             first = source.clip(index, 0, 1)
         if first is not None:
             self.meta, self.fps = first.meta, first.fps
@@ -221,13 +224,11 @@ class _Reader:
         length = self.source.lengths[self.index]
         for start in range(0, length, self.block):
             clip = self.source.clip(self.index, start, min(self.block, length - start))
-            arrays = clip.arrays
-            if self.size is not None:
-                arrays = resize_labels(arrays, clip.frames.shape[2], clip.frames.shape[3], self.size, self.fit)
+            frames, arrays = resize_clip(clip.frames, clip.arrays, self.options.size, self.options.fit)
             for name, array in arrays.items():
                 self.arrays[name].extend(array)
-            yield clip.frames if self.size is None else resize_frames(clip.frames, self.size, self.fit)
-            self.tell(start + len(clip.frames))
+            yield frames
+            self.report(start + len(clip.frames))
 
 
 def _parse_size(key: str) -> tuple[int, int, int]:
@@ -237,11 +238,9 @@ def _parse_size(key: str) -> tuple[int, int, int]:
 
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
-        raise UserError(f"{path} is missing, so this is no packed store; give the folder that was made or imported")
+        raise UserError(f"{path} is missing, so this is not a packed store; give a folder made by data import")
     if path.stat().st_size > _INDEX_LIMIT:
-        raise UserError(
-            f"{path} is larger than {bytes_in_words(_INDEX_LIMIT)}, which no store needs; make the store again"
-        )
+        raise UserError(f"{path} is larger than {bytes_in_words(_INDEX_LIMIT)}, the limit; make the store again")
     try:
         value = json.loads(path.read_bytes())
     except (ValueError, RecursionError) as error:
@@ -252,7 +251,7 @@ def _read_json(path: Path) -> dict[str, Any]:
 
 
 def _checked_videos(path: Path, index: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The videos of an index, every field of the right kind."""
+    """The videos of an index, with the type of every field checked."""
     version = index.get("format")
     if isinstance(version, int) and version > FORMAT:
         raise UserError(f"{path} has format {version}, this program reads up to {FORMAT}; update framecast")

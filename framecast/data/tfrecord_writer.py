@@ -1,4 +1,4 @@
-"""Any source as TFRecords, in the schema of the hierarchical predictor's release or in that of Robot Push."""
+"""Writer of TFRecords from any source, in the schema of the hierarchical predictor's release or of Robot Push."""
 
 from __future__ import annotations
 
@@ -17,21 +17,22 @@ from PIL import Image
 from framecast.core.errors import UserError
 from framecast.core.types import FORMAT, Clip
 from framecast.data.base import SPLITS, Segment, Source
-from framecast.data.labels import JOINTS, resize_labels
+from framecast.data.labels import JOINTS, resize_clip
+from framecast.data.options import AS_STORED, ReadOptions
 from framecast.data.readers.tfrecord_format import make_example, write_record
 from framecast.data.readers.tfrecord_schemas import SCHEMAS, Column, Schema, describe, named
 from framecast.data.readers.tfrecords import SUFFIXES
 from framecast.data.writer import require_space, writing
-from framecast.media.resize import Fit, Size, resize_frames, target_size
+from framecast.media.resize import target_size
 
-#: The part of a file's name that tells what its records are for.
+#: Split -> its word in file names.
 _FILES = {"train": "train", "val": "validation", "test": "test"}
-_JPEG_BYTES = 0.6  # per pixel at quality 95, generously
+_JPEG_BYTES = 0.6  # upper estimate per pixel at quality 95
 
 
 @dataclass(frozen=True)
 class Part:
-    """Frames [start, stop) of one video, and the word in the file's name: train, validation, testnovel, …"""
+    """Frames [start, stop) of one video, and the split's word in the file name: train, validation, testnovel, …"""
 
     video: int
     start: int
@@ -44,8 +45,7 @@ def write_records(
     folder: Path | str,
     schema: str = "published",
     *,
-    size: Size = None,
-    fit: Fit = "crop",
+    options: ReadOptions = AS_STORED,
     length: int | None = None,
     quality: int = 95,
     per_file: int = 256,
@@ -54,22 +54,32 @@ def write_records(
 ) -> list[Path]:
     """The files written: clips-<split>-00000-of-00003.tfrecord and so on, one record a video.
 
-    schema: a name in `schemas.SCHEMAS`. "published" keeps every per-frame array; "robot-push" the frames, actions,
-    states and joints that the original set has.  size, fit: frames are scaled, masks and joints with them.
-    length: cut videos into records of so many frames; what is left over at an end is dropped.  quality: of the JPEGs,
-    as Pillow counts.  per_file: records in one file at most.  progress: called with records done and in all.
-    Splits are the source's; where a split has named parts, such as novel, they get files of their own (testnovel).
-    The folder appears when all of it is written. The same source gives the same bytes.
-    Raises: UserError when the folder is taken, there is too little space, or the source lacks what the schema needs.
+    Splits are those of the source; named parts of a split, such as novel, get separate files (testnovel). The folder
+    appears when it is complete. The same source gives the same bytes.
+
+    Args:
+        source: Videos to write.
+        folder: Folder of the records.
+        schema: Name in `SCHEMAS`. "published" stores every per-frame array; "robot-push" the frames, actions, states
+            and joints of the original set.
+        options: Size and fit of frames, masks and joints.
+        length: Frames per record; videos are cut and remainders dropped. None keeps whole videos.
+        quality: JPEG quality of Pillow, 1…100.
+        per_file: Maximum number of records per file.
+        overwrite: Replace existing records.
+        progress: Called with the number of records done and the total.
+
+    Raises:
+        UserError: The folder is taken, disk space is too small, or the source lacks arrays of the schema.
     """
     folder, form = Path(folder), _schema(schema, source)
     if not 1 <= quality <= 100 or per_file < 1 or (length is not None and length < 2):
         raise UserError(
-            f"records need quality in 1…100, per_file above 0 and length above 1, got {quality}, {per_file}, {length}"
+            f"quality must be in 1…100, per_file above 0 and length above 1, got {quality}, {per_file}, {length}"
         )
     _check_folder(folder, overwrite)
     parts = _parts(source, length)
-    height, width = target_size(source.spec.height, source.spec.width, size, fit)
+    height, width = target_size(source.spec.height, source.spec.width, options.size, options.fit)
     frames = sum(part.stop - part.start for part in parts)
     numbers = sum(int(np.prod(shape)) for shape in source.spec.extras.values()) + source.spec.action_size
     require_space(folder, int(frames * (_JPEG_BYTES * height * width + 8 * min(numbers, height * width))))
@@ -82,7 +92,7 @@ def write_records(
                 with file.open("wb") as handle:
                     for part in inside:
                         clip = source.clip(part.video, part.start, part.stop - part.start)
-                        write_record(handle, _example(clip, source, form, size, fit, quality))
+                        write_record(handle, _example(clip, source, form, options, quality))
                         written.append(file)
                         if progress is not None:
                             progress(len(written), len(parts))
@@ -98,9 +108,9 @@ def _schema(name: str, source: Source) -> Schema:
     if name not in SCHEMAS:
         raise UserError(f"schema {name!r} is unknown; choose {' or '.join(SCHEMAS)}")
     if source.spec.channels not in (1, 3):
-        raise UserError(f"frames have {source.spec.channels} channels; records hold grey or RGB frames")
+        raise UserError(f"frames have {source.spec.channels} channels; expected 1 or 3; convert the data")
     if name == "robot-push" and (source.spec.actions is None or "states" not in source.spec.extras):
-        raise UserError("robot-push records need actions and states, which the data lack; choose the published schema")
+        raise UserError("robot-push records need actions and states, which the data lack; use the published schema")
     return SCHEMAS[name]
 
 
@@ -146,11 +156,9 @@ def _files(folder: Path, parts: Sequence[Part], per_file: int) -> Iterable[tuple
             yield folder / name, mine[number * per_file : (number + 1) * per_file]
 
 
-def _example(clip: Clip, source: Source, schema: Schema, size: Size, fit: Fit, quality: int) -> bytes:
-    """One record: pictures, per-frame arrays, and a feature `meta` of JSON that tells shapes, rate and origin."""
-    height, width = clip.frames.shape[2:]
-    arrays = resize_labels(clip.arrays, height, width, size, fit) if size is not None else clip.arrays
-    frames = clip.frames if size is None else resize_frames(clip.frames, size, fit)
+def _example(clip: Clip, source: Source, schema: Schema, options: ReadOptions, quality: int) -> bytes:
+    """One record: images, per-frame arrays, and a JSON feature `meta` with shapes, rate and origin."""
+    frames, arrays = resize_clip(clip.frames, clip.arrays, options.size, options.fit)
     columns = _columns(arrays, schema)
     flat = _also_flat(columns, schema)
     features: dict[str, Any] = {}
@@ -158,7 +166,7 @@ def _example(clip: Clip, source: Source, schema: Schema, size: Size, fit: Fit, q
         features[named(schema.image, i)] = [_jpeg(frame, quality)]
         for name, column in columns.items():
             row = arrays[name][i]
-            features[named(column.feature, i)] = [_png(row)] if column.picture else _numbers(row, column)
+            features[named(column.feature, i)] = [_png(row)] if column.is_image else _numbers(row, column)
         if flat:
             features[named(flat, i)] = _numbers(arrays[JOINTS][i], columns[JOINTS])
     origin, actions = source.meta(), source.spec.actions
@@ -173,23 +181,23 @@ def _example(clip: Clip, source: Source, schema: Schema, size: Size, fit: Fit, q
 
 
 def _columns(arrays: dict[str, np.ndarray], schema: Schema) -> dict[str, Column]:
-    """How each per-frame array is stored; those that the schema has no place for under array_<name>_<i>."""
+    """Column of each per-frame array; arrays unknown to the schema are stored as array_<name>_<i>."""
     found = {}
     for name, values in arrays.items():
         shape, points = values.shape[1:], name == JOINTS and values.ndim == 3 and values.shape[2] == 2
         dtype = np.dtype(np.float32) if values.dtype.kind == "f" else values.dtype
         keys = schema.arrays.get(name)
-        if name in schema.pictures and values.ndim == 3 and values.dtype == np.uint8:
-            found[name] = Column(schema.pictures[name], shape, dtype, picture=True)
+        if name in schema.images and values.ndim == 3 and values.dtype == np.uint8:
+            found[name] = Column(schema.images[name], shape, dtype, is_image=True)
         elif keys:
             found[name] = Column(keys[-1] if points else keys[0], shape, dtype)
-        elif schema.pictures:  # of the two schemas, the one that takes what it does not know
+        elif schema.images:  # only the published schema stores further arrays
             found[name] = Column(f"array_{name}_{{}}", shape, dtype)
     return found
 
 
 def _also_flat(columns: dict[str, Column], schema: Schema) -> str | None:
-    """Joints of a picture are written twice: readers of the published schema look for them where a robot's are."""
+    """Feature for a second copy of 2-D joints, which readers of the published schema expect at a robot's joints."""
     keys = schema.arrays[JOINTS]
     return keys[0] if JOINTS in columns and columns[JOINTS].feature != keys[0] else None
 
@@ -199,7 +207,7 @@ def _numbers(row: np.ndarray, column: Column) -> np.ndarray:
 
 
 def _jpeg(frame: np.ndarray, quality: int) -> bytes:
-    """Without thinning out the colours, which costs small frames more than it saves."""
+    """A JPEG without chroma subsampling, which degrades small frames."""
     out = io.BytesIO()
     pixels = np.ascontiguousarray(frame.transpose(1, 2, 0)) if len(frame) == 3 else np.repeat(frame[0][..., None], 3, 2)
     Image.fromarray(pixels).save(out, "JPEG", quality=quality, subsampling=0)

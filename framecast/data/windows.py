@@ -1,6 +1,6 @@
-"""Windows: which stretches of video a model may be shown, and how one is drawn and cut.
+"""Windows of videos: which are admissible for a model, and how they are drawn and cropped.
 
-Nothing is written to disk: crops are cut while training, from frames that stay where they are.
+Nothing is written to disk: crops are cut during training from the source's frames.
 """
 
 from __future__ import annotations
@@ -15,34 +15,45 @@ import numpy as np
 from framecast.core.errors import UserError
 from framecast.core.types import Clip, ClipRequest
 from framecast.data.base import Segment, Source, rank_by_hash
-from framecast.data.labels import resize_labels
-from framecast.media.resize import resize_frames
+from framecast.data.labels import resize_clip
 
 
 def movement_score(frames: np.ndarray) -> float:
-    """How much moves in a clip: squared differences of consecutive frames, summed, on the scale -1…1.
+    """Amount of motion in a clip: sum of squared differences of consecutive frames on the scale -1…1.
 
-    frames: uint8 (t, c, h, w).
-    Returns: sum over pairs, channels and pixels of (2 / 255 * difference)^2; 0 for a still clip, 24 for one RGB pixel
-    that switches by the full range on and off again. Exact: whole numbers are summed, the scale is applied once.
-    Source: clip generation of the published multi-scale adversarial system, where a clip counts as moving above 100.
+    Args:
+        frames: uint8 (t, c, h, w).
+
+    Returns:
+        Sum over pairs, channels and pixels of (2 / 255 * difference)^2: 0 for a still clip, 24 for one RGB pixel that
+        switches by the full range and back. Exact: integers are summed, the scale is applied once.
+
+    Source: clip generation of the published multi-scale adversarial system, where clips above 100 count as moving.
     """
     assert frames.dtype == np.uint8, frames.dtype
     assert frames.ndim == 4, frames.shape
     values = frames.reshape(len(frames), -1).astype(np.float64)
     change = (values[1:] - values[:-1]).ravel()
-    # Sums of squares of whole numbers stay below 2**53, where float64 is exact in any order of summation. einsum, not
-    # dot: BLAS wakes threads of its own, which then spin beside torch's and halve the speed of training.
+    # Sums of squares of integers stay below 2**53, where float64 is exact in any order of summation. einsum, not dot:
+    # BLAS starts its own threads, which compete with torch's and halve the speed of training.
     return float(np.einsum("i,i->", change, change)) * 4 / 65025
 
 
 class Windows:
     """All windows of one split that satisfy a request, and the rules for drawing, choosing and cutting them.
 
-    source: where the videos are.  segments: of one split.  request: the model's.
-    left_out: names of videos too short for a window.  count: number of admissible (video, start) pairs.
-    longest: frames of the longest segment.
-    Raises: UserError naming a video and the remedy when no segment is long enough or frames are smaller than the crop.
+    Args:
+        source: Source of the videos.
+        segments: Segments of one split.
+        request: Window of the model.
+
+    Attributes:
+        left_out: Names of videos too short for a window.
+        count: Number of admissible (video, start) pairs.
+        longest: Frames of the longest segment.
+
+    Raises:
+        UserError: No segment is long enough, or frames are smaller than the crop.
     """
 
     def __init__(self, source: Source, segments: Sequence[Segment], request: ClipRequest) -> None:
@@ -58,7 +69,7 @@ class Windows:
         if self._shapes is not None:
             for video in sorted(fits):
                 self._check_size(video, self._shapes[video])
-        # Everything that drawing needs, as arrays: per video the rows of its segments, and their running totals.
+        # Per segment: number of starts, first frame, video and running total, for vectorised drawing.
         self._room = np.array([s.stop - s.start - need + 1 for s in self.segments], np.int64)
         self._first = np.array([s.start for s in self.segments], np.int64)
         self._video = np.array([s.video for s in self.segments], np.int64)
@@ -77,12 +88,12 @@ class Windows:
         return int(self._ends[-1])
 
     def at(self, numbers: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(videos, starts) of the windows with these numbers, 0…count - 1, in order of video and start."""
+        """(videos, starts) of the windows with the given indices, 0…count - 1, in order of video and start."""
         row = np.searchsorted(self._ends, numbers, side="right")
         return self._video[row], self._first[row] + numbers - (self._ends[row] - self._room[row])
 
     def from_uniform(self, uniforms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-        """(videos, starts) from uniforms (n, 2) in [0, 1): a video, whatever its length, then a start within it.
+        """(videos, starts) from uniforms (n, 2) in [0, 1): a video uniformly, regardless of length, then a start.
 
         Source: the published clip generation (video uniform with replacement, then start uniform).
         """
@@ -97,16 +108,19 @@ class Windows:
 
     @property
     def num_crop_uniforms(self) -> int:
-        """Uniform numbers that `crop_from` uses up: one for the bypass, two for every try."""
+        """Uniform numbers needed by `crop_from`: one for the bypass, two per try."""
         if self.request.crop is None:
             return 0
         return 1 + 2 * (self.request.motion_filter.tries if self.request.motion_filter else 1)
 
     def cut(self, video: int, start: int, rng: np.random.Generator | None = None) -> Clip:
-        """The window as the model wants it: resized, and cropped with `rng`; whole frames without.
+        """The window of `request.length` frames, resized, and cropped if `rng` is given.
 
-        Returns: a Clip of `request.length` frames and its per-frame arrays. Frames may be a read-only view.
-        Raises: UserError naming the video when its frames are smaller than the crop.
+        Returns:
+            A clip whose frames may be a read-only view.
+
+        Raises:
+            UserError: Frames are smaller than the crop.
         """
         clip = self.read(video, start)
         if rng is not None and self.request.crop is not None:
@@ -120,15 +134,14 @@ class Windows:
         if self._shapes is None:
             self._check_size(video, clip.frames.shape[1:])
         if request.resize is not None and clip.frames.shape[2:] != request.resize:
-            clip.arrays = resize_labels(clip.arrays, clip.frames.shape[2], clip.frames.shape[3], request.resize)
-            clip.frames = resize_frames(clip.frames, request.resize)
+            clip.frames, clip.arrays = resize_clip(clip.frames, clip.arrays, request.resize)
         return clip
 
     def crop_from(self, frames: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
         """A crop of `frames` (t, c, h, w), chosen by `num_crop_uniforms` numbers in [0, 1).
 
-        With a motion filter crops are drawn until the movement score is strictly above the threshold; with probability
-        `bypass` the first is taken unseen, and after `tries` the last is kept.
+        With a motion filter, crops are drawn until the movement score exceeds the threshold; with probability `bypass`
+        the first is used unconditionally, and after `tries` the last is kept.
         """
         assert self.request.crop is not None
         height, width = self.request.crop
@@ -145,19 +158,21 @@ class Windows:
         return crop
 
     def fixed(self, n: int, seed: int = 0) -> list[tuple[int, int]]:
-        """`n` (video, start) pairs for evaluation, sorted; the same whenever asked, all of them if there are fewer.
+        """`n` (video, start) pairs for evaluation, sorted and deterministic; all of them if there are fewer.
 
-        Spread evenly over the videos, and one in each of equal parts of a video, at a place drawn within it: what
-        repeats in step with the data (games blink, episodes are equally long) is then met in all its phases. Windows
-        overlap only where the data leave no other choice. seed: of the places, and of which videos get one more when
-        `n` does not divide.
+        Pairs are spread evenly over the videos, one at a random position in each of equal parts of a video (stratified
+        sampling), so that periodic content is sampled in all phases. Windows overlap only if there are too few frames.
+
+        Args:
+            n: Number of pairs.
+            seed: Random seed of the positions, and of which videos get one more when `n` is not divisible.
         """
         need = self.request.source_length
         names = [f"{self.source.names[s.video]}@{s.start}" for s in self.segments]
         ranked = rank_by_hash(names, seed)
         quota = Counter[int]()
         apart = [(s.stop - s.start) // need for s in self.segments]
-        for limits in (apart, self._room.tolist()):  # only when nothing apart is left, overlapping ones
+        for limits in (apart, self._room.tolist()):  # overlapping windows only after all disjoint ones
             left = n - quota.total()
             while left > 0 and (open_ := [i for i in ranked if quota[i] < limits[i]]):
                 for i in open_[:left]:
@@ -188,7 +203,7 @@ class Windows:
             if request.resize is None and (height, width) != (spec.height, spec.width):
                 raise UserError(
                     f"video {name!r} is {height}x{width} but others are {spec.height}x{spec.width}; "
-                    f"bring all to one size (--size {spec.height}x{spec.width})"
+                    f"use one size (--size {spec.height}x{spec.width})"
                 )
         elif height < request.crop[0] or width < request.crop[1]:
             raise UserError(

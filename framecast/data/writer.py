@@ -1,4 +1,4 @@
-"""Writing a packed store (see `store.py` for what one is), from any program, without ever leaving half of one."""
+"""Writer of packed stores (format in `store.py`); a store appears only when it is complete."""
 
 from __future__ import annotations
 
@@ -21,33 +21,38 @@ from framecast.core.errors import UserError
 from framecast.core.types import FORMAT, ActionSpec
 from framecast.data.base import SPLITS
 
-#: What a per-frame array may be called; it becomes part of a file's name.
+#: Valid names of per-frame arrays, which become part of file names.
 ARRAY_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
-_HEADER_BYTES = 256  # of every .npy we write: fixed, so that the length can be filled in at the end
+_HEADER_BYTES = 256  # fixed for every .npy, so that the length can be written at the end
 
 
-#: Unfinished folders of this process; any other with its id is of a process that is gone (in containers ids recur).
+#: Unfinished folders of this process; others with its id are of an ended process (ids recur in containers).
 _UNFINISHED: set[Path] = set()
 
 
 class DiskFull(UserError):
-    """No space left; unlike a bad video, nothing to skip."""
+    """No disk space left; in contrast to a bad video, it cannot be skipped."""
 
 
 class DatasetWriter:
-    """Writes a packed store, from any program, video by video.
-
-    folder: where the store shall be; it appears there when it is whole, and not before.  fps: of videos that do not
-    say their own.  actions: what they are; without it, whole numbers are taken as discrete and floats as continuous.
-    meta: where the videos come from (JSON).  overwrite: replace a store that is there.
+    """Writer of a packed store, video by video.
 
         with DatasetWriter("lab", fps=30) as writer:
             for frames, actions in episodes:
                 writer.add(frames, actions=actions)
 
-    An exception inside the block leaves nothing behind, and an earlier store as it was.
-    Raises: UserError when the folder cannot be written or holds something already.
+    An exception inside the block removes the unfinished store and leaves an earlier store unchanged.
+
+    Args:
+        folder: Folder of the store, which appears when it is complete.
+        fps: Frames per second of videos without a rate.
+        actions: Action space; if not given, integers are discrete and floats continuous.
+        meta: Origin of the videos (JSON).
+        overwrite: Replace an existing store.
+
+    Raises:
+        UserError: The folder cannot be written or is not empty.
     """
 
     def __init__(
@@ -59,7 +64,7 @@ class DatasetWriter:
         overwrite: bool = False,
     ) -> None:
         self.folder, self.fps, self.actions = Path(folder), fps, actions
-        self._settled = actions is not None  # else the number of discrete actions grows with what is seen
+        self._settled = actions is not None  # otherwise the number of discrete actions grows with the data
         self.meta: dict[str, Any] = dict(meta or {})
         self.overwrite = overwrite
         _check_target(self.folder, overwrite)
@@ -91,29 +96,40 @@ class DatasetWriter:
         subset: str | None = None,
         **arrays: Any,
     ) -> None:
-        """Append one video; either all of it is taken or, with an exception, none.
+        """Append one video; on an exception nothing of it is kept.
 
-        frames: uint8 (t, c, h, w), (t, h, w, c) or (t, h, w), or an iterator of single frames, of which one at a time
-        is held.  axes: "tchw" or "thwc"; needed only where both readings are possible (see `channels_first`).
-        actions: (t,) whole numbers or (t, a) floats; actions[i] is done at frame i and leads to frame i + 1; the last
-        may be left out.  states and every further keyword: per-frame arrays (t, …); every video of a store has the
-        same ones.  With an iterator, arrays may be lists that it fills.  name: unique, by default video-00000, ….
-        episode: the same for cameras of one moment.  split: train, val or test, to prescribe it.  subset: a named part
-        of the split, such as novel for objects never trained on, to be scored alone (--split test/novel).
-        Raises: UserError for a wrong kind or shape.
+        Args:
+            frames: uint8 (t, c, h, w), (t, h, w, c) or (t, h, w), or an iterator of single frames or blocks, of which
+                one at a time is held in memory.
+            actions: Integers (t,) or floats (t, a); actions[i] is executed at frame i and leads to frame i + 1; the
+                last may be omitted.
+            states: Per-frame array (t, …).
+            meta: Origin of the video (JSON).
+            name: Unique name, by default video-00000, ….
+            fps: Frames per second, by default that of the store.
+            axes: "tchw" or "thwc"; needed only if the shape is ambiguous (see `channels_first`).
+            episode: Common name of the cameras that recorded the same moment.
+            camera: Name of the camera.
+            split: Prescribed split: train, val or test.
+            subset: Named part of the split that can be scored separately, such as novel (--split test/novel).
+            arrays: Further per-frame arrays (t, …), the same for every video of a store. With an iterator of frames,
+                arrays may be lists that it fills.
+
+        Raises:
+            UserError: A value has a wrong type or shape.
         """
         if not self._open:
-            raise ValueError("this DatasetWriter is closed; make a new one")
+            raise ValueError("this DatasetWriter is closed; create a new one")
         name = f"video-{len(self._videos):05d}" if name is None else name
         entry: dict[str, Any] = {"name": name, "fps": float(self.fps if fps is None else fps)}
         if not name or name in self._names:
-            raise UserError(f"video name {name!r} is empty or taken; give every video of a store its own name")
+            raise UserError(f"video name {name!r} is empty or already used; use a unique name per video")
         if not entry["fps"] > 0:
             raise UserError(f"video {name!r}: fps must be above 0, got {fps}")
         if split is not None and split not in SPLITS:
             raise UserError(f"video {name!r}: split must be train, val or test, got {split!r}")
-        said = {"episode": episode, "camera": camera, "split": split, "subset": subset}
-        entry |= {key: value for key, value in said.items() if value is not None}
+        labels = {"episode": episode, "camera": camera, "split": split, "subset": subset}
+        entry |= {key: value for key, value in labels.items() if value is not None}
         entry |= {"meta": dict(meta)} if meta else {}
         before = {key: file.rows for key, file in self._files.items()}
         try:
@@ -151,13 +167,13 @@ class DatasetWriter:
                 self._file("frames", key, array.shape[1:], array.dtype).append(array)
             count += len(array)
         if not count:
-            raise UserError(f"video {name!r} has no frames; leave it out")
+            raise UserError(f"video {name!r} has no frames, expected at least one; leave it out")
         return key, count
 
     def _write_arrays(self, name: str, key: str, found: Mapping[str, np.ndarray]) -> None:
         for k in found:
             if not ARRAY_NAME.fullmatch(k) or k == "frames":
-                raise UserError(f"video {name!r}: {k!r} cannot name a per-frame array; use letters, digits and _")
+                raise UserError(f"video {name!r}: {k!r} is not a valid array name; use letters, digits and _")
         if "actions" in found:
             self._check_actions(name, found["actions"])
         shapes = {k: (a.shape[1:], a.dtype) for k, a in found.items()}
@@ -165,7 +181,7 @@ class DatasetWriter:
             self._arrays = shapes
         if shapes != self._arrays:
             raise UserError(
-                f"video {name!r} has per-frame arrays {_told(shapes)} but the first has {_told(self._arrays)}; "
+                f"video {name!r} has arrays {_described(shapes)} but the first has {_described(self._arrays)}; "
                 "give every video the same arrays"
             )
         with writing(self.folder):
@@ -175,7 +191,7 @@ class DatasetWriter:
     def _check_actions(self, name: str, actions: np.ndarray) -> None:
         discrete = actions.dtype.kind in "iu"
         if discrete and actions.ndim != 1:
-            raise UserError(f"video {name!r}: discrete actions must be one index a frame, got {actions.shape}")
+            raise UserError(f"video {name!r}: discrete actions must be one index per frame, got {actions.shape}")
         if self.actions is None:
             size = 1 if discrete else actions.shape[-1]
             self.actions = ActionSpec(kind="discrete" if discrete else "continuous", size=size)
@@ -206,7 +222,11 @@ class DatasetWriter:
             self._arrays = None
 
     def close(self) -> None:
-        """Finish: the store is in its folder when this returns. Without a single video, UserError and no folder."""
+        """Finish the store and move it to its folder.
+
+        Raises:
+            UserError: No video was added; no folder is created.
+        """
         if not self._open:
             return
         if not self._videos:
@@ -229,7 +249,7 @@ class DatasetWriter:
         _UNFINISHED.discard(self._part)
 
     def _install(self) -> None:
-        _check_target(self.folder, self.overwrite)  # again: hours may have passed
+        _check_target(self.folder, self.overwrite)  # again: the folder may have changed since
         old = self.folder.parent / f".{self.folder.name}.old-{os.getpid()}"
         if self.folder.exists():
             os.replace(self.folder, old)
@@ -242,7 +262,7 @@ class DatasetWriter:
         shutil.rmtree(old, ignore_errors=True)
 
     def abort(self) -> None:
-        """Give up: nothing is left behind, an earlier store stays as it was."""
+        """Discard the unfinished store; an earlier store stays unchanged."""
         if self._open:
             self._open = False
             _UNFINISHED.discard(self._part)
@@ -265,14 +285,15 @@ class DatasetWriter:
 def channels_first(shape: tuple[int, ...], name: str) -> bool:
     """Whether four axes mean (t, c, h, w) rather than (t, h, w, c).
 
-    The rule: an axis of 1 to 4 is channels if the other candidate is longer than 4. When both or neither are so, the
-    caller has to say it.
-    Raises: UserError then.
+    An axis of 1 to 4 is channels if the other candidate is longer than 4.
+
+    Raises:
+        UserError: Both or neither can be channels.
     """
     before, after = shape[1] <= 4, shape[3] <= 4
     if before == after:
         raise UserError(
-            f"video {name!r}: shape {shape} may be (t, c, h, w) or (t, h, w, c); pass axes='tchw' or axes='thwc'"
+            f"video {name!r}: shape {shape} may be (t, c, h, w) or (t, h, w, c); use axes='tchw' or axes='thwc'"
         )
     return before
 
@@ -283,9 +304,10 @@ def is_store(path: Path | str) -> bool:
 
 
 def require_space(folder: Path | str, size: int) -> None:
-    """Nothing, if `size` bytes are free where `folder` shall be.
+    """Check that `size` bytes are free on the disk of `folder`.
 
-    Raises: UserError saying how much is needed and how much there is.
+    Raises:
+        UserError: Disk space is too small.
     """
     place = Path(folder).absolute()
     while not place.exists():
@@ -293,13 +315,13 @@ def require_space(folder: Path | str, size: int) -> None:
     free = shutil.disk_usage(place).free
     if size > free:
         raise UserError(
-            f"{folder} will take {bytes_in_words(size)} but only {bytes_in_words(free)} are free there; "
-            "choose another place, fewer frames, or a smaller --size"
+            f"{folder} needs {bytes_in_words(size)} but only {bytes_in_words(free)} are free there; "
+            "choose another folder, fewer frames, or a smaller --size"
         )
 
 
 class _NpyFile:
-    """A .npy file that grows by rows; the header's length is filled in at the end."""
+    """A .npy file that grows by rows; the length in its header is written at the end."""
 
     def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
         self.path, self.shape, self.dtype, self.rows = path, tuple(shape), dtype.newbyteorder("<"), 0
@@ -318,7 +340,7 @@ class _NpyFile:
 
     def truncate(self, rows: int) -> None:
         self.rows = rows
-        # What a full disk left in the buffer cannot be flushed: drop it with the handle, then cut the file.
+        # On a full disk the buffer cannot be flushed: drop it with the handle, then truncate the file.
         self.close()
         self._file = self.path.open("r+b")
         self._file.truncate(_HEADER_BYTES + rows * int(np.prod(self.shape)) * self.dtype.itemsize)
@@ -330,7 +352,7 @@ class _NpyFile:
         self._file.close()
 
     def close(self) -> None:
-        with contextlib.suppress(OSError):  # closing flushes; on a full disk that fails again, and is already told
+        with contextlib.suppress(OSError):  # closing flushes, which fails again on a full disk and is already reported
             self._file.close()
 
     def discard(self) -> None:
@@ -340,14 +362,14 @@ class _NpyFile:
 
 @contextlib.contextmanager
 def writing(folder: Path) -> Iterator[None]:
-    """Within: a full disk and other refusals of the file system become a sentence about `folder`."""
+    """Context in which a full disk and other file system errors become a `UserError` about `folder`."""
     try:
         yield
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFull(f"the disk is full while writing {folder}; free some space or go elsewhere") from error
+            raise DiskFull(f"the disk is full while writing {folder}; free some space or use another folder") from error
         if isinstance(error, PermissionError | NotADirectoryError | FileExistsError) or error.errno == errno.EROFS:
-            raise UserError(f"cannot write {folder}: {error.strerror}; choose another place") from error
+            raise UserError(f"cannot write {folder}: {error.strerror}; choose another folder") from error
         raise
 
 
@@ -363,7 +385,7 @@ def _check_target(folder: Path, overwrite: bool) -> None:
 
 
 def _clear_leftovers(folder: Path) -> None:
-    """Remove what writers that were killed left beside `folder`."""
+    """Remove unfinished stores of killed writers next to `folder`."""
     for path in folder.parent.glob(f".{_literal(folder.name)}.part-*"):
         pid = path.name.rpartition("-")[2]
         if path not in _UNFINISHED and pid.isdigit() and (int(pid) == os.getpid() or not psutil.pid_exists(int(pid))):
@@ -382,10 +404,10 @@ def _check_frames(name: str, array: np.ndarray) -> None:
 
 
 def _per_frame(name: str, key: str, values: Any, count: int) -> np.ndarray:
-    """A per-frame array as it is stored: numbers of at most 64 bits, one row a frame."""
+    """A per-frame array in its stored form: numbers of at most 64 bits, one row per frame."""
     array = np.asarray(values)
     if array.dtype.kind not in "biuf" or array.dtype.itemsize > 8 or array.ndim < 1:
-        raise UserError(f"video {name!r}: {key} must be an array of numbers, one row a frame, got {array.dtype}")
+        raise UserError(f"video {name!r}: {key} must be an array of numbers, one row per frame, got {array.dtype}")
     if array.dtype == np.float64:
         array = array.astype(np.float32) if key in ("actions", "states") else array
     if key == "actions":
@@ -396,16 +418,16 @@ def _per_frame(name: str, key: str, values: Any, count: int) -> np.ndarray:
         if array.ndim == 1 and array.dtype.kind == "f":
             array = array[:, None]
         array = array.astype(np.int64) if array.dtype.kind in "iu" else array.astype(np.float32)
-        if len(array) == count - 1:  # the action at the last frame leads nowhere we have seen
+        if len(array) == count - 1:  # the action of the last frame has no recorded effect
             array = np.concatenate([array, np.zeros_like(array, shape=(1, *array.shape[1:]))])
     if len(array) != count:
-        raise UserError(f"video {name!r}: {key} has {len(array)} rows for {count} frames; give one a frame")
+        raise UserError(f"video {name!r}: {key} has {len(array)} rows for {count} frames; give one per frame")
     if array.dtype.kind == "f" and not np.isfinite(array).all():
-        raise UserError(f"video {name!r}: {key} holds values that are not finite; replace them")
+        raise UserError(f"video {name!r}: {key} holds values that are not finite; use finite numbers")
     return array
 
 
-def _told(shapes: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]) -> str:
+def _described(shapes: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]) -> str:
     return ", ".join(f"{k} {d} {list(shape)}" for k, (shape, d) in sorted(shapes.items())) or "none"
 
 

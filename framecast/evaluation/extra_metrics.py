@@ -200,7 +200,7 @@ def _others(clips: Clips, seed: int, numbers: Sequence[int]) -> Tensor:
 def _law_of(source: Source) -> Any:
     """What the generator of these data knows of their futures, if anything: (clip, context) -> Law or None."""
     name = source.meta().get("generator")
-    return getattr(find_source(name), "law", None) if name in SOURCES else None
+    return getattr(find_source(name), "outcome_distribution", None) if name in SOURCES else None
 
 
 def _law_at(law: Any, source: Source, clips: Clips, number: int) -> OutcomeDistribution | None:

@@ -15,6 +15,7 @@ from framecast.core.errors import UserError
 from framecast.core.types import ActionSpec
 from framecast.data.base import Source
 from framecast.data.open import open_path
+from framecast.data.options import ReadOptions
 from framecast.data.writer import is_store
 from framecast.media.grid import border
 from framecast.media.images import is_image, read_image, to_uint8
@@ -131,7 +132,7 @@ def _read_context(
     length = (need - 1) // stride + 1
     store = next((parent for parent in path.parents if is_store(parent)), None) if not path.exists() else None
     if path.is_dir() or store is not None:
-        source = open_path(store or path, fps=None if store or is_store(path) else rate)
+        source = open_path(store or path, ReadOptions(fps=None if store or is_store(path) else rate))
         video = _video(source, path, store)
         start = _start(at, source.spec.fps, int(source.lengths[video]), need, path)
         length += min(more, (int(source.lengths[video]) - start - need) // stride)

@@ -1,4 +1,4 @@
-"""Published sets are fetched from a host on this machine, which breaks off, goes on, changes its mind and lies."""
+"""Downloads from a local host that breaks connections, resumes, changes files and sends damaged archives."""
 
 import io
 import tarfile
@@ -16,7 +16,7 @@ CONTENT = bytes(range(256)) * 4096  # one mebibyte
 
 
 class Host(BaseHTTPRequestHandler):
-    """files: name -> bytes.  breaks: bytes sent before the connection ends, once.  ranges: whether it can go on."""
+    """files: name -> bytes.  breaks: bytes sent before the connection ends, once.  ranges: whether it can resume."""
 
     files = {}
     breaks = None
@@ -81,7 +81,7 @@ def archive(members):
     return raw.getvalue()
 
 
-def test_a_broken_transfer_goes_on_where_it_was(tmp_path):
+def test_broken_transfer_is_resumed(tmp_path):
     with serving(files={"a.bin": CONTENT}, breaks=400_000) as (address, host):
         wanted = offer(f"{address}/a.bin")
         assert wanted.size == len(CONTENT)
@@ -100,14 +100,14 @@ def test_a_broken_transfer_goes_on_where_it_was(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["a.bin"]
 
 
-def test_a_host_that_cannot_go_on_sends_it_anew(tmp_path):
+def test_host_without_ranges_restarts_the_transfer(tmp_path):
     with serving(files={"a.bin": CONTENT}, breaks=1000, ranges=False) as (address, _):
         with pytest.raises(UserError, match="run the same command again"):
             fetch(offer(f"{address}/a.bin"), tmp_path)
         assert fetch(offer(f"{address}/a.bin"), tmp_path).read_bytes() == CONTENT
 
 
-def test_a_file_that_changed_meanwhile_is_not_patched_together(tmp_path):
+def test_changed_file_is_downloaded_from_scratch(tmp_path):
     with serving(files={"a.bin": CONTENT}, breaks=1000) as (address, host):
         with pytest.raises(UserError):
             fetch(offer(f"{address}/a.bin"), tmp_path)
@@ -115,8 +115,8 @@ def test_a_file_that_changed_meanwhile_is_not_patched_together(tmp_path):
         assert fetch(offer(f"{address}/a.bin"), tmp_path).read_bytes() == CONTENT[::-1]
 
 
-def test_what_cannot_be_reached_is_told(tmp_path):
-    with serving(files={}) as (address, _), pytest.raises(UserError, match="the host answers 404"):
+def test_unreachable_hosts_are_reported(tmp_path):
+    with serving(files={}) as (address, _), pytest.raises(UserError, match="the host returned 404"):
         offer(f"{address}/a.bin")
     with pytest.raises(UserError, match="cannot be reached"):
         offer(f"{address}/a.bin")
@@ -136,13 +136,13 @@ def test_names_of_sets_and_parts():
 
 
 @pytest.mark.parametrize("name", ["../outside.txt", "/tmp/outside.txt"])
-def test_names_never_leave_the_folder(tmp_path, name):
+def test_paths_outside_the_folder_are_refused(tmp_path, name):
     (tmp_path / "a.tar.gz").write_bytes(archive({"fine.txt": b"1", name: b"2"}))
     if name.startswith("/"):  # an absolute name is taken as one below the folder
         unpack(tmp_path / "a.tar.gz", tmp_path / "out")
         assert (tmp_path / "out" / "tmp" / "outside.txt").read_bytes() == b"2"
     else:
-        with pytest.raises(UserError, match="holds a name that leaves its folder"):
+        with pytest.raises(UserError, match="holds a path outside its folder"):
             unpack(tmp_path / "a.tar.gz", tmp_path / "out")
     assert not (tmp_path / "outside.txt").exists()
 
@@ -154,7 +154,7 @@ def test_links_and_damage_are_refused(tmp_path):
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
         tar.addfile(link)
     (tmp_path / "a.tar.gz").write_bytes(raw.getvalue())
-    with pytest.raises(UserError, match="'link', which is neither file nor folder"):
+    with pytest.raises(UserError, match="'link', expected files and folders only"):
         unpack(tmp_path / "a.tar.gz", tmp_path / "out")
     for damaged in (archive({"x": CONTENT})[:500], b"not an archive"):
         (tmp_path / "b.tar.gz").write_bytes(damaged)
@@ -162,16 +162,16 @@ def test_links_and_damage_are_refused(tmp_path):
             unpack(tmp_path / "b.tar.gz", tmp_path / "out")
 
 
-def test_the_command_says_size_and_host_and_unpacks(tmp_path, capsys, monkeypatch):
+def test_command_reports_size_and_host_and_unpacks(tmp_path, capsys, monkeypatch):
     monkeypatch.setattr("sys.stdin", io.StringIO())
     members = {f"atari_v1/screens/qbert/1/{i}.png": bytes([i]) for i in range(3)}
     content = archive({**members, "atari_v1/trajectories/qbert/1.txt": b"x"})
     with serving(files={"qbert.tar.gz": content}) as (address, _):
         words = ["data", "download", "agc", "--game", "qbert", "--out", str(tmp_path / "agc"), "--url", address]
         assert run(words) == 2
-        told = capsys.readouterr().err
-        assert f"qbert.tar.gz, {len(content)} bytes, from {address[7:]}" in told
-        assert "nobody is there to ask; give --yes" in told
+        message = capsys.readouterr().err
+        assert f"qbert.tar.gz, {len(content)} bytes, from {address[7:]}" in message
+        assert "nobody is there to ask; give --yes" in message
         assert not list(tmp_path.glob("agc/*"))
         assert run([*words, "--yes"]) == 0
     assert "4 files in" in capsys.readouterr().out

@@ -15,7 +15,7 @@ def test_pixels_to_coordinates():
 
 @pytest.mark.parametrize("size", [(20, 20), (10, 40), (30, 16), 20])
 @pytest.mark.parametrize("fit", ["squash", "crop", "pad"])
-def test_a_mark_stays_under_its_joint(size, fit):
+def test_resized_joint_stays_on_its_mark(size, fit):
     height, width = 40, 60
     masks = np.zeros((1, height, width), np.uint8)
     masks[0, 12:20, 24:36] = 7  # around (30, 16), within what every crop keeps

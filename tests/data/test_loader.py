@@ -50,7 +50,7 @@ def test_windows_are_consecutive_frames_of_one_video(tmp_path):
 
 
 @pytest.mark.parametrize("offset", [1, 3, 0, -1])
-def test_targets_start_where_the_request_says(tmp_path, offset):
+def test_targets_start_at_future_start(tmp_path, offset):
     store = numbered(tmp_path / "s")
     batch = Loader(store, whole(store), ClipRequest(context=4, future=2, target_offset=offset), 8).batch(0)
     for context, future in zip(numbers(batch.context), numbers(batch.future), strict=True):
@@ -72,7 +72,7 @@ def test_a_batch_is_a_function_of_seed_step_and_stream(tmp_path):
 
 @pytest.mark.parametrize("order", ["random", "epoch"])
 @pytest.mark.parametrize("world", [1, 2, 4])
-def test_processes_share_the_batch_that_one_would_draw(tmp_path, order, world):
+def test_processes_share_the_batch_of_a_single_process(tmp_path, order, world):
     rng = np.random.default_rng(0)
     with DatasetWriter(tmp_path / "s") as writer:
         for _ in range(3):
@@ -88,7 +88,7 @@ def test_processes_share_the_batch_that_one_would_draw(tmp_path, order, world):
         assert torch.equal(torch.cat([p.actions for p in parts]), one.batch(step).actions)
 
 
-def test_an_epoch_shows_every_window_once(tmp_path):
+def test_epoch_contains_every_window_once(tmp_path):
     store = numbered(tmp_path / "s")
     loader = Loader(store, whole(store), ClipRequest(context=4), 5, order="epoch")
     assert loader.num_clips == 8 + 26
@@ -116,7 +116,7 @@ def test_only_the_segments_are_drawn_from(tmp_path):
     assert seen == set(range(110, 120))
 
 
-def test_gather_gives_whole_frames_of_the_windows_named(tmp_path):
+def test_gather_returns_uncropped_windows(tmp_path):
     store = numbered(tmp_path / "s")
     loader = Loader(store, whole(store), ClipRequest(context=3, future=2, crop=(4, 4)), 8)
     batch = loader.gather([(1, 7), (0, 2)])
@@ -127,7 +127,7 @@ def test_gather_gives_whole_frames_of_the_windows_named(tmp_path):
 # -------------------------------------------------------------------------------------------------- actions and extras
 
 
-def test_discrete_actions_are_one_hot_at_the_frames_they_are_done_at(tmp_path):
+def test_discrete_actions_are_one_hot(tmp_path):
     store = numbered(tmp_path / "s", actions=lambda v, n: (np.arange(n) + v) % 5)
     batch = Loader(store, whole(store), ClipRequest(context=3, future=2, stride=2), 16).batch(0)
     assert batch.actions.shape == (16, 4, 5)
@@ -157,8 +157,8 @@ def test_discrete_actions_have_no_statistics(tmp_path):
     assert action_statistics(numbered(tmp_path / "t"), []) is None
 
 
-def test_actions_lead_to_the_next_frame_and_a_shift_is_seen(tmp_path):
-    # A dot that goes where the action says: with the right alignment the next frame is foretold exactly.
+def test_actions_are_aligned_with_the_next_frame(tmp_path):
+    # A dot that moves as the action determines: with the right alignment the next frame is predicted exactly.
     rng = np.random.default_rng(0)
     with DatasetWriter(tmp_path / "s") as writer:
         for _ in range(4):
@@ -174,8 +174,8 @@ def test_actions_lead_to_the_next_frame_and_a_shift_is_seen(tmp_path):
     def error(shift):
         now, after = batch.context[:, -1, 0, 2], batch.future[:, 0, 0, 2]
         right = batch.actions[:, 2 + shift, 1].bool()
-        told = torch.where(right[:, None], now.roll(1, 1), now.roll(-1, 1))
-        return (told.float() - after.float()).square().mean().item()
+        forecast = torch.where(right[:, None], now.roll(1, 1), now.roll(-1, 1))
+        return (forecast.float() - after.float()).square().mean().item()
 
     assert error(0) == 0
     assert error(-1) > 100
@@ -204,7 +204,7 @@ def test_extras_keep_their_kind(tmp_path):
     assert Loader(store, whole(store), ClipRequest(context=3), 4).batch(0).extras == {}
 
 
-def test_codes_are_fed_instead_of_frames(tmp_path):
+def test_latents_replace_frames(tmp_path):
     store = numbered(tmp_path / "s", actions=lambda v, n: np.arange(n) % 3)
     latents = {
         "z": [np.arange(n, dtype=np.float32)[:, None].repeat(2, 1) + 100 * v for v, n in enumerate(store.lengths)]
@@ -225,7 +225,7 @@ def test_codes_are_fed_instead_of_frames(tmp_path):
 # ------------------------------------------------------------------------------------------------------------ bad input
 
 
-def test_wrong_requests_get_their_sentence(tmp_path):
+def test_invalid_requests_are_refused(tmp_path):
     store = numbered(tmp_path / "s", states=lambda v, n: np.zeros((n, 2)))
     with pytest.raises(UserError, match="batch size 5 cannot be shared by 2 processes; give a multiple of 2"):
         Loader(store, whole(store), ClipRequest(context=3), 5, world=2)
@@ -237,7 +237,7 @@ def test_wrong_requests_get_their_sentence(tmp_path):
         Loader(store, whole(store), ClipRequest(context=3), 4, order="sorted")
 
 
-def test_whole_frames_of_two_sizes_do_not_fit_one_batch(tmp_path):
+def test_uncropped_frames_of_two_sizes_are_refused(tmp_path):
     with DatasetWriter(tmp_path / "s") as writer:
         writer.add(np.zeros((9, 3, 8, 8), np.uint8))
         writer.add(np.zeros((9, 3, 8, 9), np.uint8))

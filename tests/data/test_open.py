@@ -1,10 +1,11 @@
-"""A path becomes the right source, or one sentence says why not."""
+"""A path is opened by the right reader, or refused with a specific error."""
 
 import numpy as np
 import pytest
 
 from framecast.core.errors import UserError
 from framecast.data.open import open_path
+from framecast.data.options import ReadOptions
 from framecast.data.readers.arrays import Arrays
 from framecast.data.readers.frames import Frames
 from framecast.data.readers.videos import Videos
@@ -45,27 +46,27 @@ def shelf(tmp_path):
         ("store", Store, ["a"]),
     ],
 )
-def test_everything_opens(shelf, name, kind, names):
+def test_reader_is_chosen_by_content(shelf, name, kind, names):
     source = open_path(shelf / name)
     assert isinstance(source, kind)
     assert list(source.names) == names
     assert source.clip(0, 0, 2).frames.shape == (2, 3, 8, 8)
 
 
-def test_settings_reach_the_source(shelf):
-    assert open_path(shelf / "videos", size=4).spec.height == 4
-    assert open_path(shelf / "flat", fps=5).spec.fps == 5
-    assert open_path(shelf / "a.npy", axes="tchw").spec.channels == 3
+def test_options_reach_the_reader(shelf):
+    assert open_path(shelf / "videos", ReadOptions(size=4)).spec.height == 4
+    assert open_path(shelf / "flat", ReadOptions(fps=5)).spec.fps == 5
+    assert open_path(shelf / "a.npy", ReadOptions(axes="tchw")).spec.channels == 3
     with pytest.raises(UserError, match=r"a\.mp4 holds videos, whose axes are known; --axes is for \.npy"):
-        open_path(shelf / "a.mp4", axes="tchw")
+        open_path(shelf / "a.mp4", ReadOptions(axes="tchw"))
 
 
-def test_video_of_an_unknown_ending(shelf):
+def test_video_with_unknown_suffix_opens(shelf):
     (shelf / "a.mp4").rename(shelf / "recording")
     assert open_path(shelf / "recording").lengths == [4]
 
 
-def test_nearest_name(shelf):
+def test_missing_path_suggests_the_nearest_name(shelf):
     with pytest.raises(UserError, match=r"a\.mp5 does not exist; did you mean .*a\.mp4\?"):
         open_path(shelf / "a.mp5")
     with pytest.raises(UserError, match=r"vidoes does not exist; did you mean .*videos\?"):
@@ -96,24 +97,24 @@ def test_folders_without_video(tmp_path, files, sentence):
     [
         ("a.tfrecords", b"x", r"a\.tfrecords: ends in the middle of record 0"),
         ("a.tar", b"x", r"a\.tar is an archive; unpack it and give the folder"),
-        ("a.png", b"x", r"a\.png is a single image, so nothing moves"),
+        ("a.png", b"x", r"a\.png is a single image, expected several frames"),
         ("a.txt", b"words", r"a\.txt is text, not a video"),
         ("a.mp4", b"", r"a\.mp4 is empty"),
     ],
 )
-def test_files_that_are_no_source(tmp_path, name, content, sentence):
+def test_unreadable_files_are_refused(tmp_path, name, content, sentence):
     (tmp_path / name).write_bytes(content)
     with pytest.raises(UserError, match=sentence):
         open_path(tmp_path / name)
 
 
-def test_mixed_content(shelf):
-    with pytest.raises(UserError, match=r"holds 3 videos and \d+ images and \d+ arrays; keep one kind"):
+def test_mixed_content_is_refused(shelf):
+    with pytest.raises(UserError, match=r"holds 3 videos and \d+ images and \d+ arrays, expected one kind"):
         open_path(shelf)
 
 
-def test_skip_bad_reaches_the_source(shelf):
+def test_skip_bad_reaches_the_reader(shelf):
     (shelf / "videos" / "bad.mp4").write_text("text")
     with pytest.raises(UserError, match=r"bad\.mp4"):
         open_path(shelf / "videos")
-    assert open_path(shelf / "videos", skip_bad=True).meta()["skipped"] == ["bad.mp4"]
+    assert open_path(shelf / "videos", ReadOptions(skip_bad=True)).meta()["skipped"] == ["bad.mp4"]

@@ -22,7 +22,7 @@ def assert_disjoint(splits):
 @pytest.mark.parametrize(
     ("n", "counts"), [(3, (1, 1, 1)), (10, (8, 1, 1)), (14, (12, 1, 1)), (15, (11, 2, 2)), (100, (80, 10, 10))]
 )
-def test_whole_videos_are_dealt_80_10_10(n, counts):
+def test_whole_videos_are_split_80_10_10(n, counts):
     splits = split_videos(names_of(n), [50] * n, window=5)
     assert tuple(len(splits[s]) for s in SPLITS) == counts
     assert_disjoint(splits)
@@ -64,7 +64,7 @@ def test_a_short_second_video_goes_to_train():
     assert [s.video for s in splits["test"]] == [0]
 
 
-def test_videos_shorter_than_a_window_do_not_take_the_place_of_a_split():
+def test_short_videos_do_not_fill_a_split():
     for k in range(3):  # whichever of three is too short, two usable ones remain and are cut in time
         lengths = [100, 100, 100]
         lengths[k] = 1
@@ -73,14 +73,14 @@ def test_videos_shorter_than_a_window_do_not_take_the_place_of_a_split():
         assert_disjoint(splits)
 
 
-def test_nothing_to_split_says_so():
+def test_empty_source_cannot_be_split():
     with pytest.raises(UserError, match="no video to split"):
         split_videos([], [], window=5)
     with pytest.raises(UserError, match="'b', has 4 frames but one clip spans 5"):
         split_videos(["a", "b", "c"], [1, 4, 2], window=5)
 
 
-def test_seed_and_names_decide_not_the_order():
+def test_splits_depend_on_seed_and_names_not_order():
     names = names_of(30)
     first = split_videos(names, [20] * 30, window=4)
     test_names = {names[s.video] for s in first["test"]}
@@ -134,7 +134,7 @@ def test_train_and_val_prescribed_test_is_cut_from_train():
     assert "train and val as prescribed, test (2) cut from train" in split_rule(names, [30] * 24, 5, fixed=fixed)
 
 
-def test_one_training_video_beside_a_prescribed_val_is_cut_for_test():
+def test_single_training_video_with_prescribed_val_is_cut_for_test():
     splits = split_videos(["a", "b"], [100, 40], window=5, fixed={"a": "train", "b": "val"})
     assert [(s.video, s.start, s.stop) for name in SPLITS for s in splits[name]] == [
         (0, 0, 75),
@@ -143,7 +143,7 @@ def test_one_training_video_beside_a_prescribed_val_is_cut_for_test():
     ]
 
 
-def test_without_a_train_the_others_stay_as_they_are():
+def test_prescribed_splits_without_train_are_kept():
     splits = split_videos(names_of(3), [30] * 3, window=5, fixed=dict.fromkeys(names_of(3), "test"))
     assert [len(splits[name]) for name in SPLITS] == [0, 0, 3]
 
@@ -159,20 +159,20 @@ def test_named_parts_of_a_split():
 
     chosen = {split: [s.video for s in choose(Source(), split, 5)] for split in ("test", "test/seen", "test/novel")}
     assert chosen == {"test": [3, 4, 5], "test/seen": [3], "test/novel": [4, 5]}
-    with pytest.raises(UserError, match="the test split has no part 'nvel'; choose test/novel or test/seen"):
+    with pytest.raises(UserError, match="the test split has no part 'nvel'; use test/novel or test/seen"):
         choose(Source(), "test/nvel", 5)
-    with pytest.raises(UserError, match="the train split has no part 'novel'; it has no parts, so choose train"):
+    with pytest.raises(UserError, match="the train split has no part 'novel'; it has no parts, so use train"):
         choose(Source(), "train/novel", 5)
     with pytest.raises(UserError, match="--split 'tset' is not known"):
         choose(Source(), "tset", 5)
 
 
-def test_a_video_outside_the_fixed_folders_is_named():
+def test_video_outside_prescribed_folders_is_refused():
     with pytest.raises(UserError, match="'c' is in no split"):
         split_videos(["a", "b", "c"], [30] * 3, window=5, fixed={"a": "train", "b": "test"})
 
 
-def test_cameras_of_one_episode_never_part():
+def test_cameras_of_one_episode_stay_in_one_split():
     names = [f"episode{e}-camera{c}" for e in range(12) for c in range(3)]
     groups = {name: name.split("-")[0] for name in names}
     for seed in range(5):
@@ -184,7 +184,7 @@ def test_cameras_of_one_episode_never_part():
         assert [len(splits[s]) for s in SPLITS] == [30, 3, 3]
 
 
-def test_cameras_of_few_episodes_are_cut_at_the_same_moments():
+def test_cameras_of_few_episodes_are_cut_at_equal_frames():
     names = ["left", "right"]
     splits = split_videos(names, [100, 98], window=4, groups=dict.fromkeys(names, "episode"))
     for name in SPLITS:

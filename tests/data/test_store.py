@@ -11,6 +11,7 @@ import framecast.data.writer as writer_module
 from framecast.core.errors import UserError
 from framecast.core.types import ActionSpec, Clip, ClipSpec
 from framecast.data.base import SPLITS
+from framecast.data.options import ReadOptions
 from framecast.data.splits import split_videos
 from framecast.data.store import DatasetWriter, Store, estimate, is_store, pack, require_space
 from framecast.data.writer import channels_first
@@ -65,7 +66,7 @@ def bytes_of(folder):
 # ----------------------------------------------------------------------------------------------------- what comes out
 
 
-def test_what_goes_in_comes_out(tmp_path):
+def test_stored_videos_are_read_back(tmp_path):
     store = write(tmp_path / "s")
     assert (list(store.names), list(store.lengths), len(store)) == (["video-00000", "second", "third"], [5, 4, 3], 3)
     assert (store.spec.channels, store.spec.height, store.spec.width, store.spec.fps) == (3, 6, 8, 25.0)
@@ -94,7 +95,7 @@ def test_clips_are_read_only_views_of_the_mapped_file(tmp_path):
 def test_clips_beyond_the_end_are_refused(tmp_path):
     store = write(tmp_path / "s")
     for start, length, stride in ((1, 5, 1), (0, 3, 3), (-1, 2, 1), (0, 0, 1)):
-        with pytest.raises(IndexError, match="were asked for"):
+        with pytest.raises(IndexError, match="got frames"):
             store.clip(0, start, length, stride)
 
 
@@ -111,7 +112,7 @@ def test_any_program_can_read_the_arrays(tmp_path):
     np.testing.assert_array_equal(np.load(tmp_path / "s" / "actions-3x6x8.npy"), [0, 2, 1, 0, 1, 1, 1, 0, 2])
 
 
-def test_frames_come_in_any_usual_order_of_axes(tmp_path):
+def test_frames_in_any_usual_axes_order_are_accepted(tmp_path):
     frames = video(4)
     with DatasetWriter(tmp_path / "s") as w:
         w.add(frames)
@@ -128,7 +129,7 @@ def test_frames_come_in_any_usual_order_of_axes(tmp_path):
     np.testing.assert_array_equal(Store(tmp_path / "grey").clip(1, 0, 4).frames, frames[:, :1])
 
 
-def test_the_rule_for_axes():
+def test_channels_axis_rule():
     assert channels_first((9, 3, 64, 64), "v")
     assert not channels_first((9, 64, 64, 3), "v")
     for shape in ((9, 3, 3, 3), (9, 16, 16, 16)):
@@ -189,13 +190,13 @@ def fail_after_one(folder, **settings):
         raise RuntimeError
 
 
-def test_an_exception_leaves_nothing(tmp_path):
+def test_exception_leaves_no_folder(tmp_path):
     with pytest.raises(RuntimeError):
         fail_after_one(tmp_path / "s")
     assert list(tmp_path.iterdir()) == []
 
 
-def test_nothing_is_there_before_it_is_whole(tmp_path):
+def test_store_appears_only_when_complete(tmp_path):
     with DatasetWriter(tmp_path / "s") as w:
         w.add(video(5))
         assert not (tmp_path / "s").exists()
@@ -235,7 +236,7 @@ def test_leftovers_of_killed_writers_are_removed(tmp_path):
     assert not dead.exists()
 
 
-def test_two_writers_of_one_folder_do_not_disturb_each_other(tmp_path):
+def test_two_writers_of_one_folder_are_independent(tmp_path):
     with DatasetWriter(tmp_path / "s") as w:
         w.add(video(5))
         with pytest.raises(UserError, match="cannot write"):
@@ -243,7 +244,7 @@ def test_two_writers_of_one_folder_do_not_disturb_each_other(tmp_path):
     assert Store(tmp_path / "s").lengths == [5]
 
 
-def test_a_video_that_fails_half_way_leaves_the_others(tmp_path):
+def test_failed_video_leaves_the_others(tmp_path):
     def bad():
         yield video(1)[0]
         yield video(1, h=5)[0]
@@ -262,7 +263,7 @@ def test_a_video_that_fails_half_way_leaves_the_others(tmp_path):
 
 
 @pytest.mark.parametrize("moment", ["append", "finish"])
-def test_a_full_disk_is_a_sentence_and_nothing_is_lost(tmp_path, monkeypatch, moment):
+def test_full_disk_is_reported_and_earlier_store_kept(tmp_path, monkeypatch, moment):
     write(tmp_path / "s")
     before = bytes_of(tmp_path / "s")
 
@@ -279,8 +280,8 @@ def test_a_full_disk_is_a_sentence_and_nothing_is_lost(tmp_path, monkeypatch, mo
     assert [p.name for p in tmp_path.iterdir()] == ["s"]
 
 
-def test_too_little_space_is_said_beforehand(tmp_path):
-    with pytest.raises(UserError, match=r"will take .* but only .* are free"):
+def test_insufficient_space_is_reported_in_advance(tmp_path):
+    with pytest.raises(UserError, match=r"needs .* but only .* are free"):
         require_space(tmp_path / "s", 1 << 60)
 
 
@@ -296,15 +297,15 @@ def test_too_little_space_is_said_beforehand(tmp_path):
         ({"frames": video(3), "axes": "cthw"}, "axes must be"),
         ({"frames": video(3), "fps": 0}, "fps must be above 0"),
         ({"frames": video(3), "split": "dev"}, "split must be train, val or test"),
-        ({"frames": video(3), "name": ""}, "is empty or taken"),
+        ({"frames": video(3), "name": ""}, "is empty or already used"),
         ({"frames": video(3), "actions": ["a", "b", "c"]}, "must be an array of numbers"),
         ({"frames": video(3), "actions": [0, -1, 0]}, "action indices -1…0"),
         ({"frames": video(3), "states": [0, np.nan, 0]}, "not finite"),
-        ({"frames": video(3), "a/b": [0, 1, 2]}, "cannot name a per-frame array"),
-        ({"frames": video(3), "frames-": [0, 1, 2]}, "cannot name a per-frame array"),
+        ({"frames": video(3), "a/b": [0, 1, 2]}, "is not a valid array name"),
+        ({"frames": video(3), "frames-": [0, 1, 2]}, "is not a valid array name"),
     ],
 )
-def test_wrong_videos_get_their_sentence(tmp_path, settings, sentence):
+def test_invalid_videos_are_refused(tmp_path, settings, sentence):
     w = DatasetWriter(tmp_path / "s")
     with pytest.raises(UserError, match=sentence):
         w.add(**settings)
@@ -316,16 +317,16 @@ def test_wrong_videos_get_their_sentence(tmp_path, settings, sentence):
 def test_all_videos_of_a_store_have_the_same_arrays(tmp_path):
     with DatasetWriter(tmp_path / "s") as w:
         w.add(video(3), states=np.zeros((3, 2)))
-        with pytest.raises(UserError, match="has per-frame arrays none but the first has states"):
+        with pytest.raises(UserError, match="has arrays none but the first has states"):
             w.add(video(3))
         with pytest.raises(UserError, match=r"states float32 \[3\] but the first has states float32 \[2\]"):
             w.add(video(3), states=np.zeros((3, 3)))
 
 
-def test_a_name_is_used_once(tmp_path):
+def test_duplicate_names_are_refused(tmp_path):
     with DatasetWriter(tmp_path / "s") as w:
         w.add(video(3), name="a")
-        with pytest.raises(UserError, match="'a' is empty or taken"):
+        with pytest.raises(UserError, match="'a' is empty or already used"):
             w.add(video(3), name="a")
 
 
@@ -348,20 +349,23 @@ def edit(folder, change):
         (lambda f: edit(f, lambda i: i["videos"][1].update(frames="4")), r"index.json is damaged \(video 1\)"),
         (lambda f: edit(f, lambda i: i["videos"][1].update(offset=-1)), r"index.json is damaged \(video 1\)"),
         (lambda f: edit(f, lambda i: i["videos"][1].update(size="../../x")), r"index.json is damaged \(video 1\)"),
-        (lambda f: edit(f, lambda i: i["videos"][1].update(frames=400)), r"frames-3x6x8.npy holds .* wants"),
+        (
+            lambda f: edit(f, lambda i: i["videos"][1].update(frames=400)),
+            r"frames-3x6x8.npy holds .* index.json has",
+        ),
         (lambda f: edit(f, lambda i: i["arrays"].update({"../x": []})), "names an array"),
         (lambda f: edit(f, lambda i: i["actions"].update(size=0)), "actions: ActionSpec.size"),
         (lambda f: (f / "frames-3x6x8.npy").unlink(), "frames-3x6x8.npy is missing"),
         (lambda f: os.truncate(f / "frames-3x6x8.npy", 400), "frames-3x6x8.npy is damaged or cut short"),
         (lambda f: os.truncate(f / "frames-3x6x8.npy", 0), "frames-3x6x8.npy is damaged or cut short"),
-        (lambda f: np.save(f / "states-3x6x8.npy", np.zeros((2, 2))), "has .2,. rows but index.json wants 9"),
+        (lambda f: np.save(f / "states-3x6x8.npy", np.zeros((2, 2))), "has .2,. rows but index.json has 9"),
         (
             lambda f: np.save(f / "frames-3x6x8.npy", np.array([{}] * 9), allow_pickle=True),
             "frames-3x6x8.npy is damaged",
         ),
     ],
 )
-def test_damage_is_named(tmp_path, damage, sentence):
+def test_damage_is_reported(tmp_path, damage, sentence):
     write(tmp_path / "s")
     damage(tmp_path / "s")
     with pytest.raises(UserError, match=sentence):
@@ -375,8 +379,8 @@ def test_packing_keeps_everything(tmp_path):
     arrays = [{"actions": np.array([0, 1, 2] * 50), "masks": np.zeros((150, 2, 2), bool)} for _ in range(2)]
     source = Memory([video(150), video(150, seed=1)], arrays, actions=ActionSpec(kind="discrete", size=3))
     source.fixed = {"v0": "train", "v1": "test"}
-    told = []
-    store = pack(source, tmp_path / "s", progress=lambda done, total: told.append((done, total)))
+    reports = []
+    store = pack(source, tmp_path / "s", progress=lambda done, total: reports.append((done, total)))
     for i in range(2):
         clip = store.clip(i, 0, 150)
         np.testing.assert_array_equal(clip.frames, source.videos[i])
@@ -385,29 +389,29 @@ def test_packing_keeps_everything(tmp_path):
         assert (clip.fps, clip.meta) == (12.0, {"i": i})
     assert store.meta() == {"generator": "memory"}
     assert store.fixed == source.fixed
-    assert told[-1] == (300, 300)
-    assert told == sorted(told)
+    assert reports[-1] == (300, 300)
+    assert reports == sorted(reports)
     on_disk = sum(p.stat().st_size for p in (tmp_path / "s").glob("frames-*"))
     assert estimate(Memory(source.videos)) == 2 * 150 * 3 * 6 * 8 == on_disk - 256
 
 
 @pytest.mark.parametrize(("size", "shape"), [((4, 4), (4, 4)), (3, (3, 4)), (100, (6, 8)), (None, (6, 8))])
-def test_packing_brings_frames_to_a_size(tmp_path, size, shape):
+def test_packing_resizes_frames(tmp_path, size, shape):
     source = Memory([video(3)])
-    store = pack(source, tmp_path / "s", size=size)
+    store = pack(source, tmp_path / "s", ReadOptions(size=size))
     assert store.shapes == [(3, *shape)]
     assert store.clip(0, 0, 3).frames.shape == (3, 3, *shape)
     assert estimate(source, size) == 3 * 3 * shape[0] * shape[1]
 
 
-def test_bad_videos_stop_or_are_skipped_and_named(tmp_path):
+def test_bad_videos_raise_or_are_skipped_and_listed(tmp_path):
     source = Memory([video(100), video(100, seed=1), video(100, seed=2)], broken=(1,))
     with pytest.raises(UserError, match="v1: frame 3 cannot be decoded"):
         pack(source, tmp_path / "s")
     assert list(tmp_path.iterdir()) == []
-    store = pack(source, tmp_path / "s", skip_bad=True)
+    store = pack(source, tmp_path / "s", ReadOptions(skip_bad=True))
     assert store.names == ["v0", "v2"]
     assert store.meta()["skipped"] == ["v1"]
     np.testing.assert_array_equal(store.clip(1, 0, 100).frames, video(100, seed=2))
     with pytest.raises(UserError, match="none of the 1 videos could be read"):
-        pack(Memory([video(9)], broken=(0,)), tmp_path / "t", skip_bad=True)
+        pack(Memory([video(9)], broken=(0,)), tmp_path / "t", ReadOptions(skip_bad=True))

@@ -30,7 +30,7 @@ def noise(t, h=8, w=8, seed=0):
 # ------------------------------------------------------------------------------------------------------- movement score
 
 
-def test_a_still_clip_scores_nothing():
+def test_still_clip_scores_zero():
     assert movement_score(np.repeat(noise(1), 5, axis=0)) == 0
 
 
@@ -47,7 +47,7 @@ def test_a_sprite_that_leaves_its_place_scores_1536():
     assert movement_score(frames) == 1536
 
 
-def test_the_score_is_the_plain_sum():
+def test_score_equals_the_plain_sum():
     frames = noise(4, 5, 6)
     scaled = frames.astype(np.float64) / 255 * 2 - 1
     total = 0.0
@@ -71,7 +71,7 @@ def test_every_admissible_window_counts_and_no_other(tmp_path):
     ]
 
 
-def test_videos_are_drawn_alike_whatever_their_length(tmp_path):
+def test_videos_are_drawn_uniformly_regardless_of_length(tmp_path):
     store = store_of(tmp_path / "s", [noise(6), noise(60)])
     windows = Windows(store, whole(store), ClipRequest(context=4))
     rng = np.random.default_rng(0)
@@ -91,7 +91,7 @@ def test_two_segments_of_one_video_are_one_video(tmp_path):
     assert {start for video, start in draws if video == 0} == {0, 1, *range(10, 16)}
 
 
-def test_cut_gives_the_frames_asked_for(tmp_path):
+def test_cut_returns_the_requested_frames(tmp_path):
     frames = noise(30)
     store = store_of(tmp_path / "s", [frames])
     windows = Windows(store, whole(store), ClipRequest(context=2, future=2, stride=3))
@@ -106,7 +106,7 @@ def test_frames_are_resized_before_they_are_cropped(tmp_path):
     assert windows.cut(0, 0, rng).frames.shape == (5, 3, 6, 6)
 
 
-def test_crops_lie_everywhere(tmp_path):
+def test_crops_cover_all_positions(tmp_path):
     frames = np.zeros((6, 3, 5, 6), np.uint8)
     frames[:, 0], frames[:, 1] = np.arange(5)[:, None], np.arange(6)
     store = store_of(tmp_path / "s", [frames])
@@ -140,7 +140,7 @@ def test_about_five_per_cent_bypass_the_filter(tmp_path):
     assert all(movement_score(strict.cut(0, 0, rng).frames) > 100 for _ in range(200))
 
 
-def test_a_still_video_gives_up_after_exactly_the_tries(tmp_path, monkeypatch):
+def test_still_video_stops_after_the_given_tries(tmp_path, monkeypatch):
     store = store_of(tmp_path / "s", [np.repeat(noise(1, 40, 40), 5, axis=0)])
     tries = []
     monkeypatch.setattr("framecast.data.windows.movement_score", lambda frames: tries.append(frames) or 0.0)
@@ -151,7 +151,7 @@ def test_a_still_video_gives_up_after_exactly_the_tries(tmp_path, monkeypatch):
     np.testing.assert_array_equal(clip.frames, tries[-1])
 
 
-def test_the_threshold_itself_is_not_enough(tmp_path):
+def test_score_must_exceed_the_threshold(tmp_path):
     frames = np.zeros((2, 1, 2, 2), np.uint8)
     frames[1, 0, 0, 0] = 255  # scores exactly 4
     store = store_of(tmp_path / "s", [frames])
@@ -165,7 +165,7 @@ def test_the_threshold_itself_is_not_enough(tmp_path):
 # ----------------------------------------------------------------------------------------------------------- evaluation
 
 
-def test_fixed_windows_are_spread_sorted_and_apart(tmp_path):
+def test_fixed_windows_are_spread_sorted_and_disjoint(tmp_path):
     store = store_of(tmp_path / "s", [noise(100), noise(60), noise(20)])
     windows = Windows(store, whole(store), ClipRequest(context=4, future=6))
     pairs = windows.fixed(9)
@@ -179,7 +179,7 @@ def test_fixed_windows_are_spread_sorted_and_apart(tmp_path):
 
 
 @pytest.mark.parametrize("n", [1, 2, 3, 7, 18, 19, 50, 147, 500])
-def test_fixed_gives_n_distinct_windows_or_all_there_are(tmp_path, n):
+def test_fixed_returns_n_distinct_windows_or_all(tmp_path, n):
     store = store_of(tmp_path / "s", [noise(100), noise(60), noise(20)])
     windows = Windows(store, whole(store), ClipRequest(context=4, future=6))
     pairs = windows.fixed(n)
@@ -210,7 +210,7 @@ def test_fixed_windows_of_equally_long_videos_start_in_every_phase(tmp_path):
     assert abs(np.mean([start for _, start in pairs]) - 45) < 12
 
 
-def test_the_seed_decides_places_and_who_gets_one_more(tmp_path):
+def test_seed_determines_positions_and_remainders(tmp_path):
     store = store_of(tmp_path / "s", [noise(50) for _ in range(8)])
     windows = Windows(store, whole(store), ClipRequest(context=4))
     assert len({tuple(v for v, _ in windows.fixed(3, seed=s)) for s in range(10)}) > 1
@@ -222,7 +222,7 @@ def test_the_seed_decides_places_and_who_gets_one_more(tmp_path):
 # ------------------------------------------------------------------------------------------------------------ bad input
 
 
-def test_too_short_names_the_longest_video_and_the_remedy(tmp_path):
+def test_too_short_source_error_names_the_longest_video(tmp_path):
     store = store_of(tmp_path / "s", [noise(1), noise(3)])
     with pytest.raises(
         UserError, match="'v1' is the longest and has 3 frames but one clip spans 5; give a longer clip"
@@ -234,7 +234,7 @@ def test_too_short_names_the_longest_video_and_the_remedy(tmp_path):
         Windows(store, [], ClipRequest(context=4))
 
 
-def test_a_tiny_image_says_which_size_would_do(tmp_path):
+def test_too_small_image_error_names_a_size(tmp_path):
     store = store_of(tmp_path / "s", [noise(9, 3, 3)])
     with pytest.raises(UserError, match=r"'v0' is 3x3, smaller than the 32x32 crops.*--size 32x32"):
         Windows(store, whole(store), ClipRequest(context=4, crop=(32, 32)))
@@ -256,12 +256,12 @@ def test_channels_must_agree(tmp_path):
         Windows(store, whole(store), ClipRequest(context=4))
 
 
-def test_sources_that_do_not_tell_shapes_beforehand_are_checked_when_cut(tmp_path):
-    class Told:  # the store without its list of shapes, as a source that reads files in place
+def test_sources_without_shapes_are_checked_on_reading(tmp_path):
+    class WithoutShapes:  # the store without its list of shapes, as readers of files
         def __init__(self, store):
             self.spec, self.names, self.lengths, self.clip = store.spec, store.names, store.lengths, store.clip
 
-    source = Told(store_of(tmp_path / "s", [noise(9), noise(9), noise(9, 3, 3)]))
+    source = WithoutShapes(store_of(tmp_path / "s", [noise(9), noise(9), noise(9, 3, 3)]))
     windows = Windows(source, whole(source), ClipRequest(context=4, crop=(6, 6)))
     assert windows.cut(0, 0, np.random.default_rng(0)).frames.shape == (5, 3, 6, 6)
     with pytest.raises(UserError, match="'v2' is 3x3, smaller than the 6x6 crops"):

@@ -108,7 +108,7 @@ def test_a_resized_model_is_compared_at_its_own_size():
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"split": "tset"}, "--split 'tset' is not known; choose train, val, test or all"),
+        ({"split": "tset"}, "--split 'tset' is not known; use train, val, test or all"),
         ({"clips": 0}, "must be at least 1"),
         ({"horizon": 0}, "must be at least 1"),
         ({"context": 0}, "must be at least 1"),

@@ -289,7 +289,7 @@ def test_one_folder_with_page_figures_and_table(tmp_path):
     ("settings", "sentence"),
     [
         ({"horizon": 30}, "the test split's longest video has 24 frames, too few for 4 of context"),
-        ({"split": "tset"}, "--split 'tset' is not known; choose train, val, test or all"),
+        ({"split": "tset"}, "--split 'tset' is not known; use train, val, test or all"),
         ({"split": "all"}, "was trained on these data; give other data, or --split test"),
         ({"context": 2}, "the rows look at up to 4 frames; give at least that many"),
         ({"rank_by": "pnsr"}, "--rank-by 'pnsr' is not measured here; did you mean 'psnr'?"),

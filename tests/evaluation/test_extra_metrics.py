@@ -144,7 +144,7 @@ def test_calibration_where_the_source_knows_its_law(tmp_path, monkeypatch):
         for i in range(20):
             writer.add(path(rng.random() < 0.75), name=f"v{i}", axes="tchw", split="test" if i < 16 else "train")
 
-    def law(clip, context):
+    def outcome_distribution(clip, context):
         assert (len(clip.frames), context) == (6, 3)
 
         def tell(frames):
@@ -153,7 +153,7 @@ def test_calibration_where_the_source_knows_its_law(tmp_path, monkeypatch):
 
         return OutcomeDistribution(outcomes=("left", "right"), probabilities=(0.25, 0.75), classify=tell)
 
-    monkeypatch.setattr(Bouncing, "law", staticmethod(law), raising=False)
+    monkeypatch.setattr(Bouncing, "outcome_distribution", staticmethod(outcome_distribution), raising=False)
     make_clips(tmp_path / "data", tmp_path / "clips", context=3, horizon=3, clips=16)
     for name, draw in (("knows", lambda k: k % 4 > 0), ("stuck", lambda k: True)):
         folder = tmp_path / name

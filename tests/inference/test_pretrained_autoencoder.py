@@ -3,6 +3,7 @@
 import pytest
 
 import framecast
+from framecast.data.options import ReadOptions
 from framecast.data.registry import make_source
 from framecast.data.store import pack
 from framecast.training.run_folder import packaged
@@ -15,7 +16,7 @@ def test_it_beats_both_baselines_five_frames_ahead_on_fresh_episodes(tmp_path):
     assert weights.stat().st_size <= 4_000_000
     settings = {"game": "ms_pacman", "episodes": 4, "max_frames": 60, "seed": 77}
     recorded = make_source("atari", tmp_path / "whole", settings)
-    store = pack(recorded, tmp_path / "store", (84, 64))
+    store = pack(recorded, tmp_path / "store", ReadOptions(size=(84, 64)))
     found, _ = framecast.compare(["c-ae=ms-pacman-c-ae"], store, split="all", horizon=5, clips=8)
     curves = found.scores.predictors
     for metric, margin in (("psnr", 0.3), ("moving_psnr", 0.5)):

@@ -63,7 +63,7 @@ def test_what_cannot_work_is_said_before_anything_is_served(run, monkeypatch, tm
         prepare(run, port=70000)
     with pytest.raises(UserError, match="--sessions must be at least 1, got 0"):
         prepare(run, port=0, sessions=0)
-    with pytest.raises(UserError, match="neither a file or folder nor a source's name"):
+    with pytest.raises(UserError, match="is neither a file or folder nor the name of a source"):
         prepare(run, "nowhere", port=0)
     monkeypatch.setattr(play.importlib.util, "find_spec", lambda name: None)
     with pytest.raises(UserError, match=r'play needs fastapi, uvicorn, websockets; .*pip install "framecast\[web\]"'):

@@ -1,4 +1,4 @@
-"""NumPy files read in place: .npy memory-mapped, .npz with frames and per-frame arrays, one file or a folder."""
+"""Reader of NumPy files: .npy memory-mapped, .npz with frames and per-frame arrays, one file or a folder."""
 
 from __future__ import annotations
 
@@ -14,12 +14,13 @@ from numpy.lib import format as npy_format
 
 from framecast.core.errors import UserError
 from framecast.core.types import ActionSpec, Clip, ClipSpec
-from framecast.data.base import Segment, clip_stop
-from framecast.data.readers.folders import fixed_splits, visible_files
-from framecast.data.splits import split_rule, split_videos
+from framecast.data.base import clip_stop
+from framecast.data.options import AS_STORED, ReadOptions
+from framecast.data.readers.folders import DEFAULT_FPS, fixed_splits, visible_files
+from framecast.data.splits import SplitByName
 from framecast.media.images import natural_key
 
-#: Bytes one member of an .npz may unpack to (8 GiB): a small archive can claim any size. .npy files have no bound.
+#: Maximum bytes of an unpacked .npz member (8 GiB), as a small archive can claim any size; .npy files have no bound.
 MAX_MEMBER_BYTES = 2**33
 
 _FRAME_NAMES = ("frames", "video", "videos", "images", "observations", "obs", "observation", "image", "x")
@@ -29,32 +30,35 @@ _HEADERS = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_ar
 
 @dataclass(frozen=True)
 class _Item:
-    """One video: its file, and its place along `n` there, None where the file is one video."""
+    """One video: its file and its index along `n`, None if the file is a single video."""
 
     file: Path
     number: int | None
 
 
-class Arrays:
+class Arrays(SplitByName):
     """.npy or .npz files as a source: one file, or a folder of them with one or more videos each.
 
-    axes: the letters of the frames' axes, any order of t, h, w with optional n (videos) and c (channels), such as
-    "tchw", "nthwc", "thw"; None guesses: an axis of 1 to 4 where channels may stand is channels, 5 axes begin with n.
-    fps: frames per second, which a file cannot say.
-    Frames are uint8, or floats in 0…1 (times 255, rounded), or bool. In an .npz the frames are called frames, video,
-    images, obs(ervations) or x, or are the only array with so many axes; every other array with one row per frame
-    comes along under its name. `actions` with whole numbers in one column are discrete, floats continuous.
-    Nothing is unpickled. Each .npz is unpacked when first asked for; the last one is kept.
-    Raises: UserError naming file and remedy.
+    Frames are uint8, or floats in 0…1 (times 255, rounded), or bool. In an .npz the frames are named frames, video,
+    images, obs(ervations) or x, or are the only array with enough axes; every other array with one row per frame is
+    read under its name. `actions` with integers in one column are discrete, floats continuous. Nothing is unpickled.
+    Each .npz is unpacked on first use; the last one is kept in memory.
+
+    Args:
+        path: File or folder.
+        options: axes names the frames' axes: any order of t, h, w with optional n (videos) and c (channels), such as
+            "tchw", "nthwc", "thw"; None guesses: an axis of 1 to 4 at a position of channels is channels, 5 axes begin
+            with n. fps is the rate, which files do not store.
+
+    Raises:
+        UserError: A file cannot be read, or its arrays are not a video.
     """
 
-    def __init__(self, path: str | os.PathLike[str], axes: str | None = None, fps: float = 30.0) -> None:
-        self.path, self._axes = Path(path), axes
+    def __init__(self, path: str | os.PathLike[str], options: ReadOptions = AS_STORED) -> None:
+        self.path, self._axes = Path(path), options.axes
         self._kept: tuple[Path, dict[str, np.ndarray]] | None = None
-        if axes is not None:
-            _check_axes(axes)
-        if not fps > 0:
-            raise UserError(f"fps must be above 0, got {fps}")
+        if self._axes is not None:
+            _check_axes(self._axes)
         files = array_files(self.path) if self.path.is_dir() else [self.path]
         if not files:
             raise UserError(f"{self.path} holds no .npy or .npz file; give one, or a folder of them")
@@ -68,7 +72,12 @@ class Arrays:
         self.fixed: dict[str, str] = fixed_splits(self.names)
         actions, extras = self._describe_arrays()
         self.spec = ClipSpec(
-            channels=channels, height=height, width=width, fps=float(fps), actions=actions, extras=extras
+            channels=channels,
+            height=height,
+            width=width,
+            fps=float(options.fps or DEFAULT_FPS),
+            actions=actions,
+            extras=extras,
         )
 
     def _add(self, file: Path) -> None:
@@ -86,33 +95,22 @@ class Arrays:
             self.lengths.append(length)
             self.sizes.append((size[0], size[1], size[2]))
 
-    def __len__(self) -> int:
-        return len(self.names)
-
     def clip(self, index: int, start: int, length: int, stride: int = 1) -> Clip:
         """Frames start, start + stride, … of video `index`; uint8 files are viewed, not copied."""
         item, total = self._items[index], self.lengths[index]
         cut = slice(start, clip_stop(self.names[index], total, start, length, stride), stride)
         frames = _as_uint8(self._ordered(item.file)[item.number or 0][cut], item.file)
-        arrays = {name: values[cut] for name, values in self._beside(item, total).items()}
+        arrays = {name: values[cut] for name, values in self._per_frame_arrays(item, total).items()}
         return Clip(frames=frames, arrays=arrays, name=self.names[index], fps=self.spec.fps / stride)
 
-    def splits(self, window: int) -> dict[str, list[Segment]]:
-        """train / val / test, see `splits.split_videos`."""
-        return split_videos(self.names, self.lengths, window, fixed=self.fixed)
-
-    def split_rule(self, window: int) -> str:
-        """The sentence that says how `splits` divides the videos."""
-        return split_rule(self.names, self.lengths, window, fixed=self.fixed)
-
     def meta(self) -> dict[str, Any]:
-        """Kind, name and settings."""
+        """Kind, name and options of the source."""
         return {"source": "arrays", "path": self.path.resolve().name, "axes": self._axes, "fps": self.spec.fps}
 
-    # ------------------------------------------------------------------------------------------ what a file holds
+    # ------------------------------------------------------------------------------------------ contents of a file
 
     def _load(self, file: Path) -> dict[str, np.ndarray]:
-        """All arrays of a file by name; that of an .npy is called frames."""
+        """All arrays of a file by name; that of an .npy is named frames."""
         if self._kept is None or self._kept[0] != file:
             self._kept = (file, load_arrays(file))
         return self._kept[1]
@@ -130,7 +128,7 @@ class Arrays:
                 frames, letters = frames[None], letter + letters
         return frames.transpose([letters.index(letter) for letter in "ntchw"])
 
-    def _beside(self, item: _Item, length: int) -> dict[str, np.ndarray]:
+    def _per_frame_arrays(self, item: _Item, length: int) -> dict[str, np.ndarray]:
         """Per-frame arrays of one video, each (t, ...)."""
         arrays = self._load(item.file)
         frames = _frames_name(arrays, item.file)
@@ -146,25 +144,25 @@ class Arrays:
             if rows.ndim and len(rows) == length:
                 found[name] = rows
             elif name == "actions" and rows.ndim and len(rows) == length - 1:
-                found[name] = np.concatenate([rows, rows[-1:]])  # nothing follows the last frame, so it is never used
+                found[name] = np.concatenate([rows, rows[-1:]])  # the action of the last frame is never used
             elif name == "actions":
                 raise UserError(f"{item.file}: actions have {len(values)} rows for {length} frames; save one per frame")
         return found
 
     def _describe_arrays(self) -> tuple[ActionSpec | None, dict[str, tuple[int, ...]]]:
-        """The actions over all videos, and the shapes of the arrays that every video has."""
+        """Action space of all videos, and shapes of the arrays that every video has."""
         shapes: dict[str, tuple[int, ...]] = {}
         actions: list[np.ndarray] = []
         for number, item in enumerate(self._items):
-            beside = self._beside(item, self.lengths[number])
-            mine = {name: tuple(values.shape[1:]) for name, values in beside.items() if name != "actions"}
+            arrays = self._per_frame_arrays(item, self.lengths[number])
+            mine = {name: tuple(values.shape[1:]) for name, values in arrays.items() if name != "actions"}
             shapes = mine if number == 0 else {name: s for name, s in shapes.items() if mine.get(name) == s}
-            if "actions" in beside:
-                actions.append(np.asarray(beside["actions"]))
+            if "actions" in arrays:
+                actions.append(np.asarray(arrays["actions"]))
         if not actions:
             return None, shapes
         if len(actions) < len(self._items) or len({values.shape[1:] for values in actions}) > 1:
-            raise UserError(f"{self.path}: some videos have no actions, or other ones; save the same for each")
+            raise UserError(f"{self.path}: expected actions of the same shape for every video; save them for each")
         return action_spec_of(np.concatenate(actions), self.path), shapes
 
 
@@ -177,7 +175,8 @@ def array_files(folder: Path) -> list[Path]:
 def load_arrays(file: Path) -> dict[str, np.ndarray]:
     """Arrays of an .npz by name, or {"frames": memory-mapped array} of an .npy. Nothing is unpickled.
 
-    Raises: UserError for a missing or damaged file, one with Python objects in it, or a member above the bound.
+    Raises:
+        UserError: The file is missing, damaged, contains Python objects, or has a member above the size limit.
     """
     try:
         if not file.is_file():
@@ -200,9 +199,14 @@ def load_arrays(file: Path) -> dict[str, np.ndarray]:
 
 
 def guess_axes(shape: tuple[int, ...], file: Path) -> str:
-    """The axes a shape must have, as in `Arrays`.
+    """Axes guessed from a shape, as in `Arrays`.
 
-    Raises: UserError when there are several ways to read it, naming `file`.
+    Args:
+        shape: Shape of the frames.
+        file: File of the frames, for the message.
+
+    Raises:
+        UserError: The shape is ambiguous.
     """
     if len(shape) == 3:
         return "thw"
@@ -211,16 +215,16 @@ def guess_axes(shape: tuple[int, ...], file: Path) -> str:
         last = 1 <= shape[-1] <= 4
         if first != last:
             return ("n" if len(shape) == 5 else "") + ("tchw" if first else "thwc")
-    raise UserError(f"{file}: the axes of shape {shape} cannot be told; say them, such as --axes tchw, nthwc or tnhw")
+    raise UserError(f"{file}: the axes of shape {shape} are ambiguous; use --axes, such as tchw, nthwc or tnhw")
 
 
 def _check_axes(axes: str) -> None:
     if len(set(axes)) != len(axes) or not {"t", "h", "w"} <= set(axes) <= set("ntchw"):
-        raise UserError(f'--axes {axes!r} is not understood; write t, h, w and if there are n, c, each once: "nthwc"')
+        raise UserError(f'--axes {axes!r} is not valid; use t, h, w and, if present, n, c, each once: "nthwc"')
 
 
 def _check_member(file: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
-    """Refuse a member whose header or archive entry claims too much, before a byte of it is unpacked to memory."""
+    """Refuse a member whose header or archive entry exceeds the limit, before it is unpacked into memory."""
     with archive.open(member) as stream:
         version = npy_format.read_magic(stream)
         if version not in _HEADERS:
@@ -229,7 +233,7 @@ def _check_member(file: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo)
     claimed = max(member.file_size, int(np.prod(shape, dtype=object)) * dtype.itemsize)
     if claimed > MAX_MEMBER_BYTES:
         raise UserError(
-            f"{file}: {member.filename} unpacks to {claimed} bytes; save it as .npy, which is read in place"
+            f"{file}: {member.filename} unpacks to {claimed} bytes, above {MAX_MEMBER_BYTES}; save it as .npy"
         )
 
 
@@ -252,15 +256,20 @@ def _as_uint8(frames: np.ndarray, file: Path) -> np.ndarray:
     if frames.dtype.kind != "f":
         raise UserError(f"{file} holds {frames.dtype}; save frames as uint8, or as floats in 0…1")
     if not (np.isfinite(frames).all() and frames.min() >= -1e-3 and frames.max() <= 1 + 1e-3):
-        raise UserError(f"{file} holds floats outside 0…1 (or none at all); scale them to 0…1 or save uint8")
+        raise UserError(f"{file} holds floats outside 0…1 (or not finite); scale them to 0…1 or save uint8")
     scaled: np.ndarray = np.rint(np.clip(frames, 0, 1) * 255).astype(np.uint8)
     return scaled
 
 
 def action_spec_of(actions: np.ndarray, path: Path) -> ActionSpec:
-    """What actions (rows, …) of all videos together are: whole numbers in one column discrete, others continuous.
+    """Action space of the actions (rows, …) of all videos: integers in one column are discrete, others continuous.
 
-    Raises: UserError, naming `path`, for numbers that make no actions.
+    Args:
+        actions: Actions of all videos, concatenated.
+        path: Path of the data, for the message.
+
+    Raises:
+        UserError: The numbers are out of range, not finite, or of another shape.
     """
     if actions.dtype.kind in "biu" and (actions.ndim == 1 or actions.shape[1:] == (1,)):
         if actions.min() < 0 or actions.max() >= _MOST_ACTIONS:

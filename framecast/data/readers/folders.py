@@ -1,10 +1,13 @@
-"""What a folder of videos or frames looks like: files that count, and the `Train/` `Test/` layout."""
+"""Files of a folder of videos or frames, and its `Train/` `Test/` layout."""
 
 from __future__ import annotations
 
 import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
+
+#: Frames per second of frames and arrays, which do not store a rate.
+DEFAULT_FPS = 30.0
 
 _SPLIT_FOLDERS = {
     "train": "train",
@@ -18,7 +21,7 @@ _SPLIT_FOLDERS = {
 
 
 def visible_files(folder: Path) -> Iterator[Path]:
-    """Every file below `folder` that is not hidden, nor in a hidden folder; links to folders are not followed."""
+    """Files below `folder`, without hidden files and folders; links to folders are not followed."""
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
         for name in sorted(files):
@@ -27,9 +30,10 @@ def visible_files(folder: Path) -> Iterator[Path]:
 
 
 def fixed_splits(names: Sequence[str]) -> dict[str, str]:
-    """Video name -> split, where every name lies in a folder called Train, Val or Test (any case); else empty.
+    """Video name -> split, if every name is in a folder Train, Val or Test (any case); otherwise empty.
 
-    names: relative paths with "/". Both Train and Test must be there, or nothing is prescribed.
+    Args:
+        names: Relative paths with "/"; both Train and Test must be present.
     """
     found = {name: _SPLIT_FOLDERS.get(name.split("/")[0].lower(), "") for name in names}
     parts = set(found.values())

@@ -1,13 +1,13 @@
-"""Folders of frames read in place: a folder that holds images is a video, its images in natural order the frames.
+"""Reader of folders of frames: each folder of images is a video, its images in natural order the frames.
 
-What was noted of every frame, such as joints or actions, may lie beside them (see `data/readers/sidecars.py`).
+Per-frame arrays such as joints or actions may be stored next to the images (see `data/readers/sidecars.py`).
 """
 
 from __future__ import annotations
 
 import os
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,68 +15,65 @@ import numpy as np
 
 from framecast.core.errors import UserError
 from framecast.core.types import Clip, ClipSpec
-from framecast.data.base import Segment, clip_stop
+from framecast.data.base import clip_stop
 from framecast.data.labels import resize_labels
+from framecast.data.options import AS_STORED, ReadOptions
 from framecast.data.readers.arrays import action_spec_of
-from framecast.data.readers.folders import fixed_splits, visible_files
-from framecast.data.readers.sidecars import arrays_beside
-from framecast.data.splits import split_rule, split_videos
+from framecast.data.readers.folders import DEFAULT_FPS, fixed_splits, visible_files
+from framecast.data.readers.sidecars import read_sidecars
+from framecast.data.splits import SplitByName
 from framecast.media.images import IMAGE_SUFFIXES, image_size, is_image, natural_key, read_image
-from framecast.media.resize import Fit, Size, parse_size, placement, resize_frames, target_size
+from framecast.media.resize import resize_frames, target_size
 
-_CHECKED_AT_ONCE = 20_000  # headers read when a folder is opened; of larger ones only each video's first and last frame
+_CHECKED_AT_ONCE = 20_000  # headers read on opening; beyond that, only the first and last frame of each video
 
 
-class Frames:
+class Frames(SplitByName):
     """A folder of frames, flat (one video) or nested (one video per folder of images), as a source.
 
-    path: the folder; names, endings and numbering of the files are free, hidden and other files are passed over.
-    fps: frames per second, which a folder cannot say.  size, fit: frames are scaled when read, see `media.resize`.
-    skip_bad: leave out images that cannot be read; `skipped` names them.
-    fixed: name -> split, from `Train/` and `Test/` folders, any case.  Each video has frames of one size; different
-    videos may differ. Images become RGB by the rules of `media.images.read_image`. Per-frame arrays beside the images
-    come along; every video must have the same.
-    Raises: UserError naming file and remedy for an image that is none, frames of two sizes, or no image at all.
+    Each video has frames of one size; different videos may have different sizes. Images are converted to RGB by
+    `media.images.read_image`. Per-frame arrays next to the images are read too; every video must have the same.
+
+    Args:
+        path: Folder; names, suffixes and numbering of the files are free, hidden and other files are ignored.
+        options: fps is the rate, which folders do not store; size and fit resize the frames.
+
+    Attributes:
+        skipped: Images left out with `skip_bad`.
+        fixed: Name -> split, from `Train/` and `Test/` folders, any case.
+
+    Raises:
+        UserError: An image cannot be read, frames of a video have two sizes, or there is no image.
     """
 
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        fps: float = 30.0,
-        size: Size | str = None,
-        fit: Fit = "crop",
-        skip_bad: bool = False,
-    ) -> None:
-        self.path = Path(path)
-        self.size, self.fit, self.skip_bad = parse_size(size), fit, skip_bad
-        if not fps > 0:
-            raise UserError(f"fps must be above 0, got {fps}")
+    def __init__(self, path: str | os.PathLike[str], options: ReadOptions = AS_STORED) -> None:
+        self.path, self.options = Path(path), options
         videos = frame_folders(self.path)
         if not videos:
             raise UserError(f"{self.path} holds no image; give a folder of frames, or of folders of frames")
         if self.path in videos and len(videos) > 1:
             other = next(folder for folder in videos if folder != self.path)
             raise UserError(
-                f"{self.path} has images beside folders of images such as {other.name}; give each video its own folder"
+                f"{self.path} has images next to folders of images such as {other.name}; give each video its own folder"
             )
         self.skipped: list[str] = []
         self.files: list[list[Path]] = []
         self.names: list[str] = []
         self.stored: list[tuple[int, int]] = []
-        self._beside: list[dict[str, np.ndarray]] = []
-        every = skip_bad or sum(map(len, videos.values())) <= _CHECKED_AT_ONCE
+        self._sidecars: list[dict[str, np.ndarray]] = []
+        every = options.skip_bad or sum(map(len, videos.values())) <= _CHECKED_AT_ONCE
         for folder, images in videos.items():
             good, frame_size = self._checked(images, every)
             if good:
                 self.files.append(good)
                 self.stored.append(frame_size)
-                self._beside.append(_noted(folder, images, good, frame_size))
+                self._sidecars.append(_readable_rows(folder, images, good, frame_size))
                 self.names.append(self.path.resolve().name if folder == self.path else _name(folder, self.path))
         if not self.files:
             raise UserError(f"{self.path}: none of its {len(self.skipped)} images can be read, first {self.skipped[0]}")
         self.lengths: list[int] = [len(files) for files in self.files]
         self.fixed: dict[str, str] = fixed_splits(self.names)
-        self.sizes = [target_size(*stored, self.size, fit) for stored in self.stored]
+        self.sizes = [target_size(*stored, options.size, options.fit) for stored in self.stored]
         height, width = Counter(self.sizes).most_common(1)[0][0]
         self._check_arrays()
         shapes = {name: values.shape[1:] for name, values in self._arrays(0, slice(1)).items()}
@@ -84,16 +81,16 @@ class Frames:
             channels=3,
             height=height,
             width=width,
-            fps=float(fps),
+            fps=float(options.fps or DEFAULT_FPS),
             actions=None
             if "actions" not in shapes
-            else action_spec_of(np.concatenate([arrays["actions"] for arrays in self._beside]), self.path),
+            else action_spec_of(np.concatenate([arrays["actions"] for arrays in self._sidecars]), self.path),
             extras={name: shape for name, shape in shapes.items() if name != "actions"},
         )
 
     def _check_arrays(self) -> None:
-        """Every video must have the per-frame arrays that the first has."""
-        shapes = [{name: values.shape[1:] for name, values in arrays.items()} for arrays in self._beside]
+        """Raise unless every video has the per-frame arrays of the first."""
+        shapes = [{name: values.shape[1:] for name, values in arrays.items()} for arrays in self._sidecars]
         sizes = [{k: v for k, v in found.items() if k != "masks"} for found in shapes]  # as large as the frames
         for files, mine, names in zip(self.files, sizes, shapes, strict=True):
             if mine != sizes[0] or set(names) != set(shapes[0]):
@@ -103,9 +100,9 @@ class Frames:
                 )
 
     def _arrays(self, index: int, cut: slice) -> dict[str, np.ndarray]:
-        """Rows of the arrays beside a video, as they belong to the frames that `clip` gives."""
-        rows = {name: values[cut] for name, values in self._beside[index].items()}
-        return resize_labels(rows, *self.stored[index], self.size, self.fit) if rows else rows
+        """Per-frame arrays of a clip, resized with its frames."""
+        rows = {name: values[cut] for name, values in self._sidecars[index].items()}
+        return resize_labels(rows, *self.stored[index], self.options.size, self.options.fit) if rows else rows
 
     def _checked(self, images: list[Path], every: bool) -> tuple[list[Path], tuple[int, int]]:
         """The readable images of one video and their common size."""
@@ -118,7 +115,7 @@ class Frames:
             try:
                 found = image_size(image)
             except UserError:
-                if not self.skip_bad:
+                if not self.options.skip_bad:
                     raise
                 self.skipped.append(image.relative_to(self.path).as_posix())
                 continue
@@ -128,46 +125,50 @@ class Frames:
             good.append(image)
         return good, size or (0, 0)
 
-    def __len__(self) -> int:
-        return len(self.names)
-
     def clip(self, index: int, start: int, length: int, stride: int = 1) -> Clip:
         """Frames start, start + stride, … of video `index`."""
         files = self.files[index]
         if len(files) == 1 and start + length > 1:
-            raise UserError(f"{files[0].parent} holds a single frame, so nothing moves; give at least two frames")
+            raise UserError(f"{files[0].parent} holds a single frame, expected at least two; add frames")
         stop = clip_stop(files[0].parent, len(files), start, length, stride)
-        plan = placement(*self.stored[index], self.size, self.fit)
-        frames = np.empty((length, 3, *plan.out), np.uint8)
-        for slot, file in zip(frames, files[start:stop:stride], strict=True):
-            pixels = read_image(file)
-            if pixels.shape[1:] != self.stored[index]:
-                raise _two_sizes(file, (pixels.shape[1], pixels.shape[2]), files[0], self.stored[index])
-            slot[...] = pixels if plan.out == pixels.shape[1:] else resize_frames(pixels[None], self.size, self.fit)[0]
+        frames = read_images(files[start:stop:stride], files[0], self.stored[index], self.options)
         arrays = self._arrays(index, slice(start, stop, stride))
         return Clip(frames=frames, arrays=arrays, name=self.names[index], fps=self.spec.fps / stride)
 
-    def splits(self, window: int) -> dict[str, list[Segment]]:
-        """train / val / test, see `splits.split_videos`; `Train/` and `Test/` folders are kept."""
-        return split_videos(self.names, self.lengths, window, fixed=self.fixed)
-
-    def split_rule(self, window: int) -> str:
-        """The sentence that says how `splits` divides the videos."""
-        return split_rule(self.names, self.lengths, window, fixed=self.fixed)
-
     def meta(self) -> dict[str, Any]:
-        """Kind, name and settings; with skip_bad, what was left out."""
+        """Kind, name and options of the source; with skip_bad, the files left out."""
         found: dict[str, Any] = {"source": "frames", "path": self.path.resolve().name, "fps": self.spec.fps}
-        found |= {"size": list(self.size) if isinstance(self.size, tuple) else self.size, "fit": self.fit}
-        if self.skip_bad:
+        found |= self.options.meta()
+        if self.options.skip_bad:
             found["skipped"] = self.skipped
         return found
+
+
+def read_images(files: Sequence[Path], first: Path, stored: tuple[int, int], options: ReadOptions) -> np.ndarray:
+    """Image files of one video, uint8 (t, 3, h, w), resized.
+
+    Args:
+        files: Images to read.
+        first: First image of the video, for the message.
+        stored: Common (h, w) of the video's images.
+        options: Frame size and fit.
+
+    Raises:
+        UserError: An image cannot be read or has another size.
+    """
+    frames = np.empty((len(files), 3, *target_size(*stored, options.size, options.fit)), np.uint8)
+    for slot, file in zip(frames, files, strict=True):
+        pixels = read_image(file)
+        if pixels.shape[1:] != stored:
+            raise _two_sizes(file, (pixels.shape[1], pixels.shape[2]), first, stored)
+        slot[...] = resize_frames(pixels[None], options.size, options.fit)[0]
+    return frames
 
 
 def frame_folders(root: Path) -> dict[Path, list[Path]]:
     """Folders at or below `root` that hold images, in natural order, each with its images in natural order.
 
-    Endings tell what an image is. Where no file has such an ending, those without a known one are looked into.
+    Images are recognised by suffix; if no file has an image suffix, files without a known suffix by content.
     """
     folders: dict[Path, list[Path]] = {}
     others: dict[Path, list[Path]] = {}
@@ -187,9 +188,9 @@ def _name(folder: Path, root: Path) -> str:
     return folder.relative_to(root).as_posix()
 
 
-def _noted(folder: Path, images: list[Path], good: list[Path], size: tuple[int, int]) -> dict[str, np.ndarray]:
-    """The arrays beside the images of a folder, for those of them that can be read."""
-    arrays = arrays_beside(folder, len(images), *size)
+def _readable_rows(folder: Path, images: list[Path], good: list[Path], size: tuple[int, int]) -> dict[str, np.ndarray]:
+    """Per-frame arrays of a folder, rows of its readable images."""
+    arrays = read_sidecars(folder, len(images), *size)
     if not arrays or len(good) == len(images):
         return arrays
     readable = set(good)
@@ -204,5 +205,5 @@ def _listed(shapes: Mapping[str, tuple[int, ...]]) -> str:
 def _two_sizes(file: Path, found: tuple[int, int], first: Path, size: tuple[int, int]) -> UserError:
     return UserError(
         f"{file} is {found[1]}x{found[0]} but {first.name} of the same video is {size[1]}x{size[0]}; "
-        "bring them to one size or move it to a folder of its own"
+        "bring them to one size or move it to a separate folder"
     )

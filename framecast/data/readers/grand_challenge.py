@@ -1,6 +1,6 @@
-"""Folders of the Atari Grand Challenge, read in place: pictures of every frame, and what was done and earned at it.
+"""Reader of the Atari Grand Challenge: an image per frame, and its action, reward and score.
 
-    <folder>/screens/<game>/<episode>/<n>.png      RGB, 160 wide and 210 high, 60 a second
+    <folder>/screens/<game>/<episode>/<n>.png      RGB, 160 wide and 210 high, 60 per second
     <folder>/trajectories/<game>/<episode>.txt     metadata, a header, then frame,reward,score,terminal,action
 
 Source: Kurin, Nowozin, Hofmann, Beyer, Leibe 2017, arXiv 1705.10998, and the release's own reader.
@@ -19,100 +19,100 @@ import numpy as np
 
 from framecast.core.errors import UserError
 from framecast.core.types import ActionSpec, Clip, ClipSpec
-from framecast.data.base import Segment, clip_stop
-from framecast.data.splits import split_rule, split_videos
-from framecast.media.images import image_size, natural_key, read_image
-from framecast.media.resize import Fit, Size, parse_size, placement, resize_frames, target_size
+from framecast.data.base import clip_stop
+from framecast.data.options import AS_STORED, ReadOptions
+from framecast.data.readers.frames import read_images
+from framecast.data.splits import SplitByName
+from framecast.media.images import image_size, natural_key
+from framecast.media.resize import target_size
 
-#: The console's eighteen actions, by their number in the trajectories.
+#: The eighteen actions of the console, by index.
 ACTIONS = (
     *("NOOP", "FIRE", "UP", "RIGHT", "LEFT", "DOWN", "UPRIGHT", "UPLEFT", "DOWNRIGHT", "DOWNLEFT"),
     *("UPFIRE", "RIGHTFIRE", "LEFTFIRE", "DOWNFIRE", "UPRIGHTFIRE", "UPLEFTFIRE", "DOWNRIGHTFIRE", "DOWNLEFTFIRE"),
 )
 COLUMNS = ("frame", "reward", "score", "terminal", "action")
 _FPS = 60.0
-_TRAJECTORY_LIMIT = 1 << 28  # bytes of one trajectory read at most; the longest of the release has some 4 MB
+_TRAJECTORY_LIMIT = 1 << 28  # maximum bytes of a trajectory; the longest of the release has about 4 MB
 
 
 @dataclass(frozen=True)
 class Stretch:
-    """Consecutive frames of one episode. folder: of the pictures.  numbers: of the files.  rows: of the trajectory."""
+    """Consecutive frames of one episode: folder and numbers of the images, and rows of the trajectory by name."""
 
     folder: Path
     numbers: np.ndarray
     rows: Mapping[str, np.ndarray]
 
 
-class GrandChallenge:
-    """An Atari Grand Challenge folder as a source: each unbroken stretch of an episode is a video.
+class GrandChallenge(SplitByName):
+    """An Atari Grand Challenge folder as a source: each gapless segment of an episode is a video.
 
-    path: the folder that holds `screens` and `trajectories`, or one above it, or `screens/<game>` for one game.
-    fps: frames per second.  size, fit: frames are scaled when read, see `media.resize`.  skip_bad: leave out episodes
-    without a readable trajectory; `skipped` names them.
+    Per frame: `actions` (0…17, see ACTIONS), `rewards` (float32), `scores`, `terminals`. Images and rows are matched by
+    number; the offset of the image numbers (0 or 1) is the one that leaves fewer images without a row, per episode.
+    Episodes are cut at missing numbers, so no clip crosses a gap; the segments of an episode stay in one split.
 
-    Per frame: `actions` (0…17, see ACTIONS), `rewards` (float32), `scores`, `terminals`. Pictures and rows belong
-    together by number; whether pictures are counted from 0 or from 1 while rows are counted from 0 is found out per
-    episode, by which of both leaves fewer pictures without a row. Where numbers are missing the episode is cut, so no
-    clip crosses the gap; the stretches of an episode stay in one split. groups: name -> episode.  games: name -> game.
-    Raises: UserError naming the file and the remedy.
+    Args:
+        path: Folder that holds `screens` and `trajectories`, or its parent, or `screens/<game>` for one game.
+        options: skip_bad leaves out episodes without a readable trajectory.
+
+    Attributes:
+        skipped: Episodes left out.
+        groups: Name -> episode.
+        games: Name -> game.
+
+    Raises:
+        UserError: Files are missing or damaged.
     """
 
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        fps: float | None = None,
-        size: Size | str = None,
-        fit: Fit = "crop",
-        skip_bad: bool = False,
-    ) -> None:
+    def __init__(self, path: str | os.PathLike[str], options: ReadOptions = AS_STORED) -> None:
         found = find_root(Path(path))
         if found is None:
             raise UserError(f"{path} holds no screens/<game>/<episode>/<n>.png; give the folder with screens in it")
         self.path, chosen = found
-        self.size, self.fit = parse_size(size), fit
+        self.options = options
         self.skipped: list[str] = []
         self.stretches: list[Stretch] = []
         self.names: list[str] = []
         self.groups: dict[str, str] = {}
         self.games: dict[str, str] = {}
-        self.fixed: dict[str, str] = {}
         self.counts: dict[str, Counter[str]] = {}
         for game in [chosen] if chosen else _folders(self.path / "screens"):
-            self._read_game(game, skip_bad)
+            self._read_game(game)
         if not self.stretches:
             raise UserError(f"{self.path / 'screens'} holds no episode that can be read, first {self.skipped[0]}")
         self.lengths = [len(s.numbers) for s in self.stretches]
         first = self.stretches[0]
         self.stored = image_size(first.folder / f"{first.numbers[0]}.png")
-        height, width = target_size(*self.stored, self.size, fit)
+        height, width = target_size(*self.stored, options.size, options.fit)
         self.spec = ClipSpec(
             channels=3,
             height=height,
             width=width,
-            fps=_FPS if fps is None else float(fps),
+            fps=float(options.fps or _FPS),
             actions=ActionSpec(kind="discrete", size=len(ACTIONS), names=ACTIONS),
             extras={"rewards": (), "scores": (), "terminals": ()},
         )
 
-    def _read_game(self, game: str, skip_bad: bool) -> None:
-        pictures, rows = self.path / "screens" / game, self.path / "trajectories" / game
+    def _read_game(self, game: str) -> None:
+        images, rows = self.path / "screens" / game, self.path / "trajectories" / game
         if not rows.is_dir():
             raise UserError(
-                f"{rows} is missing, where actions, rewards and scores of {game} are; unpack the game's trajectories "
-                f"beside its screens, or give {pictures} for the pictures alone"
+                f"{rows} is missing, expected the trajectories of {game}; unpack them next to its screens, or give "
+                f"{images} for the images only"
             )
         count = self.counts.setdefault(game, Counter())
-        for episode in _folders(pictures):
+        for episode in _folders(images):
             try:
-                numbers = _numbers(pictures / episode)
+                numbers = _numbers(images / episode)
                 trajectory = read_trajectory(rows / f"{episode}.txt")
             except UserError:
-                if not skip_bad:
+                if not self.options.skip_bad:
                     raise
                 self.skipped.append(f"{game}/{episode}")
                 continue
             count["episodes"] += 1
-            for stretch in _stretches(pictures / episode, numbers, trajectory, count):
+            for stretch in _stretches(images / episode, numbers, trajectory, count):
                 group = f"{game}/{episode}"
                 name = group if group not in self.groups else f"{group}@{stretch.numbers[0]}"
                 self.names.append(name)
@@ -120,22 +120,13 @@ class GrandChallenge:
                 self.stretches.append(stretch)
                 count["frames"] += len(stretch.numbers)
 
-    def __len__(self) -> int:
-        return len(self.names)
-
     def clip(self, index: int, start: int, length: int, stride: int = 1) -> Clip:
-        """Frames start, start + stride, … of stretch `index`, with what was done and earned at them."""
+        """Frames start, start + stride, … of segment `index`, with actions, rewards, scores and terminals."""
         stretch = self.stretches[index]
         stop = clip_stop(self.names[index], self.lengths[index], start, length, stride)
-        plan = placement(*self.stored, self.size, self.fit)
-        frames = np.empty((length, 3, *plan.out), np.uint8)
-        for slot, number in zip(frames, stretch.numbers[start:stop:stride], strict=True):
-            file = stretch.folder / f"{number}.png"
-            pixels = read_image(file)
-            if pixels.shape[1:] != self.stored:
-                found, wanted = ("x".join(map(str, s)) for s in (pixels.shape[1:], self.stored))
-                raise UserError(f"{file} is {found} but the first picture {wanted}; bring them to one size")
-            slot[...] = pixels if plan.out == self.stored else resize_frames(pixels[None], self.size, self.fit)[0]
+        files = [stretch.folder / f"{number}.png" for number in stretch.numbers[start:stop:stride]]
+        first = self.stretches[0]
+        frames = read_images(files, first.folder / f"{first.numbers[0]}.png", self.stored, self.options)
         game, _, episode = self.groups[self.names[index]].partition("/")
         return Clip(
             frames=frames,
@@ -145,16 +136,8 @@ class GrandChallenge:
             meta={"game": game, "episode": episode, "first": int(stretch.numbers[0])},
         )
 
-    def splits(self, window: int) -> dict[str, list[Segment]]:
-        """train / val / test by episode, see `splits.split_videos`."""
-        return split_videos(self.names, self.lengths, window, groups=self.groups)
-
-    def split_rule(self, window: int) -> str:
-        """The sentence that says how `splits` divides the episodes."""
-        return split_rule(self.names, self.lengths, window, groups=self.groups)
-
     def meta(self) -> dict[str, Any]:
-        """Kind, name, counts per game, and in sentences what is missing."""
+        """Kind, name, counts per game, and notes on missing frames."""
         found: dict[str, Any] = {"source": "atari-grand-challenge", "path": self.path.resolve().name}
         found["games"] = {game: dict(sorted(count.items())) for game, count in self.counts.items()}
         total = sum(self.counts.values(), Counter[str]())
@@ -164,7 +147,7 @@ class GrandChallenge:
                 f"{total['gaps']} gaps in the frame numbers, {total['missing']} frames missing; no clip crosses them"
             )
         if total["without_row"]:
-            notes.append(f"{total['without_row']} pictures without a row in their trajectory left out")
+            notes.append(f"{total['without_row']} images without a row in their trajectory left out")
         if notes:
             found["notes"] = notes
         if self.skipped:
@@ -173,9 +156,9 @@ class GrandChallenge:
 
 
 def find_root(path: Path) -> tuple[Path, str | None] | None:
-    """The folder with `screens` and `trajectories`, and the game where only one is meant; None for other folders.
+    """The folder with `screens` and `trajectories`, and the game if `path` selects one; None for other folders.
 
-    A folder of plain pictures that happens to be called screens is none: episodes and pictures are numbers.
+    Episodes and images must be numbered, so a folder of other images named screens is not matched.
     """
     if path.parent.name == "screens" and (path.parent.parent / "trajectories" / path.name).is_dir():
         return (path.parent.parent, path.name) if _has_episodes(path) else None
@@ -187,14 +170,15 @@ def find_root(path: Path) -> tuple[Path, str | None] | None:
 
 
 def read_trajectory(path: Path) -> dict[str, np.ndarray]:
-    """Columns of a trajectory by name, one value a row: frame, reward, score, terminal, action, all int64.
+    """Columns of a trajectory by name: frame, reward, score, terminal, action, each int64 (rows,).
 
-    Raises: UserError naming file and line.
+    Raises:
+        UserError: The file is missing or damaged; the message names the line.
     """
     if not path.is_file():
-        raise UserError(f"{path} is missing but its pictures are there; unpack it, or leave the episode out")
+        raise UserError(f"{path} is missing but its images exist; unpack it, or remove the episode")
     if path.stat().st_size > _TRAJECTORY_LIMIT:
-        raise UserError(f"{path} is larger than any trajectory; is it one?")
+        raise UserError(f"{path} is larger than {_TRAJECTORY_LIMIT >> 20} MiB, the limit of a trajectory; replace it")
     lines = path.read_text(encoding="utf-8", errors="replace").splitlines()
     header = [word.strip().lower() for word in lines[1].split(",")] if len(lines) > 1 else []
     if sorted(header) != sorted(COLUMNS):
@@ -211,11 +195,11 @@ def read_trajectory(path: Path) -> dict[str, np.ndarray]:
             raise UserError(f"{path}: line {number} is not {len(COLUMNS)} whole numbers; the file is damaged")
         rows.append(values)
     if not rows:
-        raise UserError(f"{path} has no rows; leave the episode out")
+        raise UserError(f"{path} has no rows; remove the episode")
     table = np.array(rows, np.int64)
     found = {name: table[:, header.index(name)] for name in COLUMNS}
     if (np.diff(found["frame"]) <= 0).any():
-        raise UserError(f"{path}: its frames are not in order; the file is damaged")
+        raise UserError(f"{path}: frame numbers are not increasing; the file is damaged")
     if not 0 <= found["action"].min() <= found["action"].max() < len(ACTIONS):
         raise UserError(f"{path}: actions must be 0 to {len(ACTIONS) - 1}; the file is damaged")
     return found
@@ -224,15 +208,15 @@ def read_trajectory(path: Path) -> dict[str, np.ndarray]:
 def _stretches(
     folder: Path, numbers: np.ndarray, trajectory: Mapping[str, np.ndarray], count: Counter[str]
 ) -> Iterator[Stretch]:
-    """Unbroken runs of pictures that have a row; gaps and what is missing are counted."""
+    """Gapless segments of images that have a row; gaps and missing frames are added to `count`."""
     frames = trajectory["frame"]
-    # A picture numbered n belongs to the row of frame n - offset; 0 wins a tie.
+    # Image n belongs to the row of frame n - offset; ties choose 0.
     offset = max((0, 1, -1), key=lambda o: int(np.isin(numbers - o, frames).sum()))
     known = np.isin(numbers - offset, frames)
     count["without_row"] += int((~known).sum())
     numbers = numbers[known]
     if not len(numbers):
-        raise UserError(f"{folder}: none of its pictures has a row in its trajectory; leave the episode out")
+        raise UserError(f"{folder}: none of its images has a row in its trajectory; remove the episode")
     rows = np.searchsorted(frames, numbers - offset)
     breaks = np.flatnonzero(np.diff(numbers) > 1) + 1
     count["gaps"] += len(breaks)
@@ -252,11 +236,11 @@ def _stretches(
 
 
 def _numbers(folder: Path) -> np.ndarray:
-    """The numbers of a folder's pictures, in order: 2 before 10, whatever they begin with."""
+    """Sorted numbers of the images of a folder."""
     with os.scandir(folder) as entries:
         found = [e.name[:-4] for e in entries if e.name.endswith(".png") and e.name[:-4].isdecimal()]
     if not found:
-        raise UserError(f"{folder} holds no <number>.png; leave the episode out")
+        raise UserError(f"{folder} holds no <number>.png; remove the episode")
     return np.array(sorted(map(int, found)), np.int64)
 
 
@@ -267,7 +251,7 @@ def _folders(path: Path) -> Sequence[str]:
 
 
 def _has_episodes(path: Path) -> bool:
-    """Whether the first episode below a game's folder is numbered and holds numbered pictures."""
+    """Whether the first numbered episode in a game's folder holds numbered images."""
     for episode in _folders(path):
         if episode.isdecimal():
             return any(p.name[:-4].isdecimal() for p in (path / episode).glob("*.png"))

@@ -1,6 +1,6 @@
-"""Folders of picture pairs `<id>_im1.png`, `<id>_im2.png`, as published for one-step prediction, read in place.
+"""Reader of folders of image pairs `<id>_im1.png`, `<id>_im2.png`, as published for one-step prediction.
 
-Lists `train.txt`, `test.txt` and `visualize.txt` beside them name the ids of each part, separated by white space.
+Lists `train.txt`, `test.txt` and `visualize.txt` in the folder hold the ids of each part, separated by white space.
 """
 
 from __future__ import annotations
@@ -14,25 +14,30 @@ import numpy as np
 
 from framecast.core.errors import UserError
 from framecast.core.types import Clip, ClipSpec
-from framecast.data.base import Segment, clip_stop
+from framecast.data.base import clip_stop
 from framecast.data.readers.folders import visible_files
-from framecast.data.splits import split_rule, split_videos
+from framecast.data.splits import SplitByName
 from framecast.media.images import image_size, natural_key, read_image
 
-#: The parts of a pair's file names.
+#: File name of one image of a pair.
 PAIR_NAME = re.compile(r"(?P<id>.+)_im(?P<frame>[12])\.png", re.IGNORECASE)
-#: List -> split. Pairs to be visualised are looked at while training, so they count as val.
+#: List -> split. Pairs for visualisation are evaluated during training, so they are val.
 LISTS = {"train.txt": "train", "test.txt": "test", "visualize.txt": "val"}
-_LIST_BYTES = 1 << 26  # of a list that is read
+_LIST_BYTES = 1 << 26  # maximum size of a list
 
 
-class Pairs:
-    """A folder of pairs as a source: every pair a video of two frames, named by its id.
+class Pairs(SplitByName):
+    """A folder of pairs as a source: each pair is a video of two frames, named by its id.
 
-    path: the folder. Its lists prescribe the splits, and pairs that no list names are left out; without lists all pairs
-    are dealt out by name. An id in several lists belongs to the first that has it of test, visualize and train.
-    fixed: id -> split, from the lists.
-    Raises: UserError for a pair without its partner, an id without pictures, or pictures of another size.
+    Args:
+        path: Folder. Its lists prescribe the splits, and pairs in no list are left out; without lists all pairs are
+            split by name. An id in several lists belongs to the first of test, visualize and train.
+
+    Attributes:
+        fixed: Id -> split, from the lists.
+
+    Raises:
+        UserError: One image of a pair is missing, an id has no images, or images have different sizes.
     """
 
     def __init__(self, path: str | os.PathLike[str]) -> None:
@@ -42,9 +47,7 @@ class Pairs:
             for frame in ("1", "2"):
                 if frame not in found:
                     there = next(iter(found.values()))
-                    raise UserError(
-                        f"{there}: has no partner {name}_im{frame}.png beside it; add it or remove the picture"
-                    )
+                    raise UserError(f"{there}: {name}_im{frame}.png is missing; add it or remove this image")
         self.fixed: dict[str, str] = self._splits(files)
         self.names: list[str] = sorted(self.fixed or files, key=natural_key)
         self._files = [(files[name]["1"], files[name]["2"]) for name in self.names]
@@ -64,7 +67,7 @@ class Pairs:
             for pair in _read_list(file):
                 if pair not in files:
                     raise UserError(
-                        f"{file}: names {pair!r}, but there is no {pair}_im1.png and {pair}_im2.png; mend the list"
+                        f"{file}: names {pair!r}, but {pair}_im1.png and {pair}_im2.png do not exist; fix the list"
                     )
                 fixed[pair] = LISTS[name]
         return fixed
@@ -73,11 +76,8 @@ class Pairs:
         if size != (self.spec.height, self.spec.width):
             raise UserError(
                 f"{file}: is {size[0]}x{size[1]} but {self._files[0][0].name} is {self.spec.height}x{self.spec.width}; "
-                "bring all pictures of a folder to one size"
+                "bring all images of a folder to one size"
             )
-
-    def __len__(self) -> int:
-        return len(self.names)
 
     def clip(self, index: int, start: int, length: int, stride: int = 1) -> Clip:
         """Frames start, start + stride, … of pair `index`."""
@@ -85,21 +85,13 @@ class Pairs:
         frames = [read_image(file) for file in self._files[index][start:stop:stride]]
         return Clip(frames=np.stack(frames), name=self.names[index], fps=self.spec.fps / stride)
 
-    def splits(self, window: int) -> dict[str, list[Segment]]:
-        """train / val / test as the lists have them; see `splits.split_videos` for what they leave open."""
-        return split_videos(self.names, self.lengths, window, fixed=self.fixed)
-
-    def split_rule(self, window: int) -> str:
-        """The sentence that says how `splits` divides the pairs."""
-        return split_rule(self.names, self.lengths, window, fixed=self.fixed)
-
     def meta(self) -> dict[str, Any]:
         """Kind and name of the folder."""
         return {"source": "pairs", "path": self.path.resolve().name}
 
 
 def pair_files(folder: Path) -> dict[str, dict[str, Path]]:
-    """id -> {"1": first picture, "2": second picture} of the pictures in a folder that are named as of a pair."""
+    """Id -> {"1": first image, "2": second image} of the images of pairs in a folder."""
     found: dict[str, dict[str, Path]] = {}
     for file in visible_files(folder):
         match = PAIR_NAME.fullmatch(file.name)
@@ -110,8 +102,8 @@ def pair_files(folder: Path) -> dict[str, dict[str, Path]]:
 
 def _read_list(file: Path) -> list[str]:
     if file.stat().st_size > _LIST_BYTES:
-        raise UserError(f"{file}: is too large for a list of ids; give at most {_LIST_BYTES >> 20} MB")
+        raise UserError(f"{file}: is too large for a list of ids; use at most {_LIST_BYTES >> 20} MB")
     try:
         return file.read_text(encoding="utf-8").split()
     except UnicodeDecodeError as error:
-        raise UserError(f"{file}: is not a text of ids ({error.reason}); write one id after the other") from error
+        raise UserError(f"{file}: is not a text file of ids ({error.reason}); separate ids by white space") from error

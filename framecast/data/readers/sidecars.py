@@ -1,6 +1,6 @@
-"""Arrays beside the frames of a folder: joints, actions and whatever else was noted of every picture.
+"""Per-frame arrays stored next to the images of a folder: joints, actions and others.
 
-`joints.npy`, `actions.csv` and the like are one array each, an .npz holds several; every array has one row a frame.
+`joints.npy`, `actions.csv` and similar files are one array each, an .npz holds several; each has one row per frame.
 """
 
 from __future__ import annotations
@@ -16,19 +16,26 @@ from framecast.data.labels import JOINTS, joints_from_pixels
 from framecast.data.readers.arrays import load_arrays
 from framecast.data.writer import ARRAY_NAME
 
-#: Tables that are read; others with that ending are somebody's notes.
+#: Tables that are read; other .csv files are ignored.
 TABLES = ("actions.csv", "joints.csv", "states.csv", "visibility.csv")
 _TABLE_LIMIT = 1 << 28  # bytes
 
 
-def arrays_beside(folder: Path, frames: int, height: int, width: int) -> dict[str, np.ndarray]:
-    """Per-frame arrays (frames, …) found among the pictures of a folder, by name.
+def read_sidecars(folder: Path, frames: int, height: int, width: int) -> dict[str, np.ndarray]:
+    """Per-frame arrays (frames, …) in the folder of images, by name.
 
-    frames, height, width: of the pictures.
     `joints` may be (t, joints, 2), (t, joints, 3) with visibility last, or the same flattened: x0, y0, x1, y1, … or
-    x0, y0, v0, …. Values beyond -1…1 are taken as px from the upper left corner and brought to -1…1. Joints that were
-    not found (not a number, or visibility 0 and below) become 0, 0; `visibility` (t, joints) says which.
-    Raises: UserError naming the file when it is damaged, has another number of rows, or joints cannot be understood.
+    x0, y0, v0, …. Values beyond -1…1 are read as px from the upper left corner and scaled to -1…1. Missing joints (not
+    a number, or visibility 0 and below) become 0, 0 and have `visibility` (t, joints) 0.
+
+    Args:
+        folder: Folder of the images.
+        frames: Number of images.
+        height: Height of the images, px.
+        width: Width of the images, px.
+
+    Raises:
+        UserError: A file is damaged, has another number of rows, or joints of another shape.
     """
     found: dict[str, np.ndarray] = {}
     for file in sorted(folder.iterdir()):
@@ -42,13 +49,13 @@ def arrays_beside(folder: Path, frames: int, height: int, width: int) -> dict[st
             continue
         for name, values in arrays.items():
             if not ARRAY_NAME.fullmatch(name) or name == "frames":
-                raise UserError(f"{file}: {name!r} cannot name a per-frame array; use letters, digits and _")
+                raise UserError(f"{file}: {name!r} is not a valid array name; use letters, digits and _")
             if values.ndim < 1 or values.dtype.kind not in "biuf":
-                raise UserError(f"{file}: {name} must hold numbers, one row a frame, got {values.dtype} {values.shape}")
+                raise UserError(f"{file}: {name} must be numbers, one row per frame, got {values.dtype} {values.shape}")
             if len(values) != frames:
-                raise UserError(f"{file}: {name} has {len(values)} rows for {frames} frames; give one a frame")
+                raise UserError(f"{file}: {name} has {len(values)} rows for {frames} frames; give one per frame")
             if name in found:
-                raise UserError(f"{file}: there is a second array called {name} in {folder}; keep one")
+                raise UserError(f"{file}: {folder} holds two arrays named {name}; keep one")
             found[name] = values
     if JOINTS in found:
         found |= _joints(found[JOINTS], folder, height, width, "visibility" in found)
@@ -75,22 +82,22 @@ def _joints(values: np.ndarray, folder: Path, height: int, width: int, rated: bo
 
 
 def _table(file: Path) -> np.ndarray:
-    """Numbers (rows, columns) of a CSV file; a heading is passed over, empty cells are not a number.
+    """Numbers (rows, columns) of a CSV file; a header is skipped, empty cells are NaN.
 
-    Three columns a joint, told by a heading that begins with v or c (visibility, confidence), make it (rows, n, 3).
+    A third column whose header begins with v or c (visibility, confidence) makes joints (rows, n, 3).
     """
     if file.stat().st_size > _TABLE_LIMIT:
         raise UserError(f"{file} is larger than {_TABLE_LIMIT >> 20} MiB; save it as .npy")
     try:
         with file.open(newline="", encoding="utf-8-sig") as lines:
             rows = [row for row in csv.reader(lines) if any(cell.strip() for cell in row)]
-        heading = rows.pop(0) if rows and not _is_number(rows[0][0]) else []
+        header = rows.pop(0) if rows and not _is_number(rows[0][0]) else []
         values = np.array([[float(cell) if cell.strip() else np.nan for cell in row] for row in rows])
     except (ValueError, UnicodeDecodeError, csv.Error) as error:
-        raise UserError(f"{file} is no table of numbers ({error}); write one row a frame") from error
+        raise UserError(f"{file} is not a table of numbers ({error}); write one row per frame") from error
     if values.ndim != 2:
-        raise UserError(f"{file} is no table of numbers; write one row a frame, all of one length")
-    if file.stem.lower() == JOINTS and len(heading) > 2 and heading[2].strip().lower()[:1] in ("v", "c"):
+        raise UserError(f"{file} is not a table of numbers; write one row per frame, all of one length")
+    if file.stem.lower() == JOINTS and len(header) > 2 and header[2].strip().lower()[:1] in ("v", "c"):
         if values.shape[1] % 3:
             raise UserError(f"{file} has {values.shape[1]} columns, not x, y and visibility for every joint")
         return values.reshape(len(values), -1, 3)

@@ -1,29 +1,23 @@
 """TFRecord files without TensorFlow: framing, CRC-32C, and the wire format of tf.Example.
 
-A file is records one after another: length (uint64), masked CRC of those eight bytes, payload, masked CRC of the
-payload, all little-endian. The payload of interest is a serialised tf.Example: a map of names to lists of bytes,
-floats or whole numbers.
+A file is a sequence of records: length (uint64), masked CRC of those eight bytes, payload, masked CRC of the payload,
+all little-endian. The payload is a serialised tf.Example: a map of names to lists of bytes, floats or integers.
 """
 
 from __future__ import annotations
 
-import functools
 import struct
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import BinaryIO
 
+import google_crc32c
 import numpy as np
 
 from framecast.core.errors import UserError
 
-#: Bytes one record may hold (1 GiB): a few damaged bytes can claim any length.
+#: Maximum bytes of a record (1 GiB), as damaged bytes can claim any length.
 MAX_RECORD_BYTES = 2**30
-
-_POLYNOMIAL = 0x82F63B78  # Castagnoli's, bits reversed
-_BLOCK = 256  # bytes whose checksums are looked up side by side
-_BLOCKS = 256  # blocks done at once: the indices of 64 KiB stay in the cache
-_SHORT = 64  # bytes below which a plain loop is faster
 
 Buffer = bytes | bytearray | memoryview
 
@@ -32,82 +26,35 @@ Buffer = bytes | bytearray | memoryview
 
 
 def crc32c(data: Buffer) -> int:
-    """CRC-32C (Castagnoli) of `data`, 0…2^32 - 1.
-
-    The checksum is linear over GF(2), so every byte contributes a number that depends on its value and its distance
-    to the end alone. These are looked up for 64 KiB at once and combined by XOR: a few hundred MB/s in plain NumPy,
-    where a loop over bytes reaches a few.
-    """
-    view = np.frombuffer(data, np.uint8)
-    step = _BLOCK * _BLOCKS
-    head = len(view) % step
-    state = _chunk(view[:head], 0xFFFFFFFF)
-    for start in range(head, len(view), step):
-        state = _chunk(view[start : start + step], state)
-    return state ^ 0xFFFFFFFF
+    """CRC-32C (Castagnoli) of `data`, 0…2^32 - 1."""
+    return int(google_crc32c.value(data if isinstance(data, bytes) else bytes(data)))
 
 
 def masked_crc32c(data: Buffer) -> int:
-    """The checksum as a TFRecord stores it: rotated right by 15 bits, plus a constant."""
+    """The checksum in TFRecord form: rotated right by 15 bits, plus a constant."""
     crc = crc32c(data)
     return (((crc >> 15) | (crc << 17)) + 0xA282EAD8) & 0xFFFFFFFF
-
-
-def _chunk(data: np.ndarray, state: int) -> int:
-    """The register after `data` (at most 64 KiB), `state` before it."""
-    bytewise, within, after = _tables()
-    if len(data) < _SHORT:
-        for byte in data.tolist():
-            state = bytewise[(state ^ byte) & 0xFF] ^ (state >> 8)
-        return state
-    # Zeros before a message change nothing while the register is 0; what the register holds is a XOR on the first
-    # four bytes of the message.
-    blocks = -(-len(data) // _BLOCK)
-    padded = np.zeros(blocks * _BLOCK, np.uint8)
-    first = len(padded) - len(data)
-    padded[first:] = data
-    padded[first : first + 4] ^= np.frombuffer(struct.pack("<I", state), np.uint8)
-    ofs = np.arange(_BLOCK, dtype=np.intp) << 8
-    crcs = np.bitwise_xor.reduce(within.take(padded.reshape(blocks, _BLOCK) + ofs), axis=1)
-    places = (np.arange(4 * (_BLOCKS - blocks), 4 * _BLOCKS, dtype=np.intp) << 8) + crcs.astype("<u4").view(np.uint8)
-    return int(np.bitwise_xor.reduce(after.take(places)))
-
-
-@functools.cache
-def _tables() -> tuple[list[int], np.ndarray, np.ndarray]:
-    """Per byte value; per place in a block and value; per block of a chunk, byte of its checksum and value."""
-    single = np.arange(256, dtype=np.uint32)
-    for _ in range(8):
-        single = np.where(single & 1, (single >> 1) ^ np.uint32(_POLYNOMIAL), single >> 1)
-    within = np.empty((_BLOCK, 256), np.uint32)
-    within[-1] = single
-    for place in range(_BLOCK - 2, -1, -1):
-        following = within[place + 1]
-        within[place] = single[following & 0xFF] ^ (following >> 8)
-    after = np.empty((_BLOCKS, 4, 256), np.uint32)
-    after[-1] = np.arange(256, dtype=np.uint32) << (8 * np.arange(4, dtype=np.uint32)[:, None])
-    for block in range(_BLOCKS - 2, -1, -1):
-        crc = after[block + 1]
-        parts = [within[k][(crc >> np.uint32(8 * k)) & 0xFF] for k in range(4)]
-        after[block] = parts[0] ^ parts[1] ^ parts[2] ^ parts[3]
-    return single.tolist(), within.ravel(), after.ravel()
 
 
 # ----------------------------------------------------------------------------------------------------------- framing
 
 
 def is_records(path: Path) -> bool:
-    """Whether a file begins like a TFRecord: a length and the checksum that belongs to it."""
+    """Whether a file begins with a length and its checksum, as TFRecords do."""
     with path.open("rb") as file:
         head = file.read(12)
     return len(head) == 12 and struct.unpack("<I", head[8:])[0] == masked_crc32c(head[:8])
 
 
 def scan(path: Path, skip_bad: bool = False) -> list[tuple[int, int]]:
-    """(offset, length) of every record's payload; the payloads themselves are not read.
+    """(offset, length) of the payload of every record; payloads are not read.
 
-    skip_bad: end at the first damage instead of complaining, for behind it nothing can be found.
-    Raises: UserError naming file and record.
+    Args:
+        path: TFRecord file.
+        skip_bad: Stop at the first damage, after which no record can be located, instead of raising.
+
+    Raises:
+        UserError: The file is damaged or empty.
     """
     size, found, offset = path.stat().st_size, list[tuple[int, int]](), 0
     with path.open("rb", buffering=0) as file:
@@ -133,7 +80,7 @@ def _fault(head: bytes, left: int) -> str:
     if len(head) < 12:
         return "ends in the middle of record {number}"
     if not _fits(head):
-        return "is no TFRecord, or damaged: the checksum of the length of record {number} is wrong"
+        return "is not a TFRecord, or damaged: the checksum of the length of record {number} is wrong"
     length = int.from_bytes(head[:8], "little")
     if length > MAX_RECORD_BYTES:
         return f"record {{number}} claims {length} bytes, more than the {MAX_RECORD_BYTES} allowed"
@@ -145,10 +92,16 @@ def _fits(head: bytes) -> bool:
 
 
 def read_record(path: Path, offset: int, length: int, number: int) -> bytes:
-    """The payload of one record, checked.
+    """The payload of one record, verified by its checksum.
 
-    number: of the record in its file, for the complaint.
-    Raises: UserError when its checksum is wrong.
+    Args:
+        path: TFRecord file.
+        offset: Offset of the payload, bytes.
+        length: Length of the payload, bytes.
+        number: Index of the record, for the message.
+
+    Raises:
+        UserError: The checksum is wrong.
     """
     with path.open("rb", buffering=0) as file:
         file.seek(offset)
@@ -172,18 +125,19 @@ def write_record(file: BinaryIO, payload: bytes) -> None:
 
 # ----------------------------------------------------------------------------------------------------------- example
 
-#: A list of one tf.Example: bytes, floats (float32) or whole numbers (int64).
+#: A list of a tf.Example: bytes, floats (float32) or integers (int64).
 Value = list[bytes] | np.ndarray
 
 
 class DamagedExample(ValueError):
-    """Bytes that are no tf.Example."""
+    """Bytes that are not a tf.Example."""
 
 
 def parse_example(payload: Buffer) -> dict[str, memoryview]:
-    """Name -> the still encoded feature, for `feature` to decode; values are views, so only the names are touched.
+    """Name -> encoded feature as a view, to be decoded by `feature`.
 
-    Raises: DamagedExample.
+    Raises:
+        DamagedExample: The payload is not a tf.Example.
     """
     view = memoryview(payload)
     found: dict[str, memoryview] = {}
@@ -203,9 +157,10 @@ def parse_example(payload: Buffer) -> dict[str, memoryview]:
 
 
 def feature(encoded: memoryview) -> Value:
-    """The list that an encoded feature holds: bytes, float32 or int64; empty bytes where it holds none.
+    """The list of an encoded feature: bytes, float32 or int64; an empty list if it has none.
 
-    Raises: DamagedExample.
+    Raises:
+        DamagedExample: The feature is damaged.
     """
     for kind, body in _fields(encoded):
         if kind == 1:
@@ -218,7 +173,11 @@ def feature(encoded: memoryview) -> Value:
 
 
 def make_example(features: Mapping[str, Iterable[bytes] | np.ndarray]) -> bytes:
-    """A serialised tf.Example. features: name -> list of bytes, floats (any float dtype) or whole numbers."""
+    """A serialised tf.Example.
+
+    Args:
+        features: Name -> list of bytes, floats (any float dtype) or integers.
+    """
     entries = bytearray()
     for name, values in features.items():
         entry = _field(1, name.encode()) + _field(2, _encoded(values))
@@ -262,7 +221,7 @@ def _read_varint(view: memoryview, at: int) -> tuple[int, int]:
 
 
 def _fields(view: memoryview) -> Iterator[tuple[int, memoryview]]:
-    """(field number, bytes) of a message; of numbers the bytes they are written in."""
+    """(field number, bytes) of a message; numbers as their encoded bytes."""
     at, end = 0, len(view)
     while at < end:
         tag = view[at]
@@ -292,7 +251,7 @@ def _messages(view: memoryview) -> Iterator[memoryview]:
 
 
 def _floats(body: memoryview) -> np.ndarray:
-    """Packed, as everybody writes them, or one by one; both are legal."""
+    """Floats in packed or unpacked encoding; both are valid."""
     parts = list(_messages(body))
     if any(len(part) % 4 for part in parts):
         raise DamagedExample("a list of floats is cut short")

@@ -1,4 +1,4 @@
-"""What the features of a clip's record are called and hold: two published schemas, and reading one record by them."""
+"""Schemas of clips in TFRecords: names of features in two published data sets, and reading one record."""
 
 from __future__ import annotations
 
@@ -19,21 +19,22 @@ from framecast.media.images import open_image
 
 @dataclass(frozen=True, kw_only=True)
 class Schema:
-    """What the features of a clip are called. {} stands for the frame's number.
-
-    image: an encoded picture per frame.  arrays: per-frame array of the house -> features that may hold it, the last
-    one that is there counts.  pictures: likewise, as PNG of one channel.  fps: where records do not say it.
-    """
+    """Names of the features of a clip; {} stands for the frame's index."""
 
     name: str
+    """Name on the command line."""
     image: str
+    """Feature of a frame's encoded image."""
     arrays: Mapping[str, tuple[str, ...]]
-    pictures: Mapping[str, str]
+    """Name of a per-frame array -> features that may hold it, of which the last one present is used."""
+    images: Mapping[str, str]
+    """Name of a per-frame array -> feature that holds it as a PNG of one channel."""
     fps: float = 10.0
+    """Frames per second where records do not store them."""
 
 
-#: Under which names clips are written and found. "published" is what the release of Wichers et al. (2018) reads, with
-#: further features for joints, visibility, masks and objects; "robot-push" is the Robot Push set of Finn et al. (2016).
+#: Schemas by name. "published" is the one of the release of Wichers et al. (2018), with additional features for joints,
+#: visibility, masks and objects; "robot-push" is the one of the Robot Push set of Finn et al. (2016).
 SCHEMAS: dict[str, Schema] = {
     "published": Schema(
         name="published",
@@ -45,7 +46,7 @@ SCHEMAS: dict[str, Schema] = {
             "visibility": ("joints2d_vis_{}",),
             "objects": ("object_pose_{}",),
         },
-        pictures={"masks": "mask_{}"},
+        images={"masks": "mask_{}"},
     ),
     "robot-push": Schema(
         name="robot-push",
@@ -55,11 +56,11 @@ SCHEMAS: dict[str, Schema] = {
             "states": ("move/{}/endeffector/vec_pitch_yaw",),
             "joints": ("move/{}/joint/positions",),
         },
-        pictures={},
+        images={},
     ),
 }
 
-#: A pose of five numbers, as actions and states of a robot have it: metres, then radians.
+#: Components of a robot's pose in actions and states: metres, then radians.
 POSE = ("x", "y", "z", "pitch", "yaw")
 
 
@@ -69,17 +70,17 @@ _MOST_NUMBERS = 1 << 20  # in one row of a per-frame array
 
 @dataclass(frozen=True)
 class Column:
-    """A per-frame array: the feature it comes from, the shape of a row, its type, whether it is stored as a picture."""
+    """A per-frame array: its feature, the shape and dtype of a row, and whether it is stored as an image."""
 
     feature: str
     shape: tuple[int, ...]
     dtype: np.dtype[Any]
-    picture: bool = False
+    is_image: bool = False
 
 
 @dataclass(frozen=True)
 class Place:
-    """Where a record is: file, number in it, offset and length of its payload in bytes."""
+    """Location of a record: file, index in it, offset and length of its payload in bytes."""
 
     file: Path
     number: int
@@ -91,15 +92,19 @@ class Place:
 
 
 def named(name: str, number: int) -> str:
-    """The feature of frame `number`."""
+    """Name of the feature of frame `number`."""
     return name.replace("{}", str(number))
 
 
 class ClipRecord:
-    """The features of one record, decoded when asked for.
+    """Features of one record, decoded on demand.
 
-    data: the record's payload where that is at hand; without, it is read and its checksum compared.
-    Raises: UserError naming file, record and feature, here and from every method.
+    Args:
+        place: Location of the record.
+        data: Payload of the record; if not given, it is read and its checksum verified.
+
+    Raises:
+        UserError: The record or a feature is damaged; raised here and by every method.
     """
 
     def __init__(self, place: Place, data: Buffer | None = None) -> None:
@@ -109,29 +114,29 @@ class ClipRecord:
                 data = read_record(place.file, place.offset, place.length, place.number)
             self.features = parse_example(data)
         except DamagedExample as error:
-            raise UserError(f"{place} is no tf.Example ({error}); give records of clips") from error
+            raise UserError(f"{place} is not a tf.Example ({error}); give records of clips") from error
 
     def __contains__(self, key: str) -> bool:
         return key in self.features
 
     def schema(self) -> Schema:
-        """The schema whose first frame is there."""
+        """The schema whose first frame the record holds."""
         for schema in SCHEMAS.values():
             if named(schema.image, 0) in self.features:
                 return schema
         there = ", ".join(sorted(self.features)[:4]) or "nothing"
-        told = " or ".join(s.image.format(0) for s in SCHEMAS.values())
-        raise UserError(f"{self.place} has no frame called {told} but {there}; give records of a schema read here")
+        known = " or ".join(s.image.format(0) for s in SCHEMAS.values())
+        raise UserError(f"{self.place}: expected a frame named {known}, got {there}; give records of these schemas")
 
     def frames(self, schema: Schema) -> int:
-        """Number of frames: those from 0 on that have a picture."""
+        """Number of consecutive frames from 0 on that have an image."""
         count = 0
         while named(schema.image, count) in self.features:
             count += 1
         return count
 
     def meta(self) -> dict[str, Any]:
-        """The JSON object in the feature `meta`, empty without one."""
+        """The JSON object of the feature `meta`, empty if missing."""
         if "meta" not in self.features:
             return {}
         values = self.value("meta")
@@ -142,7 +147,7 @@ class ClipRecord:
         return found if isinstance(found, dict) else {}
 
     def columns(self, schema: Schema) -> dict[str, Column]:
-        """The per-frame arrays that the first frame has."""
+        """Per-frame arrays of the first frame, by name."""
         found: dict[str, Column] = {}
         for name, keys in schema.arrays.items():
             for key in keys:
@@ -151,37 +156,38 @@ class ClipRecord:
                     points = key == "joints2d_{}" and len(values) % 2 == 0
                     shape = (len(values) // 2, 2) if points else (len(values),)
                     found[name] = Column(key, shape, values.dtype)
-        for name, key in schema.pictures.items():
+        for name, key in schema.images.items():
             if named(key, 0) in self.features:
-                found[name] = Column(key, self.picture(named(key, 0))[1], np.dtype(np.uint8), picture=True)
-        for name, told in (self.meta().get("arrays") or {}).items():
-            column = _declared(told)
+                found[name] = Column(key, self.image(named(key, 0))[1], np.dtype(np.uint8), is_image=True)
+        for name, declaration in (self.meta().get("arrays") or {}).items():
+            column = _declared(declaration)
             if column is not None and named(column.feature, 0) in self.features:
                 found[name] = column
         return found
 
     def value(self, key: str) -> Value:
-        """The list that a feature holds."""
+        """The list of a feature."""
         if key not in self.features:
-            raise UserError(f"{self.place} has no feature {key!r}; every frame needs what the first record has")
+            raise UserError(f"{self.place} has no feature {key!r}, which the first record has; write it again")
         try:
             return feature(self.features[key])
         except DamagedExample as error:
             raise UserError(f"{self.place}: {key} is damaged ({error}); write the record again") from error
 
     def rows(self, column: Column, numbers: Sequence[int]) -> np.ndarray:
-        """A per-frame array at these frames."""
+        """Rows of a per-frame array at the given frames."""
         rows = np.empty((len(numbers), *column.shape), column.dtype)
         for i, number in enumerate(numbers):
             rows[i] = self._row(column, named(column.feature, number))
         return rows
 
     def _row(self, column: Column, key: str) -> np.ndarray:
-        if column.picture:
-            picture = self.picture(key)[0]
-            if picture.shape != column.shape:
-                raise UserError(f"{self.place}: {key} is {_told(picture.shape)} px but others {_told(column.shape)}")
-            return picture
+        if column.is_image:
+            image = self.image(key)[0]
+            if image.shape != column.shape:
+                got, expected = ("x".join(map(str, size)) for size in (image.shape, column.shape))
+                raise UserError(f"{self.place}: {key} is {got} px, expected {expected}; write the record again")
+            return image
         values, size = self.value(key), int(np.prod(column.shape, dtype=np.int64))
         if not isinstance(values, np.ndarray) or len(values) != size:
             got = f"{len(values)} numbers" if isinstance(values, np.ndarray) else "no numbers"
@@ -192,44 +198,46 @@ class ClipRecord:
             raise UserError(f"{self.place}: {key} holds numbers that are not finite; write the record again")
         return values.reshape(column.shape).astype(column.dtype)
 
-    def picture(
-        self, key: str, colour: bool = False, wanted: tuple[int, int] | None = None
+    def image(
+        self, key: str, colour: bool = False, target: tuple[int, int] | None = None
     ) -> tuple[np.ndarray, tuple[int, int]]:
-        """Pixels uint8, (3, h, w) with colour and (h, w) without; and the size (h, w) at which they are stored.
+        """Pixels uint8, (3, h, w) with colour and (h, w) without; and their stored size (h, w).
 
-        wanted: (h, w) they will be scaled to. A JPEG far larger is decoded at a half, quarter or eighth of its size,
-        still twice what is wanted.
+        Args:
+            key: Name of the feature.
+            colour: Decode to RGB rather than to one channel.
+            target: (h, w) the image will be resized to. A much larger JPEG is decoded at a half, quarter or eighth of
+                its size, at least twice the target.
         """
         values, where = self.value(key), f"{self.place}: {key}"
         if not isinstance(values, list) or len(values) != 1:
-            raise UserError(f"{where} holds no encoded picture; write the record again")
+            raise UserError(f"{where} holds no encoded image; write the record again")
         with open_image(io.BytesIO(values[0]), where) as image:
             size = (image.height, image.width)
             if not colour:
                 return np.asarray(image.convert("L")), size
-            if wanted is not None and image.format == "JPEG":
-                image.draft("RGB", (2 * wanted[1], 2 * wanted[0]))
+            if target is not None and image.format == "JPEG":
+                image.draft("RGB", (2 * target[1], 2 * target[0]))
             pixels = np.asarray(image if image.mode == "RGB" else image.convert("RGB"))
             return pixels.transpose(2, 0, 1), size
 
 
 def describe(columns: Mapping[str, Column]) -> dict[str, Any]:
-    """What a record's meta says of its arrays, for `ClipRecord.columns` to find them again."""
-    told = {name: column for name, column in columns.items() if not column.picture}
-    return {name: {"feature": c.feature, "shape": list(c.shape), "dtype": c.dtype.name} for name, c in told.items()}
+    """Declarations of per-frame arrays for the meta of a record, read by `ClipRecord.columns`."""
+    return {
+        name: {"feature": c.feature, "shape": list(c.shape), "dtype": c.dtype.name}
+        for name, c in columns.items()
+        if not c.is_image
+    }
 
 
-def _declared(told: Any) -> Column | None:
-    """An array that a record's meta declares, or None where that makes no sense."""
-    if not isinstance(told, dict) or not isinstance(told.get("feature"), str) or told["feature"].count("{}") != 1:
+def _declared(value: Any) -> Column | None:
+    """A per-frame array declared in a record's meta, or None if the declaration is invalid."""
+    if not isinstance(value, dict) or not isinstance(value.get("feature"), str) or value["feature"].count("{}") != 1:
         return None
-    shape, dtype = told.get("shape"), told.get("dtype")
+    shape, dtype = value.get("shape"), value.get("dtype")
     if not isinstance(shape, list) or not all(type(n) is int and n > 0 for n in shape):
         return None
     if dtype not in _DTYPES or math.prod(shape) > _MOST_NUMBERS:
         return None
-    return Column(told["feature"], tuple(shape), np.dtype(dtype))
-
-
-def _told(size: Sequence[int]) -> str:
-    return "x".join(map(str, size))
+    return Column(value["feature"], tuple(shape), np.dtype(dtype))

@@ -1,4 +1,4 @@
-"""Videos read in place: one file, or all those in a folder. Nothing is unpacked; a clip is decoded when asked for."""
+"""Reader of video files: one file or a folder of them; clips are decoded on demand."""
 
 from __future__ import annotations
 
@@ -12,35 +12,36 @@ import numpy as np
 
 from framecast.core.errors import UserError
 from framecast.core.types import Clip, ClipSpec
-from framecast.data.base import Segment, clip_stop
+from framecast.data.base import clip_stop
+from framecast.data.options import AS_STORED, ReadOptions
 from framecast.data.readers.folders import fixed_splits, visible_files
-from framecast.data.splits import split_rule, split_videos
+from framecast.data.splits import SplitByName
 from framecast.media.animation import frame_count
 from framecast.media.images import natural_key
-from framecast.media.resize import Fit, Size, parse_size, target_size
+from framecast.media.resize import target_size
 from framecast.media.video import VIDEO_SUFFIXES, VideoInfo, iter_frames, probe
 
 
-class Videos:
+class Videos(SplitByName):
     """A video file, or a folder of them at any depth, as a source.
 
-    path: file or folder.  fps: resample all to this rate; None is each video's own.  size, fit: frames are scaled
-    while decoding, see `media.resize`.  skip_bad: leave out files that cannot be read and use the part before the
-    damage of those cut short; `skipped` names the former, `lost` counts the frames of the latter.
-    fixed: name -> split, from `Train/` and `Test/` folders.  infos: what each file holds.
-    Raises: UserError naming file and remedy for the first file that cannot be read, or when there is none.
+    Args:
+        path: File or folder.
+        options: fps is a common rate to which videos are resampled, None keeps their own; size and fit resize frames
+            during decoding; skip_bad leaves out unreadable files and uses the intact part of truncated ones.
+
+    Attributes:
+        skipped: Names of unreadable files.
+        lost: Frames lost in truncated files.
+        fixed: Name -> split, from `Train/` and `Test/` folders.
+        infos: Stream information per file.
+
+    Raises:
+        UserError: A file cannot be read, or there is none.
     """
 
-    def __init__(
-        self,
-        path: str | os.PathLike[str],
-        fps: float | None = None,
-        size: Size | str = None,
-        fit: Fit = "crop",
-        skip_bad: bool = False,
-    ) -> None:
-        self.path = Path(path)
-        self.fps, self.size, self.fit, self.skip_bad = fps, parse_size(size), fit, skip_bad
+    def __init__(self, path: str | os.PathLike[str], options: ReadOptions = AS_STORED) -> None:
+        self.path, self.options, self.fps = Path(path), options, options.fps
         files = video_files(self.path) if self.path.is_dir() else [self.path]
         if not files:
             raise UserError(
@@ -50,9 +51,9 @@ class Videos:
         self.skipped: list[str] = []
         for file in files:
             try:
-                self.infos.append(probe(file, skip_bad))
+                self.infos.append(probe(file, options.skip_bad))
             except UserError:
-                if not skip_bad:
+                if not options.skip_bad:
                     raise
                 self.skipped.append(file.name)
         if not self.infos:
@@ -63,25 +64,21 @@ class Videos:
         self.names: list[str] = _names(self.path, [info.path for info in self.infos])
         self.lengths: list[int] = [self._length(info) for info in self.infos]
         self.fixed: dict[str, str] = fixed_splits(self.names)
-        self.sizes = [target_size(info.height, info.width, self.size, fit) for info in self.infos]
+        self.sizes = [target_size(info.height, info.width, options.size, options.fit) for info in self.infos]
         height, width = Counter(self.sizes).most_common(1)[0][0]
-        rate = fps or Counter(info.fps for info in self.infos).most_common(1)[0][0]
+        rate = self.fps or Counter(info.fps for info in self.infos).most_common(1)[0][0]
         self.spec = ClipSpec(channels=3, height=height, width=width, fps=float(rate))
         self._running: tuple[int, int, int, Iterator[np.ndarray]] | None = None
-
-    def __len__(self) -> int:
-        return len(self.names)
 
     def clip(self, index: int, start: int, length: int, stride: int = 1) -> Clip:
         """Frames start, start + stride, … of video `index`, decoded from the key frame before them.
 
-        A clip that begins where the last one ended goes on decoding there, so reading a video piece by piece costs one
-        pass over it.
+        A clip that begins where the last one ended continues its decoder, so sequential clips need a single pass.
         """
         info, total = self.infos[index], self.lengths[index]
         if total == 1 and start + length > 1:
             raise UserError(
-                f"{info.path} holds a single frame, so nothing moves; give a video or a folder of at least two frames"
+                f"{info.path} holds a single frame, expected at least two; give a video or a folder of frames"
             )
         clip_stop(info.path, total, start, length, stride)
         stream = self._stream(index, start, stride)
@@ -98,42 +95,32 @@ class Videos:
             return running[3]
         path = self.infos[index].path
         count = len(range(start, self.lengths[index], stride))
-        return iter_frames(
-            path, self.size, self.fit, self.fps, start=start, length=count, stride=stride, skip_bad=self.skip_bad
-        )
+        size, fit, skip_bad = self.options.size, self.options.fit, self.options.skip_bad
+        return iter_frames(path, size, fit, self.fps, start=start, length=count, stride=stride, skip_bad=skip_bad)
 
     def _length(self, info: VideoInfo) -> int:
         return info.frames if self.fps is None else info.frames_at(self.fps)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {**self.__dict__, "_running": None}  # a decoder cannot travel to another process
-
-    def splits(self, window: int) -> dict[str, list[Segment]]:
-        """train / val / test, see `splits.split_videos`; `Train/` and `Test/` folders are kept."""
-        return split_videos(self.names, self.lengths, window, fixed=self.fixed)
-
-    def split_rule(self, window: int) -> str:
-        """The sentence that says how `splits` divides the videos."""
-        return split_rule(self.names, self.lengths, window, fixed=self.fixed)
+        return {**self.__dict__, "_running": None}  # decoders cannot be pickled
 
     def meta(self) -> dict[str, Any]:
-        """Kind, names and settings; with skip_bad, what was left out."""
-        found: dict[str, Any] = {"source": "videos", "path": self.path.name, "fps": self.fps, "fit": self.fit}
-        found["size"] = list(self.size) if isinstance(self.size, tuple) else self.size
-        if self.skip_bad:
+        """Kind, name and options of the source; with skip_bad, the files left out."""
+        found: dict[str, Any] = {"source": "videos", "path": self.path.name, "fps": self.fps, **self.options.meta()}
+        if self.options.skip_bad:
             found |= {"skipped": self.skipped, "lost_frames": self.lost}
         return found
 
 
 def video_files(folder: Path) -> list[Path]:
-    """Videos below a folder in natural order; stills named .gif or .webp do not count."""
+    """Videos below a folder in natural order, without still .gif and .webp images."""
     files = (f for f in visible_files(folder) if f.suffix.lower() in VIDEO_SUFFIXES)
     moving = [f for f in files if f.suffix.lower() not in (".gif", ".webp") or frame_count(f) > 1]
     return sorted(moving, key=lambda f: natural_key(f.relative_to(folder)))
 
 
 def _names(root: Path, files: list[Path]) -> list[str]:
-    """Names relative to the root, without endings where that leaves them unique."""
+    """Names relative to the root, without suffixes where they stay unique."""
     if root.is_file():
         return [root.stem]
     full = [file.relative_to(root).as_posix() for file in files]

@@ -1,6 +1,6 @@
-"""Atari games, recorded from the emulator: episodes with actions, rewards and game over, as a packed store.
+"""Synthetic source `atari`: episodes of Atari games from the emulator, with actions, rewards and terminal flags.
 
-Needs the emulator, `pip install "framecast[atari]"`, whose wheel brings the games.
+Requires the emulator, `pip install "framecast[atari]"`, whose wheel contains the games.
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ import csv
 import difflib
 import json
 import re
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
 from itertools import repeat
 from pathlib import Path
@@ -20,42 +20,44 @@ import numpy as np
 from framecast.core.config import require_least
 from framecast.core.errors import UserError
 from framecast.core.types import ActionSpec
-from framecast.data.store import DatasetWriter, require_space
+from framecast.data.synthetic.generator import Plan, SyntheticSource
 
-#: Emulator frames at a game's start in which no sprite moves, whatever the player does, measured: Ms. Pac-Man's tune
-#: plays for 265 while only the power pills blink.
+#: Measured number of emulator frames at a game's start in which no sprite moves, whatever the action: in Ms. Pac-Man
+#: a tune plays for 265 frames while only the power pills blink.
 STILL_START = {"ms_pacman": 265}
 
-_FPS = 60.0  # of the console
+_FPS = 60.0  # frame rate of the console
 _ACTION_FILE_LIMIT = 1 << 26  # bytes
 
 
 @dataclass(frozen=True, kw_only=True)
 class AtariConfig:
-    """game: a name from `list_games`; capitals, hyphens and underscores do not matter.  episodes: games played.
-    max_frames: recorded per episode at most, which also ends with the game.  frame_skip: emulator frames per recorded
-    frame; the action is held, rewards add up, the last picture is kept.  policy: "held" holds each random action for
-    some emulator frames, drawn anew, so that sprites travel; "random" draws one for every recorded frame.
-    hold_min: fewest emulator frames an action is held.  hold_max: most of them.
-    actions_file: .json, .csv or .npy with indices or names, one per recorded frame, instead of a policy; a list of
-    lists (JSON) or rows (npy) gives each episode its own.  sticky: probability that the console repeats the previous
-    action; off by default, for then actions[i] is what was really done.  skip_start: emulator frames played without
-    input before recording; None takes what is known of the game (`STILL_START`), else 0.  ram: keep the console's 128
-    bytes per frame.  seed: of the policy and the console. The same settings give the same bytes.
-    """
+    """Settings of Atari recordings; the same settings give the same bytes."""
 
     game: str = "ms_pacman"
+    """Name of the game, see `list_games`; case, hyphens and underscores are ignored."""
     episodes: int = 12
+    """Number of episodes."""
     max_frames: int = 600
+    """Maximum recorded frames per episode, which also ends with the game."""
     frame_skip: int = 1
+    """Emulator frames per recorded frame: the action is held, rewards are summed, the last image is stored."""
     policy: Literal["held", "random"] = "held"
+    """Policy: held repeats each random action so that sprites move, random draws one per recorded frame."""
     hold_min: int = 8
+    """Minimum emulator frames per held action."""
     hold_max: int = 48
+    """Maximum emulator frames per held action."""
     actions_file: str | None = None
+    """Actions instead of a policy, .json, .csv or .npy with an index or name per recorded frame, nested per episode."""
     sticky: float = 0.0
+    """Probability that the console repeats the previous action; at 0, actions[i] is the action executed."""
     skip_start: int | None = None
+    """Emulator frames without input before recording; if not given, the game's value in `STILL_START`, or 0."""
     ram: bool = False
+    """Store the 128 bytes of console memory per frame."""
     seed: int = 0
+    """Random seed of policy and console."""
 
     def __post_init__(self) -> None:
         require_least(self, "atari: ", episodes=1, max_frames=2, frame_skip=1, hold_min=1, seed=0)
@@ -70,78 +72,86 @@ class AtariConfig:
 
 
 def list_games() -> list[str]:
-    """Names of all games the emulator brings.
+    """Names of all games of the emulator.
 
-    Raises: UserError when it is not installed.
+    Raises:
+        UserError: The emulator is not installed.
     """
     _, roms = _emulator()
     return sorted(roms.get_all_rom_ids())
 
 
-class Atari:
-    """Records a game into a packed store; each episode is a video.
+class Atari(SyntheticSource):
+    """Recorded games as a packed store; each episode is a video.
 
-    Per frame: `actions` (index into the game's minimal action set; done at frame i, leads to frame i + 1), `rewards`
-    (float32, what actions[i] earned), `terminals` (the game is over at this frame), with ram also `ram` (128 bytes).
-    The last frame of an episode has action 0 and reward 0. Frames are RGB at the game's own size, 210x160 for most.
+    Per frame: `actions` (index into the game's minimal action set; executed at frame i, leads to frame i + 1),
+    `rewards` (float32, reward of actions[i]), `terminals` (the game is over at this frame), with ram also `ram` (128
+    bytes). The last frame of an episode has action 0 and reward 0. Frames are RGB at the game's own size, 210x160 for
+    most games.
     """
 
     Config: ClassVar[type] = AtariConfig
+    name = "atari"
 
-    def __init__(self, config: AtariConfig) -> None:
-        self.config = config
-
-    def prepare(
-        self, folder: Path, overwrite: bool = False, progress: Callable[[int, int], None] | None = None
-    ) -> None:
-        """Play and write. progress: called with episodes done and in all.
-
-        Raises: UserError for an unknown game or action, a missing emulator or too little disk space.
-        """
-        config = self.config
+    def plan(self, folder: Path) -> Plan:
+        config: AtariConfig = self.config
         game = find_game(config.game)
         console = _start(game, config, 0)
         legal = console.getMinimalActionSet()
         names = tuple(action.name for action in legal)
         height, width = console.getScreenDims()
         given = None if config.actions_file is None else read_actions(Path(config.actions_file), names)
-        require_space(folder, config.episodes * config.max_frames * (3 * height * width + 13 + 128 * config.ram))
-        spec = ActionSpec(kind="discrete", size=len(legal), names=names)
-        with DatasetWriter(folder, _FPS / config.frame_skip, spec, self._meta(game), overwrite) as writer:
-            for episode in range(config.episodes):
-                console = _start(game, config, episode) if episode else console
-                rng = np.random.default_rng([config.seed, episode])
-                chosen = iter(given[episode % len(given)]) if given else _policy(config, len(legal), rng)
-                arrays: dict[str, list[Any]] = {"actions": [], "rewards": [], "terminals": []}
-                arrays |= {"ram": []} if config.ram else {}
-                columns: dict[str, Any] = {name: _Column(name, values) for name, values in arrays.items()}
-                frames = _play(console, legal, chosen, config, arrays)
-                writer.add(frames, name=f"{game}-{episode:04d}", axes="thwc", meta={"game": game}, **columns)
-                if progress is not None:
-                    progress(episode + 1, config.episodes)
+        return Plan(
+            total=config.episodes,
+            size=config.episodes * config.max_frames * (3 * height * width + 13 + 128 * config.ram),
+            fps=_FPS / config.frame_skip,
+            videos=self._videos(game, console, given),
+            meta=self._meta(game),
+            actions=ActionSpec(kind="discrete", size=len(legal), names=names),
+        )
+
+    def _videos(
+        self, game: str, console: Any, given: Sequence[Sequence[int]] | None
+    ) -> Generator[dict[str, Any], None, None]:
+        config, legal = self.config, console.getMinimalActionSet()
+        for episode in range(config.episodes):
+            console = _start(game, config, episode) if episode else console
+            rng = np.random.default_rng([config.seed, episode])
+            chosen = iter(given[episode % len(given)]) if given else _policy(config, len(legal), rng)
+            arrays: dict[str, list[Any]] = {"actions": [], "rewards": [], "terminals": []}
+            arrays |= {"ram": []} if config.ram else {}
+            columns = {name: _Column(name, values) for name, values in arrays.items()}
+            frames = _play(console, legal, chosen, config, arrays)
+            yield {"frames": frames, "name": f"{game}-{episode:04d}", "axes": "thwc", "meta": {"game": game}, **columns}
 
     @classmethod
     def replay(cls, meta: Mapping[str, Any], name: str, actions: Sequence[int]) -> Replay:
-        """The game of a recorded episode as it stood after these actions. name: of the episode, as `prepare` gives it.
+        """The state of a recorded episode after the given actions.
 
-        Raises: UserError when the recording does not say how it was made, or the emulator is missing.
+        Args:
+            meta: Meta of the store.
+            name: Name of the episode in the store.
+            actions: Indices of the actions up to the frame wanted.
+
+        Raises:
+            UserError: The meta holds no settings of this version, or the emulator is not installed.
         """
-        told, episode = meta.get("parameters"), name.rpartition("-")[2]
+        parameters, episode = meta.get("parameters"), name.rpartition("-")[2]
         known = {f.name for f in fields(AtariConfig)}
-        if not isinstance(told, Mapping) or set(told) != known or not episode.isdecimal():
-            raise UserError(f"{name}: the recording does not say how it was made, so it cannot be gone on with")
-        return Replay(AtariConfig(**{**told, "actions_file": None}), int(episode), actions)
+        if not isinstance(parameters, Mapping) or set(parameters) != known or not episode.isdecimal():
+            raise UserError(f"{name}: the recording holds no emulator settings; record it again")
+        return Replay(AtariConfig(**{**parameters, "actions_file": None}), int(episode), actions)
 
     def _meta(self, game: str) -> dict[str, Any]:
         ale, _ = _emulator()
         settings = asdict(self.config) | {"game": game, "skip_start": _skip_start(self.config, game)}
         if self.config.actions_file is not None:
             settings["actions_file"] = Path(self.config.actions_file).name
-        return {"generator": "atari", "version": 1, "emulator": f"ale-py {ale.__version__}", "parameters": settings}
+        return {"emulator": f"ale-py {ale.__version__}", "parameters": settings}
 
 
 class Replay:
-    """A recorded game, played again up to a frame, and on from there under other actions (`data/base.py: World`)."""
+    """A recorded game replayed up to a frame, which continues under other actions (`data/base.py: World`)."""
 
     def __init__(self, config: AtariConfig, episode: int, actions: Sequence[int]) -> None:
         self.skip = config.frame_skip
@@ -155,25 +165,26 @@ class Replay:
         return np.ascontiguousarray(self.console.getScreenRGB().transpose(2, 0, 1))
 
     def act(self, action: Any) -> None:
-        """Hold an action, by its index, for a recorded frame; nothing happens any more once the game is over."""
+        """Hold an action, given as its index, for one recorded frame; without effect once the game is over."""
         for _ in range(self.skip):
             if self.console.game_over():
                 return
             self.console.act(self.legal[int(action)])
 
     def save(self) -> Any:
-        """The console's state with its random numbers."""
+        """The state of the console with its random generator."""
         return self.console.cloneState(include_rng=True)
 
     def restore(self, state: Any) -> None:
-        """Be in that state again."""
+        """Return to a state of `save`."""
         self.console.restoreState(state)
 
 
 def find_game(name: str) -> str:
     """The emulator's name of a game: ms_pacman for MsPacman, ms-pacman or "Ms. Pacman".
 
-    Raises: UserError with the nearest name.
+    Raises:
+        UserError: No such game; the message holds the nearest name.
     """
     games = {_letters(game): game for game in list_games()}
     if _letters(name) in games:
@@ -186,13 +197,17 @@ def find_game(name: str) -> str:
 def read_actions(path: Path, names: Sequence[str]) -> list[list[int]]:
     """Action indices per episode from a .json, .csv or .npy file of indices or names.
 
-    names: of the game's actions.  A flat list is one episode that every episode repeats.
-    Raises: UserError naming the file and the entry that is no action.
+    Args:
+        path: File; a flat list is one episode, which every episode repeats.
+        names: Names of the game's actions.
+
+    Raises:
+        UserError: The file cannot be read, or an entry is not an action.
     """
     if not path.is_file():
         raise UserError(f"{path}: no such file; give the .json, .csv or .npy with the actions")
     if path.stat().st_size > _ACTION_FILE_LIMIT:
-        raise UserError(f"{path} is larger than {_ACTION_FILE_LIMIT >> 20} MiB, which no list of actions needs")
+        raise UserError(f"{path} is larger than {_ACTION_FILE_LIMIT >> 20} MiB, the maximum for actions; shorten it")
     try:
         rows = _rows_of(path)
     except (ValueError, EOFError, RecursionError, csv.Error) as error:
@@ -227,7 +242,7 @@ def _index_of(entry: Any, names: Sequence[str], path: Path) -> int:
         entry = int(entry)
     if isinstance(entry, int) and not isinstance(entry, bool) and 0 <= entry < len(names):
         return entry
-    raise UserError(f"{path}: {entry!r} is no action of this game; use 0…{len(names) - 1} or {', '.join(names)}")
+    raise UserError(f"{path}: {entry!r} is not an action of this game; use 0…{len(names) - 1} or {', '.join(names)}")
 
 
 def _letters(name: str) -> str:
@@ -240,7 +255,7 @@ def _emulator() -> tuple[Any, Any]:
         from ale_py import roms
     except ModuleNotFoundError as error:
         raise UserError('Atari games need the emulator ale-py; install it: pip install "framecast[atari]"') from error
-    ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # it greets on stderr otherwise
+    ale_py.ALEInterface.setLoggerMode(ale_py.LoggerMode.Error)  # otherwise it prints a greeting to stderr
     return ale_py, roms
 
 
@@ -249,11 +264,11 @@ def _skip_start(config: AtariConfig, game: str) -> int:
 
 
 def _start(game: str, config: AtariConfig, episode: int) -> Any:
-    """A console at the first frame to record. Seeded by episode, so one more episode changes none before it."""
+    """A console at the first frame to record, seeded per episode, so further episodes leave earlier ones unchanged."""
     ale, roms = _emulator()
     path = roms.get_rom_path(game)
     if path is None:
-        raise UserError(f"the emulator does not bring {game!r}; choose another game")
+        raise UserError(f"the emulator has no ROM of {game!r}; choose another game")
     console = ale.ALEInterface()
     console.setInt("random_seed", int(np.random.SeedSequence([config.seed, episode]).generate_state(1)[0] >> 1))
     console.setFloat("repeat_action_probability", config.sticky)
@@ -266,7 +281,7 @@ def _start(game: str, config: AtariConfig, episode: int) -> Any:
 
 
 def _policy(config: AtariConfig, num_actions: int, rng: np.random.Generator) -> Iterator[int]:
-    """Action indices, one per recorded frame, without end."""
+    """Action indices without end, one per recorded frame."""
     while True:
         action = int(rng.integers(num_actions))
         held = int(rng.integers(config.hold_min, config.hold_max + 1)) if config.policy == "held" else 0
@@ -276,7 +291,7 @@ def _policy(config: AtariConfig, num_actions: int, rng: np.random.Generator) -> 
 def _play(
     console: Any, legal: Sequence[Any], chosen: Iterator[int], config: AtariConfig, arrays: dict[str, list[Any]]
 ) -> Iterator[np.ndarray]:
-    """Frames (h, w, 3) of one game, one by one; `arrays` grow with them."""
+    """Frames (h, w, 3) of one game, one by one; appends a row per frame to `arrays`."""
     for count in range(1, config.max_frames + 1):
         over = bool(console.game_over())
         yield console.getScreenRGB()
@@ -296,7 +311,7 @@ def _play(
 
 
 class _Column:
-    """A per-frame list that is still being filled, to be read as an array of a fixed type afterwards."""
+    """A per-frame list filled while frames are written, converted to an array of fixed type afterwards."""
 
     TYPES: ClassVar[dict[str, type[np.generic]]] = {
         "actions": np.int64,

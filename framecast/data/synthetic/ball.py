@@ -1,17 +1,20 @@
-"""A red ball that goes to and fro on black: the published toy clip of the dreams model, frame for frame."""
+"""Synthetic source `ball`: a red ball that moves left and right on black, the toy clip of the dreams model.
+
+Source: frame for frame the clip of the published notebook.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
 from framecast.core.config import require_least
 from framecast.core.errors import UserError
-from framecast.data.store import DatasetWriter, require_space
+from framecast.data.synthetic.generator import Plan, SyntheticSource
 from framecast.media.draw import disc
 
 SIDE, RADIUS, STEP, COLOUR = 64, 10, 2, (255, 0, 0)
@@ -19,13 +22,14 @@ SIDE, RADIUS, STEP, COLOUR = 64, 10, 2, (255, 0, 0)
 
 @dataclass(frozen=True, kw_only=True)
 class BallConfig:
-    """videos: how many; each goes on where the one before ended.  frames: of each. The published clip is one video of
-    500.  fps: frames per second.
-    """
+    """Settings of the ball videos; the published clip is one video of 500 frames."""
 
     videos: int = 1
+    """Number of videos; each continues where the previous one ended."""
     frames: int = 500
+    """Frames per video."""
     fps: float = 24.0
+    """Frames per second."""
 
     def __post_init__(self) -> None:
         require_least(self, "ball: ", videos=1, frames=1)
@@ -34,9 +38,9 @@ class BallConfig:
 
 
 def places() -> Iterator[int]:
-    """The ball's x for ever: 34, 36, …, 64, 66, 64, …, 0, -2, 0, …; 2 px a frame, period 68.
+    """The ball's x without end: 34, 36, …, 64, 66, 64, …, 0, -2, 0, …; 2 px per frame, period 68.
 
-    Source: the published notebook: from 32 upwards, turning once 64 or 0 is reached, which takes one step more.
+    Source: the published notebook: upwards from 32, reversed one step after 64 or 0 is reached.
     """
     x, up = SIDE // 2, True
     while True:
@@ -49,43 +53,39 @@ def places() -> Iterator[int]:
         yield x
 
 
-class Ball:
-    """Writes a red ball of radius 10 that goes to and fro, 2 px a frame, as a packed store.
+class Ball(SyntheticSource):
+    """A red ball of radius 10 that moves left and right at 2 px per frame, as a packed store.
 
-    Per frame: `position` (x, y of the centre, px, counted from pixel to pixel).
+    Per frame: `position` (x, y of the centre, px, integer pixel coordinates).
     """
 
     Config: ClassVar[type] = BallConfig
+    name = "ball"
 
-    def __init__(self, config: BallConfig) -> None:
-        self.config = config
+    def plan(self, folder: Path) -> Plan:
+        config: BallConfig = self.config
+        size = config.videos * config.frames * (3 * SIDE**2 + 8)
+        return Plan(total=config.videos, size=size, fps=config.fps, videos=self._videos())
 
-    def prepare(
-        self, folder: Path, overwrite: bool = False, progress: Callable[[int, int], None] | None = None
-    ) -> None:
-        """Draw and write. progress: called with videos done and in all.
-
-        Raises: UserError when the folder is taken or there is too little disk space.
-        """
-        config = self.config
-        require_space(folder, config.videos * config.frames * (3 * SIDE**2 + 8))
-        meta = {"generator": "ball", "version": 1, "parameters": asdict(config)}
+    def _videos(self) -> Generator[dict[str, Any], None, None]:
         place = places()
-        with DatasetWriter(folder, config.fps, meta=meta, overwrite=overwrite) as writer:
-            for video in range(config.videos):
-                xs = [next(place) for _ in range(config.frames)]
-                position = np.array([(x, SIDE // 2) for x in xs], np.float32)
-                writer.add(
-                    (painted((x, SIDE // 2), RADIUS, COLOUR) for x in xs),
-                    name=f"ball-{video:05d}",
-                    axes="tchw",
-                    position=position,
-                )
-                if progress is not None:
-                    progress(video + 1, config.videos)
+        for video in range(self.config.videos):
+            xs = [next(place) for _ in range(self.config.frames)]
+            yield {
+                "frames": (painted((x, SIDE // 2), RADIUS, COLOUR) for x in xs),
+                "name": f"ball-{video:05d}",
+                "axes": "tchw",
+                "position": np.array([(x, SIDE // 2) for x in xs], np.float32),
+            }
 
 
 def painted(centre: tuple[int, int], radius: int, colour: tuple[int, int, int]) -> np.ndarray:
-    """A disc on black, uint8 (3, 64, 64)."""
+    """A disc on black, uint8 (3, 64, 64).
+
+    Args:
+        centre: x and y, px.
+        radius: Radius, px.
+        colour: RGB, 0…255.
+    """
     inside = disc(SIDE, SIDE, centre, radius)
     return inside * np.array(colour, np.uint8)[:, None, None]

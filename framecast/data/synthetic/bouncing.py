@@ -1,12 +1,12 @@
-"""Coloured shapes bouncing on grey, with the exact truth of every frame: the source that needs nothing installed.
+"""Synthetic source `bouncing`: coloured shapes that bounce on grey, with ground truth per frame.
 
-Motion is computed on whole numbers (sixteenths of a pixel), so the same settings give the same bytes everywhere.
+Motion is computed in integers (sixteenths of a pixel), so the same settings give the same bytes on every machine.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
 from math import ceil
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -15,10 +15,10 @@ import numpy as np
 
 from framecast.core.config import require_least
 from framecast.core.errors import UserError
-from framecast.data.store import DatasetWriter, require_space
+from framecast.data.synthetic.generator import Plan, SyntheticSource
 from framecast.media.draw import SHAPES, draw_shape
 
-#: Colours shapes are drawn in, by name; far apart and far from the grey ground.
+#: Colours of shapes by name; far apart and far from the grey background.
 COLOURS: dict[str, tuple[int, int, int]] = {
     "red": (220, 40, 40),
     "green": (40, 180, 60),
@@ -46,27 +46,36 @@ _STEP = 16  # positions and velocities are whole sixteenths of a pixel
 
 @dataclass(frozen=True, kw_only=True)
 class BouncingConfig:
-    """videos: how many.  frames: of each.  size: height and width, px.  shapes: per video.  size_min: least side of a
-    shape's bounding box, px.  size_max: greatest side.  palette: six colours, or eight saturated ones.  speed_min:
-    least speed along each axis, px per frame.  speed_max: greatest speed.  grey: of the ground, 0…255.  test_videos:
-    further videos, prescribed for testing; without any, a tenth of the others is.  test_frames: of each of those.
-    fps: frames per second.  seed: of everything drawn.
-    """
+    """Settings of the bouncing shapes."""
 
     videos: int = 100
+    """Number of videos."""
     frames: int = 64
+    """Frames per video."""
     size: int = 64
+    """Height and width, px."""
     shapes: int = 2
+    """Shapes per video."""
     size_min: int = 10
+    """Minimum side of a shape's bounding box, px."""
     size_max: int = 18
+    """Maximum side of a shape's bounding box, px."""
     palette: Literal["six", "saturated"] = "six"
+    """Colours of the shapes: six, or eight saturated ones."""
     speed_min: float = 0.5
+    """Minimum speed along each axis, px per frame."""
     speed_max: float = 3.0
+    """Maximum speed along each axis, px per frame."""
     grey: int = 128
+    """Grey level of the background, 0…255."""
     test_videos: int = 0
+    """Additional videos of the test split; without any, a tenth of the others is used for testing."""
     test_frames: int = 1024
+    """Frames per test video."""
     fps: float = 30.0
+    """Frames per second."""
     seed: int = 0
+    """Random seed of shapes, colours and motion."""
 
     def __post_init__(self) -> None:
         require_least(self, "bouncing: ", videos=1, frames=1, size=1, shapes=1, size_min=1, test_frames=1)
@@ -89,60 +98,54 @@ class BouncingConfig:
             raise UserError("bouncing: need grey in 0…255, fps above 0 and seed at least 0")
 
 
-class Bouncing:
-    """Writes bouncing shapes as a packed store.
+class Bouncing(SyntheticSource):
+    """Bouncing shapes as a packed store.
 
     Per frame and shape: `kind` (index into media.draw.SHAPES), `colour` (RGB), `position` (x, y of the centre, px,
-    origin at the top-left corner), `velocity` (x, y, px per frame: where the shape is heading when the frame is shown),
-    `extent` (side of the bounding box, px). Shapes pass through each other, later ones in front.
+    origin at the top-left corner), `velocity` (x, y, px per frame, at the time of the frame), `extent` (side of the
+    bounding box, px). Shapes pass through each other, later ones in front.
     """
 
     Config: ClassVar[type] = BouncingConfig
+    name = "bouncing"
 
-    def __init__(self, config: BouncingConfig) -> None:
-        self.config = config
-
-    def prepare(
-        self, folder: Path, overwrite: bool = False, progress: Callable[[int, int], None] | None = None
-    ) -> None:
-        """Draw and write. progress: called with videos done and in all.
-
-        Raises: UserError when the folder is taken or there is too little disk space.
-        """
-        config = self.config
+    def plan(self, folder: Path) -> Plan:
+        config: BouncingConfig = self.config
         lengths = [config.frames] * config.videos + [config.test_frames] * config.test_videos
-        require_space(folder, sum(lengths) * (3 * config.size**2 + 24 * config.shapes))
-        meta = {
-            "generator": "bouncing",
-            "version": 1,
-            "parameters": asdict(config),
-            "kinds": list(SHAPES),
-            "colours": {name: list(colour) for name, colour in PALETTES[config.palette].items()},
-        }
-        with DatasetWriter(folder, config.fps, meta=meta, overwrite=overwrite) as writer:
-            for video, frames in enumerate(lengths):
-                scene = _Scene(config, frames, np.random.default_rng([config.seed, video]))
-                test = video >= config.videos
-                writer.add(
-                    scene.frames(),
-                    name=f"bouncing-test-{video - config.videos:05d}" if test else f"bouncing-{video:05d}",
-                    meta=scene.meta(),
-                    axes="tchw",
-                    split=("test" if test else "train") if config.test_videos else None,
-                    **scene.truth(),
-                )
-                if progress is not None:
-                    progress(video + 1, len(lengths))
+        return Plan(
+            total=len(lengths),
+            size=sum(lengths) * (3 * config.size**2 + 24 * config.shapes),
+            fps=config.fps,
+            videos=self._videos(lengths),
+            meta={
+                "kinds": list(SHAPES),
+                "colours": {name: list(colour) for name, colour in PALETTES[config.palette].items()},
+            },
+        )
+
+    def _videos(self, lengths: list[int]) -> Generator[dict[str, Any], None, None]:
+        config: BouncingConfig = self.config
+        for video, frames in enumerate(lengths):
+            scene = _Scene(config, frames, np.random.default_rng([config.seed, video]))
+            test = video >= config.videos
+            yield {
+                "frames": scene.frames(),
+                "name": f"bouncing-test-{video - config.videos:05d}" if test else f"bouncing-{video:05d}",
+                "meta": scene.meta(),
+                "axes": "tchw",
+                "split": ("test" if test else "train") if config.test_videos else None,
+                **scene.truth(),
+            }
 
 
 class _Scene:
-    """One video: what is in it, and where it is at every frame."""
+    """Shapes of one video and their positions in every frame."""
 
     def __init__(self, config: BouncingConfig, frames: int, rng: np.random.Generator) -> None:
         self.config, self.length, n = config, frames, config.shapes
         self.palette = PALETTES[config.palette]
         self.kind = rng.integers(len(SHAPES), size=n)
-        # Colours differ within a video while there are enough of them.
+        # Colours within a video differ as long as the palette suffices.
         self.colour = np.concatenate([rng.permutation(len(self.palette)) for _ in range(-(-n // len(self.palette)))])[
             :n
         ]
@@ -187,7 +190,7 @@ class _Scene:
 def _bounce(
     start: np.ndarray, velocity: np.ndarray, low: np.ndarray, high: np.ndarray, frames: int
 ) -> tuple[np.ndarray, np.ndarray]:
-    """Positions and velocities (frames, n, 2) of mirrors' light: what would pass a wall comes back as far."""
+    """Positions and velocities (frames, n, 2) with mirror reflection at the walls."""
     positions, velocities = [start], [velocity]
     for _ in range(frames - 1):
         place = positions[-1] + velocities[-1]

@@ -1,8 +1,8 @@
-"""How a person moves: walking, turning, waving, squatting and sitting as joint angles, and a body that the feet carry.
+"""Motion of a person: walking, turning, waving, squatting and sitting as joint angles, with feet fixed to the floor.
 
-The angles of a step are the normative curves of level walking (Winter 2009; Perry 1992), read off at a dozen points of
-the stride. Nothing is simulated: at every moment the sole's lowest point stays where it is on the floor, and the rest
-of the body follows. That makes steps as long as the legs make them, and feet that do not slide.
+The joint angles are the normative curves of level walking (Winter 2009; Perry 1992), sampled at a dozen points of the
+stride. The motion is kinematic: at every time the lowest point of the sole stays fixed on the floor and the body
+follows, so step length results from the legs and feet do not slide.
 """
 
 from __future__ import annotations
@@ -16,16 +16,16 @@ import numpy as np
 from framecast.data.synthetic.rendering import load_mujoco
 from framecast.data.synthetic.walk_scene import ANGLES, CHAIR, CHAIR_HEADING, SOLES, WALK, Subject
 
-#: What people do, beside walking about.
+#: Actions of people between walks.
 ACTIONS = ("walking", "waving", "turning", "squatting", "sitting")
-#: Moments per frame at which motion is worked out.
+#: Motion steps per frame.
 FINE = 8
 
 _INDEX = {name: number for number, name in enumerate(ANGLES)}
 
 
 def _curve(points: dict[float, float]) -> np.ndarray:
-    """A periodic curve through (per cent of the stride, degrees) as 200 values, rad, its corners rounded."""
+    """A smoothed periodic curve through (per cent of the stride, degrees) as 200 values, rad."""
     share, degrees = np.array(list(points)) / 100, np.array(list(points.values()))
     values = np.interp(np.arange(200) / 200, share, degrees, period=1)
     spectrum = np.fft.rfft(values)
@@ -33,7 +33,7 @@ def _curve(points: dict[float, float]) -> np.ndarray:
     return np.deg2rad(np.fft.irfft(spectrum, 200))
 
 
-#: From one heel strike of a leg to its next.
+#: Joint angles from one heel strike of a leg to its next.
 _HIP = _curve({0: 30, 10: 25, 20: 15, 30: 5, 40: -4, 50: -10, 60: -5, 70: 13, 80: 27, 88: 33, 95: 32})
 _KNEE = _curve({0: 4, 8: 12, 15: 17, 22: 15, 30: 9, 40: 5, 50: 12, 60: 36, 66: 50, 72: 58, 80: 47, 88: 22, 95: 6})
 _ANKLE = _curve({0: 0, 7: -6, 15: 0, 30: 6, 45: 10, 52: 4, 60: -15, 63: -17, 70: -8, 80: 0, 90: 2})
@@ -46,10 +46,10 @@ def _at(curve: np.ndarray, phase: float) -> float:
 
 
 @dataclass
-class _Wish:
-    """What a person is up to: where to go or look, and poses to take. Poses come and go within half a second.
+class _Target:
+    """Target of a person: position, heading or pose. Poses fade in and out within half a second.
 
-    spot: where to be while turning to `heading`; the small steps of the turn lead there.
+    spot: Position during the turn to `heading`, reached by the small steps of the turn.
     """
 
     goal: tuple[float, float] | None = None
@@ -59,105 +59,108 @@ class _Wish:
     spot: tuple[float, float] | None = None
 
 
-def script(action: str, rng: np.random.Generator) -> Iterator[_Wish]:
-    """Wishes without end: walking to places in the middle of the room, now and then what the action is."""
+def script(action: str, rng: np.random.Generator) -> Iterator[_Target]:
+    """Targets without end: walks to positions in the middle of the room, interrupted by the action."""
     heading = rng.uniform(-np.pi, np.pi)
     while True:
         for _ in range(int(rng.integers(1, 3)) if action != "walking" else 3):
             heading += rng.uniform(0.6, 1.6) * rng.choice([-1, 1])
             radius = WALK * np.sqrt(rng.uniform(0.3, 1))
-            yield _Wish(goal=(radius * np.cos(heading), radius * np.sin(heading)))
+            yield _Target(goal=(radius * np.cos(heading), radius * np.sin(heading)))
         if action == "waving":
-            yield _Wish(pose="wave", seconds=rng.uniform(2.5, 4))
+            yield _Target(pose="wave", seconds=rng.uniform(2.5, 4))
         elif action == "squatting":
             for _ in range(int(rng.integers(1, 3))):
-                yield _Wish(pose="squat", seconds=rng.uniform(1.5, 2.5))
-                yield _Wish(seconds=0.6)
+                yield _Target(pose="squat", seconds=rng.uniform(1.5, 2.5))
+                yield _Target(seconds=0.6)
         elif action == "turning":
             for _ in range(2):
-                yield _Wish(heading=rng.uniform(-np.pi, np.pi))
-                yield _Wish(pose="look", seconds=1.0)
+                yield _Target(heading=rng.uniform(-np.pi, np.pi))
+                yield _Target(pose="look", seconds=1.0)
         elif action == "sitting":
             ahead = np.array([np.cos(CHAIR_HEADING), np.sin(CHAIR_HEADING)])
-            yield _Wish(goal=(CHAIR[0] + 0.8 * ahead[0], CHAIR[1] + 0.8 * ahead[1]))
+            yield _Target(goal=(CHAIR[0] + 0.8 * ahead[0], CHAIR[1] + 0.8 * ahead[1]))
             spot = np.array(CHAIR) + 0.42 * ahead
-            yield _Wish(goal=(spot[0], spot[1]), heading=CHAIR_HEADING, spot=(spot[0], spot[1]))
-            yield _Wish(pose="sit", seconds=rng.uniform(3, 6))
-            yield _Wish(goal=(CHAIR[0] + 1.2 * ahead[0], CHAIR[1] + 1.2 * ahead[1]))
+            yield _Target(goal=(spot[0], spot[1]), heading=CHAIR_HEADING, spot=(spot[0], spot[1]))
+            yield _Target(pose="sit", seconds=rng.uniform(3, 6))
+            yield _Target(goal=(CHAIR[0] + 1.2 * ahead[0], CHAIR[1] + 1.2 * ahead[1]))
 
 
 class Walker:
-    """A person in motion.
+    """A person in motion; `data` holds the current pose.
 
-    model: compiled from `walk_scene.scene`.  Calling `step` moves on by `seconds / FINE` of a frame; `data` holds the
-    pose to draw.
+    Args:
+        model: MuJoCo model of `walk_scene.scene`.
+        person: Body and style of walking.
+        action: One of ACTIONS.
+        rng: Random generator of the motion.
     """
 
-    def __init__(self, model: Any, who: Subject, action: str, rng: np.random.Generator) -> None:
-        self.mujoco, self.model, self.who = load_mujoco(), model, who
+    def __init__(self, model: Any, person: Subject, action: str, rng: np.random.Generator) -> None:
+        self.mujoco, self.model, self.person = load_mujoco(), model, person
         self.data = self.mujoco.MjData(model)
         names = [self.mujoco.mj_id2name(model, self.mujoco.mjtObj.mjOBJ_JOINT.value, i) for i in range(model.njnt)]
         self._places = np.array([model.jnt_qposadr[names.index(name)] for name in ANGLES])
         self._soles = [self.mujoco.mj_name2id(model, self.mujoco.mjtObj.mjOBJ_SITE.value, name) for name in SOLES]
         self._script = script(action, rng)
-        self._wish = next(self._script)
+        self._target = next(self._script)
         start = rng.uniform(-np.pi, np.pi)
         self.place = np.array([WALK * 0.8 * np.cos(start), WALK * 0.8 * np.sin(start)])
         self.heading = start + np.pi + rng.uniform(-0.5, 0.5)
         self.phase, self._clock, self._waited = float(rng.random()), float(rng.uniform(0, 10)), 0.0
         self._weights = {"walk": 0.0, "march": 0.0, "wave": 0.0, "squat": 0.0, "sit": 0.0, "look": 0.0}
         self._speeds = dict.fromkeys(self._weights, 0.0)
-        self._height = 0.53 * who.height
+        self._height = 0.53 * person.height
         self._standing: tuple[int, np.ndarray] | None = None
         self._pose()
 
     # ----------------------------------------------------------------------------------------------------- time
 
     def step(self, seconds: float) -> None:
-        """Move on a little."""
+        """Advance the motion by `seconds`."""
         steering = self._steer(seconds)
         self.heading += steering
         self._clock += seconds
-        pace = self.who.cadence * (0.85 + 0.15 * self._weights["walk"])
+        pace = self.person.cadence * (0.85 + 0.15 * self._weights["walk"])
         if self._weights["walk"] > 0.02 or self._weights["march"] > 0.02:
             self.phase += pace * seconds
         self._pose()
 
     def _steer(self, seconds: float) -> float:
-        """What to do now, as a change of heading; weights of the poses move towards what is wished."""
-        wish, wanted, turn = self._wish, dict.fromkeys(self._weights, 0.0), 0.0
+        """Change of heading towards the target; moves the weights of the poses towards their targets."""
+        target, wanted, turn = self._target, dict.fromkeys(self._weights, 0.0), 0.0
         self._waited += seconds
         resting = max(self._weights["squat"], self._weights["sit"])
-        if wish.goal is not None:
-            way = np.array(wish.goal) - self.place
+        if target.goal is not None:
+            way = np.array(target.goal) - self.place
             distance, off = float(np.linalg.norm(way)), _around(np.arctan2(way[1], way[0]) - self.heading)
-            exact = wish.heading is not None
+            exact = target.heading is not None
             if distance < 0.12 or (not exact and distance < 0.55 and abs(off) > 0.9):
-                wish.goal = None  # there, or passing by: better than turning round for it
+                target.goal = None  # reached, or passed closely
             elif resting < 0.05:
                 ahead = max(0.0, np.cos(off))
                 wanted["walk"] = ahead**2 * min(1.0, 0.35 + distance) if exact else min(1.0, 1.6 * ahead)
                 wanted["march"] = 1 - wanted["walk"] if ahead < 0.5 else 0.0
                 turn = float(np.clip(2.5 * off, -1.6, 1.6))
-        elif wish.heading is not None:
-            off = _around(wish.heading - self.heading)
-            away = np.zeros(2) if wish.spot is None else np.array(wish.spot) - self.place
+        elif target.heading is not None:
+            off = _around(target.heading - self.heading)
+            away = np.zeros(2) if target.spot is None else np.array(target.spot) - self.place
             if abs(off) < 0.06 and np.linalg.norm(away) < 0.05:
-                wish.heading = None
+                target.heading = None
             elif resting < 0.05:
                 wanted["march"], turn = 1.0, float(np.clip(2.5 * off, -1.3, 1.3))
                 pace = 0.3 * seconds * self._weights["march"] / max(float(np.linalg.norm(away)), 1e-6)
                 self._shift(away * min(1.0, pace))
-        elif wish.seconds > 0:
-            if wish.pose:
-                wanted[wish.pose] = 1.0
+        elif target.seconds > 0:
+            if target.pose:
+                wanted[target.pose] = 1.0
             if self._weights["walk"] + self._weights["march"] < 0.05:
-                wish.seconds -= seconds
-            elif wish.pose in ("squat", "sit"):
-                wanted[wish.pose] = 0.0  # first come to a halt
+                target.seconds -= seconds
+            elif target.pose in ("squat", "sit"):
+                wanted[target.pose] = 0.0  # come to a halt first
         else:
-            self._wish = next(self._script)
-        for name, weight in self._weights.items():  # critically damped: starts and ends without a jerk
+            self._target = next(self._script)
+        for name, weight in self._weights.items():  # critically damped
             rate = 4.0 if name in ("squat", "sit") else 7.0
             force = rate * rate * (wanted[name] - weight) - 2 * rate * self._speeds[name]
             self._speeds[name] += force * seconds
@@ -165,7 +168,7 @@ class Walker:
         return turn * seconds * min(1.0, self._weights["walk"] + self._weights["march"])
 
     def _shift(self, way: np.ndarray) -> None:
-        """Move the body and the sole it stands on."""
+        """Move the body and its supporting sole."""
         self.place = self.place + way
         if self._standing is not None:
             sole, spot = self._standing
@@ -174,7 +177,7 @@ class Walker:
     # ----------------------------------------------------------------------------------------------------- pose
 
     def _pose(self) -> None:
-        """Angles, then the place of the body from the soles."""
+        """Joint angles, then the position of the body from the soles."""
         angles, lean = self._angles()
         data, half = self.data, self.heading / 2
         data.qpos[self._places] = angles
@@ -187,20 +190,20 @@ class Walker:
         data.qpos[:7] = (*self.place, self._height, *turned)
         self.mujoco.mj_kinematics(self.model, data)
         soles = data.site_xpos[self._soles].copy()
-        lowest = self._carrying(soles[:, 2])
+        lowest = self._supporting_sole(soles[:, 2])
         if self._standing is not None:
             before, spot = self._standing
-            # Where the sole that carried the body has gone is how far the body must go back.
+            # The body moves back by the displacement of the supporting sole.
             self.place = self.place + spot[:2] - soles[before, :2]
-        self._height -= soles[:, 2].min()  # of both feet: the lower one may change, but not by a jump
+        self._height -= soles[:, 2].min()  # of both feet, which avoids a jump when the lower foot changes
         data.qpos[:3] = (*self.place, self._height)
         self.mujoco.mj_kinematics(self.model, data)
         self.mujoco.mj_comPos(self.model, data)
         self.mujoco.mj_camlight(self.model, data)
         self._standing = (lowest, data.site_xpos[self._soles[lowest]].copy())
 
-    def _carrying(self, heights: np.ndarray) -> int:
-        """The sole that stands on the floor: the lowest one, in steps of the leg whose turn it is."""
+    def _supporting_sole(self, heights: np.ndarray) -> int:
+        """Index of the supporting sole: the lowest one, during steps that of the stance leg."""
         if self._weights["walk"] + self._weights["march"] > 0.15:
             half = len(heights) // 2
             first = 0 if self.phase % 1 < 0.5 else half
@@ -214,20 +217,20 @@ class Walker:
 
     def _angles(self) -> tuple[np.ndarray, float]:
         """The pose as ANGLES, and the forward lean of the hips, rad."""
-        who, w = self.who, self._weights
+        person, w = self.person, self._weights
         pose = np.zeros(len(ANGLES))
-        lean = who.lean * w["walk"]
+        lean = person.lean * w["walk"]
         breath = np.sin(2 * np.pi * 0.25 * self._clock)
 
         def add(name: str, value: float) -> None:
             pose[_INDEX[name]] += value
 
         for side, offset, sign in (("left", 0.0, 1), ("right", 0.5, -1)):
-            phase, stride = self.phase + offset, who.stride * w["walk"]
+            phase, stride = self.phase + offset, person.stride * w["walk"]
             add(f"{side}_hip", stride * _at(_HIP, phase) + lean)
-            add(f"{side}_knee", 0.04 + (0.75 + 0.25 * who.stride) * w["walk"] * _at(_KNEE, phase))
+            add(f"{side}_knee", 0.04 + (0.75 + 0.25 * person.stride) * w["walk"] * _at(_KNEE, phase))
             add(f"{side}_ankle", 0.04 + stride * _at(_ANKLE, phase))
-            # A leg that swings is lifted clear of the floor, also in small steps and on the spot.
+            # The swing leg is lifted above the floor, also in small steps.
             lift = max(0.0, -np.sin(2 * np.pi * (phase - 0.03))) ** 2
             clear = 0.12 * min(1.0, 3 * w["walk"]) + 0.45 * max(0.0, min(1.0, 3 * w["walk"]) - w["walk"])
             add(f"{side}_hip", 0.55 * clear * lift)
@@ -238,7 +241,7 @@ class Walker:
             add(f"{side}_ankle", w["march"] * 0.25 * lift)
             add(f"{side}_hip_spread", 0.04 + 0.05 * w["squat"] * 4 + 0.06 * w["sit"])
             wave = np.cos(2 * np.pi * phase)
-            swing = who.swing * w["walk"]
+            swing = person.swing * w["walk"]
             add(f"{side}_shoulder", -0.4 * swing * wave + 0.05)
             add(f"{side}_elbow", 0.25 + 0.25 * swing * (1 - wave) / 2 + 0.15 * w["walk"])
             add(f"{side}_shoulder_spread", 0.12 + 0.01 * breath)

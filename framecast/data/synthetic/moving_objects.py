@@ -1,4 +1,4 @@
-"""Pairs of frames in which a triangle moves down and a square moves right, on black.
+"""Synthetic source `moving-objects`: pairs of frames, a triangle moving down and a square moving right, on black.
 
 Source: the generator published beside the TensorFlow re-implementation of cross convolutional networks
 (tensorflow/models, next_frame_prediction/cross_conv): 64x64, every start of both objects on a grid of 3 px, sides,
@@ -7,31 +7,32 @@ channels and shifts drawn independently, one in ten for testing.
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import asdict, dataclass
+from collections.abc import Generator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
 import numpy as np
 
 from framecast.core.errors import UserError
-from framecast.data.store import DatasetWriter, require_space
+from framecast.data.synthetic.generator import Plan, SyntheticSource
 
 SIZE = 64
 _STARTS = range(0, 40, 3)  # of each of the four coordinates
 _SIDES = (8, 10)
 _SHIFTS = (6, 10)
-#: All combinations of starts.
+#: Number of combinations of starts.
 ALL_PAIRS = len(_STARTS) ** 4
 
 
 @dataclass(frozen=True, kw_only=True)
 class MovingObjectsConfig:
-    """pairs: how many of the 38,416 there are, the first in shuffled order; none is all.  seed: of order, sides,
-    channels and shifts."""
+    """Settings of the pairs of moving objects."""
 
     pairs: int | None = None
+    """Number of the 38,416 pairs, in shuffled order; all if not given."""
     seed: int = 0
+    """Random seed of order, sides, channels and shifts."""
 
     def __post_init__(self) -> None:
         if self.pairs is not None and not 3 <= self.pairs <= ALL_PAIRS:
@@ -40,49 +41,37 @@ class MovingObjectsConfig:
             raise UserError(f"moving-objects: seed must be at least 0, got {self.seed}")
 
 
-class MovingObjects:
-    """Writes pairs of a triangle that moves down and a square that moves right, as a packed store.
+class MovingObjects(SyntheticSource):
+    """Pairs of a triangle that moves down and a square that moves right, as a packed store.
 
-    Of every pair, meta holds, for triangle and square: start (row, column of the top-left corner), side, channel (0 to
-    2, the only one that is lit) and shift (px, always positive). The first pair of every ten is test, the rest train.
+    The meta of each pair holds, for triangle and square: start (row, column of the top-left corner), side, channel (0
+    to 2, the only nonzero one) and shift (px, always positive). The first pair of every ten is test, the rest train.
     """
 
     Config: ClassVar[type] = MovingObjectsConfig
+    name = "moving-objects"
+    report_every = 100
 
-    def __init__(self, config: MovingObjectsConfig | None = None) -> None:
-        self.config = config or MovingObjectsConfig()
+    def plan(self, folder: Path) -> Plan:
+        total = self.config.pairs or ALL_PAIRS
+        return Plan(total=total, size=total * (6 * SIZE**2 + 400), fps=1.0, videos=self._videos(total))
 
-    def prepare(
-        self,
-        folder: Path | str,
-        overwrite: bool = False,
-        progress: Callable[[int, int], None] | None = None,
-    ) -> None:
-        """Draw and write. progress: called with pairs done and in all.
-
-        Raises: UserError when the folder is taken or there is too little disk space.
-        """
-        config = self.config
-        total = config.pairs or ALL_PAIRS
-        require_space(folder, total * (6 * SIZE**2 + 400))
-        meta = {"generator": "moving-objects", "version": 1, "parameters": asdict(config)}
-        order = np.random.default_rng([config.seed, 0]).permutation(ALL_PAIRS)[:total]
-        with DatasetWriter(folder, 1.0, meta=meta, overwrite=overwrite) as writer:
-            for i, number in enumerate(order):
-                found = scene(int(number), np.random.default_rng([config.seed, 1, int(number)]))
-                writer.add(
-                    frames(found),
-                    name=f"moving-objects-{i:05d}",
-                    meta=found,
-                    axes="tchw",
-                    split="train" if i % 10 else "test",
-                )
-                if progress is not None and ((i + 1) % 100 == 0 or i + 1 == total):
-                    progress(i + 1, total)
+    def _videos(self, total: int) -> Generator[dict[str, Any], None, None]:
+        seed = self.config.seed
+        order = np.random.default_rng([seed, 0]).permutation(ALL_PAIRS)[:total]
+        for i, number in enumerate(order):
+            found = scene(int(number), np.random.default_rng([seed, 1, int(number)]))
+            yield {
+                "frames": frames(found),
+                "name": f"moving-objects-{i:05d}",
+                "meta": found,
+                "axes": "tchw",
+                "split": "train" if i % 10 else "test",
+            }
 
 
 def scene(number: int, rng: np.random.Generator) -> dict[str, Any]:
-    """The scene with start combination `number` (0…38,415); the rest drawn from `rng`."""
+    """The scene with start combination `number` (0…38,415); sides, channels and shifts are drawn from `rng`."""
     starts = [_STARTS[k] for k in np.unravel_index(number, (len(_STARTS),) * 4)]
     return {
         kind: {
@@ -96,7 +85,7 @@ def scene(number: int, rng: np.random.Generator) -> dict[str, Any]:
 
 
 def frames(scene: dict[str, Any]) -> np.ndarray:
-    """The pair, uint8 (2, 3, 64, 64). Objects light one channel each, so where they cross their colours add."""
+    """The pair, uint8 (2, 3, 64, 64). Each object uses one channel, so overlapping colours add."""
     out = np.zeros((2, 3, SIZE, SIZE), np.uint8)
     for kind, (down, right) in (("triangle", (1, 0)), ("square", (0, 1))):
         thing = scene[kind]

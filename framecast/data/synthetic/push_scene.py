@@ -1,4 +1,4 @@
-"""The pushing scene as MuJoCo XML: a bin on a table, a seven-jointed arm with a paddle, and things to push."""
+"""The pushing scene as MuJoCo XML: a bin on a table, an arm of seven joints with a paddle, and objects to push."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from framecast.data.synthetic.rendering import VISUAL
 #: Half of the bin's inside along x and y, m, and the height of its walls.
 BIN = (0.25, 0.28)
 WALL = 0.045
-#: Where the paddle may be commanded to, m: x, y, and z of its lower edge.
+#: Range of the commanded x, y and z of the paddle's lower edge, m.
 REACH = ((-0.2, 0.2), (-0.22, 0.22), (0.005, 0.12))
 #: The arm's joints at rest above the bin, rad.
 HOME = (0.0, 0.25, 0.0, 1.75, 0.0, 1.14, 0.0)
 STEP = 0.004  # s of physics
 
-#: What things look like. Those of the novel set are never trained on, neither their shapes nor their hues.
+#: Shapes and hues of objects; those of the novel set do not occur in the training set.
 SEEN_KINDS = ("box", "bar", "cylinder", "ball", "ell", "plus")
 NOVEL_KINDS = ("tee", "dumbbell", "mug", "arch")
 _SEEN_HUES = (0.0, 0.08, 0.15, 0.33, 0.58, 0.66)
@@ -28,7 +28,7 @@ _NOVEL_HUES = (0.24, 0.47, 0.78, 0.9)
 
 @dataclass(frozen=True)
 class Thing:
-    """Something to push. kind: of SEEN_KINDS or NOVEL_KINDS.  size: half its length, m.  rgb: 0…1.  mass: kg."""
+    """An object: kind of SEEN_KINDS or NOVEL_KINDS, size (half its length, m), rgb in 0…1, mass in kg, friction."""
 
     kind: str
     size: float
@@ -38,12 +38,18 @@ class Thing:
 
     @property
     def radius(self) -> float:
-        """Of the circle around it, seen from above, m."""
+        """Radius of its bounding circle seen from above, m."""
         return self.size * {"box": 1.3, "cylinder": 1.0, "ball": 1.0}.get(self.kind, 1.25)
 
 
 def things(count: int, novel: bool, seed: int) -> list[Thing]:
-    """A set of things, each its own shape, size, colour, mass and friction; the same whenever asked."""
+    """A deterministic set of objects with shape, size, colour, mass and friction.
+
+    Args:
+        count: Number of objects.
+        novel: Shapes and hues of the novel set.
+        seed: Random seed.
+    """
     rng = np.random.default_rng([seed, 77, int(novel)])
     kinds, hues = (NOVEL_KINDS, _NOVEL_HUES) if novel else (SEEN_KINDS, _SEEN_HUES)
     found = []
@@ -57,10 +63,15 @@ def things(count: int, novel: bool, seed: int) -> list[Thing]:
 
 
 def scene(chosen: Sequence[Thing], camera: tuple[float, float, float], fovy: float) -> str:
-    """The XML of one clip. camera: its position, m; it looks at the bin's middle.
+    """The XML of one clip.
 
-    Bodies thing0, thing1, … hold the things, each with a free joint; site tip is the paddle's lower edge, camera 0 the
-    one to film with, texture wood and texture floor are to be painted.
+    Bodies thing0, thing1, … are the objects, each with a free joint; site tip is the paddle's lower edge; camera 0
+    records; the textures wood and floor are to be painted.
+
+    Args:
+        chosen: Objects of the clip.
+        camera: Position of the camera, m; it points at the middle of the bin.
+        fovy: Vertical field of view, degrees.
     """
     eye = np.array(camera)
     ahead = np.array([-0.03, 0.0, 0.0]) - eye
@@ -139,7 +150,7 @@ def _link(number: int, place: str, axis: str, limit: float, inside: str) -> str:
 
 
 def _arm() -> str:
-    """Shoulder, elbow and wrist turn about y, with a twist about the link between each two: seven joints."""
+    """XML of the arm: shoulder, elbow and wrist rotate about y, with a twist between each two: seven joints."""
     paddle = (
         '<geom class="link" type="cylinder" fromto="0 0 0 0 0 .03" size=".032" material="joint"/>'
         '<geom class="link" type="capsule" fromto="0 0 .03 0 0 .13" size=".011" material="metal"/>'
@@ -183,18 +194,18 @@ _ARM = _arm()
 
 
 def _body(number: int, thing: Thing) -> str:
-    """A thing as a free body around its own middle."""
+    """XML of an object as a free body."""
     parts = _parts(thing)
     mass, rgba = thing.mass / len(parts), " ".join(f"{v:.4f}" for v in (*thing.rgb, 1))
     geoms = "".join(
-        f'<geom class="thing" type="{kind}" pos="{_said(place)}" size="{_said(size)}" rgba="{rgba}" mass="{mass:.5f}" '
-        f'friction="{thing.friction:.4f} .01 .001"{extra}/>'
+        f'<geom class="thing" type="{kind}" pos="{_numbers(place)}" size="{_numbers(size)}" rgba="{rgba}" '
+        f'mass="{mass:.5f}" friction="{thing.friction:.4f} .01 .001"{extra}/>'
         for kind, place, size, extra in parts
     )
     return f'<body name="thing{number}"><freejoint/>{geoms}</body>'
 
 
-def _said(values: Sequence[float]) -> str:
+def _numbers(values: Sequence[float]) -> str:
     return " ".join(f"{value:.5f}" for value in values)
 
 
@@ -203,7 +214,7 @@ _ALONG_X = ' quat=".70711 0 .70711 0"'
 
 
 def _parts(thing: Thing) -> list[_Part]:
-    """(geom, centre, size, attributes) of which a thing is put together."""
+    """Geoms of an object: (type, centre, size, attributes)."""
     s, flat = thing.size, 0.45 * thing.size
     middle = (0.0, 0.0, 0.0)
     made: dict[str, list[_Part]] = {

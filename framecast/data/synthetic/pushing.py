@@ -1,15 +1,15 @@
-"""A robot arm that pushes things about in a bin, simulated: frames, commands, states, and where everything really is.
+"""Synthetic source `pushing`: a simulated robot arm that pushes objects in a bin, with commands, states and poses.
 
-Needs the physics, `pip install "framecast[mujoco]"`, and OSMesa or EGL to draw without a screen. The form is that of
-the Robot Push set of Finn et al. (2016): 20 frames at 10 Hz, absolute poses as actions, seven joints, a test with
-things seen in training and one with things never seen. The scene is our own.
+Requires MuJoCo, `pip install "framecast[mujoco]"`, and OSMesa or EGL to render without a screen. The form is that of
+the Robot Push set of Finn et al. (2016): 20 frames at 10 Hz, absolute poses as actions, seven joints, one test set
+with objects of the training set and one with novel objects. The scene differs from the original.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Generator, Iterator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -18,39 +18,47 @@ import numpy as np
 from framecast.core.config import require_least
 from framecast.core.errors import UserError
 from framecast.core.types import ActionSpec
-from framecast.data.store import DatasetWriter, require_space
+from framecast.data.synthetic.generator import Plan, SyntheticSource
 from framecast.data.synthetic.push_scene import BIN, HOME, REACH, STEP, Thing, scene, things
 from framecast.data.synthetic.rendering import SceneRenderer, cloudy, load_mujoco, painted, set_texture
 
-#: What actions and states are: a pose of the paddle's lower edge, metres and radians.
+#: Components of actions and states: pose of the paddle's lower edge, metres and radians.
 POSE = ("x", "y", "z", "pitch", "yaw")
-_SETTLE = 0.4  # s for things to come to rest before the first frame
-_POOL = (60, 24)  # different things seen and novel ones
-_TIP_DOWN = np.diag([-1.0, 1.0, -1.0])  # the tool's own axes at a pose of zeros: it points down
+_SETTLE = 0.4  # s for objects to come to rest before the first frame
+_POOL = (60, 24)  # numbers of different objects: seen and novel
+_TIP_DOWN = np.diag([-1.0, 1.0, -1.0])  # axes of the tool at a pose of zeros: it points down
 
 
 @dataclass(frozen=True, kw_only=True)
 class PushingConfig:
-    """train, val, test, novel: clips of each split; test and novel are both for scoring (--split test/seen and
-    test/novel), the latter with things whose shapes and hues are never trained on.  frames: of a clip.  size: height
-    and width, px.  fps: frames, and so commands, per second.  things_min: fewest things in the bin.  things_max: most.
-    aimed: share of clips whose push goes through a thing.  jitter: of the camera from clip to clip, m.  masks: keep a
-    label per pixel.  seed: of everything.
-    """
+    """Settings of the pushing clips."""
 
     train: int = 200
+    """Clips of the train split."""
     val: int = 20
+    """Clips of the val split."""
     test: int = 20
+    """Test clips with objects of the training set (--split test/seen)."""
     novel: int = 20
+    """Test clips with objects whose shapes and hues are not in the training set (--split test/novel)."""
     frames: int = 20
+    """Frames per clip."""
     size: int = 64
+    """Height and width, px."""
     fps: float = 10.0
+    """Frames, and so commands, per second."""
     things_min: int = 1
+    """Minimum number of objects in the bin."""
     things_max: int = 5
+    """Maximum number of objects in the bin."""
     aimed: float = 0.5
+    """Fraction of clips whose push passes through an object."""
     jitter: float = 0.01
+    """Random displacement of the camera per clip, m."""
     masks: bool = True
+    """Store a label per pixel."""
     seed: int = 0
+    """Random seed of scenes, objects and pushes."""
 
     def __post_init__(self) -> None:
         require_least(self, "pushing: ", train=1, val=0, test=0, novel=0, frames=2, seed=0)
@@ -66,28 +74,21 @@ class PushingConfig:
             raise UserError("pushing: need aimed in 0…1 and jitter in 0…0.1")
 
 
-class Pushing:
-    """Films an arm that pushes things, with the truth of every frame.
+class Pushing(SyntheticSource):
+    """An arm that pushes objects, as a packed store with ground truth per frame.
 
-    Per frame: `actions` (x, y, z, pitch, yaw: the pose commanded at this frame for the next), `states` (the pose
-    measured), `joints` (seven angles, rad), `objects` (position and quaternion of each thing, zeros where there are
-    fewer), with masks also `masks` (0 scene, 1 arm, 2 and up the things). Poses are metres and radians; pitch and yaw
-    turn a tool that points straight down.
+    Per frame: `actions` (x, y, z, pitch, yaw: the pose commanded at this frame for the next), `states` (the measured
+    pose), `joints` (seven angles, rad), `objects` (position and quaternion of each object, zeros where there are
+    fewer), with masks also `masks` (0 scene, 1 arm, 2 and up the objects). Poses are metres and radians; pitch and yaw
+    rotate a tool that points straight down.
     """
 
     Config: ClassVar[type] = PushingConfig
+    name = "pushing"
 
-    def __init__(self, config: PushingConfig) -> None:
-        self.config = config
-
-    def prepare(
-        self, folder: Path, overwrite: bool = False, progress: Callable[[int, int], None] | None = None
-    ) -> None:
-        """Simulate, film and write. progress: called with clips done and in all.
-
-        Raises: UserError when MuJoCo or a GL library is missing, the folder is taken or there is too little disk space.
-        """
-        config, mujoco = self.config, load_mujoco()
+    def plan(self, folder: Path) -> Plan:
+        config: PushingConfig = self.config
+        mujoco = load_mujoco()
         clips = [
             *(("train", None),) * config.train,
             *(("val", None),) * config.val,
@@ -95,38 +96,38 @@ class Pushing:
             *(("test", "novel"),) * config.novel,
         ]
         row = (3 + config.masks) * config.size**2 + 4 * (17 + 7 * config.things_max)
-        require_space(folder, len(clips) * config.frames * row)
-        meta = {
-            "generator": "pushing",
-            "version": 1,
-            "physics": f"mujoco {mujoco.__version__}",
-            "parameters": asdict(config),
-            "pose": list(POSE),
-            "masks": "0 scene, 1 arm, 2 + k thing k",
-        }
-        pools = {novel: things(_POOL[novel], novel, config.seed) for novel in (False, True)}
         low, high = _limits()
-        spec = ActionSpec(kind="continuous", size=len(POSE), names=POSE, low=low, high=high)
+        return Plan(
+            total=len(clips),
+            size=len(clips) * config.frames * row,
+            fps=config.fps,
+            videos=self._videos(clips),
+            meta={
+                "physics": f"mujoco {mujoco.__version__}",
+                "pose": list(POSE),
+                "masks": "0 scene, 1 arm, 2 + k thing k",
+            },
+            actions=ActionSpec(kind="continuous", size=len(POSE), names=POSE, low=low, high=high),
+        )
+
+    def _videos(self, clips: list[tuple[str, str | None]]) -> Generator[dict[str, Any], None, None]:
+        config: PushingConfig = self.config
+        pools = {novel: things(_POOL[novel], novel, config.seed) for novel in (False, True)}
         with ExitStack() as stack:
-            writer = stack.enter_context(DatasetWriter(folder, config.fps, spec, meta, overwrite))
             renderer: SceneRenderer | None = None
             for number, (split, subset) in enumerate(clips):
                 clip = _Clip(config, number, pools[subset == "novel"])
                 if renderer is None:
                     _paint(clip.model, config.seed)
                     renderer = stack.enter_context(SceneRenderer(clip.model, config.size))
-                frames, arrays = clip.film(renderer)
-                writer.add(
-                    frames,
-                    name=f"push-{number:05d}",
-                    meta=clip.meta(),
-                    axes="tchw",
-                    split=split if config.val and config.test + config.novel else None,
-                    subset=subset,
-                    **arrays,
-                )
-                if progress is not None:
-                    progress(number + 1, len(clips))
+                yield {
+                    **clip.render(renderer),
+                    "name": f"push-{number:05d}",
+                    "meta": clip.meta(),
+                    "axes": "tchw",
+                    "split": split if config.val and config.test + config.novel else None,
+                    "subset": subset,
+                }
 
 
 def _limits() -> tuple[tuple[float, ...], tuple[float, ...]]:
@@ -135,7 +136,7 @@ def _limits() -> tuple[tuple[float, ...], tuple[float, ...]]:
 
 
 class _Clip:
-    """One scene: what is in the bin, the path of the paddle, and what happens."""
+    """One scene: the objects in the bin, the path of the paddle and the simulation."""
 
     def __init__(self, config: PushingConfig, number: int, pool: list[Thing]) -> None:
         self.config, self.mujoco = config, load_mujoco()
@@ -153,10 +154,10 @@ class _Clip:
     def meta(self) -> dict[str, Any]:
         return {"things": [thing.kind for thing in self.things], "aimed": self.aimed}
 
-    # ------------------------------------------------------------------------------------------------------- plan
+    # ------------------------------------------------------------------------------------------------------- path
 
     def _lay_out(self) -> np.ndarray:
-        """Places (n, 2) of the things, apart from each other and from the walls."""
+        """Positions (n, 2) of the objects, with gaps to each other and to the walls."""
         placed: list[np.ndarray] = []
         for thing in self.things:
             room = np.array(BIN) - thing.radius - 0.03
@@ -172,7 +173,7 @@ class _Clip:
         return np.array(placed)
 
     def _aimed_path(self) -> np.ndarray:
-        """Through the middle of a thing, from behind it, the paddle's face ahead."""
+        """A path through the middle of an object, with the paddle's face in the direction of motion."""
         target = int(self.rng.integers(len(self.things)))
         middle, radius = self.places[target], self.things[target].radius
         best, room = (-np.inf, np.zeros(2), np.zeros(2), 0.0), np.array([REACH[0][1], REACH[1][1]])
@@ -198,7 +199,7 @@ class _Clip:
         return self._smooth(np.array(poses), np.array([0, self.rng.uniform(0.6, 0.8), 1]))
 
     def _free_path(self) -> np.ndarray:
-        """Between random poses, mostly low."""
+        """A path between random poses, most of them low."""
         count = int(self.rng.integers(3, 5))
         low, high = (np.array(limits) for limits in _limits())
         poses = self.rng.uniform(low, high, (count, 5))
@@ -208,11 +209,11 @@ class _Clip:
             min(np.linalg.norm(p[:2] - q) - t.radius for q, t in zip(self.places, self.things, strict=True))
             for p in poses
         ]
-        poses[[0, int(np.argmax(free))]] = poses[[int(np.argmax(free)), 0]]  # begin where nothing stands
+        poses[[0, int(np.argmax(free))]] = poses[[int(np.argmax(free)), 0]]  # start in free space
         return self._smooth(poses, np.linspace(0, 1, count))
 
     def _smooth(self, poses: np.ndarray, times: np.ndarray) -> np.ndarray:
-        """Commands (frames + 1, 5): from pose to pose with the least jerk, at rest in each."""
+        """Commands (frames + 1, 5): minimum-jerk interpolation between poses, at rest in each."""
         now = np.linspace(0, 1, self.config.frames + 1)
         leg = np.clip(np.searchsorted(times, now, side="right") - 1, 0, len(times) - 2)
         t = np.clip((now - times[leg]) / (times[leg + 1] - times[leg]), 0, 1)[:, None]
@@ -221,10 +222,10 @@ class _Clip:
         clipped: np.ndarray = np.clip(path, low, high)
         return clipped
 
-    # ------------------------------------------------------------------------------------------------------- play
+    # ------------------------------------------------------------------------------------------------------- simulation
 
-    def film(self, renderer: SceneRenderer) -> tuple[np.ndarray, dict[str, Any]]:
-        """Frames uint8 (t, 3, h, w) and the per-frame arrays."""
+    def render(self, renderer: SceneRenderer) -> dict[str, Any]:
+        """Frames uint8 (t, 3, h, w) and the per-frame arrays, by name."""
         config, model, data = self.config, self.model, self.data
         joints = self._joints()
         self._settle(joints[0])
@@ -243,17 +244,16 @@ class _Clip:
                 data.ctrl[:] = goal_now
                 self.mujoco.mj_step(model, data)
         arrays: dict[str, Any] = {name: np.stack(values) for name, values in rows.items() if values}
-        arrays |= {"objects": ends, "actions": self.path[1:].astype(np.float32)}
-        return arrays.pop("frames"), arrays
+        return arrays | {"objects": ends, "actions": self.path[1:].astype(np.float32)}
 
     def _between(self, now: np.ndarray, goal: np.ndarray) -> Iterator[np.ndarray]:
-        """Joint commands of one frame's physics steps: even from the last command to the next."""
+        """Joint commands of the physics steps of one frame: linear from the last command to the next."""
         steps = max(1, round(1 / (self.config.fps * STEP)))
         for k in range(1, steps + 1):
             yield now + (goal - now) * k / steps
 
     def _settle(self, joints: np.ndarray) -> None:
-        """Things on the table, the arm at its first pose, everything at rest."""
+        """Initial state: objects on the table, the arm at its first pose, everything at rest."""
         model, data = self.model, self.data
         data.qpos[:7] = data.ctrl[:] = joints
         for number, (thing, place) in enumerate(zip(self.things, self.places, strict=True)):
@@ -264,7 +264,7 @@ class _Clip:
             self.mujoco.mj_step(model, data)
 
     def _joints(self) -> np.ndarray:
-        """Joint angles (frames + 1, 7) for every commanded pose: damped least squares from one to the next."""
+        """Joint angles (frames + 1, 7) of the commanded poses, by damped least squares from one to the next."""
         mujoco, model = self.mujoco, self.model
         data = mujoco.MjData(model)
         data.qpos[:7] = HOME
@@ -294,10 +294,10 @@ class _Clip:
         pitch, yaw = np.arcsin(np.clip(-turned[2, 0], -1, 1)), np.arctan2(turned[1, 0], turned[0, 0])
         return np.array([*site.xpos, pitch, yaw], np.float32)
 
-    # -------------------------------------------------------------------------------------------------------- look
+    # -------------------------------------------------------------------------------------------------------- labels
 
     def _labels(self) -> np.ndarray:
-        """Label of every geom, and of what is no geom (index -1)."""
+        """Label of every geom; the last one is that of the background (index -1)."""
         model, mujoco = self.model, self.mujoco
         found = np.zeros(model.ngeom + 1, np.uint8)
         for geom in range(model.ngeom):
@@ -310,7 +310,7 @@ class _Clip:
 
 
 def _paint(model: Any, seed: int) -> None:
-    """Wood for the bin and a grey floor, the same in every clip, like the light."""
+    """Paint the textures of bin and floor, which are the same in every clip."""
     rng = np.random.default_rng([seed, 5])
     grain = np.sin(6.0 * cloudy(rng, 128, 128, (2, 4)) + 20 * np.linspace(0, 1, 128)[:, None])
     set_texture(model, "wood", painted((0.72, 0.55, 0.37), grain + 0.4 * cloudy(rng, 128, 128), 0.07))
@@ -318,18 +318,18 @@ def _paint(model: Any, seed: int) -> None:
 
 
 def _folded(angle: float) -> float:
-    """The yaw within a quarter turn that presents the same face: the paddle has two."""
+    """The equivalent yaw in -pi/2…pi/2: the paddle has two equal faces."""
     return float((angle + np.pi / 2) % np.pi - np.pi / 2)
 
 
 def _rotation(pitch: float, yaw: float) -> np.ndarray:
-    """Of a tool that points down, turned by pitch about y and then by yaw about z."""
+    """Rotation matrix of a tool that points down, rotated by pitch about y, then by yaw about z."""
     cp, sp, cy, sy = np.cos(pitch), np.sin(pitch), np.cos(yaw), np.sin(yaw)
     turned: np.ndarray = np.array([[cy * cp, -sy, cy * sp], [sy * cp, cy, sy * sp], [-sp, 0, cp]]) @ _TIP_DOWN
     return turned
 
 
 def _turn(now: np.ndarray, wanted: np.ndarray) -> np.ndarray:
-    """The rotation from one to the other as a vector along its axis, as long as the sine of its angle."""
+    """Rotation from `now` to `wanted`: a vector along its axis whose length is the sine of its angle."""
     error = wanted @ now.T
     return np.array([error[2, 1] - error[1, 2], error[0, 2] - error[2, 0], error[1, 0] - error[0, 1]]) / 2

@@ -1,4 +1,4 @@
-"""Drawing MuJoCo scenes without a screen: the physics package, a GL context, frames and the geoms behind each pixel."""
+"""Off-screen rendering of MuJoCo scenes: package, GL context, frames and the geom at each pixel."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ import numpy as np
 
 from framecast.core.errors import UserError
 
-#: Frames are drawn at twice their size and averaged: thin things stay whole, and it costs hardly more than once, for
-#: small frames are bound by the number of triangles.
+#: Frames are rendered at twice their size and averaged, which preserves thin objects; the cost is small because small
+#: frames are bound by the number of triangles.
 SUPERSAMPLING = 2
 
-#: For every scene's <visual>: no shadows (five times the cost), round things of few triangles.
+#: Contents of <visual> of every scene: no shadows (five times the cost), few triangles for round geoms.
 VISUAL = (
     '<headlight ambient=".35 .35 .35" diffuse=".35 .35 .35" specular="0 0 0"/>'
     '<quality shadowsize="0" offsamples="0" numslices="14" numstacks="8" numquads="1"/>'
@@ -27,17 +27,19 @@ VISUAL = (
 
 @functools.cache
 def load_mujoco() -> Any:
-    """The mujoco package, set to draw without a screen.
+    """The mujoco package, configured to render without a screen.
 
-    MUJOCO_GL chooses the way (egl, osmesa, glfw); where it is not set, EGL is taken on a machine with an NVIDIA GPU,
-    else OSMesa, else EGL. The package reads it when it is imported, so it should not be imported before.
-    Raises: UserError saying what to install.
+    MUJOCO_GL selects the backend (egl, osmesa, glfw); if it is not set, EGL is used on a machine with an NVIDIA GPU,
+    otherwise OSMesa, otherwise EGL. The package reads it on import, so it must not be imported earlier.
+
+    Raises:
+        UserError: The package or a GL library is not installed.
     """
     _choose_library()
     try:
         import mujoco
     except ModuleNotFoundError as error:
-        raise UserError('this scene needs the MuJoCo physics; install it: pip install "framecast[mujoco]"') from error
+        raise UserError('this scene needs MuJoCo; install it: pip install "framecast[mujoco]"') from error
     except (ImportError, OSError, RuntimeError, AttributeError) as error:
         raise UserError(_no_library(str(error))) from error
     return mujoco
@@ -52,40 +54,43 @@ def _choose_library() -> None:
         order = ("egl", "osmesa") if Path("/dev/nvidia0").exists() else ("osmesa", "egl")
         chosen = next((name for name in order if ctypes.util.find_library(names[name])), "")
         if not chosen:
-            raise UserError(_no_library("neither OSMesa nor EGL is there"))
+            raise UserError(_no_library("neither OSMesa nor EGL is installed"))
         os.environ["MUJOCO_GL"] = chosen
     elif chosen in names and not ctypes.util.find_library(names[chosen]):
-        raise UserError(_no_library(f"MUJOCO_GL is {chosen} but its library is not there"))
+        raise UserError(_no_library(f"MUJOCO_GL is {chosen} but its library is not installed"))
 
 
 def _no_library(why: str) -> str:
     return (
-        f"MuJoCo cannot draw without a screen ({why}); install a GL library: apt-get install libosmesa6, "
+        f"MuJoCo cannot render without a screen ({why}); install a GL library: apt-get install libosmesa6, "
         "or libegl1 with a GPU, and leave MUJOCO_GL unset"
     )
 
 
 @functools.cache
 def _context() -> tuple[Any, str]:
-    """One GL context for the process, or why there is none; asked once, for a second failure may end the process."""
+    """The GL context of the process, or the error; created once, as a second failure may end the process."""
     mujoco = load_mujoco()
     try:
         context = type("KeptContext", (mujoco.GLContext,), {"__del__": lambda self: None})(64, 64)
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # GLFW only warns when it has no screen; what is drawn next then fails
+            warnings.simplefilter("ignore")  # GLFW only warns without a screen; rendering then fails
             context.make_current()
         mujoco.MjrContext(mujoco.MjModel.from_xml_string("<mujoco/>"), mujoco.mjtFontScale.mjFONTSCALE_50.value).free()
-    except Exception as error:  # each platform has errors of its own for what is always the same: no way to draw
+    except Exception as error:  # error types differ between platforms
         return None, f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no reason given'}"
     return context, ""
 
 
 class SceneRenderer:
-    """Draws models of one family, that is with the same textures, from their cameras.
+    """Renderer of models with the same textures, from their cameras; a context manager.
 
-    model: a compiled MuJoCo model; its textures may be changed before, not after.  size: height and width, px.
-    Use it as a context manager, or call `close`.
-    Raises: UserError when there is no way to draw.
+    Args:
+        model: Compiled MuJoCo model; its textures must be final.
+        size: Height and width, px.
+
+    Raises:
+        UserError: No GL context can be created.
     """
 
     def __init__(self, model: Any, size: int) -> None:
@@ -104,14 +109,14 @@ class SceneRenderer:
         self.show(model)
 
     def show(self, model: Any) -> None:
-        """Draw this model from now on. Making the graphics costs far more than a frame, so it is done once."""
+        """Render this model from now on; the graphics context, which is slow to create, is reused."""
         self.model = model
         self._scene = self._mujoco.MjvScene(model, maxgeom=model.ngeom + 16)
         for flag in ("mjRND_SHADOW", "mjRND_REFLECTION", "mjRND_FOG", "mjRND_HAZE"):
             self._scene.flags[getattr(self._mujoco.mjtRndFlag, flag)] = False
 
     def frame(self, data: Any, camera: int = 0) -> np.ndarray:
-        """What a camera sees, uint8 (3, h, w)."""
+        """Image of a camera, uint8 (3, h, w)."""
         self._update(data, camera)
         pixels = self._draw(self.size * SUPERSAMPLING)
         total = np.zeros((self.size, self.size, 3), np.uint16)
@@ -122,7 +127,7 @@ class SceneRenderer:
         return ((total + area // 2) // area).astype(np.uint8).transpose(2, 0, 1)
 
     def geoms(self, data: Any, camera: int = 0) -> np.ndarray:
-        """The geom that the centre of every pixel shows, int32 (h, w); -1 where there is none."""
+        """Index of the geom at the centre of every pixel, int32 (h, w); -1 without a geom."""
         flags = (self._mujoco.mjtRndFlag.mjRND_SEGMENT, self._mujoco.mjtRndFlag.mjRND_IDCOLOR)
         self._update(data, camera)
         for flag in flags:
@@ -150,7 +155,7 @@ class SceneRenderer:
         return pixels[::-1]
 
     def close(self) -> None:
-        """Give the graphics memory back."""
+        """Free the graphics memory."""
         self._graphics.free()
 
     def __enter__(self) -> SceneRenderer:
@@ -161,10 +166,16 @@ class SceneRenderer:
 
 
 def camera_points(data: Any, model: Any, camera: int, points: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Where a square frame of a camera shows points of the world.
+    """Projection of world points into the square image of a camera.
 
-    points: (n, 3), metres.
-    Returns: (x, y) in -1…1 from the left and upper edge, (n, 2), and the depth in metres in front of the camera, (n,).
+    Args:
+        data: MuJoCo data of the scene.
+        model: MuJoCo model of the scene.
+        camera: Index of the camera.
+        points: (n, 3), metres.
+
+    Returns:
+        (x, y) in -1…1 from the left and upper edge, (n, 2), and the depth in front of the camera in metres, (n,).
     """
     turned = (points - data.cam_xpos[camera]) @ data.cam_xmat[camera].reshape(3, 3)
     depth = -turned[:, 2]
@@ -173,7 +184,7 @@ def camera_points(data: Any, model: Any, camera: int, points: np.ndarray) -> tup
 
 
 def set_texture(model: Any, name: str, pixels: np.ndarray) -> None:
-    """Paint a texture that the model declares as plain, uint8 (h, w, 3) of its size; before it is first drawn."""
+    """Replace a texture of the model by uint8 (h, w, 3) of its size, before the first rendering."""
     texture = load_mujoco().mj_name2id(model, load_mujoco().mjtObj.mjOBJ_TEXTURE.value, name)
     start, size = model.tex_adr[texture], pixels.size
     assert pixels.shape == (model.tex_height[texture], model.tex_width[texture], 3), pixels.shape
@@ -181,9 +192,13 @@ def set_texture(model: Any, name: str, pixels: np.ndarray) -> None:
 
 
 def cloudy(rng: np.random.Generator, height: int, width: int, cells: tuple[int, ...] = (4, 8, 16)) -> np.ndarray:
-    """Smooth random clouds, float (height, width) of mean 0 and standard deviation 1, that repeat without a seam.
+    """Smooth periodic noise, float (height, width) with mean 0 and standard deviation 1.
 
-    cells: how many blobs fit along each axis, one number an octave, each half as strong as the one before.
+    Args:
+        rng: Random generator.
+        height: Height, px.
+        width: Width, px.
+        cells: Grid cells along each axis, one number per octave, each with half the amplitude of the previous one.
     """
     total = np.zeros((height, width))
     for octave, count in enumerate(cells):
@@ -200,6 +215,6 @@ def cloudy(rng: np.random.Generator, height: int, width: int, cells: tuple[int, 
 
 
 def painted(colour: tuple[float, float, float], shade: np.ndarray, strength: float) -> np.ndarray:
-    """A texture, uint8 (h, w, 3): `colour` (0…1) made lighter and darker by `shade` (h, w), about -1…1."""
+    """A texture, uint8 (h, w, 3): `colour` (0…1) modulated by `strength` times `shade` (h, w), about -1…1."""
     values = np.asarray(colour) * (1 + strength * shade[..., None])
     return np.rint(np.clip(values, 0, 1) * 255).astype(np.uint8)

@@ -10,18 +10,18 @@ import numpy as np
 
 from framecast.data.synthetic.rendering import VISUAL, cloudy, painted, set_texture
 
-#: Half the side of the room, m; people keep within WALK of its middle.
+#: Half the side of the room, m; people stay within WALK of its middle.
 ROOM, WALK = 3.6, 1.15
-#: The chair: its middle, and the way a person on it looks, rad.
+#: Position of the chair, m, and heading of a person on it, rad.
 CHAIR, CHAIR_HEADING = (1.55, -0.75), float(np.pi - 0.45)
 SEAT = 0.44  # m above the floor
 
-#: Sites whose places in the picture are the 2-D joints.
+#: Sites whose image positions are the 2-D joints.
 SITES = (
     *("pelvis", "right_hip", "right_knee", "right_ankle", "left_hip", "left_knee", "left_ankle", "spine"),
     *("neck", "head", "left_shoulder", "left_elbow", "left_wrist", "right_shoulder", "right_elbow", "right_wrist"),
 )
-#: Sites under the feet, which carry the person.
+#: Sites under the feet that touch the floor.
 SOLES = tuple(f"{side}_{part}" for side in ("left", "right") for part in ("heel", "ball", "toe"))
 
 #: Angles of a pose, rad: flexion bends forward (knees back), spread moves away from the body, turn is to the left.
@@ -34,9 +34,10 @@ ANGLES = (
 
 @dataclass(frozen=True)
 class Subject:
-    """A person. height: m.  girth: of limbs and trunk, 1 is average.  Colours 0…1.  long_hair, skirt: what they wear.
+    """Body, clothes and gait of a person.
 
-    cadence: strides a second.  stride: length of steps, 1 is average.  swing: of the arms.  lean: forward, rad.
+    height: m. girth: relative to the average. Colours: RGB in 0…1. cadence: strides per second. stride: step length
+    relative to the average. swing: amplitude of the arms relative to the average. lean: forward, rad.
     """
 
     name: str
@@ -56,11 +57,11 @@ class Subject:
 
 
 def subject(number: int, seed: int) -> Subject:
-    """Person S1, S2, …; the same whenever asked, however many there are."""
+    """Person S1, S2, …, which does not depend on the number of people."""
     rng = np.random.default_rng([seed, 31, number])
     skins = ((0.95, 0.78, 0.66), (0.87, 0.67, 0.53), (0.74, 0.53, 0.4), (0.5, 0.34, 0.25), (0.36, 0.24, 0.18))
     hairs = ((0.1, 0.08, 0.07), (0.3, 0.18, 0.1), (0.55, 0.38, 0.18), (0.85, 0.72, 0.4), (0.6, 0.6, 0.6))
-    # Golden steps round the circle of hues: neighbours never wear the same colour.
+    # Golden-ratio steps around the hue circle, so that consecutive people differ.
     hue = (0.13 + 0.618 * number + float(rng.uniform(-0.03, 0.03))) % 1
     lower = (hue + float(rng.uniform(0.3, 0.7))) % 1
     return Subject(
@@ -82,7 +83,7 @@ def subject(number: int, seed: int) -> Subject:
 
 
 def scene(person: Subject) -> str:
-    """The XML: the room, four cameras in its corners, and the person with a free joint first and then ANGLES."""
+    """The XML of the room, four cameras in its corners, and the person with a free joint, then ANGLES."""
     return f"""
 <mujoco model="walking">
   <compiler angle="radian" autolimits="false"/>
@@ -114,7 +115,7 @@ def scene(person: Subject) -> str:
 
 
 def paint(model: Any, seed: int) -> None:
-    """Planks, wallpaper, plaster, a rug and pictures: the same room for everybody."""
+    """Paint the textures of the room, which are the same for all people."""
     rng = np.random.default_rng([seed, 32])
     rows, columns = np.mgrid[0:128, 0:128]
     planks = rng.normal(size=8)[rows // 16] + 1.5 * np.sin(
@@ -138,7 +139,7 @@ def _texture(name: str, side: int) -> str:
 
 
 def _cameras() -> str:
-    """Four, in the corners, 1.9 m up, looking at the middle at hip height."""
+    """Four cameras in the corners at 1.9 m, aimed at the middle at hip height."""
     found = []
     for number, (x, y) in enumerate(((1, 1), (-1, 1), (-1, -1), (1, -1))):
         eye = np.array([x * (ROOM - 0.25), y * (ROOM - 0.25), 1.9])
@@ -146,13 +147,13 @@ def _cameras() -> str:
         ahead /= np.linalg.norm(ahead)
         right = np.cross(ahead, [0, 0, 1])
         right /= np.linalg.norm(right)
-        axes = _said((*right, *np.cross(right, ahead)))
-        found.append(f'<camera name="camera{number}" pos="{_said(eye)}" xyaxes="{axes}" fovy="53"/>')
+        axes = _numbers((*right, *np.cross(right, ahead)))
+        found.append(f'<camera name="camera{number}" pos="{_numbers(eye)}" xyaxes="{axes}" fovy="53"/>')
     return "".join(found)
 
 
 def _box(place: tuple[float, ...], size: tuple[float, ...], material: str) -> str:
-    return f'<geom type="box" pos="{_said(place)}" size="{_said(size)}" material="{material}"/>'
+    return f'<geom type="box" pos="{_numbers(place)}" size="{_numbers(size)}" material="{material}"/>'
 
 
 def _room() -> str:
@@ -207,13 +208,14 @@ def _chair() -> str:
     )
 
 
-def _person(who: Subject) -> str:
-    """Proportions are those of the average body (Winter 2009), lengths as shares of the height."""
-    h, g = who.height, who.girth * who.height / 1.75
+def _person(person: Subject) -> str:
+    """XML of the person, with average proportions (Winter 2009): lengths as fractions of the height."""
+    h, g = person.height, person.girth * person.height / 1.75
     skin, hair, shirt, trousers, shoes = (
-        f'rgba="{_said((*colour, 1))}"' for colour in (who.skin, who.hair, who.shirt, who.trousers, who.shoes)
+        f'rgba="{_numbers((*colour, 1))}"'
+        for colour in (person.skin, person.hair, person.shirt, person.trousers, person.shoes)
     )
-    sleeve = shirt if who.long_sleeves else skin
+    sleeve = shirt if person.long_sleeves else skin
     thigh, shank, ankle, foot = 0.245 * h, 0.246 * h, 0.039 * h, 0.152 * h
     upper, fore, hand, skull = 0.186 * h, 0.146 * h, 0.06 * h, 0.058 * h
 
@@ -241,7 +243,7 @@ def _person(who: Subject) -> str:
         return _body((0, y * 0.115 * h, 0.2 * h), _site(f"{side}_shoulder"), bends, flesh, lower)
 
     locks = _ellipsoid((-0.35 * skull, 0, 0.5 * skull), (1.02 * skull, 1.08 * skull, skull), hair)
-    if who.long_hair:
+    if person.long_hair:
         locks += _ellipsoid((-0.75 * skull, 0, -0.7 * skull), (0.5 * skull, 0.95 * skull, 1.5 * skull), hair)
     face = _ellipsoid((0, 0, 0), (0.95 * skull, 0.8 * skull, 1.3 * skull), skin)
     face += _ellipsoid((0.95 * skull, 0, -0.1 * skull), (0.16 * skull,) * 3, skin)
@@ -260,7 +262,7 @@ def _person(who: Subject) -> str:
 
 
 def _body(place: tuple[float, ...], *inside: str) -> str:
-    return f'<body pos="{_said(place)}">{"".join(inside)}</body>'
+    return f'<body pos="{_numbers(place)}">{"".join(inside)}</body>'
 
 
 def _joint(name: str, axis: str) -> str:
@@ -268,16 +270,16 @@ def _joint(name: str, axis: str) -> str:
 
 
 def _site(name: str, x: float = 0, z: float = 0) -> str:
-    return f'<site name="{name}" pos="{_said((x, 0, z))}" size=".01" rgba="0 0 0 0"/>'
+    return f'<site name="{name}" pos="{_numbers((x, 0, z))}" size=".01" rgba="0 0 0 0"/>'
 
 
 def _capsule(start: tuple[float, ...], stop: tuple[float, ...], radius: float, colour: str) -> str:
-    return f'<geom type="capsule" fromto="{_said((*start, *stop))}" size="{radius:.4f}" {colour}/>'
+    return f'<geom type="capsule" fromto="{_numbers((*start, *stop))}" size="{radius:.4f}" {colour}/>'
 
 
 def _ellipsoid(place: tuple[float, ...], size: tuple[float, ...], colour: str) -> str:
-    return f'<geom type="ellipsoid" pos="{_said(place)}" size="{_said(size)}" {colour}/>'
+    return f'<geom type="ellipsoid" pos="{_numbers(place)}" size="{_numbers(size)}" {colour}/>'
 
 
-def _said(values: Any) -> str:
+def _numbers(values: Any) -> str:
     return " ".join(f"{float(value):.5f}" for value in values)

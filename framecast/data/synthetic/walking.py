@@ -1,15 +1,15 @@
-"""People who walk about in a room and wave, turn, squat and sit: several bodies, four cameras, joints, masks.
+"""Synthetic source `walking`: people who walk, wave, turn, squat and sit, with four cameras, joints and masks.
 
-Needs the physics package, `pip install "framecast[mujoco]"`, for its bodies and its drawing, and OSMesa or EGL to draw
-without a screen. The form is that of Human3.6M as hierarchical prediction used it: the whole room in view, a small
-person, 12.5 frames per second, at least 256 frames, joints in the picture, tested on people never seen.
+Requires MuJoCo, `pip install "framecast[mujoco]"`, for bodies and rendering, and OSMesa or EGL to render without a
+screen. The form is that of Human3.6M in hierarchical prediction: the whole room in view, a small person, 12.5 frames
+per second, at least 256 frames, joints in image coordinates, test people that are not in the training set.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Generator
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -17,32 +17,37 @@ import numpy as np
 
 from framecast.core.config import require_least
 from framecast.core.errors import UserError
-from framecast.data.store import DatasetWriter, require_space
 from framecast.data.synthetic.gait import ACTIONS, FINE, Walker
+from framecast.data.synthetic.generator import Plan, SyntheticSource
 from framecast.data.synthetic.rendering import SceneRenderer, camera_points, load_mujoco
 from framecast.data.synthetic.walk_scene import SITES, Subject, paint, scene, subject
 
 CAMERAS = 4
-_FLESH = 0.2  # m that a joint may lie behind the first surface in front of it and still count as seen
+_FLESH = 0.2  # m between a visible joint and the body surface in front of it at most
 
 
 @dataclass(frozen=True, kw_only=True)
 class WalkingConfig:
-    """subjects: people.  held_out: how many, the last ones, are for testing, and as many before them for validation.
-    takes: of each, one action after the other (walking, waving, turning, squatting, sitting).  cameras: that film a
-    take, 1 to 4.  frames: of a take.  size: height and width, px.  fps: frames per second.  masks: keep a label per
-    pixel.  seed: of everything.  One or two subjects are not split by who they are.
-    """
+    """Settings of the walking videos; one or two subjects are not split by subject."""
 
     subjects: int = 7
+    """Number of people."""
     held_out: int = 1
+    """People of the test split (the last ones), and as many before them of the val split."""
     takes: int = 3
+    """Takes per person, each with the next action of walking, waving, turning, squatting, sitting."""
     cameras: int = 4
+    """Cameras per take, 1 to 4."""
     frames: int = 272
+    """Frames per take."""
     size: int = 64
+    """Height and width, px."""
     fps: float = 12.5
+    """Frames per second."""
     masks: bool = True
+    """Store a label per pixel."""
     seed: int = 0
+    """Random seed of people, room and motion."""
 
     def __post_init__(self) -> None:
         require_least(self, "walking: ", subjects=1, held_out=1, takes=1, frames=2, seed=0)
@@ -59,45 +64,42 @@ class WalkingConfig:
             raise UserError(f"walking: fps must be in 1…60, got {self.fps}")
 
 
-class Walking:
-    """Films people in a room, with the truth of every frame.
+class Walking(SyntheticSource):
+    """Videos of people in a room, as a packed store with ground truth per frame.
 
     Per frame: `joints` (16 points, x and y in -1…1 from the left and upper edge), `visibility` (1 where a joint is in
-    the picture and nothing but its own flesh in front of it), `states` (x, y, z of the hips in m, pitch and yaw in
+    the image and occluded by nothing but the body around it), `states` (x, y, z of the hips in m, pitch and yaw in
     rad), with masks also `masks` (1 person, 0 room). Names of the joints are in meta.json; subject, action_name and
     camera in the meta of each video. Cameras of one take are one episode.
     """
 
     Config: ClassVar[type] = WalkingConfig
+    name = "walking"
 
-    def __init__(self, config: WalkingConfig) -> None:
-        self.config = config
-
-    def prepare(
-        self, folder: Path, overwrite: bool = False, progress: Callable[[int, int], None] | None = None
-    ) -> None:
-        """Move, film and write. progress: called with videos done and in all.
-
-        Raises: UserError when MuJoCo or a GL library is missing, the folder is taken or there is too little disk space.
-        """
-        config, mujoco = self.config, load_mujoco()
+    def plan(self, folder: Path) -> Plan:
+        config: WalkingConfig = self.config
+        mujoco = load_mujoco()
         total = config.subjects * config.takes * config.cameras
-        require_space(folder, total * config.frames * ((3 + config.masks) * config.size**2 + 4 * (3 * len(SITES) + 5)))
-        meta = {
-            "generator": "walking",
-            "version": 1,
-            "physics": f"mujoco {mujoco.__version__}",
-            "parameters": asdict(config),
-            "joints": list(SITES),
-            "masks": "0 room, 1 person",
-        }
-        done = 0
+        return Plan(
+            total=total,
+            size=total * config.frames * ((3 + config.masks) * config.size**2 + 4 * (3 * len(SITES) + 5)),
+            fps=config.fps,
+            videos=self._videos(),
+            meta={
+                "physics": f"mujoco {mujoco.__version__}",
+                "joints": list(SITES),
+                "masks": "0 room, 1 person",
+            },
+        )
+
+    def _videos(self) -> Generator[dict[str, Any], None, None]:
+        config: WalkingConfig = self.config
+        mujoco = load_mujoco()
         with ExitStack() as stack:
-            writer = stack.enter_context(DatasetWriter(folder, config.fps, None, meta, overwrite))
             renderer: SceneRenderer | None = None
             for number in range(config.subjects):
-                who = subject(number, config.seed)
-                model = mujoco.MjModel.from_xml_string(scene(who))
+                person = subject(number, config.seed)
+                model = mujoco.MjModel.from_xml_string(scene(person))
                 if renderer is None:
                     paint(model, config.seed)
                     renderer = stack.enter_context(SceneRenderer(model, config.size))
@@ -105,43 +107,38 @@ class Walking:
                 for take in range(config.takes):
                     action = ACTIONS[(take + number) % len(ACTIONS)]
                     rng = np.random.default_rng([config.seed, number, take])
-                    films = self._film(renderer, who, action, rng)
-                    episode = f"{who.name}-{take:02d}-{action}"
-                    for camera, arrays in enumerate(films):
-                        writer.add(
-                            arrays.pop("frames"),
-                            name=f"{episode}-camera{camera}",
-                            meta={"subject": who.name, "action_name": action, "camera": f"camera{camera}"},
-                            axes="tchw",
-                            episode=episode,
-                            camera=f"camera{camera}",
-                            split=self._split(number),
+                    episode = f"{person.name}-{take:02d}-{action}"
+                    for camera, arrays in enumerate(self._take(renderer, person, action, rng)):
+                        yield {
+                            "name": f"{episode}-camera{camera}",
+                            "meta": {"subject": person.name, "action_name": action, "camera": f"camera{camera}"},
+                            "axes": "tchw",
+                            "episode": episode,
+                            "camera": f"camera{camera}",
+                            "split": self._split(number),
                             **arrays,
-                        )
-                        done += 1
-                        if progress is not None:
-                            progress(done, total)
+                        }
 
     def _split(self, number: int) -> str | None:
-        """By subject, from three subjects on."""
+        """Split of a subject; None with fewer than three subjects."""
         subjects, held_out = self.config.subjects, self.config.held_out
         if subjects < 3:
             return None
         return "test" if number >= subjects - held_out else "val" if number >= subjects - 2 * held_out else "train"
 
-    def _film(
-        self, renderer: SceneRenderer, who: Subject, action: str, rng: np.random.Generator
+    def _take(
+        self, renderer: SceneRenderer, person: Subject, action: str, rng: np.random.Generator
     ) -> list[dict[str, Any]]:
-        """Per camera the frames and per-frame arrays of one take."""
+        """Frames and per-frame arrays of one take, per camera."""
         config, model = self.config, renderer.model
-        walker = Walker(model, who, action, rng)
-        for _ in range(round(2 * config.fps * FINE)):  # two seconds to get going
+        walker = Walker(model, person, action, rng)
+        for _ in range(round(2 * config.fps * FINE)):  # two seconds of motion before the first frame
             walker.step(1 / (config.fps * FINE))
         bodies = _bodies_of_person(model)
-        films: list[dict[str, list[np.ndarray]]] = [{} for _ in range(config.cameras)]
+        videos: list[dict[str, list[np.ndarray]]] = [{} for _ in range(config.cameras)]
         for _ in range(config.frames):
             points = _sites(model, walker.data)
-            for camera, film in enumerate(films):
+            for camera, video in enumerate(videos):
                 places, _ = camera_points(walker.data, model, camera, points)
                 seen = _seen(model, walker.data, camera, points, bodies)
                 row: dict[str, np.ndarray] = {
@@ -154,14 +151,14 @@ class Walking:
                     geoms = renderer.geoms(walker.data, camera)
                     row["masks"] = (bodies[model.geom_bodyid[geoms]] & (geoms >= 0)).astype(np.uint8)
                 for name, value in row.items():
-                    film.setdefault(name, []).append(value)
+                    video.setdefault(name, []).append(value)
             for _ in range(FINE):
                 walker.step(1 / (config.fps * FINE))
-        return [{name: np.stack(values) for name, values in film.items()} for film in films]
+        return [{name: np.stack(values) for name, values in video.items()} for video in videos]
 
 
 def _sites(model: Any, data: Any) -> np.ndarray:
-    """Places (joints, 3) of the joints, m."""
+    """Positions (joints, 3) of the joints, m."""
     mujoco = load_mujoco()
     numbers = [mujoco.mj_name2id(model, mujoco.mjtObj.mjOBJ_SITE.value, name) for name in SITES]
     found: np.ndarray = data.site_xpos[numbers].copy()
@@ -177,7 +174,7 @@ def _bodies_of_person(model: Any) -> np.ndarray:
 
 
 def _seen(model: Any, data: Any, camera: int, points: np.ndarray, bodies: np.ndarray) -> np.ndarray:
-    """Whether the first thing on the way from a camera to each point is the flesh around it, bool (n,)."""
+    """Whether nothing but the body surface around each point occludes it from a camera, bool (n,)."""
     mujoco, eye = load_mujoco(), data.cam_xpos[camera]
     found = np.zeros(len(points), bool)
     geom = np.zeros(1, np.int32)

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from framecast.core.errors import UserError
+from framecast.data.options import ReadOptions
 from framecast.data.readers.arrays import Arrays, guess_axes, load_arrays
 
 LETTERS = {"n": 3, "t": 10, "c": 3, "h": 12, "w": 16}
@@ -23,9 +24,9 @@ def stored(path, axes, dtype=np.uint8):
 
 @pytest.mark.parametrize("axes", ["tchw", "thwc", "nthwc", "ntchw", "tnhw", "thw", "chwt", "whtnc"])
 @pytest.mark.parametrize("dtype", [np.uint8, np.float32])
-def test_every_order_of_axes(tmp_path, axes, dtype):
+def test_any_axes_order_is_read(tmp_path, axes, dtype):
     full = stored(tmp_path / "a.npy", axes, dtype)
-    source = Arrays(tmp_path / "a.npy", axes=axes)
+    source = Arrays(tmp_path / "a.npy", ReadOptions(axes=axes))
     assert len(source) == len(full)
     assert source.names == (["a/0", "a/1", "a/2"] if len(full) > 1 else ["a"])
     assert set(source.lengths) == {10}
@@ -42,16 +43,16 @@ def test_guessed_axes(tmp_path, axes):
     assert np.array_equal(Arrays(tmp_path / "a.npy").clip(0, 0, 10).frames, full[0])
 
 
-def test_axes_that_cannot_be_guessed(tmp_path):
+def test_ambiguous_axes_are_refused(tmp_path):
     for shape in ((20, 30, 64, 64), (4, 3, 8, 3), (9, 9)):
-        with pytest.raises(UserError, match=r"a\.npy: the axes of shape .* cannot be told; say them, such as --axes"):
+        with pytest.raises(UserError, match=r"a\.npy: the axes of shape .* are ambiguous; use --axes"):
             guess_axes(shape, tmp_path / "a.npy")
     stored(tmp_path / "a.npy", "tchw")
     with pytest.raises(UserError, match=r"has 4 axes .* but --axes thw names 3"):
-        Arrays(tmp_path / "a.npy", axes="thw")
+        Arrays(tmp_path / "a.npy", ReadOptions(axes="thw"))
     for axes in ("tthw", "chw", "xthw", ""):
-        with pytest.raises(UserError, match="is not understood"):
-            Arrays(tmp_path / "a.npy", axes=axes)
+        with pytest.raises(UserError, match="is not valid"):
+            Arrays(tmp_path / "a.npy", ReadOptions(axes=axes))
 
 
 def test_npy_is_mapped_not_copied(tmp_path):
@@ -78,7 +79,7 @@ def test_dtypes(tmp_path):
             Arrays(tmp_path / "x.npy").clip(0, 0, 1)
 
 
-def test_npz_with_companions(tmp_path):
+def test_npz_per_frame_arrays_are_read(tmp_path):
     frames = np.random.default_rng(0).integers(0, 256, (9, 8, 8, 3), np.uint8)
     np.savez_compressed(
         tmp_path / "e.npz",
@@ -89,7 +90,7 @@ def test_npz_with_companions(tmp_path):
         note=np.array("words"),
         other=np.zeros(4),
     )
-    source = Arrays(tmp_path / "e.npz", fps=15)
+    source = Arrays(tmp_path / "e.npz", ReadOptions(fps=15))
     assert source.spec.actions.kind == "discrete"
     assert source.spec.action_size == 4
     assert source.spec.extras == {"rewards": (), "pose": (2, 3)}
@@ -128,7 +129,7 @@ def test_a_folder_of_episodes(tmp_path):
     splits = source.splits(3)
     assert sorted(s.video for parts in splits.values() for s in parts) == [0, 1, 2]
     np.savez(tmp_path / "ep11.npz", frames=np.zeros((5, 3, 8, 8), np.uint8))
-    with pytest.raises(UserError, match="some videos have no actions"):
+    with pytest.raises(UserError, match="expected actions of the same shape for every video"):
         Arrays(tmp_path)
 
 
@@ -140,7 +141,7 @@ def test_nothing_is_unpickled(tmp_path):
             Arrays(tmp_path / name)
 
 
-def test_damaged_and_claiming_files(tmp_path, monkeypatch):
+def test_damaged_and_oversized_files_are_refused(tmp_path, monkeypatch):
     stored(tmp_path / "a.npy", "tchw")
     (tmp_path / "cut.npy").write_bytes((tmp_path / "a.npy").read_bytes()[:500])
     (tmp_path / "text.npz").write_text("no archive")
@@ -150,7 +151,7 @@ def test_damaged_and_claiming_files(tmp_path, monkeypatch):
     with zipfile.ZipFile(tmp_path / "claim.npz", "w") as archive:
         header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (99999, 3, 9999, 9999), }"
         archive.writestr("frames.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
-    with pytest.raises(UserError, match=r"claim\.npz: frames\.npy unpacks to \d+ bytes; save it as \.npy"):
+    with pytest.raises(UserError, match=r"claim\.npz: frames\.npy unpacks to \d+ bytes, above \d+; save it as \.npy"):
         load_arrays(tmp_path / "claim.npz")
     np.savez_compressed(tmp_path / "bomb.npz", frames=np.zeros((30, 3, 32, 32), np.uint8))
     monkeypatch.setattr("framecast.data.readers.arrays.MAX_MEMBER_BYTES", 50_000)
@@ -158,15 +159,15 @@ def test_damaged_and_claiming_files(tmp_path, monkeypatch):
         load_arrays(tmp_path / "bomb.npz")
 
 
-def test_which_array_holds_the_frames(tmp_path):
-    np.savez(tmp_path / "a.npz", film=np.zeros((4, 8, 8, 3), np.uint8), mask=np.zeros((4, 8, 8)))
+def test_frames_array_of_npz_is_identified(tmp_path):
+    np.savez(tmp_path / "a.npz", clip=np.zeros((4, 8, 8, 3), np.uint8), mask=np.zeros((4, 8, 8)))
     assert Arrays(tmp_path / "a.npz").lengths == [4]
     np.savez(tmp_path / "b.npz", p=np.zeros((4, 8, 8, 3), np.uint8), q=np.zeros((4, 8, 8, 3), np.uint8))
     with pytest.raises(UserError, match="has no array called frames, but p, q; name the video frames"):
         Arrays(tmp_path / "b.npz")
 
 
-def test_actions_that_do_not_fit(tmp_path):
+def test_invalid_actions_are_refused(tmp_path):
     frames = np.zeros((4, 3, 8, 8), np.uint8)
     for actions, sentence in (
         (np.zeros(9), "actions have 9 rows for 4 frames"),

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from framecast.core.errors import UserError
+from framecast.data.options import ReadOptions
 from framecast.data.readers.frames import Frames, frame_folders
 from framecast.media.images import write_image
 
@@ -23,7 +24,7 @@ def test_flat_folder_in_natural_order(tmp_path):
     (tmp_path / "ep" / ".hidden.png").write_text("x")
     (tmp_path / "ep" / "Thumbs.db").write_text("x")
     (tmp_path / "ep" / "notes.txt").write_text("x")
-    source = Frames(tmp_path / "ep", fps=10)
+    source = Frames(tmp_path / "ep", ReadOptions(fps=10))
     assert (source.names, source.lengths) == (["ep"], [12])
     assert (source.spec.channels, source.spec.height, source.spec.width, source.spec.fps) == (3, 6, 8, 10)
     clip = source.clip(0, 1, 4, stride=3)
@@ -31,7 +32,7 @@ def test_flat_folder_in_natural_order(tmp_path):
     assert clip.fps == pytest.approx(10 / 3)
 
 
-def test_nested_folders_and_sizes_that_differ_between_videos(tmp_path):
+def test_nested_folders_with_different_sizes(tmp_path):
     write(tmp_path / "b10", 3, (211, 160))
     write(tmp_path / "b2" / "left", 4, first=50)
     write(tmp_path / "b2" / "right", 5, first=90)
@@ -42,7 +43,7 @@ def test_nested_folders_and_sizes_that_differ_between_videos(tmp_path):
     assert (source.spec.height, source.spec.width) == (6, 8)
     assert source.clip(2, 0, 3).frames.shape == (3, 3, 211, 160)
     assert values(source.clip(1, 2, 2)) == [92, 93]
-    scaled = Frames(tmp_path, size=(4, 4))
+    scaled = Frames(tmp_path, ReadOptions(size=(4, 4)))
     assert scaled.clip(2, 0, 3).frames.shape == (3, 3, 4, 4)
 
 
@@ -67,11 +68,11 @@ def test_frames_directly_in_train_and_test(tmp_path):
 
 
 @pytest.mark.parametrize("names", ["{:04d}", "img.{:d}", "{}.JPG", "shot ({}) ünï.bmp", "{}.frame"])
-def test_any_names_and_endings(tmp_path, names):
+def test_any_names_and_suffixes(tmp_path, names):
     for i in range(11):
-        picture = Image.new("RGB", (8, 6), (20 * i, 0, 0))
+        image = Image.new("RGB", (8, 6), (20 * i, 0, 0))
         with (tmp_path / names.format(i)).open("wb") as file:
-            picture.save(file, format="BMP")
+            image.save(file, format="BMP")
     found = values(Frames(tmp_path).clip(0, 0, 11))
     assert found == [20 * i for i in range(11)]
 
@@ -81,42 +82,42 @@ def test_tiny_images(tmp_path):
     assert Frames(tmp_path).clip(0, 0, 2).frames.shape == (2, 3, 3, 3)
 
 
-def test_two_sizes_in_one_video(tmp_path, monkeypatch):
+def test_two_sizes_in_one_video_are_refused(tmp_path, monkeypatch):
     write(tmp_path, 6)
     write_image(np.zeros((3, 7, 8), np.uint8), tmp_path / "3.png")
     sentence = r"3\.png is 8x7 but 0\.png of the same video is 8x6; bring them to one size"
     with pytest.raises(UserError, match=sentence):
         Frames(tmp_path)
-    # In folders too large to look at every header, the clip says it.
+    # In folders too large to check every header, reading the clip reports it.
     monkeypatch.setattr("framecast.data.readers.frames._CHECKED_AT_ONCE", 3)
     source = Frames(tmp_path)
     with pytest.raises(UserError, match=sentence):
         source.clip(0, 2, 3)
 
 
-def test_text_named_png(tmp_path):
+def test_text_named_png_is_refused_or_skipped(tmp_path):
     write(tmp_path, 5)
     (tmp_path / "2.png").write_text("this is text")
     with pytest.raises(UserError, match=r"2\.png is not an image although it is named like one"):
         Frames(tmp_path)
-    source = Frames(tmp_path, skip_bad=True)
+    source = Frames(tmp_path, ReadOptions(skip_bad=True))
     assert values(source.clip(0, 0, 4)) == [0, 1, 3, 4]
     assert source.meta()["skipped"] == ["2.png"]
 
 
-def test_folders_that_cannot_be_read(tmp_path):
+def test_unreadable_folders_are_refused(tmp_path):
     with pytest.raises(UserError, match="holds no image"):
         Frames(tmp_path)
     write(tmp_path, 2)
     write(tmp_path / "more", 2)
-    with pytest.raises(UserError, match="has images beside folders of images such as more; give each video"):
+    with pytest.raises(UserError, match="has images next to folders of images such as more; give each video"):
         Frames(tmp_path)
     (tmp_path / "bad").mkdir()
     (tmp_path / "bad" / "a.png").write_text("x")
     with pytest.raises(UserError, match=r"none of its 1 images can be read, first a\.png"):
-        Frames(tmp_path / "bad", skip_bad=True)
+        Frames(tmp_path / "bad", ReadOptions(skip_bad=True))
     with pytest.raises(UserError, match="fps must be above 0"):
-        Frames(tmp_path / "more", fps=0)
+        Frames(tmp_path / "more", ReadOptions(fps=0))
 
 
 def test_ends_and_single_frames(tmp_path):
@@ -125,7 +126,7 @@ def test_ends_and_single_frames(tmp_path):
     source = Frames(tmp_path)
     with pytest.raises(IndexError, match="has 4 frames"):
         source.clip(0, 2, 3)
-    with pytest.raises(UserError, match=r"b holds a single frame, so nothing moves"):
+    with pytest.raises(UserError, match=r"b holds a single frame, expected at least two"):
         source.clip(1, 0, 2)
 
 

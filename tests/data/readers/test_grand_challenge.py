@@ -12,12 +12,13 @@ from framecast.data.base import Segment
 from framecast.data.inspect import inspect
 from framecast.data.loader import Loader
 from framecast.data.open import open_path
+from framecast.data.options import ReadOptions
 from framecast.data.readers.grand_challenge import ACTIONS, GrandChallenge, find_root, read_trajectory
 from framecast.data.store import Store, pack
 from framecast.media.images import read_image, write_image
 
 
-def picture(game, episode, frame, size=(14, 10)):
+def image(game, episode, frame, size=(14, 10)):
     """A frame that tells where it is from."""
     pixels = np.zeros((3, *size), np.uint8)
     pixels[0], pixels[1], pixels[2] = hash_of(game), episode, frame
@@ -29,7 +30,7 @@ def hash_of(game):
 
 
 def write(root, game, episode, frames, first=0, missing=(), extra_row=0, spaces=False):
-    """One episode: pictures numbered from `first`, rows from 0. missing: frames without a picture."""
+    """One episode: images numbered from `first`, rows from 0. missing: frames without an image."""
     screens, rows = root / "screens" / game / str(episode), root / "trajectories" / game
     screens.mkdir(parents=True)
     rows.mkdir(parents=True, exist_ok=True)
@@ -38,12 +39,12 @@ def write(root, game, episode, frames, first=0, missing=(), extra_row=0, spaces=
     for t in range(frames + extra_row):
         lines.append(comma.join(map(str, [t, t % 3, 10 * t, int(t == frames - 1), t % 18])))
         if t < frames and t not in missing:
-            write_image(picture(game, episode, t), screens / f"{t + first}.png")
+            write_image(image(game, episode, t), screens / f"{t + first}.png")
     (rows / f"{episode}.txt").write_text("\n".join(lines) + "\n")
 
 
 @pytest.mark.parametrize("first", [0, 1])
-def test_pictures_meet_their_rows_whatever_they_are_counted_from(tmp_path, first):
+def test_images_match_rows_for_any_first_number(tmp_path, first):
     write(tmp_path, "qbert", 7, 12, first=first)
     source = open_path(tmp_path)
     assert isinstance(source, GrandChallenge)
@@ -58,7 +59,7 @@ def test_pictures_meet_their_rows_whatever_they_are_counted_from(tmp_path, first
     assert source.clip(0, 11, 1).arrays["terminals"].tolist() == [True]
 
 
-def test_what_the_frames_are(tmp_path):
+def test_spec_of_frames_and_actions(tmp_path):
     write(tmp_path, "qbert", 1, 3, spaces=True)
     spec = open_path(tmp_path).spec
     assert (spec.height, spec.width, spec.fps) == (14, 10, 60.0)
@@ -67,16 +68,16 @@ def test_what_the_frames_are(tmp_path):
     assert len(set(ACTIONS)) == 18
 
 
-def test_frames_are_sorted_by_number_and_a_last_picture_without_row_is_left_out(tmp_path):
+def test_frames_are_sorted_numerically_and_images_without_row_left_out(tmp_path):
     write(tmp_path, "pinball", 3, 12)
-    write_image(picture("pinball", 3, 12), tmp_path / "screens" / "pinball" / "3" / "12.png")
+    write_image(image("pinball", 3, 12), tmp_path / "screens" / "pinball" / "3" / "12.png")
     source = open_path(tmp_path)
     assert source.lengths == [12]
     assert source.clip(0, 0, 12).frames[:, 2, 0, 0].tolist() == list(range(12))
-    assert "1 pictures without a row" in source.meta()["notes"][0]
+    assert "1 images without a row" in source.meta()["notes"][0]
 
 
-def test_no_window_crosses_a_gap_and_the_count_is_said(tmp_path):
+def test_no_window_crosses_a_gap_and_gaps_are_counted(tmp_path):
     write(tmp_path, "revenge", 5, 20, first=1, missing=(6, 7, 13))
     source = open_path(tmp_path)
     assert source.names == ["revenge/5", "revenge/5@9", "revenge/5@15"]
@@ -91,7 +92,7 @@ def test_no_window_crosses_a_gap_and_the_count_is_said(tmp_path):
     assert (np.diff(shown, axis=1) == 1).all()
 
 
-def test_stretches_of_an_episode_stay_in_one_split_and_no_episode_is_in_two(tmp_path):
+def test_segments_of_an_episode_stay_in_one_split(tmp_path):
     for episode in range(12):
         write(tmp_path, "qbert", episode, 9, missing=(4,))
     source = open_path(tmp_path)
@@ -113,23 +114,23 @@ def test_targets_overlap_the_input_by_the_shift(tmp_path):
     assert (batch.future[:, 5:, 2, 0, 0].int() - batch.context[:, 5:, 2, 0, 0].int() == 5).all()
 
 
-def test_games_are_counted_and_each_is_shown(tmp_path):
+def test_games_are_counted_and_shown(tmp_path):
     for game, episodes in (("mspacman", 6), ("qbert", 4)):
         for episode in range(episodes):
             write(tmp_path / "agc", game, episode, 8)
-    told = inspect(open_path(tmp_path / "agc"), tmp_path / "sheet.png", window=3)
-    assert {game: (row["videos"], row["frames"]) for game, row in told["games"].items()} == {
+    facts = inspect(open_path(tmp_path / "agc"), tmp_path / "sheet.png", window=3)
+    assert {game: (row["videos"], row["frames"]) for game, row in facts["games"].items()} == {
         "mspacman": (6, 48),
         "qbert": (4, 32),
     }
     for split in ("train", "val", "test"):
-        rows = [row[split] for row in told["games"].values() if split in row]
-        assert sum(r["frames"] for r in rows) == told["splits"][split]["frames"]
+        rows = [row[split] for row in facts["games"].values() if split in row]
+        assert sum(r["frames"] for r in rows) == facts["splits"][split]["frames"]
     sheet = read_image(tmp_path / "sheet.png")
     for game in ("mspacman", "qbert"):
         assert (sheet[0] == hash_of(game)).any(), f"{game} is not on the sheet"
     store = pack(open_path(tmp_path / "agc"), tmp_path / "store")
-    assert inspect(store, window=3)["games"] == told["games"]
+    assert inspect(store, window=3)["games"] == facts["games"]
 
 
 def test_one_game_of_several(tmp_path):
@@ -156,11 +157,11 @@ def test_import_keeps_actions_scores_rewards_and_terminals(tmp_path, capsys):
     assert clip.arrays["scores"].tolist() == [40, 50, 60, 70, 80, 90]
     assert clip.arrays["rewards"].tolist() == [1, 2, 0, 1, 2, 0]
     assert clip.arrays["terminals"].tolist() == [False] * 5 + [True]
-    told = json.loads((tmp_path / "store" / "meta.json").read_text())
-    assert told["games"]["qbert"]["gaps"] == 1
+    facts = json.loads((tmp_path / "store" / "meta.json").read_text())
+    assert facts["games"]["qbert"]["gaps"] == 1
 
 
-def test_faults_get_one_sentence(tmp_path):
+def test_damaged_files_raise_specific_errors(tmp_path):
     write(tmp_path / "a", "qbert", 1, 4)
     rows = tmp_path / "a" / "trajectories" / "qbert"
     good = (rows / "1.txt").read_text()
@@ -169,16 +170,16 @@ def test_faults_get_one_sentence(tmp_path):
         (good.replace("2,2,20,0,2", "2,2,20,0"), "line 5 is not 5 whole numbers"),
         (good.replace("2,2,20,0,2", "2,2,twenty,0,2"), "line 5 is not 5 whole numbers"),
         (good.replace("2,2,20,0,2", "2,2,20,0,18"), "actions must be 0 to 17"),
-        (good.replace("2,2,20,0,2", "1,2,20,0,2"), "frames are not in order"),
+        (good.replace("2,2,20,0,2", "1,2,20,0,2"), "frame numbers are not increasing"),
         ("".join(good.splitlines(True)[:2]), "has no rows"),
         (good.replace("\n0,", "\n100,").replace("\n1,", "\n101,").replace("\n2,", "\n102,").replace("\n3,", "\n103,"),
-         "none of its pictures has a row"),
+         "none of its images has a row"),
     ):  # fmt: skip
         (rows / "1.txt").write_text(text)
         with pytest.raises(UserError, match=sentence):
             open_path(tmp_path / "a")
     (rows / "1.txt").unlink()
-    with pytest.raises(UserError, match=r"1\.txt is missing but its pictures are there"):
+    with pytest.raises(UserError, match=r"1\.txt is missing but its images exist"):
         open_path(tmp_path / "a")
     rows.rmdir()
     with pytest.raises(UserError, match="where actions, rewards and scores of qbert are; unpack the game's"):
@@ -189,12 +190,12 @@ def test_bad_episodes_are_left_out_on_request(tmp_path):
     write(tmp_path, "qbert", 1, 4)
     write(tmp_path, "qbert", 2, 4)
     (tmp_path / "trajectories" / "qbert" / "1.txt").unlink()
-    source = open_path(tmp_path, skip_bad=True)
+    source = open_path(tmp_path, ReadOptions(skip_bad=True))
     assert source.names == ["qbert/2"]
     assert source.meta()["skipped"] == ["qbert/1"]
 
 
-def test_episodes_shorter_than_a_window_are_told(tmp_path):
+def test_episodes_shorter_than_a_window_are_reported(tmp_path):
     for episode in range(4):
         write(tmp_path, "qbert", episode, 6)
     source = open_path(tmp_path)
@@ -202,17 +203,17 @@ def test_episodes_shorter_than_a_window_are_told(tmp_path):
         source.splits(15)
 
 
-def test_pictures_of_two_sizes_are_told(tmp_path):
+def test_images_of_two_sizes_are_refused(tmp_path):
     write(tmp_path, "qbert", 1, 4)
-    write_image(picture("qbert", 1, 3, (8, 8)), tmp_path / "screens" / "qbert" / "1" / "3.png")
-    with pytest.raises(UserError, match=r"3\.png is 8x8 but the first picture 14x10"):
+    write_image(image("qbert", 1, 3, (8, 8)), tmp_path / "screens" / "qbert" / "1" / "3.png")
+    with pytest.raises(UserError, match=r"3\.png is 8x8 but 0.png of the same video is 10x14"):
         open_path(tmp_path).clip(0, 0, 4)
 
 
-def test_other_folders_called_screens_stay_plain_pictures(tmp_path):
+def test_other_folders_named_screens_are_plain_images(tmp_path):
     for name in ("a", "b"):
         for i in range(3):
-            write_image(picture(name, 0, i), tmp_path / "screens" / name / f"shot{i}.png")
+            write_image(image(name, 0, i), tmp_path / "screens" / name / f"shot{i}.png")
     assert find_root(tmp_path) is None
     assert type(open_path(tmp_path)).__name__ == "Frames"
 

@@ -1,4 +1,4 @@
-"""Folders of picture pairs: lists make the splits, and whatever does not fit is named."""
+"""Folders of image pairs: lists prescribe the splits, and invalid files are refused."""
 
 import numpy as np
 import pytest
@@ -46,7 +46,7 @@ def test_lists_prescribe_the_parts(folder, tmp_path):
     assert pack(source, tmp_path / "packed").splits(2).keys() == splits.keys()
 
 
-def test_a_pair_to_visualise_may_come_from_the_others(folder):
+def test_visualise_list_overrides_train(folder):
     (folder / "train.txt").write_text(ids(0, 1, 2))
     (folder / "test.txt").write_text(ids(3))
     (folder / "visualize.txt").write_text(ids(2, 3))
@@ -58,30 +58,30 @@ def test_a_pair_to_visualise_may_come_from_the_others(folder):
     }
 
 
-def test_other_folders_of_frames_stay_what_they_are(folder):
+def test_other_folders_of_frames_are_not_pairs(folder):
     (folder / "cover.png").write_bytes((folder / "0000000000_im1.png").read_bytes())
     assert isinstance(open_path(folder), Frames)
 
 
-def test_a_missing_partner(folder):
+def test_missing_image_of_a_pair_is_refused(folder):
     (folder / "0000000007_im2.png").unlink()
-    with pytest.raises(UserError, match=r"0000000007_im1.png: has no partner 0000000007_im2.png"):
+    with pytest.raises(UserError, match=r"0000000007_im1.png: 0000000007_im2.png is missing"):
         open_path(folder)
 
 
-def test_a_list_that_names_what_is_not_there(folder):
+def test_list_with_unknown_id_is_refused(folder):
     (folder / "test.txt").write_text("0000000099")
-    with pytest.raises(UserError, match=r"test.txt: names '0000000099', but there is no 0000000099_im1.png"):
+    with pytest.raises(UserError, match=r"test.txt: names '0000000099', but 0000000099_im1.png and"):
         open_path(folder)
 
 
-def test_a_picture_of_another_size(folder):
+def test_image_of_another_size_is_refused(folder):
     write_image(np.zeros((3, 6, 6), np.uint8), folder / "0000000005_im2.png")
     with pytest.raises(UserError, match=r"0000000005_im2.png: is 6x6 but 0000000000_im1.png is 6x8"):
         open_path(folder)
 
 
-def test_a_list_that_is_no_text(folder):
+def test_binary_list_is_refused(folder):
     (folder / "train.txt").write_bytes(b"\xff\xfe\x00")
-    with pytest.raises(UserError, match=r"train.txt: is not a text of ids"):
+    with pytest.raises(UserError, match=r"train.txt: is not a text file of ids"):
         open_path(folder)

@@ -1,10 +1,11 @@
-"""What lies beside the frames of a folder comes along, and what does not fit is named."""
+"""Per-frame arrays next to the images are read, and invalid ones are refused."""
 
 import numpy as np
 import pytest
 
 from framecast.core.errors import UserError
 from framecast.data.open import open_path
+from framecast.data.options import ReadOptions
 from framecast.data.store import pack
 from framecast.media.images import write_image
 
@@ -15,7 +16,7 @@ JOINTS = np.repeat(PIXELS[None], FRAMES, 0) + np.arange(FRAMES)[:, None, None] *
 
 @pytest.fixture
 def people(tmp_path):
-    """Three folders of five frames of 10x20, with nothing beside them yet."""
+    """Three folders of five frames of 10x20, without sidecar files."""
     for video in range(3):
         for i in range(FRAMES):
             frame = np.full((3, 10, 20), 40 + 30 * video, np.uint8)
@@ -24,7 +25,7 @@ def people(tmp_path):
     return tmp_path / "people"
 
 
-def beside(people, save):
+def open_with(people, save):
     for folder in people.iterdir():
         save(folder)
     return open_path(people)
@@ -35,7 +36,7 @@ def expected():
 
 
 def test_joints_in_pixels_become_coordinates(people):
-    source = beside(people, lambda folder: np.save(folder / "joints.npy", JOINTS))
+    source = open_with(people, lambda folder: np.save(folder / "joints.npy", JOINTS))
     assert source.spec.extras == {"joints": (3, 2), "visibility": (3,)}
     clip = source.clip(1, 1, 2, 2)
     np.testing.assert_allclose(clip.arrays["joints"], expected()[1::2], atol=1e-6)
@@ -43,7 +44,7 @@ def test_joints_in_pixels_become_coordinates(people):
 
 
 def test_joints_in_coordinates_stay(people):
-    source = beside(people, lambda folder: np.save(folder / "joints.npy", expected()))
+    source = open_with(people, lambda folder: np.save(folder / "joints.npy", expected()))
     np.testing.assert_array_equal(source.clip(0, 0, FRAMES).arrays["joints"], expected())
 
 
@@ -56,16 +57,16 @@ def test_joints_of_a_table_with_visibility(people):
         np.savetxt(folder / "joints.csv", rated.reshape(FRAMES, 9), "%.4f", ",", header=heading, comments="")
         (folder / "remarks.csv").write_text("taken on a Monday\n")
 
-    clip = beside(people, save).clip(0, 0, FRAMES)
+    clip = open_with(people, save).clip(0, 0, FRAMES)
     assert clip.arrays["visibility"].tolist() == (rated[..., 2]).tolist()
     np.testing.assert_array_equal(clip.arrays["joints"][2, 1], [0, 0])
     np.testing.assert_allclose(clip.arrays["joints"][0], expected()[0], atol=1e-5)
 
 
-def test_joints_that_were_not_found(people):
+def test_missing_joints_are_zero_and_invisible(people):
     holes = JOINTS.copy()
     holes[3, 0] = np.nan
-    clip = beside(people, lambda folder: np.save(folder / "joints.npy", holes)).clip(0, 0, FRAMES)
+    clip = open_with(people, lambda folder: np.save(folder / "joints.npy", holes)).clip(0, 0, FRAMES)
     assert clip.arrays["visibility"][3].tolist() == [0, 1, 1]
     assert np.isfinite(clip.arrays["joints"]).all()
 
@@ -78,7 +79,7 @@ def test_actions_states_and_masks(people):
         np.savetxt(folder / "actions.csv", np.arange(FRAMES) % 3, "%d", header="action", comments="")
         np.savez(folder / "more.npz", states=states, masks=masks)
 
-    source = beside(people, save)
+    source = open_with(people, save)
     assert (source.spec.actions.kind, source.spec.actions.size) == ("discrete", 3)
     assert source.spec.extras == {"states": (4,), "masks": (10, 20)}
     clip = source.clip(2, 1, 3)
@@ -86,46 +87,46 @@ def test_actions_states_and_masks(people):
     np.testing.assert_array_equal(clip.arrays["masks"], masks[1:4])
 
 
-def test_packing_scales_joints_along(people, tmp_path):
-    beside(people, lambda folder: np.save(folder / "joints.npy", JOINTS))
-    square = pack(open_path(people, size=(10, 10), fit="crop"), tmp_path / "packed")
+def test_packing_resizes_joints(people, tmp_path):
+    open_with(people, lambda folder: np.save(folder / "joints.npy", JOINTS))
+    square = pack(open_path(people, ReadOptions(size=(10, 10), fit="crop")), tmp_path / "packed")
     np.testing.assert_allclose(square.clip(0, 0, FRAMES).arrays["joints"][..., 0], expected()[..., 0] * 2, atol=1e-5)
     np.testing.assert_allclose(square.clip(0, 0, FRAMES).arrays["joints"][..., 1], expected()[..., 1], atol=1e-5)
 
 
-def test_frames_that_are_left_out_take_their_rows_along(people):
-    (people / "p1" / "2.png").write_text("no picture")
-    beside_all = beside_rows(people)
-    np.testing.assert_array_equal(beside_all.clip(1, 0, 4).arrays["states"][:, 0], [0, 1, 3, 4])
+def test_skipped_frames_drop_their_rows(people):
+    (people / "p1" / "2.png").write_text("not an image")
+    source = open_skipping(people)
+    np.testing.assert_array_equal(source.clip(1, 0, 4).arrays["states"][:, 0], [0, 1, 3, 4])
 
 
-def beside_rows(people):
+def open_skipping(people):
     for folder in people.iterdir():
         np.save(folder / "states.npy", np.arange(FRAMES, dtype=np.float32)[:, None])
-    return open_path(people, skip_bad=True)
+    return open_path(people, ReadOptions(skip_bad=True))
 
 
 @pytest.mark.parametrize(
     ("name", "values", "sentence"),
     [
-        ("joints.npy", JOINTS[:3], r"joints.npy: joints has 3 rows for 5 frames; give one a frame"),
+        ("joints.npy", JOINTS[:3], r"joints.npy: joints has 3 rows for 5 frames; give one per frame"),
         ("joints.npy", np.zeros((FRAMES, 3, 4)), r"joints must be \(frames, joints, 2\)"),
         ("joints.npy", np.zeros((FRAMES, 5)), r"joints must be \(frames, joints, 2\)"),
-        ("a b.npy", np.zeros((FRAMES, 5)), r"'a b' cannot name a per-frame array"),
-        ("names.npy", np.array(["x"] * FRAMES), r"names must hold numbers, one row a frame"),
+        ("a b.npy", np.zeros((FRAMES, 5)), r"'a b' is not a valid array name"),
+        ("names.npy", np.array(["x"] * FRAMES), r"names must be numbers, one row per frame"),
     ],
 )
-def test_arrays_that_do_not_fit_are_named(people, name, values, sentence):
+def test_invalid_arrays_are_refused(people, name, values, sentence):
     with pytest.raises(UserError, match=sentence):
-        beside(people, lambda folder: np.save(folder / name, values))
+        open_with(people, lambda folder: np.save(folder / name, values))
 
 
-def test_tables_that_are_none_are_named(people):
-    with pytest.raises(UserError, match=r"states.csv is no table of numbers"):
-        beside(people, lambda folder: (folder / "states.csv").write_text("a,b\n1,2\n3,x\n"))
+def test_invalid_tables_are_refused(people):
+    with pytest.raises(UserError, match=r"states.csv is not a table of numbers"):
+        open_with(people, lambda folder: (folder / "states.csv").write_text("a,b\n1,2\n3,x\n"))
 
 
-def test_videos_with_other_arrays_are_named(people):
+def test_videos_with_different_arrays_are_refused(people):
     np.save(people / "p1" / "states.npy", np.zeros((FRAMES, 2)))
     with pytest.raises(UserError, match=r"p1 has the per-frame arrays states \[2\] but .*p0 has none"):
         open_path(people)

@@ -88,7 +88,7 @@ def test_checksum_over_several_chunks(size):
     assert masked_crc32c(data) == their_masked_crc32c(data)
 
 
-def test_others_read_and_write_the_same_framing(tmp_path):
+def test_framing_matches_tensorboard(tmp_path):
     payloads = [b"", b"abc", np.random.default_rng(0).bytes(70_000)]
     theirs, ours = tmp_path / "theirs", tmp_path / "ours"
     with theirs.open("wb") as file:
@@ -119,7 +119,7 @@ def damaged(path, offset, by=1):
     return path
 
 
-def test_damage_is_named(tmp_path):
+def test_damage_is_reported(tmp_path):
     path = written(tmp_path / "a", b"first", b"second")
     damaged(path, 12)
     (first, second) = scan(path)
@@ -127,13 +127,13 @@ def test_damage_is_named(tmp_path):
         read_record(path, *first, 0)
     assert read_record(path, *second, 1) == b"second"
     damaged(path, 21)  # the length of the second
-    with pytest.raises(UserError, match=r"a: is no TFRecord, or damaged: the checksum of the length of record 1"):
+    with pytest.raises(UserError, match=r"a: is not a TFRecord, or damaged: the checksum of the length of record 1"):
         scan(path)
     assert scan(path, skip_bad=True) == [first]
 
 
 @pytest.mark.parametrize("cut", [1, 5, 12, 18, 25])
-def test_a_file_cut_short_is_named(tmp_path, cut):
+def test_truncated_file_is_refused(tmp_path, cut):
     path = written(tmp_path / "a", b"first", b"second")
     path.write_bytes(path.read_bytes()[:-cut])
     number = 0 if cut > 22 else 1
@@ -149,7 +149,7 @@ def test_lengths_are_bounded(tmp_path):
         scan(path)
 
 
-def test_compressed_and_empty_files_are_named(tmp_path):
+def test_compressed_and_empty_files_are_refused(tmp_path):
     path = tmp_path / "a"
     path.write_bytes(b"\x1f\x8b\x08" + bytes(40))
     with pytest.raises(UserError, match=r"unpack it with gunzip"):
@@ -169,7 +169,7 @@ FEATURES = {
 }
 
 
-def test_an_example_read_by_protobuf_itself():
+def test_written_example_is_read_by_protobuf():
     message = example_class()()
     message.ParseFromString(make_example(FEATURES))
     found = message.features.feature
@@ -179,7 +179,7 @@ def test_an_example_read_by_protobuf_itself():
     assert list(found["labels"].int64_list.value) == FEATURES["labels"].tolist()
 
 
-def test_an_example_written_by_protobuf_itself():
+def test_example_of_protobuf_is_read():
     message = example_class()()
     message.features.feature["image"].bytes_list.value.extend(FEATURES["image"])
     message.features.feature["pose"].float_list.value.extend(FEATURES["pose"].tolist())
@@ -193,7 +193,7 @@ def test_an_example_written_by_protobuf_itself():
         np.testing.assert_array_equal(found[name], FEATURES[name])
 
 
-def test_lists_that_are_not_packed_are_read_too():
+def test_unpacked_lists_are_read():
     floats = b"".join(b"\x0d" + struct.pack("<f", value) for value in (1.0, 2.0))
     whole = b"\x08\x07\x08\x2a"
     np.testing.assert_array_equal(feature(memoryview(b"\x12" + bytes([len(floats)]) + floats)), [1, 2])

@@ -13,6 +13,7 @@ from framecast.core.types import ActionSpec, ClipRequest
 from framecast.data.base import SPLITS, RecordSettings
 from framecast.data.loader import Loader, action_statistics
 from framecast.data.open import open_path
+from framecast.data.options import ReadOptions
 from framecast.data.readers.tfrecord_format import feature, make_example, parse_example, read_record, scan, write_record
 from framecast.data.readers.tfrecords import TFRecords
 from framecast.data.store import DatasetWriter, Store, pack
@@ -75,7 +76,7 @@ def features_of(folder, file=0, number=0):
     return parse_example(read_record(path, *scan(path)[number], number))
 
 
-def test_file_names_say_what_records_are_for(published):
+def test_file_names_hold_the_split(published):
     assert [f"{path.name}: {len(scan(path))}" for path in sorted(published.iterdir())] == [
         "clips-testnovel-00000-of-00001.tfrecord: 1",
         "clips-testseen-00000-of-00001.tfrecord: 1",
@@ -85,7 +86,7 @@ def test_file_names_say_what_records_are_for(published):
     ]
 
 
-def test_the_published_keys_are_there(published):
+def test_published_keys_are_written(published):
     features = features_of(published)
     per_frame = ["image", "action", "state", "joint_positions", "object_pose", "mask", "array_names"]
     wanted = {f"{name}_{i}" for name in per_frame for i in range(FRAMES)} | {"meta", "subject"}
@@ -109,13 +110,13 @@ def test_the_published_keys_are_there(published):
     assert feature(features["subject"]) == [b"S8"]
 
 
-def test_the_keys_of_robot_push_are_there(robot_push):
+def test_robot_push_keys_are_written(robot_push):
     suffixes = ["image/encoded", "commanded_pose/vec_pitch_yaw", "endeffector/vec_pitch_yaw", "joint/positions"]
     wanted = {f"move/{i}/{suffix}" for suffix in suffixes for i in range(FRAMES)} | {"meta"}
     assert set(features_of(robot_push)) - {"subject"} == wanted
 
 
-def test_all_that_was_written_is_read_again(store, published):
+def test_written_arrays_are_read_back(store, published):
     source = open_path(published)
     assert isinstance(source, TFRecords)
     assert source.spec.extras == store.spec.extras
@@ -172,7 +173,7 @@ def without_meta(features, number):
     return {k: v for k, v in features.items() if k.startswith("move/")}
 
 
-def test_original_files_have_no_ending_and_no_meta(robot_push, tmp_path):
+def test_original_files_without_suffix_and_meta_are_read(robot_push, tmp_path):
     folder = rewritten(robot_push, tmp_path / "original", without_meta)
     source = open_path(folder)
     assert source.spec.fps == 10
@@ -185,7 +186,7 @@ def test_original_files_have_no_ending_and_no_meta(robot_push, tmp_path):
 
 
 def test_length_and_skip(published):
-    source = open_path(published, records=RecordSettings(length=5, skip=2))
+    source = open_path(published, ReadOptions(records=RecordSettings(length=5, skip=2)))
     whole = open_path(published)
     assert source.lengths == [3] * 9
     assert source.spec.fps == 5
@@ -196,13 +197,13 @@ def test_length_and_skip(published):
         source.clip(0, 1, 3)
 
 
-def test_patterns_choose_files(published):
+def test_patterns_select_files(published):
     settings = RecordSettings(train="*testseen*", validation="*testnovel*", test="*validation*")
-    source = open_path(published, records=settings)
+    source = open_path(published, ReadOptions(records=settings))
     assert [name.split("-")[1] for name in source.names] == ["testnovel", "testseen", "validation"]
     assert [len(source.splits(3)[name]) for name in SPLITS] == [1, 1, 1]
     with pytest.raises(UserError, match=r"no file matches '\*novels\*' \(--records.test\); there is clips-testnovel"):
-        open_path(published, records=RecordSettings(test="*novels*"))
+        open_path(published, ReadOptions(records=RecordSettings(test="*novels*")))
 
 
 def test_batches_come_from_records_as_from_a_store(store, published):
@@ -228,17 +229,17 @@ def test_statistics_decode_no_frame(published, monkeypatch):
 
 def test_packing_records_keeps_everything(published, tmp_path):
     source = open_path(published)
-    packed = pack(source, tmp_path / "packed", size=(8, 12), fit="squash")
+    packed = pack(source, tmp_path / "packed", ReadOptions(size=(8, 12), fit="squash"))
     assert packed.spec.extras["masks"] == (8, 12)
     assert (packed.fixed, packed.subsets) == (source.fixed, source.subsets)
-    scaled = open_path(published, size=(8, 12), fit="squash").clip(3, 0, FRAMES)
+    scaled = open_path(published, ReadOptions(size=(8, 12), fit="squash")).clip(3, 0, FRAMES)
     clip = packed.clip(3, 0, FRAMES)
     assert np.abs(clip.frames.astype(int) - scaled.frames).max() <= 1
     for name in clip.arrays:
         np.testing.assert_array_equal(clip.arrays[name], scaled.arrays[name])
 
 
-def test_large_pictures_are_decoded_small(tmp_path):
+def test_large_images_are_decoded_at_reduced_size(tmp_path):
     rng = np.random.default_rng(0)
     with DatasetWriter(tmp_path / "store") as writer:
         for _ in range(3):
@@ -246,14 +247,16 @@ def test_large_pictures_are_decoded_small(tmp_path):
     write_records(Store(tmp_path / "store"), tmp_path / "records")
     whole = open_path(tmp_path / "records").clip(0, 0, 3)
     assert whole.frames.shape == (3, 3, 256, 320)
-    small = open_path(tmp_path / "records", size=(32, 32), fit="squash")
+    small = open_path(tmp_path / "records", ReadOptions(size=(32, 32), fit="squash"))
     assert (small.spec.height, small.spec.width) == (32, 32)
-    exact = pack(open_path(tmp_path / "records"), tmp_path / "packed", (32, 32), "squash").clip(0, 0, 3)
+    exact = pack(open_path(tmp_path / "records"), tmp_path / "packed", ReadOptions(size=(32, 32), fit="squash")).clip(
+        0, 0, 3
+    )
     assert np.abs(small.clip(0, 0, 3).frames.astype(int) - exact.frames).max() <= 3
-    assert open_path(tmp_path / "records", size=32).clip(0, 0, 1).frames.shape == (1, 3, 32, 40)
+    assert open_path(tmp_path / "records", ReadOptions(size=32)).clip(0, 0, 1).frames.shape == (1, 3, 32, 40)
 
 
-def test_joints_of_pictures_and_discrete_actions(tmp_path):
+def test_image_joints_and_discrete_actions(tmp_path):
     rng = np.random.default_rng(0)
     joints = rng.uniform(-1, 1, (FRAMES, 4, 2)).astype(np.float32)
     spec = ActionSpec(kind="discrete", size=3, names=("stay", "left", "right"))
@@ -274,7 +277,7 @@ def test_joints_of_pictures_and_discrete_actions(tmp_path):
     assert clip.arrays["actions"].shape == (FRAMES,)
 
 
-def test_records_of_pieces(store, tmp_path):
+def test_videos_are_cut_into_records(store, tmp_path):
     write_records(store, tmp_path / "records", length=3)
     source = open_path(tmp_path / "records")
     assert source.lengths == [3] * 18
@@ -307,25 +310,25 @@ def put(key, value):
         ),
         (put("move/2/joint/positions", [b"x"]), r"move/2/joint/positions holds no numbers but the first record has 7"),
         (put("move/2/endeffector/vec_pitch_yaw", np.full(5, np.nan)), r"holds numbers that are not finite"),
-        (put("move/2/image/encoded", [b"no picture"]), r"record 4: move/2/image/encoded is no JPEG or other image"),
-        (put("move/2/image/encoded", np.zeros(3)), r"move/2/image/encoded holds no encoded picture"),
+        (put("move/2/image/encoded", [b"not an image"]), r"record 4: move/2/image/encoded is no JPEG or other image"),
+        (put("move/2/image/encoded", np.zeros(3)), r"move/2/image/encoded holds no encoded image"),
         (put("meta", [b"{"]), r"record 4: its feature 'meta' is not JSON"),
     ],
 )
-def test_a_faulty_record_is_named_or_left_out(robot_push, tmp_path, change, sentence):
+def test_damaged_record_is_reported_or_skipped(robot_push, tmp_path, change, sentence):
     folder = rewritten(robot_push, tmp_path / "faulty", change)
     source = open_path(folder)
-    with pytest.raises(UserError, match=sentence) as told:
+    with pytest.raises(UserError, match=sentence) as message:
         source.clip(4, 0, FRAMES)
-    assert "\n" not in str(told.value)
+    assert "\n" not in str(message.value)
     if "meta" in sentence:
         return
-    spared = open_path(folder, skip_bad=True)
+    spared = open_path(folder, ReadOptions(skip_bad=True))
     assert len(spared) == 8
     assert spared.meta()["skipped"] == ["push_train.tfrecord-00000-of-00264/00004"]
 
 
-def test_a_cut_jpeg_is_named(robot_push, tmp_path):
+def test_truncated_jpeg_is_refused(robot_push, tmp_path):
     def cut(features, number):
         key = "move/2/image/encoded"
         return {**features, key: [features[key][0][:-200]]} if number == 4 else None
@@ -335,7 +338,7 @@ def test_a_cut_jpeg_is_named(robot_push, tmp_path):
         source.clip(4, 0, FRAMES)
 
 
-def test_a_wrong_checksum_is_named_or_left_out(robot_push, tmp_path):
+def test_wrong_checksum_is_reported_or_skipped(robot_push, tmp_path):
     folder = rewritten(robot_push, tmp_path / "damaged", lambda features, number: None)
     path = next(folder.iterdir())
     offset, length = scan(path)[4]
@@ -344,24 +347,24 @@ def test_a_wrong_checksum_is_named_or_left_out(robot_push, tmp_path):
     path.write_bytes(data)
     with pytest.raises(UserError, match=r"record 4 is damaged \(its checksum is wrong\).*--skip-bad"):
         open_path(folder).clip(4, 0, 2)
-    assert len(open_path(folder, skip_bad=True)) == 8
+    assert len(open_path(folder, ReadOptions(skip_bad=True))) == 8
 
 
-def test_a_record_too_short_for_the_sequence_is_named(robot_push, tmp_path):
+def test_too_short_record_is_reported(robot_push, tmp_path):
     def shorter(features, number):
         return {k: None if k.startswith("move/5/") else v for k, v in features.items()} if number == 4 else None
 
     folder = rewritten(robot_push, tmp_path / "short", shorter)
     assert open_path(folder).lengths[4] == 5
-    source = open_path(folder, records=RecordSettings(length=6))
-    with pytest.raises(UserError, match=r"record 4 has 5 frames but 6 are wanted; give --records.length 5 or less"):
+    source = open_path(folder, ReadOptions(records=RecordSettings(length=6)))
+    with pytest.raises(UserError, match=r"record 4 has 5 frames, expected 6; use --records.length 5 or less"):
         source.clip(4, 0, 2)
-    assert len(open_path(folder, records=RecordSettings(length=6), skip_bad=True)) == 8
-    with pytest.raises(UserError, match=r"record 0 has 6 frames but 7 are wanted"):
-        open_path(folder, records=RecordSettings(length=7))
+    assert len(open_path(folder, ReadOptions(records=RecordSettings(length=6), skip_bad=True))) == 8
+    with pytest.raises(UserError, match=r"record 0 has 6 frames, expected 7"):
+        open_path(folder, ReadOptions(records=RecordSettings(length=7)))
 
 
-def test_frames_of_two_sizes_are_named(robot_push, tmp_path):
+def test_frames_of_two_sizes_are_refused(robot_push, tmp_path):
     out = io.BytesIO()
     Image.new("RGB", (8, 4)).save(out, "JPEG")
     folder = rewritten(robot_push, tmp_path / "sizes", put("move/2/image/encoded", [out.getvalue()]))
@@ -369,23 +372,23 @@ def test_frames_of_two_sizes_are_named(robot_push, tmp_path):
         open_path(folder).clip(4, 0, FRAMES)
 
 
-def test_other_records_and_nothing_are_named(tmp_path):
+def test_unknown_records_and_empty_folders_are_refused(tmp_path):
     with (tmp_path / "a.tfrecord").open("wb") as file:
         write_record(file, make_example({"text": [b"x"], "label": np.array([1])}))
     with pytest.raises(
-        UserError, match=r"record 0 has no frame called image_0 or move/0/image/encoded but label, text"
+        UserError, match=r"record 0: expected a frame named image_0 or move/0/image/encoded, got label, text"
     ):
         open_path(tmp_path)
     with (tmp_path / "a.tfrecord").open("wb") as file:
         write_record(file, b"\xff\xff no example")
-    with pytest.raises(UserError, match=r"record 0 is no tf.Example"):
+    with pytest.raises(UserError, match=r"record 0 is not a tf.Example"):
         open_path(tmp_path)
     (tmp_path / "a.tfrecord").write_bytes(b"")
     with pytest.raises(UserError, match=r"a.tfrecord is empty"):
         open_path(tmp_path)
 
 
-def test_arrays_that_meta_declares_are_bounded(published, tmp_path):
+def test_arrays_declared_in_meta_are_bounded(published, tmp_path):
     def huge(features, number):
         meta = json.loads(features["meta"][0])
         meta["arrays"]["joints"]["shape"] = [2**15, 2**15]
@@ -399,17 +402,17 @@ def test_arrays_that_meta_declares_are_bounded(published, tmp_path):
     ("settings", "sentence"),
     [
         ({"schema": "other"}, "schema 'other' is unknown; choose published or robot-push"),
-        ({"quality": 0}, "records need quality in 1…100"),
+        ({"quality": 0}, "quality must be in 1…100"),
         ({"length": 99}, "the longest video.*one clip spans 99"),
     ],
 )
-def test_wrong_settings_of_the_writer(store, tmp_path, settings, sentence):
+def test_invalid_writer_settings_are_refused(store, tmp_path, settings, sentence):
     with pytest.raises(UserError, match=sentence):
         write_records(store, tmp_path / "records", **settings)
     assert not list(tmp_path.iterdir())
 
 
-def test_the_writer_overwrites_nothing_unasked(store, tmp_path):
+def test_writer_overwrites_only_on_request(store, tmp_path):
     folder = tmp_path / "records"
     write_records(store, folder, length=6)
     before = sorted(path.name for path in folder.iterdir())

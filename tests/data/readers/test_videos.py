@@ -1,4 +1,4 @@
-"""Videos read in place: every clip is the frames of the file, whatever order they are asked in."""
+"""Video files: every clip equals the frames of the file, in any order of reading."""
 
 import pickle
 
@@ -6,12 +6,13 @@ import numpy as np
 import pytest
 
 from framecast.core.errors import UserError
+from framecast.data.options import ReadOptions
 from framecast.data.readers.videos import Videos, video_files
 from framecast.media.images import write_image
 from framecast.media.video import iter_frames, read_video, write_video
 
 
-def film(count=20, height=24, width=32, seed=0):
+def video(count=20, height=24, width=32, seed=0):
     start = np.random.default_rng(seed).integers(0, 120, (1, 3, 1, 1))
     frames = np.broadcast_to(start + 5 * np.arange(count)[:, None, None, None], (count, 3, height, width))
     return frames.astype(np.uint8)
@@ -20,13 +21,13 @@ def film(count=20, height=24, width=32, seed=0):
 @pytest.fixture
 def folder(tmp_path):
     for i, suffix in enumerate((".mp4", ".avi", ".gif", ".webm", ".mkv")):
-        write_video(film(20 + i, seed=i), tmp_path / "set" / f"clip{i + 7}{suffix}", 25)
+        write_video(video(20 + i, seed=i), tmp_path / "set" / f"clip{i + 7}{suffix}", 25)
     (tmp_path / "set" / "notes.txt").write_text("not a video")
-    write_image(film(1)[0], tmp_path / "set" / "still.webp")
+    write_image(video(1)[0], tmp_path / "set" / "still.webp")
     return tmp_path / "set"
 
 
-def test_a_folder(folder):
+def test_folder_of_videos(folder):
     source = Videos(folder)
     assert list(source.names) == ["clip7", "clip8", "clip9", "clip10", "clip11"]
     assert list(source.lengths) == [20, 21, 22, 23, 24]
@@ -52,7 +53,7 @@ def test_one_file_is_cut_in_time(folder):
     assert all(splits.values())
 
 
-def test_reading_piece_by_piece_goes_on_decoding(folder, monkeypatch):
+def test_sequential_clips_continue_the_decoder(folder, monkeypatch):
     opened = []
 
     def counted(*args, **kwargs):
@@ -71,19 +72,19 @@ def test_reading_piece_by_piece_goes_on_decoding(folder, monkeypatch):
 
 
 def test_size_and_rate(folder):
-    source = Videos(folder, fps=5, size="12x12", fit="crop")
+    source = Videos(folder, ReadOptions(fps=5, size=(12, 12), fit="crop"))
     assert (source.spec.height, source.spec.width, source.spec.fps) == (12, 12, 5)
     assert source.lengths == [4, 5, 5, 5, 5]
     clip = source.clip(0, 0, 4)
     assert clip.frames.shape == (4, 3, 12, 12)
     assert clip.fps == 5
     assert np.array_equal(clip.frames, read_video(folder / "clip7.mp4", size=(12, 12), fps=5).frames)
-    assert Videos(folder, size=16).spec.width == 21
+    assert Videos(folder, ReadOptions(size=16)).spec.width == 21
 
 
 def test_train_and_test_folders(tmp_path):
     for name in ("TRAIN/a", "TRAIN/b", "TRAIN/c", "test/a"):
-        write_video(film(8), tmp_path / f"{name}.mp4")
+        write_video(video(8), tmp_path / f"{name}.mp4")
     source = Videos(tmp_path)
     assert source.fixed == {"test/a": "test", "TRAIN/a": "train", "TRAIN/b": "train", "TRAIN/c": "train"}
     splits = source.splits(3)
@@ -91,9 +92,9 @@ def test_train_and_test_folders(tmp_path):
     assert len(splits["val"]) == 1
 
 
-def test_same_name_twice_stays_apart(tmp_path):
+def test_equal_stems_keep_their_suffixes(tmp_path):
     for suffix in (".mp4", ".gif"):
-        write_video(film(4), tmp_path / f"a{suffix}")
+        write_video(video(4), tmp_path / f"a{suffix}")
     assert Videos(tmp_path).names == ["a.gif", "a.mp4"]
 
 
@@ -104,7 +105,7 @@ def test_bad_files_stop_or_are_skipped(folder):
     (folder / "clip8.avi").write_bytes(cut[: len(cut) * 2 // 3])
     with pytest.raises(UserError, match=r"clip1\.mp4 is text, not a video"):
         Videos(folder)
-    source = Videos(folder, skip_bad=True)
+    source = Videos(folder, ReadOptions(skip_bad=True))
     assert source.skipped == ["clip1.mp4"]
     assert source.lost > 0
     assert source.lengths[1] + source.lost == 21
@@ -114,17 +115,17 @@ def test_bad_files_stop_or_are_skipped(folder):
     only.mkdir()
     (only / "x.mp4").write_bytes(b"")
     with pytest.raises(UserError, match=r"none of its 1 videos can be read, first x\.mp4"):
-        Videos(only, skip_bad=True)
+        Videos(only, ReadOptions(skip_bad=True))
 
 
 def test_ends_and_single_frames(folder, tmp_path):
     source = Videos(folder)
     with pytest.raises(IndexError, match="has 20 frames"):
         source.clip(0, 18, 3)
-    write_video(film(1), tmp_path / "one.mp4")
+    write_video(video(1), tmp_path / "one.mp4")
     single = Videos(tmp_path / "one.mp4")
     assert single.clip(0, 0, 1).frames.shape == (1, 3, 24, 32)
-    with pytest.raises(UserError, match=r"one\.mp4 holds a single frame, so nothing moves; give a video"):
+    with pytest.raises(UserError, match=r"one\.mp4 holds a single frame, expected at least two; give a video"):
         single.clip(0, 0, 4)
     (tmp_path / "none").mkdir()
     with pytest.raises(UserError, match="holds no video"):

@@ -50,7 +50,7 @@ def test_a_recording_has_everything(tmp_path):
 
 
 @pytest.mark.parametrize("skip", [1, 4])
-def test_actions_lead_to_the_next_frame_also_under_frame_skip(tmp_path, skip):
+def test_actions_lead_to_the_next_frame_with_frame_skip(tmp_path, skip):
     store = recorded(tmp_path / "s", frame_skip=skip, max_frames=20, policy="random", ram=True, skip_start=270)
     clip = store.clip(0, 0, 20)
     assert clip.fps == 60 / skip
@@ -88,7 +88,7 @@ def test_held_actions_are_held(tmp_path):
     assert np.diff(np.flatnonzero(np.diff(random))).min() == 1
 
 
-def test_a_game_that_ends_ends_the_episode(tmp_path):
+def test_game_over_ends_the_episode(tmp_path):
     store = recorded(tmp_path / "s", game="pong", frame_skip=60, max_frames=400, policy="random")
     n = store.lengths[0]
     arrays = store.clip(0, 0, n).arrays
@@ -98,7 +98,7 @@ def test_a_game_that_ends_ends_the_episode(tmp_path):
     assert arrays["rewards"].sum() <= -15
 
 
-def test_nothing_but_pills_moves_in_what_is_skipped():
+def test_only_pills_change_in_skipped_start():
     played = console("ms_pacman")
     legal = played.getMinimalActionSet()
     changed = []
@@ -115,7 +115,7 @@ def test_nothing_but_pills_moves_in_what_is_skipped():
 
 
 @pytest.mark.parametrize("kind", ["json", "nested", "csv", "npy"])
-def test_actions_from_a_file_are_done(tmp_path, kind):
+def test_actions_of_a_file_are_executed(tmp_path, kind):
     rows = [1, 1, 2, 0, 3, 3]
     path = tmp_path / ("actions." + {"nested": "json"}.get(kind, kind))
     if kind == "json":
@@ -135,9 +135,9 @@ def test_actions_from_a_file_are_done(tmp_path, kind):
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("a.json", "[1, 99]", r"a.json: 99 is no action of this game; use 0…8 or NOOP"),
-        ("a.json", '["JUMP"]', "'JUMP' is no action"),
-        ("a.json", "[true]", "True is no action"),
+        ("a.json", "[1, 99]", r"a.json: 99 is not an action of this game; use 0…8 or NOOP"),
+        ("a.json", '["JUMP"]', "'JUMP' is not an action"),
+        ("a.json", "[true]", "True is not an action"),
         ("a.json", "[", "cannot be read as a list of actions"),
         ("a.json", '{"a": 1}', "it is not a list"),
         ("a.json", "[[]]", "an episode without actions"),
@@ -146,13 +146,13 @@ def test_actions_from_a_file_are_done(tmp_path, kind):
         ("a.csv", "", "an episode without actions"),
     ],
 )
-def test_wrong_action_files_are_named(tmp_path, name, content, sentence):
+def test_invalid_action_files_are_refused(tmp_path, name, content, sentence):
     (tmp_path / name).write_text(content)
     with pytest.raises(UserError, match=sentence):
         read_actions(tmp_path / name, NAMES)
 
 
-def test_a_missing_action_file_is_named(tmp_path):
+def test_missing_action_file_is_refused(tmp_path):
     with pytest.raises(UserError, match="no such file"):
         read_actions(tmp_path / "none.json", NAMES)
 
@@ -169,7 +169,7 @@ def test_games_are_found_by_any_spelling():
         find_game("zzz")
 
 
-def test_a_missing_emulator_says_what_to_install(tmp_path, monkeypatch):
+def test_missing_emulator_error_names_the_extra(tmp_path, monkeypatch):
     real = builtins.__import__
 
     def without(name, *args, **kwargs):
@@ -199,14 +199,14 @@ def test_impossible_settings_are_refused(settings, sentence):
         AtariConfig(**settings)
 
 
-def test_the_emulator_keeps_quiet(tmp_path, capfd):
+def test_emulator_prints_nothing(tmp_path, capfd):
     recorded(tmp_path / "s")
     out, err = capfd.readouterr()
     assert (out, err) == ("", "")
 
 
 @pytest.mark.parametrize("settings", [{"frame_skip": 4}, {"sticky": 0.3, "skip_start": 270}])
-def test_a_recorded_game_can_be_gone_on_with(tmp_path, settings):
+def test_replay_restores_a_recorded_game(tmp_path, settings):
     store = recorded(tmp_path / "s", episodes=2, max_frames=30, policy="random", seed=3, **settings)
     clip = store.clip(1, 0, 30)
     moves = clip.arrays["actions"].tolist()
@@ -221,8 +221,8 @@ def test_a_recorded_game_can_be_gone_on_with(tmp_path, settings):
     assert np.array_equal(game.frame(), clip.frames[21])
 
 
-def test_a_recording_that_does_not_say_how_it_was_made_cannot_be_gone_on_with(tmp_path):
+def test_replay_needs_the_settings_in_meta(tmp_path):
     store = recorded(tmp_path / "s")
     for meta, name in (({}, "ms_pacman-0000"), (store.meta(), "mine"), ({"parameters": {"game": "pong"}}, "x-0000")):
-        with pytest.raises(UserError, match="does not say how it was made"):
+        with pytest.raises(UserError, match="holds no emulator settings"):
             Atari.replay(meta, name, [])

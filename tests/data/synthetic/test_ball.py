@@ -18,7 +18,7 @@ def clip(tmp_path_factory):
     return source.clip(0, 0, source.lengths[0])
 
 
-def test_the_ball_goes_to_and_fro():
+def test_ball_moves_left_and_right():
     xs = list(islice(places(), 500))
     assert xs[:18] == [*range(34, 67, 2), 64]
     assert (min(xs), max(xs)) == (-2, 66)
@@ -37,7 +37,7 @@ def test_frames_are_a_red_disc_on_black(clip):
     # The published run left 254^2 of every disc pixel, as its frames were not divided by 255: its floors on record.
     assert 254**2 * areas[:400].mean() == pytest.approx(18_431_899, abs=1)
     assert 254**2 * areas[400:].mean() == pytest.approx(18_367_705, abs=1)
-    # what a black picture costs, in 0…1
+    # error of a black image, in 0…1
     squared = np.square(clip.frames / 255).sum((1, 2, 3))
     assert squared.mean() == areas.mean() == pytest.approx(285.5, abs=0.01)
 
@@ -51,7 +51,7 @@ def test_position_is_where_the_disc_is(clip):
             assert x == columns.mean()
 
 
-def test_videos_follow_one_another(tmp_path):
+def test_videos_continue_the_previous_one(tmp_path):
     Ball(BallConfig(videos=3, frames=20)).prepare(tmp_path / "ball")
     found = [Store(tmp_path / "ball").clip(v, 0, 20).arrays["position"][:, 0] for v in range(3)]
     assert np.concatenate(found).tolist() == list(islice(places(), 60))

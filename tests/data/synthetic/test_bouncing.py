@@ -1,4 +1,4 @@
-"""Bouncing shapes: the truth beside the frames is the truth."""
+"""Bouncing shapes: the stored ground truth matches the frames."""
 
 import numpy as np
 import pytest
@@ -25,7 +25,7 @@ def test_counts_and_shapes(tmp_path):
     assert store.meta()["parameters"]["seed"] == 0
 
 
-def test_frames_can_be_drawn_again_from_the_truth(tmp_path):
+def test_frames_equal_drawing_of_ground_truth(tmp_path):
     store = made(tmp_path / "s")
     for v in range(3):
         clip = store.clip(v, 0, 40)
@@ -41,7 +41,7 @@ def test_frames_can_be_drawn_again_from_the_truth(tmp_path):
         assert named == [(SHAPES[k], tuple(c), e) for k, c, e in truth]
 
 
-def test_the_form_of_table_1(tmp_path):
+def test_settings_of_table_1(tmp_path):
     form = {"shapes": 1, "palette": "saturated", "frames": 18, "videos": 9, "test_videos": 2, "speed_min": 3}
     store = made(tmp_path / "s", **form, speed_max=6)
     assert store.lengths == [18] * 9 + [1024] * 2
@@ -57,7 +57,7 @@ def test_the_form_of_table_1(tmp_path):
     np.testing.assert_array_equal(same.clip(3, 0, 18).frames, store.clip(3, 0, 18).frames)
 
 
-def test_shapes_travel_and_turn_at_the_walls(tmp_path):
+def test_shapes_move_and_reflect_at_walls(tmp_path):
     store = made(tmp_path / "s", frames=200, videos=4)
     bounced = 0
     for v in range(4):
@@ -74,7 +74,7 @@ def test_shapes_travel_and_turn_at_the_walls(tmp_path):
     assert bounced > 20
 
 
-def test_the_seed_decides_the_bytes_and_more_videos_change_none_before(tmp_path):
+def test_bytes_depend_on_seed_and_not_on_later_videos(tmp_path):
     a, b, more, other = (
         made(tmp_path / name, **settings)
         for name, settings in {"a": {}, "b": {}, "more": {"videos": 5}, "other": {"seed": 1}}.items()
@@ -102,6 +102,6 @@ def test_impossible_scenes_are_refused(settings, sentence):
 
 
 @pytest.mark.parametrize("settings", [{"palette": "seven"}, {"test_videos": -1}])
-def test_wrong_forms_are_named(settings):
+def test_invalid_settings_are_refused(settings):
     with pytest.raises(UserError, match="bouncing: need palette six or saturated and test_videos at least 0"):
         BouncingConfig(**settings)

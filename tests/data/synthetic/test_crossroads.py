@@ -15,7 +15,7 @@ def source(tmp_path_factory):
     return Store(folder)
 
 
-def test_both_ways_are_one_until_the_turn_and_mirrored_after():
+def test_both_turns_are_equal_before_and_mirrored_after():
     left, right = (crossing(CrossroadsConfig(), turn) for turn in (LEFT, RIGHT))
     assert len(left) == len(right) == 37
     np.testing.assert_array_equal(left[:19], right[:19])
@@ -26,12 +26,12 @@ def test_both_ways_are_one_until_the_turn_and_mirrored_after():
     assert (np.abs(np.diff(left, axis=0)).sum(1) == 2).all()
 
 
-def test_the_ball_is_in_sight_in_every_frame(source):
+def test_ball_is_visible_in_every_frame(source):
     frames = source.clip(0, 0, source.lengths[0]).frames
     assert (frames.any(1).sum((1, 2)) >= 8).all()
 
 
-def test_turns_are_even_and_told_by_no_frame_before(source):
+def test_turns_are_balanced_and_unpredictable(source):
     turns, before = [], []
     for video in range(len(source)):
         clip = source.clip(video, 0, source.lengths[video])
@@ -62,10 +62,10 @@ def test_settings_are_checked(settings):
         CrossroadsConfig(**settings)
 
 
-def test_the_law_of_a_turn_to_come(source):
+def test_outcome_distribution_of_a_future_turn(source):
     clip = source.clip(0, 0, 37)
     other = next(c for v in range(9) if (c := source.clip(v, 0, 37)).arrays["turn"][0] != clip.arrays["turn"][0])
-    law = Crossroads.law(clip, 10)
+    law = Crossroads.outcome_distribution(clip, 10)
     assert (law.outcomes, law.probabilities) == (("left", "right"), (0.5, 0.5))
     for shown in (clip, other):
         assert law.classify(shown.frames[10:]) == (shown.arrays["turn"][0] == RIGHT)
@@ -73,8 +73,9 @@ def test_the_law_of_a_turn_to_come(source):
     assert law.classify(both) is None  # a ball that goes both ways shows neither
     assert law.classify(0 * both) is None
     assert law.classify(clip.frames[10:] // 3) is None
-    assert Crossroads.law(clip, 20) is None  # has turned already, and no further crossing comes
+    assert Crossroads.outcome_distribution(clip, 20) is None  # has turned already, and no further crossing comes
     twice = source.clip(0, 20, 54)
-    assert Crossroads.law(twice, 4).classify(twice.frames[4:]) == (source.clip(0, 37, 37).arrays["turn"][0] == RIGHT)
+    second = source.clip(0, 37, 37).arrays["turn"][0]
+    assert Crossroads.outcome_distribution(twice, 4).classify(twice.frames[4:]) == (second == RIGHT)
     short = source.clip(0, 10, 12)  # ends two frames after the turn
-    assert Crossroads.law(short, 5).classify(short.frames[5:]) == (clip.arrays["turn"][0] == RIGHT)
+    assert Crossroads.outcome_distribution(short, 5).classify(short.frames[5:]) == (clip.arrays["turn"][0] == RIGHT)

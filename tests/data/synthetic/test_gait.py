@@ -63,21 +63,21 @@ def test_people_stay_in_the_middle_of_the_room(tracks):
         assert reach < (2.0 if action == "sitting" else WALK + 0.6), action
 
 
-def test_every_action_is_done(tracks):
+def test_every_action_is_performed(tracks):
     weights = {"waving": "wave", "turning": "look", "squatting": "squat", "sitting": "sit"}
     for action, name in weights.items():
         rows, names = tracks[action]
         assert rows[:, 7 + names.index(name)].max() > 0.9, action
 
 
-def test_who_sits_sits_on_the_chair(tracks):
+def test_sitting_person_is_on_the_chair(tracks):
     rows, names = tracks["sitting"]
     seated = rows[rows[:, 7 + names.index("sit")] > 0.99]
     assert np.linalg.norm(seated[:, :2] - np.array(CHAIR), axis=1).max() < 0.15
     assert (np.abs(seated[:, 2] - SEAT - 0.08) < 0.08).all()  # hips rest above the seat
 
 
-def test_who_squats_is_low(tracks):
+def test_squatting_person_is_low(tracks):
     rows, names = tracks["squatting"]
     low = rows[rows[:, 7 + names.index("squat")] > 0.9, 2]
     assert low.max() < 0.75 * rows[:, 2].max()

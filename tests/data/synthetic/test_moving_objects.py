@@ -14,7 +14,7 @@ def test_published_numbers():
     assert ALL_PAIRS - 3842 == 34_574
 
 
-def test_every_combination_of_starts_is_there_once():
+def test_every_combination_of_starts_occurs_once():
     rng = np.random.default_rng(0)
     found = (scene(i, rng) for i in range(ALL_PAIRS))
     starts = {(*each["triangle"]["start"], *each["square"]["start"]) for each in found}
@@ -33,7 +33,7 @@ def test_sides_shifts_and_channels_are_drawn_independently():
     assert np.abs(off).max() < 0.07
 
 
-def test_frames_by_hand():
+def test_frames_equal_manual_drawing():
     found = {
         "triangle": {"start": [3, 6], "side": 8, "channel": 0, "shift": 7},
         "square": {"start": [30, 33], "side": 9, "channel": 2, "shift": 10},
@@ -47,7 +47,7 @@ def test_frames_by_hand():
     np.testing.assert_array_equal(frames(found), expected)
 
 
-def test_one_in_ten_is_for_testing(tmp_path):
+def test_one_in_ten_is_test(tmp_path):
     MovingObjects(MovingObjectsConfig(pairs=40)).prepare(tmp_path / "m")
     store = Store(tmp_path / "m")
     assert [store.fixed[n] for n in store.names].count("test") == 4

@@ -1,4 +1,4 @@
-"""Pushing: the arm does what it is told, and what is written is where things are."""
+"""Pushing: the arm follows its commands, and the stored poses match the frames."""
 
 import importlib.util
 
@@ -56,7 +56,7 @@ def test_actions_are_the_next_states(store):
     assert (commands <= high + 1e-6).all()
 
 
-def test_joints_and_states_are_one_arm(store):
+def test_joints_and_states_agree(store):
     """The same angles give the same pose, near angles a near one."""
     joints = np.concatenate([clip.arrays["joints"] for clip in clips(store)])
     states = np.concatenate([clip.arrays["states"] for clip in clips(store)])
@@ -66,7 +66,7 @@ def test_joints_and_states_are_one_arm(store):
         assert np.abs(states[near] - states[i])[:, :3].max() < 0.05
 
 
-def test_aimed_pushes_move_a_thing_and_at_least_half_of_all_do(store):
+def test_aimed_pushes_move_objects(store):
     moved = {True: [], False: []}
     for clip in clips(store):
         places = clip.arrays["objects"][:, :, :2]
@@ -77,7 +77,7 @@ def test_aimed_pushes_move_a_thing_and_at_least_half_of_all_do(store):
     assert np.mean(moved[True] + moved[False]) >= 0.5
 
 
-def test_things_stay_in_the_bin_and_absent_ones_are_zero(store):
+def test_objects_stay_in_the_bin_and_absent_ones_are_zero(store):
     for clip in clips(store):
         objects, count = clip.arrays["objects"], len(clip.meta["things"])
         assert (objects[:, count:] == 0).all()
@@ -85,7 +85,7 @@ def test_things_stay_in_the_bin_and_absent_ones_are_zero(store):
         np.testing.assert_allclose(np.linalg.norm(objects[:, :count, 3:], axis=2), 1, atol=1e-4)
 
 
-def test_masks_are_what_the_frames_show(store):
+def test_masks_match_the_frames(store):
     """What is scene before and after does not change, for neither camera nor light move; the arm is in most frames."""
     for clip in clips(store):
         masks, count = clip.arrays["masks"], len(clip.meta["things"])
@@ -98,7 +98,7 @@ def test_masks_are_what_the_frames_show(store):
             assert (masks == 2 + number).any()
 
 
-def test_novel_things_are_never_trained_on(store):
+def test_novel_objects_are_not_in_train(store):
     kinds = {part: set() for part in ("seen", "novel")}
     for clip in clips(store):
         kinds["novel" if store.subsets.get(clip.name) == "novel" else "seen"] |= set(clip.meta["things"])
@@ -112,7 +112,7 @@ def test_novel_things_are_never_trained_on(store):
     assert min(gaps) > 0.1
 
 
-def test_more_clips_change_none_before_them(store, tmp_path):
+def test_more_clips_leave_earlier_ones_unchanged(store, tmp_path):
     Pushing(PushingConfig(train=2, val=0, test=0, novel=0, size=48, seed=3, masks=False)).prepare(tmp_path / "few")
     few = Store(tmp_path / "few")
     assert "masks" not in few.spec.extras
@@ -120,7 +120,7 @@ def test_more_clips_change_none_before_them(store, tmp_path):
         np.testing.assert_array_equal(few.clip(video, 0, 20).frames, store.clip(video, 0, 20).frames)
 
 
-def test_as_robot_push(store, tmp_path):
+def test_robot_push_records_of_pushing(store, tmp_path):
     write_records(store, tmp_path / "records", "robot-push")
     source = TFRecords(tmp_path / "records")
     assert source.spec.actions == store.spec.actions
@@ -138,6 +138,6 @@ def test_as_robot_push(store, tmp_path):
         ({"aimed": 2}, "aimed in 0…1"),
     ],
 )
-def test_wrong_settings_are_named(settings, sentence):
+def test_invalid_settings_are_refused(settings, sentence):
     with pytest.raises(UserError, match=f"pushing: .*{sentence}"):
         PushingConfig(**settings)

@@ -1,4 +1,4 @@
-"""Drawing without a screen: pixels and geoms agree, and what is missing is said."""
+"""Off-screen rendering: pixels and geoms agree, and missing libraries are reported."""
 
 import builtins
 import importlib.util
@@ -52,7 +52,7 @@ def test_frames_show_textures_and_colours(scene):
     np.testing.assert_array_equal(frame, renderer.frame(data))
 
 
-def test_points_are_where_they_are_drawn(scene):
+def test_projected_points_match_pixels(scene):
     model, data, renderer = scene
     place, depth = camera_points(data, model, 0, np.array([[1, 0.5, 0.2]]))
     rows, columns = np.nonzero(renderer.geoms(data) == 1)
@@ -62,7 +62,7 @@ def test_points_are_where_they_are_drawn(scene):
     np.testing.assert_allclose(depth, 1.8)
 
 
-def test_clouds_repeat_and_are_seeded():
+def test_noise_is_periodic_and_seeded():
     clouds = cloudy(np.random.default_rng(0), 32, 48)
     assert clouds.shape == (32, 48)
     np.testing.assert_allclose([clouds.mean(), clouds.std()], [0, 1], atol=1e-9)
@@ -72,7 +72,7 @@ def test_clouds_repeat_and_are_seeded():
     assert painted((0.5, 0.5, 0.5), clouds, 0.1).shape == (32, 48, 3)
 
 
-def test_without_the_package_it_is_named(monkeypatch):
+def test_missing_package_error_names_the_extra(monkeypatch):
     real = builtins.__import__
 
     def missing(name, *rest, **more):
@@ -87,15 +87,15 @@ def test_without_the_package_it_is_named(monkeypatch):
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems bring their GL along")
 @pytest.mark.parametrize("chosen", ["", "osmesa", "egl"])
-def test_without_a_library_it_is_named(monkeypatch, chosen):
+def test_missing_gl_library_is_reported(monkeypatch, chosen):
     monkeypatch.setenv("MUJOCO_GL", chosen)
     monkeypatch.setattr(rendering.ctypes.util, "find_library", lambda name: None)
-    with pytest.raises(UserError, match=r"cannot draw without a screen .* apt-get install libosmesa6"):
+    with pytest.raises(UserError, match=r"cannot render without a screen .* apt-get install libosmesa6"):
         load_mujoco.__wrapped__()
 
 
 @pytest.mark.skipif(sys.platform != "linux", reason="other systems bring their GL along")
-def test_a_library_that_does_not_work_is_named():
+def test_broken_gl_library_is_reported():
     """GLFW is there but has no screen: one sentence, asked twice, and the process lives on."""
     settings = process_settings()
     settings["env"] = {k: v for k, v in settings["env"].items() if k not in ("DISPLAY", "WAYLAND_DISPLAY")}
@@ -115,4 +115,4 @@ def test_a_library_that_does_not_work_is_named():
     assert found.returncode == 0, found.stderr
     first, second = found.stdout.splitlines()
     assert first == second
-    assert "cannot draw without a screen" in first
+    assert "cannot render without a screen" in first

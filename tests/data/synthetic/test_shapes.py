@@ -1,4 +1,4 @@
-"""Pairs of shapes: the published geometry, the law of motion, and frames that are what the truth says."""
+"""Pairs of shapes: published geometry, distribution of motion, and frames that match the ground truth."""
 
 import numpy as np
 import pytest
@@ -27,7 +27,7 @@ def test_published_numbers_are_the_defaults():
     assert (CONFIG.train, CONFIG.test, CONFIG.visualise, CONFIG.size, CONFIG.largest) == (20_000, 500, 8, 128, 10)
 
 
-def test_the_law_of_motion(scenes):
+def test_distribution_of_motion(scenes):
     motion = {kind: np.array([s.motion[kind] for s in scenes]) for kind in MOVERS}
     for values in motion.values():
         assert (values.min(), values.max()) == (-10, 10)
@@ -38,7 +38,7 @@ def test_the_law_of_motion(scenes):
     assert abs(np.corrcoef(motion["circle"], motion["square"])[0, 1]) < 0.04
 
 
-def test_every_kind_keeps_to_its_axis(scenes):
+def test_every_kind_moves_along_its_axis(scenes):
     for scene in scenes[:500]:
         moved = {k: np.subtract(scene.place(k, 1), scene.place(k, 0)).tolist() for k in MOVERS}
         m = scene.motion
@@ -63,7 +63,7 @@ def test_geometry_and_colours(scenes):
             assert all(32 <= v <= 96 for v in scene.centre[kind])
 
 
-def test_copy_last_errs_as_much_as_published(scenes):
+def test_copy_last_error_matches_the_published_one(scenes):
     errors = []
     for scene in scenes[:250]:
         a, b = (scene.frame(128, t).astype(np.float64) for t in (0, 1))
@@ -84,7 +84,7 @@ def test_squares_have_hard_edges_and_triangles_point_down():
     assert canvas[0].sum() == pytest.approx(255 * 26 * 26 / 2, rel=0.01)
 
 
-def test_frames_can_be_drawn_again_from_the_truth(store):
+def test_frames_equal_drawing_of_ground_truth(store):
     clip = store.clip(0, 0, 2)
     for t in (0, 1):
         a = {k: v[t] for k, v in clip.arrays.items()}
@@ -98,7 +98,7 @@ def test_frames_can_be_drawn_again_from_the_truth(store):
         np.testing.assert_array_equal(step, np.multiply(direction, clip.meta["motion"][kind]))
 
 
-def test_parts_are_prescribed_and_do_not_depend_on_each_others_size(store, tmp_path):
+def test_parts_are_independent_of_each_others_size(store, tmp_path):
     splits = {k: [store.names[s.video] for s in v] for k, v in store.splits(2).items()}
     assert {k: len(v) for k, v in splits.items()} == {"train": 6, "val": 3, "test": 3}
     assert all(name.startswith("shapes-test") for name in splits["test"])
@@ -109,7 +109,7 @@ def test_parts_are_prescribed_and_do_not_depend_on_each_others_size(store, tmp_p
         np.testing.assert_array_equal(a.frames, b.frames)
 
 
-def test_the_normal_law():
+def test_normal_distribution_of_motion():
     config = ShapesConfig(law="normal", sd=3)
     values = [Scene.draw(config, np.random.default_rng([1, i])).motion["square"] for i in range(3000)]
     assert np.std(values) == pytest.approx(3, abs=0.15)

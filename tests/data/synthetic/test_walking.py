@@ -39,7 +39,7 @@ def test_counts_and_shapes(store):
     assert WalkingConfig().frames >= 263  # 5 of context and 127 more, every second frame
 
 
-def test_people_are_split_and_cameras_of_a_take_stay_together(store):
+def test_splits_are_by_person_and_keep_cameras_together(store):
     splits = {name: {store.names[s.video][:2] for s in part} for name, part in store.splits(8).items()}
     assert splits == {"train": {"S1", "S2"}, "val": {"S3"}, "test": {"S4"}}
     assert len(set(store.groups.values())) == 4
@@ -70,7 +70,7 @@ def test_masks_are_the_person(store):
         assert change[~near].mean() < 0.002
 
 
-def test_visible_joints_lie_on_the_person(store):
+def test_visible_joints_are_on_the_person(store):
     inside, shown = 0, 0
     for clip in clips(store):
         joints, visible = clip.arrays["joints"], clip.arrays["visibility"]
@@ -92,7 +92,7 @@ def test_heads_are_above_hips_above_ankles(store):
         assert (y["pelvis"] < y["left_ankle"]).all()
 
 
-def test_people_differ_and_stay_themselves():
+def test_people_differ_and_are_deterministic():
     people = [subject(number, 0) for number in range(7)]
     assert people == [subject(number, 0) for number in range(7)]
     assert [person.name for person in people] == [f"S{n}" for n in range(1, 8)]
@@ -102,7 +102,7 @@ def test_people_differ_and_stay_themselves():
     assert np.ptp([person.height for person in people]) > 0.15
 
 
-def test_the_same_people_in_more_takes(store, tmp_path):
+def test_more_takes_keep_the_same_people(store, tmp_path):
     Walking(WalkingConfig(subjects=1, takes=2, cameras=1, frames=8, size=48, seed=2, masks=False)).prepare(
         tmp_path / "s"
     )
@@ -112,7 +112,7 @@ def test_the_same_people_in_more_takes(store, tmp_path):
     np.testing.assert_array_equal(found.clip(0, 0, 8).frames, store.clip(0, 0, 8).frames)
 
 
-def test_as_published_records(store, tmp_path):
+def test_published_records_of_walking(store, tmp_path):
     write_records(store, tmp_path / "records")
     source = TFRecords(tmp_path / "records")
     assert source.spec.extras == store.spec.extras
@@ -136,6 +136,6 @@ def test_as_published_records(store, tmp_path):
         ({"fps": 0.5}, "fps must be in 1…60"),
     ],
 )
-def test_wrong_settings_are_named(settings, sentence):
+def test_invalid_settings_are_refused(settings, sentence):
     with pytest.raises(UserError, match=f"walking: {sentence}"):
         WalkingConfig(**settings)
