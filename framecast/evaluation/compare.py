@@ -29,10 +29,10 @@ from framecast.evaluation.clips import (
 )
 from framecast.evaluation.comparison import Comparison, ComparisonRun
 from framecast.evaluation.external import Forecasts, is_exchange
-from framecast.evaluation.extra_metrics import ExtraMetrics, Findings
+from framecast.evaluation.extra_metrics import ExtraMetrics, ExtraResults
 from framecast.evaluation.rows import ComparisonRow, labels, of_baselines, of_folder, of_run, split_label
+from framecast.evaluation.score_table import Forecaster, ScoreTable
 from framecast.evaluation.scorer import KeptClip
-from framecast.evaluation.table import Forecaster, Table
 from framecast.media.resize import Fit
 from framecast.metrics.clips import MetricSettings
 from framecast.metrics.scores import Protocol
@@ -102,55 +102,58 @@ def compare(
     if out is not None and Path(out).is_file():
         raise UserError(f"{out}: is a file; --out names a folder")
     wanted = ExtraMetrics.read(lpips, lpips_sha256, fvd, fvd_sha256, objects, mmd)
-    asked = _Asked(split=split, context=context, horizon=horizon, clips=clips, seed=seed, part=part, size=size)
+    options = _ClipOptions(split=split, context=context, horizon=horizon, clips=clips, seed=seed, part=part, size=size)
     place = device if isinstance(device, Device) else make_device(device, devices, 1, precision)
     opened = _open(runs, model_class)
     if not opened:
         raise UserError("say what to compare: at least one run or folder of forecasts")
     folders = {name: f for name, f in opened.items() if isinstance(f, Forecasts)}
-    asked = asked.settled(folders)
+    options = options.resolved(folders)
     manifests = [f.manifest for f in folders.values()]
     fit = fit or next((m.fit for m in manifests if m.size), None)
     axes = axes or next((m.axes for m in manifests if m.axes), None)
-    source, where = _data(data, [r for r in opened.values() if isinstance(r, Run)], asked.size, fit, axes, place)
-    contenders = _contenders(opened, source, where, asked, samples, place)
-    chosen, horizon = _clips(source, contenders, folders, asked)
+    source, where = _data(data, [r for r in opened.values() if isinstance(r, Run)], options.size, fit, axes, place)
+    rows = _comparison_rows(opened, source, where, options, samples, place)
+    chosen, horizon = _clips(source, rows, folders, options)
     reach = chosen.loader.request.context
-    contenders += of_baselines(source, reach, place.device)
+    rows += of_baselines(source, reach, place.device)
     places = [(video, start + reach - 1) for video, start in chosen.pairs]
-    entrants = [c.enter(places, horizon) for c in contenders]
-    frames = _common(entrants, horizon)
-    protocol = _protocol(source, where, contenders, entrants, chosen, horizon, asked, wanted, place)
-    findings = Findings(wanted, source, chosen, entrants, frames, horizon, asked.seed)
-    table = Table(
-        entrants, protocol, groups=chosen.groups, device=place.device, more=wanted.metrics, extras=findings.extras
+    forecasters = [c.enter(places, horizon) for c in rows]
+    frames = _common(forecasters, horizon)
+    protocol = _protocol(source, where, rows, forecasters, chosen, horizon, options, wanted, place)
+    extra = ExtraResults(wanted, source, chosen, forecasters, frames, horizon, options.seed)
+    table = ScoreTable(
+        forecasters, protocol, groups=chosen.groups, device=place.device, more=wanted.metrics, extras=extra.extras
     )
-    judge = ComparisonRun(table, frames, chosen.groups, rank_by)
-    held = max(e.samples for e in entrants) * horizon * source.spec.channels * protocol.height * protocol.width * 4
+    measuring = ComparisonRun(table, frames, rank_by)
+    held = max(e.samples for e in forecasters) * horizon * source.spec.channels * protocol.height * protocol.width * 4
     chosen.size = batch_size or max(1, min(8, _HELD // held))
-    judge.run(chosen, place, progress)
+    measuring.run(chosen, place, progress)
     comparison = Comparison(
         scores=table.scores(),
-        rows={c.name: c.card for c in contenders},
+        rows={c.name: c.card for c in rows},
         frames=frames,
-        rank_by=judge.settled(),
-        means=judge.means(),
-        paired=judge.paired(),
-        rules=_rules(contenders, frames, horizon, (protocol.height, protocol.width)),
-        costs={
-            c.name: {"frames_per_second": c.cost.frames_per_second, "memory_mb": c.cost.memory_mb} for c in contenders
-        },
-        extras=findings.to_json(),
+        rank_by=measuring.ranking_metric(),
+        means=measuring.means(),
+        paired=measuring.paired(),
+        rules=_rules(rows, frames, horizon, (protocol.height, protocol.width)),
+        costs={c.name: {"frames_per_second": c.cost.frames_per_second, "memory_mb": c.cost.memory_mb} for c in rows},
+        extras=extra.to_json(),
     )
-    kept = judge.show(chosen, show) if place.is_main else []
+    kept = measuring.show(chosen, show) if place.is_main else []
     if out is not None and place.is_main:
         comparison.save(out)
     place.barrier()
     return comparison, kept
 
 
-def _contenders(
-    opened: Mapping[str, Run | Forecasts], source: Source, where: str, asked: _Asked, samples: int, place: Device
+def _comparison_rows(
+    opened: Mapping[str, Run | Forecasts],
+    source: Source,
+    where: str,
+    options: _ClipOptions,
+    samples: int,
+    place: Device,
 ) -> list[ComparisonRow]:
     """Every row, checked to fit the data."""
     shape, out = (source.spec.height, source.spec.width), []
@@ -159,19 +162,19 @@ def _contenders(
             out.append(of_folder(name, entry, samples))
             continue
         check_fit(entry, source, where)
-        refuse_trained(entry, source, asked.split)
-        out.append(of_run(name, entry, source, shape, samples, asked.seed, place.device, place.precision))
+        refuse_trained(entry, source, options.split)
+        out.append(of_run(name, entry, source, shape, samples, options.seed, place.device, place.precision))
     return out
 
 
 def _protocol(
     source: Source,
     where: str,
-    contenders: Sequence[ComparisonRow],
-    entrants: Sequence[Forecaster],
+    rows: Sequence[ComparisonRow],
+    forecasters: Sequence[Forecaster],
     chosen: Clips,
     horizon: int,
-    asked: _Asked,
+    options: _ClipOptions,
     wanted: ExtraMetrics,
     place: Device,
 ) -> Protocol:
@@ -182,20 +185,20 @@ def _protocol(
     return Protocol(
         data=Path(where).name or "data",
         data_digest=data_digest(source),
-        split=asked.split,
-        split_rule=_rule(source, contenders, asked),
+        split=options.split,
+        split_rule=_rule(source, rows, options),
         clips=len(chosen.pairs),
         videos=videos,
         context=chosen.loader.request.context,
         horizon=horizon,
         stride=1,
-        samples=max(e.samples for e in entrants),
+        samples=max(e.samples for e in forecasters),
         height=spec.height,
         width=spec.width,
         channels=spec.channels,
         fps=spec.fps,
         metrics={**settings.describe(videos), **wanted.describe()},
-        seed=asked.seed,
+        seed=options.seed,
         code_version=framecast.__version__,
         device=place.device.type,
         precision=place.precision,
@@ -203,7 +206,7 @@ def _protocol(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Asked:
+class _ClipOptions:
     """What the user said about the clips; None where nothing."""
 
     split: Any = None
@@ -214,7 +217,7 @@ class _Asked:
     part: str | None = None
     size: str | None = None
 
-    def settled(self, folders: Mapping[str, Forecasts]) -> _Asked:
+    def resolved(self, folders: Mapping[str, Forecasts]) -> _ClipOptions:
         """With what the manifests say, else the defaults.
 
         Raises: UserError where a manifest says otherwise than the user or another manifest.
@@ -238,7 +241,7 @@ class _Asked:
             values["horizon"] = min(f.manifest.horizon for f in folders.values())
         values["split"] = values["split"] or "test"
         values["seed"] = values["seed"] or 0
-        return _Asked(**values)
+        return _ClipOptions(**values)
 
 
 def _open(runs: Sequence[str | Path | Run], model_class: type[Predictor] | None) -> dict[str, Run | Forecasts]:
@@ -261,7 +264,7 @@ def _open(runs: Sequence[str | Path | Run], model_class: type[Predictor] | None)
 def _data(
     data: str | Path | Source, runs: Sequence[Run], size: str | None, fit: Fit | None, axes: str | None, place: Device
 ) -> tuple[Source, str]:
-    """The source, at the size asked for, else at the one the runs were trained at; and how to name it.
+    """The source, at the size options for, else at the one the runs were trained at; and how to name it.
 
     Models of one frame size get theirs whatever is compared, so where there are others those decide.
     """
@@ -287,18 +290,18 @@ def _data(
 
 
 def _clips(
-    source: Source, contenders: Sequence[ComparisonRow], folders: Mapping[str, Forecasts], asked: _Asked
+    source: Source, rows: Sequence[ComparisonRow], folders: Mapping[str, Forecasts], options: _ClipOptions
 ) -> tuple[Clips, int]:
     """The clips all rows forecast: those of the manifests, else spread over what every run held out."""
-    reach = max(c.reach for c in contenders)
-    if asked.context is not None and asked.context < reach:
-        raise UserError(f"--context {asked.context}: the rows look at up to {reach} frames; give at least that many")
-    reach = asked.context or reach
-    windows = [c.window for c in contenders if c.window is not None]
-    segments = split_segments(source, asked.split, windows or [reach + 1])
-    segments = take_part(source, segments, asked.part)
+    reach = max(c.reach for c in rows)
+    if options.context is not None and options.context < reach:
+        raise UserError(f"--context {options.context}: the rows look at up to {reach} frames; give at least that many")
+    reach = options.context or reach
+    windows = [c.window for c in rows if c.window is not None]
+    segments = split_segments(source, options.split, windows or [reach + 1])
+    segments = take_part(source, segments, options.part)
     chosen, horizon = spread_clips(
-        source, segments, asked.split, reach, asked.horizon, asked.clips or CLIPS, asked.seed
+        source, segments, options.split, reach, options.horizon, options.clips or CLIPS, options.seed
     )
     if folders:
         chosen.pairs = _listed(source, segments, folders, reach, horizon)
@@ -343,13 +346,13 @@ def _listed(
     return pairs
 
 
-def _common(entrants: Sequence[Forecaster], horizon: int) -> tuple[int, ...]:
+def _common(forecasters: Sequence[Forecaster], horizon: int) -> tuple[int, ...]:
     """Frames of the horizon that every row forecasts."""
     frames = set(range(1, horizon + 1))
-    for entrant in entrants:
-        frames &= set(entrant.frames if entrant.frames is not None else frames)
+    for forecaster in forecasters:
+        frames &= set(forecaster.frames if forecaster.frames is not None else frames)
     if not frames:
-        strides = sorted({e.frames[0] if e.frames else horizon + 1 for e in entrants if e.frames is not None})
+        strides = sorted({e.frames[0] if e.frames else horizon + 1 for e in forecasters if e.frames is not None})
         raise UserError(
             f"the rows share no frame of a horizon of {horizon}: theirs begin at {', '.join(map(str, strides))} and go "
             f"on in such steps; give --horizon {math.lcm(*strides)} or more"
@@ -357,30 +360,30 @@ def _common(entrants: Sequence[Forecaster], horizon: int) -> tuple[int, ...]:
     return tuple(sorted(frames))
 
 
-def _rule(source: Source, contenders: Sequence[ComparisonRow], asked: _Asked) -> str:
-    window = max((c.window for c in contenders if c.window is not None), default=1)
-    told = rule_of(source, ClipRequest(context=window, future=0), asked.split)
-    return f"{told}; part {asked.part} of the videos" if asked.part else told
+def _rule(source: Source, rows: Sequence[ComparisonRow], options: _ClipOptions) -> str:
+    window = max((c.window for c in rows if c.window is not None), default=1)
+    told = rule_of(source, ClipRequest(context=window, future=0), options.split)
+    return f"{told}; part {options.part} of the videos" if options.part else told
 
 
 def _rules(
-    contenders: Sequence[ComparisonRow], frames: Sequence[int], horizon: int, shape: tuple[int, int]
+    rows: Sequence[ComparisonRow], frames: Sequence[int], horizon: int, shape: tuple[int, int]
 ) -> tuple[str, ...]:
     """How the rows were brought to the same clips, as far as it mattered here."""
     told = ["Every context ends at the same frame of the video."]
-    resized = [c.name for c in contenders if tuple(c.card["input"]) != shape]
+    resized = [c.name for c in rows if tuple(c.card["input"]) != shape]
     if resized:
         told.append(
             f"{', '.join(resized)}: frames resized on the way in, forecasts back to {shape[0]}x{shape[1]} before "
             "scoring."
         )
-    strided = [f"{c.name} forecasts one in {c.stride}" for c in contenders if c.stride > 1]
+    strided = [f"{c.name} forecasts one in {c.stride}" for c in rows if c.stride > 1]
     if strided:
         told.append(
             f"The horizon counts frames of the video; {', '.join(strided)}. Means and differences are over the "
             f"{len(frames)} of {horizon} frames that all rows forecast."
         )
-    drawn = [c.name for c in contenders if c.card["samples"] > 1]
+    drawn = [c.name for c in rows if c.card["samples"] > 1]
     if drawn:
         told.append(f"{', '.join(drawn)}: the best of their samples per clip and metric; mean and worst are beside it.")
     return tuple(told)

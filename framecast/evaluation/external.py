@@ -38,7 +38,7 @@ from framecast.data.cache import data_digest, open_data
 from framecast.data.options import DataConfig
 from framecast.data.readers.arrays import load_arrays
 from framecast.evaluation.clips import split_segments, spread_clips, take_part
-from framecast.evaluation.table import Forecaster
+from framecast.evaluation.score_table import Forecaster
 from framecast.media.images import IMAGE_SUFFIXES, natural_key, read_image
 from framecast.media.resize import Fit
 from framecast.training.checkpoint import check_format
@@ -224,7 +224,7 @@ def make_clips(
 
 
 class Forecasts:
-    """A folder of forecasts as an entrant: read clip by clip, checked as they are read.
+    """A folder of forecasts as an forecaster: read clip by clip, checked as they are read.
 
     folder: with manifest.json and one .npz file or folder of pictures per clip.
     samples: futures per clip in the files.  stride: source frames per forecast frame.
@@ -250,7 +250,7 @@ class Forecasts:
                 return path
         return None
 
-    def entrant(self, name: str, horizon: int, samples: int) -> Forecaster:
+    def forecaster(self, name: str, horizon: int, samples: int) -> Forecaster:
         """The folder as a row of a table with this horizon: of each clip's futures at most the first `samples`."""
         frames = tuple(range(self.stride, horizon + 1, self.stride))
         kept = min(self.samples, samples)

@@ -33,10 +33,9 @@ from framecast.core.types import ActionSpec, Batch, ClipRequest
 from framecast.data.base import Segment, Source
 from framecast.data.cache import data_digest
 from framecast.data.loader import Loader
-from framecast.evaluation.clips import roll_for
 from framecast.evaluation.external import Forecasts
-from framecast.evaluation.scorer import forecast
-from framecast.evaluation.table import Forecast, Forecaster
+from framecast.evaluation.score_table import Forecast, Forecaster
+from framecast.evaluation.scorer import forecast, roll_for
 from framecast.metrics.scores import BASELINES
 from framecast.models.base import Predictor, count_parameters
 from framecast.models.registry import find_model
@@ -172,7 +171,7 @@ def of_folder(name: str, forecasts: Forecasts, samples: int) -> ComparisonRow:
         stride=forecasts.stride,
         reach=forecasts.manifest.context,
         window=None,
-        enter=lambda _, horizon: forecasts.entrant(name, horizon, samples),
+        enter=lambda _, horizon: forecasts.forecaster(name, horizon, samples),
         card=card,
     )
 

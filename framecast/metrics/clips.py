@@ -1,14 +1,14 @@
-"""Scores of many clips, frame by frame of the horizon, without keeping the clips.
+"""Metrics of clips, frame by frame of the horizon.
 
-`measure` turns a batch into one number per clip and frame for every metric of `METRICS`; `Tally` averages such numbers
-for all metrics of one predictor, samples included (see `averages.py`), independent of how clips were batched.
+`measure` turns a batch into one number per clip and frame for every metric of `METRICS`; `reduce_samples` reduces the
+samples of each clip to the best, the mean and the worst. Averages over clips are those of `averages.py`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, Literal
 
@@ -17,7 +17,7 @@ from torch import Tensor
 
 from framecast.core.errors import UserError
 from framecast.metrics import frames
-from framecast.metrics.averages import INTERVAL, Running, interval_sentence
+from framecast.metrics.averages import INTERVAL, interval_sentence
 
 
 @dataclass(frozen=True)
@@ -175,76 +175,27 @@ def diversity(samples: Tensor) -> Tensor:
     return total / len(pairs)
 
 
-# ------------------------------------------------------------------------------------------------------- tallies
+# ------------------------------------------------------------------------------------------------------- samples
 
 
-@dataclass
-class Tally:
-    """All metrics of one predictor, streamed.
+def reduce_samples(values: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Best sample, mean over samples and worst sample of every clip and metric.
 
-    names, horizon: what is measured.  samples: K per clip; of each clip and metric the best and the worst are the
-    samples with the best and worst mean over the horizon.  keep_clips: keep every clip's number of the best sample in
-    `per_clip` (8 bytes per clip, metric and frame) so that models can be compared clip by clip.
+    Args:
+        values: Metric name -> float64 (s, b, horizon), from `measure` of every sample.
+
+    Returns:
+        "best", "mean" and "worst" -> metric name -> float64 (b, horizon); with a single sample only "best". Best and
+        worst are the samples with the best and worst mean over the horizon.
     """
-
-    names: Sequence[str]
-    horizon: int
-    samples: int = 1
-    keep_clips: bool = False
-    best: dict[str, Running] = field(init=False)
-    mean: dict[str, Running] = field(init=False)
-    worst: dict[str, Running] = field(init=False)
-    diversity: Running = field(init=False)
-    _clips: dict[str, list[Tensor]] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.best, self.mean, self.worst = (
-            {name: Running(self.horizon) for name in self.names} for _ in ("best", "mean", "worst")
-        )
-        self.diversity = Running(self.horizon)
-        self._clips = {name: [] for name in self.names}
-
-    def add(
-        self,
-        values: Mapping[str, Tensor],
-        spread: Tensor | None = None,
-        groups: Sequence[Hashable] | None = None,
-    ) -> dict[str, Tensor]:
-        """Take a batch in.
-
-        values: name -> float64 (s, b, horizon), from `measure` of every sample.  spread: `diversity` of the samples.
-        groups: of each clip the video it comes from, see `Running.add`.
-        Returns: name -> (b, horizon) of the best sample of each clip.
-        """
-        chosen = {}
-        for name in self.names:
-            every = values[name]
-            first, last = order_samples(name, every)
-            chosen[name] = _pick(every, first)
-            self.best[name].add(chosen[name], groups)
-            if self.samples > 1:
-                self.mean[name].add(every.nanmean(0), groups)
-                self.worst[name].add(_pick(every, last), groups)
-            if self.keep_clips:
-                self._clips[name].append(chosen[name].cpu())
-        if spread is not None:
-            self.diversity.add(spread, groups)
-        return chosen
-
-    def merge(self, other: Tally) -> None:
-        """Take in what another process has tallied, its clips after ours."""
-        if (tuple(self.names), self.horizon, self.samples) != (tuple(other.names), other.horizon, other.samples):
-            raise UserError("tallies can be merged only if they have the same metrics, horizon and samples")
-        for mine, theirs in ((self.best, other.best), (self.mean, other.mean), (self.worst, other.worst)):
-            for name in self.names:
-                mine[name].merge(theirs[name])
-        self.diversity.merge(other.diversity)
-        for name in self.names:
-            self._clips[name] += other._clips[name]
-
-    def per_clip(self) -> dict[str, Tensor]:
-        """name -> float64 (clips, horizon) of the best sample, in the order of the clips; empty unless kept."""
-        return {name: torch.cat(parts) for name, parts in self._clips.items() if parts}
+    out: dict[str, dict[str, Tensor]] = {}
+    for name, every in values.items():
+        best, worst = order_samples(name, every)
+        out.setdefault("best", {})[name] = _pick(every, best)
+        if len(every) > 1:
+            out.setdefault("mean", {})[name] = every.nanmean(0)
+            out.setdefault("worst", {})[name] = _pick(every, worst)
+    return out
 
 
 def order_samples(name: str, values: Tensor) -> tuple[Tensor, Tensor]:

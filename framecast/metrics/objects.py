@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any
 
@@ -18,7 +18,7 @@ import torch
 from torch import Tensor
 
 from framecast.core.errors import UserError
-from framecast.metrics.averages import Running, Series
+from framecast.metrics.averages import Series, summarize
 
 Colour = tuple[int, int, int]
 
@@ -190,7 +190,7 @@ def true_places(things: Things, arrays: Mapping[str, Tensor], found: Found) -> T
     return place
 
 
-def judge(forecast: Found, truth: Found, places: Tensor, things: Things) -> dict[str, Tensor]:
+def score_objects(forecast: Found, truth: Found, places: Tensor, things: Things) -> dict[str, Tensor]:
     """Every metric of `OBJECT_METRICS`, float64 (s, b, frames, things); not-a-number where it is not defined.
 
     forecast: of (s, b, frames).  truth, places: of (b, frames).
@@ -209,27 +209,23 @@ def judge(forecast: Found, truth: Found, places: Tensor, things: Things) -> dict
     }
 
 
-@dataclass
-class ObjectTally:
-    """Averages over clips of one row: metric -> thing -> curve; under "all" that of each clip's things together."""
+def object_series(
+    values: Mapping[str, Tensor], names: Sequence[str], groups: Sequence[Hashable] | None = None
+) -> dict[str, dict[str, Series]]:
+    """Averages over the clips of one row: metric -> object -> curve; "all" is the mean over the objects of each clip.
 
-    names: Sequence[str]
-    frames: int
-    running: dict[str, dict[str, Running]] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.running = {m: {n: Running(self.frames) for n in (ALL_THINGS, *self.names)} for m in OBJECT_METRICS}
-
-    def add(self, judged: Mapping[str, Tensor], groups: Sequence[Hashable] | None = None) -> None:
-        """Take in what `judge` gave of a batch, averaged over samples: metric -> (b, frames, things)."""
-        for metric, values in judged.items():
-            self.running[metric][ALL_THINGS].add(values.nanmean(-1), groups)
-            for i, name in enumerate(self.names):
-                self.running[metric][name].add(values[..., i], groups)
-
-    def series(self) -> dict[str, dict[str, Series]]:
-        """Metric -> thing -> curve."""
-        return {m: {n: r.series() for n, r in row.items()} for m, row in self.running.items()}
+    Args:
+        values: Metric -> float64 (clips, frames, objects), of several samples the mean; see `score_objects`.
+        names: One per object.
+        groups: The video of each clip; None treats clips as independent.
+    """
+    return {
+        metric: {
+            ALL_THINGS: summarize(found.nanmean(-1), groups),
+            **{name: summarize(found[..., i], groups) for i, name in enumerate(names)},
+        }
+        for metric, found in values.items()
+    }
 
 
 # ------------------------------------------------------------------------------------------------------ what is known

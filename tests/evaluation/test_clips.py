@@ -11,7 +11,8 @@ from small_models import Acting, write_store
 from framecast.core.errors import UserError
 from framecast.core.types import ClipRequest, ClipSpec
 from framecast.data.store import DatasetWriter, Store
-from framecast.evaluation.clips import HORIZON, baselines, evaluate, held_out_clips
+from framecast.evaluation.clips import HORIZON, held_out_clips
+from framecast.evaluation.evaluate import baselines, evaluate
 from framecast.metrics.scores import Scores
 from framecast.training.run_folder import open_run
 
@@ -94,7 +95,7 @@ def test_more_context_moves_the_forecast(tmp_path):
     scores, kept = evaluate(copy_run(), context=6, horizon=2, clips=2, save=False)
     assert scores.protocol.context == 6
     assert kept[0].context.shape[0] == 6
-    with pytest.raises(UserError, match="looks at 4 frames; give at least that many"):
+    with pytest.raises(UserError, match="needs 4 frames; use at least that many"):
         evaluate(tiny_run(), context=3, horizon=2, save=False)
 
 

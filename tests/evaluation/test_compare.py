@@ -17,8 +17,9 @@ from torch import nn
 from framecast.core.errors import UserError
 from framecast.core.types import ClipRequest, Loss
 from framecast.data.store import Store
-from framecast.evaluation.clips import evaluate, split_segments, spread_clips, take_part
+from framecast.evaluation.clips import split_segments, spread_clips, take_part
 from framecast.evaluation.compare import compare
+from framecast.evaluation.evaluate import evaluate
 from framecast.evaluation.rows import labels
 from framecast.metrics import frames as measures
 from framecast.metrics.scores import BASELINES

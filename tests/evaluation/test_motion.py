@@ -7,7 +7,7 @@ from cli_support import store as still_store
 
 from framecast.data.base import Segment
 from framecast.data.store import Store
-from framecast.evaluation.clips import evaluate
+from framecast.evaluation.evaluate import evaluate
 from framecast.evaluation.motion import (
     first_frame,
     flow_baseline,
