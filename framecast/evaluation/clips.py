@@ -48,7 +48,8 @@ class Clips:
 def check_fit(run: Run, source: Source, where: str) -> None:
     """Refuse data whose frames or actions the run's model cannot take.
 
-    Raises: UserError naming the data.
+    Raises:
+        UserError: Naming the data.
     """
     check_actions(run.model_class, source, where)
     spec = run.config.spec
@@ -104,8 +105,11 @@ def held_out_clips(
 def split_segments(source: Source, split: str, windows: Sequence[int]) -> list[Segment]:
     """What belongs to a split for every one of several models, whose windows decide where a video is cut in time.
 
-    split: train, val, test, a named part of one (see `splits.choose`), or all.
-    Raises: UserError for another name.
+    Args:
+        split: Train, val, test, a named part of one (see `splits.choose`), or all.
+
+    Raises:
+        UserError: For another name.
     """
     if split == ALL:
         return [Segment(i, 0, int(n)) for i, n in enumerate(source.lengths)]
@@ -126,7 +130,8 @@ def split_segments(source: Source, split: str, windows: Sequence[int]) -> list[S
 def take_part(source: Source, segments: Sequence[Segment], part: str | None) -> list[Segment]:
     """A share of the held-out videos: "1/2" and "2/2" have none in common. A single video is cut in time.
 
-    Raises: UserError for anything else.
+    Raises:
+        UserError: For anything else.
     """
     if part is None:
         return list(segments)
@@ -151,8 +156,11 @@ def spread_clips(
 ) -> tuple[Clips, int]:
     """At most `clips` clips of context + horizon source frames, spread over `segments`, and the horizon.
 
-    horizon: None is 64, or half of what the longest segment leaves.
-    Raises: UserError when no segment is long enough.
+    Args:
+        horizon: None is 64, or half of what the longest segment leaves.
+
+    Raises:
+        UserError: When no segment is long enough.
     """
     longest = _longest(segments, 1)
     ahead = _ahead(horizon, longest - context)
@@ -174,7 +182,8 @@ def _ahead(horizon: int | None, room: int) -> int:
 def refuse_trained(run: Run, source: Source, split: str) -> None:
     """Refuse to call all of the data held out that a run was trained on.
 
-    Raises: UserError.
+    Raises:
+        UserError: .
     """
     if split == ALL and run.config.data.digest == data_digest(source):
         raise UserError(f"--split all: {run.folder} was trained on these data; give other data, or --split test")

@@ -81,20 +81,37 @@ def compare(
 ) -> tuple[Comparison, list[KeptClip]]:
     """Every run and folder of forecasts, beside copy-last and temporal-mean, on the same clips of `data`.
 
-    runs: run folders, packaged weights, hf:// names, or folders of forecasts by other programs (see `exchange.py`);
-    "label=RUN" names a row.  data: a path, a source's name or a Source.  split: test by default; all for data that no
-    run was trained on.  context: source frames of every clip before its forecast, at least what the rows look at.
-    horizon: source frames to forecast; None is 64, or half of what the longest held-out video leaves.  samples: futures
-    per clip of stochastic rows.  clips: at most so many, 32 by default.  seed: of clip choice and
-    samples.  part: "1/2" takes the first half of the videos.  size, fit, axes: how data are opened; by default the size
-    that the runs were trained at whose models take any.  rank_by: a metric; the moving area's PSNR by default.  show:
-    clips to look at.  devices: processes.  batch_size: clips forecast at once; the figures do not depend on it.  out:
-    folder for comparison.json and .csv; None writes nothing.  lpips, fvd: weights files, without which these are not
-    available; lpips_sha256, fvd_sha256: what they must have.  objects: a file that says what to look for, in place of
-    what is known of the data.  mmd: whether to measure rf-mmd.  progress: called with clips done and in all.
-    With folders of forecasts split, seed, part, size, fit, axes and the clips are those of their manifest.
-    Returns: the comparison, and the clips to look at.
-    Raises: UserError when rows cannot share clips, a frame size or a frame of the horizon.
+    Args:
+        runs: Run folders, packaged weights, hf:// names, or folders of forecasts by other programs (see `exchange.py`);
+            "label=RUN" names a row.
+        data: A path, a source's name or a Source.
+        split: Test by default; all for data that no run was trained on.
+        context: Source frames of every clip before its forecast, at least what the rows look at.
+        horizon: Source frames to forecast; None is 64, or half of what the longest held-out video leaves.
+        samples: Futures per clip of stochastic rows.
+        clips: At most so many, 32 by default.
+        seed: Of clip choice and samples.
+        part: "1/2" takes the first half of the videos.
+        size: How data are opened; by default the size that the runs were trained at whose models take any.
+        fit: Likewise.
+        axes: Likewise.
+        rank_by: A metric; the moving area's PSNR by default.
+        show: Clips to look at.
+        devices: Processes.
+        batch_size: Clips forecast at once; the figures do not depend on it.
+        out: Folder for comparison.json and .csv; None writes nothing.
+        lpips: Weights files, without which these are not available; lpips_sha256, fvd_sha256: what they must have.
+        fvd: Likewise.
+        objects: A file that says what to look for, in place of what is known of the data.
+        mmd: Whether to measure rf-mmd.
+        progress: Called with clips done and in all. With folders of forecasts split, seed, part, size, fit, axes and
+            the clips are those of their manifest.
+
+    Returns:
+        The comparison, and the clips to look at.
+
+    Raises:
+        UserError: When rows cannot share clips, a frame size or a frame of the horizon.
     """
     counts = (samples, clips, batch_size, horizon, context, devices)
     if min(n for n in counts if n is not None) < 1 or show < 0:
@@ -220,7 +237,8 @@ class _ClipOptions:
     def resolved(self, folders: Mapping[str, Forecasts]) -> _ClipOptions:
         """With what the manifests say, else the defaults.
 
-        Raises: UserError where a manifest says otherwise than the user or another manifest.
+        Raises:
+            UserError: Where a manifest says otherwise than the user or another manifest.
         """
         values = dataclasses.asdict(self)
         for folder in folders.values():

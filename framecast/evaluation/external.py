@@ -49,7 +49,13 @@ _SLACK = 1e-3  # by which floats may leave 0…1
 
 @dataclass(frozen=True, kw_only=True)
 class ClipEntry:
-    """One clip. id: name of its files.  video: name.  frame: of the video, the last one of the context."""
+    """One clip.
+
+    Attributes:
+        id: Name of its files.
+        video: Name.
+        frame: Of the video, the last one of the context.
+    """
 
     id: str
     video: str
@@ -58,7 +64,11 @@ class ClipEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class PredictorEntry:
-    """Who made the forecasts, as far as its maker says. stride: source frames per forecast frame."""
+    """Who made the forecasts, as far as its maker says.
+
+    Attributes:
+        stride: Source frames per forecast frame.
+    """
 
     name: str | None = None
     parameters: int | None = None
@@ -73,8 +83,13 @@ class PredictorEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a folder of clips or forecasts is about. size, fit: how the data were opened.  part: which share of the
-    videos, "1/2"; the rest as in a protocol."""
+    """What a folder of clips or forecasts is about.
+
+    Attributes:
+        size: How the data were opened.
+        fit: How the data were opened.
+        part: Which share of the videos, "1/2"; the rest as in a protocol.
+    """
 
     data: str
     data_digest: str
@@ -119,7 +134,8 @@ def is_exchange(folder: Path) -> bool:
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a folder.
 
-    Raises: UserError naming the file when it is missing, damaged, newer or of another kind.
+    Raises:
+        UserError: Naming the file when it is missing, damaged, newer or of another kind.
     """
     path = folder / MANIFEST
     if not path.is_file():
@@ -136,8 +152,11 @@ def write_clips(
 ) -> Path:
     """Write contexts, actions and, if the manifest says so, truths. The folder appears when it is whole.
 
-    pairs: (video, first context frame) of every clip, in the manifest's order.
-    Raises: UserError when the folder holds something, or cannot be written.
+    Args:
+        pairs: (video, first context frame) of every clip, in the manifest's order.
+
+    Raises:
+        UserError: When the folder holds something, or cannot be written.
     """
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not overwrite):
         raise UserError(f"{folder}: is not an empty folder; choose another --out or give --overwrite")
@@ -183,9 +202,15 @@ def make_clips(
 ) -> Manifest:
     """Choose clips as `compare` does and write them for other programs; returns what manifest.json says.
 
-    data: as for `compare`.  out: folder to write.  context, horizon: source frames; None is 64, or half of what the
-    longest held-out video leaves.  with_truth: write also what really happened.
-    Raises: UserError when the data cannot give such clips, or the folder cannot be written.
+    Args:
+        data: As for `compare`.
+        out: Folder to write.
+        context: Source frames; None is 64, or half of what the longest held-out video leaves.
+        horizon: Likewise.
+        with_truth: Write also what really happened.
+
+    Raises:
+        UserError: When the data cannot give such clips, or the folder cannot be written.
     """
     if min(n for n in (context, clips, horizon) if n is not None) < 1:
         raise UserError("--context, --horizon and --clips must be at least 1")
@@ -226,9 +251,12 @@ def make_clips(
 class Forecasts:
     """A folder of forecasts as an forecaster: read clip by clip, checked as they are read.
 
-    folder: with manifest.json and one .npz file or folder of pictures per clip.
-    samples: futures per clip in the files.  stride: source frames per forecast frame.
-    Raises: UserError when a clip is missing.
+    Args:
+        folder: With manifest.json and one .npz file or folder of pictures per clip. samples: futures per clip in the
+            files. stride: source frames per forecast frame.
+
+    Raises:
+        UserError: When a clip is missing.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -264,7 +292,8 @@ class Forecasts:
     def read(self, number: int) -> np.ndarray:
         """Forecasts of one clip, float32 (s, frames, c, h, w) in 0…1.
 
-        Raises: UserError naming the file for a wrong shape, range or number of samples.
+        Raises:
+            UserError: Naming the file for a wrong shape, range or number of samples.
         """
         values = self._read(self.manifest.clips[number].id)
         if len(values) != self.samples:

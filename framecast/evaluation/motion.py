@@ -82,7 +82,10 @@ def measure_motions(
 ) -> dict[str, Any]:
     """`Displacements.summary` of samples of the next frame of some pairs' first frames.
 
-    segments: the pairs.  size: (h, w) the sampler wants.  motions: see `true_motions`.
+    Args:
+        segments: The pairs.
+        size: (h, w) the sampler wants.
+        motions: See `true_motions`.
     """
     gathered = Displacements()
     generator = torch.Generator(torch.device(device)).manual_seed(seed)
@@ -124,7 +127,8 @@ def motions_of_model(
 def flow_baseline(source: Source, train: Sequence[Segment], size: tuple[int, int]) -> Sampler:
     """The sampler that copies the flow of one of the nearest training pictures, chosen at random.
 
-    train: of which the first so many are looked through; nearest by squared difference at an eighth of the size.
+    Args:
+        train: Of which the first so many are looked through; nearest by squared difference at an eighth of the size.
     """
     donors = []
     for segment in train[:_DONORS]:

@@ -47,7 +47,11 @@ Places = Sequence[tuple[int, int]]
 
 @dataclass
 class Cost:
-    """What forecasting took. frames: of one size, of all samples.  The first call is left out where there are more."""
+    """What forecasting took.
+
+    Attributes:
+        frames: Of one size, of all samples. The first call is left out where there are more.
+    """
 
     calls: int = 0
     seconds: float = 0.0
@@ -72,9 +76,16 @@ class Cost:
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonRow:
-    """One row. stride, reach: source frames per frame, and source frames its context spans.  window: source frames of a
-    training clip, on which splits cut in time depend.  enter: (places of all clips, horizon) -> the row of a table.
-    card: what is told of it, plain values.  cost: filled while it forecasts."""
+    """One row.
+
+    Attributes:
+        stride: Source frames per frame, and source frames its context spans.
+        reach: Source frames per frame, and source frames its context spans.
+        window: Source frames of a training clip, on which splits cut in time depend.
+        enter: (places of all clips, horizon) -> the row of a table.
+        card: What is told of it, plain values.
+        cost: Filled while it forecasts.
+    """
 
     name: str
     stride: int
@@ -95,7 +106,11 @@ def of_run(
     place: torch.device,
     precision: str,
 ) -> ComparisonRow:
-    """A run as a row. size: (h, w) of the frames that are compared."""
+    """A run as a row.
+
+    Args:
+        size: (h, w) of the frames that are compared.
+    """
     model = run.model(str(place))
     request = run.model_class.request(run.config.model)
     cost = Cost()
@@ -320,7 +335,8 @@ def _give_back() -> None:
 def labels(names: Sequence[str]) -> list[str]:
     """Names for a table's rows from what the user gave: NAME=RUN, or the last part of a path; unlike each other.
 
-    Raises: UserError when a name is given twice.
+    Raises:
+        UserError: When a name is given twice.
     """
     given = [split_label(name) for name in names]
     taken, out = set(BASELINES), []

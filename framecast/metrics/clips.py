@@ -22,8 +22,15 @@ from framecast.metrics.averages import INTERVAL, interval_sentence
 
 @dataclass(frozen=True)
 class Metric:
-    """How to read a number. label: for tables.  unit: "dB" or "".  better: "higher", "lower", "one" (nearest to 1), or
-    "neither": a property of the forecast alone.  area: "frame" or "moving".  digits: after the point."""
+    """How to read a number.
+
+    Attributes:
+        label: For tables.
+        unit: "dB" or "".
+        better: "higher", "lower", "one" (nearest to 1), or "neither": a property of the forecast alone.
+        area: "frame" or "moving".
+        digits: After the point.
+    """
 
     label: str
     unit: str
@@ -61,8 +68,12 @@ NEEDS_WEIGHTS_FILE = ("lpips",)
 class MetricSettings:
     """What can be chosen about the metrics; part of every protocol.
 
-    names: keys of METRICS.  moving_threshold, moving_dilate: see frames.moving_mask.  ms_ssim_scales: 1 to 5.
-    sharp_border: "crop" or "zero", see frames.sharp_diff.
+    Attributes:
+        names: Keys of METRICS.
+        moving_threshold: See frames.moving_mask.
+        moving_dilate: See frames.moving_mask.
+        ms_ssim_scales: 1 to 5.
+        sharp_border: "crop" or "zero", see frames.sharp_diff.
     """
 
     names: tuple[str, ...] = tuple(name for name in METRICS if name not in NEEDS_WEIGHTS_FILE)
@@ -94,7 +105,8 @@ class MetricSettings:
     def describe(self, videos: int | None = None) -> dict[str, Any]:
         """Plain values for a protocol, defaults and conventions spelled out.
 
-        videos: the clips come from, for intervals over them; None takes clips as independent.
+        Args:
+            videos: The clips come from, for intervals over them; None takes clips as independent.
         """
         weights = frames.MS_WEIGHTS[: self.ms_ssim_scales]
         return {
@@ -126,9 +138,14 @@ def measure(
 ) -> dict[str, Tensor]:
     """Every metric of `settings`, one number per clip and frame, but for those behind a file.
 
-    prediction, truth: float (b, horizon, c, h, w) in 0…1.  last_context: (b, c, h, w).  mask: bool (b, horizon, h, w)
-    if the caller has it already.
-    Returns: name -> float64 (b, horizon); not-a-number where a metric is not defined (nothing moves, flat truth).
+    Args:
+        prediction: float (b, horizon, c, h, w) in 0…1.
+        truth: float (b, horizon, c, h, w) in 0…1.
+        last_context: (b, c, h, w).
+        mask: bool (b, horizon, h, w) if the caller has it already.
+
+    Returns:
+        Name -> float64 (b, horizon); not-a-number where a metric is not defined (nothing moves, flat truth).
     """
     names, out = set(settings.names), dict[str, Tensor]()
     if names & {"mse", "psnr"}:
@@ -164,7 +181,11 @@ def moving_masks(truth: Tensor, last_context: Tensor, settings: MetricSettings) 
 def diversity(samples: Tensor) -> Tensor:
     """How far the samples of one clip lie apart: the mean, over all pairs, of their root-mean-square difference.
 
-    samples: float (s, b, horizon, c, h, w) in 0…1, s at least 2.  Returns: float64 (b, horizon), 0 for equal samples.
+    Args:
+        samples: float (s, b, horizon, c, h, w) in 0…1, s at least 2.
+
+    Returns:
+        float64 (b, horizon), 0 for equal samples.
     """
     pairs = list(combinations(range(len(samples)), 2))
     if not pairs:
@@ -201,7 +222,11 @@ def reduce_samples(values: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]
 def order_samples(name: str, values: Tensor) -> tuple[Tensor, Tensor]:
     """Index of each clip's best and worst sample by the metric's mean over the horizon, undefined frames left out.
 
-    values: (s, b, horizon) of metric `name`.  Returns: two int64 (b,).
+    Args:
+        values: (s, b, horizon) of metric `name`.
+
+    Returns:
+        Two int64 (b,).
     """
     over_horizon = METRICS[name].sort_key(horizon_mean(values))
     best = over_horizon.nan_to_num(nan=math.inf).argmin(0)

@@ -34,8 +34,11 @@ _ACROSS = {"circle": (1, 0), "triangle": (1, 1), "square": (0, 1)}
 class SceneTruth:
     """What was drawn in the first frame of a pair, in the order of `KINDS`.
 
-    position: (k, 2) centres, x and y, px of the frame.  extent: (k,) heights, px of the frame.  colour: (k, 3) and
-    ground: (3,) RGB, 0…255.
+    Attributes:
+        position: (k, 2) centres, x and y, px of the frame.
+        extent: (k,) heights, px of the frame.
+        colour: (k, 3) and
+        ground: (3,) RGB, 0…255.
     """
 
     position: np.ndarray
@@ -58,7 +61,11 @@ def find_displacements(frames: Tensor, scene: SceneTruth) -> tuple[np.ndarray, n
     drawn earlier count as ground. A shape is found if the best error is below half of what no shape at all would give:
     else it is a ghost, or hidden.
 
-    frames: float (n, 3, h, w) 0…1, h = w.  Returns: displacements (n, k, 2), x and y, whole px of 128; found (n, k).
+    Args:
+        frames: float (n, 3, h, w) 0…1, h = w.
+
+    Returns:
+        Displacements (n, k, 2), x and y, whole px of 128; found (n, k).
     """
     n, _, height, width = frames.shape
     if height != width:
@@ -93,7 +100,10 @@ def find_displacements(frames: Tensor, scene: SceneTruth) -> tuple[np.ndarray, n
 def _patterns(outline: str, extent: float, x: float, y: float, scale: float) -> tuple[int, np.ndarray]:
     """(side, patterns): what a shape covers under every displacement, uint8 (displacements, side * side), 0…FULL.
 
-    x, y: its place within the pixel that is the window's middle.  scale: px of 128 in a px of the frame.
+    Args:
+        x: Its place within the pixel that is the window's middle.
+        y: Its place within the pixel that is the window's middle.
+        scale: px of 128 in a px of the frame.
     """
     half = ceil(extent / 2 + REACH / scale) + 1
     side = 2 * half + 1
@@ -131,7 +141,8 @@ def _window(maps: Tensor, left: int, top: int, side: int) -> Tensor:
 class Displacements:
     """Displacements of many samples of many images, gathered image by image with `add`.
 
-    images: one (samples, k, 2) array of displacements and one (samples, k) array of what was found for each image.
+    Attributes:
+        images: One (samples, k, 2) array of displacements and one (samples, k) array of what was found for each image.
     """
 
     images: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
@@ -145,13 +156,15 @@ class Displacements:
         return [_project(moved, _ALONG, kind)[found[:, KINDS.index(kind)]] for moved, found in self.images]
 
     def summary(self, motions: Mapping[str, Sequence[int]]) -> dict[str, Any]:
-        """All figures as plain JSON. motions: true motion along the own axis by kind, of very many scenes.
+        """All figures as plain JSON.
 
-        Of each kind: rejected (share of samples in which it was not found), off_axis (share of those found that are at
-        most 1 px off their axis), sd_ratio (of sampled to true motion), within_image_sd (mean over images of the
-        standard deviation of its samples, px), kl (of the true from the sampled histogram, nats), and both histograms.
-        Of pairs of kinds: kl_circle_triangle on the table of both, correlations of circle with triangle and square.
-        None stands for what cannot be said, where too little was found.
+        Args:
+            motions: True motion along the own axis by kind, of very many scenes. Of each kind: rejected (share of
+                samples in which it was not found), off_axis (share of those found that are at most 1 px off their
+                axis), sd_ratio (of sampled to true motion), within_image_sd (mean over images of the standard deviation
+                of its samples, px), kl (of the true from the sampled histogram, nats), and both histograms. Of pairs of
+                kinds: kl_circle_triangle on the table of both, correlations of circle with triangle and square. None
+                stands for what cannot be said, where too little was found.
         """
         shapes = {kind: self._shape(kind, np.asarray(motions[kind])) for kind in KINDS}
         both = self._pair("circle", "triangle")
@@ -217,6 +230,7 @@ def kl_divergence(true: np.ndarray, predicted: np.ndarray) -> float:
     """D(true || predicted) in nats between two histograms of counts of one shape, `SMOOTHING` added to every bin.
 
     Of n counts of the true law in b bins it is about (b - 1) / 2n too large.
+
     Source: the measure of section 5.1 of the Visual Dynamics paper; bins and smoothing are ours.
     """
     p, q = (h.ravel() + SMOOTHING for h in (true, predicted))
@@ -241,8 +255,11 @@ def _correlation(one: np.ndarray, other: np.ndarray) -> float | None:
 def flow_copy(frame: Tensor, donors: Iterable[tuple[SceneTruth, Mapping[str, int]]]) -> Tensor:
     """Frames (n, 3, h, w) 0…1 made by moving the pixels of `frame` as those of other scenes moved.
 
-    frame: (3, h, w) 0…1.  donors: scenes with their motions along the own axes, such as the nearest neighbours among
-    training pairs. Their flow is taken from what is known of them: exact, where a program would have to estimate it.
+    Args:
+        frame: (3, h, w) 0…1.
+        donors: Scenes with their motions along the own axes, such as the nearest neighbours among training pairs. Their
+            flow is taken from what is known of them: exact, where a program would have to estimate it.
+
     Source: the baseline "flow" of section 5.1 of the paper.
     """
     _, height, width = frame.shape

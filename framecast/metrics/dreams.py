@@ -22,8 +22,14 @@ def change(frames: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Spot:
-    """Where the bright thing of each frame is. area: pixels, (…, t).  centre: x, y of its centre of mass, px, counted
-    from pixel to pixel, (…, t, 2); not-a-number where nothing is bright.  brightness: of its pixels, mean (…, t)."""
+    """Where the bright thing of each frame is.
+
+    Attributes:
+        area: Pixels, (…, t).
+        centre: X, y of its centre of mass, px, counted from pixel to pixel, (…, t, 2); not-a-number where nothing is
+            bright.
+        brightness: Of its pixels, mean (…, t).
+    """
 
     area: Tensor
     centre: Tensor
@@ -45,7 +51,11 @@ def spot(frames: Tensor, threshold: float = 0.5) -> Spot:
 
 
 def turns(positions: Tensor, least: float = TURN) -> int:
-    """How often a thing turns round: travel of at least `least` px against the direction it had. positions: (t,) px."""
+    """How often a thing turns round: travel of at least `least` px against the direction it had.
+
+    Args:
+        positions: (t,) px.
+    """
     values = [float(p) for p in positions if torch.isfinite(p)]
     if not values:
         return 0

@@ -84,12 +84,18 @@ def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
 def mmd(made: Tensor, real: Tensor, groups: Sequence[Hashable] | None = None, scale: Tensor | None = None) -> float:
     """Unbiased MMD^2 between made and real clips: about 0 if they are alike, at most 2, a little below 0 by chance.
 
-    made, real: float64 (n, features) of as many clips; row i of both may belong together (a forecast and its truth).
-    groups: of every clip the video; pairs of one video are left out where there are several, as they are not
-    independent.  scale: features of real clips that set means, deviations and kernel width; None is `real`.
-    Raises: UserError with fewer than 2 clips.
-    Source: Gretton et al. 2012, equation 4: the mean over pairs i ≠ j of
-    h = k(x_i, x_j) + k(y_i, y_j) - k(x_i, y_j) - k(x_j, y_i).
+    Args:
+        made: float64 (n, features) of as many clips; row i of both may belong together (a forecast and its truth).
+        real: Likewise.
+        groups: Of every clip the video; pairs of one video are left out where there are several, as they are not
+            independent.
+        scale: Features of real clips that set means, deviations and kernel width; None is `real`.
+
+    Raises:
+        UserError: With fewer than 2 clips.
+
+    Source: Gretton et al. 2012, equation 4: the mean over pairs i ≠ j of h = k(x_i, x_j) + k(y_i, y_j) - k(x_i, y_j) -
+    k(x_j, y_i).
     """
     h, pairs = _pairs(made, real, groups, real if scale is None else scale)
     return float((h * pairs).sum() / pairs.sum())
@@ -100,7 +106,9 @@ def mmd_floor(
 ) -> tuple[float, float]:
     """What real clips score against other real clips: (MMD^2, the value that 95 % of relabellings stay below).
 
-    real, other: float64 (n, features).  A forecast above the second number differs from reality by more than chance.
+    Args:
+        real: float64 (n, features). A forecast above the second number differs from reality by more than chance.
+        other: Likewise.
     """
     h, pairs = _pairs(other, real, groups, real if scale is None else scale)
     weighted = h * pairs / pairs.sum()

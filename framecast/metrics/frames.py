@@ -32,7 +32,15 @@ _BLOCK, _BLOCK_CUDA = 2**16, 2**24
 def mse(prediction: Tensor, truth: Tensor) -> Tensor:
     """Mean squared error over channels and pixels.
 
-    prediction, truth: float (…, c, h, w) in 0…1.  Returns: float64 (…).  Raises: UserError if the shapes differ.
+    Args:
+        prediction: float (…, c, h, w) in 0…1.
+        truth: float (…, c, h, w) in 0…1.
+
+    Returns:
+        float64 (…).
+
+    Raises:
+        UserError: If the shapes differ.
     """
     return _by_block(lambda x, y: (x - y).square_().mean((-3, -2, -1)), prediction, truth)
 
@@ -40,7 +48,15 @@ def mse(prediction: Tensor, truth: Tensor) -> Tensor:
 def mae(prediction: Tensor, truth: Tensor) -> Tensor:
     """Mean absolute error over channels and pixels.
 
-    prediction, truth: float (…, c, h, w) in 0…1.  Returns: float64 (…).  Raises: UserError if the shapes differ.
+    Args:
+        prediction: float (…, c, h, w) in 0…1.
+        truth: float (…, c, h, w) in 0…1.
+
+    Returns:
+        float64 (…).
+
+    Raises:
+        UserError: If the shapes differ.
     """
     return _by_block(lambda x, y: (x - y).abs_().mean((-3, -2, -1)), prediction, truth)
 
@@ -48,7 +64,15 @@ def mae(prediction: Tensor, truth: Tensor) -> Tensor:
 def psnr(prediction: Tensor, truth: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB, peak 1: 10 log10(1 / mse) of each image, at most 100.
 
-    prediction, truth: float (…, c, h, w) in 0…1.  Returns: float64 (…).  Raises: UserError if the shapes differ.
+    Args:
+        prediction: float (…, c, h, w) in 0…1.
+        truth: float (…, c, h, w) in 0…1.
+
+    Returns:
+        float64 (…).
+
+    Raises:
+        UserError: If the shapes differ.
     """
     return decibels(mse(prediction, truth))
 
@@ -64,11 +88,20 @@ def decibels(error: Tensor) -> Tensor:
 def ssim(prediction: Tensor, truth: Tensor) -> Tensor:
     """Structural similarity, 1 for identical images: mean over the valid region, then over channels.
 
-    An 11x11 Gaussian window of sigma 1.5, population covariances, data range 1, K1 0.01, K2 0.03; only where the
-    whole window lies inside the image. This is scikit-image's structural_similarity(gaussian_weights=True, sigma=1.5,
+    An 11x11 Gaussian window of sigma 1.5, population covariances, data range 1, K1 0.01, K2 0.03; only where the whole
+    window lies inside the image. This is scikit-image's structural_similarity(gaussian_weights=True, sigma=1.5,
     use_sample_covariance=False, data_range=1).
-    prediction, truth: float (…, c, h, w) in 0…1, h and w at least 11.  Returns: float64 (…).
-    Raises: UserError if the shapes differ or a side is shorter than the window.
+
+    Args:
+        prediction: float (…, c, h, w) in 0…1, h and w at least 11.
+        truth: float (…, c, h, w) in 0…1, h and w at least 11.
+
+    Returns:
+        float64 (…).
+
+    Raises:
+        UserError: If the shapes differ or a side is shorter than the window.
+
     Source: Wang et al. 2004, section III-B and III-C.
     """
     _at_least(prediction, WINDOW, f"SSIM needs frames of at least {WINDOW}x{WINDOW}, its window")
@@ -84,11 +117,21 @@ def ms_ssim(prediction: Tensor, truth: Tensor, scales: int = len(MS_WEIGHTS)) ->
     """Multi-scale structural similarity, 1 for identical images.
 
     Contrast and structure at every scale, luminance at the coarsest, each mean over the valid region clipped at 0 and
-    raised to its weight; the product per channel, then the mean over channels. From scale to scale 2x2 means, odd
-    last rows and columns dropped. Weights 0.0448, 0.2856, 0.3001, 0.2363, 0.1333; with fewer scales the first ones,
-    divided by their sum: such values compare only with those of as many scales.
-    prediction, truth: float (…, c, h, w) in 0…1.  scales: 1 to 5; the side must be 11 at the coarsest (176 for 5).
-    Returns: float64 (…).  Raises: UserError if the shapes differ, or the frames are too small for so many scales.
+    raised to its weight; the product per channel, then the mean over channels. From scale to scale 2x2 means, odd last
+    rows and columns dropped. Weights 0.0448, 0.2856, 0.3001, 0.2363, 0.1333; with fewer scales the first ones, divided
+    by their sum: such values compare only with those of as many scales.
+
+    Args:
+        prediction: float (…, c, h, w) in 0…1.
+        truth: float (…, c, h, w) in 0…1.
+        scales: 1 to 5; the side must be 11 at the coarsest (176 for 5).
+
+    Returns:
+        float64 (…).
+
+    Raises:
+        UserError: If the shapes differ, or the frames are too small for so many scales.
+
     Source: Wang et al. 2003, equation 7 and section 3.2.
     """
     if not 1 <= scales <= len(MS_WEIGHTS):
@@ -113,7 +156,12 @@ def ms_ssim(prediction: Tensor, truth: Tensor, scales: int = len(MS_WEIGHTS)) ->
 
 
 def _structure(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Means over the valid region of SSIM and of its contrast-structure factor. x, y: (n, c, h, w) -> (n, c) each."""
+    """Means over the valid region of SSIM and of its contrast-structure factor.
+
+    Args:
+        x: (n, c, h, w) -> (n, c) each.
+        y: (n, c, h, w) -> (n, c) each.
+    """
     # Both variances enter only as their sum, so four blurred maps do instead of five.
     mx, my, squares, cross = _blur(torch.stack([x, y, x * x + y * y, x * y]))
     both, product = mx * mx + my * my, mx * my
@@ -152,11 +200,20 @@ def sharp_diff(prediction: Tensor, truth: Tensor, border: Literal["crop", "zero"
     """Sharpness difference in dB: 10 log10(1 / s), s the mean of |(|dx Y| + |dy Y|) - (|dx G| + |dy G|)|; at most 100.
 
     dx[x] = v[x + 1] - v[x] and dy[y] = v[y + 1] - v[y] (the sign is lost), Y truth and G prediction.
-    border: "crop" leaves out the last row and column, which have no neighbour; "zero" pads them with zeros as the
-    published code does, so that a difference in brightness counts as an edge there. s is linear: the same images
-    scaled to -1…1 score 3.0103 dB less.
-    prediction, truth: float (…, c, h, w) in 0…1, at least 2x2 with "crop".  Returns: float64 (…).
-    Raises: UserError if the shapes differ or the frames are too small.
+
+    Args:
+        border: "crop" leaves out the last row and column, which have no neighbour; "zero" pads them with zeros as the
+            published code does, so that a difference in brightness counts as an edge there. s is linear: the same
+            images scaled to -1…1 score 3.0103 dB less.
+        prediction: float (…, c, h, w) in 0…1, at least 2x2 with "crop".
+        truth: float (…, c, h, w) in 0…1, at least 2x2 with "crop".
+
+    Returns:
+        float64 (…).
+
+    Raises:
+        UserError: If the shapes differ or the frames are too small.
+
     Source: Mathieu et al. 2016, section 4.1.
     """
     _check_border(prediction, border)
@@ -170,7 +227,11 @@ def sharp_diff(prediction: Tensor, truth: Tensor, border: Literal["crop", "zero"
 def sharpness(frames: Tensor, border: Literal["crop", "zero"] = "crop") -> Tensor:
     """How much edge an image has: the mean of |dx| + |dy| (see `sharp_diff`).
 
-    frames: float (…, c, h, w) in 0…1.  Returns: float64 (…), 0 for a flat image.
+    Args:
+        frames: float (…, c, h, w) in 0…1.
+
+    Returns:
+        float64 (…), 0 for a flat image.
     """
     _check_border(frames, border)
     return _by_block(lambda x, _: _edges(x, border).mean((-3, -2, -1)), frames, frames)
@@ -179,8 +240,15 @@ def sharpness(frames: Tensor, border: Literal["crop", "zero"] = "crop") -> Tenso
 def sharpness_ratio(prediction: Tensor, truth: Tensor) -> Tensor:
     """Sharpness of the prediction over that of the truth: 1 as sharp, below 1 blurred, above 1 noisy.
 
-    prediction, truth: float (…, c, h, w) in 0…1.  Returns: float64 (…); not-a-number where the truth is flat.
-    Raises: UserError if the shapes differ.
+    Args:
+        prediction: float (…, c, h, w) in 0…1.
+        truth: float (…, c, h, w) in 0…1.
+
+    Returns:
+        float64 (…); not-a-number where the truth is flat.
+
+    Raises:
+        UserError: If the shapes differ.
     """
     _same_shape(prediction, truth)
     below = sharpness(truth)
@@ -191,7 +259,13 @@ def total_variation(frames: Tensor) -> Tensor:
     """Sum of |dx| + |dy| over pixels and channels, each over all neighbours there are: how rough an image is.
 
     Needs no truth: 0 for a flat image, high for a noisy one as for a sharp one; beside the truth's it says which.
-    frames: float (…, c, h, w) in 0…1.  Returns: float64 (…).
+
+    Args:
+        frames: float (…, c, h, w) in 0…1.
+
+    Returns:
+        float64 (…).
+
     Source: Rudin, Osher, Fatemi 1992, in the anisotropic form of common toolkits.
     """
 
@@ -222,11 +296,18 @@ def _check_border(frames: Tensor, border: str) -> None:
 def moving_mask(truth: Tensor, last_context: Tensor, threshold: float = 0.02, dilate: int = 3) -> Tensor:
     """Where something has moved since the last frame seen.
 
-    A pixel moves when its largest channel difference is strictly above `threshold`; so do all pixels within a square
-    of `dilate` to each side of it.
-    truth: float (…, c, h, w) in 0…1.  last_context: the same shape, or one that broadcasts to it.
-    Returns: bool (…, h, w).
-    Raises: UserError if channels or frame sizes differ.
+    A pixel moves when its largest channel difference is strictly above `threshold`; so do all pixels within a square of
+    `dilate` to each side of it.
+
+    Args:
+        truth: float (…, c, h, w) in 0…1.
+        last_context: The same shape, or one that broadcasts to it.
+
+    Returns:
+        bool (…, h, w).
+
+    Raises:
+        UserError: If channels or frame sizes differ.
     """
     if truth.shape[-3:] != last_context.shape[-3:]:
         raise UserError(
@@ -245,8 +326,16 @@ def moving_mask(truth: Tensor, last_context: Tensor, threshold: float = 0.02, di
 def masked_mse(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
     """Mean squared error over the channels of the mask's pixels.
 
-    prediction, truth: float (…, c, h, w) in 0…1.  mask: bool (…, h, w).
-    Returns: float64 (…); not-a-number where the mask is empty.  Raises: UserError if the shapes differ.
+    Args:
+        prediction: float (…, c, h, w) in 0…1.
+        truth: float (…, c, h, w) in 0…1.
+        mask: bool (…, h, w).
+
+    Returns:
+        float64 (…); not-a-number where the mask is empty.
+
+    Raises:
+        UserError: If the shapes differ.
     """
     return _masked(prediction, truth, mask, torch.square)
 

@@ -79,8 +79,10 @@ class I3D(nn.Module):
     """Inflated Inception-v1 on RGB: clips (b, 3, t, 224, 224) in -1…1 -> logits (b, 400), averaged over time.
 
     Names of its tensors are those of the PyTorch port whose state dicts are in circulation
-    (Conv3d_1a_7x7.conv3d.weight, Mixed_3b.b0.bn.running_mean, …, logits.conv3d.bias).  shrink: divides all widths; for
-    tests.
+    (Conv3d_1a_7x7.conv3d.weight, Mixed_3b.b0.bn.running_mean, …, logits.conv3d.bias).
+
+    Args:
+        shrink: Divides all widths; for tests.
     """
 
     def __init__(self, shrink: int = 1) -> None:
@@ -113,7 +115,11 @@ class I3D(nn.Module):
 
 
 class FVD:
-    """Clips become the network's logits; sets of clips compare by `frechet`. weights: where its numbers are from."""
+    """Clips become the network's logits; sets of clips compare by `frechet`.
+
+    Args:
+        weights: Where its numbers are from.
+    """
 
     def __init__(self, weights: Weights, shrink: int = 1) -> None:
         self.weights, self.network = weights, I3D(shrink)
@@ -123,7 +129,8 @@ class FVD:
     def features(self, frames: Tensor) -> Tensor:
         """(b, t, c, h, w) float 0…1, the first 16 frames of at least 9 -> float64 (b, 400) on the CPU.
 
-        Raises: UserError for fewer frames.
+        Raises:
+            UserError: For fewer frames.
         """
         if frames.shape[1] < LEAST:
             raise UserError(
@@ -141,9 +148,11 @@ class FVD:
 def frechet(a: Tensor, b: Tensor) -> float:
     """Squared Fréchet distance of two sets of features as Gaussians: |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)).
 
-    a, b: float64 (n, features), n at least 2 each; covariances divided by n - 1.
-    The root's trace is the sum of the singular values of A B^T where C = A^T A, so it exists for few clips too. But
-    with few clips two sets of one kind are far above 0: such numbers compare only at equal n.
+    Args:
+        a: float64 (n, features), n at least 2 each; covariances divided by n - 1. The root's trace is the sum of the
+            singular values of A B^T where C = A^T A, so it exists for few clips too. But with few clips two sets of one
+            kind are far above 0: such numbers compare only at equal n.
+        b: Likewise.
     """
     if min(len(a), len(b)) < 2:
         raise UserError(f"FVD needs at least 2 clips, got {min(len(a), len(b))}")

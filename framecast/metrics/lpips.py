@@ -49,7 +49,8 @@ class LPIPS(nn.Module):
     def forward(self, prediction: Tensor, truth: Tensor) -> Tensor:
         """(b, t, c, h, w) float 0…1 twice -> float64 (b, t).
 
-        Raises: UserError for frames with a side below 31 px.
+        Raises:
+            UserError: For frames with a side below 31 px.
         """
         if min(prediction.shape[-2:]) < LEAST:
             raise UserError(f"LPIPS needs frames of at least {LEAST}x{LEAST}, got {tuple(prediction.shape[-2:])}")

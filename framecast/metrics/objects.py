@@ -37,8 +37,13 @@ _BIN = 4  # grey levels that are told apart
 
 @dataclass(frozen=True, kw_only=True)
 class Track:
-    """Where data tell a thing's true place. array: per-frame array.  x, y: (index, scale, offset): the entry of the
-    flattened array, and what turns it into px of the nominal frame."""
+    """Where data tell a thing's true place.
+
+    Attributes:
+        array: Per-frame array.
+        x: (index, scale, offset): the entry of the flattened array, and what turns it into px of the nominal frame.
+        y: Likewise.
+    """
 
     array: str
     x: tuple[int, float, float]
@@ -47,8 +52,15 @@ class Track:
 
 @dataclass(frozen=True, kw_only=True)
 class Thing:
-    """Something to be found. colours: RGB, 0…255.  least: px it must have to be there.  near: px within which it counts
-    as found.  box: (top, left, bottom, right) px where to look, None everywhere.  track: its true place, if known."""
+    """Something to be found.
+
+    Attributes:
+        colours: RGB, 0…255.
+        least: px it must have to be there.
+        near: px within which it counts as found.
+        box: (top, left, bottom, right) px where to look, None everywhere.
+        track: Its true place, if known.
+    """
 
     name: str
     colours: tuple[Colour, ...]
@@ -68,9 +80,13 @@ class Thing:
 
 @dataclass(frozen=True, kw_only=True)
 class Things:
-    """What is to be found in the frames of some data. size: (h, w) px that boxes, areas and places are meant for.
-    grounds: colours of everything else.  tolerance: how far a pixel may be from a thing's colour, Euclidean, grey
-    levels."""
+    """What is to be found in the frames of some data.
+
+    Attributes:
+        size: (h, w) px that boxes, areas and places are meant for.
+        grounds: Colours of everything else.
+        tolerance: How far a pixel may be from a thing's colour, Euclidean, grey levels.
+    """
 
     things: tuple[Thing, ...]
     size: tuple[int, int]
@@ -98,8 +114,12 @@ class Things:
 
 @dataclass(frozen=True)
 class Found:
-    """Of every thing in every frame. there: bool (…, things).  place: float64 (…, things, 2), x and y in px of the
-    nominal size; not-a-number where it is not there."""
+    """Of every thing in every frame.
+
+    Attributes:
+        there: bool (…, things).
+        place: float64 (…, things, 2), x and y in px of the nominal size; not-a-number where it is not there.
+    """
 
     there: Tensor
     place: Tensor
@@ -108,8 +128,11 @@ class Found:
 def find(frames: Tensor, things: Things) -> Found:
     """The things in frames.
 
-    frames: float (…, 3, h, w) in 0…1.
-    Raises: UserError for frames that are not RGB.
+    Args:
+        frames: float (…, 3, h, w) in 0…1.
+
+    Raises:
+        UserError: For frames that are not RGB.
     """
     if frames.ndim < 3 or frames.shape[-3] != 3:
         raise UserError(f"things are found by colour, in RGB frames (…, 3, h, w), got {tuple(frames.shape)}")
@@ -173,7 +196,8 @@ def _colours(things: Things) -> list[Colour]:
 def true_places(things: Things, arrays: Mapping[str, Tensor], found: Found) -> Tensor:
     """Where things truly are, (…, things, 2): what data tell, else where they were found.
 
-    arrays: per-frame arrays (…, …) beside the frames in which `found` was found.
+    Args:
+        arrays: Per-frame arrays (…, …) beside the frames in which `found` was found.
     """
     place = found.place.clone()
     for i, thing in enumerate(things.things):
@@ -193,7 +217,10 @@ def true_places(things: Things, arrays: Mapping[str, Tensor], found: Found) -> T
 def score_objects(forecast: Found, truth: Found, places: Tensor, things: Things) -> dict[str, Tensor]:
     """Every metric of `OBJECT_METRICS`, float64 (s, b, frames, things); not-a-number where it is not defined.
 
-    forecast: of (s, b, frames).  truth, places: of (b, frames).
+    Args:
+        forecast: Of (s, b, frames).
+        truth: Of (b, frames).
+        places: Of (b, frames).
     """
     there, shown = truth.there.expand_as(forecast.there), forecast.there
     error = (forecast.place - places).square().sum(-1).sqrt()
@@ -311,7 +338,8 @@ def things_of(meta: Mapping[str, Any]) -> Things | None:
 def read_things(data: Any, where: str) -> Things:
     """Things from plain values, as `write_things` gives them.
 
-    Raises: UserError naming the place and the key.
+    Raises:
+        UserError: Naming the place and the key.
     """
     if not isinstance(data, Mapping):
         raise UserError(f"{where}: expected a mapping with things and size")

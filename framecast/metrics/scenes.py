@@ -19,7 +19,8 @@ from torch import Tensor, nn
 class Verdict:
     """Per frame (b, t), bool: the shape has its colour, has another one, is gone; exactly one of them is true.
 
-    away: how far the middle of what is there lies from the true middle, px; not-a-number where it is gone.
+    Attributes:
+        away: How far the middle of what is there lies from the true middle, px; not-a-number where it is gone.
     """
 
     correct: Tensor
@@ -37,8 +38,13 @@ def shape_colours(
     fewer than `least` of the true shape's pixels it is gone; it has its colour when more than half of its pixels do and
     they are at most 1 / `least` as many as the true ones, so that noise is no shape. The true colour is that of most
     pixels of the true shape.
-    prediction, truth: (b, t, 3, h, w) in 0…1, one shape on a plain ground.  palette: colours shapes may have.  ground:
-    its colour; all as three numbers 0…255.
+
+    Args:
+        prediction: (b, t, 3, h, w) in 0…1, one shape on a plain ground.
+        truth: (b, t, 3, h, w) in 0…1, one shape on a plain ground.
+        palette: Colours shapes may have.
+        ground: Its colour; all as three numbers 0…255.
+
     Source: Wichers et al. 2018, table 1, with this rule in place of people who look.
     """
     colours = torch.tensor([ground, *palette], dtype=torch.float32, device=truth.device) / 255
@@ -68,8 +74,10 @@ def shape_colours(
 def foreground(frames: Tensor, ground: Tensor, threshold: float = 0.1) -> Tensor:
     """Pixels (b, t, h, w), bool, that differ from the empty scene by more than `threshold` in some channel.
 
-    frames: (b, t, c, h, w) in 0…1.  ground: (b, c, h, w), the scene without what moves; for a still camera the median
-    over time of true films, long enough that nobody stands anywhere for half of it.
+    Args:
+        frames: (b, t, c, h, w) in 0…1.
+        ground: (b, c, h, w), the scene without what moves; for a still camera the median over time of true films, long
+            enough that nobody stands anywhere for half of it.
     """
     return (frames - ground[:, None]).abs().amax(2) > threshold
 
@@ -83,8 +91,9 @@ def iou(found: Tensor, masks: Tensor) -> Tensor:
 def presence(found: Tensor, masks: Tensor, share: float = 0.5, near: bool = True) -> Tensor:
     """Whether enough is there: an area above `share` of the true one. Bool, as (..., h, w) without its last axes.
 
-    near: count inside the true masks grown by a tenth of the frame only, so that noise elsewhere is no person; without
-    it a person counts wherever it is, also where a forecast has it go another way than the truth.
+    Args:
+        near: Count inside the true masks grown by a tenth of the frame only, so that noise elsewhere is no person;
+            without it a person counts wherever it is, also where a forecast has it go another way than the truth.
     """
     inside = found
     if near:
@@ -109,9 +118,14 @@ def probe(
 ) -> float:
     """How well a small network reads values off codes: mean absolute error on held-out ones.
 
-    codes (n, z), values (n, k): to learn from.  held_codes, held_values: to be judged on.  visible: (m, k) bool, which
-    held-out values count; all without.  Two layers, `hidden` wide, Adam at 1e-3 on batches of 256; codes and
-    values standardised by those learnt from.
+    codes (n, z), values (n, k): to learn from.
+
+    Args:
+        held_codes: To be judged on.
+        held_values: To be judged on.
+        visible: (m, k) bool, which held-out values count; all without. Two layers, `hidden` wide, Adam at 1e-3 on
+            batches of 256; codes and values standardised by those learnt from.
+
     Source: Wichers et al. 2018, who regress poses by a network of two layers.
     """
     mean, sd = latents.mean(0), latents.std(0).clamp_min(1e-8)

@@ -30,12 +30,27 @@ HEADLINE_FRAMES = (1, 2, 4, 8, 16, 32, 64)
 class Protocol:
     """Under which conditions a score was measured. Two scores compare only if these agree.
 
-    data: name of the data.  data_digest: of its meta.json, tells two sets of one name apart.  split: train, val,
-    test or all.  split_rule: in words, how videos were divided.  clips, videos: how many were scored, and from how many
-    videos.  context, horizon: frames seen and predicted.  stride: source frames per frame.  samples: futures drawn
-    per clip by a stochastic model.  height, width, channels, fps: of the frames that were compared.  value_range: of
-    their values.  metrics: MetricSettings.describe().  seed: of clip choice and samples.  code_version: of framecast.
-    device, precision: the predictions were computed on and in.
+    Attributes:
+        data: Name of the data.
+        data_digest: Of its meta.json, tells two sets of one name apart.
+        split: Train, val, test or all.
+        split_rule: In words, how videos were divided.
+        clips: How many were scored, and from how many videos.
+        videos: How many were scored, and from how many videos.
+        context: Frames seen and predicted.
+        horizon: Frames seen and predicted.
+        stride: Source frames per frame.
+        samples: Futures drawn per clip by a stochastic model.
+        height: Of the frames that were compared.
+        width: Of the frames that were compared.
+        channels: Of the frames that were compared.
+        fps: Of the frames that were compared.
+        value_range: Of their values.
+        metrics: MetricSettings.describe().
+        seed: Of clip choice and samples.
+        code_version: Of framecast.
+        device: The predictions were computed on and in.
+        precision: The predictions were computed on and in.
     """
 
     data: str
@@ -85,7 +100,11 @@ class Protocol:
 
     @classmethod
     def from_json(cls, data: Any) -> Protocol:
-        """The inverse of `to_json`.  Raises: UserError naming what is missing or unknown."""
+        """The inverse of `to_json`.
+
+        Raises:
+            UserError: Naming what is missing or unknown.
+        """
         if not isinstance(data, Mapping):
             raise UserError("scores without a protocol cannot be read or written: say under which conditions they hold")
         names = {f.name for f in fields(cls)}
@@ -106,11 +125,14 @@ Table = Mapping[str, Mapping[str, Series]]
 class Scores:
     """Figures of several predictors under one protocol.
 
-    predictors: predictor -> metric -> curve over the horizon; with K samples that of each clip's best sample.
-    versus: predictor -> metric -> curve of the differences to copy-last, clip by clip, so that their intervals are
-    those of a paired comparison.  samples: predictor -> metric -> {"mean", "worst"} over the K samples, only where
-    K > 1.  diversity: predictor -> mean root-mean-square difference between samples, likewise.  motions: how samples
-    were drawn -> `displacement.Displacements.summary` of the model in question, where the data know their scenes.
+    Attributes:
+        predictors: Predictor -> metric -> curve over the horizon; with K samples that of each clip's best sample.
+        versus: Predictor -> metric -> curve of the differences to copy-last, clip by clip, so that their intervals are
+            those of a paired comparison.
+        samples: Predictor -> metric -> {"mean", "worst"} over the K samples, only where K > 1.
+        diversity: Predictor -> mean root-mean-square difference between samples, likewise.
+        motions: How samples were drawn -> `displacement.Displacements.summary` of the model in question, where the data
+            know their scenes.
     """
 
     protocol: Protocol
@@ -169,7 +191,11 @@ class Scores:
 
     @classmethod
     def from_json(cls, data: Any) -> Scores:
-        """The inverse of `to_json`.  Raises: UserError for another format, a missing protocol or broken figures."""
+        """The inverse of `to_json`.
+
+        Raises:
+            UserError: For another format, a missing protocol or broken figures.
+        """
         if not isinstance(data, Mapping):
             raise UserError("scores must be a JSON object with format, protocol and predictors")
         if (version := data.get("format")) != FORMAT:
@@ -199,13 +225,18 @@ class Scores:
     def save(self, path: str | Path, digits: int | None = None) -> Path:
         """Write as JSON, one curve a line, whole or not at all: an older file stays until the new one is complete.
 
-        digits: significant digits of the figures, for files that travel; None keeps them exact.
+        Args:
+            digits: Significant digits of the figures, for files that travel; None keeps them exact.
         """
         return write_text(Path(path), json_lines(self.to_json(), digits))
 
     @classmethod
     def load(cls, path: str | Path) -> Scores:
-        """Read what `save` wrote.  Raises: UserError naming the file."""
+        """Read what `save` wrote.
+
+        Raises:
+            UserError: Naming the file.
+        """
         try:
             return cls.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
         except FileNotFoundError as fault:

@@ -17,7 +17,11 @@ _REMEDY = "give a .safetensors file, or a .pt saved by torch.save(model.state_di
 
 @dataclass(frozen=True)
 class Weights:
-    """Tensors of a file. sha256: of the file, in hexadecimal."""
+    """Tensors of a file.
+
+    Attributes:
+        sha256: Of the file, in hexadecimal.
+    """
 
     path: Path
     sha256: str
@@ -27,8 +31,11 @@ class Weights:
 def read_weights(path: str | Path, sha256: str | None = None) -> Weights:
     """The tensors of a .safetensors file, or of a state dict saved by torch (.pt, .pth), which is loaded as data only.
 
-    sha256: what the file must have, or its first digits, at least 8; None takes any.
-    Raises: UserError, naming the file, when it is missing, damaged, holds code, or is another file than expected.
+    Args:
+        sha256: What the file must have, or its first digits, at least 8; None takes any.
+
+    Raises:
+        UserError: Naming the file, when it is missing, damaged, holds code, or is another file than expected.
     """
     path = Path(path)
     if not path.is_file():
@@ -46,7 +53,8 @@ def read_weights(path: str | Path, sha256: str | None = None) -> Weights:
 def fill(model: nn.Module, tensors: Mapping[str, Tensor], where: Path, what: str) -> None:
     """Put tensors into a network by name; all it has must be there, in the right shape.
 
-    Raises: UserError naming the file, what it should hold, and the first tensor that is missing or of another shape.
+    Raises:
+        UserError: Naming the file, what it should hold, and the first tensor that is missing or of another shape.
     """
     own = model.state_dict()
     for name, value in own.items():

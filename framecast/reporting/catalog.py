@@ -64,7 +64,8 @@ def figure(name: str, profile: str = "default") -> str:
 def draw(name: str, profile: str, path: Path) -> None:
     """Write `figure` to a file.
 
-    Raises: UserError when it cannot be written.
+    Raises:
+        UserError: When it cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -36,7 +36,12 @@ _POINTS = 300  # a training curve is averaged down to so many
 
 @dataclass(frozen=True)
 class Chart:
-    """label: what is drawn.  hint: how to read it.  svg: markup to set in the page as it is."""
+    """label: what is drawn.
+
+    Attributes:
+        hint: How to read it.
+        svg: Markup to set in the page as it is.
+    """
 
     label: str
     hint: str
@@ -45,7 +50,12 @@ class Chart:
 
 @dataclass(frozen=True)
 class Line:
-    """How one predictor is drawn. colour: CSS.  style: "solid", "dashed" or "dotted"."""
+    """How one predictor is drawn.
+
+    Attributes:
+        colour: CSS.
+        style: "solid", "dashed" or "dotted".
+    """
 
     name: str
     colour: str
@@ -127,7 +137,8 @@ def hint(metric: str) -> str:
 def training_charts(rows: Sequence[Mapping[str, Any]]) -> list[Chart]:
     """Curves of metrics.jsonl: per phase its losses; loss, PSNR and Sharp Diff of training and validation together.
 
-    rows: {"step": n, "phase/part": number, …, "val/loss": number, …}; what is not a number is left out.
+    Args:
+        rows: {"step": n, "phase/part": number, …, "val/loss": number, …}; what is not a number is left out.
     """
     groups: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for row in rows:
@@ -153,7 +164,8 @@ def training_charts(rows: Sequence[Mapping[str, Any]]) -> list[Chart]:
 def motion_charts(motions: Mapping[str, Any]) -> list[Chart]:
     """Histograms of displacements, true as bars and sampled as a line, for every way of sampling and kind of shape.
 
-    motions: as `Scores.motions`.
+    Args:
+        motions: As `Scores.motions`.
     """
     return [
         _motion_chart(f"{kind}, {name}", row, told["bins"])

@@ -25,8 +25,11 @@ _BESIDE = ("psnr", "ssim", "sharpness_ratio", "lpips")
 def write_comparison(folder: str | Path, comparison: Comparison, kept: Sequence[KeptClip], title: str = "") -> Path:
     """Write `comparison.html` into `folder` and return its path.
 
-    kept: the clips to show, from `compare`.
-    Raises: UserError if the page cannot be written; an older page then stays as it was.
+    Args:
+        kept: The clips to show, from `compare`.
+
+    Raises:
+        UserError: If the page cannot be written; an older page then stays as it was.
     """
     from markupsafe import Markup
 

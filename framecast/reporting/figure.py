@@ -38,7 +38,11 @@ PER_ROW = 4
 
 @dataclass
 class Layer:
-    """One leaf layer as it was seen. out: shape of its first output, without the batch axis."""
+    """One leaf layer as it was seen.
+
+    Attributes:
+        out: Shape of its first output, without the batch axis.
+    """
 
     name: str
     kind: str
@@ -60,10 +64,13 @@ class Column:
 def draw_model(model: Predictor, clip: ClipSpec, title: str = "") -> str:
     """The model as an SVG picture: a section a sub-network, a column a part of it, a box a layer.
 
-    clip: the frames to draw it for; sizes are those of the crops the model trains on where it trains on crops.
-    title: the model's name; its class's if empty.
-    The widths of boxes follow the number of channels, their heights the resolution, both on a log scale.
-    Returns: SVG text, complete in itself.
+    Args:
+        clip: The frames to draw it for; sizes are those of the crops the model trains on where it trains on crops.
+        title: The model's name; its class's if empty. The widths of boxes follow the number of channels, their heights
+            the resolution, both on a log scale.
+
+    Returns:
+        SVG text, complete in itself.
     """
     seen = watch(model, clip)
     sections = [(name, part, _columns(name, part, seen, model.count)) for name, part in model.subnetworks().items()]

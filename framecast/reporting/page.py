@@ -104,7 +104,8 @@ def plain(config: Any) -> str:
 def clip_view(clip: KeptClip, scores: Scores, everybody: bool = False) -> dict[str, Any]:
     """A kept clip as a page shows it: one film of all panels, and a strip at the headline frames.
 
-    everybody: show every row, labelled panels in lines; else the one in question and copy-last, side by side.
+    Args:
+        everybody: Show every row, labelled panels in lines; else the one in question and copy-last, side by side.
     """
     order = list(clip.predictions)
     if not everybody:

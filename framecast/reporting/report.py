@@ -39,10 +39,15 @@ def write_report(
 ) -> Path:
     """Write `report.html` into `folder` and return its path.
 
-    kept: the clips to show, from `score`.  title: of the page.  loss_history: rows of metrics.jsonl.
-    config: of the run, a dataclass or plain values.  films: caption -> further films, uint8 or float 0…1
-    (t, c, h, w), for example of `media.grid.side_by_side`.
-    Raises: UserError if the page cannot be written; an older page then stays as it was.
+    Args:
+        kept: The clips to show, from `score`.
+        title: Of the page.
+        loss_history: Rows of metrics.jsonl.
+        config: Of the run, a dataclass or plain values.
+        films: Caption -> further films, uint8 or float 0…1 (t, c, h, w), for example of `media.grid.side_by_side`.
+
+    Raises:
+        UserError: If the page cannot be written; an older page then stays as it was.
     """
     from markupsafe import Markup
 
