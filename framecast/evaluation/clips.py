@@ -22,7 +22,13 @@ ALL = "all"
 
 @dataclasses.dataclass
 class Clips:
-    """The evaluation clips, in batches; can be gone through again."""
+    """Evaluation clips, in batches; can be iterated repeatedly.
+
+    Attributes:
+        loader: Loads the clips.
+        pairs: (video, first frame) of every clip.
+        size: Clips per batch.
+    """
 
     loader: Loader
     pairs: list[tuple[int, int]]
@@ -39,38 +45,38 @@ class Clips:
 
     @property
     def groups(self) -> list[str]:
-        """Of every clip the video it comes from; the episode, where several cameras filmed one."""
+        """The video of every clip; the episode, where several cameras recorded one."""
         source = self.loader.source
         episodes = getattr(source, "groups", None) or {}
         return [episodes.get(source.names[v], source.names[v]) for v, _ in self.pairs]
 
 
 def check_fit(run: Run, source: Source, where: str) -> None:
-    """Refuse data whose frames or actions the run's model cannot take.
+    """Check that the run's model can take the frames and actions of some data.
 
     Raises:
-        UserError: Naming the data.
+        UserError: For other channels or actions than the training data's.
     """
     check_actions(run.model_class, source, where)
     spec = run.config.spec
     if source.spec.channels != spec.channels:
         raise UserError(
             f"{where}: its frames have {source.spec.channels} channels but {run.folder} was trained on "
-            f"{spec.channels}; give data of the same kind"
+            f"{spec.channels}; use data of the same kind"
         )
     if run.model_class.actions != "none" and source.spec.action_size != spec.action_size:
         raise UserError(
             f"{where}: has {source.spec.action_size} actions but {run.folder} was trained on {spec.action_size}; "
-            "give data of the same kind"
+            "use data of the same kind"
         )
 
 
 def rule_of(source: Source, request: ClipRequest, split: str = "test") -> str:
-    """How the videos were divided, in a sentence."""
+    """Division of the videos, in words."""
     if split == ALL:
         return "every video: no run was trained on these data"
-    said = getattr(source, "split_rule", None)
-    return str(said(request.source_length)) if said else split_rule(source.names, source.lengths, request.source_length)
+    rule = getattr(source, "split_rule", None)
+    return str(rule(request.source_length)) if rule else split_rule(source.names, source.lengths, request.source_length)
 
 
 def held_out_clips(
@@ -85,7 +91,20 @@ def held_out_clips(
 ) -> Clips:
     """Clips of a split, spread over it: whole frames, `context` + `horizon` long.
 
-    The split is the one training used: it depends on the model's own window, not on the horizon asked for here.
+    The split equals that of training: it depends on the model's window, not on the horizon.
+
+    Args:
+        source: Data.
+        request: Window of the model.
+        split: See `split_segments`.
+        context: Frames before the forecast.
+        horizon: Frames to predict; None is 64, or half of what the longest video leaves.
+        clips: Maximum number of clips.
+        seed: Random seed for clip selection.
+        actions: Action specification of the run.
+
+    Raises:
+        UserError: When no video is long enough.
     """
     segments = split_segments(source, split, [request.source_length])
     longest = _longest(segments, request.stride)
@@ -93,7 +112,7 @@ def held_out_clips(
     if wanted < 1 or context + wanted > longest:
         raise UserError(
             f"the {split} split's longest video has {longest} frames at stride {request.stride}, too few for {context} "
-            f"of context and a horizon of {max(wanted, 1)}; give --horizon {max(longest - context, 1)} or less"
+            f"of context and a horizon of {max(wanted, 1)}; use --horizon {max(longest - context, 1)} or less"
         )
     whole = dataclasses.replace(
         request, context=context, future=wanted, target_offset=1, crop=None, motion_filter=None, extras=()
@@ -103,13 +122,16 @@ def held_out_clips(
 
 
 def split_segments(source: Source, split: str, windows: Sequence[int]) -> list[Segment]:
-    """What belongs to a split for every one of several models, whose windows decide where a video is cut in time.
+    """Segments that belong to a split for every one of several models, whose windows decide where a video is cut in
+    time.
 
     Args:
-        split: Train, val, test, a named part of one (see `splits.choose`), or all.
+        source: Data.
+        split: train, val, test, a named part of one (see `splits.choose`), or all.
+        windows: Source frames of a training clip, one per model.
 
     Raises:
-        UserError: For another name.
+        UserError: For another split.
     """
     if split == ALL:
         return [Segment(i, 0, int(n)) for i, n in enumerate(source.lengths)]
@@ -128,17 +150,17 @@ def split_segments(source: Source, split: str, windows: Sequence[int]) -> list[S
 
 
 def take_part(source: Source, segments: Sequence[Segment], part: str | None) -> list[Segment]:
-    """A share of the held-out videos: "1/2" and "2/2" have none in common. A single video is cut in time.
+    """One part of the held-out videos: "1/2" and "2/2" are disjoint. Fewer videos than parts are cut in time.
 
     Raises:
-        UserError: For anything else.
+        UserError: For another form.
     """
     if part is None:
         return list(segments)
     first, _, second = part.partition("/")
     number, parts = (int(first), int(second)) if first.isdigit() and second.isdigit() else (0, 0)
     if not 1 <= number <= parts:
-        raise UserError(f"--part {part!r} is not understood; write for example 1/2 for the first half")
+        raise UserError(f"--part {part!r}: expected for example 1/2 for the first half")
     episodes = getattr(source, "groups", None) or {}
     names = list(dict.fromkeys(episodes.get(source.names[s.video], source.names[s.video]) for s in segments))
     if len(names) >= parts:
@@ -157,7 +179,13 @@ def spread_clips(
     """At most `clips` clips of context + horizon source frames, spread over `segments`, and the horizon.
 
     Args:
-        horizon: None is 64, or half of what the longest segment leaves.
+        source: Data.
+        segments: Held-out parts of videos.
+        split: Name of the split, for messages.
+        context: Source frames before the forecast.
+        horizon: Source frames to forecast; None is 64, or half of what the longest segment leaves.
+        clips: Maximum number of clips.
+        seed: Random seed for clip selection.
 
     Raises:
         UserError: When no segment is long enough.
@@ -167,26 +195,27 @@ def spread_clips(
     if ahead < 1 or ahead > longest - context:
         raise UserError(
             f"the {split} split's longest video has {longest} frames, too few for {context} of context and a "
-            f"horizon of {max(ahead, 1)}; give --horizon {max(longest - context, 1)} or less"
+            f"horizon of {max(ahead, 1)}; use --horizon {max(longest - context, 1)} or less"
         )
     loader = Loader(source, segments, ClipRequest(context=context, future=ahead), 1, seed)
     return Clips(loader, loader.windows.fixed(clips, seed)), ahead
 
 
-def _ahead(horizon: int | None, room: int) -> int:
-    """The horizon asked for; else half of what is there, so that clips can begin at several places: one clip alone
-    would have no interval."""
-    return min(HORIZON, max(room // 2, min(room, 1))) if horizon is None else horizon
+def _ahead(horizon: int | None, available: int) -> int:
+    """The requested horizon; else half of the available frames, so that clips can start at several frames: a single
+    clip
+    has no interval."""
+    return min(HORIZON, max(available // 2, min(available, 1))) if horizon is None else horizon
 
 
 def refuse_trained(run: Run, source: Source, split: str) -> None:
-    """Refuse to call all of the data held out that a run was trained on.
+    """Refuse split `all` of the data that a run was trained on.
 
     Raises:
-        UserError: .
+        UserError: For the run's own training data.
     """
     if split == ALL and run.config.data.digest == data_digest(source):
-        raise UserError(f"--split all: {run.folder} was trained on these data; give other data, or --split test")
+        raise UserError(f"--split all: {run.folder} was trained on these data; use other data, or --split test")
 
 
 def _longest(segments: Sequence[Segment], stride: int) -> int:

@@ -141,7 +141,12 @@ def _protocol(
 
 
 def baselines(spec: ClipSpec, context: int) -> Mapping[str, Predictor]:
-    """What every table must show beside a model, looking at as many frames."""
+    """Baselines of every table, with as many context frames.
+
+    Args:
+        spec: Of the compared frames.
+        context: Frames before the forecast.
+    """
     return {
         name: model_class(model_class.Config(context=context), spec)
         for name, model_class in ((name, find_model(name)) for name in BASELINES)
@@ -149,7 +154,7 @@ def baselines(spec: ClipSpec, context: int) -> Mapping[str, Predictor]:
 
 
 def frame_spec(source: Source, request: ClipRequest) -> ClipSpec:
-    """The frames that are compared: the source's, at the model's size if it has one."""
+    """Specification of the compared frames: the source's, at the model's size if it has one."""
     if request.resize is None:
         return source.spec
     return dataclasses.replace(source.spec, height=request.resize[0], width=request.resize[1])
@@ -159,12 +164,12 @@ def _source(run: Run, data: str | Path | Source | None) -> Source:
     trained = run.config.data
     if data is None:
         if not trained.path or not (Path(trained.path).expanduser().exists() or trained.path in SOURCES):
-            raise UserError(f"{run.folder}: what it was trained on ({trained.path!r}) is not here; give --data PATH")
+            raise UserError(f"{run.folder}: its training data ({trained.path!r}) do not exist here; use --data PATH")
         source, _ = open_data(trained)
         if trained.digest and data_digest(source) != trained.digest:
             raise UserError(
-                f"{trained.path}: has changed since {run.folder} was trained on it, so what was held out may not be "
-                f"now; give --data {trained.path} to score on it as it is"
+                f"{trained.path}: has changed since {run.folder} was trained on it, so the held-out clips may differ; "
+                f"use --data {trained.path} to score on it as it is"
             )
         return source
     if isinstance(data, str | Path):

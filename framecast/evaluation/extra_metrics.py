@@ -64,7 +64,7 @@ class ExtraMetrics:
         """The metrics, read from files before any clip is measured.
 
         Raises:
-            UserError: : For a file that is missing, damaged or another one than expected.
+            UserError: For a file that is missing, damaged or another one than expected.
         """
         for name, file, digest in (("lpips", lpips, lpips_sha256), ("fvd", fvd, fvd_sha256)):
             if digest is not None and file is None:

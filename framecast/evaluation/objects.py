@@ -24,7 +24,7 @@ from framecast.metrics.objects import (
 
 
 class ObjectFinder:
-    """Objects that a forecast still shows, and their distance to the true position (an `Extra` of a score table).
+    """Object presence and position in every forecast (an `Extra` of a score table).
 
     Args:
         things: Objects to find.

@@ -1,12 +1,12 @@
-"""Whoever is compared, brought to the same clips: runs, baselines, and folders of forecasts from other programs.
+"""Rows of a comparison, aligned to the same clips: runs, baselines, and folders of forecasts from other programs.
 
-The rules, by which every model gets what it needs and nobody gets more than the clip has (docs/compare.md):
+Rules of the alignment (docs/compare.md):
 
-- Size. A model that takes frames of its own size gets them resized (triangle filter, aspect not kept), and its forecast
-  is resized back before it is scored. All others see the frames as they are compared.
+- Size. A model of a fixed frame size gets frames resized to it (triangle filter, aspect not kept), and its forecast
+  is resized back before scoring. All others get the compared frames.
 - Context. Every context ends at the same frame of the video, whatever its length and stride.
 - Horizon. It counts frames of the video. A model of stride k forecasts, and is scored at, frames k, 2k, ….
-- Samples. A stochastic model draws a clip's futures from a generator of that clip's own.
+- Samples. A stochastic model draws a clip's futures from a generator of its own.
 """
 
 from __future__ import annotations
@@ -47,10 +47,14 @@ Places = Sequence[tuple[int, int]]
 
 @dataclass
 class Cost:
-    """What forecasting took.
+    """Time and memory of forecasting; the first call is left out of the speed if there are more.
 
     Attributes:
-        frames: Of one size, of all samples. The first call is left out where there are more.
+        calls: Number of calls.
+        seconds: Of all calls but the first.
+        frames: Of all samples, of all calls but the first.
+        first: Seconds and frames of the first call.
+        memory_mb: Peak memory of the first call, MB.
     """
 
     calls: int = 0
@@ -69,22 +73,23 @@ class Cost:
 
     @property
     def frames_per_second(self) -> float | None:
-        """Forecast frames in a second; None where nothing was computed."""
+        """Forecast frames per second; None without computation."""
         seconds, frames = (self.seconds, self.frames) if self.frames else self.first
         return frames / seconds if seconds > 0 else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonRow:
-    """One row.
+    """One row of a comparison.
 
     Attributes:
-        stride: Source frames per frame, and source frames its context spans.
-        reach: Source frames per frame, and source frames its context spans.
-        window: Source frames of a training clip, on which splits cut in time depend.
+        name: In the table.
+        stride: Source frames per frame.
+        reach: Source frames that its context spans.
+        window: Source frames of a training clip, which decide where splits cut a video; None without training.
         enter: (places of all clips, horizon) -> the row of a table.
-        card: What is told of it, plain values.
-        cost: Filled while it forecasts.
+        card: Description, plain values.
+        cost: Measured while it forecasts.
     """
 
     name: str
@@ -109,7 +114,14 @@ def of_run(
     """A run as a row.
 
     Args:
-        size: (h, w) of the frames that are compared.
+        name: In the table.
+        run: The run.
+        source: Data.
+        size: (h, w) of the compared frames.
+        samples: Futures per clip, if the model is stochastic.
+        seed: Random seed of the samples.
+        place: Device.
+        precision: Autocast precision.
     """
     model = run.model(str(place))
     request = run.model_class.request(run.config.model)
@@ -192,7 +204,7 @@ def of_folder(name: str, forecasts: Forecasts, samples: int) -> ComparisonRow:
 
 
 def of_baselines(source: Source, context: int, place: torch.device) -> list[ComparisonRow]:
-    """Copy-last and temporal-mean, which look at the whole context that the clips have."""
+    """Copy-last and temporal-mean, which use the whole context of the clips."""
     found = []
     for name in BASELINES:
         model_class = find_model(name)
@@ -243,9 +255,9 @@ def _own_clips(
     places: Places,
     actions: ActionSpec | None,
 ) -> Callable[[Sequence[int]], Batch]:
-    """What reads the model's own contexts, ending where all end, and the actions of its forecast."""
+    """Loader of the model's contexts, which end at the common frame, and of the actions of its forecast."""
     led = model.actions != "none" and source.spec.actions is not None
-    # Without actions nothing of the future is read: the truth is that of the table, at its size.
+    # Without actions no future is read: the truth is the table's, at its size.
     own = dataclasses.replace(
         request,
         context=model.num_context,
@@ -266,7 +278,7 @@ def _own_clips(
 
 
 def _sized(frames: Tensor, size: tuple[int, int]) -> Tensor:
-    """(s, b, t, c, h, w) brought to `size` by the triangle filter that resizes all frames of the house."""
+    """(s, b, t, c, h, w) resized to `size` by the same triangle filter as the data."""
     if tuple(frames.shape[-2:]) == size:
         return frames
     lead = frames.shape[:-3]
@@ -278,7 +290,7 @@ def _sized(frames: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def measured(work: Forecast | Callable[[], Tensor], cost: Cost, place: torch.device) -> Tensor:
-    """What `work` gives, its time added to `cost`; of the first call also the memory it took."""
+    """Result of `work`; its time, and of the first call its memory, are added to `cost`."""
     if cost.calls:
         return _timed(work, cost, place)
     if place.type == "cuda":
@@ -305,10 +317,10 @@ def _timed(work: Any, cost: Cost, place: torch.device) -> Tensor:
 
 
 class _Growth:
-    """How far the process's memory grows within, sampled every 2 ms. mb: resident, above what it was before."""
+    """Context manager that measures the growth of the process's resident memory every 2 ms: `mb`."""
 
     def __enter__(self) -> _Growth:
-        _give_back()
+        _release_memory()
         self._process, self._done = psutil.Process(), threading.Event()
         self._before = self._highest = self._process.memory_info().rss
         self._watcher = threading.Thread(target=self._watch, daemon=True)
@@ -325,15 +337,15 @@ class _Growth:
         self.mb = (max(self._highest, self._process.memory_info().rss) - self._before) / 1e6
 
 
-def _give_back() -> None:
-    """Return what the C library keeps of freed memory, which would hide growth; where it can be asked to."""
+def _release_memory() -> None:
+    """Release freed memory that the C library keeps, which would hide growth; on Linux only."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).malloc_trim(0)
 
 
 def labels(names: Sequence[str]) -> list[str]:
-    """Names for a table's rows from what the user gave: NAME=RUN, or the last part of a path; unlike each other.
+    """Unique row names from the user's arguments: NAME of NAME=RUN, or the last part of a path.
 
     Raises:
         UserError: When a name is given twice.
@@ -342,7 +354,7 @@ def labels(names: Sequence[str]) -> list[str]:
     taken, out = set(BASELINES), []
     explicit = [label for label, _ in given if label]
     if doubled := [label for label in explicit if explicit.count(label) > 1 or label in taken]:
-        raise UserError(f"{doubled[0]}: is the name of two rows; give each its own, e.g. first=RUN second=RUN")
+        raise UserError(f"{doubled[0]}: is the name of two rows; use unique names, e.g. first=RUN second=RUN")
     taken |= set(explicit)
     for label, path in given:
         if label is None:
@@ -356,7 +368,7 @@ def labels(names: Sequence[str]) -> list[str]:
 
 
 def split_label(name: str) -> tuple[str | None, str]:
-    """(label or None, path) of what a user gave: "plain=runs/a" is a label and a path, an existing path never is."""
+    """(label or None, path) of an argument: "plain=runs/a" is a label and a path, an existing path has no label."""
     label, sign, path = name.partition("=")
     if not sign or not label or not path or Path(name).expanduser().exists():
         return None, name

@@ -224,7 +224,7 @@ class ScoreTable:
         """The batch on the device, and its truth over the horizon: (b, horizon, c, h, w).
 
         Raises:
-            UserError: : For frames of another size than the protocol's, or clips shorter than the horizon.
+            UserError: For frames of another size than the protocol's, or clips shorter than the horizon.
         """
         batch, p = batch.to(self.device), self.protocol
         want = (p.channels, p.height, p.width)
@@ -241,7 +241,7 @@ class ScoreTable:
         """Checked forecast of clips that are on the device: (s, b, frames, c, h, w).
 
         Raises:
-            UserError: : For a forecast of another shape, or one that is not finite.
+            UserError: For a forecast of another shape, or one that is not finite.
         """
         prediction = forecaster.forecast(batch, numbers)
         want = (forecaster.samples, batch.size, len(self.frames[forecaster.name]), *batch.context.shape[2:])

@@ -256,51 +256,51 @@ def _held(frames: Tensor, at: Sequence[int], last: Tensor, horizon: int) -> Tens
 
 
 def headline_sentence(scores: Scores) -> str:
-    """What the scores mean, in one plain sentence: the model against repeating the last frame, at frame 1."""
+    """The scores in one sentence: the model against persistence (copy-last), at frame 1."""
     protocol, main = scores.protocol, scores.main
     clips = {
         "test": "held-out clip",
-        "all": "clip it never saw",
+        "all": "clip outside its training data",
         "val": "validation clip",
         "train": "clip it was trained on",
     }
     kind = clips.get(protocol.split, f"clip of the {protocol.split} split")
     over = f"over {protocol.clips} {kind if protocol.clips == 1 else kind.replace('clip', 'clips', 1)}"
     what = f"best of {protocol.samples} forecasts" if main in scores.samples else "forecast"
-    for metric, where in (("moving_psnr", "where something moves"), ("psnr", "over the whole frame")):
+    for metric, where in (("moving_psnr", "moving area"), ("psnr", "whole frame")):
         series = scores.versus.get(main, {}).get(metric)
         if main in BASELINES or series is None or series.mean[0] is None:
             continue
         gain, ends = series.mean[0], [end for end in (series.low[0], series.high[0]) if end is not None]
         if ends and ends[0] <= 0 <= ends[1]:
             return (
-                f"At frame 1 the {what} is not measurably closer to the truth than repeating the last frame, {over} "
+                f"At frame 1 the PSNR of the {what} does not differ significantly from persistence (copy-last), {over} "
                 f"({where}, difference {gain:+.1f} dB; 95 % interval {ends[0]:.1f} to {ends[1]:.1f} dB)."
             )
-        side = "closer to" if gain > 0 else "further from"
+        side = "above" if gain > 0 else "below"
         low_high = " to ".join(f"{end:.1f}" for end in sorted(map(abs, ends)))
         interval = f"; 95 % interval {low_high} dB" if ends else ""
         return (
-            f"At frame 1 the {what} is {abs(gain):.1f} dB {side} the truth than repeating the last frame, {over} "
+            f"At frame 1 the PSNR of the {what} is {abs(gain):.1f} dB {side} persistence (copy-last), {over} "
             f"({where}{interval})."
         )
     if main in BASELINES:
-        return f"Only baselines were scored, {over}; there is no model to compare them with."
-    return f"Nothing moved and PSNR was not measured, so there is no comparison with repeating the last frame, {over}."
+        return f"Only baselines were scored, {over}; there is no model to compare with."
+    return f"Nothing moved and PSNR was not measured, so there is no comparison with persistence (copy-last), {over}."
 
 
 def describe(scores: Scores) -> str:
-    """The table of headline figures as plain text, under it the protocol in a line and what the scores mean."""
+    """The headline scores as a plain text table, with the protocol in one line and the headline sentence."""
     p = scores.protocol
     frames = scores.headline_frames
     width = max(len(name) for name in scores.predictors)
     lines = []
     for metric in p.settings.names:
         about = METRICS[metric]
-        if metric.endswith(("mse", "mae")):  # PSNR says the same; they are in the file
+        if metric.endswith(("mse", "mae")):  # equivalent to PSNR; in the file
             continue
         better = {"higher": "higher is better", "lower": "lower is better", "one": "1 is best"}.get(about.better)
-        if better is None:  # says nothing by itself; it is in the file
+        if better is None:  # meaningless alone; in the file
             continue
         unit = f" [{about.unit}]" if about.unit else ""
         lines.append(f"{about.label}{unit}, {better}")
@@ -319,5 +319,5 @@ def describe(scores: Scores) -> str:
 
 
 def figure(value: float | None, metric: str) -> str:
-    """A number with the digits its metric deserves; a dash where there is none."""
+    """A number with the decimal places of its metric; a dash for None."""
     return "–" if value is None else f"{value:.{METRICS[metric].digits}f}"

@@ -86,7 +86,7 @@ class Series:
         """The inverse of `to_json`.
 
         Raises:
-            UserError: : For missing or wrong lists.
+            UserError: For missing or wrong lists.
         """
         return cls(**{name: tuple(_numbers(data, name)) for name in cls.__dataclass_fields__})
 

@@ -22,14 +22,14 @@ from framecast.metrics.averages import INTERVAL, interval_sentence
 
 @dataclass(frozen=True)
 class Metric:
-    """How to read a number.
+    """Presentation of a metric.
 
     Attributes:
-        label: For tables.
+        label: Name in tables.
         unit: "dB" or "".
         better: "higher", "lower", "one" (nearest to 1), or "neither": a property of the forecast alone.
         area: "frame" or "moving".
-        digits: After the point.
+        digits: Decimal places.
     """
 
     label: str
@@ -39,7 +39,7 @@ class Metric:
     digits: int
 
     def sort_key(self, values: Tensor) -> Tensor:
-        """Numbers that are smaller for better values; 0 where none is better."""
+        """Numbers that are smaller for better values; 0 for a metric without a better direction."""
         if self.better == "neither":
             return torch.zeros_like(values).where(values.isfinite(), values)
         return {"higher": -values, "lower": values, "one": (values - 1).abs()}[self.better]
@@ -60,13 +60,13 @@ METRICS: dict[str, Metric] = {
     "moving_mae": Metric("MAE, moving area", "", "lower", "moving", 5),
     "lpips": Metric("LPIPS", "", "lower", "frame", 4),
 }
-#: Those that need a file of the user's; they are measured by whoever has it, and only then.
+#: Metrics that need a weights file from the user.
 NEEDS_WEIGHTS_FILE = ("lpips",)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MetricSettings:
-    """What can be chosen about the metrics; part of every protocol.
+    """Metrics to measure and their settings; part of every protocol.
 
     Attributes:
         names: Keys of METRICS.
@@ -94,7 +94,7 @@ class MetricSettings:
 
     def fitted(self, height: int, width: int) -> MetricSettings:
         """These settings for frames of this size: MS-SSIM with as many scales as fit, without metrics whose window is
-        larger than the frame. The protocol then says so."""
+        larger than the frame. The protocol records it."""
         scales = min(frames.ms_ssim_scales(height, width), self.ms_ssim_scales)
         left_out = set() if scales > 1 else ({"ms_ssim"} if scales else {"ssim", "ms_ssim"})
         if min(height, width) < 2:
@@ -106,7 +106,7 @@ class MetricSettings:
         """Plain values for a protocol, defaults and conventions spelled out.
 
         Args:
-            videos: The clips come from, for intervals over them; None takes clips as independent.
+            videos: Number of videos of the clips, for intervals over videos; None treats clips as independent.
         """
         weights = frames.MS_WEIGHTS[: self.ms_ssim_scales]
         return {
@@ -128,7 +128,7 @@ class MetricSettings:
 
     @classmethod
     def from_description(cls, described: Mapping[str, Any]) -> MetricSettings:
-        """The settings that `describe` was made from."""
+        """The inverse of `describe`."""
         keys = ("moving_threshold", "moving_dilate", "ms_ssim_scales", "sharp_border")
         return cls(names=tuple(described["names"]), **{k: described[k] for k in keys})
 
@@ -136,16 +136,17 @@ class MetricSettings:
 def measure(
     prediction: Tensor, truth: Tensor, last_context: Tensor, settings: MetricSettings, mask: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """Every metric of `settings`, one number per clip and frame, but for those behind a file.
+    """Every metric of `settings`, one number per clip and frame, except those that need a weights file.
 
     Args:
         prediction: float (b, horizon, c, h, w) in 0…1.
         truth: float (b, horizon, c, h, w) in 0…1.
-        last_context: (b, c, h, w).
-        mask: bool (b, horizon, h, w) if the caller has it already.
+        last_context: float (b, c, h, w) in 0…1.
+
+        mask: bool (b, horizon, h, w), the moving area; None computes it.
 
     Returns:
-        Name -> float64 (b, horizon); not-a-number where a metric is not defined (nothing moves, flat truth).
+        Name -> float64 (b, horizon); NaN where a metric is undefined (no moving area, flat truth).
     """
     names, out = set(settings.names), dict[str, Tensor]()
     if names & {"mse", "psnr"}:
@@ -179,7 +180,7 @@ def moving_masks(truth: Tensor, last_context: Tensor, settings: MetricSettings) 
 
 
 def diversity(samples: Tensor) -> Tensor:
-    """How far the samples of one clip lie apart: the mean, over all pairs, of their root-mean-square difference.
+    """Diversity of the samples of each clip: mean over all pairs of their root-mean-square difference.
 
     Args:
         samples: float (s, b, horizon, c, h, w) in 0…1, s at least 2.
@@ -220,10 +221,11 @@ def reduce_samples(values: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]
 
 
 def order_samples(name: str, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Index of each clip's best and worst sample by the metric's mean over the horizon, undefined frames left out.
+    """Index of each clip's best and worst sample by the metric's mean over the horizon, without undefined frames.
 
     Args:
-        values: (s, b, horizon) of metric `name`.
+        name: Key of METRICS.
+        values: float64 (s, b, horizon).
 
     Returns:
         Two int64 (b,).
@@ -235,7 +237,7 @@ def order_samples(name: str, values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def horizon_mean(values: Tensor) -> Tensor:
-    """Mean over the last axis of what is finite; not-a-number where nothing is."""
+    """Mean of the finite values over the last axis; NaN where there is none."""
     return values.where(values.isfinite(), torch.nan).nanmean(-1)
 
 

@@ -1,4 +1,4 @@
-"""Measures as published code computes them, for reading its numbers. Frames in -1…1; ours are in `frames.py`.
+"""Metrics as published code computes them, for comparison with its numbers. Frames in -1…1; see also `frames.py`.
 
 Two systems of multi-scale adversarial prediction are in circulation and disagree: the authors' own Torch scripts
 ("official": Mathieu, Couprie, LeCun 2016) and the TensorFlow one for Ms. Pac-Man ("dyelax", named after its author).
@@ -112,7 +112,7 @@ def official_moving(image: Tensor, moving: Tensor) -> Tensor:
 
     Args:
         image: float (…, c, h, w) in -1…1.
-        moving: bool (…, h, w); the script reads it off a colour-coded flow image.
+        moving: bool (…, h, w); the script derives it from a colour-coded flow image.
 
     Returns:
         As `image`.
@@ -124,11 +124,11 @@ def official_average(values: Tensor, psnr: Tensor) -> tuple[float, int]:
     """Mean of `values` over the clips whose official PSNR is below 50 dB, and how many clips were dropped.
 
     Args:
-        values: (clips,).
-        psnr: (clips,).
+        values: (clips,), a metric.
+        psnr: (clips,), official PSNR in dB.
 
     Returns:
-        (mean, dropped); the mean is not-a-number if every clip was dropped.
+        (mean, dropped); the mean is NaN if every clip was dropped.
     """
     kept = values.double()[psnr < OFFICIAL_DROP_DB]
     return float(kept.mean()), len(values) - len(kept)

@@ -32,13 +32,13 @@ def everything(store):
     return [Segment(i, 0, 2) for i in range(len(store))]
 
 
-def test_the_law_is_read_off_all_pairs(store):
+def test_true_motions_come_from_all_pairs(store):
     assert knows_scenes(store)
     motions = true_motions(store)
     assert {k: len(v) for k, v in motions.items()} == dict.fromkeys(KINDS, len(store))
 
 
-def test_a_sampler_that_tells_the_truth_is_found_out(store):
+def test_sampler_of_true_frames_has_the_true_statistics(store):
     truth = {}
     for segment in everything(store):
         clip = store.clip(segment.video, 0, 2)
@@ -74,7 +74,7 @@ def test_each_prior_is_a_sampler():
     assert set(samplers(model)) == {"normal"}
 
 
-def test_the_nearest_training_picture_of_a_training_picture_is_itself(store):
+def test_flow_baseline_of_a_training_image_copies_its_own_flow(store):
     train = store.splits(2)["train"]
     sampler = flow_baseline(store, train[:1], (32, 32))
     frame, _ = first_frame(store, train[0], (32, 32))
@@ -86,20 +86,20 @@ def test_the_nearest_training_picture_of_a_training_picture_is_itself(store):
     assert not torch.equal(out[0, 0], frame)
 
 
-def test_scores_and_page_hold_them(tmp_path):
+def test_scores_and_report_contain_motions(tmp_path):
     run = open_run(moving_run())
     scores, kept = evaluate(run, horizon=1, clips=2, out=tmp_path)
     assert set(scores.motions) == {"normal", "posterior"}
     assert scores.motions["normal"]["samples"] == 40
     assert Scores.load(tmp_path / "scores.json").motions == scores.motions
     page = report_run(run, scores, kept, tmp_path).read_text()
-    assert "Are the sampled motions the true ones?" in page
+    assert "Distribution of sampled motions" in page
     assert "triangle, posterior" in page
     rows = motion_rows(scores.motions)
     assert [r["name"] for r in rows][:4] == ["circle, normal", "triangle, normal", "square, normal", "together, normal"]
 
 
-def test_other_data_are_left_alone(tmp_path):
+def test_data_without_scenes_have_no_motions(tmp_path):
     scores, _ = evaluate(copy_run(), horizon=1, clips=2, out=tmp_path)
     assert scores.motions == {}
     assert not knows_scenes(Store(still_store()))

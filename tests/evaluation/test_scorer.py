@@ -154,11 +154,11 @@ def test_clips_without_motion_are_skipped_counted_and_ranked_by_psnr():
     assert (series.n, series.skipped, series.mean) == ((0,) * 3, (7,) * 3, (None,) * 3)
     assert scores.predictors["copy-last"]["psnr"].mean == (100, 100, 100)
     assert {k.metric for k in kept} == {"psnr"}
-    assert "over the whole frame" in headline_sentence(scores)
+    assert "(whole frame, " in headline_sentence(scores)
     assert "–" in describe(scores)
 
 
-def test_samples_are_drawn_only_of_stochastic_predictors_and_come_back_the_same():
+def test_only_stochastic_predictors_are_sampled_and_samples_are_reproducible():
     predictors = predictors_of(stochastic=True)
     scores, kept = score(predictors, batches(), protocol(), samples=4, seed=3, roll=roll)
     assert (scores.protocol.samples, scores.protocol.seed) == (4, 3)
@@ -188,7 +188,7 @@ def test_actions_reach_the_predictors_that_take_them():
     assert predictors["copy-last"].asked[0][2] is None
 
 
-def test_scores_survive_the_file(tmp_path):
+def test_loaded_scores_equal_saved_scores(tmp_path):
     scores, _ = score(predictors_of(stochastic=True), batches(), protocol(), samples=2, roll=roll)
     assert Scores.load(scores.save(tmp_path / "scores.json")) == scores
 
@@ -199,7 +199,7 @@ def test_metrics_too_large_for_the_frames_are_left_out_of_the_protocol_too():
     assert tuple(scores.predictors["mine"]) == scores.protocol.settings.names
 
 
-def test_wrong_input_gets_its_sentence():
+def test_invalid_input_is_refused():
     with pytest.raises(UserError, match="every table must contain copy-last and temporal-mean; add temporal-mean"):
         score({k: v for k, v in predictors_of().items() if k != "temporal-mean"}, batches(), protocol(), roll=roll)
     with pytest.raises(UserError, match="pass a list or a loader, or keep=False"):
@@ -216,31 +216,31 @@ def test_wrong_input_gets_its_sentence():
         score(predictors_of(), batches(), protocol(), roll=lambda *args, **kwargs: roll(*args, **kwargs)[0])
 
 
-def test_the_sentence_says_what_the_score_means():
+def test_headline_sentence_reports_difference_and_interval():
     scores, _ = score(predictors_of(), batches(), protocol(), roll=roll)
     sentence = headline_sentence(scores)
     gain = scores.versus["mine"]["moving_psnr"]
     assert sentence == (
-        f"At frame 1 the forecast is {gain.mean[0]:.1f} dB closer to the truth than repeating the last frame, over 7 "
-        f"held-out clips (where something moves; 95 % interval {gain.low[0]:.1f} to {gain.high[0]:.1f} dB)."
+        f"At frame 1 the PSNR of the forecast is {gain.mean[0]:.1f} dB above persistence (copy-last), over 7 "
+        f"held-out clips (moving area; 95 % interval {gain.low[0]:.1f} to {gain.high[0]:.1f} dB)."
     )
     best, _ = score(predictors_of(stochastic=True), batches(), protocol(), samples=4, seed=3, roll=roll)
-    assert headline_sentence(best).startswith("At frame 1 the best of 4 forecasts is ")
+    assert headline_sentence(best).startswith("At frame 1 the PSNR of the best of 4 forecasts is ")
     worse, _ = score(predictors_of("mean"), batches(), protocol(split="val"), roll=roll)
     loss = worse.versus["mine"]["moving_psnr"]
-    assert f"{-loss.mean[0]:.1f} dB further from the truth" in headline_sentence(worse)
+    assert f"{-loss.mean[0]:.1f} dB below persistence" in headline_sentence(worse)
     assert f"95 % interval {-loss.high[0]:.1f} to {-loss.low[0]:.1f} dB" in headline_sentence(worse)
     assert "over 7 validation clips" in headline_sentence(worse)
     same, _ = score(predictors_of("copy"), batches(), protocol(), roll=roll)
-    assert "not measurably closer" in headline_sentence(same)
+    assert "does not differ significantly from persistence" in headline_sentence(same)
     assert "difference +0.0 dB" in headline_sentence(same)
     single, _ = score(predictors_of(), batches(n=1), protocol(split="train"), roll=roll)
-    assert "over 1 clip it was trained on (where something moves)." in headline_sentence(single)
+    assert "over 1 clip it was trained on (moving area)." in headline_sentence(single)
     alone, _ = score({k: v for k, v in predictors_of().items() if k in BASELINES}, batches(), protocol(), roll=roll)
     assert headline_sentence(alone).startswith("Only baselines were scored")
 
 
-def test_describe_is_a_plain_predictors_of():
+def test_describe_is_a_plain_text_table():
     scores, _ = score(predictors_of(), batches(), protocol(), roll=roll)
     text = describe(scores)
     lines = text.splitlines()

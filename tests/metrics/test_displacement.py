@@ -31,7 +31,7 @@ def picture(scene, size, t=1):
 
 
 @pytest.mark.parametrize("size", [64, 128])
-def test_what_was_drawn_is_found(size):
+def test_drawn_displacements_are_recovered(size):
     right = []
     for scene in scenes(12):
         moved, found = find_displacements(picture(scene, size)[None], truth_of(scene, size))
@@ -63,7 +63,7 @@ def test_ghosts_are_rejected():
     assert np.mean(ghosts) < 0.1
 
 
-def test_a_window_that_leaves_the_frame():
+def test_window_beyond_the_frame_is_zero_padded():
     scene = scenes(1)[0]
     corner = Scene(scene.ground, dict.fromkeys(MOVERS, (3, 125)), scene.radius, scene.colour, dict.fromkeys(MOVERS, 0))
     moved, found = find_displacements(picture(corner, 64)[None], truth_of(corner, 64))
@@ -109,7 +109,7 @@ def law(rng, count):
     return np.stack([circle, np.clip(circle + rng.integers(-1, 2, count), -10, 10), square], -1)
 
 
-def test_samples_of_the_true_law_get_perfect_figures():
+def test_samples_of_the_true_distribution_have_ideal_statistics():
     rng = np.random.default_rng(0)
     true = law(rng, 40_000)
     motions = {kind: true[:, k] for k, kind in enumerate(KINDS)}
@@ -129,7 +129,7 @@ def test_samples_of_the_true_law_get_perfect_figures():
     assert abs(told["corr_circle_square"]) < 0.05
 
 
-def test_samples_of_another_law_are_told_apart():
+def test_samples_of_another_distribution_have_other_statistics():
     rng = np.random.default_rng(0)
     true = law(rng, 10_000)
     motions = {kind: true[:, k] for k, kind in enumerate(KINDS)}
@@ -142,7 +142,7 @@ def test_samples_of_another_law_are_told_apart():
     assert told["shapes"]["square"]["within_image_sd"] == 0
 
 
-def test_nothing_found_is_said_as_such():
+def test_statistics_without_detections_are_none():
     motions = {kind: np.arange(-10, 11) for kind in KINDS}
     told = drawn(np.zeros((2, 3, 3), int), found=np.zeros((3, 3), bool)).summary(motions)
     row = told["shapes"]["circle"]

@@ -148,11 +148,11 @@ def test_objects_of_data_come_from_their_meta_json():
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"size": [20]}, "is not understood"),
+        ({"size": [20]}, "is not valid"),
         ({"things": []}, "at least one thing"),
         ({"things": [{"name": "a"}]}, "'colours' is missing"),
         ({"things": [{"name": "a", "colours": [[300, 0, 0]]}]}, "RGB triples of 0…255"),
-        ({"things": [{"name": "a", "colours": [[30, 0]]}]}, "is not understood"),
+        ({"things": [{"name": "a", "colours": [[30, 0]]}]}, "is not valid"),
         ({"things": [{"name": "a", "colours": [[30, 0, 0]], "box": [5, 0, 2, 9]}]}, r"box must be \(top, left"),
         ({"things": [{"name": "a", "colours": [[30, 0, 0]], "most": 3}]}, "unknown key 'most'"),
         ({"things": [{"name": "a", "colours": [[30, 0, 0]], "least": 0}]}, "must be above 0 px"),

@@ -11,7 +11,7 @@ from framecast.models import MODELS
 from framecast.reporting.catalog import draw, figure, list_models, list_packaged, list_sources, one_model
 
 
-def test_every_model_has_a_row_that_says_what_it_needs():
+def test_every_model_has_a_row_of_its_requirements():
     rows = {row["name"]: row for row in list_models()}
     assert set(rows) == set(MODELS)
     assert rows["multiscale-gan"]["context"] == 4
@@ -33,7 +33,7 @@ def test_parameters_outside_any_part_are_counted(tmp_path):
     assert one_model(f"{mine(tmp_path)}:Mine")["parameters"] == {"other": 1}
 
 
-def test_figures_are_svg_and_are_written_where_asked(tmp_path):
+def test_drawings_are_svg_and_written_to_the_given_path(tmp_path):
     assert "<svg" in figure("multiscale-gan", "tiny")
     draw("multiscale-gan", "tiny", tmp_path / "a" / "b.svg")
     assert "<svg" in (tmp_path / "a" / "b.svg").read_text()
