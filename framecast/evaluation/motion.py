@@ -129,7 +129,7 @@ def motions_of_model(
 
 
 def flow_baseline(source: Source, train: Sequence[Segment], size: tuple[int, int]) -> Sampler:
-    """The sampler that copies the flow of one of the nearest training pictures, chosen at random.
+    """The sampler that copies the flow of one of the nearest training images, chosen at random.
 
     Args:
         source: Training data.

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from framecast.core.errors import UserError
 
-#: What an interval is made of, where nothing is known of the clips' origin.
+#: Definition of an interval, where the videos of the clips are unknown.
 INTERVAL = "95 % confidence interval of the mean, Student's t over clips"
 
 

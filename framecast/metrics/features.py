@@ -122,10 +122,10 @@ def _pairs(made: Tensor, real: Tensor, groups: Sequence[Hashable] | None, scale:
     """h of every pair (n, n), and the weights of the pairs."""
     if made.shape != real.shape or len(real) < 2:
         raise UserError(f"rf-mmd needs as many made as real clips, at least 2, got {len(made)} and {len(real)}")
-    mean, sd = scale.mean(0), scale.std(0, correction=0)
+    mean, std = scale.mean(0), scale.std(0, correction=0)
     # A feature with almost no variance over real clips must not dominate.
-    sd = sd.clamp_min(0.1 * float(sd.mean()) + 1e-12)
-    x, y, z = ((v - mean) / sd for v in (made, real, scale))
+    std = std.clamp_min(0.1 * float(std.mean()) + 1e-12)
+    x, y, z = ((v - mean) / std for v in (made, real, scale))
     apart = torch.cdist(z, z)
     width = float(apart[~torch.eye(len(z), dtype=torch.bool)].median()) if len(z) > 1 else 1.0
     width = width or 1.0

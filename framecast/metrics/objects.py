@@ -71,11 +71,11 @@ class Thing:
 
     def __post_init__(self) -> None:
         if not self.colours or any(len(c) != 3 or not all(0 <= v <= 255 for v in c) for c in self.colours):
-            raise UserError(f"thing {self.name!r}: colours must be RGB triples of 0…255, got {self.colours}")
+            raise UserError(f"object {self.name!r}: colours must be RGB triples of 0…255, got {self.colours}")
         if not (self.least > 0 and self.near > 0):
-            raise UserError(f"thing {self.name!r}: least and near must be above 0 px")
+            raise UserError(f"object {self.name!r}: least and near must be above 0 px")
         if self.box is not None and not (0 <= self.box[0] < self.box[2] and 0 <= self.box[1] < self.box[3]):
-            raise UserError(f"thing {self.name!r}: box must be (top, left, bottom, right), got {self.box}")
+            raise UserError(f"object {self.name!r}: box must be (top, left, bottom, right), got {self.box}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -96,7 +96,7 @@ class Things:
     def __post_init__(self) -> None:
         names = [thing.name for thing in self.things]
         if not names or len({*names, ALL_THINGS}) < len(names) + 1:
-            raise UserError(f"objects: expected at least one thing, each with a unique name other than {ALL_THINGS!r}")
+            raise UserError(f"objects: expected at least one object, each with a unique name other than {ALL_THINGS!r}")
         if not self.tolerance > 0 or min(self.size) < 1:
             raise UserError("objects: tolerance and size must be above 0")
 
@@ -207,7 +207,7 @@ def true_places(things: Things, arrays: Mapping[str, Tensor], found: Found) -> T
         for axis, (index, scale, offset) in enumerate((thing.track.x, thing.track.y)):
             if index >= values.shape[-1]:
                 raise UserError(
-                    f"thing {thing.name!r}: array {thing.track.array!r} has {values.shape[-1]} entries a frame, so "
+                    f"object {thing.name!r}: array {thing.track.array!r} has {values.shape[-1]} entries a frame, so "
                     f"none with index {index}"
                 )
             place[..., i, axis] = values[..., index].to(place.device) * scale + offset

@@ -118,7 +118,7 @@ def presence(found: Tensor, masks: Tensor, share: float = 0.5, near: bool = True
 def probe(
     latents: Tensor,
     values: Tensor,
-    held_codes: Tensor,
+    held_latents: Tensor,
     held_values: Tensor,
     visible: Tensor | None = None,
     hidden: int = 256,
@@ -132,7 +132,7 @@ def probe(
     Args:
         latents: (n, z), for training.
         values: (n, k), for training.
-        held_codes: (m, z) held-out latents.
+        held_latents: (m, z) held-out latents.
         held_values: (m, k) held-out values.
         visible: (m, k) bool, the held-out values that count; None is all.
         hidden: Width of the hidden layer.
@@ -141,13 +141,13 @@ def probe(
 
     Source: Wichers et al. 2018, who regress poses by a network of two layers.
     """
-    mean, sd = latents.mean(0), latents.std(0).clamp_min(1e-8)
+    mean, std = latents.mean(0), latents.std(0).clamp_min(1e-8)
     middle, spread = values.mean(0), values.std(0).clamp_min(1e-8)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = nn.Sequential(nn.Linear(latents.shape[1], hidden), nn.ReLU(), nn.Linear(hidden, values.shape[1]))
         optimiser = torch.optim.Adam(net.parameters(), lr=1e-3)
-        seen, wanted = (latents - mean) / sd, (values - middle) / spread
+        seen, wanted = (latents - mean) / std, (values - middle) / spread
         for _ in range(steps):
             rows = torch.randint(len(seen), (256,))
             loss = F.mse_loss(net(seen[rows]), wanted[rows])
@@ -155,5 +155,5 @@ def probe(
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
     with torch.no_grad():
-        error = (net((held_codes - mean) / sd) * spread + middle - held_values).abs()
+        error = (net((held_latents - mean) / std) * spread + middle - held_values).abs()
     return float(error.mean() if visible is None else error[visible].mean())

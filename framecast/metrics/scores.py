@@ -91,8 +91,8 @@ class Protocol:
         """The metric settings to measure with."""
         try:
             return MetricSettings.from_description(self.metrics)
-        except (KeyError, TypeError) as fault:
-            raise UserError(f"protocol.metrics must come from MetricSettings.describe(); {fault} is missing") from fault
+        except (KeyError, TypeError) as error:
+            raise UserError(f"protocol.metrics must come from MetricSettings.describe(); {error} is missing") from error
 
     def to_json(self) -> dict[str, Any]:
         """Plain values by name."""
@@ -238,9 +238,9 @@ class Scores:
         """
         try:
             return cls.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
-        except FileNotFoundError as fault:
-            raise UserError(f"{path}: no such scores; write them with framecast evaluate") from fault
-        except (json.JSONDecodeError, UnicodeDecodeError) as fault:
-            raise UserError(f"{path} is not JSON; write the scores again with framecast evaluate") from fault
-        except UserError as fault:
-            raise UserError(f"{path}: {fault}") from fault
+        except FileNotFoundError as error:
+            raise UserError(f"{path}: no such scores; write them with framecast evaluate") from error
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise UserError(f"{path} is not JSON; write the scores again with framecast evaluate") from error
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error

@@ -1,4 +1,4 @@
-"""Scores on what was held out: the split of training, the protocol beside the figures, nothing that depends on luck."""
+"""Evaluation on held-out clips: the split of training, the protocol, reproducible scores."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Comparisons: the same clips for all, rules of alignment, differences clip by clip, nothing that depends on luck."""
+"""Comparisons: the same clips for all rows, alignment rules, paired differences, reproducible scores."""
 
 import csv
 import dataclasses
@@ -33,7 +33,7 @@ SETTINGS = {"horizon": 6, "clips": 5, "precision": "fp32"}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ShiftConfig:
-    """context, stride, side: what is asked of the data.  noise: sd of what is added to every future."""
+    """context, stride, side: of the request.  noise: std of the noise added to every future."""
 
     context: int = 2
     stride: int = 1
@@ -143,7 +143,7 @@ def test_means_and_paired_differences_equal_the_plain_formula():
     a, b = values["plain"], values["wide"]
     assert found.means["plain"]["psnr"]["mean"] == pytest.approx(a.mean(), rel=1e-5)
     assert found.difference("psnr", "plain", "wide")["mean"] == pytest.approx((a - b).mean(), abs=1e-5)
-    # one held-out video: the interval is that of clips, and the protocol says so
+    # one held-out video: the interval is over clips, as in the protocol
     half = stats.t.ppf(0.975, len(a) - 1) * stats.sem(a)
     assert found.means["plain"]["psnr"]["high"] - a.mean() == pytest.approx(half, rel=1e-4)
     assert "all are of one video" in found.protocol.metrics["interval"]
@@ -267,20 +267,20 @@ def test_folder_holds_page_json_and_csv(tmp_path):
     found, kept = compare([tiny_run(), shift_run("slow")], store(), horizon=8, clips=3, out=tmp_path / "out")
     page = write_comparison(tmp_path / "out", found, kept)
     assert sorted(p.name for p in page.parent.iterdir()) == ["comparison.csv", "comparison.html", "comparison.json"]
-    told = json.loads((tmp_path / "out" / "comparison.json").read_text())
-    assert told["protocol"]["clips"] == 3
-    assert told["rows"]["tiny"]["training_steps"] == 2
-    assert told["rows"]["tiny"]["parameters"] == sum(p.numel() for p in open_run(tiny_run()).model().parameters())
-    assert told["costs"]["tiny"]["frames_per_second"] > 0
-    assert told["costs"]["tiny"]["memory_mb"] >= 0
+    result = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert result["protocol"]["clips"] == 3
+    assert result["rows"]["tiny"]["training_steps"] == 2
+    assert result["rows"]["tiny"]["parameters"] == sum(p.numel() for p in open_run(tiny_run()).model().parameters())
+    assert result["costs"]["tiny"]["frames_per_second"] > 0
+    assert result["costs"]["tiny"]["memory_mb"] >= 0
     rows = list(csv.DictReader(io.StringIO((tmp_path / "out" / "comparison.csv").read_text())))
     one = next(r for r in rows if (r["predictor"], r["metric"], r["frame"]) == ("slow", "psnr", "8"))
-    assert float(one["mean"]) == pytest.approx(told["predictors"]["slow"]["psnr"]["mean"][7])
+    assert float(one["mean"]) == pytest.approx(result["predictors"]["slow"]["psnr"]["mean"][7])
     assert {r["frame"] for r in rows if r["predictor"] == "slow"} == {"mean", "4", "8"}
     text = page.read_text()
     assert "Paired differences of all rows" in text
     assert not any(c.role == "between" for c in kept)
-    assert str(work()) not in text + json.dumps(told)
+    assert str(work()) not in text + json.dumps(result)
 
 
 # --------------------------------------------------------------------------------------------------------- bad input

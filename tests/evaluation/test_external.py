@@ -1,4 +1,4 @@
-"""Clips for other programs and their forecasts: what is written, what is read, what is refused."""
+"""Clips for other programs and their forecasts: written, read and checked."""
 
 import json
 import shutil
@@ -63,7 +63,7 @@ def test_true_frames_on_request_and_actions_where_the_data_have_them(tmp_path):
 
 
 @pytest.mark.parametrize("settings", [{"horizon": 0}, {"context": 0}, {"clips": 0}])
-def test_zero_context_or_horizon_is_refused(settings, tmp_path):
+def test_zero_context_horizon_or_clips_are_refused(settings, tmp_path):
     with pytest.raises(UserError, match="--context, --horizon and --clips must be at least 1"):
         make_clips(store(), tmp_path / "c", **settings)
 
@@ -102,9 +102,9 @@ def test_run_and_its_forecasts_in_a_folder_score_equally(clips, tmp_path):
 
 
 def test_data_are_opened_by_the_manifest(tmp_path):
-    film = write_video(moving(40, 32, 48), tmp_path / "film", 15)
-    make_clips(film, tmp_path / "clips", context=2, horizon=3, clips=2, size="16x16", fit="squash")
-    found, _ = compare([answer(tmp_path / "clips", tmp_path / "theirs", lambda c: c[-1:].repeat(3, 0))], film, show=0)
+    video = write_video(moving(40, 32, 48), tmp_path / "video", 15)
+    make_clips(video, tmp_path / "clips", context=2, horizon=3, clips=2, size="16x16", fit="squash")
+    found, _ = compare([answer(tmp_path / "clips", tmp_path / "theirs", lambda c: c[-1:].repeat(3, 0))], video, show=0)
     assert (found.protocol.height, found.protocol.width) == (16, 16)
     assert found.means["theirs"] == found.means["copy-last"]
 

@@ -1,4 +1,4 @@
-"""What a comparison learns beside the metrics of frames, end to end on small data."""
+"""Extra measurements of a comparison, end to end on small data."""
 
 import json
 import re
@@ -162,12 +162,12 @@ def test_calibration_where_the_source_provides_a_distribution(tmp_path, monkeypa
         for file in (tmp_path / "clips").glob("*.npz"):
             np.savez(folder / file.name, prediction=np.stack([path(draw(k))[3:] for k in range(8)]))
     found, kept = compare([tmp_path / "knows", tmp_path / "stuck"], tmp_path / "data", samples=8, show=1)
-    told = found.extras["calibration"]
-    assert told["knows"]["frequency"]["right"]["mean"] == pytest.approx(0.75)
-    assert told["knows"]["distance"]["mean"] == pytest.approx(0)
-    assert told["stuck"]["distance"]["mean"] == pytest.approx(0.25)
-    assert told["stuck"]["floor"]["mean"] == pytest.approx(0.11, abs=0.03)
-    assert told["copy-last"]["frequency"]["left"]["n"] == 16
+    result = found.extras["calibration"]
+    assert result["knows"]["frequency"]["right"]["mean"] == pytest.approx(0.75)
+    assert result["knows"]["distance"]["mean"] == pytest.approx(0)
+    assert result["stuck"]["distance"]["mean"] == pytest.approx(0.25)
+    assert result["stuck"]["floor"]["mean"] == pytest.approx(0.11, abs=0.03)
+    assert result["copy-last"]["frequency"]["left"]["n"] == 16
     text = write_comparison(tmp_path / "out", found, kept).read_text()
     assert "Calibration" in text
     assert "true probability" in text

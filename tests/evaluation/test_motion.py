@@ -1,4 +1,4 @@
-"""Motions of samples beside the true law: from the data to scores.json and the page."""
+"""Sampled motions beside the true distribution: from the data to scores.json and the report."""
 
 import pytest
 import torch
@@ -48,14 +48,14 @@ def test_sampler_of_true_frames_has_the_true_statistics(store):
     def oracle(frames, samples, generator):
         return torch.stack([truth[f.sum().item()] for f in frames[:, 0]]).expand(samples, -1, -1, -1, -1)
 
-    told = measure_motions(oracle, store, everything(store), (32, 32), true_motions(store), samples=2)
-    assert told["samples"] == 2 * len(store)
+    result = measure_motions(oracle, store, everything(store), (32, 32), true_motions(store), samples=2)
+    assert result["samples"] == 2 * len(store)
     for kind in KINDS:
-        row = told["shapes"][kind]
+        row = result["shapes"][kind]
         assert row["off_axis"] == 1
         assert row["within_image_sd"] == 0
         assert row["rejected"] < 0.2
-    assert told["corr_circle_triangle"] > 0.95
+    assert result["corr_circle_triangle"] > 0.95
 
 
 def test_frames_at_another_size_come_with_their_scene(store):
@@ -80,7 +80,7 @@ def test_flow_baseline_of_a_training_image_copies_its_own_flow(store):
     frame, _ = first_frame(store, train[0], (32, 32))
     out = sampler(frame[None, None], 4, torch.Generator().manual_seed(0))
     assert out.shape == (4, 1, 3, 32, 32)
-    assert torch.equal(out[0], out[3])  # there is one neighbour only
+    assert torch.equal(out[0], out[3])  # there is a single training image
     motion = store.clip(train[0].video, 0, 1).meta["motion"]
     assert any(motion.values())
     assert not torch.equal(out[0, 0], frame)

@@ -1,4 +1,4 @@
-"""Scoring predictors over streamed clips."""
+"""Scores of predictors on streamed clips."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -65,7 +65,7 @@ def predictor(kind: str, stochastic: bool = False) -> SimpleNamespace:
 
 
 def roll(model, context, horizon, actions=None, samples=1, generator=None):
-    """Stands in for rollout: what each kind of predictor would say."""
+    """Replacement for rollout: the forecast of each kind of predictor."""
     model.asked.append((len(context), samples, actions))
     last, first = context[:, -1:], context[:, :1]
     if model.kind == "copy":

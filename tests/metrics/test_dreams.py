@@ -1,4 +1,4 @@
-"""Measures of films without a truth, on films whose answer is known."""
+"""Metrics of videos without truth, on videos with known values."""
 
 import numpy as np
 import pytest
@@ -14,7 +14,7 @@ def ball(xs):
 
 def test_change_is_the_mean_step_of_a_value():
     frames = torch.rand(2, 5, 3, 4, 4)
-    expected = [np.abs(np.diff(film.double().numpy(), axis=0)).mean() for film in frames]
+    expected = [np.abs(np.diff(video.double().numpy(), axis=0)).mean() for video in frames]
     np.testing.assert_allclose(change(frames), expected)
     assert change(frames[:, :1].expand(-1, 5, -1, -1, -1)).tolist() == [0, 0]
 

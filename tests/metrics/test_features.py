@@ -1,4 +1,4 @@
-"""rf-mmd: features that never change, an estimator without bias, a floor that real clips stay below."""
+"""rf-mmd: fixed features, an unbiased estimator, and the floor of real clips."""
 
 import math
 
@@ -73,9 +73,9 @@ def test_grey_is_repeated_and_further_channels_are_left_out():
 
 
 def mmd_by_loop(x, y, groups):
-    mean, sd = y.mean(0), y.std(0)
-    sd = np.maximum(sd, 0.1 * sd.mean() + 1e-12)
-    a, b = (x - mean) / sd, (y - mean) / sd
+    mean, std = y.mean(0), y.std(0)
+    std = np.maximum(std, 0.1 * std.mean() + 1e-12)
+    a, b = (x - mean) / std, (y - mean) / std
     distances = [np.linalg.norm(b[i] - b[j]) for i in range(len(b)) for j in range(len(b)) if i != j]
     # torch's median is the lower of the two in the middle
     width = sorted(distances)[(len(distances) - 1) // 2]

@@ -1,4 +1,4 @@
-"""Every measure against a plain NumPy loop or scikit-image."""
+"""Metrics of frames against plain NumPy loops and scikit-image."""
 
 import math
 

@@ -1,4 +1,4 @@
-"""LPIPS: the published network and formula, from files of either form that are made here."""
+"""LPIPS: the published network and formula, from both formats of weights files."""
 
 import numpy as np
 import pytest

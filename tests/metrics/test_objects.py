@@ -149,7 +149,7 @@ def test_objects_of_data_come_from_their_meta_json():
     ("change", "sentence"),
     [
         ({"size": [20]}, "is not valid"),
-        ({"things": []}, "at least one thing"),
+        ({"things": []}, "at least one object"),
         ({"things": [{"name": "a"}]}, "'colours' is missing"),
         ({"things": [{"name": "a", "colours": [[300, 0, 0]]}]}, "RGB triples of 0…255"),
         ({"things": [{"name": "a", "colours": [[30, 0]]}]}, "is not valid"),

@@ -1,4 +1,4 @@
-"""Colours, foregrounds and probes on scenes whose truth is known."""
+"""Metrics of shape colours, foregrounds and probes on scenes with known truth."""
 
 import numpy as np
 import pytest

@@ -1,4 +1,4 @@
-"""Scores travel with their protocol, whole or not at all."""
+"""Scores with their protocol: saved, loaded and checked."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""What there is: rows for models, sources and packaged weights."""
+"""Catalogue rows of models, sources and packaged weights."""
 
 import shutil
 
@@ -20,9 +20,9 @@ def test_every_model_has_a_row_of_its_requirements():
 
 
 def test_published_counts():
-    told = one_model("multiscale-gan")
-    assert told["parameters"]["discriminator"] == 20_640_388
-    assert told["total"] == sum(told["parameters"].values())
+    result = one_model("multiscale-gan")
+    assert result["parameters"]["discriminator"] == 20_640_388
+    assert result["total"] == sum(result["parameters"].values())
     assert one_model("copy-last") == {
         **{"name": "copy-last", "family": "copy-last", "profile": "default"},
         **{"parameters": {}, "total": 0},
@@ -58,9 +58,9 @@ def test_packaged_weights_are_listed(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("profile", "total"), [("original", 895_587), ("default", 895_575), ("small", 1_170_065)])
 def test_autoencoders_are_built_at_the_size_their_profile_trains_on(profile, total):
-    told = one_model("c-ae", profile)
-    assert told["total"] == total
-    assert set(told["parameters"]) == {"encoder", "decoder"}
+    result = one_model("c-ae", profile)
+    assert result["total"] == total
+    assert set(result["parameters"]) == {"encoder", "decoder"}
     row = next(row for row in list_models() if row["name"] == "c-lstm-vae")
     assert row["summary"] == "Convolutional variational ConvLSTM autoencoder: a clip to the clip 5 later."
     assert row["stochastic"]

@@ -1,4 +1,4 @@
-"""The drawing says what the built model is."""
+"""Drawings contain the layers of the built model."""
 
 from xml.etree import ElementTree
 

@@ -1,4 +1,4 @@
-"""The page: complete, offline, and deaf to what names say."""
+"""Report page: complete, offline, with escaped names."""
 
 import json
 import os
