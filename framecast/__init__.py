@@ -34,8 +34,8 @@ if TYPE_CHECKING:
     from framecast import metrics
     from framecast.benchmark.runner import run_benchmark
     from framecast.data.writer import DatasetWriter
-    from framecast.evaluation.clips import evaluate
     from framecast.evaluation.compare import compare
+    from framecast.evaluation.evaluate import evaluate
     from framecast.inference.export import from_pretrained, save_pretrained
     from framecast.inference.load import load
     from framecast.media.video import read_video, write_video
@@ -48,7 +48,7 @@ _HOME = {
     "Predictor": "framecast.models.base",
     "run_benchmark": "framecast.benchmark.runner",
     "compare": "framecast.evaluation.compare",
-    "evaluate": "framecast.evaluation.clips",
+    "evaluate": "framecast.evaluation.evaluate",
     "from_pretrained": "framecast.inference.export",
     "load": "framecast.inference.load",
     "read_video": "framecast.media.video",

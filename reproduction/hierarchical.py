@@ -32,7 +32,7 @@ from framecast.media.grid import GREEN, RED, border, side_by_side, strip
 from framecast.media.images import to_uint8, write_image
 from framecast.media.write import write_video
 from framecast.metrics import psnr, sharpness_ratio
-from framecast.metrics.averages import Running
+from framecast.metrics.averages import summarize
 from framecast.metrics.scenes import foreground, iou, presence, probe, shape_colours
 from framecast.models.base import Predictor
 from framecast.models.rollout import evaluating, rollout
@@ -346,9 +346,7 @@ def over_clips(values: Tensor, groups: list[str] | None = None) -> dict[str, flo
 
     groups: of each clip what makes clips depend on each other; None takes all as independent.
     """
-    running = Running(1)
-    running.add(values.double().mean(1, keepdim=True), groups)
-    series = running.series()
+    series = summarize(values.double().mean(1, keepdim=True), groups)
     return {"mean": series.mean[0], "low": series.low[0], "high": series.high[0]}
 
 

@@ -27,7 +27,7 @@ import numpy as np
 import torch
 
 import framecast
-from framecast.evaluation.clips import evaluate
+from framecast.evaluation.evaluate import evaluate
 from framecast.evaluation.scorer import KeptClip
 from framecast.media.grid import GREEN, RED, border, side_by_side, strip
 from framecast.media.images import write_image

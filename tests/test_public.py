@@ -42,14 +42,14 @@ def test_every_public_name_is_there_and_is_what_it_says():
 
 def test_submodules_imported_first_do_not_hide_the_functions_named_like_them():
     told = python(
-        "import framecast.training.train, framecast.models.rollout, framecast.evaluation.clips\n"
+        "import framecast.training.train, framecast.models.rollout, framecast.evaluation.evaluate\n"
         "from framecast.training.train import fit\n"
         "import framecast\n"
         "for name in ('train', 'rollout', 'evaluate'): print(type(getattr(framecast, name)).__name__)\n"
         "print(framecast.evaluate.__module__)\n"
         "print(framecast.metrics.__name__)"
     )
-    assert told == ["function", "function", "function", "framecast.evaluation.clips", "framecast.metrics"]
+    assert told == ["function", "function", "function", "framecast.evaluation.evaluate", "framecast.metrics"]
 
 
 def test_what_does_not_exist_is_an_attribute_error():

@@ -208,7 +208,7 @@ def _report(argv: list[str]) -> None:
 
 
 def _score(flags: Any) -> tuple[Any, Any, Any]:
-    from framecast.evaluation.clips import evaluate
+    from framecast.evaluation.evaluate import evaluate
 
     run = _open(flags)
     scores, kept = evaluate(run, **_given(flags, "run", "model_class", "json"))

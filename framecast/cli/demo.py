@@ -14,7 +14,7 @@ from framecast.data.base import Source
 from framecast.data.loader import Loader
 from framecast.data.registry import find_source
 from framecast.data.store import Store
-from framecast.evaluation.clips import evaluate
+from framecast.evaluation.evaluate import evaluate
 from framecast.evaluation.scorer import KeptClip, describe
 from framecast.media.grid import side_by_side
 from framecast.media.write import write_video

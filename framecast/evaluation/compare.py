@@ -1,6 +1,6 @@
-"""Any predictors on the same clips, under one protocol: who takes part, on which clips, by which rules.
+"""`compare`: any predictors on the same clips, under one protocol.
 
-Forecasts stream: a batch is forecast by one row after another, measured, and let go. What is kept is figures.
+Forecasts are streamed: each batch is forecast by one row after another, measured and released; only scores are kept.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ from framecast.evaluation.clips import (
 )
 from framecast.evaluation.comparison import Comparison, ComparisonRun
 from framecast.evaluation.external import Forecasts, is_exchange
-from framecast.evaluation.extra_metrics import ExtraMetrics, Findings
+from framecast.evaluation.extra_metrics import ExtraMetrics, ExtraResults
 from framecast.evaluation.rows import ComparisonRow, labels, of_baselines, of_folder, of_run, split_label
+from framecast.evaluation.score_table import Forecaster, ScoreTable
 from framecast.evaluation.scorer import KeptClip
-from framecast.evaluation.table import Forecaster, Table
 from framecast.media.resize import Fit
 from framecast.metrics.clips import MetricSettings
 from framecast.metrics.scores import Protocol
@@ -41,9 +41,9 @@ from framecast.training.config import CONFIG
 from framecast.training.device import Device, make_device
 from framecast.training.run_folder import Run, open_run
 
-#: Bytes of one batch's forecasts, all samples, that are held at once.
+#: Largest size in bytes of one batch's forecasts, all samples.
 _HELD = 1 << 29
-#: Clips shown, and clips scored, where nobody says otherwise.
+#: Default number of scored clips.
 CLIPS = 32
 
 # --------------------------------------------------------------------------------------------------------- comparing
@@ -81,121 +81,168 @@ def compare(
 ) -> tuple[Comparison, list[KeptClip]]:
     """Every run and folder of forecasts, beside copy-last and temporal-mean, on the same clips of `data`.
 
-    runs: run folders, packaged weights, hf:// names, or folders of forecasts by other programs (see `exchange.py`);
-    "label=RUN" names a row.  data: a path, a source's name or a Source.  split: test by default; all for data that no
-    run was trained on.  context: source frames of every clip before its forecast, at least what the rows look at.
-    horizon: source frames to forecast; None is 64, or half of what the longest held-out video leaves.  samples: futures
-    per clip of stochastic rows.  clips: at most so many, 32 by default.  seed: of clip choice and
-    samples.  part: "1/2" takes the first half of the videos.  size, fit, axes: how data are opened; by default the size
-    that the runs were trained at whose models take any.  rank_by: a metric; the moving area's PSNR by default.  show:
-    clips to look at.  devices: processes.  batch_size: clips forecast at once; the figures do not depend on it.  out:
-    folder for comparison.json and .csv; None writes nothing.  lpips, fvd: weights files, without which these are not
-    available; lpips_sha256, fvd_sha256: what they must have.  objects: a file that says what to look for, in place of
-    what is known of the data.  mmd: whether to measure rf-mmd.  progress: called with clips done and in all.
+    Args:
+        runs: Run folders, packaged weights, hf:// names, or folders of forecasts by other programs (see `external.py`);
+            "label=RUN" names a row.
+        data: A path, a source's name or a Source.
+        split: test by default; all for data that no run was trained on.
+        context: Source frames of every clip before its forecast, at least those of the rows.
+        horizon: Source frames to forecast; None is 64, or half of what the longest held-out video leaves.
+        samples: Futures per clip of stochastic rows.
+        clips: Maximum number of clips; None is 32.
+        seed: Random seed for clip selection and sampling; None is 0.
+        part: "1/2" takes the first half of the videos.
+        size: Frame size of the opened data; None is the training size of the runs whose models take any size.
+        fit: Resizing of the opened data, crop or another `Fit`.
+        axes: Order of axes of opened arrays.
+        rank_by: Metric of the ranking; None is PSNR of the moving area.
+        show: Number of clips to display.
+        device: Device to compute on.
+        precision: Autocast precision.
+        devices: Number of processes.
+        batch_size: Clips forecast at once; the scores do not depend on it.
+        out: Folder for comparison.json and .csv; None writes nothing.
+        lpips: Weights file; LPIPS is not available without it.
+        lpips_sha256: Expected digest of the file.
+        fvd: Weights file; FVD is not available without it.
+        fvd_sha256: Expected digest of the file.
+        objects: File of the objects to find, instead of those known for the data.
+        mmd: Whether to measure rf-mmd.
+        model_class: Of the runs, where it is not one of the registry.
+        progress: Called with the numbers of finished and of all clips.
+
     With folders of forecasts split, seed, part, size, fit, axes and the clips are those of their manifest.
-    Returns: the comparison, and the clips to look at.
-    Raises: UserError when rows cannot share clips, a frame size or a frame of the horizon.
+
+    Returns:
+        The comparison, and the clips to display.
+
+    Raises:
+        UserError: When rows cannot share clips, a frame size or a frame of the horizon.
     """
     counts = (samples, clips, batch_size, horizon, context, devices)
     if min(n for n in counts if n is not None) < 1 or show < 0:
         raise UserError("--context, --horizon, --samples, --clips and --batch-size must be at least 1")
     if out is not None and Path(out).is_file():
-        raise UserError(f"{out}: is a file; --out names a folder")
+        raise UserError(f"{out}: is a file; --out must be a folder")
     wanted = ExtraMetrics.read(lpips, lpips_sha256, fvd, fvd_sha256, objects, mmd)
-    asked = _Asked(split=split, context=context, horizon=horizon, clips=clips, seed=seed, part=part, size=size)
+    options = _ClipOptions(split=split, context=context, horizon=horizon, clips=clips, seed=seed, part=part, size=size)
     place = device if isinstance(device, Device) else make_device(device, devices, 1, precision)
     opened = _open(runs, model_class)
     if not opened:
-        raise UserError("say what to compare: at least one run or folder of forecasts")
+        raise UserError("nothing to compare: give at least one run or folder of forecasts")
     folders = {name: f for name, f in opened.items() if isinstance(f, Forecasts)}
-    asked = asked.settled(folders)
+    options = options.resolved(folders)
     manifests = [f.manifest for f in folders.values()]
     fit = fit or next((m.fit for m in manifests if m.size), None)
     axes = axes or next((m.axes for m in manifests if m.axes), None)
-    source, where = _data(data, [r for r in opened.values() if isinstance(r, Run)], asked.size, fit, axes, place)
-    contenders = _contenders(opened, source, where, asked, samples, place)
-    chosen, horizon = _clips(source, contenders, folders, asked)
-    reach = chosen.loader.request.context
-    contenders += of_baselines(source, reach, place.device)
-    places = [(video, start + reach - 1) for video, start in chosen.pairs]
-    entrants = [c.enter(places, horizon) for c in contenders]
-    frames = _common(entrants, horizon)
-    protocol = _protocol(source, where, contenders, entrants, chosen, horizon, asked, wanted, place)
-    findings = Findings(wanted, source, chosen, entrants, frames, horizon, asked.seed)
-    table = Table(
-        entrants, protocol, groups=chosen.groups, device=place.device, more=wanted.metrics, extras=findings.extras
+    source, where = _data(data, [r for r in opened.values() if isinstance(r, Run)], options.size, fit, axes, place)
+    rows = _comparison_rows(opened, source, where, options, samples, place)
+    comparison, kept = _measured(
+        source, where, rows, folders, options, wanted, rank_by, show, place, batch_size, progress
     )
-    judge = ComparisonRun(table, frames, chosen.groups, rank_by)
-    held = max(e.samples for e in entrants) * horizon * source.spec.channels * protocol.height * protocol.width * 4
-    chosen.size = batch_size or max(1, min(8, _HELD // held))
-    judge.run(chosen, place, progress)
-    comparison = Comparison(
-        scores=table.scores(),
-        rows={c.name: c.card for c in contenders},
-        frames=frames,
-        rank_by=judge.settled(),
-        means=judge.means(),
-        paired=judge.paired(),
-        rules=_rules(contenders, frames, horizon, (protocol.height, protocol.width)),
-        costs={
-            c.name: {"frames_per_second": c.cost.frames_per_second, "memory_mb": c.cost.memory_mb} for c in contenders
-        },
-        extras=findings.to_json(),
-    )
-    kept = judge.show(chosen, show) if place.is_main else []
     if out is not None and place.is_main:
         comparison.save(out)
     place.barrier()
     return comparison, kept
 
 
-def _contenders(
-    opened: Mapping[str, Run | Forecasts], source: Source, where: str, asked: _Asked, samples: int, place: Device
+def _measured(
+    source: Source,
+    where: str,
+    rows: list[ComparisonRow],
+    folders: Mapping[str, Forecasts],
+    options: _ClipOptions,
+    wanted: ExtraMetrics,
+    rank_by: str | None,
+    show: int,
+    place: Device,
+    batch_size: int | None,
+    progress: Callable[[int, int], None] | None,
+) -> tuple[Comparison, list[KeptClip]]:
+    """The comparison of these rows beside the baselines, and the clips to display (on the main process)."""
+    chosen, horizon = _clips(source, rows, folders, options)
+    reach = chosen.loader.request.context
+    rows = [*rows, *of_baselines(source, reach, place.device)]
+    places = [(video, start + reach - 1) for video, start in chosen.pairs]
+    forecasters = [row.enter(places, horizon) for row in rows]
+    frames = _common(forecasters, horizon)
+    protocol = _protocol(source, where, rows, forecasters, chosen, horizon, options, wanted, place)
+    extra = ExtraResults(wanted, source, chosen, forecasters, frames, horizon, options.seed)
+    table = ScoreTable(
+        forecasters, protocol, groups=chosen.groups, device=place.device, more=wanted.metrics, extras=extra.extras
+    )
+    measuring = ComparisonRun(table, frames, rank_by)
+    held = max(f.samples for f in forecasters) * horizon * source.spec.channels * protocol.height * protocol.width * 4
+    chosen.size = batch_size or max(1, min(8, _HELD // held))
+    measuring.run(chosen, place, progress)
+    comparison = Comparison(
+        scores=table.scores(),
+        rows={row.name: row.card for row in rows},
+        frames=frames,
+        rank_by=measuring.ranking_metric(),
+        means=measuring.means(),
+        paired=measuring.paired(),
+        rules=_rules(rows, frames, horizon, (protocol.height, protocol.width)),
+        costs={
+            row.name: {"frames_per_second": row.cost.frames_per_second, "memory_mb": row.cost.memory_mb} for row in rows
+        },
+        extras=extra.to_json(),
+    )
+    return comparison, measuring.show(chosen, show) if place.is_main else []
+
+
+def _comparison_rows(
+    opened: Mapping[str, Run | Forecasts],
+    source: Source,
+    where: str,
+    options: _ClipOptions,
+    samples: int,
+    place: Device,
 ) -> list[ComparisonRow]:
-    """Every row, checked to fit the data."""
+    """Rows of the runs and folders, checked to fit the data."""
     shape, out = (source.spec.height, source.spec.width), []
     for name, entry in opened.items():
         if isinstance(entry, Forecasts):
             out.append(of_folder(name, entry, samples))
             continue
         check_fit(entry, source, where)
-        refuse_trained(entry, source, asked.split)
-        out.append(of_run(name, entry, source, shape, samples, asked.seed, place.device, place.precision))
+        refuse_trained(entry, source, options.split)
+        out.append(of_run(name, entry, source, shape, samples, options.seed, place.device, place.precision))
     return out
 
 
 def _protocol(
     source: Source,
     where: str,
-    contenders: Sequence[ComparisonRow],
-    entrants: Sequence[Forecaster],
+    rows: Sequence[ComparisonRow],
+    forecasters: Sequence[Forecaster],
     chosen: Clips,
     horizon: int,
-    asked: _Asked,
+    options: _ClipOptions,
     wanted: ExtraMetrics,
     place: Device,
 ) -> Protocol:
-    """Under which conditions all this is measured."""
+    """Conditions of the measurement."""
     spec, videos = source.spec, len(set(chosen.groups))
     settings = MetricSettings.fitting(spec.height, spec.width)
     settings = dataclasses.replace(settings, names=(*settings.names, *wanted.metrics))
     return Protocol(
         data=Path(where).name or "data",
         data_digest=data_digest(source),
-        split=asked.split,
-        split_rule=_rule(source, contenders, asked),
+        split=options.split,
+        split_rule=_rule(source, rows, options),
         clips=len(chosen.pairs),
         videos=videos,
         context=chosen.loader.request.context,
         horizon=horizon,
         stride=1,
-        samples=max(e.samples for e in entrants),
+        samples=max(e.samples for e in forecasters),
         height=spec.height,
         width=spec.width,
         channels=spec.channels,
         fps=spec.fps,
         metrics={**settings.describe(videos), **wanted.describe()},
-        seed=asked.seed,
+        seed=options.seed,
         code_version=framecast.__version__,
         device=place.device.type,
         precision=place.precision,
@@ -203,8 +250,8 @@ def _protocol(
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Asked:
-    """What the user said about the clips; None where nothing."""
+class _ClipOptions:
+    """Options of the clips as the user gave them; None where not given."""
 
     split: Any = None
     context: int | None = None
@@ -214,22 +261,23 @@ class _Asked:
     part: str | None = None
     size: str | None = None
 
-    def settled(self, folders: Mapping[str, Forecasts]) -> _Asked:
-        """With what the manifests say, else the defaults.
+    def resolved(self, folders: Mapping[str, Forecasts]) -> _ClipOptions:
+        """Options completed by the manifests, else the defaults.
 
-        Raises: UserError where a manifest says otherwise than the user or another manifest.
+        Raises:
+            UserError: Where a manifest contradicts the user or another manifest.
         """
         values = dataclasses.asdict(self)
         for folder in folders.values():
             m = folder.manifest
-            told = {"split": m.split, "seed": m.seed, "part": m.part, "size": m.size, "clips": len(m.clips)}
-            for key, value in told.items():
+            known = {"split": m.split, "seed": m.seed, "part": m.part, "size": m.size, "clips": len(m.clips)}
+            for key, value in known.items():
                 if values[key] is not None and values[key] != value:
                     raise UserError(
-                        f"{folder.folder}: its forecasts are for --{key} {value}, not {values[key]}; leave the flag "
+                        f"{folder.folder}: its forecasts are for --{key} {value}, got {values[key]}; leave the flag "
                         "out, or write clips for it with framecast data clips"
                     )
-            values |= {k: v for k, v in told.items() if v is not None}
+            values |= {k: v for k, v in known.items() if v is not None}
             if self.horizon is not None and self.horizon > m.horizon:
                 raise UserError(
                     f"{folder.folder}: holds {m.horizon} frames per clip; give --horizon {m.horizon} or less"
@@ -238,7 +286,7 @@ class _Asked:
             values["horizon"] = min(f.manifest.horizon for f in folders.values())
         values["split"] = values["split"] or "test"
         values["seed"] = values["seed"] or 0
-        return _Asked(**values)
+        return _ClipOptions(**values)
 
 
 def _open(runs: Sequence[str | Path | Run], model_class: type[Predictor] | None) -> dict[str, Run | Forecasts]:
@@ -261,9 +309,9 @@ def _open(runs: Sequence[str | Path | Run], model_class: type[Predictor] | None)
 def _data(
     data: str | Path | Source, runs: Sequence[Run], size: str | None, fit: Fit | None, axes: str | None, place: Device
 ) -> tuple[Source, str]:
-    """The source, at the size asked for, else at the one the runs were trained at; and how to name it.
+    """The source, at the requested size, else at the training size of the runs; and its name.
 
-    Models of one frame size get theirs whatever is compared, so where there are others those decide.
+    Models of a fixed frame size always get theirs, so the other models decide if there are any.
     """
     if not isinstance(data, str | Path):
         return data, str(getattr(data, "folder", "data"))
@@ -271,7 +319,7 @@ def _data(
     sizes = sorted({t.size or t.trained_size for t in trained} - {None}, key=str)
     if size is None and len(sizes) > 1:
         raise UserError(
-            f"the runs were trained at sizes {' and '.join(map(str, sizes))}; say with --size which frames to compare"
+            f"the runs were trained at sizes {' and '.join(map(str, sizes))}; choose the compared frames with --size"
         )
     fits: list[Fit] = [t.fit for t in trained if t.size or t.trained_size]
     config = DataConfig(
@@ -287,18 +335,18 @@ def _data(
 
 
 def _clips(
-    source: Source, contenders: Sequence[ComparisonRow], folders: Mapping[str, Forecasts], asked: _Asked
+    source: Source, rows: Sequence[ComparisonRow], folders: Mapping[str, Forecasts], options: _ClipOptions
 ) -> tuple[Clips, int]:
-    """The clips all rows forecast: those of the manifests, else spread over what every run held out."""
-    reach = max(c.reach for c in contenders)
-    if asked.context is not None and asked.context < reach:
-        raise UserError(f"--context {asked.context}: the rows look at up to {reach} frames; give at least that many")
-    reach = asked.context or reach
-    windows = [c.window for c in contenders if c.window is not None]
-    segments = split_segments(source, asked.split, windows or [reach + 1])
-    segments = take_part(source, segments, asked.part)
+    """The clips that all rows forecast: those of the manifests, else spread over the videos that every run held out."""
+    reach = max(c.reach for c in rows)
+    if options.context is not None and options.context < reach:
+        raise UserError(f"--context {options.context}: the rows need up to {reach} frames; use at least that many")
+    reach = options.context or reach
+    windows = [c.window for c in rows if c.window is not None]
+    segments = split_segments(source, options.split, windows or [reach + 1])
+    segments = take_part(source, segments, options.part)
     chosen, horizon = spread_clips(
-        source, segments, asked.split, reach, asked.horizon, asked.clips or CLIPS, asked.seed
+        source, segments, options.split, reach, options.horizon, options.clips or CLIPS, options.seed
     )
     if folders:
         chosen.pairs = _listed(source, segments, folders, reach, horizon)
@@ -308,13 +356,13 @@ def _clips(
 def _listed(
     source: Source, segments: Sequence[Segment], folders: Mapping[str, Forecasts], reach: int, horizon: int
 ) -> list[tuple[int, int]]:
-    """The clips of the manifests, which must be alike, as (video, first frame of the context)."""
+    """The clips of the manifests, which must be equal, as (video, first frame of the context)."""
     first, *others = folders.values()
     manifest = first.manifest
     if manifest.data_digest != data_digest(source):
         raise UserError(
             f"{first.folder}: its forecasts are for other data ({manifest.data}), or these have changed since; write "
-            "clips anew with framecast data clips"
+            "the clips again with framecast data clips"
         )
     want = (source.spec.channels, source.spec.height, source.spec.width)
     for folder in (first, *others):
@@ -322,11 +370,14 @@ def _listed(
         if (m.channels, m.height, m.width) != want:
             raise UserError(
                 f"{folder.folder}: its forecasts are of frames (channels, height, width) "
-                f"{(m.channels, m.height, m.width)} but these data have {want}; give the --data and --size it is for"
+                f"{(m.channels, m.height, m.width)} but these data have {want}; use the --data and --size of "
+                "the forecasts"
             )
     for other in others:
         if other.manifest.clips != manifest.clips:
-            raise UserError(f"{first.folder} and {other.folder} hold forecasts of different clips; compare them apart")
+            raise UserError(
+                f"{first.folder} and {other.folder} hold forecasts of different clips; compare them separately"
+            )
     numbers = {n: i for i, n in enumerate(source.names)}
     held = {s.video: s for s in segments}
     pairs = []
@@ -343,44 +394,46 @@ def _listed(
     return pairs
 
 
-def _common(entrants: Sequence[Forecaster], horizon: int) -> tuple[int, ...]:
+def _common(forecasters: Sequence[Forecaster], horizon: int) -> tuple[int, ...]:
     """Frames of the horizon that every row forecasts."""
     frames = set(range(1, horizon + 1))
-    for entrant in entrants:
-        frames &= set(entrant.frames if entrant.frames is not None else frames)
+    for forecaster in forecasters:
+        frames &= set(forecaster.frames if forecaster.frames is not None else frames)
     if not frames:
-        strides = sorted({e.frames[0] if e.frames else horizon + 1 for e in entrants if e.frames is not None})
+        strides = sorted({e.frames[0] if e.frames else horizon + 1 for e in forecasters if e.frames is not None})
         raise UserError(
-            f"the rows share no frame of a horizon of {horizon}: theirs begin at {', '.join(map(str, strides))} and go "
-            f"on in such steps; give --horizon {math.lcm(*strides)} or more"
+            f"the rows share no frame of a horizon of {horizon}: their strides are {', '.join(map(str, strides))}; "
+            f"use --horizon {math.lcm(*strides)} or more"
         )
     return tuple(sorted(frames))
 
 
-def _rule(source: Source, contenders: Sequence[ComparisonRow], asked: _Asked) -> str:
-    window = max((c.window for c in contenders if c.window is not None), default=1)
-    told = rule_of(source, ClipRequest(context=window, future=0), asked.split)
-    return f"{told}; part {asked.part} of the videos" if asked.part else told
+def _rule(source: Source, rows: Sequence[ComparisonRow], options: _ClipOptions) -> str:
+    window = max((c.window for c in rows if c.window is not None), default=1)
+    rule = rule_of(source, ClipRequest(context=window, future=0), options.split)
+    return f"{rule}; part {options.part} of the videos" if options.part else rule
 
 
 def _rules(
-    contenders: Sequence[ComparisonRow], frames: Sequence[int], horizon: int, shape: tuple[int, int]
+    rows: Sequence[ComparisonRow], frames: Sequence[int], horizon: int, shape: tuple[int, int]
 ) -> tuple[str, ...]:
-    """How the rows were brought to the same clips, as far as it mattered here."""
-    told = ["Every context ends at the same frame of the video."]
-    resized = [c.name for c in contenders if tuple(c.card["input"]) != shape]
+    """Alignment of the rows to the same clips, as far as it applies here."""
+    rules = ["Every context ends at the same frame of the video."]
+    resized = [c.name for c in rows if tuple(c.card["input"]) != shape]
     if resized:
-        told.append(
-            f"{', '.join(resized)}: frames resized on the way in, forecasts back to {shape[0]}x{shape[1]} before "
+        rules.append(
+            f"{', '.join(resized)}: input frames resized, forecasts resized back to {shape[0]}x{shape[1]} before "
             "scoring."
         )
-    strided = [f"{c.name} forecasts one in {c.stride}" for c in contenders if c.stride > 1]
+    strided = [f"{c.name} forecasts one in {c.stride}" for c in rows if c.stride > 1]
     if strided:
-        told.append(
+        rules.append(
             f"The horizon counts frames of the video; {', '.join(strided)}. Means and differences are over the "
             f"{len(frames)} of {horizon} frames that all rows forecast."
         )
-    drawn = [c.name for c in contenders if c.card["samples"] > 1]
+    drawn = [c.name for c in rows if c.card["samples"] > 1]
     if drawn:
-        told.append(f"{', '.join(drawn)}: the best of their samples per clip and metric; mean and worst are beside it.")
-    return tuple(told)
+        rules.append(
+            f"{', '.join(drawn)}: the best of their samples per clip and metric; mean and worst are listed too."
+        )
+    return tuple(rules)

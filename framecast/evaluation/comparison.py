@@ -1,6 +1,6 @@
-"""What a comparison finds: curves, means over the frames all rows share, differences clip by clip, an order.
+"""Result of a comparison: curves, means over the common frames, paired differences, a ranking; as JSON and CSV.
 
-`Judge` goes through the clips; `Comparison` is what it found, as JSON and CSV.
+`ComparisonRun` measures the clips; `Comparison` is the result.
 """
 
 from __future__ import annotations
@@ -8,7 +8,7 @@ from __future__ import annotations
 import csv
 import io
 import math
-from collections.abc import Callable, Hashable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -20,9 +20,8 @@ from framecast.core.config import suggest
 from framecast.core.errors import UserError
 from framecast.core.io import write_json, write_text
 from framecast.evaluation.clips import Clips
-from framecast.evaluation.scorer import KeptClip, kept_clips
-from framecast.evaluation.table import Table
-from framecast.metrics.averages import Running
+from framecast.evaluation.score_table import ScoreTable
+from framecast.evaluation.scorer import KeptClip, kept_clips, worst_first
 from framecast.metrics.clips import METRICS, horizon_mean
 from framecast.metrics.scores import BASELINES, Protocol, Scores
 from framecast.training.device import Device
@@ -32,12 +31,18 @@ Interval = dict[str, float | int | None]
 
 @dataclass(frozen=True, kw_only=True)
 class Comparison:
-    """What a comparison found.
+    """Result of a comparison.
 
-    scores: curves of every row.  rows: row -> what it is (see `contenders.py`).  frames: of the horizon that all rows
-    forecast.  rank_by: the metric rows are ordered by.  means: row -> metric -> mean over `frames`, then clips.
-    paired: metric -> a -> b -> a's mean minus b's, clip by clip.  rules: how rows were aligned, in sentences.
-    costs: row -> frames per second, memory.  extras: further findings by name, plain values.
+    Attributes:
+        scores: Curves of every row.
+        rows: Row -> description (see `rows.py`).
+        frames: Frames of the horizon that all rows forecast.
+        rank_by: Metric that rows are ordered by.
+        means: Row -> metric -> mean over `frames`, then clips.
+        paired: Metric -> a -> b -> paired difference of the means, a minus b.
+        rules: Alignment of the rows, in sentences.
+        costs: Row -> frames per second, memory.
+        extras: Further results by name, plain values.
     """
 
     scores: Scores
@@ -52,14 +57,17 @@ class Comparison:
 
     @property
     def protocol(self) -> Protocol:
-        """Under which conditions."""
+        """Conditions of the measurement."""
         return self.scores.protocol
 
     def ranking(self, metric: str | None = None) -> list[dict[str, Any]]:
-        """Rows from best to worst by their mean over the common frames; those without a number last.
+        """Rows from best to worst by their mean over the common frames; rows without a number last.
 
-        Each says its difference to the best row and to copy-last, and whether it can be told from the row before it:
-        `tied` where the interval of that difference contains 0.
+        Each has its paired difference to the best row and to copy-last; `tied` marks a row whose difference to the row
+        before it is not significant at 95 %.
+
+        Args:
+            metric: Orders the rows; None is `rank_by`.
         """
         metric = metric or self.rank_by
 
@@ -84,11 +92,11 @@ class Comparison:
         return out
 
     def difference(self, metric: str, a: str, b: str) -> Interval:
-        """a's mean minus b's, clip by clip, with its interval."""
+        """Paired difference of the means, a minus b, with its interval."""
         return paired_difference(self.paired[metric], a, b)
 
     def to_json(self) -> dict[str, Any]:
-        """Everything as plain values. Two processes give the same as one, apart from `costs`, which are measured."""
+        """Everything as plain values; equal for any number of processes, apart from the measured `costs`."""
         return {
             **self.scores.to_json(),
             "kind": "comparison",
@@ -127,7 +135,7 @@ class Comparison:
 
 
 def paired_difference(table: Mapping[str, Mapping[str, Mapping[str, Any]]], a: str, b: str) -> Interval:
-    """a's mean minus b's from a table that holds each pair once: a -> b -> difference."""
+    """Paired difference a minus b, from a table that holds each pair once: a -> b -> difference."""
     if b in table.get(a, {}):
         return dict(table[a][b])
     other = table[b][a]
@@ -139,32 +147,33 @@ def paired_difference(table: Mapping[str, Mapping[str, Mapping[str, Any]]], a: s
 
 
 def contains_zero(found: Mapping[str, Any]) -> bool:
-    """Whether an interval cannot tell a difference from none."""
+    """Whether a difference is not significant at 95 %: its interval contains 0, or there is none."""
     return found["low"] is None or found["high"] is None or bool(found["low"] <= 0 <= found["high"])
 
 
-# ----------------------------------------------------------------------------------------------------------- judging
+# --------------------------------------------------------------------------------------------------------- measuring
 
 
 class ComparisonRun:
-    """Goes through the clips, alone or with other processes, and keeps each clip's means over the common frames."""
+    """Measures all clips, in one process or several, and summarises them over the common frames.
 
-    def __init__(self, table: Table, frames: Sequence[int], groups: Sequence[Hashable], rank_by: str | None) -> None:
-        self.table, self.frames, self.groups = table, frames, groups
-        self.metrics = table.settings.names
+    Args:
+        table: Forecasters and protocol.
+        frames: Frames of the horizon that all rows forecast.
+        rank_by: Metric that rows are ordered by; None is the moving area's PSNR, or PSNR if nothing moves.
+
+    Raises:
+        UserError: For a metric that is not measured.
+    """
+
+    def __init__(self, table: ScoreTable, frames: Sequence[int], rank_by: str | None) -> None:
+        self.table, self.frames, self.metrics = table, frames, table.settings.names
         if rank_by is not None and rank_by not in self.metrics:
             raise UserError(f"--rank-by {rank_by!r} is not measured here; {suggest(rank_by, self.metrics)}")
         self.rank_by = rank_by
-        names = [e.name for e in table.entrants]
-        self._means = {n: {m: Running(1) for m in self.metrics} for n in names}
-        self._pairs = {
-            m: {a: {b: Running(1) for b in names[i + 1 :]} for i, a in enumerate(names[:-1])} for m in self.metrics
-        }
-        #: Per metric and clip the mean over rows that are no baselines, to find clips to look at.
-        self.ranks: dict[str, list[float]] = {m: [] for m in self.metrics}
 
     def run(self, clips: Clips, place: Device, progress: Callable[[int, int], None] | None) -> None:
-        """Measure every batch and tally it, batches dealt out to the processes in turn, tallied in order by all."""
+        """Measure every batch: batches are distributed over the processes, results collected in order by each."""
         batches = [range(i, min(i + clips.size, len(clips.pairs))) for i in range(0, len(clips.pairs), clips.size)]
         for first in range(0, len(batches), place.world):
             mine = first + place.rank
@@ -174,49 +183,54 @@ class ComparisonRun:
                 measured = self.table.measure(clips.loader.gather([clips.pairs[i] for i in numbers]), numbers)
             for numbers, found in zip(batches[first:], place.gather(measured), strict=False):
                 if found is not None:
-                    self._take(self.table.take(found, numbers), numbers)
+                    self.table.take(found, numbers)
             if progress:
                 progress(self.table.clips, len(clips.pairs))
 
-    def _take(self, chosen: Mapping[str, Mapping[str, Tensor]], numbers: Sequence[int]) -> None:
-        groups = [self.groups[i] for i in numbers]
-        for metric in self.metrics:
-            flat = {}
-            for name, values in chosen.items():
-                own = self.table.frames[name]
-                at = [own.index(k) for k in self.frames]
-                flat[name] = horizon_mean(values[metric][:, at])[:, None]
-                self._means[name][metric].add(flat[name], groups)
-            for a, row in self._pairs[metric].items():
-                for b, running in row.items():
-                    running.add(flat[a] - flat[b], groups)
-            judged = [v for n, v in flat.items() if n not in BASELINES] or list(flat.values())
-            self.ranks[metric] += torch.stack(judged).mean(0)[:, 0].tolist()
+    def _clip_means(self, metric: str) -> dict[str, Tensor]:
+        """Row -> mean over the common frames of every clip, (clips, 1)."""
+        found = {}
+        for name, own in self.table.frames.items():
+            at = [own.index(k) for k in self.frames]
+            found[name] = horizon_mean(self.table.per_clip(name, metric)[:, at])[:, None]
+        return found
 
-    def settled(self) -> str:
-        """The metric to rank by: the one asked for, else PSNR where something moves, else plain PSNR."""
+    def _ranks(self, metric: str) -> list[float]:
+        """Mean over the rows that are no baselines, per clip."""
+        found = self._clip_means(metric)
+        rows = [v for name, v in found.items() if name not in BASELINES] or list(found.values())
+        return list(torch.stack(rows).mean(0)[:, 0].tolist())
+
+    def ranking_metric(self) -> str:
+        """The requested metric, else PSNR of the moving area, else PSNR."""
         if self.rank_by:
             return self.rank_by
         wanted = [m for m in ("moving_psnr", "psnr", *self.metrics) if m in self.metrics]
-        return next((m for m in wanted if not all(map(math.isnan, self.ranks[m]))), wanted[0])
+        return next((m for m in wanted if not all(map(math.isnan, self._ranks(m)))), wanted[0])
 
     def means(self) -> dict[str, dict[str, Interval]]:
         """Row -> metric -> mean with its interval."""
-        return {n: {m: _interval(r) for m, r in row.items()} for n, row in self._means.items()}
-
-    def paired(self) -> dict[str, dict[str, dict[str, Interval]]]:
-        """Metric -> a -> b -> difference, each pair once."""
+        found = {m: self._clip_means(m) for m in self.metrics}
         return {
-            m: {a: {b: _interval(r) for b, r in row.items()} for a, row in table.items()}
-            for m, table in self._pairs.items()
+            name: {m: self.table.summarize(found[m][name]).scalar() for m in self.metrics} for name in self.table.frames
         }
 
+    def paired(self) -> dict[str, dict[str, dict[str, Interval]]]:
+        """Metric -> a -> b -> paired difference, each pair once."""
+        names, out = list(self.table.frames), {}
+        for metric in self.metrics:
+            found = self._clip_means(metric)
+            out[metric] = {
+                a: {b: self.table.summarize(found[a] - found[b]).scalar() for b in names[i + 1 :]}
+                for i, a in enumerate(names[:-1])
+            }
+        return out
+
     def show(self, clips: Clips, count: int) -> list[KeptClip]:
-        """Clips from the hardest to the easiest for the rows together, every row's forecast of each."""
-        metric = self.settled()
-        values = self.ranks[metric]
-        sort_key = METRICS[metric].sort_key(torch.tensor(values, dtype=torch.float64)).tolist()
-        order = sorted((i for i, v in enumerate(values) if not math.isnan(v)), key=lambda i: -sort_key[i])
+        """Clips from the hardest to the easiest for all rows together, with every row's forecast of each."""
+        metric = self.ranking_metric()
+        values = self._ranks(metric)
+        order = worst_first(metric, values)
         if not order or not count:
             return []
         at = [len(order) // 2] if count == 1 else [round(i * (len(order) - 1) / (count - 1)) for i in range(count)]
@@ -229,8 +243,3 @@ class ComparisonRun:
             batch = clips.loader.gather([clips.pairs[number]])
             kept += kept_clips(self.table, batch, [number], roles, metric, values, clips.names)
         return kept
-
-
-def _interval(running: Running) -> Interval:
-    series = running.series()
-    return {"mean": series.mean[0], "low": series.low[0], "high": series.high[0], "n": series.n[0]}

@@ -1,17 +1,17 @@
-"""Clips for other programs to forecast, and the forecasts they made: folders of plain files with a manifest.
+"""Clips for other programs to forecast, and their forecasts: folders of plain files with a manifest.
 
 `framecast data clips` writes one:
 
     manifest.json     format, data and digest, split, seed, context, horizon, frame size, actions; every clip's id,
                       video and last context frame
-    <id>.npz          context uint8 (t, c, h, w); actions (t + horizon - 1, …) where there are any; truth on request
+    <id>.npz          context uint8 (t, c, h, w); actions (t + horizon - 1, …) if the data have any; truth on request
 
-Any program answers with a folder that holds a copy of manifest.json and for every clip either
+The forecasts are a folder with a copy of manifest.json and for every clip either
 
     <id>.npz          prediction, uint8 or float 0…1: (horizon, c, h, w) or (horizon, h, w, c), samples before it
-    <id>/*.png        one picture per frame in natural order; samples in folders of their own, <id>/<sample>/*.png
+    <id>/*.png        one image per frame in natural order; samples in folders of their own, <id>/<sample>/*.png
 
-The copy may say more: "predictor": {"name", "parameters", "training_steps", "training_seconds", "stride"}; with a
+The copy may also contain "predictor": {"name", "parameters", "training_steps", "training_seconds", "stride"}; with a
 stride k the frames are k, 2k, … of the horizon. Nothing here executes code.
 """
 
@@ -38,18 +38,24 @@ from framecast.data.cache import data_digest, open_data
 from framecast.data.options import DataConfig
 from framecast.data.readers.arrays import load_arrays
 from framecast.evaluation.clips import split_segments, spread_clips, take_part
-from framecast.evaluation.table import Forecaster
+from framecast.evaluation.score_table import Forecaster
 from framecast.media.images import IMAGE_SUFFIXES, natural_key, read_image
 from framecast.media.resize import Fit
 from framecast.training.checkpoint import check_format
 
 MANIFEST = "manifest.json"
-_SLACK = 1e-3  # by which floats may leave 0…1
+_SLACK = 1e-3  # tolerance of floats outside 0…1
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipEntry:
-    """One clip. id: name of its files.  video: name.  frame: of the video, the last one of the context."""
+    """One clip.
+
+    Attributes:
+        id: Name of its files.
+        video: Name of the video.
+        frame: Last context frame, of the video.
+    """
 
     id: str
     video: str
@@ -58,7 +64,15 @@ class ClipEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class PredictorEntry:
-    """Who made the forecasts, as far as its maker says. stride: source frames per forecast frame."""
+    """Program that made the forecasts, as far as it is given.
+
+    Attributes:
+        name: In tables.
+        parameters: Number of parameters.
+        training_steps: Number of training steps.
+        training_seconds: Training time.
+        stride: Source frames per forecast frame.
+    """
 
     name: str | None = None
     parameters: int | None = None
@@ -73,8 +87,18 @@ class PredictorEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class Manifest:
-    """What a folder of clips or forecasts is about. size, fit: how the data were opened.  part: which share of the
-    videos, "1/2"; the rest as in a protocol."""
+    """Contents of a folder of clips or forecasts; other fields as in a protocol.
+
+    Attributes:
+        clips: In their order.
+        size: Frame size of the opened data.
+        fit: Resizing of the opened data.
+        axes: Order of axes of the opened data.
+        part: Part of the videos, "1/2".
+        actions: Action specification of the data.
+        truth: Whether the folder contains the true frames.
+        predictor: Program that made the forecasts.
+    """
 
     data: str
     data_digest: str
@@ -101,13 +125,13 @@ class Manifest:
         if not ids:
             raise UserError("lists no clips; write the clips again with framecast data clips")
         if len(set(ids)) < len(ids):
-            raise UserError("names a clip twice; write the clips again with framecast data clips")
-        for clip in ids:  # becomes part of a path
+            raise UserError("contains a clip twice; write the clips again with framecast data clips")
+        for clip in ids:  # part of a path
             if not clip.replace("-", "").replace("_", "").isalnum():
                 raise UserError(f"clip id {clip!r} must consist of letters, digits, - and _")
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values, the format's number first."""
+        """Plain values, the format number first."""
         return {"format": FORMAT, "kind": "framecast-clips", **to_dict(self)}
 
 
@@ -119,7 +143,8 @@ def is_exchange(folder: Path) -> bool:
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a folder.
 
-    Raises: UserError naming the file when it is missing, damaged, newer or of another kind.
+    Raises:
+        UserError: When the file is missing, damaged, newer or of another kind.
     """
     path = folder / MANIFEST
     if not path.is_file():
@@ -127,20 +152,23 @@ def read_manifest(folder: Path) -> Manifest:
     data = read_file(path)
     check_format(data.pop("format", None), path)
     if data.pop("kind", None) != "framecast-clips":
-        raise UserError(f"{path}: is no list of clips; copy the one that framecast data clips wrote")
+        raise UserError(f"{path}: expected kind framecast-clips; copy the manifest that framecast data clips wrote")
     return from_dict(Manifest, data, str(path))
 
 
 def write_clips(
     manifest: Manifest, source: Source, pairs: Sequence[tuple[int, int]], folder: Path, overwrite: bool = False
 ) -> Path:
-    """Write contexts, actions and, if the manifest says so, truths. The folder appears when it is whole.
+    """Write contexts, actions and, if `manifest.truth`, true frames; the folder appears when it is complete.
 
-    pairs: (video, first context frame) of every clip, in the manifest's order.
-    Raises: UserError when the folder holds something, or cannot be written.
+    Args:
+        pairs: (video, first context frame) of every clip, in the manifest's order.
+
+    Raises:
+        UserError: When the folder is not empty, or cannot be written.
     """
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not overwrite):
-        raise UserError(f"{folder}: is not an empty folder; choose another --out or give --overwrite")
+        raise UserError(f"{folder}: is not an empty folder; choose another --out or use --overwrite")
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
         unfinished.mkdir(parents=True)
@@ -181,11 +209,17 @@ def make_clips(
     with_truth: bool = False,
     overwrite: bool = False,
 ) -> Manifest:
-    """Choose clips as `compare` does and write them for other programs; returns what manifest.json says.
+    """Choose clips as `compare` does and write them for other programs; returns the manifest.
 
-    data: as for `compare`.  out: folder to write.  context, horizon: source frames; None is 64, or half of what the
-    longest held-out video leaves.  with_truth: write also what really happened.
-    Raises: UserError when the data cannot give such clips, or the folder cannot be written.
+    Args:
+        data: As for `compare`.
+        out: Folder to write.
+        context: Source frames before the forecast.
+        horizon: Source frames to forecast; None is 64, or half of what the longest held-out video leaves.
+        with_truth: Write the true frames too.
+
+    Raises:
+        UserError: When the data cannot give such clips, or the folder cannot be written.
     """
     if min(n for n in (context, clips, horizon) if n is not None) < 1:
         raise UserError("--context, --horizon and --clips must be at least 1")
@@ -224,11 +258,17 @@ def make_clips(
 
 
 class Forecasts:
-    """A folder of forecasts as an entrant: read clip by clip, checked as they are read.
+    """A folder of forecasts, read and checked clip by clip.
 
-    folder: with manifest.json and one .npz file or folder of pictures per clip.
-    samples: futures per clip in the files.  stride: source frames per forecast frame.
-    Raises: UserError when a clip is missing.
+    Args:
+        folder: With manifest.json and one .npz file or folder of images per clip.
+
+    Attributes:
+        samples: Futures per clip in the files.
+        stride: Source frames per forecast frame.
+
+    Raises:
+        UserError: When a clip is missing.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -240,7 +280,7 @@ class Forecasts:
             more = f" and {len(missing) - 1} more" if len(missing) > 1 else ""
             raise UserError(
                 f"{folder}: holds no forecast of clip {missing[0]}{more}; every clip of {MANIFEST} needs "
-                f"{missing[0]}.npz or a folder {missing[0]} of pictures"
+                f"{missing[0]}.npz or a folder {missing[0]} of images"
             )
         self.samples = len(self._read(self.manifest.clips[0].id))
 
@@ -250,8 +290,8 @@ class Forecasts:
                 return path
         return None
 
-    def entrant(self, name: str, horizon: int, samples: int) -> Forecaster:
-        """The folder as a row of a table with this horizon: of each clip's futures at most the first `samples`."""
+    def forecaster(self, name: str, horizon: int, samples: int) -> Forecaster:
+        """The folder as a row of a table with this horizon, with at most the first `samples` futures of each clip."""
         frames = tuple(range(self.stride, horizon + 1, self.stride))
         kept = min(self.samples, samples)
 
@@ -264,27 +304,28 @@ class Forecasts:
     def read(self, number: int) -> np.ndarray:
         """Forecasts of one clip, float32 (s, frames, c, h, w) in 0…1.
 
-        Raises: UserError naming the file for a wrong shape, range or number of samples.
+        Raises:
+            UserError: For a wrong shape, range or number of samples.
         """
         values = self._read(self.manifest.clips[number].id)
         if len(values) != self.samples:
             raise UserError(
                 f"{self.folder / self.manifest.clips[number].id}: holds {len(values)} samples but the first clip has "
-                f"{self.samples}; give every clip as many"
+                f"{self.samples}; give every clip the same number"
             )
         return values
 
     def _read(self, clip: str) -> np.ndarray:
         path = self._file(clip)
         assert path is not None
-        values = self._shaped(_prediction(path) if path.suffix else _pictures(path, self.manifest.channels), path)
+        values = self._shaped(_prediction(path) if path.suffix else _images(path, self.manifest.channels), path)
         if values.dtype == np.uint8:
             return values.astype(np.float32) / 255
         if values.dtype.kind != "f":
-            raise UserError(f"{path}: holds {values.dtype}; save frames as uint8, or as floats in 0…1")
+            raise UserError(f"{path}: holds {values.dtype}; expected frames as uint8, or as floats in 0…1")
         values = values.astype(np.float32)
         if not np.isfinite(values).all():
-            raise UserError(f"{path}: holds values that are not finite; check what made it")
+            raise UserError(f"{path}: holds values that are not finite; check the program that wrote it")
         if values.min() < -_SLACK or values.max() > 1 + _SLACK:
             raise UserError(
                 f"{path}: holds floats from {values.min():.3g} to {values.max():.3g}; scale them to 0…1 or save uint8"
@@ -292,7 +333,7 @@ class Forecasts:
         return values.clip(0, 1)
 
     def _shaped(self, values: np.ndarray, path: Path) -> np.ndarray:
-        """(s, frames, c, h, w) from any of the shapes that are allowed."""
+        """(s, frames, c, h, w) from any of the accepted shapes."""
         m = self.manifest
         count = m.horizon // self.stride
         first, last = (count, m.channels, m.height, m.width), (count, m.height, m.width, m.channels)
@@ -301,7 +342,8 @@ class Forecasts:
         if values.shape[-4:] == last and values.ndim in (4, 5):
             return np.moveaxis(values.reshape(-1, *last), -1, 2)
         raise UserError(
-            f"{path}: holds an array of shape {values.shape}; give {count} frames as {first} or {last}, samples before"
+            f"{path}: holds an array of shape {values.shape}; expected {count} frames as {first} or {last}, "
+            "samples first"
         )
 
 
@@ -312,10 +354,10 @@ def _prediction(path: Path) -> np.ndarray:
             return arrays[name]
     if len(arrays) == 1:
         return arrays.popitem()[1]
-    raise UserError(f"{path}: holds no array called prediction, but {', '.join(arrays) or 'nothing'}; name it so")
+    raise UserError(f"{path}: holds no array called prediction, but {', '.join(arrays) or 'nothing'}; rename it")
 
 
-def _pictures(folder: Path, channels: int) -> np.ndarray:
+def _images(folder: Path, channels: int) -> np.ndarray:
     """uint8 (s, frames, c, h, w)."""
     inner = sorted((p for p in folder.iterdir() if p.is_dir()), key=lambda p: natural_key(p.name))
     samples = []
@@ -324,11 +366,11 @@ def _pictures(folder: Path, channels: int) -> np.ndarray:
             (p for p in place.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES), key=lambda p: natural_key(p.name)
         )
         if not files:
-            raise UserError(f"{place}: holds no pictures; write one per forecast frame")
+            raise UserError(f"{place}: holds no images; write one per forecast frame")
         frames = [read_image(file) for file in files]
         if len({frame.shape for frame in frames}) > 1:
-            raise UserError(f"{place}: holds pictures of several sizes; write them all in the size of the clips")
+            raise UserError(f"{place}: holds images of several sizes; write all in the size of the clips")
         samples.append(np.stack([frame if channels == 3 else frame[:channels] for frame in frames]))
     if len({sample.shape for sample in samples}) > 1:
-        raise UserError(f"{folder}: its samples have different numbers of pictures; give each as many")
+        raise UserError(f"{folder}: its samples have different numbers of images; give each the same number")
     return np.stack(samples)

@@ -1,6 +1,6 @@
-"""Are sampled motions the true ones? Displacements of shapes in many samples of many pictures, beside the true law.
+"""Distribution of sampled motions: displacements of shapes in samples of the next frame, beside the true ones.
 
-For data whose scenes are known (source `shapes`); the measure itself is `metrics/displacement.py`.
+For data whose scenes are known (source `shapes`); the metric is in `metrics/displacement.py`.
 """
 
 from __future__ import annotations
@@ -19,22 +19,22 @@ from framecast.metrics.displacement import KINDS, Displacements, SceneTruth, flo
 from framecast.models.base import MotionLatentModel, Predictor
 from framecast.models.rollout import evaluating
 
-#: Samples drawn of each picture.
+#: Samples drawn of each image.
 SAMPLES = 20
-#: Training pictures among which the baseline looks for neighbours, and neighbours it copies from.
+#: Training images that the baseline searches, and nearest ones it copies from.
 _DONORS, _NEIGHBOURS = 2000, 10
-#: A next-frame sampler: pictures (b, 1, 3, h, w) 0…1, samples, generator -> (s, b, 3, h, w).
+#: A next-frame sampler: images (b, 1, 3, h, w) 0…1, samples, generator -> (s, b, 3, h, w).
 Sampler = Callable[[Tensor, int, torch.Generator], Tensor]
 
 
 def knows_scenes(source: Source) -> bool:
-    """Whether the source says of every pair what was drawn and how it moved."""
+    """Whether the source provides the scene and motion of every pair."""
     wanted = {"position", "extent", "colour", "ground"}
     return wanted <= set(source.spec.extras) and source.meta().get("kinds") == list(KINDS)
 
 
 def true_motions(source: Source) -> dict[str, list[int]]:
-    """Motion along the own axis by kind, px of 128, of all pairs of the source: its law, as sharp as it is known."""
+    """Motion along the own axis by kind, px of 128, of all pairs of the source: its true distribution."""
     found: dict[str, list[int]] = {kind: [] for kind in KINDS}
     for i in range(len(source)):
         for kind, step in source.clip(i, 0, 1).meta["motion"].items():
@@ -43,8 +43,7 @@ def true_motions(source: Source) -> dict[str, list[int]]:
 
 
 def samplers(model: Predictor) -> dict[str, Sampler]:
-    """How a model's next frames are drawn, by name: from each of its priors, where codes are motions and some are
-    stored; else simply as it predicts."""
+    """Samplers of a model's next frames by name: one per prior of a motion latent model, else its prediction."""
 
     def predicted(frames: Tensor, samples: int, generator: torch.Generator) -> Tensor:
         return model.predict(frames, 1, samples=samples, generator=generator)[:, :, 0]
@@ -82,7 +81,15 @@ def measure_motions(
 ) -> dict[str, Any]:
     """`Displacements.summary` of samples of the next frame of some pairs' first frames.
 
-    segments: the pairs.  size: (h, w) the sampler wants.  motions: see `true_motions`.
+    Args:
+        sampler: Next-frame sampler.
+        source: Data of the pairs.
+        segments: The pairs.
+        size: (h, w) of the sampler's input.
+        motions: See `true_motions`.
+        samples: Per image.
+        seed: Random seed of the samples.
+        device: Device of the sampler.
     """
     gathered = Displacements()
     generator = torch.Generator(torch.device(device)).manual_seed(seed)
@@ -93,7 +100,7 @@ def measure_motions(
 
 
 def first_frame(source: Source, segment: Segment, size: tuple[int, int]) -> tuple[Tensor, SceneTruth]:
-    """The first frame of a pair at a size, (3, h, w) 0…1, and what it shows, in px of that size."""
+    """The first frame of a pair at a size, (3, h, w) 0…1, and its scene, in px of that size."""
     clip = source.clip(segment.video, segment.start, 1)
     scene = SceneTruth.from_arrays(clip.arrays)
     scale = size[0] / clip.frames.shape[-2]
@@ -110,7 +117,7 @@ def motions_of_model(
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> dict[str, Any]:
-    """Figures for each way the model's next frames are drawn, by its name; see `samplers` and `measure_motions`."""
+    """Statistics for each sampler of the model, by name; see `samplers` and `measure_motions`."""
     resize = model.request(model.config).resize
     size = resize or (source.spec.height, source.spec.width)
     motions = true_motions(source)
@@ -122,9 +129,13 @@ def motions_of_model(
 
 
 def flow_baseline(source: Source, train: Sequence[Segment], size: tuple[int, int]) -> Sampler:
-    """The sampler that copies the flow of one of the nearest training pictures, chosen at random.
+    """The sampler that copies the flow of one of the nearest training images, chosen at random.
 
-    train: of which the first so many are looked through; nearest by squared difference at an eighth of the size.
+    Args:
+        source: Training data.
+        train: Training pairs, of which the first 2000 are searched; nearest by squared difference at an eighth of the
+            size.
+        size: (h, w) of the frames.
     """
     donors = []
     for segment in train[:_DONORS]:

@@ -1,12 +1,12 @@
-"""Whoever is compared, brought to the same clips: runs, baselines, and folders of forecasts from other programs.
+"""Rows of a comparison, aligned to the same clips: runs, baselines, and folders of forecasts from other programs.
 
-The rules, by which every model gets what it needs and nobody gets more than the clip has (docs/compare.md):
+Rules of the alignment (docs/compare.md):
 
-- Size. A model that takes frames of its own size gets them resized (triangle filter, aspect not kept), and its forecast
-  is resized back before it is scored. All others see the frames as they are compared.
+- Size. A model of a fixed frame size gets frames resized to it (triangle filter, aspect not kept), and its forecast
+  is resized back before scoring. All others get the compared frames.
 - Context. Every context ends at the same frame of the video, whatever its length and stride.
 - Horizon. It counts frames of the video. A model of stride k forecasts, and is scored at, frames k, 2k, ….
-- Samples. A stochastic model draws a clip's futures from a generator of that clip's own.
+- Samples. A stochastic model draws a clip's futures from a generator of its own.
 """
 
 from __future__ import annotations
@@ -33,10 +33,9 @@ from framecast.core.types import ActionSpec, Batch, ClipRequest
 from framecast.data.base import Segment, Source
 from framecast.data.cache import data_digest
 from framecast.data.loader import Loader
-from framecast.evaluation.clips import roll_for
 from framecast.evaluation.external import Forecasts
-from framecast.evaluation.scorer import forecast
-from framecast.evaluation.table import Forecast, Forecaster
+from framecast.evaluation.score_table import Forecast, Forecaster
+from framecast.evaluation.scorer import forecast, roll_for
 from framecast.metrics.scores import BASELINES
 from framecast.models.base import Predictor, count_parameters
 from framecast.models.registry import find_model
@@ -48,7 +47,15 @@ Places = Sequence[tuple[int, int]]
 
 @dataclass
 class Cost:
-    """What forecasting took. frames: of one size, of all samples.  The first call is left out where there are more."""
+    """Time and memory of forecasting; the first call is left out of the speed if there are more.
+
+    Attributes:
+        calls: Number of calls.
+        seconds: Of all calls but the first.
+        frames: Of all samples, of all calls but the first.
+        first: Seconds and frames of the first call.
+        memory_mb: Peak memory of the first call, MB.
+    """
 
     calls: int = 0
     seconds: float = 0.0
@@ -66,16 +73,24 @@ class Cost:
 
     @property
     def frames_per_second(self) -> float | None:
-        """Forecast frames in a second; None where nothing was computed."""
+        """Forecast frames per second; None without computation."""
         seconds, frames = (self.seconds, self.frames) if self.frames else self.first
         return frames / seconds if seconds > 0 else None
 
 
 @dataclass(frozen=True, kw_only=True)
 class ComparisonRow:
-    """One row. stride, reach: source frames per frame, and source frames its context spans.  window: source frames of a
-    training clip, on which splits cut in time depend.  enter: (places of all clips, horizon) -> the row of a table.
-    card: what is told of it, plain values.  cost: filled while it forecasts."""
+    """One row of a comparison.
+
+    Attributes:
+        name: In the table.
+        stride: Source frames per frame.
+        reach: Source frames that its context spans.
+        window: Source frames of a training clip, which decide where splits cut a video; None without training.
+        enter: (places of all clips, horizon) -> the row of a table.
+        card: Description, plain values.
+        cost: Measured while it forecasts.
+    """
 
     name: str
     stride: int
@@ -96,7 +111,18 @@ def of_run(
     place: torch.device,
     precision: str,
 ) -> ComparisonRow:
-    """A run as a row. size: (h, w) of the frames that are compared."""
+    """A run as a row.
+
+    Args:
+        name: In the table.
+        run: The run.
+        source: Data.
+        size: (h, w) of the compared frames.
+        samples: Futures per clip, if the model is stochastic.
+        seed: Random seed of the samples.
+        place: Device.
+        precision: Autocast precision.
+    """
     model = run.model(str(place))
     request = run.model_class.request(run.config.model)
     cost = Cost()
@@ -172,13 +198,13 @@ def of_folder(name: str, forecasts: Forecasts, samples: int) -> ComparisonRow:
         stride=forecasts.stride,
         reach=forecasts.manifest.context,
         window=None,
-        enter=lambda _, horizon: forecasts.entrant(name, horizon, samples),
+        enter=lambda _, horizon: forecasts.forecaster(name, horizon, samples),
         card=card,
     )
 
 
 def of_baselines(source: Source, context: int, place: torch.device) -> list[ComparisonRow]:
-    """Copy-last and temporal-mean, which look at the whole context that the clips have."""
+    """Copy-last and temporal-mean, which use the whole context of the clips."""
     found = []
     for name in BASELINES:
         model_class = find_model(name)
@@ -229,9 +255,9 @@ def _own_clips(
     places: Places,
     actions: ActionSpec | None,
 ) -> Callable[[Sequence[int]], Batch]:
-    """What reads the model's own contexts, ending where all end, and the actions of its forecast."""
+    """Loader of the model's contexts, which end at the common frame, and of the actions of its forecast."""
     led = model.actions != "none" and source.spec.actions is not None
-    # Without actions nothing of the future is read: the truth is that of the table, at its size.
+    # Without actions no future is read: the truth is the table's, at its size.
     own = dataclasses.replace(
         request,
         context=model.num_context,
@@ -252,7 +278,7 @@ def _own_clips(
 
 
 def _sized(frames: Tensor, size: tuple[int, int]) -> Tensor:
-    """(s, b, t, c, h, w) brought to `size` by the triangle filter that resizes all frames of the house."""
+    """(s, b, t, c, h, w) resized to `size` by the same triangle filter as the data."""
     if tuple(frames.shape[-2:]) == size:
         return frames
     lead = frames.shape[:-3]
@@ -264,7 +290,7 @@ def _sized(frames: Tensor, size: tuple[int, int]) -> Tensor:
 
 
 def measured(work: Forecast | Callable[[], Tensor], cost: Cost, place: torch.device) -> Tensor:
-    """What `work` gives, its time added to `cost`; of the first call also the memory it took."""
+    """Result of `work`; its time, and of the first call its memory, are added to `cost`."""
     if cost.calls:
         return _timed(work, cost, place)
     if place.type == "cuda":
@@ -291,10 +317,10 @@ def _timed(work: Any, cost: Cost, place: torch.device) -> Tensor:
 
 
 class _Growth:
-    """How far the process's memory grows within, sampled every 2 ms. mb: resident, above what it was before."""
+    """Context manager that measures the growth of the process's resident memory every 2 ms: `mb`."""
 
     def __enter__(self) -> _Growth:
-        _give_back()
+        _release_memory()
         self._process, self._done = psutil.Process(), threading.Event()
         self._before = self._highest = self._process.memory_info().rss
         self._watcher = threading.Thread(target=self._watch, daemon=True)
@@ -311,23 +337,24 @@ class _Growth:
         self.mb = (max(self._highest, self._process.memory_info().rss) - self._before) / 1e6
 
 
-def _give_back() -> None:
-    """Return what the C library keeps of freed memory, which would hide growth; where it can be asked to."""
+def _release_memory() -> None:
+    """Release freed memory that the C library keeps, which would hide growth; on Linux only."""
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).malloc_trim(0)
 
 
 def labels(names: Sequence[str]) -> list[str]:
-    """Names for a table's rows from what the user gave: NAME=RUN, or the last part of a path; unlike each other.
+    """Unique row names from the user's arguments: NAME of NAME=RUN, or the last part of a path.
 
-    Raises: UserError when a name is given twice.
+    Raises:
+        UserError: When a name is given twice.
     """
     given = [split_label(name) for name in names]
     taken, out = set(BASELINES), []
     explicit = [label for label, _ in given if label]
     if doubled := [label for label in explicit if explicit.count(label) > 1 or label in taken]:
-        raise UserError(f"{doubled[0]}: is the name of two rows; give each its own, e.g. first=RUN second=RUN")
+        raise UserError(f"{doubled[0]}: is the name of two rows; use unique names, e.g. first=RUN second=RUN")
     taken |= set(explicit)
     for label, path in given:
         if label is None:
@@ -341,7 +368,7 @@ def labels(names: Sequence[str]) -> list[str]:
 
 
 def split_label(name: str) -> tuple[str | None, str]:
-    """(label or None, path) of what a user gave: "plain=runs/a" is a label and a path, an existing path never is."""
+    """(label or None, path) of an argument: "plain=runs/a" is a label and a path, an existing path has no label."""
     label, sign, path = name.partition("=")
     if not sign or not label or not path or Path(name).expanduser().exists():
         return None, name

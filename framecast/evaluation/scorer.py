@@ -1,31 +1,33 @@
-"""Clips in, scores out: every predictor rolled out on the same clips under one protocol.
+"""Scores of predictors on the same clips under one protocol, and the clips to display.
 
-Scores stream; frames of only the three clips to be shown (worst, median, best) are kept.
+Frames are streamed: only those of the displayed clips (worst, median, best) are kept.
 """
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable, Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from functools import partial
-from typing import TYPE_CHECKING
+from typing import Any
 
 import torch
 from torch import Tensor
 
 from framecast.core.errors import UserError
 from framecast.core.types import Batch
-from framecast.evaluation.table import Forecaster, Table
+from framecast.evaluation.score_table import Forecaster, ScoreTable
 from framecast.metrics.clips import METRICS, horizon_mean
 from framecast.metrics.scores import BASELINES, Protocol, Scores
-
-if TYPE_CHECKING:
-    from framecast.models.base import Predictor
+from framecast.models.base import Frames, Predictor
+from framecast.models.rollout import rollout
+from framecast.training.run_folder import Run
 
 __all__ = ["BASELINES", "KeptClip", "Protocol", "Scores", "describe", "figure", "headline_sentence", "score"]
 
 Roll = Callable[..., Tensor]
+#: Roles of the displayed clips, in their order.
+ROLES = ("worst", "median", "best")
 
 
 # -------------------------------------------------------------------------------------------------------- scoring
@@ -33,11 +35,17 @@ Roll = Callable[..., Tensor]
 
 @dataclass(frozen=True, kw_only=True)
 class KeptClip:
-    """A clip to be shown.
+    """A clip to be displayed.
 
-    role: worst, median or best.  index: among the clips scored.  name: of the clip.  metric, value: what it was
-    ranked by, mean over the horizon.  context (t, c, h, w), truth (horizon, c, h, w): float 0…1 on the CPU.
-    predictions: predictor -> (horizon, c, h, w), of K samples the best by `metric`.
+    Attributes:
+        role: worst, median or best.
+        index: Among the clips scored.
+        name: Of the clip.
+        metric: The clips are ranked by.
+        value: Of `metric`, mean over the horizon.
+        context: float 0…1 (t, c, h, w) on the CPU.
+        truth: float 0…1 (horizon, c, h, w) on the CPU.
+        predictions: Predictor -> (horizon, c, h, w), of K samples the best by `metric`.
     """
 
     role: str
@@ -65,25 +73,33 @@ def score(
     per_clip: dict[str, dict[str, Tensor]] | None = None,
     progress: Callable[[int], None] | None = None,
 ) -> tuple[Scores, list[KeptClip]]:
-    """Scores of all predictors on the same clips, and the clips worth looking at.
+    """Scores of all predictors on the same clips, and the clips to display.
 
-    predictors: by the name they get in the table, the one in question first; copy-last and temporal-mean among them.
-    windows: batches with context (b, t, c, h, w) and future (b, at least horizon, c, h, w); with `keep` they are gone
-    through twice, so a list or a loader, not an iterator.  protocol: clips, samples, seed and the metrics that fit the
-    frames are filled in from what was done.  samples: futures per clip of stochastic predictors, default the
-    protocol's.  seed: a clip's samples are drawn from a generator seeded by it and by the clip's number.
-    roll: stands in for `framecast.models.rollout.rollout`.  keep: return worst, median and best clip, ranked by the
-    first predictor's moving-area PSNR averaged over the horizon (PSNR if nothing moves in any clip).
-    names: one per clip.
-    groups: one per clip, the video it comes from: intervals are then those of videos, not of clips.
-    device: where frames are sent.  per_clip: filled, if given, with predictor -> metric -> (clips, horizon) for
-    paired comparisons.  progress: called with the number of clips done after each batch.
-    Returns: (scores, kept clips: worst, median, best; fewer where there are fewer clips).
-    Raises: UserError for a table without baselines, no clips, batches that contradict the protocol, or predictions
-    that are not finite.
+    Args:
+        predictors: By their names in the table, the evaluated one first; copy-last and temporal-mean among them.
+        windows: Batches with context (b, t, c, h, w) and future (b, at least horizon, c, h, w); with `keep` they are
+            iterated twice: a list or a loader, not an iterator.
+        protocol: Conditions; clips, samples, seed and the metrics that fit the frames are filled in.
+        samples: Futures per clip of stochastic predictors; None is the protocol's.
+        seed: With the clip's number the seed of a clip's samples; None is the protocol's.
+        roll: Replaces `framecast.models.rollout.rollout`.
+        keep: Return the worst, median and best clip, ranked by the first predictor's PSNR of the moving area averaged
+            over the horizon (PSNR if nothing moves in any clip).
+        names: One per clip.
+        groups: The video of each clip, for intervals over videos; None treats clips as independent.
+        device: Device that frames are moved to.
+        per_clip: Filled, if given, with predictor -> metric -> (clips, horizon), for paired comparisons.
+        progress: Called with the number of finished clips after each batch.
+
+    Returns:
+        The scores, and the kept clips: worst, median, best; fewer where there are fewer clips.
+
+    Raises:
+        UserError: For a table without baselines, no clips, batches that contradict the protocol, or predictions that
+            are not finite.
     """
     if keep and iter(windows) is windows:
-        raise UserError("windows are gone through twice to show clips: pass a list or a loader, or keep=False")
+        raise UserError("windows are iterated twice to show clips: pass a list or a loader, or keep=False")
     videos = None if groups is None else len(set(groups))
     protocol = replace(
         protocol,
@@ -91,31 +107,31 @@ def score(
         seed=protocol.seed if seed is None else seed,
         metrics=protocol.settings.fitted(protocol.height, protocol.width).describe(videos),
     )
-    rows = entrants(predictors, protocol, roll)
-    table = Table(rows, protocol, groups=groups, keep_clips=per_clip is not None, device=device)
-    scorer = _Scorer(table)
+    table = ScoreTable(forecasters_of(predictors, protocol, roll), protocol, groups=groups, device=device)
     for batch in windows:
-        scorer.add(batch)
+        numbers = range(table.clips, table.clips + batch.size)
+        table.take(table.measure(batch, numbers), numbers)
         if progress:
             progress(table.clips)
     if not table.clips:
-        raise UserError(f"no clips to score in the {protocol.split} split; take a shorter horizon or more video")
+        raise UserError(f"no clips to score in the {protocol.split} split; use a shorter horizon or more video")
     if per_clip is not None:
-        per_clip.update({name: tally.per_clip() for name, tally in table.tallies.items()})
-    return table.scores(), scorer.show(windows, names) if keep else []
+        per_clip.update({n: {m: table.per_clip(n, m) for m in table.settings.names} for n in table.frames})
+    return table.scores(), _worst_median_best(table, windows, names) if keep else []
 
 
-def entrants(predictors: Mapping[str, Predictor], protocol: Protocol, roll: Roll | None = None) -> list[Forecaster]:
-    """Predictors as rows of a table, each looking at the whole context of the clips.
+def forecasters_of(
+    predictors: Mapping[str, Predictor], protocol: Protocol, roll: Roll | None = None
+) -> list[Forecaster]:
+    """Predictors as rows of a table; each uses the whole context of the clips.
 
-    A stochastic one draws the samples of every clip from a generator seeded by the protocol's seed and the clip's
-    number, one clip at a time: they do not depend on what the clip is batched with.
+    A stochastic predictor draws the samples of every clip from a generator seeded by the protocol's seed and the
+    clip's number, one clip at a time: they do not depend on the batch that a clip is in.
     """
-    roll = roll or _rollout()
     found = []
     for name, model in predictors.items():
         samples = protocol.samples if model.stochastic else 1
-        futures = partial(forecast, model, protocol.horizon, samples, protocol.seed, roll)
+        futures = functools.partial(forecast, model, protocol.horizon, samples, protocol.seed, roll or rollout)
         found.append(Forecaster(name=name, forecast=futures, samples=samples))
     return found
 
@@ -123,9 +139,16 @@ def entrants(predictors: Mapping[str, Predictor], protocol: Protocol, roll: Roll
 def forecast(
     model: Predictor, horizon: int, samples: int, seed: int, roll: Roll, batch: Batch, numbers: Sequence[int]
 ) -> Tensor:
-    """A model's futures of the clips of a batch, (s, b, horizon, c, h, w), the same whenever they are asked for.
+    """A model's futures of the clips of a batch, (s, b, horizon, c, h, w), the same on every call.
 
-    numbers: of the clips, counted over all batches; with `seed` they decide what a stochastic model draws.
+    Args:
+        model: Predictor.
+        horizon: Frames to forecast.
+        samples: Futures per clip.
+        seed: With the clip's number the seed of a clip's samples.
+        roll: Rollout function.
+        batch: The clips.
+        numbers: Of the clips, counted over all batches.
     """
     context, actions = batch.context, None
     if model.actions != "none" and batch.actions is not None:
@@ -140,54 +163,47 @@ def forecast(
     return torch.cat(parts, 1)
 
 
-def _rollout() -> Roll:
-    from framecast.models.rollout import rollout
-
-    return rollout
-
-
-class _Scorer:
-    """State of `score`: the table, and one ranking value per clip of the first predictor."""
-
-    def __init__(self, table: Table) -> None:
-        self.table, self.settings = table, table.settings
-        wanted = ("moving_psnr", "psnr", *self.settings.names)
-        self.rank_by = list(dict.fromkeys(m for m in wanted if m in self.settings.names))[:2]
-        self.ranks: dict[str, list[float]] = {metric: [] for metric in self.rank_by}
-
-    def add(self, batch: Batch) -> None:
-        """Score one batch."""
-        numbers = range(self.table.clips, self.table.clips + batch.size)
-        chosen = self.table.take(self.table.measure(batch, numbers), numbers)
-        first = self.table.entrants[0].name
-        for metric in self.rank_by:
-            self.ranks[metric] += horizon_mean(chosen[first][metric]).tolist()
-
-    def show(self, windows: Iterable[Batch], names: Sequence[str]) -> list[KeptClip]:
-        """Worst, median and best clip: found by rank, rolled out once more."""
-        metric = next((m for m in self.rank_by if not all(map(math.isnan, self.ranks[m]))), None)
-        if metric is None:
-            return []
-        values = self.ranks[metric]
-        sort_key = METRICS[metric].sort_key(torch.tensor(values, dtype=torch.float64)).tolist()
-        order = sorted((i for i, value in enumerate(values) if not math.isnan(value)), key=lambda i: -sort_key[i])
-        roles = {order[0]: "worst", order[len(order) // 2]: "median", order[-1]: "best"}
-        kept, before = list[KeptClip](), 0
-        for batch in windows:
-            inside = [i for i in sorted(roles) if before <= i < before + batch.size]
-            if inside:
-                rows = batch.rows([i - before for i in inside])
-                kept += kept_clips(self.table, rows, inside, roles, metric, values, names)
-            before += batch.size
-        return sorted(kept, key=lambda clip: ROLES.index(clip.role))
+def roll_for(run: Run, precision: str) -> Callable[..., Tensor]:
+    """`rollout` at a precision; input that the model cannot take raises a UserError naming the run."""
+    return functools.partial(_roll, where=str(run.folder), precision=precision)
 
 
-#: In the order they are shown.
-ROLES = ("worst", "median", "best")
+def _roll(model: Predictor, context: Frames, horizon: int, *, where: str, **settings: Any) -> Tensor:
+    """`rollout`, with ValueError turned into UserError."""
+    try:
+        return rollout(model, context, horizon, **settings)
+    except ValueError as error:
+        raise UserError(f"{where}: {error}") from error
+
+
+def _worst_median_best(table: ScoreTable, windows: Iterable[Batch], names: Sequence[str]) -> list[KeptClip]:
+    """Worst, median and best clip of the first forecaster, forecast a second time."""
+    wanted = dict.fromkeys(m for m in ("moving_psnr", "psnr", *table.settings.names) if m in table.settings.names)
+    ranks = {m: horizon_mean(table.per_clip(table.forecasters[0].name, m)).tolist() for m in list(wanted)[:2]}
+    metric = next((m for m, values in ranks.items() if not all(map(math.isnan, values))), None)
+    if metric is None:
+        return []
+    values = ranks[metric]
+    order = worst_first(metric, values)
+    roles = {order[0]: "worst", order[len(order) // 2]: "median", order[-1]: "best"}
+    kept, before = list[KeptClip](), 0
+    for batch in windows:
+        inside = [i for i in sorted(roles) if before <= i < before + batch.size]
+        if inside:
+            rows = batch.rows([i - before for i in inside])
+            kept += kept_clips(table, rows, inside, roles, metric, values, names)
+        before += batch.size
+    return sorted(kept, key=lambda clip: ROLES.index(clip.role))
+
+
+def worst_first(metric: str, values: Sequence[float]) -> list[int]:
+    """Numbers of the clips from the worst to the best value of a metric, without undefined values."""
+    sort_key = METRICS[metric].sort_key(torch.tensor(values, dtype=torch.float64)).tolist()
+    return sorted((i for i, value in enumerate(values) if not math.isnan(value)), key=lambda i: -sort_key[i])
 
 
 def kept_clips(
-    table: Table,
+    table: ScoreTable,
     batch: Batch,
     numbers: Sequence[int],
     roles: Mapping[int, str],
@@ -195,10 +211,18 @@ def kept_clips(
     values: Sequence[float],
     names: Sequence[str],
 ) -> list[KeptClip]:
-    """The clips of a batch with every entrant's forecast, to be shown.
+    """The clips of a batch with every forecaster's forecast, to be displayed.
 
-    numbers: of the batch's clips.  roles: number -> role.  values, names: one per clip of the whole table.  Who
-    forecasts only some frames is shown with the last one it gave (the last one seen, before the first).
+    A forecaster of some frames only is shown with its latest frame (the last context frame before its first).
+
+    Args:
+        table: Forecasters and protocol.
+        batch: The clips.
+        numbers: Of the batch's clips.
+        roles: Number -> role.
+        metric: The clips are ranked by.
+        values: One per clip of the whole table.
+        names: One per clip of the whole table.
     """
     batch, truth, shown = table.show(batch, numbers, metric)
     filled = {
@@ -232,51 +256,51 @@ def _held(frames: Tensor, at: Sequence[int], last: Tensor, horizon: int) -> Tens
 
 
 def headline_sentence(scores: Scores) -> str:
-    """What the scores mean, in one plain sentence: the model against repeating the last frame, at frame 1."""
+    """The scores in one sentence: the model against persistence (copy-last), at frame 1."""
     protocol, main = scores.protocol, scores.main
     clips = {
         "test": "held-out clip",
-        "all": "clip it never saw",
+        "all": "clip outside its training data",
         "val": "validation clip",
         "train": "clip it was trained on",
     }
     kind = clips.get(protocol.split, f"clip of the {protocol.split} split")
     over = f"over {protocol.clips} {kind if protocol.clips == 1 else kind.replace('clip', 'clips', 1)}"
     what = f"best of {protocol.samples} forecasts" if main in scores.samples else "forecast"
-    for metric, where in (("moving_psnr", "where something moves"), ("psnr", "over the whole frame")):
+    for metric, where in (("moving_psnr", "moving area"), ("psnr", "whole frame")):
         series = scores.versus.get(main, {}).get(metric)
         if main in BASELINES or series is None or series.mean[0] is None:
             continue
         gain, ends = series.mean[0], [end for end in (series.low[0], series.high[0]) if end is not None]
         if ends and ends[0] <= 0 <= ends[1]:
             return (
-                f"At frame 1 the {what} is not measurably closer to the truth than repeating the last frame, {over} "
+                f"At frame 1 the PSNR of the {what} does not differ significantly from persistence (copy-last), {over} "
                 f"({where}, difference {gain:+.1f} dB; 95 % interval {ends[0]:.1f} to {ends[1]:.1f} dB)."
             )
-        side = "closer to" if gain > 0 else "further from"
+        side = "above" if gain > 0 else "below"
         low_high = " to ".join(f"{end:.1f}" for end in sorted(map(abs, ends)))
         interval = f"; 95 % interval {low_high} dB" if ends else ""
         return (
-            f"At frame 1 the {what} is {abs(gain):.1f} dB {side} the truth than repeating the last frame, {over} "
+            f"At frame 1 the PSNR of the {what} is {abs(gain):.1f} dB {side} persistence (copy-last), {over} "
             f"({where}{interval})."
         )
     if main in BASELINES:
-        return f"Only baselines were scored, {over}; there is no model to compare them with."
-    return f"Nothing moved and PSNR was not measured, so there is no comparison with repeating the last frame, {over}."
+        return f"Only baselines were scored, {over}; there is no model to compare with."
+    return f"Nothing moved and PSNR was not measured, so there is no comparison with persistence (copy-last), {over}."
 
 
 def describe(scores: Scores) -> str:
-    """The table of headline figures as plain text, under it the protocol in a line and what the scores mean."""
+    """The headline scores as a plain text table, with the protocol in one line and the headline sentence."""
     p = scores.protocol
     frames = scores.headline_frames
     width = max(len(name) for name in scores.predictors)
     lines = []
     for metric in p.settings.names:
         about = METRICS[metric]
-        if metric.endswith(("mse", "mae")):  # PSNR says the same; they are in the file
+        if metric.endswith(("mse", "mae")):  # equivalent to PSNR; in the file
             continue
         better = {"higher": "higher is better", "lower": "lower is better", "one": "1 is best"}.get(about.better)
-        if better is None:  # says nothing by itself; it is in the file
+        if better is None:  # meaningless alone; in the file
             continue
         unit = f" [{about.unit}]" if about.unit else ""
         lines.append(f"{about.label}{unit}, {better}")
@@ -295,5 +319,5 @@ def describe(scores: Scores) -> str:
 
 
 def figure(value: float | None, metric: str) -> str:
-    """A number with the digits its metric deserves; a dash where there is none."""
+    """A number with the decimal places of its metric; a dash for None."""
     return "–" if value is None else f"{value:.{METRICS[metric].digits}f}"

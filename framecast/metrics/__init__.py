@@ -1,4 +1,4 @@
-"""How good a forecast is: measures of frames, averages over clips, scores with their protocol."""
+"""Metrics of forecasts: frames, averages over clips, scores with their protocol."""
 
 from framecast.metrics.clips import METRICS, Metric, MetricSettings, measure
 from framecast.metrics.frames import (

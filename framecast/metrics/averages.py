@@ -1,8 +1,6 @@
-"""Averages over clips with their intervals, streamed: no clip is kept.
+"""Averages over clips with their 95 % confidence intervals, in float64.
 
-Clips of one video are not independent. Where they come from two videos or more, the interval of a mean is that of the
-videos (cluster-robust); what is kept for it is one sum per video and frame. All sums are float64; parts made by several
-processes are merged.
+Clips of one video are not independent: with clips of two videos or more the interval is cluster-robust over videos.
 """
 
 from __future__ import annotations
@@ -19,12 +17,16 @@ from torch import Tensor
 
 from framecast.core.errors import UserError
 
-#: What an interval is made of, where nothing is known of the clips' origin.
+#: Definition of an interval, where the videos of the clips are unknown.
 INTERVAL = "95 % confidence interval of the mean, Student's t over clips"
 
 
 def interval_sentence(videos: int) -> str:
-    """What the intervals of a mean over clips of so many videos are made of, to be said wherever one is shown."""
+    """Definition of the confidence interval of a mean over clips, to be shown beside every interval.
+
+    Args:
+        videos: Number of videos that the clips come from.
+    """
     if videos >= 2:
         return (
             f"95 % confidence interval of the mean, Student's t over {videos} videos: clips of one video are not "
@@ -35,10 +37,14 @@ def interval_sentence(videos: int) -> str:
 
 @dataclass(frozen=True)
 class Series:
-    """One curve over the horizon: means with their interval.
+    """One curve over the horizon: means with their confidence intervals.
 
-    mean, low, high: one number per frame, None where there is none (no clip, or a single one for low and high).
-    n: clips averaged per frame.  skipped: clips left out per frame because the metric was not defined or not finite.
+    Attributes:
+        mean: One number per frame; None without a clip.
+        low: Lower end of the 95 % interval; None with fewer than 2 clips.
+        high: Upper end, likewise.
+        n: Clips averaged, per frame.
+        skipped: Clips left out because the metric is undefined or not finite, per frame.
     """
 
     mean: tuple[float | None, ...]
@@ -52,12 +58,12 @@ class Series:
             raise UserError("the lists mean, low, high, n and skipped of a series must be equally long, one per frame")
 
     def spread(self, frames: Sequence[int], horizon: int) -> Series:
-        """The same curve on a longer horizon: its numbers at `frames` (from 1), nothing at all others."""
+        """The same curve on a longer horizon: its numbers at `frames` (counted from 1), None at all others."""
         if len(frames) == horizon:
             return self
 
-        def placed(values: Sequence[Any], nothing: Any) -> tuple[Any, ...]:
-            out = [nothing] * horizon
+        def placed(values: Sequence[Any], missing: Any) -> tuple[Any, ...]:
+            out = [missing] * horizon
             for frame, value in zip(frames, values, strict=True):
                 out[frame - 1] = value
             return tuple(out)
@@ -67,13 +73,21 @@ class Series:
             *(placed(getattr(self, name), 0) for name in ("n", "skipped")),
         )
 
+    def scalar(self) -> dict[str, float | int | None]:
+        """A curve of one frame as plain values: mean, low, high, n."""
+        return {"mean": self.mean[0], "low": self.low[0], "high": self.high[0], "n": self.n[0]}
+
     def to_json(self) -> dict[str, list[Any]]:
         """Lists by name."""
         return {name: list(getattr(self, name)) for name in self.__dataclass_fields__}
 
     @classmethod
     def from_json(cls, data: Mapping[str, Any]) -> Series:
-        """The inverse of `to_json`; UserError for missing or wrong lists."""
+        """The inverse of `to_json`.
+
+        Raises:
+            UserError: For missing or wrong lists.
+        """
         return cls(**{name: tuple(_numbers(data, name)) for name in cls.__dataclass_fields__})
 
 
@@ -87,94 +101,54 @@ def _numbers(data: Mapping[str, Any], name: str) -> Iterator[Any]:
         yield value
 
 
-class Running:
-    """Mean and variance per frame of the horizon, one clip after another (Welford), mergeable.
+def summarize(values: Tensor, groups: Sequence[Hashable] | None = None) -> Series:
+    """Mean over clips per frame, with its 95 % confidence interval.
 
-    Sources: Chan, Golub, LeVeque 1983, equation 2.1 for merging; Cameron and Miller 2015, section II, for the variance
-    of a mean of clusters, with their factor G / (G - 1) and Student's t with G - 1 degrees of freedom.
+    With two or more groups the interval is cluster-robust: the variance of a mean of clusters with the factor
+    G / (G - 1), and Student's t with G - 1 degrees of freedom. A frame with numbers of one group only, and clips
+    without groups, get the interval over independent clips.
+
+    Args:
+        values: float (clips, horizon); values that are not finite are skipped and counted.
+        groups: The video of each clip, or whatever makes clips dependent; None treats clips as independent.
+
+    Raises:
+        UserError: For another shape of `values`, or another number of groups than clips.
+
+    Source: Cameron and Miller 2015, section II.
     """
-
-    def __init__(self, horizon: int) -> None:
-        self.n = torch.zeros(horizon, dtype=torch.int64)
-        self.skipped = torch.zeros(horizon, dtype=torch.int64)
-        self.mean = torch.zeros(horizon, dtype=torch.float64)
-        self.squares = torch.zeros(horizon, dtype=torch.float64)  # of the deviations from the mean
-        self.groups: dict[Hashable, tuple[Tensor, Tensor]] = {}  # video -> clips and mean per frame
-
-    def add(self, values: Tensor, groups: Sequence[Hashable] | None = None) -> None:
-        """Take clips in.
-
-        values: float (b, horizon); what is not finite is skipped and counted.  groups: of each clip the video, or
-        whatever makes clips depend on each other; None takes all as independent.
-        """
-        values = values.detach().double().cpu()
-        if values.ndim != 2 or values.shape[1] != len(self.n):
-            raise UserError(f"expected values (b, {len(self.n)}), one per clip and frame, got {tuple(values.shape)}")
-        if groups is not None and len(groups) != len(values):
-            raise UserError(f"expected one group per clip, got {len(groups)} for {len(values)} clips")
-        part = Running(len(self.n))
-        part.n, part.skipped, part.mean, part.squares = _moments(values)
-        if groups is not None:
-            rows: dict[Hashable, list[int]] = {}
-            for i, group in enumerate(groups):
-                rows.setdefault(group, []).append(i)
-            for group, chosen in rows.items():
-                n, _, mean, _ = _moments(values[chosen])
-                part.groups[group] = (n, mean)
-        self.merge(part)
-
-    def merge(self, other: Running) -> None:
-        """Take in what another one has seen."""
-        total = (self.n + other.n).clamp_min(1)
-        delta = other.mean - self.mean
-        self.squares = self.squares + other.squares + delta.square() * self.n * other.n / total
-        self.mean = self.mean + delta * other.n / total
-        self.n, self.skipped = self.n + other.n, self.skipped + other.skipped
-        for group, (n, mean) in other.groups.items():
-            if group in self.groups:
-                had, known = self.groups[group]
-                mean = known + (mean - known) * n / (had + n).clamp_min(1)
-                n = had + n
-            self.groups[group] = (n, mean)
-
-    def series(self) -> Series:
-        """Means with their 95 % intervals: over videos where there are two or more, else over clips."""
-        counts = [int(n) for n in self.n]
-        means = [float(m) if n else None for m, n in zip(self.mean, counts, strict=True)]
-        half = self._half(counts)
-        ends = [None if m is None or h is None else (m - h, m + h) for m, h in zip(means, half, strict=True)]
-        return Series(
-            mean=tuple(means),
-            low=tuple(e and e[0] for e in ends),
-            high=tuple(e and e[1] for e in ends),
-            n=tuple(counts),
-            skipped=tuple(int(s) for s in self.skipped),
-        )
-
-    def _half(self, counts: Sequence[int]) -> list[float | None]:
-        """Half the width of every interval; None where there is none."""
-        over_clips = [
-            t_quantile(n - 1) * math.sqrt(float(s) / (n - 1) / n) if n > 1 else None
-            for s, n in zip(self.squares, counts, strict=True)
-        ]
-        if len(self.groups) < 2:
-            return over_clips
-        n = torch.stack([n for n, _ in self.groups.values()])
-        mean = torch.stack([m for _, m in self.groups.values()])
-        videos = [int(v) for v in (n > 0).sum(0)]  # that have a number at this frame
-        squares = (n * (mean - self.mean)).square().sum(0)
-        return [
-            t_quantile(g - 1) * math.sqrt(float(s) * g / (g - 1)) / count if g > 1 else clips
-            for g, s, count, clips in zip(videos, squares, counts, over_clips, strict=True)
-        ]
-
-
-def _moments(values: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """n, skipped, mean and sum of squared deviations of what is finite, per column."""
+    values = values.detach().double().cpu()
+    if values.ndim != 2:
+        raise UserError(f"expected values (clips, horizon), one per clip and frame, got {tuple(values.shape)}")
+    if groups is not None and len(groups) != len(values):
+        raise UserError(f"expected one group per clip, got {len(groups)} for {len(values)} clips")
     finite = values.isfinite()
     n = finite.sum(0)
     mean = values.where(finite, 0.0).sum(0) / n.clamp_min(1)
-    return n, (~finite).sum(0), mean, (values - mean).where(finite, 0.0).square().sum(0)
+    deviations = (values - mean).where(finite, 0.0)
+    number = {group: i for i, group in enumerate(dict.fromkeys(groups or ()))}
+    at = torch.tensor([number[group] for group in groups or ()], dtype=torch.int64)
+    by_group = torch.zeros(len(number), values.shape[1], dtype=torch.float64)
+    present = by_group.index_add(0, at, finite[: len(at)].double()) > 0
+    by_group = by_group.index_add(0, at, deviations[: len(at)])
+    columns = zip(
+        *(x.tolist() for x in (n, deviations.square().sum(0), present.sum(0), by_group.square().sum(0))), strict=True
+    )
+    half = []
+    for count, squares, clusters, cluster_squares in columns:
+        if clusters > 1:
+            half.append(t_quantile(clusters - 1) * math.sqrt(cluster_squares * clusters / (clusters - 1)) / count)
+        else:
+            half.append(t_quantile(count - 1) * math.sqrt(squares / (count - 1) / count) if count > 1 else None)
+    means = [m if count else None for m, count in zip(mean.tolist(), n.tolist(), strict=True)]
+    ends = [None if m is None or h is None else (m - h, m + h) for m, h in zip(means, half, strict=True)]
+    return Series(
+        mean=tuple(means),
+        low=tuple(e and e[0] for e in ends),
+        high=tuple(e and e[1] for e in ends),
+        n=tuple(n.tolist()),
+        skipped=tuple((~finite).sum(0).tolist()),
+    )
 
 
 # --------------------------------------------------------------------------------------------- Student's t
@@ -182,10 +156,15 @@ def _moments(values: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
 
 @lru_cache(maxsize=4096)
 def t_quantile(dof: int, probability: float = 0.975) -> float:
-    """Quantile of Student's t: 12.706 for 1 degree of freedom, 1.96 for many; probability above one half.
+    """Quantile of Student's t: 12.706 for 1 degree of freedom, 1.96 for many.
 
     Up to 200 degrees of freedom the distribution's finite sum is inverted by bisection, beyond that the expansion
     about the normal quantile is exact to 1e-9.
+
+    Args:
+        dof: Degrees of freedom, at least 1.
+        probability: Above 0.5.
+
     Source: Abramowitz and Stegun 1964, 26.7.3, 26.7.4 and 26.7.5.
     """
     if dof < 1:

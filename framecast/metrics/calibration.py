@@ -1,27 +1,36 @@
-"""Whether a stochastic model's samples show what can happen as often as it does, where the source knows how often.
+"""Calibration of stochastic predictors: how often samples show each outcome, beside its true probability.
 
-The source gives a `types.Law` for a clip: outcomes, their probabilities, and what tells which one frames show.
+For sources that provide a `types.OutcomeDistribution` for a clip: outcomes, their probabilities, and a classifier of
+frames.
 """
 
 from __future__ import annotations
 
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 import numpy as np
 import torch
 
 from framecast.core.types import OutcomeDistribution
-from framecast.metrics.averages import Running, Series
+from framecast.metrics.averages import Series, summarize
 
-_DRAWS, _SEED = 200, 11  # simulated models that draw from the law itself
+_DRAWS, _SEED = 200, 11  # simulated models that sample from the true distribution
 
 
 @dataclass(frozen=True)
-class Told:
-    """One clip of one row. outcomes, probabilities: of its law.  counts: samples that show each outcome.  unclear:
-    samples that show none.  distance: total variation between the frequencies of those that show one and the law; None
-    if none does.  floor: its mean for a model that draws from the law, with as many samples."""
+class OutcomeCounts:
+    """Outcomes that the samples of one clip show.
+
+    Attributes:
+        outcomes: Names, from the distribution.
+        probabilities: True probability of each outcome.
+        counts: Number of samples that show each outcome.
+        unclear: Number of samples that show no outcome.
+        distance: Total variation between the frequencies of the classified samples and the true distribution; None
+            without a classified sample.
+        floor: Expected distance of a model that samples from the true distribution, with as many samples.
+    """
 
     outcomes: tuple[str, ...]
     probabilities: tuple[float, ...]
@@ -31,10 +40,12 @@ class Told:
     floor: float
 
 
-def tell(law: OutcomeDistribution, samples: Sequence[np.ndarray]) -> Told:
-    """What the samples of one clip show.
+def count_outcomes(law: OutcomeDistribution, samples: Sequence[np.ndarray]) -> OutcomeCounts:
+    """Outcomes that the samples of one clip show.
 
-    samples: uint8 (t, c, h, w) each, as the law's `tell` wants them.
+    Args:
+        law: True distribution of the clip's outcomes.
+        samples: uint8 (t, c, h, w) each, the input of `law.classify`.
     """
     shown = [law.classify(frames) for frames in samples]
     counts = np.array([sum(s == i for s in shown) for i in range(len(law.outcomes))])
@@ -43,46 +54,43 @@ def tell(law: OutcomeDistribution, samples: Sequence[np.ndarray]) -> Told:
     distance = float(np.abs(counts / known - p).sum() / 2) if known else None
     drawn = np.random.default_rng(_SEED).multinomial(max(known, 1), p, size=_DRAWS) / max(known, 1)
     floor = float((np.abs(drawn - p).sum(1) / 2).mean())
-    return Told(law.outcomes, law.probabilities, tuple(int(c) for c in counts), len(shown) - known, distance, floor)
+    return OutcomeCounts(
+        law.outcomes, law.probabilities, tuple(int(c) for c in counts), len(shown) - known, distance, floor
+    )
 
 
-@dataclass
-class CalibrationTally:
-    """Averages over clips of one row.
+def calibration_series(
+    clips: Sequence[OutcomeCounts], groups: Sequence[Hashable] | None = None
+) -> dict[str, dict[str, Series] | Series]:
+    """Averages over the clips of one row, as curves of one number each.
 
-    made, known: outcome -> frequency among the samples, and probability by the law, over the same clips.  distance,
-    floor, unclear: see `Told`; unclear as a share of the samples.
+    Args:
+        clips: Counts of every clip.
+        groups: The video of each clip; None treats clips as independent.
+
+    Returns:
+        "frequency" and "probability" -> outcome -> share of the samples and true probability over the same clips;
+        "distance", "floor" and "unclear" (share of the samples), see `OutcomeCounts`.
     """
 
-    made: dict[str, Running] = field(default_factory=dict)
-    known: dict[str, Running] = field(default_factory=dict)
-    distance: Running = field(default_factory=lambda: Running(1))
-    floor: Running = field(default_factory=lambda: Running(1))
-    unclear: Running = field(default_factory=lambda: Running(1))
+    def mean(values: Sequence[float], at: Sequence[int]) -> Series:
+        column = torch.tensor(values, dtype=torch.float64)[:, None]
+        return summarize(column, None if groups is None else [groups[i] for i in at])
 
-    def add(self, told: Told, group: Hashable = None) -> None:
-        """Take in one clip. group: its video."""
-        groups = None if group is None else [group]
-
-        def number(value: float) -> torch.Tensor:
-            return torch.tensor([[value]], dtype=torch.float64)
-
-        total = sum(told.counts)
-        self.unclear.add(number(told.unclear / max(total + told.unclear, 1)), groups)
-        if told.distance is None:
-            return
-        self.distance.add(number(told.distance), groups)
-        self.floor.add(number(told.floor), groups)
-        for name, count, p in zip(told.outcomes, told.counts, told.probabilities, strict=True):
-            self.made.setdefault(name, Running(1)).add(number(count / total), groups)
-            self.known.setdefault(name, Running(1)).add(number(p), groups)
-
-    def series(self) -> dict[str, dict[str, Series] | Series]:
-        """Curves of one number each, by name."""
-        return {
-            "frequency": {n: r.series() for n, r in self.made.items()},
-            "probability": {n: r.series() for n, r in self.known.items()},
-            "distance": self.distance.series(),
-            "floor": self.floor.series(),
-            "unclear": self.unclear.series(),
-        }
+    totals = [sum(clip.counts) for clip in clips]
+    clear = [i for i, clip in enumerate(clips) if clip.distance is not None]
+    shown: dict[str, tuple[list[float], list[float], list[int]]] = {}
+    for i in clear:
+        for name, count, p in zip(clips[i].outcomes, clips[i].counts, clips[i].probabilities, strict=True):
+            frequencies, probabilities, at = shown.setdefault(name, ([], [], []))
+            frequencies.append(count / totals[i])
+            probabilities.append(p)
+            at.append(i)
+    unclear = [clip.unclear / max(total + clip.unclear, 1) for clip, total in zip(clips, totals, strict=True)]
+    return {
+        "frequency": {name: mean(found, at) for name, (found, _, at) in shown.items()},
+        "probability": {name: mean(known, at) for name, (_, known, at) in shown.items()},
+        "distance": mean([clips[i].distance or 0.0 for i in clear], clear),
+        "floor": mean([clips[i].floor for i in clear], clear),
+        "unclear": mean(unclear, range(len(clips))),
+    }

@@ -1,14 +1,14 @@
-"""Scores of many clips, frame by frame of the horizon, without keeping the clips.
+"""Metrics of clips, frame by frame of the horizon.
 
-`measure` turns a batch into one number per clip and frame for every metric of `METRICS`; `Tally` averages such numbers
-for all metrics of one predictor, samples included (see `averages.py`), independent of how clips were batched.
+`measure` turns a batch into one number per clip and frame for every metric of `METRICS`; `reduce_samples` reduces the
+samples of each clip to the best, the mean and the worst. Averages over clips are those of `averages.py`.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, Literal
 
@@ -17,13 +17,20 @@ from torch import Tensor
 
 from framecast.core.errors import UserError
 from framecast.metrics import frames
-from framecast.metrics.averages import INTERVAL, Running, interval_sentence
+from framecast.metrics.averages import INTERVAL, interval_sentence
 
 
 @dataclass(frozen=True)
 class Metric:
-    """How to read a number. label: for tables.  unit: "dB" or "".  better: "higher", "lower", "one" (nearest to 1), or
-    "neither": a property of the forecast alone.  area: "frame" or "moving".  digits: after the point."""
+    """Presentation of a metric.
+
+    Attributes:
+        label: Name in tables.
+        unit: "dB" or "".
+        better: "higher", "lower", "one" (nearest to 1), or "neither": a property of the forecast alone.
+        area: "frame" or "moving".
+        digits: Decimal places.
+    """
 
     label: str
     unit: str
@@ -32,7 +39,7 @@ class Metric:
     digits: int
 
     def sort_key(self, values: Tensor) -> Tensor:
-        """Numbers that are smaller for better values; 0 where none is better."""
+        """Numbers that are smaller for better values; 0 for a metric without a better direction."""
         if self.better == "neither":
             return torch.zeros_like(values).where(values.isfinite(), values)
         return {"higher": -values, "lower": values, "one": (values - 1).abs()}[self.better]
@@ -53,16 +60,20 @@ METRICS: dict[str, Metric] = {
     "moving_mae": Metric("MAE, moving area", "", "lower", "moving", 5),
     "lpips": Metric("LPIPS", "", "lower", "frame", 4),
 }
-#: Those that need a file of the user's; they are measured by whoever has it, and only then.
+#: Metrics that need a weights file from the user.
 NEEDS_WEIGHTS_FILE = ("lpips",)
 
 
 @dataclass(frozen=True, kw_only=True)
 class MetricSettings:
-    """What can be chosen about the metrics; part of every protocol.
+    """Metrics to measure and their settings; part of every protocol.
 
-    names: keys of METRICS.  moving_threshold, moving_dilate: see frames.moving_mask.  ms_ssim_scales: 1 to 5.
-    sharp_border: "crop" or "zero", see frames.sharp_diff.
+    Attributes:
+        names: Keys of METRICS.
+        moving_threshold: See frames.moving_mask.
+        moving_dilate: See frames.moving_mask.
+        ms_ssim_scales: 1 to 5.
+        sharp_border: "crop" or "zero", see frames.sharp_diff.
     """
 
     names: tuple[str, ...] = tuple(name for name in METRICS if name not in NEEDS_WEIGHTS_FILE)
@@ -83,7 +94,7 @@ class MetricSettings:
 
     def fitted(self, height: int, width: int) -> MetricSettings:
         """These settings for frames of this size: MS-SSIM with as many scales as fit, without metrics whose window is
-        larger than the frame. The protocol then says so."""
+        larger than the frame. The protocol records it."""
         scales = min(frames.ms_ssim_scales(height, width), self.ms_ssim_scales)
         left_out = set() if scales > 1 else ({"ms_ssim"} if scales else {"ssim", "ms_ssim"})
         if min(height, width) < 2:
@@ -94,7 +105,8 @@ class MetricSettings:
     def describe(self, videos: int | None = None) -> dict[str, Any]:
         """Plain values for a protocol, defaults and conventions spelled out.
 
-        videos: the clips come from, for intervals over them; None takes clips as independent.
+        Args:
+            videos: Number of videos of the clips, for intervals over videos; None treats clips as independent.
         """
         weights = frames.MS_WEIGHTS[: self.ms_ssim_scales]
         return {
@@ -116,7 +128,7 @@ class MetricSettings:
 
     @classmethod
     def from_description(cls, described: Mapping[str, Any]) -> MetricSettings:
-        """The settings that `describe` was made from."""
+        """The inverse of `describe`."""
         keys = ("moving_threshold", "moving_dilate", "ms_ssim_scales", "sharp_border")
         return cls(names=tuple(described["names"]), **{k: described[k] for k in keys})
 
@@ -124,11 +136,17 @@ class MetricSettings:
 def measure(
     prediction: Tensor, truth: Tensor, last_context: Tensor, settings: MetricSettings, mask: Tensor | None = None
 ) -> dict[str, Tensor]:
-    """Every metric of `settings`, one number per clip and frame, but for those behind a file.
+    """Every metric of `settings`, one number per clip and frame, except those that need a weights file.
 
-    prediction, truth: float (b, horizon, c, h, w) in 0…1.  last_context: (b, c, h, w).  mask: bool (b, horizon, h, w)
-    if the caller has it already.
-    Returns: name -> float64 (b, horizon); not-a-number where a metric is not defined (nothing moves, flat truth).
+    Args:
+        prediction: float (b, horizon, c, h, w) in 0…1.
+        truth: float (b, horizon, c, h, w) in 0…1.
+        last_context: float (b, c, h, w) in 0…1.
+
+        mask: bool (b, horizon, h, w), the moving area; None computes it.
+
+    Returns:
+        Name -> float64 (b, horizon); NaN where a metric is undefined (no moving area, flat truth).
     """
     names, out = set(settings.names), dict[str, Tensor]()
     if names & {"mse", "psnr"}:
@@ -162,9 +180,13 @@ def moving_masks(truth: Tensor, last_context: Tensor, settings: MetricSettings) 
 
 
 def diversity(samples: Tensor) -> Tensor:
-    """How far the samples of one clip lie apart: the mean, over all pairs, of their root-mean-square difference.
+    """Diversity of the samples of each clip: mean over all pairs of their root-mean-square difference.
 
-    samples: float (s, b, horizon, c, h, w) in 0…1, s at least 2.  Returns: float64 (b, horizon), 0 for equal samples.
+    Args:
+        samples: float (s, b, horizon, c, h, w) in 0…1, s at least 2.
+
+    Returns:
+        float64 (b, horizon), 0 for equal samples.
     """
     pairs = list(combinations(range(len(samples)), 2))
     if not pairs:
@@ -175,82 +197,38 @@ def diversity(samples: Tensor) -> Tensor:
     return total / len(pairs)
 
 
-# ------------------------------------------------------------------------------------------------------- tallies
+# ------------------------------------------------------------------------------------------------------- samples
 
 
-@dataclass
-class Tally:
-    """All metrics of one predictor, streamed.
+def reduce_samples(values: Mapping[str, Tensor]) -> dict[str, dict[str, Tensor]]:
+    """Best sample, mean over samples and worst sample of every clip and metric.
 
-    names, horizon: what is measured.  samples: K per clip; of each clip and metric the best and the worst are the
-    samples with the best and worst mean over the horizon.  keep_clips: keep every clip's number of the best sample in
-    `per_clip` (8 bytes per clip, metric and frame) so that models can be compared clip by clip.
+    Args:
+        values: Metric name -> float64 (s, b, horizon), from `measure` of every sample.
+
+    Returns:
+        "best", "mean" and "worst" -> metric name -> float64 (b, horizon); with a single sample only "best". Best and
+        worst are the samples with the best and worst mean over the horizon.
     """
-
-    names: Sequence[str]
-    horizon: int
-    samples: int = 1
-    keep_clips: bool = False
-    best: dict[str, Running] = field(init=False)
-    mean: dict[str, Running] = field(init=False)
-    worst: dict[str, Running] = field(init=False)
-    diversity: Running = field(init=False)
-    _clips: dict[str, list[Tensor]] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.best, self.mean, self.worst = (
-            {name: Running(self.horizon) for name in self.names} for _ in ("best", "mean", "worst")
-        )
-        self.diversity = Running(self.horizon)
-        self._clips = {name: [] for name in self.names}
-
-    def add(
-        self,
-        values: Mapping[str, Tensor],
-        spread: Tensor | None = None,
-        groups: Sequence[Hashable] | None = None,
-    ) -> dict[str, Tensor]:
-        """Take a batch in.
-
-        values: name -> float64 (s, b, horizon), from `measure` of every sample.  spread: `diversity` of the samples.
-        groups: of each clip the video it comes from, see `Running.add`.
-        Returns: name -> (b, horizon) of the best sample of each clip.
-        """
-        chosen = {}
-        for name in self.names:
-            every = values[name]
-            first, last = order_samples(name, every)
-            chosen[name] = _pick(every, first)
-            self.best[name].add(chosen[name], groups)
-            if self.samples > 1:
-                self.mean[name].add(every.nanmean(0), groups)
-                self.worst[name].add(_pick(every, last), groups)
-            if self.keep_clips:
-                self._clips[name].append(chosen[name].cpu())
-        if spread is not None:
-            self.diversity.add(spread, groups)
-        return chosen
-
-    def merge(self, other: Tally) -> None:
-        """Take in what another process has tallied, its clips after ours."""
-        if (tuple(self.names), self.horizon, self.samples) != (tuple(other.names), other.horizon, other.samples):
-            raise UserError("tallies can be merged only if they have the same metrics, horizon and samples")
-        for mine, theirs in ((self.best, other.best), (self.mean, other.mean), (self.worst, other.worst)):
-            for name in self.names:
-                mine[name].merge(theirs[name])
-        self.diversity.merge(other.diversity)
-        for name in self.names:
-            self._clips[name] += other._clips[name]
-
-    def per_clip(self) -> dict[str, Tensor]:
-        """name -> float64 (clips, horizon) of the best sample, in the order of the clips; empty unless kept."""
-        return {name: torch.cat(parts) for name, parts in self._clips.items() if parts}
+    out: dict[str, dict[str, Tensor]] = {}
+    for name, every in values.items():
+        best, worst = order_samples(name, every)
+        out.setdefault("best", {})[name] = _pick(every, best)
+        if len(every) > 1:
+            out.setdefault("mean", {})[name] = every.nanmean(0)
+            out.setdefault("worst", {})[name] = _pick(every, worst)
+    return out
 
 
 def order_samples(name: str, values: Tensor) -> tuple[Tensor, Tensor]:
-    """Index of each clip's best and worst sample by the metric's mean over the horizon, undefined frames left out.
+    """Index of each clip's best and worst sample by the metric's mean over the horizon, without undefined frames.
 
-    values: (s, b, horizon) of metric `name`.  Returns: two int64 (b,).
+    Args:
+        name: Key of METRICS.
+        values: float64 (s, b, horizon).
+
+    Returns:
+        Two int64 (b,).
     """
     over_horizon = METRICS[name].sort_key(horizon_mean(values))
     best = over_horizon.nan_to_num(nan=math.inf).argmin(0)
@@ -259,7 +237,7 @@ def order_samples(name: str, values: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def horizon_mean(values: Tensor) -> Tensor:
-    """Mean over the last axis of what is finite; not-a-number where nothing is."""
+    """Mean of the finite values over the last axis; NaN where there is none."""
     return values.where(values.isfinite(), torch.nan).nanmean(-1)
 
 

@@ -1,6 +1,6 @@
-"""How far shapes moved in sampled frames, and whether the distribution of these motions is the true one.
+"""Displacements of shapes in sampled frames, and their distribution compared with the true one.
 
-For scenes of `media.draw.MOVERS` (source `shapes`), in which each kind of shape moves along an axis of its own. All
+For scenes of `media.draw.MOVERS` (source `shapes`), in which each kind of shape moves along its own axis. All
 displacements are in px of a 128 px frame, whatever the size of the frames; x to the right, y down.
 """
 
@@ -19,23 +19,26 @@ from torch import Tensor
 from framecast.media.draw import FULL, MOVERS, SCENE_SIDE, coverage
 
 KINDS = tuple(MOVERS)
-#: Displacements tried, in px of 128, along each axis.
+#: Largest displacement searched, in px of 128, along each axis.
 REACH = 14
-#: Histograms have a bin for each whole displacement from -LARGEST to LARGEST; what lies beyond counts in the last ones.
+#: Histograms have a bin for each whole displacement from -LARGEST to LARGEST; larger ones count in the last bins.
 LARGEST = 10
 #: Pseudo-count added to every bin before two histograms are compared.
 SMOOTHING = 1e-3
-#: The motion along the shape's own axis, and across it, from (dx, dy); 0 across is what the law says.
+#: The motion along the shape's own axis, and across it, from (dx, dy); the true motion has 0 across.
 _ALONG = {"circle": (0, 1), "triangle": (1, 0), "square": (1, 0)}
 _ACROSS = {"circle": (1, 0), "triangle": (1, 1), "square": (0, 1)}
 
 
 @dataclass(frozen=True)
 class SceneTruth:
-    """What was drawn in the first frame of a pair, in the order of `KINDS`.
+    """Shapes of the first frame of a pair, in the order of `KINDS`.
 
-    position: (k, 2) centres, x and y, px of the frame.  extent: (k,) heights, px of the frame.  colour: (k, 3) and
-    ground: (3,) RGB, 0…255.
+    Attributes:
+        position: (k, 2) centres, x and y, px of the frame.
+        extent: (k,) heights, px of the frame.
+        colour: (k, 3) RGB, 0…255.
+        ground: (3,) RGB, 0…255.
     """
 
     position: np.ndarray
@@ -50,15 +53,19 @@ class SceneTruth:
 
 
 def find_displacements(frames: Tensor, scene: SceneTruth) -> tuple[np.ndarray, np.ndarray]:
-    """How far each shape of a scene has moved in frames that may follow it.
+    """Displacement of each shape of a scene in frames that may follow it.
 
-    Tried are all whole displacements up to `REACH` along both axes. Of each, the shape is drawn anew on the ground and
-    compared with the frame, squared error over the pixels that any of the displacements reaches. A pixel is taken for
-    the shape or ground whose colour is nearest: shapes drawn later hide this one, so their pixels are left out; those
-    drawn earlier count as ground. A shape is found if the best error is below half of what no shape at all would give:
-    else it is a ghost, or hidden.
+    All whole displacements up to `REACH` along both axes are searched. For each, the shape is drawn on the ground and
+    compared with the frame, squared error over the pixels that any of the displacements reaches. A pixel belongs to the
+    shape or ground whose colour is nearest: shapes drawn later hide this one, so their pixels are left out; those
+    drawn earlier count as ground. A shape is found if the best error is below half of the error without the shape;
+    otherwise it is a ghost, or hidden.
 
-    frames: float (n, 3, h, w) 0…1, h = w.  Returns: displacements (n, k, 2), x and y, whole px of 128; found (n, k).
+    Args:
+        frames: float (n, 3, h, w) 0…1, h = w.
+
+    Returns:
+        Displacements (n, k, 2), x and y, whole px of 128; found (n, k).
     """
     n, _, height, width = frames.shape
     if height != width:
@@ -91,9 +98,12 @@ def find_displacements(frames: Tensor, scene: SceneTruth) -> tuple[np.ndarray, n
 
 @functools.lru_cache(maxsize=256)
 def _patterns(outline: str, extent: float, x: float, y: float, scale: float) -> tuple[int, np.ndarray]:
-    """(side, patterns): what a shape covers under every displacement, uint8 (displacements, side * side), 0…FULL.
+    """(side, patterns): coverage of a shape under every displacement, uint8 (displacements, side * side), 0…FULL.
 
-    x, y: its place within the pixel that is the window's middle.  scale: px of 128 in a px of the frame.
+    Args:
+        x: Position within the central pixel of the window.
+        y: Likewise.
+        scale: px of 128 in a px of the frame.
     """
     half = ceil(extent / 2 + REACH / scale) + 1
     side = 2 * half + 1
@@ -111,7 +121,7 @@ def _patterns(outline: str, extent: float, x: float, y: float, scale: float) -> 
 
 
 def _overlap(shift: int, side: int) -> tuple[slice, slice]:
-    """Rows to fill and rows to take when a picture is shifted by whole pixels."""
+    """Rows to fill and rows to copy when an image is shifted by whole pixels."""
     return slice(max(shift, 0), side + min(shift, 0)), slice(max(-shift, 0), side + min(-shift, 0))
 
 
@@ -129,29 +139,33 @@ def _window(maps: Tensor, left: int, top: int, side: int) -> Tensor:
 
 @dataclass
 class Displacements:
-    """Displacements of many samples of many images, gathered image by image with `add`.
+    """Displacements of many samples of many images, collected image by image with `add`.
 
-    images: one (samples, k, 2) array of displacements and one (samples, k) array of what was found for each image.
+    Attributes:
+        images: One (samples, k, 2) array of displacements and one (samples, k) bool array of detections per image.
     """
 
     images: list[tuple[np.ndarray, np.ndarray]] = field(default_factory=list)
 
     def add(self, frames: Tensor, scene: SceneTruth) -> None:
-        """Take in samples (n, 3, h, w) 0…1 of the frame after a scene."""
+        """Add samples (n, 3, h, w) 0…1 of the frame after a scene."""
         self.images.append(find_displacements(frames, scene))
 
     def along(self, kind: str) -> list[np.ndarray]:
-        """Motion along a shape's own axis, image by image, where it was found."""
+        """Motion along a shape's own axis, image by image, for the detected shapes."""
         return [_project(moved, _ALONG, kind)[found[:, KINDS.index(kind)]] for moved, found in self.images]
 
     def summary(self, motions: Mapping[str, Sequence[int]]) -> dict[str, Any]:
-        """All figures as plain JSON. motions: true motion along the own axis by kind, of very many scenes.
+        """All statistics as plain JSON.
 
-        Of each kind: rejected (share of samples in which it was not found), off_axis (share of those found that are at
-        most 1 px off their axis), sd_ratio (of sampled to true motion), within_image_sd (mean over images of the
-        standard deviation of its samples, px), kl (of the true from the sampled histogram, nats), and both histograms.
-        Of pairs of kinds: kl_circle_triangle on the table of both, correlations of circle with triangle and square.
-        None stands for what cannot be said, where too little was found.
+        Of each kind: rejected (share of samples in which it was not detected), off_axis (share of the detected ones at
+        most 1 px off their axis), sd_ratio (standard deviation of sampled over true motion), within_image_sd (mean over
+        images of the standard deviation of the samples, px), kl (of the true from the sampled histogram, nats), and
+        both histograms. Of pairs of kinds: kl_circle_triangle on the joint histogram, correlations of circle with
+        triangle and square. None marks a statistic with too few detections.
+
+        Args:
+            motions: True motion along the own axis by kind, of many scenes.
         """
         shapes = {kind: self._shape(kind, np.asarray(motions[kind])) for kind in KINDS}
         both = self._pair("circle", "triangle")
@@ -185,7 +199,7 @@ class Displacements:
         }
 
     def _pair(self, one: str, other: str) -> tuple[np.ndarray, np.ndarray]:
-        """Motions of two kinds in those samples in which both were found."""
+        """Motions of two kinds in the samples in which both were detected."""
         values: tuple[list[np.ndarray], list[np.ndarray]] = ([], [])
         for moved, found in self.images:
             rows = found[:, KINDS.index(one)] & found[:, KINDS.index(other)]
@@ -195,13 +209,13 @@ class Displacements:
 
 
 def _project(moved: np.ndarray, onto: Mapping[str, tuple[int, int]], kind: str) -> np.ndarray:
-    """One number of the displacements (n, k, 2) of a kind."""
+    """Projection of the displacements (n, k, 2) of a kind onto a direction: (n,)."""
     out: np.ndarray = moved[:, KINDS.index(kind)] @ np.asarray(onto[kind])
     return out
 
 
 def histogram(values: np.ndarray) -> np.ndarray:
-    """Counts of whole displacements -LARGEST…LARGEST, float64; those beyond count in the last bins."""
+    """Counts of whole displacements -LARGEST…LARGEST, float64; larger ones count in the last bins."""
     at = np.clip(np.asarray(values, np.int64), -LARGEST, LARGEST) + LARGEST
     return np.bincount(at, minlength=2 * LARGEST + 1).astype(np.float64)
 
@@ -217,6 +231,7 @@ def kl_divergence(true: np.ndarray, predicted: np.ndarray) -> float:
     """D(true || predicted) in nats between two histograms of counts of one shape, `SMOOTHING` added to every bin.
 
     Of n counts of the true law in b bins it is about (b - 1) / 2n too large.
+
     Source: the measure of section 5.1 of the Visual Dynamics paper; bins and smoothing are ours.
     """
     p, q = (h.ravel() + SMOOTHING for h in (true, predicted))
@@ -241,8 +256,11 @@ def _correlation(one: np.ndarray, other: np.ndarray) -> float | None:
 def flow_copy(frame: Tensor, donors: Iterable[tuple[SceneTruth, Mapping[str, int]]]) -> Tensor:
     """Frames (n, 3, h, w) 0…1 made by moving the pixels of `frame` as those of other scenes moved.
 
-    frame: (3, h, w) 0…1.  donors: scenes with their motions along the own axes, such as the nearest neighbours among
-    training pairs. Their flow is taken from what is known of them: exact, where a program would have to estimate it.
+    Args:
+        frame: (3, h, w) 0…1.
+        donors: Scenes with their motions along the own axes, such as the nearest training pairs. Their flow is exact,
+            from the known scenes.
+
     Source: the baseline "flow" of section 5.1 of the paper.
     """
     _, height, width = frame.shape

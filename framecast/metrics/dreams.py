@@ -1,4 +1,4 @@
-"""Measures of a long forecast that has no truth beside it: does it move, keep its colours, keep its one bright thing.
+"""Metrics of long forecasts without truth: motion, colours, and position of a single bright object.
 
 Frames are float (…, t, c, h, w) in 0…1; figures are float64.
 """
@@ -10,20 +10,25 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-#: Travel back by so many pixels counts as a turn; less is trembling.
+#: Least reverse motion in px that counts as a turn; less is jitter.
 TURN = 8.0
 
 
 def change(frames: Tensor) -> Tensor:
-    """Mean absolute difference from frame to frame, (…); 0 for a film that stands still."""
+    """Mean absolute difference from frame to frame, (…); 0 for a still video."""
     frames = frames.double()
     return (frames[..., 1:, :, :, :] - frames[..., :-1, :, :, :]).abs().mean((-4, -3, -2, -1))
 
 
 @dataclass(frozen=True)
 class Spot:
-    """Where the bright thing of each frame is. area: pixels, (…, t).  centre: x, y of its centre of mass, px, counted
-    from pixel to pixel, (…, t, 2); not-a-number where nothing is bright.  brightness: of its pixels, mean (…, t)."""
+    """The bright object of each frame.
+
+    Attributes:
+        area: Pixels, (…, t).
+        centre: x, y of its centre of mass, px, 0 at the first pixel, (…, t, 2); NaN where nothing is bright.
+        brightness: Mean of its pixels, (…, t).
+    """
 
     area: Tensor
     centre: Tensor
@@ -31,7 +36,7 @@ class Spot:
 
 
 def spot(frames: Tensor, threshold: float = 0.5) -> Spot:
-    """The pixels of a frame whose brightest channel is above `threshold`, taken as one thing."""
+    """The pixels of a frame whose brightest channel is above `threshold`, as one object."""
     light = frames.double().amax(-3)
     inside = light > threshold
     area = inside.sum((-2, -1))
@@ -45,7 +50,11 @@ def spot(frames: Tensor, threshold: float = 0.5) -> Spot:
 
 
 def turns(positions: Tensor, least: float = TURN) -> int:
-    """How often a thing turns round: travel of at least `least` px against the direction it had. positions: (t,) px."""
+    """Number of reversals: motion of at least `least` px against the previous direction.
+
+    Args:
+        positions: (t,) px.
+    """
     values = [float(p) for p in positions if torch.isfinite(p)]
     if not values:
         return 0
@@ -72,5 +81,5 @@ def colour_histogram(frames: Tensor, bins: int = 8) -> Tensor:
 
 
 def histogram_distance(a: Tensor, b: Tensor, bins: int = 8) -> float:
-    """Share of pixels whose colour would have to change to give both films one histogram, 0 (alike) to 1."""
+    """Share of pixels whose colour would have to change to give both videos one histogram, 0 (alike) to 1."""
     return float((colour_histogram(a, bins) - colour_histogram(b, bins)).abs().sum() / 2)

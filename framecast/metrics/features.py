@@ -1,14 +1,14 @@
-"""Random-feature MMD (`rf-mmd`): whether forecasts, taken together, look and move like real clips.
+"""Random-feature MMD (`rf-mmd`): distance between the set of forecasts and the set of real clips.
 
 The features are those of a fixed random network: no training, no weights file, the same numbers on every machine.
 
-1. The first `FRAMES` frames of a clip, RGB, brought to 64x64 by the triangle filter, on the scale -1…1.
+1. The first `FRAMES` frames of a clip, RGB, resized to 64x64 by the triangle filter, on the scale -1…1.
 2. Three 3-D convolutions with ReLU, zero padding of half the kernel: 32 filters of 3x5x5 (t x h x w) at stride 2x2x2,
    64 of 3x3x3 at 2x2x2, 128 of 3x3x3 at 1x2x2. Weights are N(0, 2 / fan-in) from NumPy's PCG64 with seed 20161, layer
-   by layer in this order; the filters of the first layer have their mean taken off, so that they see edges and motion,
-   not brightness. No biases.
+   by layer in this order; the filters of the first layer have zero mean, so that they respond to edges and motion, not
+   brightness. No biases.
 3. Mean and standard deviation over time and space of every filter's output, and of the three colour channels: 454
-   numbers a clip.
+numbers per clip.
 
 The distance is the unbiased MMD^2 under a mixture of Gaussian kernels, on features scaled to the mean and standard
 deviation that real clips have.
@@ -26,7 +26,7 @@ from torch import Tensor
 
 from framecast.core.errors import UserError
 
-#: Frames of a clip that count, px a side they are brought to, numbers a clip becomes.
+#: Frames used of a clip, side in px that they are resized to, features per clip.
 FRAMES, SIDE, SIZE = 16, 64, 454
 #: (inputs, filters, kernel, stride) of the convolutions.
 LAYERS = ((3, 32, (3, 5, 5), (2, 2, 2)), (32, 64, (3, 3, 3), (2, 2, 2)), (64, 128, (3, 3, 3), (1, 2, 2)))
@@ -51,7 +51,7 @@ def random_weights() -> tuple[Tensor, ...]:
 
 @torch.no_grad()
 def random_features(frames: Tensor) -> Tensor:
-    """What a clip is to rf-mmd: (b, t, c, h, w) float 0…1 -> float64 (b, 454) on the CPU.
+    """Features of clips: (b, t, c, h, w) float 0…1 -> float64 (b, 454) on the CPU.
 
     Grey is repeated to three channels; of other counts the first three are taken.
     """
@@ -84,12 +84,17 @@ def _moments(x: Tensor) -> tuple[Tensor, Tensor]:
 def mmd(made: Tensor, real: Tensor, groups: Sequence[Hashable] | None = None, scale: Tensor | None = None) -> float:
     """Unbiased MMD^2 between made and real clips: about 0 if they are alike, at most 2, a little below 0 by chance.
 
-    made, real: float64 (n, features) of as many clips; row i of both may belong together (a forecast and its truth).
-    groups: of every clip the video; pairs of one video are left out where there are several, as they are not
-    independent.  scale: features of real clips that set means, deviations and kernel width; None is `real`.
-    Raises: UserError with fewer than 2 clips.
-    Source: Gretton et al. 2012, equation 4: the mean over pairs i ≠ j of
-    h = k(x_i, x_j) + k(y_i, y_j) - k(x_i, y_j) - k(x_j, y_i).
+    Args:
+        made: float64 (n, features) of forecasts.
+        real: float64 (n, features) of as many real clips; row i of both may belong together (a forecast and its truth).
+        groups: The video of every clip; with several videos, pairs of one video are left out, as they are dependent.
+        scale: Features of real clips that set means, deviations and kernel width; None is `real`.
+
+    Raises:
+        UserError: With fewer than 2 clips.
+
+    Source: Gretton et al. 2012, equation 4: the mean over pairs i ≠ j of h = k(x_i, x_j) + k(y_i, y_j) - k(x_i, y_j) -
+    k(x_j, y_i).
     """
     h, pairs = _pairs(made, real, groups, real if scale is None else scale)
     return float((h * pairs).sum() / pairs.sum())
@@ -98,9 +103,13 @@ def mmd(made: Tensor, real: Tensor, groups: Sequence[Hashable] | None = None, sc
 def mmd_floor(
     real: Tensor, other: Tensor, groups: Sequence[Hashable] | None = None, scale: Tensor | None = None
 ) -> tuple[float, float]:
-    """What real clips score against other real clips: (MMD^2, the value that 95 % of relabellings stay below).
+    """Distance of real clips to other real clips: (MMD^2, 95 % quantile over relabellings).
 
-    real, other: float64 (n, features).  A forecast above the second number differs from reality by more than chance.
+    Args:
+        real: float64 (n, features) of real clips. A forecast above the quantile differs significantly from them.
+        other: float64 (n, features) of other real clips.
+        groups: As for `mmd`.
+        scale: As for `mmd`.
     """
     h, pairs = _pairs(other, real, groups, real if scale is None else scale)
     weighted = h * pairs / pairs.sum()
@@ -110,13 +119,13 @@ def mmd_floor(
 
 
 def _pairs(made: Tensor, real: Tensor, groups: Sequence[Hashable] | None, scale: Tensor) -> tuple[Tensor, Tensor]:
-    """h of every pair (n, n), and which pairs count."""
+    """h of every pair (n, n), and the weights of the pairs."""
     if made.shape != real.shape or len(real) < 2:
         raise UserError(f"rf-mmd needs as many made as real clips, at least 2, got {len(made)} and {len(real)}")
-    mean, sd = scale.mean(0), scale.std(0, correction=0)
-    # A feature that real clips hardly vary in must not decide alone.
-    sd = sd.clamp_min(0.1 * float(sd.mean()) + 1e-12)
-    x, y, z = ((v - mean) / sd for v in (made, real, scale))
+    mean, std = scale.mean(0), scale.std(0, correction=0)
+    # A feature with almost no variance over real clips must not dominate.
+    std = std.clamp_min(0.1 * float(std.mean()) + 1e-12)
+    x, y, z = ((v - mean) / std for v in (made, real, scale))
     apart = torch.cdist(z, z)
     width = float(apart[~torch.eye(len(z), dtype=torch.bool)].median()) if len(z) > 1 else 1.0
     width = width or 1.0

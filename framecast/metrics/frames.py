@@ -1,8 +1,8 @@
-"""How far a predicted frame is from the true one: one value per image, in float64.
+"""Metrics of frames: one value per image, in float64.
 
 Every function takes tensors (…, c, h, w) in 0…1 and keeps the leading axes. Nothing returned is infinite: decibels
-stop at 100. Not-a-number stands for "not defined here" (nothing moves, the truth is flat) and nothing else; averages
-must skip and count it, as `metrics/clips.py` does.
+stop at 100. NaN means "undefined" (no moving area, flat truth) and nothing else; averages must skip and count it, as
+`metrics/averages.py` does.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ CAP_DB = 100.0
 WINDOW, SIGMA, C1, C2 = 11, 1.5, 0.01**2, 0.03**2
 #: MS-SSIM's exponents from the finest scale to the coarsest (Wang et al. 2003, section 3.2).
 MS_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
-#: Pixels worked on at once: the float64 maps of a block fit the cache of one core. A GPU wants them larger.
+#: Pixels per block: the float64 maps of a block fit the cache of one core. A GPU needs larger blocks.
 _BLOCK, _BLOCK_CUDA = 2**16, 2**24
 
 
@@ -32,7 +32,15 @@ _BLOCK, _BLOCK_CUDA = 2**16, 2**24
 def mse(prediction: Tensor, truth: Tensor) -> Tensor:
     """Mean squared error over channels and pixels.
 
-    prediction, truth: float (…, c, h, w) in 0…1.  Returns: float64 (…).  Raises: UserError if the shapes differ.
+    Args:
+        prediction: float (…, c, h, w) in 0…1.
+        truth: float (…, c, h, w) in 0…1.
+
+    Returns:
+        float64 (…).
+
+    Raises:
+        UserError: If the shapes differ.
     """
     return _by_block(lambda x, y: (x - y).square_().mean((-3, -2, -1)), prediction, truth)
 
@@ -40,7 +48,15 @@ def mse(prediction: Tensor, truth: Tensor) -> Tensor:
 def mae(prediction: Tensor, truth: Tensor) -> Tensor:
     """Mean absolute error over channels and pixels.
 
-    prediction, truth: float (…, c, h, w) in 0…1.  Returns: float64 (…).  Raises: UserError if the shapes differ.
+    Args:
+        prediction: float (…, c, h, w) in 0…1.
+        truth: float (…, c, h, w) in 0…1.
+
+    Returns:
+        float64 (…).
+
+    Raises:
+        UserError: If the shapes differ.
     """
     return _by_block(lambda x, y: (x - y).abs_().mean((-3, -2, -1)), prediction, truth)
 
@@ -48,13 +64,21 @@ def mae(prediction: Tensor, truth: Tensor) -> Tensor:
 def psnr(prediction: Tensor, truth: Tensor) -> Tensor:
     """Peak signal-to-noise ratio in dB, peak 1: 10 log10(1 / mse) of each image, at most 100.
 
-    prediction, truth: float (…, c, h, w) in 0…1.  Returns: float64 (…).  Raises: UserError if the shapes differ.
+    Args:
+        prediction: float (…, c, h, w) in 0…1.
+        truth: float (…, c, h, w) in 0…1.
+
+    Returns:
+        float64 (…).
+
+    Raises:
+        UserError: If the shapes differ.
     """
     return decibels(mse(prediction, truth))
 
 
 def decibels(error: Tensor) -> Tensor:
-    """10 log10(1 / error), at most 100 dB; not-a-number stays what it is."""
+    """10 log10(1 / error), at most 100 dB; NaN stays NaN."""
     return -10 * torch.log10(error.clamp_min(10 ** (-CAP_DB / 10)))
 
 
@@ -64,11 +88,20 @@ def decibels(error: Tensor) -> Tensor:
 def ssim(prediction: Tensor, truth: Tensor) -> Tensor:
     """Structural similarity, 1 for identical images: mean over the valid region, then over channels.
 
-    An 11x11 Gaussian window of sigma 1.5, population covariances, data range 1, K1 0.01, K2 0.03; only where the
-    whole window lies inside the image. This is scikit-image's structural_similarity(gaussian_weights=True, sigma=1.5,
+    An 11x11 Gaussian window of sigma 1.5, population covariances, data range 1, K1 0.01, K2 0.03; only where the whole
+    window lies inside the image. This is scikit-image's structural_similarity(gaussian_weights=True, sigma=1.5,
     use_sample_covariance=False, data_range=1).
-    prediction, truth: float (…, c, h, w) in 0…1, h and w at least 11.  Returns: float64 (…).
-    Raises: UserError if the shapes differ or a side is shorter than the window.
+
+    Args:
+        prediction: float (…, c, h, w) in 0…1, h and w at least 11.
+        truth: float (…, c, h, w) in 0…1, h and w at least 11.
+
+    Returns:
+        float64 (…).
+
+    Raises:
+        UserError: If the shapes differ or a side is shorter than the window.
+
     Source: Wang et al. 2004, section III-B and III-C.
     """
     _at_least(prediction, WINDOW, f"SSIM needs frames of at least {WINDOW}x{WINDOW}, its window")
@@ -76,7 +109,7 @@ def ssim(prediction: Tensor, truth: Tensor) -> Tensor:
 
 
 def ms_ssim_scales(height: int, width: int) -> int:
-    """How many of MS-SSIM's five scales fit frames of this size; 0 where even plain SSIM does not."""
+    """How many of MS-SSIM's five scales fit frames of this size; 0 where plain SSIM does not fit either."""
     return sum(min(height, width) >> k >= WINDOW for k in range(len(MS_WEIGHTS)))
 
 
@@ -84,18 +117,28 @@ def ms_ssim(prediction: Tensor, truth: Tensor, scales: int = len(MS_WEIGHTS)) ->
     """Multi-scale structural similarity, 1 for identical images.
 
     Contrast and structure at every scale, luminance at the coarsest, each mean over the valid region clipped at 0 and
-    raised to its weight; the product per channel, then the mean over channels. From scale to scale 2x2 means, odd
-    last rows and columns dropped. Weights 0.0448, 0.2856, 0.3001, 0.2363, 0.1333; with fewer scales the first ones,
-    divided by their sum: such values compare only with those of as many scales.
-    prediction, truth: float (…, c, h, w) in 0…1.  scales: 1 to 5; the side must be 11 at the coarsest (176 for 5).
-    Returns: float64 (…).  Raises: UserError if the shapes differ, or the frames are too small for so many scales.
+    raised to its weight; the product per channel, then the mean over channels. From scale to scale 2x2 means, odd last
+    rows and columns dropped. Weights 0.0448, 0.2856, 0.3001, 0.2363, 0.1333; with fewer scales the first ones, divided
+    by their sum: such values compare only with those of as many scales.
+
+    Args:
+        prediction: float (…, c, h, w) in 0…1.
+        truth: float (…, c, h, w) in 0…1.
+        scales: 1 to 5; the side must be 11 at the coarsest (176 for 5).
+
+    Returns:
+        float64 (…).
+
+    Raises:
+        UserError: If the shapes differ, or the frames are too small for so many scales.
+
     Source: Wang et al. 2003, equation 7 and section 3.2.
     """
     if not 1 <= scales <= len(MS_WEIGHTS):
         raise UserError(f"ms_ssim: scales must be 1 to {len(MS_WEIGHTS)}, got {scales}")
     fit = ms_ssim_scales(*prediction.shape[-2:])
     least = WINDOW << (scales - 1)
-    remedy = f"use scales={fit}" if fit else "take larger frames"
+    remedy = f"use scales={fit}" if fit else "use larger frames"
     _at_least(prediction, least, f"MS-SSIM of {scales} scales needs frames of at least {least}x{least} ({remedy})")
     total = sum(MS_WEIGHTS[:scales])
     weights = [w / total for w in MS_WEIGHTS[:scales]]
@@ -113,7 +156,15 @@ def ms_ssim(prediction: Tensor, truth: Tensor, scales: int = len(MS_WEIGHTS)) ->
 
 
 def _structure(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
-    """Means over the valid region of SSIM and of its contrast-structure factor. x, y: (n, c, h, w) -> (n, c) each."""
+    """Means over the valid region of SSIM and of its contrast-structure factor.
+
+    Args:
+        x: (n, c, h, w).
+        y: (n, c, h, w).
+
+    Returns:
+        Two (n, c).
+    """
     # Both variances enter only as their sum, so four blurred maps do instead of five.
     mx, my, squares, cross = _blur(torch.stack([x, y, x * x + y * y, x * y]))
     both, product = mx * mx + my * my, mx * my
@@ -152,11 +203,20 @@ def sharp_diff(prediction: Tensor, truth: Tensor, border: Literal["crop", "zero"
     """Sharpness difference in dB: 10 log10(1 / s), s the mean of |(|dx Y| + |dy Y|) - (|dx G| + |dy G|)|; at most 100.
 
     dx[x] = v[x + 1] - v[x] and dy[y] = v[y + 1] - v[y] (the sign is lost), Y truth and G prediction.
-    border: "crop" leaves out the last row and column, which have no neighbour; "zero" pads them with zeros as the
-    published code does, so that a difference in brightness counts as an edge there. s is linear: the same images
-    scaled to -1…1 score 3.0103 dB less.
-    prediction, truth: float (…, c, h, w) in 0…1, at least 2x2 with "crop".  Returns: float64 (…).
-    Raises: UserError if the shapes differ or the frames are too small.
+
+    Args:
+        border: "crop" leaves out the last row and column, which have no next pixel; "zero" pads them with zeros as the
+            published code does, so that a difference in brightness counts as an edge there. s is linear: the same
+            images scaled to -1…1 score 3.0103 dB less.
+        prediction: float (…, c, h, w) in 0…1, at least 2x2 with "crop".
+        truth: float (…, c, h, w) in 0…1, at least 2x2 with "crop".
+
+    Returns:
+        float64 (…).
+
+    Raises:
+        UserError: If the shapes differ or the frames are too small.
+
     Source: Mathieu et al. 2016, section 4.1.
     """
     _check_border(prediction, border)
@@ -168,9 +228,13 @@ def sharp_diff(prediction: Tensor, truth: Tensor, border: Literal["crop", "zero"
 
 
 def sharpness(frames: Tensor, border: Literal["crop", "zero"] = "crop") -> Tensor:
-    """How much edge an image has: the mean of |dx| + |dy| (see `sharp_diff`).
+    """Mean of |dx| + |dy| of an image (see `sharp_diff`).
 
-    frames: float (…, c, h, w) in 0…1.  Returns: float64 (…), 0 for a flat image.
+    Args:
+        frames: float (…, c, h, w) in 0…1.
+
+    Returns:
+        float64 (…), 0 for a flat image.
     """
     _check_border(frames, border)
     return _by_block(lambda x, _: _edges(x, border).mean((-3, -2, -1)), frames, frames)
@@ -179,8 +243,15 @@ def sharpness(frames: Tensor, border: Literal["crop", "zero"] = "crop") -> Tenso
 def sharpness_ratio(prediction: Tensor, truth: Tensor) -> Tensor:
     """Sharpness of the prediction over that of the truth: 1 as sharp, below 1 blurred, above 1 noisy.
 
-    prediction, truth: float (…, c, h, w) in 0…1.  Returns: float64 (…); not-a-number where the truth is flat.
-    Raises: UserError if the shapes differ.
+    Args:
+        prediction: float (…, c, h, w) in 0…1.
+        truth: float (…, c, h, w) in 0…1.
+
+    Returns:
+        float64 (…); NaN where the truth is flat.
+
+    Raises:
+        UserError: If the shapes differ.
     """
     _same_shape(prediction, truth)
     below = sharpness(truth)
@@ -188,10 +259,16 @@ def sharpness_ratio(prediction: Tensor, truth: Tensor) -> Tensor:
 
 
 def total_variation(frames: Tensor) -> Tensor:
-    """Sum of |dx| + |dy| over pixels and channels, each over all neighbours there are: how rough an image is.
+    """Total variation: sum of |dx| + |dy| over pixels and channels.
 
-    Needs no truth: 0 for a flat image, high for a noisy one as for a sharp one; beside the truth's it says which.
-    frames: float (…, c, h, w) in 0…1.  Returns: float64 (…).
+    A property of the image alone: 0 for a flat image, high for a noisy as for a sharp one; compare with the truth's.
+
+    Args:
+        frames: float (…, c, h, w) in 0…1.
+
+    Returns:
+        float64 (…).
+
     Source: Rudin, Osher, Fatemi 1992, in the anisotropic form of common toolkits.
     """
 
@@ -220,13 +297,20 @@ def _check_border(frames: Tensor, border: str) -> None:
 
 
 def moving_mask(truth: Tensor, last_context: Tensor, threshold: float = 0.02, dilate: int = 3) -> Tensor:
-    """Where something has moved since the last frame seen.
+    """Moving area: pixels that changed since the last context frame.
 
-    A pixel moves when its largest channel difference is strictly above `threshold`; so do all pixels within a square
-    of `dilate` to each side of it.
-    truth: float (…, c, h, w) in 0…1.  last_context: the same shape, or one that broadcasts to it.
-    Returns: bool (…, h, w).
-    Raises: UserError if channels or frame sizes differ.
+    A pixel moves when its largest channel difference is strictly above `threshold`; so do all pixels within a square of
+    `dilate` to each side of it.
+
+    Args:
+        truth: float (…, c, h, w) in 0…1.
+        last_context: The same shape, or one that broadcasts to it.
+
+    Returns:
+        bool (…, h, w).
+
+    Raises:
+        UserError: If channels or frame sizes differ.
     """
     if truth.shape[-3:] != last_context.shape[-3:]:
         raise UserError(
@@ -245,8 +329,16 @@ def moving_mask(truth: Tensor, last_context: Tensor, threshold: float = 0.02, di
 def masked_mse(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
     """Mean squared error over the channels of the mask's pixels.
 
-    prediction, truth: float (…, c, h, w) in 0…1.  mask: bool (…, h, w).
-    Returns: float64 (…); not-a-number where the mask is empty.  Raises: UserError if the shapes differ.
+    Args:
+        prediction: float (…, c, h, w) in 0…1.
+        truth: float (…, c, h, w) in 0…1.
+        mask: bool (…, h, w).
+
+    Returns:
+        float64 (…); NaN where the mask is empty.
+
+    Raises:
+        UserError: If the shapes differ.
     """
     return _masked(prediction, truth, mask, torch.square)
 
@@ -257,7 +349,7 @@ def masked_mae(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
 
 
 def masked_psnr(prediction: Tensor, truth: Tensor, mask: Tensor) -> Tensor:
-    """PSNR in dB of `masked_mse`, peak 1, at most 100; not-a-number where the mask is empty."""
+    """PSNR in dB of `masked_mse`, peak 1, at most 100; NaN where the mask is empty."""
     return decibels(masked_mse(prediction, truth, mask))
 
 
@@ -269,7 +361,7 @@ def _masked(prediction: Tensor, truth: Tensor, mask: Tensor, error: Callable[[Te
         )
     channels = truth.shape[-3]
 
-    def block(x: Tensor, y: Tensor, m: Tensor) -> Tensor:  # 0 / 0 of an empty mask is the not-a-number promised
+    def block(x: Tensor, y: Tensor, m: Tensor) -> Tensor:  # 0 / 0 of an empty mask is NaN, as documented
         return (error(x - y) * m).sum((-3, -2, -1)) / (m.sum((-3, -2, -1)) * channels)
 
     return _by_block(block, prediction, truth, mask.unsqueeze(-3))
@@ -279,7 +371,7 @@ def _masked(prediction: Tensor, truth: Tensor, mask: Tensor, error: Callable[[Te
 
 
 def _by_block(measure: Callable[..., Tensor], prediction: Tensor, truth: Tensor, *more: Tensor) -> Tensor:
-    """`measure` of (n, c, h, w) float64 tensors, a cache-sized block of images at a time: memory stays flat."""
+    """`measure` of (n, c, h, w) float64 tensors, in blocks of images that fit the cache: memory is constant."""
     _same_shape(prediction, truth)
     lead, pixels = prediction.shape[:-3], prediction.shape[-3:].numel()
     step = max(1, (_BLOCK_CUDA if prediction.is_cuda else _BLOCK) // max(pixels, 1))

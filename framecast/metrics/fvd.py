@@ -1,4 +1,4 @@
-"""Fréchet video distance, from an I3D weights file that the user names; without one there is no such number.
+"""Fréchet video distance, from an I3D weights file that the user gives; not available without one.
 
 Sources: Unterthiner et al. 2018, arXiv 1812.01717 (the distance, on the 400 logits of an I3D trained on Kinetics-400,
 averaged over time); Carreira and Zisserman, CVPR 2017 (the network, inflated Inception-v1).
@@ -16,7 +16,7 @@ from framecast.core.errors import UserError
 from framecast.metrics.features import as_three
 from framecast.metrics.weights import Weights, fill
 
-#: Frames of a clip that count, fewest that the network can take, px a side they are brought to, classes.
+#: Frames used of a clip, fewest that the network accepts, side in px that they are resized to, classes.
 FRAMES, LEAST, SIDE, CLASSES = 16, 9, 224, 400
 #: Inception blocks by name: outputs of their six convolutions.
 BLOCKS: dict[str, tuple[int, ...]] = {
@@ -34,7 +34,7 @@ Triple = tuple[int, int, int]
 
 
 def same_padding(x: Tensor, kernel: Triple, stride: Triple) -> Tensor:
-    """Zeros around (…, t, h, w) so that ceil(size / stride) places come out; where they are odd, one more behind."""
+    """Zero padding of (…, t, h, w) to ceil(size / stride) outputs; an odd one goes behind."""
     pads: list[int] = []
     for size, k, s in reversed(list(zip(x.shape[-3:], kernel, stride, strict=True))):
         total = max(k - (size % s or s), 0)
@@ -79,8 +79,10 @@ class I3D(nn.Module):
     """Inflated Inception-v1 on RGB: clips (b, 3, t, 224, 224) in -1…1 -> logits (b, 400), averaged over time.
 
     Names of its tensors are those of the PyTorch port whose state dicts are in circulation
-    (Conv3d_1a_7x7.conv3d.weight, Mixed_3b.b0.bn.running_mean, …, logits.conv3d.bias).  shrink: divides all widths; for
-    tests.
+    (Conv3d_1a_7x7.conv3d.weight, Mixed_3b.b0.bn.running_mean, …, logits.conv3d.bias).
+
+    Args:
+        shrink: Divides all widths; for tests.
     """
 
     def __init__(self, shrink: int = 1) -> None:
@@ -113,7 +115,12 @@ class I3D(nn.Module):
 
 
 class FVD:
-    """Clips become the network's logits; sets of clips compare by `frechet`. weights: where its numbers are from."""
+    """Features of clips: the network's logits. Sets of clips are compared by `frechet`.
+
+    Args:
+        weights: Tensors of the network.
+        shrink: Divides all widths; for tests.
+    """
 
     def __init__(self, weights: Weights, shrink: int = 1) -> None:
         self.weights, self.network = weights, I3D(shrink)
@@ -123,11 +130,12 @@ class FVD:
     def features(self, frames: Tensor) -> Tensor:
         """(b, t, c, h, w) float 0…1, the first 16 frames of at least 9 -> float64 (b, 400) on the CPU.
 
-        Raises: UserError for fewer frames.
+        Raises:
+            UserError: For fewer frames.
         """
         if frames.shape[1] < LEAST:
             raise UserError(
-                f"FVD needs forecasts of at least {LEAST} frames, got {frames.shape[1]}; a longer --horizon"
+                f"FVD needs forecasts of at least {LEAST} frames, got {frames.shape[1]}; use a longer --horizon"
             )
         x = as_three(frames[:, :FRAMES].float())
         b, t = x.shape[:2]
@@ -141,9 +149,12 @@ class FVD:
 def frechet(a: Tensor, b: Tensor) -> float:
     """Squared Fréchet distance of two sets of features as Gaussians: |m_a - m_b|^2 + tr(C_a + C_b - 2 (C_a C_b)^(1/2)).
 
-    a, b: float64 (n, features), n at least 2 each; covariances divided by n - 1.
-    The root's trace is the sum of the singular values of A B^T where C = A^T A, so it exists for few clips too. But
-    with few clips two sets of one kind are far above 0: such numbers compare only at equal n.
+    Args:
+        a: float64 (n, features), n at least 2; covariances are divided by n - 1.
+        b: Likewise.
+
+    The trace of the root is the sum of the singular values of A B^T where C = A^T A, so it exists for few clips too.
+    With few clips two sets of one distribution are far above 0: such numbers compare only at equal n.
     """
     if min(len(a), len(b)) < 2:
         raise UserError(f"FVD needs at least 2 clips, got {min(len(a), len(b))}")

@@ -1,4 +1,4 @@
-"""LPIPS with an AlexNet trunk, from a weights file that the user names; without one there is no such number.
+"""LPIPS with an AlexNet trunk, from a weights file that the user gives; not available without one.
 
 Source: Zhang, Isola, Efros, Shechtman, Wang, "The unreasonable effectiveness of deep features as a perceptual metric",
 CVPR 2018, equation 1: features of five layers, each position scaled to unit length, squared differences weighted per
@@ -19,7 +19,7 @@ from framecast.metrics.weights import Weights, fill
 
 #: Outputs of the five convolutions.
 WIDTHS = (64, 192, 384, 256, 256)
-#: What inputs on -1…1 are shifted and divided by, per channel.
+#: Mean and standard deviation that inputs on -1…1 are normalised by, per channel.
 SHIFT, SCALE = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)
 #: Smallest side whose third pooled map is not empty.
 LEAST = 31
@@ -29,7 +29,11 @@ _BATCH = 64  # frames at once
 
 
 class LPIPS(nn.Module):
-    """Distance of frames as an AlexNet sees it: 0 for equal ones. `weights` says where its numbers are from."""
+    """Perceptual distance of frames by AlexNet features: 0 for equal ones.
+
+    Args:
+        weights: Tensors of the network and the heads.
+    """
 
     def __init__(self, weights: Weights) -> None:
         super().__init__()
@@ -43,13 +47,16 @@ class LPIPS(nn.Module):
         self.heads = nn.ParameterList(nn.Parameter(torch.zeros(1, width, 1, 1)) for width in WIDTHS)
         fill(self, _renamed(weights.tensors), weights.path, "AlexNet with LPIPS heads")
         if any(bool((head < 0).any()) for head in self.heads):
-            raise UserError(f"{weights.path}: has negative LPIPS weights, which none of the published versions has")
+            raise UserError(
+                f"{weights.path}: has negative LPIPS weights; expected non-negative ones, as in every published version"
+            )
 
     @torch.no_grad()
     def forward(self, prediction: Tensor, truth: Tensor) -> Tensor:
         """(b, t, c, h, w) float 0…1 twice -> float64 (b, t).
 
-        Raises: UserError for frames with a side below 31 px.
+        Raises:
+            UserError: For frames with a side below 31 px.
         """
         if min(prediction.shape[-2:]) < LEAST:
             raise UserError(f"LPIPS needs frames of at least {LEAST}x{LEAST}, got {tuple(prediction.shape[-2:])}")
@@ -80,7 +87,8 @@ class LPIPS(nn.Module):
 
 
 def _renamed(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors by our names: from the state dict of the published LPIPS class, or AlexNet's and the heads' together."""
+    """Tensors by the names of this class: from the state dict of the published LPIPS class, or AlexNet's and the
+    heads' together."""
     out = {}
     for i, layer in enumerate(_LAYERS):
         for kind in ("weight", "bias"):

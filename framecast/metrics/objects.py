@@ -1,16 +1,16 @@
-"""Things in a frame, found by colour: are they still there, and where? PSNR forgives a lost ball; this does not.
+"""Object presence and position: objects in a frame, found by colour. PSNR hardly changes for a lost ball; this does.
 
-Every pixel belongs to the nearest colour of a palette (the things' and the grounds'), if it is near enough. A thing is
-there when enough pixels of its box are its own; its place is their centre. The same rule finds it in truth and in
-forecast, so what is measured is the forecast and not the finder. Where data tell a true place (an emulator's memory, a
-scene's positions), errors are taken to that.
+Every pixel belongs to the nearest colour of a palette (objects and backgrounds), within a tolerance. An object is
+present when enough pixels of its box have its colour; its position is their centroid. The same rule is applied to truth
+and forecast. Where the data contain a true position (an emulator's memory, a scene's positions), errors are measured to
+that.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, fields
 from functools import lru_cache
 from typing import Any
 
@@ -18,27 +18,32 @@ import torch
 from torch import Tensor
 
 from framecast.core.errors import UserError
-from framecast.metrics.averages import Running, Series
+from framecast.metrics.averages import Series, summarize
 
 Colour = tuple[int, int, int]
 
-#: The name under which the mean over all things of a clip stands.
+#: Name of the mean over all objects of a clip.
 ALL_THINGS = "all"
-#: What is told of every thing, and how to read it.
+#: Metrics of every object, with their descriptions.
 OBJECT_METRICS = {
-    "found": "share of clips where the forecast shows it near its true place",
-    "present": "share of clips where the forecast shows it at all, of those where it is",
-    "invented": "share of clips where the forecast shows it, of those where it is not",
-    "error": "distance to its true place, px, where the forecast shows it",
+    "found": "object recall: share of clips where the forecast shows the object near its true position",
+    "present": "share of clips where the forecast shows the object anywhere, of those where it is present",
+    "invented": "share of clips where the forecast shows the object, of those where it is absent",
+    "error": "distance to the true position, px, where the forecast shows the object",
 }
 _CHUNK = 1 << 22  # pixels classified at once
-_BIN = 4  # grey levels that are told apart
+_BIN = 4  # width of a colour bin, grey levels
 
 
 @dataclass(frozen=True, kw_only=True)
 class Track:
-    """Where data tell a thing's true place. array: per-frame array.  x, y: (index, scale, offset): the entry of the
-    flattened array, and what turns it into px of the nominal frame."""
+    """Per-frame array that contains an object's true position.
+
+    Attributes:
+        array: Name of the array.
+        x: (index, scale, offset): the entry of the flattened array, and its conversion into px of the nominal frame.
+        y: Likewise.
+    """
 
     array: str
     x: tuple[int, float, float]
@@ -47,8 +52,15 @@ class Track:
 
 @dataclass(frozen=True, kw_only=True)
 class Thing:
-    """Something to be found. colours: RGB, 0…255.  least: px it must have to be there.  near: px within which it counts
-    as found.  box: (top, left, bottom, right) px where to look, None everywhere.  track: its true place, if known."""
+    """An object to find.
+
+    Attributes:
+        colours: RGB, 0…255.
+        least: Least area in px of a present object.
+        near: Distance in px within which it counts as found.
+        box: (top, left, bottom, right) px of the searched region; None is the whole frame.
+        track: Its true position, if known.
+    """
 
     name: str
     colours: tuple[Colour, ...]
@@ -59,18 +71,22 @@ class Thing:
 
     def __post_init__(self) -> None:
         if not self.colours or any(len(c) != 3 or not all(0 <= v <= 255 for v in c) for c in self.colours):
-            raise UserError(f"thing {self.name!r}: colours must be RGB triples of 0…255, got {self.colours}")
+            raise UserError(f"object {self.name!r}: colours must be RGB triples of 0…255, got {self.colours}")
         if not (self.least > 0 and self.near > 0):
-            raise UserError(f"thing {self.name!r}: least and near must be above 0 px")
+            raise UserError(f"object {self.name!r}: least and near must be above 0 px")
         if self.box is not None and not (0 <= self.box[0] < self.box[2] and 0 <= self.box[1] < self.box[3]):
-            raise UserError(f"thing {self.name!r}: box must be (top, left, bottom, right), got {self.box}")
+            raise UserError(f"object {self.name!r}: box must be (top, left, bottom, right), got {self.box}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class Things:
-    """What is to be found in the frames of some data. size: (h, w) px that boxes, areas and places are meant for.
-    grounds: colours of everything else.  tolerance: how far a pixel may be from a thing's colour, Euclidean, grey
-    levels."""
+    """Objects to find in the frames of some data.
+
+    Attributes:
+        size: (h, w) px of the nominal frame, for boxes, areas and positions.
+        grounds: Background colours.
+        tolerance: Largest Euclidean distance of a pixel to an object's colour, grey levels.
+    """
 
     things: tuple[Thing, ...]
     size: tuple[int, int]
@@ -80,39 +96,44 @@ class Things:
     def __post_init__(self) -> None:
         names = [thing.name for thing in self.things]
         if not names or len({*names, ALL_THINGS}) < len(names) + 1:
-            raise UserError(
-                f"objects: give at least one thing, each with a name of its own, none called {ALL_THINGS!r}"
-            )
+            raise UserError(f"objects: expected at least one object, each with a unique name other than {ALL_THINGS!r}")
         if not self.tolerance > 0 or min(self.size) < 1:
             raise UserError("objects: tolerance and size must be above 0")
 
     @property
     def arrays(self) -> tuple[str, ...]:
-        """Per-frame arrays that tell true places."""
+        """Per-frame arrays that contain true positions."""
         return tuple(dict.fromkeys(thing.track.array for thing in self.things if thing.track))
 
     def fits(self, height: int, width: int) -> bool:
-        """Whether frames of this size show the same picture: the aspect is kept."""
+        """Whether frames of this size have the nominal aspect ratio."""
         return abs(height / width / (self.size[0] / self.size[1]) - 1) < 0.02
 
 
 @dataclass(frozen=True)
 class Found:
-    """Of every thing in every frame. there: bool (…, things).  place: float64 (…, things, 2), x and y in px of the
-    nominal size; not-a-number where it is not there."""
+    """Detections of every object in every frame.
+
+    Attributes:
+        there: bool (…, things).
+        place: float64 (…, things, 2), x and y in px of the nominal size; NaN where it is absent.
+    """
 
     there: Tensor
     place: Tensor
 
 
 def find(frames: Tensor, things: Things) -> Found:
-    """The things in frames.
+    """Detections of the objects in frames.
 
-    frames: float (…, 3, h, w) in 0…1.
-    Raises: UserError for frames that are not RGB.
+    Args:
+        frames: float (…, 3, h, w) in 0…1.
+
+    Raises:
+        UserError: For frames that are not RGB.
     """
     if frames.ndim < 3 or frames.shape[-3] != 3:
-        raise UserError(f"things are found by colour, in RGB frames (…, 3, h, w), got {tuple(frames.shape)}")
+        raise UserError(f"objects are found by colour, in RGB frames (…, 3, h, w), got {tuple(frames.shape)}")
     lead, (height, width) = frames.shape[:-3], frames.shape[-2:]
     scale_y, scale_x = things.size[0] / height, things.size[1] / width
     flat = frames.reshape(-1, 3, height, width)
@@ -146,7 +167,7 @@ def _find_some(frames: Tensor, things: Things, scale_y: float, scale_x: float) -
 
 
 def _owners(frames: Tensor, things: Things) -> Tensor:
-    """Number of the colour each pixel belongs to, int16 (n, h, w); -1 for grounds and for what is like nothing."""
+    """Number of the colour each pixel belongs to, int16 (n, h, w); -1 for backgrounds and unknown colours."""
     table = _table(things).to(frames.device)
     red, green, blue = (frames.clamp(0, 1) * 255).round().to(torch.int32).div(_BIN, rounding_mode="floor").unbind(1)
     side = 256 // _BIN
@@ -155,7 +176,7 @@ def _owners(frames: Tensor, things: Things) -> Tensor:
 
 @lru_cache(maxsize=8)
 def _table(things: Things) -> Tensor:
-    """The number of the nearest colour, in bins of 4 grey levels a channel: looking up costs less than measuring."""
+    """Number of the nearest colour, in bins of 4 grey levels per channel: a lookup is cheaper than distances."""
     known = _colours(things)
     palette = torch.tensor([*known, *things.grounds], dtype=torch.float32)
     owners = torch.tensor([*range(len(known)), *[-1] * len(things.grounds)], dtype=torch.int16)
@@ -166,14 +187,17 @@ def _table(things: Things) -> Tensor:
 
 
 def _colours(things: Things) -> list[Colour]:
-    """The things' colours, each once: a ball and a paddle may have one colour and be told apart by their boxes."""
+    """The objects' colours, each once: a ball and a paddle may share a colour and differ by their boxes."""
     return list(dict.fromkeys(colour for thing in things.things for colour in thing.colours))
 
 
 def true_places(things: Things, arrays: Mapping[str, Tensor], found: Found) -> Tensor:
-    """Where things truly are, (…, things, 2): what data tell, else where they were found.
+    """True positions (…, things, 2): from the data's arrays, else from the detections.
 
-    arrays: per-frame arrays (…, …) beside the frames in which `found` was found.
+    Args:
+        things: Objects.
+        arrays: Per-frame arrays (…, …) of the frames.
+        found: Detections in the true frames.
     """
     place = found.place.clone()
     for i, thing in enumerate(things.things):
@@ -183,23 +207,27 @@ def true_places(things: Things, arrays: Mapping[str, Tensor], found: Found) -> T
         for axis, (index, scale, offset) in enumerate((thing.track.x, thing.track.y)):
             if index >= values.shape[-1]:
                 raise UserError(
-                    f"thing {thing.name!r}: array {thing.track.array!r} has {values.shape[-1]} entries a frame, so "
+                    f"object {thing.name!r}: array {thing.track.array!r} has {values.shape[-1]} entries a frame, so "
                     f"none with index {index}"
                 )
             place[..., i, axis] = values[..., index].to(place.device) * scale + offset
     return place
 
 
-def judge(forecast: Found, truth: Found, places: Tensor, things: Things) -> dict[str, Tensor]:
-    """Every metric of `OBJECT_METRICS`, float64 (s, b, frames, things); not-a-number where it is not defined.
+def score_objects(forecast: Found, truth: Found, places: Tensor, things: Things) -> dict[str, Tensor]:
+    """Every metric of `OBJECT_METRICS`, float64 (s, b, frames, things); NaN where undefined.
 
-    forecast: of (s, b, frames).  truth, places: of (b, frames).
+    Args:
+        forecast: Detections in (s, b, frames).
+        truth: Detections in (b, frames).
+        places: True positions of (b, frames).
+        things: Objects.
     """
     there, shown = truth.there.expand_as(forecast.there), forecast.there
     error = (forecast.place - places).square().sum(-1).sqrt()
     near = torch.tensor([t.near for t in things.things], dtype=torch.float64, device=error.device)
     hit = shown & (error <= near)
-    # A thing that memory knows but the picture does not show now (sprites flicker) is there all the same for `error`.
+    # An object in memory that the frame does not show (sprites flicker) counts as present for `error`.
     known = shown & places.isfinite().all(-1)
     return {
         "found": hit.double().where(there, torch.nan),
@@ -209,30 +237,26 @@ def judge(forecast: Found, truth: Found, places: Tensor, things: Things) -> dict
     }
 
 
-@dataclass
-class ObjectTally:
-    """Averages over clips of one row: metric -> thing -> curve; under "all" that of each clip's things together."""
+def object_series(
+    values: Mapping[str, Tensor], names: Sequence[str], groups: Sequence[Hashable] | None = None
+) -> dict[str, dict[str, Series]]:
+    """Averages over the clips of one row: metric -> object -> curve; "all" is the mean over the objects of each clip.
 
-    names: Sequence[str]
-    frames: int
-    running: dict[str, dict[str, Running]] = field(init=False)
-
-    def __post_init__(self) -> None:
-        self.running = {m: {n: Running(self.frames) for n in (ALL_THINGS, *self.names)} for m in OBJECT_METRICS}
-
-    def add(self, judged: Mapping[str, Tensor], groups: Sequence[Hashable] | None = None) -> None:
-        """Take in what `judge` gave of a batch, averaged over samples: metric -> (b, frames, things)."""
-        for metric, values in judged.items():
-            self.running[metric][ALL_THINGS].add(values.nanmean(-1), groups)
-            for i, name in enumerate(self.names):
-                self.running[metric][name].add(values[..., i], groups)
-
-    def series(self) -> dict[str, dict[str, Series]]:
-        """Metric -> thing -> curve."""
-        return {m: {n: r.series() for n, r in row.items()} for m, row in self.running.items()}
+    Args:
+        values: Metric -> float64 (clips, frames, objects), of several samples the mean; see `score_objects`.
+        names: One per object.
+        groups: The video of each clip; None treats clips as independent.
+    """
+    return {
+        metric: {
+            ALL_THINGS: summarize(found.nanmean(-1), groups),
+            **{name: summarize(found[..., i], groups) for i, name in enumerate(names)},
+        }
+        for metric, found in values.items()
+    }
 
 
-# ------------------------------------------------------------------------------------------------------ what is known
+# ------------------------------------------------------------------------------------------------------ known games
 
 
 def _ram(x: int, dx: float, y: int, dy: float) -> Track:
@@ -240,8 +264,8 @@ def _ram(x: int, dx: float, y: int, dy: float) -> Track:
 
 
 _MS_PACMAN_BOX = (0, 0, 172, 160)
-#: Things of Atari games, on frames of 210x160. Colours and boxes were read off the emulator's pictures; the bytes of
-#: memory are those of Anand et al. 2019 (AtariARI), their offsets fitted to where the sprites are drawn.
+#: Objects of Atari games, on frames of 210x160. Colours and boxes are from the emulator's frames; the bytes of
+#: memory are those of Anand et al. 2019 (AtariARI), with offsets fitted to the drawn sprites.
 GAMES: dict[str, Things] = {
     "ms_pacman": Things(
         things=(
@@ -290,7 +314,7 @@ GAMES: dict[str, Things] = {
 
 
 def things_of(meta: Mapping[str, Any]) -> Things | None:
-    """What is to be found in data, as their meta.json says: "objects" of their own, a known game, bouncing shapes."""
+    """Objects of some data by their meta.json: its own "objects", a known game, or bouncing shapes."""
     if "objects" in meta:
         return read_things(meta["objects"], "meta.json: objects")
     settings = meta.get("parameters")
@@ -302,7 +326,7 @@ def things_of(meta: Mapping[str, Any]) -> Things | None:
         smallest = float(settings.get("size_min", 10))
         return Things(
             things=tuple(
-                # a triangle covers half of its box; half of that must be left
+                # a triangle covers half of its box; half of that must remain
                 Thing(name=str(name), colours=(_colour(rgb),), least=smallest**2 / 4, near=smallest / 2)
                 for name, rgb in meta["colours"].items()
             ),
@@ -313,9 +337,10 @@ def things_of(meta: Mapping[str, Any]) -> Things | None:
 
 
 def read_things(data: Any, where: str) -> Things:
-    """Things from plain values, as `write_things` gives them.
+    """Objects from plain values, the inverse of `write_things`.
 
-    Raises: UserError naming the place and the key.
+    Raises:
+        UserError: For a missing, unknown or invalid key.
     """
     if not isinstance(data, Mapping):
         raise UserError(f"{where}: expected a mapping with things and size")
@@ -325,14 +350,16 @@ def read_things(data: Any, where: str) -> Things:
         for entry in data["things"]:
             _known(entry, Thing, where)
             track = entry.get("track")
-            told = None if track is None else Track(array=str(track["array"]), x=_step(track["x"]), y=_step(track["y"]))
+            parsed = (
+                None if track is None else Track(array=str(track["array"]), x=_step(track["x"]), y=_step(track["y"]))
+            )
             colours = tuple(_colour(c) for c in entry["colours"])
             plain = {k: float(entry[k]) for k in ("least", "near") if k in entry}
             box = entry.get("box")
             if box is not None:
                 top, left, bottom, right = (int(v) for v in box)
                 box = (top, left, bottom, right)
-            things.append(Thing(name=str(entry["name"]), colours=colours, track=told, box=box, **plain))
+            things.append(Thing(name=str(entry["name"]), colours=colours, track=parsed, box=box, **plain))
         height, width = (int(v) for v in data["size"])
         grounds = tuple(_colour(c) for c in data.get("grounds", ()))
         tolerance = float(data.get("tolerance", 60.0))
@@ -342,7 +369,7 @@ def read_things(data: Any, where: str) -> Things:
     except UserError as error:
         raise UserError(f"{where}: {error}") from error
     except (TypeError, ValueError, AttributeError) as error:
-        raise UserError(f"{where}: is not understood ({error}); see docs/compare.md for the form") from error
+        raise UserError(f"{where}: is not valid ({error}); see docs/compare.md for the format") from error
 
 
 def write_things(things: Things) -> dict[str, Any]:
@@ -350,9 +377,9 @@ def write_things(things: Things) -> dict[str, Any]:
     out = []
     for t in things.things:
         track = None if t.track is None else {"array": t.track.array, "x": list(t.track.x), "y": list(t.track.y)}
-        told = {"name": t.name, "colours": [list(c) for c in t.colours], "least": t.least, "near": t.near}
-        told |= {k: v for k, v in (("box", t.box and list(t.box)), ("track", track)) if v is not None}
-        out.append(told)
+        entry = {"name": t.name, "colours": [list(c) for c in t.colours], "least": t.least, "near": t.near}
+        entry |= {k: v for k, v in (("box", t.box and list(t.box)), ("track", track)) if v is not None}
+        out.append(entry)
     return {
         "things": out,
         "size": list(things.size),
@@ -375,5 +402,5 @@ def _colour(value: Any) -> Colour:
 def _step(value: Any) -> tuple[int, float, float]:
     index, scale, offset = value
     if not all(map(math.isfinite, (scale, offset))) or int(index) < 0:
-        raise ValueError(f"a track wants (index, scale, offset), got {value}")
+        raise ValueError(f"a track must be (index, scale, offset), got {value}")
     return int(index), float(scale), float(offset)

@@ -1,4 +1,4 @@
-"""Measures as published code computes them, for reading its numbers. Frames in -1…1; ours are in `frames.py`.
+"""Metrics as published code computes them, for comparison with its numbers. Frames in -1…1; see also `frames.py`.
 
 Two systems of multi-scale adversarial prediction are in circulation and disagree: the authors' own Torch scripts
 ("official": Mathieu, Couprie, LeCun 2016) and the TensorFlow one for Ms. Pac-Man ("dyelax", named after its author).
@@ -29,7 +29,12 @@ OFFICIAL_DROP_DB = 50.0
 def dyelax_psnr(prediction: Tensor, truth: Tensor) -> Tensor:
     """10 log10(1 / mean squared error) of frames in -1…1: peak 1 although the range is 2; at most 100 here.
 
-    prediction, truth: float (…, c, h, w) in -1…1.  Returns: float64 (…), dB.
+    Args:
+        prediction: float (…, c, h, w) in -1…1.
+        truth: float (…, c, h, w) in -1…1.
+
+    Returns:
+        float64 (…), dB.
     """
     return frames.psnr(prediction, truth)
 
@@ -37,7 +42,12 @@ def dyelax_psnr(prediction: Tensor, truth: Tensor) -> Tensor:
 def dyelax_sharp_diff(prediction: Tensor, truth: Tensor) -> Tensor:
     """Sharpness difference of frames in -1…1, zeros beyond the right and bottom border; at most 100 here.
 
-    prediction, truth: float (…, c, h, w) in -1…1.  Returns: float64 (…), dB.
+    Args:
+        prediction: float (…, c, h, w) in -1…1.
+        truth: float (…, c, h, w) in -1…1.
+
+    Returns:
+        float64 (…), dB.
     """
     return frames.sharp_diff(prediction, truth, border="zero")
 
@@ -46,7 +56,13 @@ def official_psnr(prediction: Tensor, truth: Tensor) -> Tensor:
     """10 log10(255^2 / max(128^2 mse, 1e-4)): 88.13 dB for identical images.
 
     Half the range is taken as 128 grey levels but the peak as 255, so it is 0.034 dB below the standard value.
-    prediction, truth: float (…, c, h, w) in -1…1.  Returns: float64 (…), dB.
+
+    Args:
+        prediction: float (…, c, h, w) in -1…1.
+        truth: float (…, c, h, w) in -1…1.
+
+    Returns:
+        float64 (…), dB.
     """
     return _official_decibels(128**2 * frames.mse(prediction, truth))
 
@@ -54,9 +70,15 @@ def official_psnr(prediction: Tensor, truth: Tensor) -> Tensor:
 def official_sharpness(prediction: Tensor, truth: Tensor) -> Tensor:
     """Sharpness difference with differences per direction: ||dx G| - |dx Y|| + ||dy G| - |dy Y||, then as for PSNR.
 
-    dx[x] = v[x] - v[x - 1], likewise dy; the mean is a sum over the interior (a border of one pixel dropped) divided
-    by the pixels of the whole image. The paper's formula takes the difference of the sums instead.
-    prediction, truth: float (…, c, h, w) in -1…1, at least 3x3.  Returns: float64 (…), dB, at most 88.13.
+    dx[x] = v[x] - v[x - 1], likewise dy; the mean is a sum over the interior (a border of one pixel dropped) divided by
+    the pixels of the whole image. The paper's formula takes the difference of the sums instead.
+
+    Args:
+        prediction: float (…, c, h, w) in -1…1, at least 3x3.
+        truth: float (…, c, h, w) in -1…1, at least 3x3.
+
+    Returns:
+        float64 (…), dB, at most 88.13.
     """
     if min(prediction.shape[-2:]) < 3:
         raise UserError(f"official_sharpness needs frames of at least 3x3, got {tuple(prediction.shape[-2:])}")
@@ -71,8 +93,12 @@ def official_sharpness(prediction: Tensor, truth: Tensor) -> Tensor:
 def official_ssim(prediction: Tensor, truth: Tensor) -> Tensor:
     """SSIM on luminance over the *full* convolution: zeros beyond the border count, so values run high.
 
-    prediction, truth: float (…, c, h, w) in -1…1; three channels become 0.299 R + 0.587 G + 0.114 B, else the first.
-    Returns: float64 (…).
+    Args:
+        prediction: float (…, c, h, w) in -1…1; three channels become 0.299 R + 0.587 G + 0.114 B, else the first.
+        truth: Likewise.
+
+    Returns:
+        float64 (…).
     """
     x, y = (_luminance((v.double() + 1) / 2) for v in (prediction, truth))
     side = frames.WINDOW - 1
@@ -83,8 +109,13 @@ def official_moving(image: Tensor, moving: Tensor) -> Tensor:
     """The image with every pixel that does not move set to -1: still pixels of both images then count as no error.
 
     To be applied to prediction and truth alike before any of the `official_*` measures.
-    image: float (…, c, h, w) in -1…1.  moving: bool (…, h, w); the script reads it off a colour-coded flow image.
-    Returns: as `image`.
+
+    Args:
+        image: float (…, c, h, w) in -1…1.
+        moving: bool (…, h, w); the script derives it from a colour-coded flow image.
+
+    Returns:
+        As `image`.
     """
     return torch.where(moving.unsqueeze(-3), image, -1.0)
 
@@ -92,7 +123,12 @@ def official_moving(image: Tensor, moving: Tensor) -> Tensor:
 def official_average(values: Tensor, psnr: Tensor) -> tuple[float, int]:
     """Mean of `values` over the clips whose official PSNR is below 50 dB, and how many clips were dropped.
 
-    values, psnr: (clips,).  Returns: (mean, dropped); the mean is not-a-number if every clip was dropped.
+    Args:
+        values: (clips,), a metric.
+        psnr: (clips,), official PSNR in dB.
+
+    Returns:
+        (mean, dropped); the mean is NaN if every clip was dropped.
     """
     kept = values.double()[psnr < OFFICIAL_DROP_DB]
     return float(kept.mean()), len(values) - len(kept)

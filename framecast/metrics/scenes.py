@@ -1,6 +1,6 @@
-"""What became of the things in a scene: colours of shapes, foreground beside masks, what a code knows of joints.
+"""Metrics of generated scenes: colour of shapes, foreground against masks, probes of latents.
 
-Scenes that were generated come with their truth, so these need no judge: not a person, not a detector.
+Generated scenes come with their ground truth, so no human rater and no detector is needed.
 """
 
 from __future__ import annotations
@@ -17,9 +17,13 @@ from torch import Tensor, nn
 
 @dataclass(frozen=True)
 class Verdict:
-    """Per frame (b, t), bool: the shape has its colour, has another one, is gone; exactly one of them is true.
+    """State of the one shape of each frame (b, t); exactly one of correct, wrong and gone is true.
 
-    away: how far the middle of what is there lies from the true middle, px; not-a-number where it is gone.
+    Attributes:
+        correct: bool, the shape has its colour.
+        wrong: bool, it has another colour.
+        gone: bool, it is absent.
+        away: Distance of its centroid to the true one, px; NaN where it is gone.
     """
 
     correct: Tensor
@@ -31,15 +35,22 @@ class Verdict:
 def shape_colours(
     prediction: Tensor, truth: Tensor, palette: Sequence[Sequence[int]], ground: Sequence[int], least: float = 0.25
 ) -> Verdict:
-    """Whether the one shape of each predicted frame is there, and in its colour.
+    """Presence and colour of the one shape of each predicted frame.
 
-    Every pixel belongs to the nearest of the ground and the palette's colours. The shape is what is not ground. With
-    fewer than `least` of the true shape's pixels it is gone; it has its colour when more than half of its pixels do and
-    they are at most 1 / `least` as many as the true ones, so that noise is no shape. The true colour is that of most
+    Every pixel belongs to the nearest of the ground and the palette's colours. Pixels that are not ground form the
+    shape. With fewer than `least` of the true shape's pixels it is gone; it has its colour when more than half of its
+    pixels do and they are at most 1 / `least` as many as the true ones, which excludes noise. The true colour is that
+    of most
     pixels of the true shape.
-    prediction, truth: (b, t, 3, h, w) in 0…1, one shape on a plain ground.  palette: colours shapes may have.  ground:
-    its colour; all as three numbers 0…255.
-    Source: Wichers et al. 2018, table 1, with this rule in place of people who look.
+
+    Args:
+        prediction: (b, t, 3, h, w) in 0…1, one shape on a plain ground.
+        truth: (b, t, 3, h, w) in 0…1, one shape on a plain ground.
+        palette: Possible colours of shapes, RGB 0…255.
+        ground: Colour of the ground, RGB 0…255.
+        least: Least share of the true area of a present shape.
+
+    Source: Wichers et al. 2018, table 1, with this rule instead of human raters.
     """
     colours = torch.tensor([ground, *palette], dtype=torch.float32, device=truth.device) / 255
 
@@ -68,23 +79,30 @@ def shape_colours(
 def foreground(frames: Tensor, ground: Tensor, threshold: float = 0.1) -> Tensor:
     """Pixels (b, t, h, w), bool, that differ from the empty scene by more than `threshold` in some channel.
 
-    frames: (b, t, c, h, w) in 0…1.  ground: (b, c, h, w), the scene without what moves; for a still camera the median
-    over time of true films, long enough that nobody stands anywhere for half of it.
+    Args:
+        frames: (b, t, c, h, w) in 0…1.
+        ground: (b, c, h, w), the empty scene; for a static camera the median over time of true videos in which no
+            position is occupied for half of the time.
+        threshold: Largest channel difference of the background, 0…1.
     """
     return (frames - ground[:, None]).abs().amax(2) > threshold
 
 
 def iou(found: Tensor, masks: Tensor) -> Tensor:
-    """Intersection over union of two sets of pixels (..., h, w), bool; not-a-number where both are empty."""
+    """Intersection over union of two sets of pixels (..., h, w), bool; NaN where both are empty."""
     both, either = (found & masks).sum((-2, -1)), (found | masks).sum((-2, -1))
     return torch.where(either > 0, both / either, torch.nan)
 
 
 def presence(found: Tensor, masks: Tensor, share: float = 0.5, near: bool = True) -> Tensor:
-    """Whether enough is there: an area above `share` of the true one. Bool, as (..., h, w) without its last axes.
+    """Whether the found area is above `share` of the true one: bool, (..., h, w) without the last two axes.
 
-    near: count inside the true masks grown by a tenth of the frame only, so that noise elsewhere is no person; without
-    it a person counts wherever it is, also where a forecast has it go another way than the truth.
+    Args:
+        found: bool (..., h, w).
+        masks: bool (..., h, w), the true area.
+        share: Least share of the true area.
+        near: Count only pixels within the true masks dilated by a tenth of the frame, which excludes noise elsewhere;
+            otherwise a person counts anywhere, also on another path than the true one.
     """
     inside = found
     if near:
@@ -100,27 +118,36 @@ def presence(found: Tensor, masks: Tensor, share: float = 0.5, near: bool = True
 def probe(
     latents: Tensor,
     values: Tensor,
-    held_codes: Tensor,
+    held_latents: Tensor,
     held_values: Tensor,
     visible: Tensor | None = None,
     hidden: int = 256,
     steps: int = 1000,
     seed: int = 0,
 ) -> float:
-    """How well a small network reads values off codes: mean absolute error on held-out ones.
+    """Mean absolute error of a small network that regresses values from latents, on held-out ones.
 
-    codes (n, z), values (n, k): to learn from.  held_codes, held_values: to be judged on.  visible: (m, k) bool, which
-    held-out values count; all without.  Two layers, `hidden` wide, Adam at 1e-3 on batches of 256; codes and
-    values standardised by those learnt from.
+    Two layers, Adam at 1e-3 on batches of 256; latents and values are standardised by the training statistics.
+
+    Args:
+        latents: (n, z), for training.
+        values: (n, k), for training.
+        held_latents: (m, z) held-out latents.
+        held_values: (m, k) held-out values.
+        visible: (m, k) bool, the held-out values that count; None is all.
+        hidden: Width of the hidden layer.
+        steps: Training steps.
+        seed: Random seed of weights and batches.
+
     Source: Wichers et al. 2018, who regress poses by a network of two layers.
     """
-    mean, sd = latents.mean(0), latents.std(0).clamp_min(1e-8)
+    mean, std = latents.mean(0), latents.std(0).clamp_min(1e-8)
     middle, spread = values.mean(0), values.std(0).clamp_min(1e-8)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         net = nn.Sequential(nn.Linear(latents.shape[1], hidden), nn.ReLU(), nn.Linear(hidden, values.shape[1]))
         optimiser = torch.optim.Adam(net.parameters(), lr=1e-3)
-        seen, wanted = (latents - mean) / sd, (values - middle) / spread
+        seen, wanted = (latents - mean) / std, (values - middle) / spread
         for _ in range(steps):
             rows = torch.randint(len(seen), (256,))
             loss = F.mse_loss(net(seen[rows]), wanted[rows])
@@ -128,5 +155,5 @@ def probe(
             loss.backward()  # type: ignore[no-untyped-call]
             optimiser.step()
     with torch.no_grad():
-        error = (net((held_codes - mean) / sd) * spread + middle - held_values).abs()
+        error = (net((held_latents - mean) / std) * spread + middle - held_values).abs()
     return float(error.mean() if visible is None else error[visible].mean())

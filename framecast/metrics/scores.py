@@ -1,6 +1,6 @@
-"""A score and the conditions it holds under: what is written to scores.json and read back.
+"""Scores with their protocol: the contents of scores.json.
 
-A figure without a protocol cannot be made here, so none can be written.
+Scores cannot be created or written without a protocol.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ from framecast.core.types import FORMAT
 from framecast.metrics.averages import Series
 from framecast.metrics.clips import MetricSettings
 
-#: What every table must show beside a model; the first is what others are compared with.
+#: Baselines of every table; the others are compared with the first.
 BASELINES = ("copy-last", "temporal-mean")
-#: Frames of the horizon that headline figures are given for, as far as it reaches.
+#: Frames of the horizon with headline scores, up to the horizon.
 HEADLINE_FRAMES = (1, 2, 4, 8, 16, 32, 64)
 
 
@@ -28,14 +28,29 @@ HEADLINE_FRAMES = (1, 2, 4, 8, 16, 32, 64)
 
 @dataclass(frozen=True, kw_only=True)
 class Protocol:
-    """Under which conditions a score was measured. Two scores compare only if these agree.
+    """Conditions of a measurement. Two scores are comparable only if these agree.
 
-    data: name of the data.  data_digest: of its meta.json, tells two sets of one name apart.  split: train, val,
-    test or all.  split_rule: in words, how videos were divided.  clips, videos: how many were scored, and from how many
-    videos.  context, horizon: frames seen and predicted.  stride: source frames per frame.  samples: futures drawn
-    per clip by a stochastic model.  height, width, channels, fps: of the frames that were compared.  value_range: of
-    their values.  metrics: MetricSettings.describe().  seed: of clip choice and samples.  code_version: of framecast.
-    device, precision: the predictions were computed on and in.
+    Attributes:
+        data: Name of the data.
+        data_digest: Digest of its meta.json; differs for two data sets of one name.
+        split: train, val, test or all.
+        split_rule: Division of the videos, in words.
+        clips: Number of scored clips.
+        videos: Number of videos that the clips are from.
+        context: Context frames.
+        horizon: Predicted frames.
+        stride: Source frames per frame.
+        samples: Futures drawn per clip by a stochastic model.
+        height: Of the compared frames, px.
+        width: Of the compared frames, px.
+        channels: Of the compared frames.
+        fps: Frames per second.
+        value_range: Of the values of the frames.
+        metrics: MetricSettings.describe().
+        seed: Random seed for clip selection and sampling.
+        code_version: Version of framecast.
+        device: Device of the predictions.
+        precision: Autocast precision of the predictions.
     """
 
     data: str
@@ -69,15 +84,15 @@ class Protocol:
                 raise UserError(f"protocol.{name} must be a whole number of at least 1, got {value!r}")
         if self.clips < 0 or self.videos < 0 or not self.fps > 0:
             raise UserError("protocol.clips and .videos must not be negative and .fps must be above 0")
-        _ = self.settings  # refuses metrics it does not know
+        _ = self.settings  # raises for unknown metrics
 
     @property
     def settings(self) -> MetricSettings:
         """The metric settings to measure with."""
         try:
             return MetricSettings.from_description(self.metrics)
-        except (KeyError, TypeError) as fault:
-            raise UserError(f"protocol.metrics must come from MetricSettings.describe(); {fault} is missing") from fault
+        except (KeyError, TypeError) as error:
+            raise UserError(f"protocol.metrics must come from MetricSettings.describe(); {error} is missing") from error
 
     def to_json(self) -> dict[str, Any]:
         """Plain values by name."""
@@ -85,9 +100,13 @@ class Protocol:
 
     @classmethod
     def from_json(cls, data: Any) -> Protocol:
-        """The inverse of `to_json`.  Raises: UserError naming what is missing or unknown."""
+        """The inverse of `to_json`.
+
+        Raises:
+            UserError: For a missing or unknown key.
+        """
         if not isinstance(data, Mapping):
-            raise UserError("scores without a protocol cannot be read or written: say under which conditions they hold")
+            raise UserError('scores without a protocol cannot be read or written: expected a mapping "protocol"')
         names = {f.name for f in fields(cls)}
         for problem, which in (("lacks", names - set(data)), ("has unknown", set(data) - names)):
             if which:
@@ -104,13 +123,15 @@ Table = Mapping[str, Mapping[str, Series]]
 
 @dataclass(frozen=True, kw_only=True)
 class Scores:
-    """Figures of several predictors under one protocol.
+    """Scores of several predictors under one protocol.
 
-    predictors: predictor -> metric -> curve over the horizon; with K samples that of each clip's best sample.
-    versus: predictor -> metric -> curve of the differences to copy-last, clip by clip, so that their intervals are
-    those of a paired comparison.  samples: predictor -> metric -> {"mean", "worst"} over the K samples, only where
-    K > 1.  diversity: predictor -> mean root-mean-square difference between samples, likewise.  motions: how samples
-    were drawn -> `displacement.Displacements.summary` of the model in question, where the data know their scenes.
+    Attributes:
+        predictors: Predictor -> metric -> curve over the horizon; with K samples of each clip's best sample.
+        versus: Predictor -> metric -> curve of the paired differences to copy-last.
+        samples: Predictor -> metric -> {"mean", "worst"} over the K samples, only where K > 1.
+        diversity: Predictor -> mean root-mean-square difference between samples, likewise.
+        motions: How samples were drawn -> `displacement.Displacements.summary` of the evaluated model, where the data
+            provide their scenes.
     """
 
     protocol: Protocol
@@ -122,7 +143,7 @@ class Scores:
 
     def __post_init__(self) -> None:
         if not isinstance(self.protocol, Protocol):
-            raise UserError(f"scores need a Protocol to say under which conditions they hold, got {self.protocol!r}")
+            raise UserError(f"scores need a Protocol of their conditions, got {self.protocol!r}")
         if not self.predictors:
             raise UserError("scores need at least one predictor")
         for name, metrics in self.predictors.items():
@@ -134,12 +155,12 @@ class Scores:
 
     @property
     def main(self) -> str:
-        """The predictor in question: the first that is not a baseline, else the first."""
+        """The evaluated predictor: the first that is not a baseline, else the first."""
         return next((name for name in self.predictors if name not in BASELINES), next(iter(self.predictors)))
 
     @property
     def headline_frames(self) -> list[int]:
-        """1, 2, 4, … 64 as far as the horizon reaches; counted from 1."""
+        """1, 2, 4, … 64 up to the horizon; counted from 1."""
         return [k for k in HEADLINE_FRAMES if k <= self.protocol.horizon]
 
     def headline(self, metric: str) -> dict[str, dict[int, float | None]]:
@@ -151,7 +172,7 @@ class Scores:
         }
 
     def to_json(self) -> dict[str, Any]:
-        """Everything as plain values, headline figures included for readers in a hurry."""
+        """Everything as plain values, with the headline scores."""
 
         def table(rows: Table) -> dict[str, Any]:
             return {name: {m: series.to_json() for m, series in row.items()} for name, row in rows.items()}
@@ -169,7 +190,11 @@ class Scores:
 
     @classmethod
     def from_json(cls, data: Any) -> Scores:
-        """The inverse of `to_json`.  Raises: UserError for another format, a missing protocol or broken figures."""
+        """The inverse of `to_json`.
+
+        Raises:
+            UserError: For another format, a missing protocol or invalid scores.
+        """
         if not isinstance(data, Mapping):
             raise UserError("scores must be a JSON object with format, protocol and predictors")
         if (version := data.get("format")) != FORMAT:
@@ -197,20 +222,25 @@ class Scores:
         )
 
     def save(self, path: str | Path, digits: int | None = None) -> Path:
-        """Write as JSON, one curve a line, whole or not at all: an older file stays until the new one is complete.
+        """Write as JSON, one curve per line, atomically: an older file stays until the new one is complete.
 
-        digits: significant digits of the figures, for files that travel; None keeps them exact.
+        Args:
+            digits: Significant digits, for files that are shared; None is exact.
         """
         return write_text(Path(path), json_lines(self.to_json(), digits))
 
     @classmethod
     def load(cls, path: str | Path) -> Scores:
-        """Read what `save` wrote.  Raises: UserError naming the file."""
+        """Read what `save` wrote.
+
+        Raises:
+            UserError: For a missing or invalid file.
+        """
         try:
             return cls.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
-        except FileNotFoundError as fault:
-            raise UserError(f"{path}: no such scores; write them with framecast evaluate") from fault
-        except (json.JSONDecodeError, UnicodeDecodeError) as fault:
-            raise UserError(f"{path} is not JSON; write the scores again with framecast evaluate") from fault
-        except UserError as fault:
-            raise UserError(f"{path}: {fault}") from fault
+        except FileNotFoundError as error:
+            raise UserError(f"{path}: no such scores; write them with framecast evaluate") from error
+        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            raise UserError(f"{path} is not JSON; write the scores again with framecast evaluate") from error
+        except UserError as error:
+            raise UserError(f"{path}: {error}") from error

@@ -1,4 +1,4 @@
-"""Weights files that a user names, for LPIPS and FVD: read without running code, told apart by their SHA-256."""
+"""Weights files for LPIPS and FVD, read without executing code and identified by their SHA-256."""
 
 from __future__ import annotations
 
@@ -12,12 +12,18 @@ from torch import Tensor, nn
 from framecast.core.errors import UserError
 from framecast.nn.tensors import read_tensors
 
-_REMEDY = "give a .safetensors file, or a .pt saved by torch.save(model.state_dict())"
+_REMEDY = "use a .safetensors file, or a .pt saved by torch.save(model.state_dict())"
 
 
 @dataclass(frozen=True)
 class Weights:
-    """Tensors of a file. sha256: of the file, in hexadecimal."""
+    """Tensors of a file.
+
+    Attributes:
+        path: Of the file.
+        sha256: Of the file, hexadecimal.
+        tensors: By name.
+    """
 
     path: Path
     sha256: str
@@ -25,10 +31,14 @@ class Weights:
 
 
 def read_weights(path: str | Path, sha256: str | None = None) -> Weights:
-    """The tensors of a .safetensors file, or of a state dict saved by torch (.pt, .pth), which is loaded as data only.
+    """The tensors of a .safetensors file, or of a state dict saved by torch (.pt, .pth), loaded as data only.
 
-    sha256: what the file must have, or its first digits, at least 8; None takes any.
-    Raises: UserError, naming the file, when it is missing, damaged, holds code, or is another file than expected.
+    Args:
+        path: Of the file.
+        sha256: Expected digest, or at least its first 8 digits; None accepts any.
+
+    Raises:
+        UserError: When the file is missing, damaged, contains code, or is another file than expected.
     """
     path = Path(path)
     if not path.is_file():
@@ -39,25 +49,30 @@ def read_weights(path: str | Path, sha256: str | None = None) -> Weights:
             digest.update(block)
     found = digest.hexdigest()
     if sha256 is not None and (len(sha256) < 8 or not found.startswith(sha256.lower())):
-        raise UserError(f"{path}: has SHA-256 {found[:16]}…, not {sha256[:16]}; it is another file than was asked for")
+        raise UserError(
+            f"{path}: expected SHA-256 {sha256[:16]}, got {found[:16]}…; use the file that the digest belongs to"
+        )
     return Weights(path, found, read_tensors(path, _REMEDY))
 
 
 def fill(model: nn.Module, tensors: Mapping[str, Tensor], where: Path, what: str) -> None:
-    """Put tensors into a network by name; all it has must be there, in the right shape.
+    """Load tensors into a network by name, in evaluation mode without gradients.
 
-    Raises: UserError naming the file, what it should hold, and the first tensor that is missing or of another shape.
+    Raises:
+        UserError: For a tensor that is missing or of another shape.
     """
     own = model.state_dict()
     for name, value in own.items():
         if name.endswith("num_batches_tracked"):
             continue
         if name not in tensors:
-            raise UserError(f"{where}: holds no {name}, so it is not {what}; see docs/compare.md for what it must hold")
+            raise UserError(
+                f"{where}: {name} is missing, expected {what}; see docs/compare.md for the expected tensors"
+            )
         if tensors[name].shape != value.shape:
             raise UserError(
                 f"{where}: {name} has shape {tuple(tensors[name].shape)}, {what} has {tuple(value.shape)}; "
-                "see docs/compare.md for what it must hold"
+                "see docs/compare.md for the expected tensors"
             )
     kept = {k: tensors[k].to(own[k].dtype) for k in own if k in tensors}
     model.load_state_dict(kept, strict=False)

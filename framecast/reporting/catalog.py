@@ -1,4 +1,4 @@
-"""What there is: models with their parts and sizes, sources, packaged weights; and the drawing of a built model."""
+"""Catalogue of models with their parts and sizes, sources and packaged weights; drawing of a built model."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from framecast.training.run_folder import packaged
 
 
 def list_models() -> list[dict[str, Any]]:
-    """One row per model: name, family, summary, paper, profiles, stochastic or not, what it does with actions."""
+    """One row per model: name, family, summary, paper, profiles, stochastic or not, use of actions."""
     return [_row(name, find_model(name)) for name in PRESETS]
 
 
@@ -45,7 +45,7 @@ def one_model(name: str, profile: str = "default") -> dict[str, Any]:
     model = model_class(config.model, config.spec)
     counts, total = count_parameters(model), model.count(model)
     if total > sum(counts.values()):
-        counts["other"] = total - sum(counts.values())  # parameters that lie in no sub-network
+        counts["other"] = total - sum(counts.values())  # parameters outside any sub-network
     return {
         "name": config.name,
         "family": model_class.family or config.name,
@@ -64,7 +64,8 @@ def figure(name: str, profile: str = "default") -> str:
 def draw(name: str, profile: str, path: Path) -> None:
     """Write `figure` to a file.
 
-    Raises: UserError when it cannot be written.
+    Raises:
+        UserError: When the file cannot be written.
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)

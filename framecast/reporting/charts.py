@@ -1,4 +1,4 @@
-"""Curves of a report as inline SVG, in the page's own colours so that they follow its light and dark theme."""
+"""Charts of a report as inline SVG, in the colours of the page's light and dark theme."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from framecast.metrics.clips import METRICS
 from framecast.metrics.scores import BASELINES, Scores
 
-#: Colours drawn by matplotlib, and the page's variable each is replaced with. None occurs by accident.
+#: Colours drawn by matplotlib, and the variable of the page that replaces each; none is used otherwise.
 _PAGE = {
     "#010a01": "var(--ink)",
     "#010a02": "var(--soft)",
@@ -31,12 +31,18 @@ _PAGE = {
 }
 _DRAWN = {page: drawn for drawn, page in _PAGE.items()}
 _OTHERS = tuple(f"var(--other{i})" for i in range(1, 9))
-_POINTS = 300  # a training curve is averaged down to so many
+_POINTS = 300  # points that a training curve is averaged down to
 
 
 @dataclass(frozen=True)
 class Chart:
-    """label: what is drawn.  hint: how to read it.  svg: markup to set in the page as it is."""
+    """A chart of a page.
+
+    Attributes:
+        label: Quantity.
+        hint: How to read it.
+        svg: Markup, inserted unescaped.
+    """
 
     label: str
     hint: str
@@ -45,7 +51,13 @@ class Chart:
 
 @dataclass(frozen=True)
 class Line:
-    """How one predictor is drawn. colour: CSS.  style: "solid", "dashed" or "dotted"."""
+    """Line style of one predictor.
+
+    Attributes:
+        name: Of the predictor.
+        colour: CSS.
+        style: "solid", "dashed" or "dotted".
+    """
 
     name: str
     colour: str
@@ -53,7 +65,7 @@ class Line:
 
 
 def lines(scores: Scores) -> list[Line]:
-    """The look of every predictor: the one in question in the accent colour, baselines grey and broken."""
+    """Line style of every predictor: the evaluated one in the accent colour, baselines grey and broken."""
     out, others = [], 0
     for name in scores.predictors:
         if name == scores.main:
@@ -69,7 +81,7 @@ def lines(scores: Scores) -> list[Line]:
 
 
 def horizon_chart(scores: Scores, metric: str) -> Chart | None:
-    """Every predictor's curve of one metric with its interval; None where no clip gave a number."""
+    """Every predictor's curve of one metric with its interval; None without any number."""
     shown = [(line, scores.predictors[line.name].get(metric)) for line in reversed(lines(scores))]
     shown = [(line, s) for line, s in shown if s is not None and any(m is not None for m in s.mean)]
     if not shown:
@@ -79,7 +91,7 @@ def horizon_chart(scores: Scores, metric: str) -> Chart | None:
     def draw(axes: Any) -> None:
         for line, series in shown:
             assert series is not None
-            # who forecasts every second frame has a line through those
+            # a forecaster of every second frame has a line through those
             at = [k for k in frames if series.n[k - 1] or series.skipped[k - 1] or series.mean[k - 1] is not None]
             mean, low, high = (
                 [float("nan") if s[k - 1] is None else s[k - 1] for k in at]
@@ -105,12 +117,11 @@ def horizon_chart(scores: Scores, metric: str) -> Chart | None:
         axes.set_xlim(0.5 if len(frames) < 9 else 1, len(frames) + (0.5 if len(frames) < 9 else 0))
         axes.set_xlabel("frame of the horizon")
 
-    about = METRICS[metric]
-    return Chart(about.label + (f" [{about.unit}]" if about.unit else ""), hint(metric), _svg(draw))
+    return Chart(metric_label(metric), hint(metric), _svg(draw))
 
 
 def _limits(means: Sequence[float], reached: Sequence[float]) -> tuple[float, float]:
-    """Of the vertical axis: all means, and bands as far as they leave the curves readable."""
+    """Limits of the vertical axis: all means, and bands as far as the curves stay readable."""
     low, high = min(means), max(means)
     more = max((high - low) / 2, 0.1 * abs(high), 1e-9)
     low, high = max(min(reached), low - more), min(max(reached), high + more)
@@ -118,16 +129,23 @@ def _limits(means: Sequence[float], reached: Sequence[float]) -> tuple[float, fl
     return low - pad, high + pad
 
 
+def metric_label(metric: str) -> str:
+    """Label of a metric with its unit."""
+    about = METRICS[metric]
+    return about.label + (f" [{about.unit}]" if about.unit else "")
+
+
 def hint(metric: str) -> str:
-    """Which way a metric is better."""
-    told = {"higher": "higher is better", "lower": "lower is better", "one": "1 is as sharp as the truth"}
-    return told.get(METRICS[metric].better, "neither more nor less is better")
+    """Better direction of a metric, in words."""
+    words = {"higher": "higher is better", "lower": "lower is better", "one": "1 is as sharp as the truth"}
+    return words.get(METRICS[metric].better, "no better direction")
 
 
 def training_charts(rows: Sequence[Mapping[str, Any]]) -> list[Chart]:
     """Curves of metrics.jsonl: per phase its losses; loss, PSNR and Sharp Diff of training and validation together.
 
-    rows: {"step": n, "phase/part": number, …, "val/loss": number, …}; what is not a number is left out.
+    Args:
+        rows: {"step": n, "phase/part": number, …, "val/loss": number, …}; other values are left out.
     """
     groups: dict[str, dict[str, list[tuple[float, float]]]] = {}
     for row in rows:
@@ -153,12 +171,13 @@ def training_charts(rows: Sequence[Mapping[str, Any]]) -> list[Chart]:
 def motion_charts(motions: Mapping[str, Any]) -> list[Chart]:
     """Histograms of displacements, true as bars and sampled as a line, for every way of sampling and kind of shape.
 
-    motions: as `Scores.motions`.
+    Args:
+        motions: As `Scores.motions`.
     """
     return [
-        _motion_chart(f"{kind}, {name}", row, told["bins"])
-        for name, told in motions.items()
-        for kind, row in told["shapes"].items()
+        _motion_chart(f"{kind}, {name}", row, summary["bins"])
+        for name, summary in motions.items()
+        for kind, row in summary["shapes"].items()
     ]
 
 
@@ -171,7 +190,7 @@ def _motion_chart(label: str, row: Mapping[str, Any], bins: Sequence[int]) -> Ch
         axes.set_xlabel("displacement along its axis, px of 128")
         axes.legend(frameon=False, fontsize=9.5, labelcolor=_DRAWN["var(--ink)"], handlelength=1.4)
 
-    divergence = "nothing found" if row["kl"] is None else f"KL {row['kl']:.2f} nats"
+    divergence = "none detected" if row["kl"] is None else f"KL {row['kl']:.2f} nats"
     return Chart(label, f"{divergence}; {row['rejected']:.0%} rejected", _svg(draw))
 
 
@@ -205,14 +224,14 @@ def _number_log_axis(axes: Any) -> None:
 
 
 def _thinned(curve: Sequence[tuple[float, float]]) -> tuple[list[float], list[float]]:
-    """Steps and values, neighbours averaged where there are more than fit the picture."""
+    """Steps and values, adjacent ones averaged where there are too many for the chart."""
     size = -(-len(curve) // _POINTS)
     blocks = [curve[i : i + size] for i in range(0, len(curve), size)]
     return [b[-1][0] for b in blocks], [sum(v for _, v in b) / len(b) for b in blocks]
 
 
 def _svg(draw: Callable[[Any], None]) -> str:
-    """An SVG element without a prologue, foreign names or addresses; its colours are the page's."""
+    """An SVG element without prologue, namespaces or addresses, in the colours of the page."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure

@@ -1,6 +1,7 @@
-"""A drawing of a model: every layer with its name, kind, kernel, channels and output size, read off the built model.
+"""Drawing of a model: every layer with its name, kind, kernel, channels and output size.
 
-Nothing is typed by hand: forward hooks on the leaf layers watch one random batch go through the losses and `predict`.
+All of it is read from the built model by forward hooks on the leaf layers, for one random batch through the losses and
+`predict`.
 """
 
 from __future__ import annotations
@@ -27,7 +28,7 @@ COLOURS = {
     "GRU": ("#d8f0ef", "#2b8f8b"),
     "": ("#eef0f2", "#7a828c"),
 }
-#: Layers without weights that are written behind the layer before them instead of into a box of their own.
+#: Layers without weights that are written behind the previous layer instead of into a box.
 TAGS = ("ReLU", "LeakyReLU", "ELU", "SELU", "GELU", "SiLU", "Tanh", "Sigmoid", "Softplus", "Dropout", "Dropout2d")
 
 COLUMN, GAP, MARGIN, ROW, GLYPH = 276, 18, 28, 58, 84
@@ -38,7 +39,16 @@ PER_ROW = 4
 
 @dataclass
 class Layer:
-    """One leaf layer as it was seen. out: shape of its first output, without the batch axis."""
+    """One leaf layer that ran.
+
+    Attributes:
+        name: In the model.
+        kind: Class name.
+        detail: Kernel, stride and channels.
+        out: Shape of its first output, without the batch axis.
+        parameters: Number of parameters.
+        tags: Following layers without weights.
+    """
 
     name: str
     kind: str
@@ -50,7 +60,7 @@ class Layer:
 
 @dataclass
 class Column:
-    """Layers that belong together, in the order in which they ran."""
+    """Layers of one part, in the order in which they ran."""
 
     name: str
     parameters: int
@@ -58,12 +68,17 @@ class Column:
 
 
 def draw_model(model: Predictor, clip: ClipSpec, title: str = "") -> str:
-    """The model as an SVG picture: a section a sub-network, a column a part of it, a box a layer.
+    """The model as SVG: one section per sub-network, one column per part of it, one box per layer.
 
-    clip: the frames to draw it for; sizes are those of the crops the model trains on where it trains on crops.
-    title: the model's name; its class's if empty.
-    The widths of boxes follow the number of channels, their heights the resolution, both on a log scale.
-    Returns: SVG text, complete in itself.
+    The width of a box grows with the number of channels, its height with the resolution, both on a log scale.
+
+    Args:
+        model: Built model.
+        clip: Frames to draw it for; a model that trains on crops is drawn for its crops.
+        title: Name of the model; empty is its class name.
+
+    Returns:
+        Self-contained SVG text.
     """
     seen = watch(model, clip)
     sections = [(name, part, _columns(name, part, seen, model.count)) for name, part in model.subnetworks().items()]
@@ -95,7 +110,7 @@ def draw_model(model: Predictor, clip: ClipSpec, title: str = "") -> str:
 def watch(model: Predictor, clip: ClipSpec) -> dict[str, Layer]:
     """Every leaf layer that runs in the losses and in `predict`, by name, in the order of the first run.
 
-    The model is left as it was: mode, weights and the global random state.
+    Mode, weights and the global random state are unchanged.
     """
     seen: dict[str, Layer] = {}
     leaves = {name: layer for name, layer in model.named_modules() if name and not any(layer.children())}
@@ -125,7 +140,7 @@ def _recorder(name: str, seen: dict[str, Layer], size: Callable[[nn.Module], int
 
 
 def _detail(layer: nn.Module) -> str:
-    """What a layer does, in a few words: kernel, stride, channels in and out."""
+    """Kernel, stride, and input and output channels of a layer, as text."""
     words: list[str] = []
     kernel = getattr(layer, "kernel_size", None)
     if kernel is not None:
@@ -166,7 +181,7 @@ def _until(actions: Tensor | None, frames: int) -> Tensor | None:
 
 
 def _columns(prefix: str, part: nn.Module, seen: dict[str, Layer], size: Callable[[nn.Module], int]) -> list[Column]:
-    """The part's layers in columns: one a child, or one a numbered grandchild where children are lists."""
+    """The part's layers in columns: one per child, or per numbered grandchild where children are lists."""
     columns: dict[str, Column] = {}
     path = {id(module): name for name, module in part.named_modules()}
     for name, module in _ran(part, seen, prefix):

@@ -1,7 +1,7 @@
-"""What the offline pages share: the template's frame, pictures inside the page, the protocol card.
+"""Common parts of the offline pages: rendering, embedded images, table cells, the protocol card.
 
-Pictures are data inside the file, there is no script, and a content policy forbids every request. Names from outside
-are text wherever they stand.
+Images are data in the file, there is no script, and a content policy forbids every request. External names are
+escaped everywhere.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import base64
 import io
 import json
 import tempfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from pathlib import Path
 from typing import Any
@@ -28,13 +28,13 @@ from framecast.metrics.scores import BASELINES, Scores
 
 #: Longest side of a panel in px: smaller frames are enlarged to about the first, larger ones scaled to the second.
 _PANEL, _LARGEST = 160, 320
-_GREY = (140, 140, 140)  # border of what is neither context nor forecast: the truth to come
-_HOLD = 0.7  # seconds the last frame stays before a film starts again
+_GREY = (140, 140, 140)  # border of the true future
+_HOLD = 0.7  # seconds that the last frame of a looping video is held
 _STRIP = 160  # px, longest side of a frame in a strip
 
 
 def render(template: str, **values: Any) -> str:
-    """A page from one of the templates beside this file; every name in `values` is shown as text."""
+    """A page from one of the templates beside this file; all `values` are escaped."""
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     environment = Environment(
@@ -50,7 +50,7 @@ def render(template: str, **values: Any) -> str:
 
 
 def protocol_card(scores: Scores) -> list[tuple[str, str]]:
-    """Rows of the protocol card: what was compared on, and how."""
+    """Rows of the protocol card: name and value."""
     p = scores.protocol
     return [
         ("Data", p.data),
@@ -71,8 +71,8 @@ def protocol_card(scores: Scores) -> list[tuple[str, str]]:
 
 
 def conventions(scores: Scores) -> list[tuple[str, str]]:
-    """How every metric of these scores is computed, name beside rule."""
-    said, names = scores.protocol.metrics, scores.protocol.settings.names
+    """Definition of every metric of these scores: name and rule."""
+    rules, names = scores.protocol.metrics, scores.protocol.settings.names
     wanted = {
         "psnr": "PSNR",
         "ssim": "SSIM",
@@ -84,36 +84,69 @@ def conventions(scores: Scores) -> list[tuple[str, str]]:
         "fvd": "FVD",
         "interval": "Intervals",
     }
-    there = {*names, "interval", *({"rf_mmd", "fvd"} & set(said))} | (
+    there = {*names, "interval", *({"rf_mmd", "fvd"} & set(rules))} | (
         {"moving"} if any(n.startswith("moving") for n in names) else set()
     )
-    return [(label, str(said[key])) for key, label in wanted.items() if key in there]
+    return [(label, str(rules[key])) for key, label in wanted.items() if key in there]
 
 
 def plain(config: Any) -> str:
-    """A configuration as indented text; nothing for none."""
+    """A configuration as indented text; empty for None."""
     if config is None:
         return ""
     values = asdict(config) if is_dataclass(config) and not isinstance(config, type) else config
     return json.dumps(values, indent=2, default=str, ensure_ascii=False)
 
 
-# ------------------------------------------------------------------------------------------------------- pictures
+# --------------------------------------------------------------------------------------------------------- figures
 
 
-def clip_view(clip: KeptClip, scores: Scores, everybody: bool = False) -> dict[str, Any]:
-    """A kept clip as a page shows it: one film of all panels, and a strip at the headline frames.
+def signed(value: float, metric: str) -> str:
+    """A difference with its sign and the decimal places of its metric."""
+    return f"{value:+.{METRICS[metric].digits}f}".replace("-", "−")
 
-    everybody: show every row, labelled panels in lines; else the one in question and copy-last, side by side.
+
+def mean_cell(found: Mapping[str, Any], metric: str) -> dict[str, str]:
+    """Table cell of a mean: value, and ± half the interval."""
+    half = "" if found["low"] is None else f"± {figure((found['high'] - found['low']) / 2, metric)}"
+    return {"value": figure(found["mean"], metric), "half": half}
+
+
+def difference_cell(found: Mapping[str, Any] | None, metric: str) -> dict[str, str]:
+    """Table cell of a paired difference: value, and its interval; empty for None."""
+    if found is None or found["mean"] is None:
+        return {"value": "", "half": ""}
+    half = "" if found["low"] is None else f"{signed(found['low'], metric)} to {signed(found['high'], metric)}"
+    return {"value": signed(found["mean"], metric), "half": half}
+
+
+def plain_cell(found: Mapping[str, Any], digits: int) -> dict[str, str]:
+    """Table cell of a mean with a number of decimal places, for numbers that are no metric of frames."""
+    if found["mean"] is None:
+        return {"value": "–", "half": ""}
+    half = "" if found["low"] is None else f"± {(found['high'] - found['low']) / 2:.{digits}f}"
+    return {"value": f"{found['mean']:.{digits}f}", "half": half}
+
+
+# ------------------------------------------------------------------------------------------------------- images
+
+
+def clip_view(clip: KeptClip, scores: Scores, all_rows: bool = False) -> dict[str, Any]:
+    """View of a kept clip: one video of all panels, and a strip at the headline frames.
+
+    Args:
+        clip: To display.
+        scores: Its scores.
+        all_rows: Show every row, in lines of labelled panels; else the evaluated one and copy-last, side by side.
     """
     order = list(clip.predictions)
-    if not everybody:
+    if not all_rows:
         order = [scores.main, *(n for n in order if n not in (scores.main, BASELINES[1]))]
     shown = {name: clip.predictions[name] for name in order if name in clip.predictions}
     panels = {"truth": _panel(clip.context, clip.truth, _GREY)}
     panels |= {name: _panel(clip.context, frames, RED) for name, frames in shown.items()}
     together = (
-        side_by_side(panels, columns=_columns(len(panels)), least=1) if everybody else _joined(list(panels.values()))
+        side_by_side(panels, columns=_columns(len(panels)), least=1) if all_rows else _joined(list(panels.values()))
     )
     context = _sized(clip.context[-1:], _STRIP)
     rows = [
@@ -125,20 +158,20 @@ def clip_view(clip: KeptClip, scores: Scores, everybody: bool = False) -> dict[s
         "role": clip.role.capitalize(),
         "name": clip.name,
         "figure": f"{about.label} {figure(clip.value, clip.metric)} {about.unit}".strip(),
-        "labels": [] if everybody else list(panels),
+        "labels": [] if all_rows else list(panels),
         "film": film_view(clip.name, together, scores.protocol.fps),
-        "columns": ["last seen", *(f"frame {k}" for k in scores.headline_frames)],
+        "columns": ["last context", *(f"frame {k}" for k in scores.headline_frames)],
         "rows": rows,
     }
 
 
 def _columns(count: int) -> int:
-    """Panels in a line, at most five, so that lines are about as long: seven are four and three."""
+    """Panels per line, at most five, in lines of similar length: seven are four and three."""
     return -(-count // -(-count // 5))
 
 
 def _panel(context: Any, future: Any, colour: tuple[int, int, int]) -> np.ndarray:
-    """Context in a green border, then what follows in another: uint8 (t, 3, h, w)."""
+    """Context in a green border, then the future in another: uint8 (t, 3, h, w)."""
     parts = [_sized(context, _LARGEST), _sized(future, _LARGEST)]
     return np.concatenate(
         [border(enlarge(part, _PANEL), c, width=3) for part, c in zip(parts, (GREEN, colour), strict=True)]
@@ -165,7 +198,7 @@ def _at(frames: Any, numbers: Sequence[int]) -> np.ndarray:
 
 
 def film_view(name: str, frames: Any, fps: float) -> dict[str, Any]:
-    """A film as animated WebP inside the page; its last frame is held a little."""
+    """A video as animated WebP data; its last frame is held."""
     rgb = as_rgb(frames)
     rgb = np.concatenate([rgb, rgb[-1:].repeat(max(1, round(_HOLD * fps)), axis=0)])
     with tempfile.TemporaryDirectory() as folder:
@@ -176,12 +209,12 @@ def film_view(name: str, frames: Any, fps: float) -> dict[str, Any]:
 
 
 def still(frame: np.ndarray) -> str:
-    """A frame, uint8 (3, h, w), as a PNG that stands in the page itself."""
+    """A frame, uint8 (3, h, w), as a PNG data URI."""
     out = io.BytesIO()
     Image.fromarray(np.ascontiguousarray(frame.transpose(1, 2, 0))).save(out, format="PNG", optimize=True)
     return uri("png", out.getvalue())
 
 
 def uri(kind: str, data: bytes) -> str:
-    """A picture of that kind as a data URI, so that the page asks for nothing."""
+    """Image data as a data URI."""
     return f"data:image/{kind};base64,{base64.b64encode(data).decode('ascii')}"

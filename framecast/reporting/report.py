@@ -1,7 +1,7 @@
-"""The page that says how far to trust a run: one HTML file that opens anywhere and asks nobody for anything.
+"""Report of a run: one self-contained HTML file.
 
-Pictures are data inside the file, there is no script, and a content policy forbids every request. Names from outside
-are text wherever they stand.
+Images are data in the file, there is no script, and a content policy forbids every request. External names are
+escaped everywhere.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ from framecast.training.log import read_metrics
 if TYPE_CHECKING:
     from framecast.training.run_folder import Run
 
-#: Metrics that another one already tells; they are there for whoever opens them.
+#: Metrics that are redundant with another one; collapsed in the page.
 MINOR = ("mse", "mae", "moving_mse", "moving_mae")
 
 
@@ -39,10 +39,17 @@ def write_report(
 ) -> Path:
     """Write `report.html` into `folder` and return its path.
 
-    kept: the clips to show, from `score`.  title: of the page.  loss_history: rows of metrics.jsonl.
-    config: of the run, a dataclass or plain values.  films: caption -> further films, uint8 or float 0…1
-    (t, c, h, w), for example of `media.grid.side_by_side`.
-    Raises: UserError if the page cannot be written; an older page then stays as it was.
+    Args:
+        folder: Created if missing.
+        scores: Of the run.
+        kept: Clips to display, from `score`.
+        title: Of the page.
+        loss_history: Rows of metrics.jsonl.
+        config: Of the run, a dataclass or plain values.
+        films: Caption -> further videos, uint8 or float 0…1 (t, c, h, w), for example of `media.grid.side_by_side`.
+
+    Raises:
+        UserError: If the page cannot be written; an older page then stays as it was.
     """
     from markupsafe import Markup
 
@@ -90,20 +97,20 @@ def report_run(run: Run, scores: Scores, kept: Sequence[KeptClip], folder: str |
 
 
 def motion_rows(motions: Mapping[str, Any]) -> list[dict[str, str]]:
-    """Figures of sampled motions as text: a row for every way of sampling and kind of shape, one for their bonds."""
+    """Statistics of sampled motions as text: a row per sampler and kind of shape, one per sampler for correlations."""
     out = []
-    for name, told in motions.items():
-        for kind, row in told["shapes"].items():
-            cells = {"off axis ≤ 1 px": _percent(row["off_axis"]), "sd ratio": _number(row["sd_ratio"])}
-            cells |= {"sd within a picture": _number(row["within_image_sd"]), "KL": _number(row["kl"])}
+    for name, summary in motions.items():
+        for kind, row in summary["shapes"].items():
+            cells = {"off axis ≤ 1 px": _percent(row["off_axis"]), "std ratio": _number(row["sd_ratio"])}
+            cells |= {"std within an image": _number(row["within_image_sd"]), "KL": _number(row["kl"])}
             out.append({"name": f"{kind}, {name}", **cells, "rejected": _percent(row["rejected"])})
-        said = f"circle and triangle {_number(told['corr_circle_triangle'])}"
-        said += f" (true {_number(told['true_corr_circle_triangle'])}), circle and square "
+        correlation = f"circle and triangle {_number(summary['corr_circle_triangle'])}"
+        correlation += f" (true {_number(summary['true_corr_circle_triangle'])}), circle and square "
         out.append(
             {
                 "name": f"together, {name}",
-                "note": f"correlation of {said}{_number(told['corr_circle_square'])}; "
-                f"KL of circle and triangle {_number(told['kl_circle_triangle'])}",
+                "note": f"correlation of {correlation}{_number(summary['corr_circle_square'])}; "
+                f"KL of circle and triangle {_number(summary['kl_circle_triangle'])}",
             }
         )
     return out
@@ -118,12 +125,12 @@ def _percent(value: float | None) -> str:
 
 
 def _tiles(scores: Scores) -> list[dict[str, str]]:
-    """Three or four figures for somebody with five seconds."""
+    """Three or four headline scores."""
     tiles, p = [], scores.protocol
-    for metric, area in (("moving_psnr", "where something moves"), ("psnr", "whole frame")):
+    for metric, area in (("moving_psnr", "moving area"), ("psnr", "whole frame")):
         gain = scores.versus.get(scores.main, {}).get(metric)
         if scores.main not in BASELINES and gain is not None and gain.mean[0] is not None:
-            label = f"PSNR over repeating the last frame, frame 1, {area}"
+            label = f"PSNR over persistence (copy-last), frame 1, {area}"
             tiles.append({"value": f"{gain.mean[0]:+.1f}".replace("-", "−"), "unit": "dB", "label": label})
     ours = scores.predictors[scores.main]
     for metric in ("ssim", "sharpness_ratio"):
@@ -135,7 +142,7 @@ def _tiles(scores: Scores) -> list[dict[str, str]]:
 
 
 def figures_by_frame(scores: Scores) -> list[dict[str, Any]]:
-    """Rows of the headline table by metric, the best value of each column marked; samples as rows of their own."""
+    """Rows of the headline table by metric, the best value of each column marked; samples as separate rows."""
     out = []
     for metric in scores.protocol.settings.names:
         about = METRICS[metric]
@@ -168,7 +175,7 @@ def figures_by_frame(scores: Scores) -> list[dict[str, Any]]:
         rows_of = {"label": about.label, "hint": f"{unit}{hint(metric)}{many}", "rows": cells}
         out.append({**rows_of, "minor": metric in MINOR})
     if scores.diversity:
-        told = "mean root-mean-square difference between two samples of a clip"
+        about_diversity = "mean root-mean-square difference between two samples of a clip"
         cells = [
             {
                 "name": name,
@@ -179,12 +186,12 @@ def figures_by_frame(scores: Scores) -> list[dict[str, Any]]:
             }
             for name, s in scores.diversity.items()
         ]
-        out.append({"label": "Diversity of samples", "hint": told, "rows": cells, "minor": False})
+        out.append({"label": "Diversity of samples", "hint": about_diversity, "rows": cells, "minor": False})
     return out
 
 
 def _best(metric: str, values: Sequence[float | None]) -> float | None:
-    """The best of a column; None where there is nothing to choose."""
+    """The best value of a column; None with fewer than 2 values."""
     known = [v for v in values if v is not None]
     way = METRICS[metric].better
     if way == "neither":
@@ -194,13 +201,13 @@ def _best(metric: str, values: Sequence[float | None]) -> float | None:
 
 
 def half(series: Series, k: int, metric: str) -> str:
-    """Half the width of the interval at frame k + 1, as text; nothing without one."""
+    """Half the width of the interval at frame k + 1, as text; empty without one."""
     low, high = series.low[k], series.high[k]
     return "" if low is None or high is None else f"± {figure((high - low) / 2, metric)}"
 
 
 def left_out(scores: Scores) -> str:
-    """What was left out of the averages, in a sentence; empty if nothing was."""
+    """Clips left out of the averages, in a sentence; empty without any."""
     parts = []
     for metric, series in scores.predictors[scores.main].items():
         if any(series.skipped):
@@ -208,4 +215,4 @@ def left_out(scores: Scores) -> str:
     if not parts:
         return ""
     listed = "; ".join(parts)
-    return f"Clips left out of a frame’s average because a figure is not defined there (nothing moves): {listed}."
+    return f"Clips left out of a frame’s average because the metric is undefined there (no moving area): {listed}."

@@ -167,7 +167,7 @@ def test_things_stand_in_table_and_page_where_the_data_name_them(within, tmp_pat
     assert found["rows"]["copy-last"]["present"]["square"]["mean"] == 1
     assert found["by_frame"]["copy-last"]["found"]["mean"] == told["rows"]["copy-last"]["found"]["all"]["mean"]
     page = (tmp_path / "benchmark.html").read_text()
-    assert "things found by colour" in page
+    assert "Object recall and presence, by colour" in page
     assert "<th>square</th>" in page
 
 
@@ -193,7 +193,7 @@ def test_the_page_shows_every_row_and_asks_for_nothing(whole):
     assert "http" not in text.replace("http-equiv", "").replace("http://www.w3.org", "").replace("https://www.w3", "")
     assert "judged" in describe(whole)
     assert whole["data"]["still"]["objects"] is None
-    assert "things found" not in text
+    assert "object recall" not in text
 
 
 def test_names_reach_the_page_only_as_text(whole, tmp_path):

@@ -26,7 +26,7 @@ def test_the_ranked_table_and_where_everything_is(done, tmp_path):
     assert lines[0] == "PSNR, moving area [dB], higher is better, mean over 4 frames"
     assert all(name in told for name in ("tiny", "copy-last", "temporal-mean"))
     assert f"page: {out / 'comparison.html'}" in told
-    assert "comes first by PSNR, moving area" in told
+    assert "is best by PSNR, moving area" in told
     made = json.loads((tmp_path / "made.json").read_text())
     assert (made["kind"], made["rank_by"], made["protocol"]["horizon"]) == ("comparison", "moving_psnr", 4)
     assert json.loads((out / "comparison.json").read_text())["means"] == made["means"]
@@ -58,7 +58,7 @@ def test_from_clips_to_a_row_of_another_program(done, tmp_path):
         (["compare", "RUN"], "--data"),
         (["compare", "nowhere", "--data", "DATA"], "nowhere: no such run folder or packaged weights"),
         (["compare", "RUN", "--data", "nowhere"], "nowhere"),
-        (["compare", "RUN", "--data", "DATA", "--horizon", "99"], "give --horizon 20 or less"),
+        (["compare", "RUN", "--data", "DATA", "--horizon", "99"], "use --horizon 20 or less"),
         (["compare", "RUN", "--data", "DATA", "--fvd", "none.pt"], "none.pt: no such weights file"),
         (["compare", "RUN", "--data", "DATA", "--objects", "none.json"], "none.json: no such config file"),
         (["compare", "RUN", "--data", "DATA", "--rankby", "psnr"], "did you mean '--rank-by'?"),

@@ -1,4 +1,4 @@
-"""Scores on what was held out: the split of training, the protocol beside the figures, nothing that depends on luck."""
+"""Evaluation on held-out clips: the split of training, the protocol, reproducible scores."""
 
 import dataclasses
 import json
@@ -11,7 +11,8 @@ from small_models import Acting, write_store
 from framecast.core.errors import UserError
 from framecast.core.types import ClipRequest, ClipSpec
 from framecast.data.store import DatasetWriter, Store
-from framecast.evaluation.clips import HORIZON, baselines, evaluate, held_out_clips
+from framecast.evaluation.clips import HORIZON, held_out_clips
+from framecast.evaluation.evaluate import baselines, evaluate
 from framecast.metrics.scores import Scores
 from framecast.training.run_folder import open_run
 
@@ -20,7 +21,7 @@ def figures(scores):
     return {n: {m: series.mean for m, series in row.items()} for n, row in scores.predictors.items()}
 
 
-def test_baselines_stand_in_every_table_and_copy_last_equals_itself(tmp_path):
+def test_every_table_has_baselines_and_copy_last_equals_itself(tmp_path):
     scores, _ = evaluate(copy_run(), horizon=3, clips=3, out=tmp_path)
     assert set(scores.predictors) == {"copy-last", "temporal-mean"}
     scores, kept = evaluate(tiny_run(), horizon=3, clips=3, out=tmp_path)
@@ -28,7 +29,7 @@ def test_baselines_stand_in_every_table_and_copy_last_equals_itself(tmp_path):
     assert all(set(clip.predictions) == set(scores.predictors) for clip in kept)
 
 
-def test_scores_travel_with_their_protocol(tmp_path):
+def test_scores_are_saved_with_their_protocol(tmp_path):
     scores, _ = evaluate(tiny_run(), horizon=3, clips=2, seed=4, out=tmp_path)
     read = Scores.load(tmp_path / "scores.json")
     assert read.protocol == scores.protocol
@@ -45,7 +46,7 @@ def test_scores_travel_with_their_protocol(tmp_path):
 
 
 @pytest.mark.parametrize("split", ["train", "val", "test"])
-def test_clips_come_from_the_split_that_training_used(split):
+def test_clips_come_from_the_split_of_training(split):
     source, run = Store(store()), open_run(tiny_run())
     request = run.model_class.request(run.config.model)
     segments = source.splits(request.source_length)[split]
@@ -67,7 +68,7 @@ def test_one_video_cut_in_time_is_scored_on_its_end(tmp_path):
     assert min(start for _, start in clips.pairs) >= segment.start
 
 
-def test_figures_do_not_depend_on_how_many_clips_are_predicted_at_once():
+def test_scores_do_not_depend_on_the_batch_size():
     settings = {"horizon": 3, "clips": 5, "save": False, "precision": "fp32"}
     one, many = (figures(evaluate(tiny_run(), batch_size=n, **settings)[0]) for n in (1, 4))
     for name, row in one.items():
@@ -75,18 +76,18 @@ def test_figures_do_not_depend_on_how_many_clips_are_predicted_at_once():
             np.testing.assert_allclose(values, many[name][metric], rtol=1e-5, err_msg=f"{name} {metric}")
 
 
-def test_the_same_twice_and_other_clips_with_another_number():
+def test_same_seed_gives_equal_scores_and_another_seed_other_clips():
     settings = {"horizon": 2, "save": False}
     first, second = (figures(evaluate(copy_run(), clips=3, **settings)[0]) for _ in range(2))
     assert first == second
     assert evaluate(copy_run(), clips=999, **settings)[0].protocol.clips > 3
 
 
-def test_the_horizon_leaves_room_for_several_clips():
+def test_default_horizon_leaves_frames_for_several_clips():
     scores, _ = evaluate(copy_run(), save=False)
     assert scores.protocol.horizon == min(HORIZON, (24 - 1) // 2)
     assert scores.protocol.clips > 1
-    with pytest.raises(UserError, match="too few for 1 of context and a horizon of 24; give --horizon 23 or less"):
+    with pytest.raises(UserError, match="too few for 1 of context and a horizon of 24; use --horizon 23 or less"):
         evaluate(copy_run(), horizon=24, save=False)
 
 
@@ -94,11 +95,11 @@ def test_more_context_moves_the_forecast(tmp_path):
     scores, kept = evaluate(copy_run(), context=6, horizon=2, clips=2, save=False)
     assert scores.protocol.context == 6
     assert kept[0].context.shape[0] == 6
-    with pytest.raises(UserError, match="looks at 4 frames; give at least that many"):
+    with pytest.raises(UserError, match="needs 4 frames; use at least that many"):
         evaluate(tiny_run(), context=3, horizon=2, save=False)
 
 
-def test_a_resized_model_is_compared_at_its_own_size():
+def test_model_with_resized_frames_is_scored_at_its_size():
     spec = ClipSpec(channels=3, height=8, width=8)
     rows = baselines(spec, 2)
     assert set(rows) == {"copy-last", "temporal-mean"}
@@ -117,12 +118,12 @@ def test_a_resized_model_is_compared_at_its_own_size():
         ({"precision": "fp8"}, "precision 'fp8'"),
     ],
 )
-def test_settings_that_cannot_be(settings, sentence):
+def test_invalid_settings_are_refused(settings, sentence):
     with pytest.raises(UserError, match=sentence):
         evaluate(copy_run(), save=False, **{"horizon": 2, **settings})
 
 
-def test_data_of_another_kind(tmp_path):
+def test_data_with_other_channels_or_actions_are_refused(tmp_path):
     write_store(tmp_path / "grey", side=32)
     with pytest.raises(UserError, match=r"frames have 1 channels but .* was trained on 3"):
         evaluate(tiny_run(), tmp_path / "grey", horizon=2, save=False)
@@ -134,7 +135,7 @@ def test_data_of_another_kind(tmp_path):
     assert scores.protocol.clips == 2
 
 
-def test_data_that_changed_since_training_are_not_scored_by_default(tmp_path):
+def test_data_changed_since_training_are_refused_by_default(tmp_path):
     run = open_run(tiny_run())
     write_store(tmp_path / "new", videos=4, channels=3, side=32)
     data = dataclasses.replace(run.config.data, path=str(tmp_path / "new"))
@@ -143,10 +144,10 @@ def test_data_that_changed_since_training_are_not_scored_by_default(tmp_path):
         evaluate(run, horizon=2, save=False)
     assert evaluate(run, tmp_path / "new", horizon=2, clips=1, save=False)[0].protocol.clips == 1
     data = dataclasses.replace(data, path=str(tmp_path / "gone"))
-    with pytest.raises(UserError, match="is not here; give --data PATH"):
+    with pytest.raises(UserError, match="do not exist here; use --data PATH"):
         evaluate(dataclasses.replace(run, config=dataclasses.replace(run.config, data=data)), save=False)
 
 
-def test_a_source_in_memory_of_the_caller_can_be_scored():
+def test_source_object_can_be_scored():
     scores, _ = evaluate(copy_run(), Store(store()), horizon=2, clips=2, save=False)
     assert scores.protocol.data == store().name

@@ -1,4 +1,4 @@
-"""Comparisons: the same clips for all, rules of alignment, differences clip by clip, nothing that depends on luck."""
+"""Comparisons: the same clips for all rows, alignment rules, paired differences, reproducible scores."""
 
 import csv
 import dataclasses
@@ -17,8 +17,9 @@ from torch import nn
 from framecast.core.errors import UserError
 from framecast.core.types import ClipRequest, Loss
 from framecast.data.store import Store
-from framecast.evaluation.clips import evaluate, split_segments, spread_clips, take_part
+from framecast.evaluation.clips import split_segments, spread_clips, take_part
 from framecast.evaluation.compare import compare
+from framecast.evaluation.evaluate import evaluate
 from framecast.evaluation.rows import labels
 from framecast.metrics import frames as measures
 from framecast.metrics.scores import BASELINES
@@ -32,7 +33,7 @@ SETTINGS = {"horizon": 6, "clips": 5, "precision": "fp32"}
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ShiftConfig:
-    """context, stride, side: what is asked of the data.  noise: sd of what is added to every future."""
+    """context, stride, side: of the request.  noise: std of the noise added to every future."""
 
     context: int = 2
     stride: int = 1
@@ -119,7 +120,7 @@ def truth_of(comparison, names=("last", "future")):
 # ---------------------------------------------------------------------------------------------------------- figures
 
 
-def test_figures_are_those_of_evaluate():
+def test_scores_equal_those_of_evaluate():
     found, _ = compare([tiny_run()], store(), horizon=5, clips=4, precision="fp32")
     scores, _ = evaluate(tiny_run(), horizon=5, clips=4, precision="fp32", save=False)
     for name, other in (("tiny", "multiscale-gan"), ("copy-last", "copy-last"), ("temporal-mean", "temporal-mean")):
@@ -129,7 +130,7 @@ def test_figures_are_those_of_evaluate():
         np.testing.assert_allclose(series.mean, scores.versus["multiscale-gan"][metric].mean, rtol=1e-5, atol=1e-7)
 
 
-def test_means_and_differences_are_those_of_the_plain_formula():
+def test_means_and_paired_differences_equal_the_plain_formula():
     runs = [shift_run("plain"), shift_run("wide")]
     found, _ = compare(runs, store(), **SETTINGS)
     context, future, _ = truth_of(found)
@@ -142,7 +143,7 @@ def test_means_and_differences_are_those_of_the_plain_formula():
     a, b = values["plain"], values["wide"]
     assert found.means["plain"]["psnr"]["mean"] == pytest.approx(a.mean(), rel=1e-5)
     assert found.difference("psnr", "plain", "wide")["mean"] == pytest.approx((a - b).mean(), abs=1e-5)
-    # one held-out video: the interval is that of clips, and the protocol says so
+    # one held-out video: the interval is over clips, as in the protocol
     half = stats.t.ppf(0.975, len(a) - 1) * stats.sem(a)
     assert found.means["plain"]["psnr"]["high"] - a.mean() == pytest.approx(half, rel=1e-4)
     assert "all are of one video" in found.protocol.metrics["interval"]
@@ -163,7 +164,7 @@ def test_every_context_ends_at_the_same_frame():
     assert torch.equal(far, context[:, [0, 4, 8]])
 
 
-def test_a_model_of_stride_k_is_scored_at_its_own_frames():
+def test_model_of_stride_k_is_scored_at_its_own_frames():
     found, _ = compare([shift_run("plain"), shift_run("slow")], store(), horizon=9, clips=3)
     context, future, _ = truth_of(found)
     series = found.scores.predictors["slow"]["psnr"]
@@ -179,7 +180,7 @@ def test_a_model_of_stride_k_is_scored_at_its_own_frames():
     assert any("slow forecasts one in 4" in rule for rule in found.rules)
 
 
-def test_a_model_of_another_size_is_resized_in_and_out():
+def test_frames_and_forecasts_of_another_size_are_resized():
     run = shift_run("halved")
     run.kept = run.model()
     run.model = lambda device: run.kept
@@ -188,10 +189,10 @@ def test_a_model_of_another_size_is_resized_in_and_out():
     assert (found.protocol.height, found.protocol.width) == (32, 32)
     assert kept[0].predictions["halved"].shape == kept[0].truth.shape
     assert found.rows["halved"]["input"] == [16, 16]
-    assert any("resized on the way in" in rule for rule in found.rules)
+    assert any("input frames resized" in rule for rule in found.rules)
 
 
-def test_a_model_bound_to_its_frame_size_gets_it_and_the_others_decide_what_is_compared(tmp_path):
+def test_model_of_fixed_size_gets_its_size_and_other_models_decide_the_compared_size(tmp_path):
     write_store(tmp_path / "large", videos=4, channels=3, side=48)
     run = shift_run("bound")
     data = dataclasses.replace(run.config.data, trained_size="32x32")
@@ -204,12 +205,12 @@ def test_a_model_bound_to_its_frame_size_gets_it_and_the_others_decide_what_is_c
     assert (beside.protocol.height, beside.rows["bound"]["input"], beside.rows["plain"]["input"]) == (
         *(48, [32, 32], [48, 48]),
     )
-    assert any(rule.startswith("bound: frames resized on the way in") for rule in beside.rules)
+    assert any(rule.startswith("bound: input frames resized") for rule in beside.rules)
     alone, _ = compare([run], tmp_path / "large", **settings)
     assert alone.protocol.height == 32
 
 
-def test_the_figures_do_not_depend_on_the_batch_also_where_samples_are_drawn():
+def test_scores_do_not_depend_on_the_batch_size_with_samples_too():
     run = shift_run("noisy")
     a, b = (compare([run, tiny_run()], store(), samples=3, batch_size=n, show=0, **SETTINGS)[0] for n in (1, 4))
     for name, row in a.means.items():
@@ -222,7 +223,7 @@ def test_the_figures_do_not_depend_on_the_batch_also_where_samples_are_drawn():
     assert sum(best) > sum(beside["mean"].mean) > sum(beside["worst"].mean)
 
 
-def test_actions_reach_models_that_take_them_and_are_shifted_right():
+def test_actions_reach_the_models_at_the_right_frames():
     found, _ = compare([open_run(acting_run(), Acting)], acting_store(), horizon=4, clips=3, precision="fp32")
     scores, _ = evaluate(open_run(acting_run(), Acting), horizon=4, clips=3, precision="fp32", save=False)
     assert found.rows["led"]["actions"] is True
@@ -233,7 +234,7 @@ def test_actions_reach_models_that_take_them_and_are_shifted_right():
 # --------------------------------------------------------------------------------------------------------- the order
 
 
-def test_the_order_is_by_the_metric_and_says_what_cannot_be_told_apart():
+def test_ranking_follows_the_metric_and_marks_differences_that_are_not_significant():
     runs = [shift_run("plain"), f"same={tiny_run()}", tiny_run()]
     found, _ = compare(runs, store(), **SETTINGS)
     order = found.ranking()
@@ -248,11 +249,11 @@ def test_the_order_is_by_the_metric_and_says_what_cannot_be_told_apart():
     by_error = found.ranking("mse")
     assert [row["mean"] for row in by_error] == sorted(row["mean"] for row in by_error)
     assert compare(runs, store(), rank_by="ssim", show=0, **SETTINGS)[0].rank_by == "ssim"
-    assert "comes first by PSNR, moving area" in sentence(found)
-    assert "= cannot be told from the row above it" in describe(found)
+    assert "is best by PSNR, moving area" in sentence(found)
+    assert "= difference to the row above not significant at 95 %" in describe(found)
 
 
-def test_rows_have_names_of_their_own():
+def test_row_names_are_unique():
     assert labels(["runs/a", "other/a", "x=runs/a", "hf://org/name@v1"]) == ["a", "a-2", "x", "name@v1"]
     assert labels(["runs/copy-last"]) == ["copy-last-2"]
     with pytest.raises(UserError, match="x: is the name of two rows"):
@@ -262,24 +263,24 @@ def test_rows_have_names_of_their_own():
 # ------------------------------------------------------------------------------------------------------------- files
 
 
-def test_one_folder_with_page_figures_and_table(tmp_path):
+def test_folder_holds_page_json_and_csv(tmp_path):
     found, kept = compare([tiny_run(), shift_run("slow")], store(), horizon=8, clips=3, out=tmp_path / "out")
     page = write_comparison(tmp_path / "out", found, kept)
     assert sorted(p.name for p in page.parent.iterdir()) == ["comparison.csv", "comparison.html", "comparison.json"]
-    told = json.loads((tmp_path / "out" / "comparison.json").read_text())
-    assert told["protocol"]["clips"] == 3
-    assert told["rows"]["tiny"]["training_steps"] == 2
-    assert told["rows"]["tiny"]["parameters"] == sum(p.numel() for p in open_run(tiny_run()).model().parameters())
-    assert told["costs"]["tiny"]["frames_per_second"] > 0
-    assert told["costs"]["tiny"]["memory_mb"] >= 0
+    result = json.loads((tmp_path / "out" / "comparison.json").read_text())
+    assert result["protocol"]["clips"] == 3
+    assert result["rows"]["tiny"]["training_steps"] == 2
+    assert result["rows"]["tiny"]["parameters"] == sum(p.numel() for p in open_run(tiny_run()).model().parameters())
+    assert result["costs"]["tiny"]["frames_per_second"] > 0
+    assert result["costs"]["tiny"]["memory_mb"] >= 0
     rows = list(csv.DictReader(io.StringIO((tmp_path / "out" / "comparison.csv").read_text())))
     one = next(r for r in rows if (r["predictor"], r["metric"], r["frame"]) == ("slow", "psnr", "8"))
-    assert float(one["mean"]) == pytest.approx(told["predictors"]["slow"]["psnr"]["mean"][7])
+    assert float(one["mean"]) == pytest.approx(result["predictors"]["slow"]["psnr"]["mean"][7])
     assert {r["frame"] for r in rows if r["predictor"] == "slow"} == {"mean", "4", "8"}
     text = page.read_text()
-    assert "every other" in text
+    assert "Paired differences of all rows" in text
     assert not any(c.role == "between" for c in kept)
-    assert str(work()) not in text + json.dumps(told)
+    assert str(work()) not in text + json.dumps(result)
 
 
 # --------------------------------------------------------------------------------------------------------- bad input
@@ -290,21 +291,21 @@ def test_one_folder_with_page_figures_and_table(tmp_path):
     [
         ({"horizon": 30}, "the test split's longest video has 24 frames, too few for 4 of context"),
         ({"split": "tset"}, "--split 'tset' is not known; use train, val, test or all"),
-        ({"split": "all"}, "was trained on these data; give other data, or --split test"),
-        ({"context": 2}, "the rows look at up to 4 frames; give at least that many"),
+        ({"split": "all"}, "was trained on these data; use other data, or --split test"),
+        ({"context": 2}, "the rows need up to 4 frames; use at least that many"),
         ({"rank_by": "pnsr"}, "--rank-by 'pnsr' is not measured here; did you mean 'psnr'?"),
         ({"clips": 0}, "must be at least 1"),
-        ({"part": "3/2"}, "--part '3/2' is not understood"),
+        ({"part": "3/2"}, "--part '3/2': expected for example 1/2"),
         ({"device": "cud"}, "device 'cud' is not known"),
     ],
 )
-def test_what_cannot_be(settings, sentence):
+def test_invalid_settings_are_refused(settings, sentence):
     with pytest.raises(UserError, match=sentence):
         compare([tiny_run()], store(), **{"horizon": 3, "clips": 2, **settings})
 
 
-def test_rows_that_cannot_share_a_horizon_a_size_or_channels(tmp_path):
-    with pytest.raises(UserError, match=r"share no frame of a horizon of 3: theirs begin at 4 .* --horizon 4"):
+def test_rows_without_a_common_horizon_size_or_channels_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"share no frame of a horizon of 3: their strides are 4; use --horizon 4"):
         compare([shift_run("slow")], store(), horizon=3)
     write_store(tmp_path / "grey", side=32)
     with pytest.raises(UserError, match=r"frames have 1 channels but .* was trained on 3"):
@@ -312,18 +313,18 @@ def test_rows_that_cannot_share_a_horizon_a_size_or_channels(tmp_path):
     with pytest.raises(UserError, match="at least one run"):
         compare([], store())
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="is a file; --out names a folder"):
+    with pytest.raises(UserError, match="is a file; --out must be a folder"):
         compare([tiny_run()], store(), out=tmp_path / "file")
     runs = [tiny_run(), copy_run()]
     for name, size in zip(("small", "large"), ("16", "32"), strict=True):
         run = open_run(runs.pop())
         data = dataclasses.replace(run.config.data, trained_size=size)
         runs.insert(0, dataclasses.replace(run, config=dataclasses.replace(run.config, data=data), name=name))
-    with pytest.raises(UserError, match="trained at sizes 16 and 32; say with --size which frames to compare"):
+    with pytest.raises(UserError, match="trained at sizes 16 and 32; choose the compared frames with --size"):
         compare(runs, store(), horizon=2)
 
 
-def test_parts_have_no_video_in_common(tmp_path):
+def test_parts_are_disjoint(tmp_path):
     source = write_store(tmp_path / "many", videos=40)
     segments = source.splits(3)["test"]
     one, two = (take_part(source, segments, f"{i}/2") for i in (1, 2))
@@ -335,7 +336,7 @@ def test_parts_have_no_video_in_common(tmp_path):
     assert first.stop == second.start
 
 
-def test_all_is_for_data_that_no_run_saw(tmp_path):
+def test_split_all_uses_every_video(tmp_path):
     write_store(tmp_path / "new", videos=4, channels=3, side=32, seed=9)
     found, _ = compare([tiny_run()], tmp_path / "new", split="all", horizon=4, clips=8, show=0)
     assert found.protocol.videos == 4

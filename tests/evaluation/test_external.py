@@ -1,4 +1,4 @@
-"""Clips for other programs and their forecasts: what is written, what is read, what is refused."""
+"""Clips for other programs and their forecasts: written, read and checked."""
 
 import json
 import shutil
@@ -40,7 +40,7 @@ def repeated(context):
     return np.repeat(context[-1:], 5, 0)
 
 
-def test_what_is_written_is_what_compare_forecasts(clips):
+def test_written_clips_equal_those_of_compare(clips):
     manifest, source = read_manifest(clips), Store(store())
     assert (manifest.context, manifest.horizon, manifest.split, len(manifest.clips)) == (4, 5, "test", 3)
     assert sorted(p.name for p in clips.iterdir()) == ["0.npz", "1.npz", "2.npz", "manifest.json"]
@@ -51,7 +51,7 @@ def test_what_is_written_is_what_compare_forecasts(clips):
             assert np.array_equal(arrays["context"], source.clip(video, clip.frame - 3, 4).frames)
 
 
-def test_truths_and_actions_only_where_there_are_any_or_asked_for(tmp_path):
+def test_true_frames_on_request_and_actions_where_the_data_have_them(tmp_path):
     make_clips(acting_store(), tmp_path / "c", context=2, horizon=3, clips=2, with_truth=True)
     manifest, source = read_manifest(tmp_path / "c"), Store(acting_store())
     assert manifest.actions.size == 3
@@ -63,12 +63,12 @@ def test_truths_and_actions_only_where_there_are_any_or_asked_for(tmp_path):
 
 
 @pytest.mark.parametrize("settings", [{"horizon": 0}, {"context": 0}, {"clips": 0}])
-def test_clips_of_nothing_are_refused(settings, tmp_path):
+def test_zero_context_horizon_or_clips_are_refused(settings, tmp_path):
     with pytest.raises(UserError, match="--context, --horizon and --clips must be at least 1"):
         make_clips(store(), tmp_path / "c", **settings)
 
 
-def test_a_full_disk_is_a_sentence_and_older_clips_stay(clips, monkeypatch):
+def test_full_disk_is_a_user_error_and_older_clips_stay(clips, monkeypatch):
     before = {p.name: p.read_bytes() for p in clips.iterdir()}
 
     def full(*_, **__):
@@ -81,7 +81,7 @@ def test_a_full_disk_is_a_sentence_and_older_clips_stay(clips, monkeypatch):
     assert [p.name for p in clips.parent.iterdir()] == ["clips"]
 
 
-def test_a_folder_that_repeats_the_last_frame_scores_like_copy_last(clips, tmp_path):
+def test_folder_of_repeated_last_frames_scores_like_copy_last(clips, tmp_path):
     folder = answer(clips, tmp_path / "theirs", repeated, name="theirs", parameters=7, training_steps=3)
     found, _ = compare([folder, tiny_run()], store(), show=0)
     assert found.means["theirs"] == found.means["copy-last"]
@@ -90,7 +90,7 @@ def test_a_folder_that_repeats_the_last_frame_scores_like_copy_last(clips, tmp_p
     assert (found.rows["theirs"]["parameters"], found.rows["theirs"]["model"]) == (7, "theirs")
 
 
-def test_a_run_and_its_own_forecasts_in_a_folder_score_alike(clips, tmp_path):
+def test_run_and_its_forecasts_in_a_folder_score_equally(clips, tmp_path):
     model = load(tiny_run())
 
     def make(context):
@@ -101,16 +101,16 @@ def test_a_run_and_its_own_forecasts_in_a_folder_score_alike(clips, tmp_path):
         assert found.means["same"][metric]["mean"] == pytest.approx(value["mean"], rel=1e-5), metric
 
 
-def test_the_manifest_says_how_the_data_are_opened(tmp_path):
-    film = write_video(moving(40, 32, 48), tmp_path / "film", 15)
-    make_clips(film, tmp_path / "clips", context=2, horizon=3, clips=2, size="16x16", fit="squash")
-    found, _ = compare([answer(tmp_path / "clips", tmp_path / "theirs", lambda c: c[-1:].repeat(3, 0))], film, show=0)
+def test_data_are_opened_by_the_manifest(tmp_path):
+    video = write_video(moving(40, 32, 48), tmp_path / "video", 15)
+    make_clips(video, tmp_path / "clips", context=2, horizon=3, clips=2, size="16x16", fit="squash")
+    found, _ = compare([answer(tmp_path / "clips", tmp_path / "theirs", lambda c: c[-1:].repeat(3, 0))], video, show=0)
     assert (found.protocol.height, found.protocol.width) == (16, 16)
     assert found.means["theirs"] == found.means["copy-last"]
 
 
 @pytest.mark.parametrize("samples", [1, 2])
-def test_pictures_do_as_well_as_arrays(clips, tmp_path, samples):
+def test_images_score_like_arrays(clips, tmp_path, samples):
     folder = answer(clips, tmp_path / "pictures", repeated)
     for path in folder.glob("*.npz"):
         with np.load(path) as arrays:
@@ -142,25 +142,25 @@ def test_samples_strides_channels_last_and_floats(clips, tmp_path):
 @pytest.mark.parametrize(
     ("make", "sentence"),
     [
-        (lambda c: repeated(c)[:3], r"0.npz: holds an array of shape \(3, 3, 32, 32\); give 5 frames"),
-        (lambda c: repeated(c)[..., :16], r"give 5 frames as \(5, 3, 32, 32\) or \(5, 32, 32, 3\)"),
+        (lambda c: repeated(c)[:3], r"0.npz: holds an array of shape \(3, 3, 32, 32\); expected 5 frames"),
+        (lambda c: repeated(c)[..., :16], r"expected 5 frames as \(5, 3, 32, 32\) or \(5, 32, 32, 3\)"),
         (lambda c: repeated(c).astype(np.float32), "holds floats from .* to .*; scale them to 0…1 or save uint8"),
         (lambda c: repeated(c) * np.nan, "holds values that are not finite"),
-        (lambda c: repeated(c).astype(np.int64), "holds int64; save frames as uint8, or as floats"),
+        (lambda c: repeated(c).astype(np.int64), "holds int64; expected frames as uint8, or as floats"),
     ],
 )
-def test_forecasts_of_the_wrong_kind(clips, tmp_path, make, sentence):
+def test_invalid_forecasts_are_refused(clips, tmp_path, make, sentence):
     with pytest.raises(UserError, match=sentence):
         compare([answer(clips, tmp_path / "bad", make)], store(), show=0)
 
 
-def test_what_a_manifest_may_not_lack(clips, tmp_path):
+def test_missing_forecasts_and_damaged_files_are_refused(clips, tmp_path):
     folder = answer(clips, tmp_path / "f", repeated)
     (folder / "1.npz").unlink()
     with pytest.raises(UserError, match=r"holds no forecast of clip 1; every clip of manifest.json needs 1.npz or a"):
         compare([folder], store())
     np.savez(folder / "1.npz", a=np.zeros(3), b=np.zeros(3))
-    with pytest.raises(UserError, match=r"1.npz: holds no array called prediction, but a, b; name it so"):
+    with pytest.raises(UserError, match=r"1.npz: holds no array called prediction, but a, b; rename it"):
         compare([folder], store(), show=0)
     (folder / "1.npz").write_bytes((folder / "0.npz").read_bytes()[:200])
     with pytest.raises(UserError, match=r"1.npz is damaged"):
@@ -172,9 +172,9 @@ def changed(folder, **values):
     path.write_text(json.dumps({**json.loads(path.read_text()), **values}))
 
 
-def test_manifests_that_do_not_fit(clips, tmp_path):
+def test_manifests_that_contradict_data_or_flags_are_refused(clips, tmp_path):
     folder = answer(clips, tmp_path / "f", repeated)
-    with pytest.raises(UserError, match="its forecasts are for --split test, not val; leave the flag out"):
+    with pytest.raises(UserError, match="its forecasts are for --split test, got val; leave the flag out"):
         compare([folder], store(), split="val")
     with pytest.raises(UserError, match="holds 5 frames per clip; give --horizon 5 or less"):
         compare([folder], store(), horizon=6)
@@ -191,7 +191,7 @@ def test_manifests_that_do_not_fit(clips, tmp_path):
         compare([folder, other], store())
     for values, sentence in (
         ({"format": 2}, "is of format 2, this version knows up to 1"),
-        ({"kind": "list"}, "is no list of clips"),
+        ({"kind": "list"}, "expected kind framecast-clips"),
         ({"horizon": "5"}, "horizon: expected a whole number"),
         ({"predictor": {"stride": 0}}, "stride must be at least 1"),
         ({"clips": []}, "lists no clips"),
@@ -203,9 +203,9 @@ def test_manifests_that_do_not_fit(clips, tmp_path):
             compare([bad], store())
 
 
-def test_nothing_is_overwritten_unasked(clips):
+def test_existing_clips_are_kept_without_overwrite(clips):
     before = (clips / "manifest.json").read_bytes()
-    with pytest.raises(UserError, match="not an empty folder; choose another --out or give --overwrite"):
+    with pytest.raises(UserError, match="not an empty folder; choose another --out or use --overwrite"):
         make_clips(store(), clips, horizon=3)
     assert (clips / "manifest.json").read_bytes() == before
     assert make_clips(store(), clips, horizon=3, overwrite=True).horizon == 3

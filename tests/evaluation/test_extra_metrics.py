@@ -1,4 +1,4 @@
-"""What a comparison learns beside the metrics of frames, end to end on small data."""
+"""Extra measurements of a comparison, end to end on small data."""
 
 import json
 import re
@@ -41,7 +41,7 @@ def forecasts(data, folder, make, horizon=4, **settings):
     return folder / "made"
 
 
-def test_a_forecast_that_loses_the_shape_is_told_whatever_its_psnr(tmp_path):
+def test_lost_object_lowers_recall_whatever_the_psnr(tmp_path):
     perfect = forecasts(shapes(), tmp_path / "a", lambda truth: truth)
     empty = forecasts(shapes(), tmp_path / "b", lambda truth: np.full_like(truth, 128))
     found, kept = compare([f"perfect={perfect}", f"empty={empty}"], shapes(), show=1)
@@ -54,23 +54,23 @@ def test_a_forecast_that_loses_the_shape_is_told_whatever_its_psnr(tmp_path):
     curve = found.extras["objects"]["rows"]["copy-last"]["error"]["all"]["mean"]
     assert curve == sorted(curve)
     text = write_comparison(tmp_path, found, kept).read_text()
-    assert "What is lost" in text
-    assert "things found" in text
-    assert "error: distance to its true place, px" in text
+    assert "Object recall and presence" in text
+    assert "object recall" in text
+    assert "error: distance to the true position, px" in text
 
 
-def test_things_may_be_named_in_a_file(tmp_path):
+def test_objects_are_read_from_a_file(tmp_path):
     things = Things(things=(Thing(name="square", colours=((220, 220, 220),)),), size=(32, 32), grounds=((30, 30, 30),))
     (tmp_path / "things.json").write_text(json.dumps(write_things(things)))
     found, _ = compare([tiny_run()], store(), horizon=3, clips=2, show=0, objects=tmp_path / "things.json")
     assert found.extras["objects"]["means"]["copy-last"]["present"]["square"]["mean"] == 1
     assert compare([tiny_run()], store(), horizon=3, clips=2, show=0)[0].extras["objects"] is None
     (tmp_path / "wide.json").write_text(json.dumps({**write_things(things), "size": [32, 64]}))
-    with pytest.raises(UserError, match="is for RGB frames shaped like 32x64, these have 3 channels and 32x32"):
+    with pytest.raises(UserError, match="expected RGB frames shaped like 32x64, got 3 channels and 32x32"):
         compare([tiny_run()], store(), horizon=3, objects=tmp_path / "wide.json")
 
 
-def test_rf_mmd_of_rows_is_that_of_their_clips(tmp_path):
+def test_rf_mmd_of_a_row_equals_that_of_its_clips(tmp_path):
     made = forecasts(shapes(), tmp_path, lambda truth: 255 - truth)
     found, _ = compare([made], shapes(), show=0)
     rows = found.extras["sets"]["rf-mmd"]["rows"]
@@ -89,16 +89,16 @@ def test_rf_mmd_of_rows_is_that_of_their_clips(tmp_path):
     assert "rf_mmd" in found.protocol.metrics
     without, _ = compare([made], shapes(), show=0, mmd=False)
     assert without.extras["sets"]["rf-mmd"] is None
-    assert without.extras["not_available"]["rf-mmd"] == "was not asked for"
+    assert without.extras["not_available"]["rf-mmd"] == "not requested"
 
 
-def test_lpips_and_fvd_only_with_the_users_files_and_never_zero(tmp_path):
+def test_lpips_and_fvd_need_weights_files_and_are_never_zero_without(tmp_path):
     found, kept = compare([tiny_run()], store(), horizon=3, clips=2, show=0)
     assert "lpips" not in found.means["tiny"]
     assert found.extras["sets"]["fvd"] is None
     assert set(found.extras["not_available"]) == {"lpips", "fvd"}
     text = write_comparison(tmp_path, found, kept).read_text()
-    assert "Not available: LPIPS: no weights file was named (--lpips FILE); FVD: no weights file" in text
+    assert "Not available: LPIPS: no weights file was given (--lpips FILE); FVD: no weights file" in text
 
     torch.save(tensors("parts"), tmp_path / "alex.pt")
     found, _ = compare([tiny_run()], store(), horizon=3, clips=2, lpips=tmp_path / "alex.pt", rank_by="lpips", show=0)
@@ -109,13 +109,13 @@ def test_lpips_and_fvd_only_with_the_users_files_and_never_zero(tmp_path):
         found.protocol.metrics["lpips"].split()[-1]
         == ExtraMetrics.read(lpips=tmp_path / "alex.pt").lpips.weights.sha256
     )
-    with pytest.raises(UserError, match="it is another file than was asked for"):
+    with pytest.raises(UserError, match="use the file that the digest belongs to"):
         compare([tiny_run()], store(), lpips=tmp_path / "alex.pt", lpips_sha256="0123456789")
-    with pytest.raises(UserError, match="--fvd-sha256 says what a file must have; name it with --fvd FILE"):
+    with pytest.raises(UserError, match="--fvd-sha256 needs the file that it belongs to; give it with --fvd FILE"):
         compare([tiny_run()], store(), fvd_sha256="0123456789")
 
 
-def test_fvd_from_a_file_of_the_right_form(tmp_path, monkeypatch):
+def test_fvd_from_a_valid_weights_file(tmp_path, monkeypatch):
     torch.manual_seed(0)
     torch.save(I3D(64).state_dict(), tmp_path / "i3d.pt")
     monkeypatch.setattr("framecast.metrics.fvd.I3D", lambda shrink: I3D(64))
@@ -129,7 +129,7 @@ def test_fvd_from_a_file_of_the_right_form(tmp_path, monkeypatch):
         compare([made], shapes(), show=0, fvd=tmp_path / "i3d.pt", horizon=5)
 
 
-def test_calibration_where_the_source_knows_its_law(tmp_path, monkeypatch):
+def test_calibration_where_the_source_provides_a_distribution(tmp_path, monkeypatch):
     """A square that goes left or right with known odds; one forecaster knows them, one always goes right."""
     rng = np.random.default_rng(0)
 
@@ -162,15 +162,15 @@ def test_calibration_where_the_source_knows_its_law(tmp_path, monkeypatch):
         for file in (tmp_path / "clips").glob("*.npz"):
             np.savez(folder / file.name, prediction=np.stack([path(draw(k))[3:] for k in range(8)]))
     found, kept = compare([tmp_path / "knows", tmp_path / "stuck"], tmp_path / "data", samples=8, show=1)
-    told = found.extras["calibration"]
-    assert told["knows"]["frequency"]["right"]["mean"] == pytest.approx(0.75)
-    assert told["knows"]["distance"]["mean"] == pytest.approx(0)
-    assert told["stuck"]["distance"]["mean"] == pytest.approx(0.25)
-    assert told["stuck"]["floor"]["mean"] == pytest.approx(0.11, abs=0.03)
-    assert told["copy-last"]["frequency"]["left"]["n"] == 16
+    result = found.extras["calibration"]
+    assert result["knows"]["frequency"]["right"]["mean"] == pytest.approx(0.75)
+    assert result["knows"]["distance"]["mean"] == pytest.approx(0)
+    assert result["stuck"]["distance"]["mean"] == pytest.approx(0.25)
+    assert result["stuck"]["floor"]["mean"] == pytest.approx(0.11, abs=0.03)
+    assert result["copy-last"]["frequency"]["left"]["n"] == 16
     text = write_comparison(tmp_path / "out", found, kept).read_text()
     assert "Calibration" in text
-    assert "by the law" in text
+    assert "true probability" in text
     futures = text[text.index("Several futures of one clip") :]
     cells = {
         name: re.search(rf"<th>{name}</th><td>(.*?)</td></tr>", futures)[1].split("</td><td>")

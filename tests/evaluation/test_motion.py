@@ -1,4 +1,4 @@
-"""Motions of samples beside the true law: from the data to scores.json and the page."""
+"""Sampled motions beside the true distribution: from the data to scores.json and the report."""
 
 import pytest
 import torch
@@ -7,7 +7,7 @@ from cli_support import store as still_store
 
 from framecast.data.base import Segment
 from framecast.data.store import Store
-from framecast.evaluation.clips import evaluate
+from framecast.evaluation.evaluate import evaluate
 from framecast.evaluation.motion import (
     first_frame,
     flow_baseline,
@@ -32,13 +32,13 @@ def everything(store):
     return [Segment(i, 0, 2) for i in range(len(store))]
 
 
-def test_the_law_is_read_off_all_pairs(store):
+def test_true_motions_come_from_all_pairs(store):
     assert knows_scenes(store)
     motions = true_motions(store)
     assert {k: len(v) for k, v in motions.items()} == dict.fromkeys(KINDS, len(store))
 
 
-def test_a_sampler_that_tells_the_truth_is_found_out(store):
+def test_sampler_of_true_frames_has_the_true_statistics(store):
     truth = {}
     for segment in everything(store):
         clip = store.clip(segment.video, 0, 2)
@@ -48,14 +48,14 @@ def test_a_sampler_that_tells_the_truth_is_found_out(store):
     def oracle(frames, samples, generator):
         return torch.stack([truth[f.sum().item()] for f in frames[:, 0]]).expand(samples, -1, -1, -1, -1)
 
-    told = measure_motions(oracle, store, everything(store), (32, 32), true_motions(store), samples=2)
-    assert told["samples"] == 2 * len(store)
+    result = measure_motions(oracle, store, everything(store), (32, 32), true_motions(store), samples=2)
+    assert result["samples"] == 2 * len(store)
     for kind in KINDS:
-        row = told["shapes"][kind]
+        row = result["shapes"][kind]
         assert row["off_axis"] == 1
         assert row["within_image_sd"] == 0
         assert row["rejected"] < 0.2
-    assert told["corr_circle_triangle"] > 0.95
+    assert result["corr_circle_triangle"] > 0.95
 
 
 def test_frames_at_another_size_come_with_their_scene(store):
@@ -74,32 +74,32 @@ def test_each_prior_is_a_sampler():
     assert set(samplers(model)) == {"normal"}
 
 
-def test_the_nearest_training_picture_of_a_training_picture_is_itself(store):
+def test_flow_baseline_of_a_training_image_copies_its_own_flow(store):
     train = store.splits(2)["train"]
     sampler = flow_baseline(store, train[:1], (32, 32))
     frame, _ = first_frame(store, train[0], (32, 32))
     out = sampler(frame[None, None], 4, torch.Generator().manual_seed(0))
     assert out.shape == (4, 1, 3, 32, 32)
-    assert torch.equal(out[0], out[3])  # there is one neighbour only
+    assert torch.equal(out[0], out[3])  # there is a single training image
     motion = store.clip(train[0].video, 0, 1).meta["motion"]
     assert any(motion.values())
     assert not torch.equal(out[0, 0], frame)
 
 
-def test_scores_and_page_hold_them(tmp_path):
+def test_scores_and_report_contain_motions(tmp_path):
     run = open_run(moving_run())
     scores, kept = evaluate(run, horizon=1, clips=2, out=tmp_path)
     assert set(scores.motions) == {"normal", "posterior"}
     assert scores.motions["normal"]["samples"] == 40
     assert Scores.load(tmp_path / "scores.json").motions == scores.motions
     page = report_run(run, scores, kept, tmp_path).read_text()
-    assert "Are the sampled motions the true ones?" in page
+    assert "Distribution of sampled motions" in page
     assert "triangle, posterior" in page
     rows = motion_rows(scores.motions)
     assert [r["name"] for r in rows][:4] == ["circle, normal", "triangle, normal", "square, normal", "together, normal"]
 
 
-def test_other_data_are_left_alone(tmp_path):
+def test_data_without_scenes_have_no_motions(tmp_path):
     scores, _ = evaluate(copy_run(), horizon=1, clips=2, out=tmp_path)
     assert scores.motions == {}
     assert not knows_scenes(Store(still_store()))

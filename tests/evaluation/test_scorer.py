@@ -1,4 +1,4 @@
-"""Scoring predictors over streamed clips."""
+"""Scores of predictors on streamed clips."""
 
 from dataclasses import replace
 from types import SimpleNamespace
@@ -65,7 +65,7 @@ def predictor(kind: str, stochastic: bool = False) -> SimpleNamespace:
 
 
 def roll(model, context, horizon, actions=None, samples=1, generator=None):
-    """Stands in for rollout: what each kind of predictor would say."""
+    """Replacement for rollout: the forecast of each kind of predictor."""
     model.asked.append((len(context), samples, actions))
     last, first = context[:, -1:], context[:, :1]
     if model.kind == "copy":
@@ -84,7 +84,7 @@ def roll(model, context, horizon, actions=None, samples=1, generator=None):
     return future
 
 
-def table(main: str = "shift", stochastic: bool = False) -> dict:
+def predictors_of(main: str = "shift", stochastic: bool = False) -> dict:
     return {
         "mine": predictor(main, stochastic),
         "copy-last": predictor("copy"),
@@ -93,7 +93,7 @@ def table(main: str = "shift", stochastic: bool = False) -> dict:
 
 
 def test_scores_are_the_plain_means_over_clips():
-    scores, kept = score(table(), batches(), protocol(), roll=roll)
+    scores, kept = score(predictors_of(), batches(), protocol(), roll=roll)
     assert scores.protocol == protocol(clips=7)
     truth = torch.cat([b.future for b in batches()]).float() / 255
     last = torch.cat([b.context for b in batches()])[:, -1:].float() / 255
@@ -113,8 +113,8 @@ def test_scores_are_the_plain_means_over_clips():
 
 @pytest.mark.parametrize("size", [1, 3, 7])
 def test_batch_size_does_not_matter(size):
-    a, first = score(table(), batches(2), protocol(), roll=roll)
-    b, second = score(table(), batches(size), protocol(), roll=roll)
+    a, first = score(predictors_of(), batches(2), protocol(), roll=roll)
+    b, second = score(predictors_of(), batches(size), protocol(), roll=roll)
     for name, row in a.predictors.items():
         for metric, series in row.items():
             other = b.predictors[name][metric]
@@ -125,7 +125,7 @@ def test_batch_size_does_not_matter(size):
 
 def test_kept_clips_are_worst_median_and_best_of_the_first_predictor():
     per_clip: dict = {}
-    predictors = table()
+    predictors = predictors_of()
     _, kept = score(predictors, batches(), protocol(), roll=roll, per_clip=per_clip, names=[f"v{i}" for i in range(7)])
     ranks = per_clip["mine"]["moving_psnr"].mean(1)
     order = ranks.argsort().tolist()
@@ -143,23 +143,23 @@ def test_kept_clips_are_worst_median_and_best_of_the_first_predictor():
 
 @pytest.mark.parametrize(("n", "roles"), [(1, ["best"]), (2, ["worst", "best"]), (3, ["worst", "median", "best"])])
 def test_few_clips(n, roles):
-    scores, kept = score(table(), batches(n=n), protocol(), roll=roll)
+    scores, kept = score(predictors_of(), batches(n=n), protocol(), roll=roll)
     assert [k.role for k in kept] == roles
     assert (scores.predictors["mine"]["psnr"].low[0] is None) == (n == 1)
 
 
 def test_clips_without_motion_are_skipped_counted_and_ranked_by_psnr():
-    scores, kept = score(table(), batches(still=True), protocol(), roll=roll)
+    scores, kept = score(predictors_of(), batches(still=True), protocol(), roll=roll)
     series = scores.predictors["copy-last"]["moving_psnr"]
     assert (series.n, series.skipped, series.mean) == ((0,) * 3, (7,) * 3, (None,) * 3)
     assert scores.predictors["copy-last"]["psnr"].mean == (100, 100, 100)
     assert {k.metric for k in kept} == {"psnr"}
-    assert "over the whole frame" in headline_sentence(scores)
+    assert "(whole frame, " in headline_sentence(scores)
     assert "–" in describe(scores)
 
 
-def test_samples_are_drawn_only_of_stochastic_predictors_and_come_back_the_same():
-    predictors = table(stochastic=True)
+def test_only_stochastic_predictors_are_sampled_and_samples_are_reproducible():
+    predictors = predictors_of(stochastic=True)
     scores, kept = score(predictors, batches(), protocol(), samples=4, seed=3, roll=roll)
     assert (scores.protocol.samples, scores.protocol.seed) == (4, 3)
     assert {s for _, s, _ in predictors["mine"].asked} == {4}
@@ -168,19 +168,19 @@ def test_samples_are_drawn_only_of_stochastic_predictors_and_come_back_the_same(
     best, beside = scores.predictors["mine"]["psnr"].mean, scores.samples["mine"]["psnr"]
     assert all(b > m > w for b, m, w in zip(best, beside["mean"].mean, beside["worst"].mean, strict=True))
     assert all(0.05 < d < 0.2 for d in scores.diversity["mine"].mean)
-    again, others = score(table(stochastic=True), batches(), protocol(), samples=4, seed=3, roll=roll)
+    again, others = score(predictors_of(stochastic=True), batches(), protocol(), samples=4, seed=3, roll=roll)
     assert again == scores
     # The clip shown is the sample that was scored: its PSNR is the value the clip was ranked by.
     for k in kept:
         mask = frames.moving_mask(k.truth, k.context[-1:])
         assert frames.masked_psnr(k.predictions["mine"], k.truth, mask).mean().item() == pytest.approx(k.value)
     assert torch.equal(kept[0].predictions["mine"], others[0].predictions["mine"])
-    other, _ = score(table(stochastic=True), batches(), protocol(), samples=4, seed=4, roll=roll)
+    other, _ = score(predictors_of(stochastic=True), batches(), protocol(), samples=4, seed=4, roll=roll)
     assert other.predictors["mine"] != scores.predictors["mine"]
 
 
 def test_actions_reach_the_predictors_that_take_them():
-    predictors = table()
+    predictors = predictors_of()
     predictors["mine"].actions = "required"
     data = [replace(b, actions=torch.zeros(b.size, 6, 2)) for b in batches()]
     score(predictors, data, protocol(), roll=roll, keep=False)
@@ -188,60 +188,60 @@ def test_actions_reach_the_predictors_that_take_them():
     assert predictors["copy-last"].asked[0][2] is None
 
 
-def test_scores_survive_the_file(tmp_path):
-    scores, _ = score(table(stochastic=True), batches(), protocol(), samples=2, roll=roll)
+def test_loaded_scores_equal_saved_scores(tmp_path):
+    scores, _ = score(predictors_of(stochastic=True), batches(), protocol(), samples=2, roll=roll)
     assert Scores.load(scores.save(tmp_path / "scores.json")) == scores
 
 
 def test_metrics_too_large_for_the_frames_are_left_out_of_the_protocol_too():
-    scores, _ = score(table(), batches(), protocol(metrics=MetricSettings().describe()), roll=roll)
+    scores, _ = score(predictors_of(), batches(), protocol(metrics=MetricSettings().describe()), roll=roll)
     assert "ms_ssim" not in scores.protocol.settings.names
     assert tuple(scores.predictors["mine"]) == scores.protocol.settings.names
 
 
-def test_wrong_input_gets_its_sentence():
-    with pytest.raises(UserError, match="every table shows copy-last and temporal-mean; add temporal-mean"):
-        score({k: v for k, v in table().items() if k != "temporal-mean"}, batches(), protocol(), roll=roll)
+def test_invalid_input_is_refused():
+    with pytest.raises(UserError, match="every table must contain copy-last and temporal-mean; add temporal-mean"):
+        score({k: v for k, v in predictors_of().items() if k != "temporal-mean"}, batches(), protocol(), roll=roll)
     with pytest.raises(UserError, match="pass a list or a loader, or keep=False"):
-        score(table(), iter(batches()), protocol(), roll=roll)
+        score(predictors_of(), iter(batches()), protocol(), roll=roll)
     with pytest.raises(UserError, match="no clips to score in the test split"):
-        score(table(), [], protocol(), roll=roll)
-    with pytest.raises(UserError, match=r"the protocol says frames of .* \(3, 16, 18\), got \(3, 16, 16\)"):
-        score(table(), batches(), protocol(width=18), roll=roll)
+        score(predictors_of(), [], protocol(), roll=roll)
+    with pytest.raises(UserError, match=r"expected frames of .* \(3, 16, 18\) by the protocol, got \(3, 16, 16\)"):
+        score(predictors_of(), batches(), protocol(width=18), roll=roll)
     with pytest.raises(UserError, match="horizon is 4 frames but the clips hold 3"):
-        score(table(), batches(), protocol(horizon=4), roll=roll)
+        score(predictors_of(), batches(), protocol(horizon=4), roll=roll)
     with pytest.raises(UserError, match="mine predicted values that are not finite in clips 0 to 1"):
-        score(table("nan"), batches(), protocol(), roll=roll)
+        score(predictors_of("nan"), batches(), protocol(), roll=roll)
     with pytest.raises(UserError, match=r"mine must predict \(s, b, horizon, c, h, w\) = \(1, 2, 3, 3, 16, 16\)"):
-        score(table(), batches(), protocol(), roll=lambda *args, **kwargs: roll(*args, **kwargs)[0])
+        score(predictors_of(), batches(), protocol(), roll=lambda *args, **kwargs: roll(*args, **kwargs)[0])
 
 
-def test_the_sentence_says_what_the_score_means():
-    scores, _ = score(table(), batches(), protocol(), roll=roll)
+def test_headline_sentence_reports_difference_and_interval():
+    scores, _ = score(predictors_of(), batches(), protocol(), roll=roll)
     sentence = headline_sentence(scores)
     gain = scores.versus["mine"]["moving_psnr"]
     assert sentence == (
-        f"At frame 1 the forecast is {gain.mean[0]:.1f} dB closer to the truth than repeating the last frame, over 7 "
-        f"held-out clips (where something moves; 95 % interval {gain.low[0]:.1f} to {gain.high[0]:.1f} dB)."
+        f"At frame 1 the PSNR of the forecast is {gain.mean[0]:.1f} dB above persistence (copy-last), over 7 "
+        f"held-out clips (moving area; 95 % interval {gain.low[0]:.1f} to {gain.high[0]:.1f} dB)."
     )
-    best, _ = score(table(stochastic=True), batches(), protocol(), samples=4, seed=3, roll=roll)
-    assert headline_sentence(best).startswith("At frame 1 the best of 4 forecasts is ")
-    worse, _ = score(table("mean"), batches(), protocol(split="val"), roll=roll)
+    best, _ = score(predictors_of(stochastic=True), batches(), protocol(), samples=4, seed=3, roll=roll)
+    assert headline_sentence(best).startswith("At frame 1 the PSNR of the best of 4 forecasts is ")
+    worse, _ = score(predictors_of("mean"), batches(), protocol(split="val"), roll=roll)
     loss = worse.versus["mine"]["moving_psnr"]
-    assert f"{-loss.mean[0]:.1f} dB further from the truth" in headline_sentence(worse)
+    assert f"{-loss.mean[0]:.1f} dB below persistence" in headline_sentence(worse)
     assert f"95 % interval {-loss.high[0]:.1f} to {-loss.low[0]:.1f} dB" in headline_sentence(worse)
     assert "over 7 validation clips" in headline_sentence(worse)
-    same, _ = score(table("copy"), batches(), protocol(), roll=roll)
-    assert "not measurably closer" in headline_sentence(same)
+    same, _ = score(predictors_of("copy"), batches(), protocol(), roll=roll)
+    assert "does not differ significantly from persistence" in headline_sentence(same)
     assert "difference +0.0 dB" in headline_sentence(same)
-    single, _ = score(table(), batches(n=1), protocol(split="train"), roll=roll)
-    assert "over 1 clip it was trained on (where something moves)." in headline_sentence(single)
-    alone, _ = score({k: v for k, v in table().items() if k in BASELINES}, batches(), protocol(), roll=roll)
+    single, _ = score(predictors_of(), batches(n=1), protocol(split="train"), roll=roll)
+    assert "over 1 clip it was trained on (moving area)." in headline_sentence(single)
+    alone, _ = score({k: v for k, v in predictors_of().items() if k in BASELINES}, batches(), protocol(), roll=roll)
     assert headline_sentence(alone).startswith("Only baselines were scored")
 
 
-def test_describe_is_a_plain_table():
-    scores, _ = score(table(), batches(), protocol(), roll=roll)
+def test_describe_is_a_plain_text_table():
+    scores, _ = score(predictors_of(), batches(), protocol(), roll=roll)
     text = describe(scores)
     lines = text.splitlines()
     assert lines[0] == "PSNR, moving area [dB], higher is better"

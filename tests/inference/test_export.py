@@ -11,7 +11,7 @@ from test_models_contract import build, moving_blobs
 
 import framecast
 from framecast.core.errors import UserError
-from framecast.evaluation.clips import evaluate
+from framecast.evaluation.evaluate import evaluate
 from framecast.inference.export import export, from_pretrained, save_pretrained
 from framecast.models import MODELS
 from framecast.models.base import count_parameters

@@ -14,7 +14,7 @@ from framecast.core.errors import UserError
 from framecast.core.types import ActionSpec, ClipSpec
 from framecast.data.open import open_path
 from framecast.data.store import Store
-from framecast.evaluation.clips import evaluate
+from framecast.evaluation.evaluate import evaluate
 from framecast.inference.export import save_pretrained
 from framecast.inference.predict import FORECAST, SEEN, predict_file, read_actions
 from framecast.media.video import read_video

@@ -14,7 +14,7 @@ from PIL import Image
 import framecast
 from framecast.data.store import Store
 from framecast.data.synthetic.shapes import Shapes, ShapesConfig
-from framecast.evaluation.clips import evaluate
+from framecast.evaluation.evaluate import evaluate
 from framecast.evaluation.motion import measure_motions, samplers
 from framecast.media.write import write_video
 from framecast.metrics.displacement import KINDS

@@ -1,4 +1,4 @@
-"""Averages over clips: exact, streamed, mergeable, blind to how clips were batched."""
+"""Metrics of clips: one number per clip and frame, and the reduction of samples."""
 
 import math
 
@@ -8,52 +8,27 @@ import torch
 
 from framecast.core.errors import UserError
 from framecast.metrics import clips, frames
+from framecast.metrics.averages import summarize
 
 
-def values(n: int = 37, horizon: int = 5) -> torch.Tensor:
-    g = torch.Generator().manual_seed(0)
-    return 20 + 3 * torch.randn(n, horizon, generator=g, dtype=torch.float64)
-
-
-def test_figures_of_single_clips_are_kept_only_if_asked():
-    tally = clips.Tally(["psnr"], 4)
-    tally.add({"psnr": values(10, 4)[None]})
-    assert tally.per_clip() == {}
-
-
-def test_best_and_worst_sample_are_chosen_per_clip_by_their_mean_over_the_horizon():
+def test_best_and_worst_sample_per_clip_follow_the_mean_over_the_horizon():
     psnr = torch.tensor([[[30.0, 10.0], [math.nan, 12.0]], [[21.0, 21.0], [11.0, 11.0]]], dtype=torch.float64)
     mse = torch.tensor([[[1.0, 1.0], [3.0, 3.0]], [[2.0, 1.0], [2.0, 1.0]]], dtype=torch.float64)
     ratio = torch.tensor([[[0.5, 0.5], [1.1, 1.1]], [[1.2, 1.2], [1.9, 1.9]]], dtype=torch.float64)
-    tally = clips.Tally(["psnr", "mse", "sharpness_ratio"], 2, samples=2, keep_clips=True)
-    chosen = tally.add({"psnr": psnr, "mse": mse, "sharpness_ratio": ratio}, spread=torch.tensor([[0.1, 0.3]] * 2))
-    assert chosen["psnr"][0].tolist() == [21, 21]
-    assert math.isnan(chosen["psnr"][1, 0])  # 12 dB where defined is better than 11
-    assert chosen["mse"].tolist() == [[1, 1], [2, 1]]
-    assert chosen["sharpness_ratio"].tolist() == [[1.2, 1.2], [1.1, 1.1]]  # nearest to 1
-    assert tally.mean["mse"].series().mean == (2.0, 1.5)
-    assert tally.mean["psnr"].series().mean == ((25.5 + 11) / 2, (15.5 + 11.5) / 2)
-    assert tally.worst["mse"].series().mean == (2.5, 2.0)
-    assert tally.best["psnr"].series().skipped == (1, 0)
-    assert tally.diversity.series().mean == pytest.approx((0.1, 0.3))
-    assert tally.per_clip()["mse"].tolist() == [[1, 1], [2, 1]]
+    reduced = clips.reduce_samples({"psnr": psnr, "mse": mse, "sharpness_ratio": ratio})
+    best = reduced["best"]
+    assert best["psnr"][0].tolist() == [21, 21]
+    assert math.isnan(best["psnr"][1, 0])  # 12 dB where defined is better than 11
+    assert best["mse"].tolist() == [[1, 1], [2, 1]]
+    assert best["sharpness_ratio"].tolist() == [[1.2, 1.2], [1.1, 1.1]]  # nearest to 1
+    assert summarize(reduced["mean"]["mse"]).mean == (2.0, 1.5)
+    assert summarize(reduced["mean"]["psnr"]).mean == ((25.5 + 11) / 2, (15.5 + 11.5) / 2)
+    assert summarize(reduced["worst"]["mse"]).mean == (2.5, 2.0)
+    assert summarize(best["psnr"]).skipped == (1, 0)
+    assert set(clips.reduce_samples({"psnr": psnr[:1]})) == {"best"}
 
 
-def test_tallies_merge():
-    x = values(12, 3)[None].repeat(2, 1, 1) + torch.tensor([0.0, 1.0]).reshape(2, 1, 1)
-    whole, one, two = (clips.Tally(["psnr"], 3, samples=2, keep_clips=True) for _ in range(3))
-    whole.add({"psnr": x})
-    one.add({"psnr": x[:, :5]})
-    two.add({"psnr": x[:, 5:]})
-    one.merge(two)
-    for kind in ("best", "mean", "worst"):
-        assert getattr(one, kind)["psnr"].series().low == pytest.approx(getattr(whole, kind)["psnr"].series().low)
-    assert torch.equal(one.per_clip()["psnr"], whole.per_clip()["psnr"])
-    with pytest.raises(UserError, match="same metrics, horizon and samples"):
-        one.merge(clips.Tally(["psnr"], 3, samples=3))
-
-
-def test_diversity_is_the_mean_distance_of_pairs():
+def test_diversity_equals_mean_pairwise_distance():
     g = torch.Generator().manual_seed(0)
     x = torch.rand(3, 2, 2, 1, 4, 5, generator=g)
     want = np.zeros((2, 2))
@@ -67,7 +42,7 @@ def test_diversity_is_the_mean_distance_of_pairs():
         clips.diversity(x[:1])
 
 
-def test_measure_gives_every_metric_per_clip_and_frame():
+def test_measure_returns_every_metric_per_clip_and_frame():
     g = torch.Generator().manual_seed(0)
     truth, last = torch.rand(2, 3, 3, 24, 26, generator=g), torch.rand(2, 3, 24, 26, generator=g)
     prediction = (truth + 0.05 * torch.randn(truth.shape, generator=g)).clamp(0, 1)
@@ -85,7 +60,7 @@ def test_measure_gives_every_metric_per_clip_and_frame():
     assert got["moving_mae"][0, 1] == frames.masked_mae(prediction[0, 1], truth[0, 1], mask)
 
 
-def test_metrics_that_do_not_fit_are_left_out_and_the_protocol_shows_it():
+def test_metrics_too_large_for_the_frames_are_left_out_of_the_settings():
     assert "ms_ssim" not in clips.MetricSettings.fitting(16, 64).names
     small = clips.MetricSettings.fitting(8, 64)
     assert not {"ssim", "ms_ssim"} & set(small.names)

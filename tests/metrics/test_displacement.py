@@ -1,4 +1,4 @@
-"""The estimator finds what was drawn and rejects ghosts; figures of distributions by hand."""
+"""Displacements of shapes: the estimator recovers drawn motions and rejects ghosts; statistics of distributions."""
 
 import numpy as np
 import pytest
@@ -26,15 +26,15 @@ def truth_of(scene, size):
     return SceneTruth.from_arrays(scene.truth(size))
 
 
-def picture(scene, size, t=1):
+def rendered(scene, size, t=1):
     return torch.from_numpy(scene.frame(size, t)).float() / 255
 
 
 @pytest.mark.parametrize("size", [64, 128])
-def test_what_was_drawn_is_found(size):
+def test_drawn_displacements_are_recovered(size):
     right = []
     for scene in scenes(12):
-        moved, found = find_displacements(picture(scene, size)[None], truth_of(scene, size))
+        moved, found = find_displacements(rendered(scene, size)[None], truth_of(scene, size))
         for k, kind in enumerate(KINDS):
             expected = np.multiply(MOVERS[kind][1], scene.motion[kind])
             right.append(bool(found[0, k]) and moved[0, k].tolist() == expected.tolist())
@@ -43,7 +43,7 @@ def test_what_was_drawn_is_found(size):
 
 def test_several_samples_of_one_scene_at_once():
     scene = scenes(1)[0]
-    frames = torch.stack([picture(scene, 64, t) for t in (0, 1)])
+    frames = torch.stack([rendered(scene, 64, t) for t in (0, 1)])
     moved, found = find_displacements(frames, truth_of(scene, 64))
     assert moved.shape == (2, 3, 2)
     assert found.all()
@@ -54,7 +54,7 @@ def test_ghosts_are_rejected():
     ghosts, solid = [], []
     for scene in scenes(6):
         ground = torch.tensor(scene.ground).float()[:, None, None] / 255
-        frame = picture(scene, 64)
+        frame = rendered(scene, 64)
         truth = truth_of(scene, 64)
         ghosts.append(find_displacements((0.35 * frame + 0.65 * ground)[None], truth)[1])
         solid.append(find_displacements((0.8 * frame + 0.2 * ground)[None], truth)[1])
@@ -63,10 +63,10 @@ def test_ghosts_are_rejected():
     assert np.mean(ghosts) < 0.1
 
 
-def test_a_window_that_leaves_the_frame():
+def test_window_beyond_the_frame_is_zero_padded():
     scene = scenes(1)[0]
     corner = Scene(scene.ground, dict.fromkeys(MOVERS, (3, 125)), scene.radius, scene.colour, dict.fromkeys(MOVERS, 0))
-    moved, found = find_displacements(picture(corner, 64)[None], truth_of(corner, 64))
+    moved, found = find_displacements(rendered(corner, 64)[None], truth_of(corner, 64))
     at = KINDS.index("square")  # drawn last, so it is seen
     assert found[0, at]
     assert moved[0, at].tolist() == [0, 0]
@@ -109,14 +109,14 @@ def law(rng, count):
     return np.stack([circle, np.clip(circle + rng.integers(-1, 2, count), -10, 10), square], -1)
 
 
-def test_samples_of_the_true_law_get_perfect_figures():
+def test_samples_of_the_true_distribution_have_ideal_statistics():
     rng = np.random.default_rng(0)
     true = law(rng, 40_000)
     motions = {kind: true[:, k] for k, kind in enumerate(KINDS)}
-    told = drawn(law(rng, 10_000).reshape(500, 20, 3)).summary(motions)
-    assert (told["images"], told["samples"]) == (500, 10_000)
+    result = drawn(law(rng, 10_000).reshape(500, 20, 3)).summary(motions)
+    assert (result["images"], result["samples"]) == (500, 10_000)
     for kind in KINDS:
-        row = told["shapes"][kind]
+        row = result["shapes"][kind]
         assert row["kl"] < 0.005
         assert row["rejected"] == 0
         assert row["off_axis"] == 1
@@ -124,31 +124,31 @@ def test_samples_of_the_true_law_get_perfect_figures():
         assert row["within_image_sd"] == pytest.approx(6, abs=0.2)
         assert sum(row["true"]) == pytest.approx(1)
         assert len(row["sampled"]) == 21
-    assert told["kl_circle_triangle"] < 0.02
-    assert told["corr_circle_triangle"] > 0.98
-    assert abs(told["corr_circle_square"]) < 0.05
+    assert result["kl_circle_triangle"] < 0.02
+    assert result["corr_circle_triangle"] > 0.98
+    assert abs(result["corr_circle_square"]) < 0.05
 
 
-def test_samples_of_another_law_are_told_apart():
+def test_samples_of_another_distribution_have_other_statistics():
     rng = np.random.default_rng(0)
     true = law(rng, 10_000)
     motions = {kind: true[:, k] for k, kind in enumerate(KINDS)}
     apart = np.stack([law(rng, 2000)[:, 0], law(rng, 2000)[:, 1], np.zeros(2000, int)], -1).reshape(100, 20, 3)
-    told = drawn(apart).summary(motions)
-    assert abs(told["corr_circle_triangle"]) < 0.1
-    assert told["kl_circle_triangle"] > 1
-    assert told["shapes"]["square"]["kl"] > 5
-    assert told["shapes"]["square"]["sd_ratio"] == 0
-    assert told["shapes"]["square"]["within_image_sd"] == 0
+    result = drawn(apart).summary(motions)
+    assert abs(result["corr_circle_triangle"]) < 0.1
+    assert result["kl_circle_triangle"] > 1
+    assert result["shapes"]["square"]["kl"] > 5
+    assert result["shapes"]["square"]["sd_ratio"] == 0
+    assert result["shapes"]["square"]["within_image_sd"] == 0
 
 
-def test_nothing_found_is_said_as_such():
+def test_statistics_without_detections_are_none():
     motions = {kind: np.arange(-10, 11) for kind in KINDS}
-    told = drawn(np.zeros((2, 3, 3), int), found=np.zeros((3, 3), bool)).summary(motions)
-    row = told["shapes"]["circle"]
+    result = drawn(np.zeros((2, 3, 3), int), found=np.zeros((3, 3), bool)).summary(motions)
+    row = result["shapes"]["circle"]
     assert row["rejected"] == 1
     assert row["kl"] is row["off_axis"] is row["sd_ratio"] is row["within_image_sd"] is None
-    assert told["kl_circle_triangle"] is told["corr_circle_triangle"] is None
+    assert result["kl_circle_triangle"] is result["corr_circle_triangle"] is None
 
 
 def test_flow_is_copied_to_the_pixels_where_the_donor_has_its_shapes():

@@ -1,4 +1,4 @@
-"""Measures of films without a truth, on films whose answer is known."""
+"""Metrics of videos without truth, on videos with known values."""
 
 import numpy as np
 import pytest
@@ -14,12 +14,12 @@ def ball(xs):
 
 def test_change_is_the_mean_step_of_a_value():
     frames = torch.rand(2, 5, 3, 4, 4)
-    expected = [np.abs(np.diff(film.double().numpy(), axis=0)).mean() for film in frames]
+    expected = [np.abs(np.diff(video.double().numpy(), axis=0)).mean() for video in frames]
     np.testing.assert_allclose(change(frames), expected)
     assert change(frames[:, :1].expand(-1, 5, -1, -1, -1)).tolist() == [0, 0]
 
 
-def test_the_spot_is_where_the_disc_is():
+def test_spot_equals_the_drawn_disc():
     found = spot(ball([20, 31, 66]))
     assert found.area[:2].tolist() == [317, 317]
     assert found.area[2] == 110
@@ -30,7 +30,7 @@ def test_the_spot_is_where_the_disc_is():
     assert nothing.centre.isnan().all()
 
 
-def test_turns_are_those_of_the_path_and_not_of_its_trembling():
+def test_turns_ignore_jitter_of_the_path():
     path = torch.tensor([*range(32, 67, 2), *range(64, -3, -2), *range(0, 67, 2)], dtype=torch.float64)
     assert turns(path) == 2
     trembling = path + torch.tensor([3.0, -3.0]).repeat(len(path))[: len(path)]
@@ -41,7 +41,7 @@ def test_turns_are_those_of_the_path_and_not_of_its_trembling():
     assert turns(path) == 2
 
 
-def test_histograms_of_colours():
+def test_colour_histograms_and_their_distance():
     half = torch.zeros(1, 3, 4, 4)
     half[:, 0, :2] = 1
     found = colour_histogram(half, bins=2)

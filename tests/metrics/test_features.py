@@ -1,4 +1,4 @@
-"""rf-mmd: features that never change, an estimator without bias, a floor that real clips stay below."""
+"""rf-mmd: fixed features, an unbiased estimator, and the floor of real clips."""
 
 import math
 
@@ -41,14 +41,14 @@ def features_by_loop(clip: np.ndarray) -> np.ndarray:
     return np.concatenate(out)
 
 
-def test_features_are_what_the_page_says():
+def test_features_equal_the_documented_network():
     x = clips(n=1, t=3, side=64)
     got = random_features(x)
     assert got.shape == (1, SIZE)
     np.testing.assert_allclose(got[0].numpy(), features_by_loop(x[0].numpy()), rtol=2e-4, atol=1e-5)
 
 
-def test_features_never_change_and_do_not_depend_on_the_batch():
+def test_features_are_fixed_and_independent_of_the_batch():
     first = random_weights()[0]
     assert first.shape == (32, 3, 3, 5, 5)
     assert float(first.mean((1, 2, 3, 4)).abs().max()) < 1e-8
@@ -73,9 +73,9 @@ def test_grey_is_repeated_and_further_channels_are_left_out():
 
 
 def mmd_by_loop(x, y, groups):
-    mean, sd = y.mean(0), y.std(0)
-    sd = np.maximum(sd, 0.1 * sd.mean() + 1e-12)
-    a, b = (x - mean) / sd, (y - mean) / sd
+    mean, std = y.mean(0), y.std(0)
+    std = np.maximum(std, 0.1 * std.mean() + 1e-12)
+    a, b = (x - mean) / std, (y - mean) / std
     distances = [np.linalg.norm(b[i] - b[j]) for i in range(len(b)) for j in range(len(b)) if i != j]
     # torch's median is the lower of the two in the middle
     width = sorted(distances)[(len(distances) - 1) // 2]
@@ -93,14 +93,14 @@ def mmd_by_loop(x, y, groups):
 
 
 @pytest.mark.parametrize("groups", [None, ["a", "a", "b", "b", "c", "c", "c", "d"], ["a"] * 8])
-def test_the_estimator_matches_a_loop(groups):
+def test_mmd_matches_a_loop(groups):
     rng = np.random.default_rng(0)
     x, y = rng.normal(size=(8, 5)), rng.normal(size=(8, 5)) * 1.5 + 0.3
     got = mmd(torch.from_numpy(x), torch.from_numpy(y), groups)
     assert got == pytest.approx(mmd_by_loop(x, y, groups), rel=1e-9)
 
 
-def test_it_has_no_bias_and_sees_a_difference():
+def test_mmd_is_unbiased_and_detects_a_difference():
     rng = np.random.default_rng(1)
 
     def sample(n=40, shift=0.0):
@@ -124,7 +124,7 @@ def test_real_clips_stay_below_the_floor_and_others_do_not():
     assert sum(below) >= 34
 
 
-def test_two_clips_are_needed_and_as_many_of_both():
+def test_mmd_needs_two_clips_and_equal_numbers():
     with pytest.raises(UserError, match="at least 2, got 1 and 1"):
         mmd(torch.zeros(1, 3), torch.zeros(1, 3))
     with pytest.raises(UserError, match="as many made as real clips"):

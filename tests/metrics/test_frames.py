@@ -1,4 +1,4 @@
-"""Every measure against a plain NumPy loop or scikit-image."""
+"""Metrics of frames against plain NumPy loops and scikit-image."""
 
 import math
 
@@ -131,14 +131,14 @@ def test_ms_ssim_matches_a_loop(kind, channels, size):
     assert frames.ms_ssim(x, y, scales=3).item() == pytest.approx(want, abs=1e-10)
 
 
-def test_ms_ssim_says_how_many_scales_fit():
+def test_ms_ssim_error_states_the_scales_that_fit():
     assert [frames.ms_ssim_scales(s, 500) for s in (10, 11, 21, 22, 64, 175, 176)] == [0, 1, 1, 2, 3, 4, 5]
     x = torch.rand(1, 3, 64, 64)
     with pytest.raises(UserError, match=r"at least 176x176 \(use scales=3\), got 64x64"):
         frames.ms_ssim(x, x)
     with pytest.raises(UserError, match="scales must be 1 to 5, got 6"):
         frames.ms_ssim(x, x, scales=6)
-    with pytest.raises(UserError, match="take larger frames"):
+    with pytest.raises(UserError, match="use larger frames"):
         frames.ms_ssim(x[..., :9], x[..., :9], scales=1)
 
 
@@ -225,7 +225,7 @@ def test_masked_errors_match_a_loop(shape):
     assert frames.masked_psnr(x, x, mask)[1].item() == 100
 
 
-def test_wrong_input_gets_its_sentence():
+def test_invalid_input_is_refused():
     x = torch.rand(2, 3, 16, 16)
     with pytest.raises(UserError, match=r"of one shape, got \(2, 3, 16, 16\) and \(2, 1, 16, 16\)"):
         frames.mse(x, x[:, :1])

@@ -10,7 +10,7 @@ from framecast.metrics.fvd import BLOCKS, FVD, I3D, frechet, same_padding
 from framecast.metrics.weights import read_weights
 
 
-def test_the_network_is_the_published_one():
+def test_network_has_the_published_tensors():
     with torch.device("meta"):
         network = I3D()
     assert sum(p.numel() for p in network.parameters()) == 12_697_264
@@ -45,7 +45,7 @@ def file(tmp_path_factory):
     return path
 
 
-def test_clips_become_logits(file):
+def test_features_are_logits_of_clips(file):
     metric = FVD(read_weights(file), shrink=32)
     x = torch.rand(2, 9, 3, 24, 32, generator=torch.Generator().manual_seed(0))
     found = metric.features(x)
@@ -57,7 +57,7 @@ def test_clips_become_logits(file):
         FVD(read_weights(file), shrink=16)
 
 
-def test_the_distance_is_that_of_two_gaussians():
+def test_distance_equals_that_of_two_gaussians():
     rng = np.random.default_rng(0)
     a, b = rng.normal(size=(40, 6)), rng.normal(size=(50, 6)) @ rng.normal(size=(6, 6)) + 0.5
     ca, cb = np.cov(a.T), np.cov(b.T)

@@ -1,4 +1,4 @@
-"""LPIPS: the published network and formula, from files of either form that are made here."""
+"""LPIPS: the published network and formula, from both formats of weights files."""
 
 import numpy as np
 import pytest
@@ -57,7 +57,7 @@ def by_hand(x, y, values):
     return total
 
 
-def test_it_is_the_published_formula_and_takes_either_form(file, tmp_path):
+def test_lpips_equals_the_published_formula_for_both_file_formats(file, tmp_path):
     values = tensors("parts")
     torch.save(values, tmp_path / "alex.pth")
     x, y = torch.rand(2, 1, 2, 3, 40, 47, generator=torch.Generator().manual_seed(1))
@@ -80,12 +80,12 @@ def test_grey_is_repeated_and_small_frames_are_refused(file):
         metric(torch.rand(1, 1, 3, 30, 40), torch.rand(1, 1, 3, 30, 40))
 
 
-def test_files_that_will_not_do(file, tmp_path):
+def test_invalid_weights_files_are_refused(file, tmp_path):
     weights = read_weights(file)
     assert read_weights(file, weights.sha256[:12]).sha256 == weights.sha256
-    with pytest.raises(UserError, match=r"has SHA-256 .*…, not 00000000; it is another file than was asked for"):
+    with pytest.raises(UserError, match=r"expected SHA-256 00000000, got .*…; use the file that the digest belongs to"):
         read_weights(file, "00000000")
-    with pytest.raises(UserError, match="another file than was asked for"):
+    with pytest.raises(UserError, match="use the file that the digest belongs to"):
         read_weights(file, weights.sha256[:4])
     with pytest.raises(UserError, match="no such weights file"):
         read_weights(tmp_path / "none.pt")
@@ -107,7 +107,7 @@ def test_files_that_will_not_do(file, tmp_path):
             {"features.3.weight": torch.zeros(192, 64, 3, 3)},
             r"has shape \(192, 64, 3, 3\), AlexNet with LPIPS heads has",
         ),
-        ({"lin2.model.1.weight": None}, "holds no heads.2, so it is not AlexNet with LPIPS heads"),
+        ({"lin2.model.1.weight": None}, "heads.2 is missing, expected AlexNet with LPIPS heads"),
         ({"lin0.model.1.weight": -torch.ones(1, 64, 1, 1)}, "has negative LPIPS weights"),
     ):
         torch.save({k: v for k, v in {**values, **change}.items() if v is not None}, tmp_path / "bad.pt")

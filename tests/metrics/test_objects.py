@@ -1,4 +1,4 @@
-"""Things found by colour: in shapes whose place is known, in games beside the emulator's memory, in forecasts."""
+"""Objects found by colour: shapes at known positions, games beside the emulator's memory, forecasts."""
 
 import dataclasses
 import math
@@ -13,12 +13,12 @@ from framecast.data.synthetic.bouncing import COLOURS, Bouncing, BouncingConfig
 from framecast.metrics.objects import (
     GAMES,
     OBJECT_METRICS,
-    ObjectTally,
     Thing,
     Things,
     find,
-    judge,
+    object_series,
     read_things,
+    score_objects,
     things_of,
     true_places,
     write_things,
@@ -38,7 +38,7 @@ def painted(*places, size=(20, 30), side=4, colour=(220, 40, 40)):
     return frames / 255
 
 
-def test_a_square_is_found_at_its_middle_and_is_gone_without_it():
+def test_square_is_found_at_its_centre_and_absent_without_it():
     found = find(painted((5, 8), None, (26, 16)), PLAIN)
     assert found.there[:, 0].tolist() == [True, False, True]
     assert found.place[0, 0].tolist() == [6.5, 9.5]
@@ -46,7 +46,7 @@ def test_a_square_is_found_at_its_middle_and_is_gone_without_it():
     assert found.place[1, 0].isnan().all()
 
 
-def test_a_pixel_belongs_to_the_nearest_colour_if_it_is_near_enough():
+def test_pixel_belongs_to_the_nearest_colour_within_the_tolerance():
     pale = tuple(int(0.7 * c + 0.3 * 128) for c in (220, 40, 40))
     for colour, there in ((pale, True), ((160, 100, 100), False), ((220, 40, 255), False), ((128, 128, 128), False)):
         assert bool(find(painted((5, 8), colour=colour), PLAIN).there) is there, colour
@@ -55,14 +55,14 @@ def test_a_pixel_belongs_to_the_nearest_colour_if_it_is_near_enough():
     assert found.there.tolist() == [[True, False], [False, True]]
 
 
-def test_frames_of_another_size_give_places_on_the_nominal_one():
+def test_frames_of_another_size_give_positions_on_the_nominal_size():
     large = painted((10, 16), size=(40, 60), side=8)
     assert find(large, PLAIN).place[0, 0].tolist() == pytest.approx([6.5, 9.5])
     assert PLAIN.fits(40, 60)
     assert not PLAIN.fits(20, 20)
 
 
-def test_one_colour_in_two_boxes_is_two_things():
+def test_one_colour_in_two_boxes_is_two_objects():
     ball, paddle = (
         Thing(name=n, colours=RED.colours, box=b) for n, b in (("ball", (0, 0, 12, 30)), ("paddle", (12, 0, 20, 30)))
     )
@@ -71,7 +71,7 @@ def test_one_colour_in_two_boxes_is_two_things():
     assert found.place[1, 1].tolist() == [6.5, 15.5]
 
 
-def test_the_shapes_of_bouncing_are_found_where_they_are(tmp_path):
+def test_bouncing_shapes_are_found_at_their_positions(tmp_path):
     Bouncing(BouncingConfig(videos=3, frames=20, shapes=1)).prepare(tmp_path / "b")
     source = Store(tmp_path / "b")
     things = things_of(source.meta())
@@ -89,7 +89,7 @@ def test_the_shapes_of_bouncing_are_found_where_they_are(tmp_path):
 
 
 @pytest.mark.parametrize(("game", "close"), [("ms_pacman", 4.0), ("pong", 1.0), ("breakout", 0.5)])
-def test_games_agree_with_the_emulators_memory(game, close, tmp_path):
+def test_positions_in_games_agree_with_the_emulator_memory(game, close, tmp_path):
     pytest.importorskip("ale_py")
     from framecast.data.synthetic.atari import Atari, AtariConfig
 
@@ -107,12 +107,12 @@ def test_games_agree_with_the_emulators_memory(game, close, tmp_path):
         assert error.quantile(0.9) <= close, (thing.name, error.quantile(0.9))
 
 
-def test_what_is_said_of_a_forecast():
+def test_object_metrics_of_a_forecast():
     truth = find(painted((5, 8), (6, 8), (7, 8), None)[None], PLAIN)
     made = find(painted((5, 8), (10, 8), None, (5, 8))[None, None], PLAIN)
-    told = judge(made, truth, truth.place, PLAIN)
-    assert set(told) == set(OBJECT_METRICS)
-    flat = {name: values[0, 0, :, 0].tolist() for name, values in told.items()}
+    scored = score_objects(made, truth, truth.place, PLAIN)
+    assert set(scored) == set(OBJECT_METRICS)
+    flat = {name: values[0, 0, :, 0].tolist() for name, values in scored.items()}
     assert flat["present"][:3] == [1, 1, 0]
     assert flat["found"][:3] == [1, 0, 0]  # 4 px away is not near
     assert flat["error"][:2] == [0, 4]
@@ -121,7 +121,7 @@ def test_what_is_said_of_a_forecast():
         assert math.isnan(flat[name][at]), (name, at)
 
 
-def test_true_places_come_from_data_that_know_them():
+def test_true_positions_come_from_the_arrays_of_the_data():
     track = {"array": "ram", "x": [1, 2.0, 0.5], "y": [0, 1.0, -1.0]}
     known = read_things({**write_things(PLAIN), "things": [{**write_things(PLAIN)["things"][0], "track": track}]}, "f")
     found = find(painted((5, 8), None), known)
@@ -132,15 +132,14 @@ def test_true_places_come_from_data_that_know_them():
         true_places(known, {"ram": torch.zeros(2, 1)}, found)
 
 
-def test_curves_are_means_over_clips():
-    tally = ObjectTally(["a", "b"], 2)
+def test_object_curves_are_means_over_clips():
     values = torch.tensor([[[1.0, 0.0], [0.0, math.nan]], [[0.0, 1.0], [1.0, 1.0]]])
-    tally.add(dict.fromkeys(OBJECT_METRICS, values))
-    assert tally.series()["found"]["a"].mean == (0.5, 0.5)
-    assert tally.series()["found"]["b"].n == (2, 1)
+    series = object_series(dict.fromkeys(OBJECT_METRICS, values), ["a", "b"])
+    assert series["found"]["a"].mean == (0.5, 0.5)
+    assert series["found"]["b"].n == (2, 1)
 
 
-def test_data_may_say_what_to_look_for():
+def test_objects_of_data_come_from_their_meta_json():
     assert things_of({"objects": write_things(PLAIN)}) == PLAIN
     assert things_of({"generator": "atari", "parameters": {"game": "tennis"}}) is None
     assert things_of({}) is None
@@ -149,11 +148,11 @@ def test_data_may_say_what_to_look_for():
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"size": [20]}, "is not understood"),
-        ({"things": []}, "at least one thing"),
+        ({"size": [20]}, "is not valid"),
+        ({"things": []}, "at least one object"),
         ({"things": [{"name": "a"}]}, "'colours' is missing"),
         ({"things": [{"name": "a", "colours": [[300, 0, 0]]}]}, "RGB triples of 0…255"),
-        ({"things": [{"name": "a", "colours": [[30, 0]]}]}, "is not understood"),
+        ({"things": [{"name": "a", "colours": [[30, 0]]}]}, "is not valid"),
         ({"things": [{"name": "a", "colours": [[30, 0, 0]], "box": [5, 0, 2, 9]}]}, r"box must be \(top, left"),
         ({"things": [{"name": "a", "colours": [[30, 0, 0]], "most": 3}]}, "unknown key 'most'"),
         ({"things": [{"name": "a", "colours": [[30, 0, 0]], "least": 0}]}, "must be above 0 px"),
@@ -161,7 +160,7 @@ def test_data_may_say_what_to_look_for():
         ({"ground": []}, "unknown key 'ground'"),
     ],
 )
-def test_what_is_no_list_of_things(change, sentence):
+def test_invalid_object_descriptions_are_refused(change, sentence):
     with pytest.raises(UserError, match=sentence):
         read_things({**write_things(PLAIN), **change}, "objects.json")
     with pytest.raises(UserError, match="in RGB frames"):

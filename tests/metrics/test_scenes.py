@@ -1,4 +1,4 @@
-"""Colours, foregrounds and probes on scenes whose truth is known."""
+"""Metrics of shape colours, foregrounds and probes on scenes with known truth."""
 
 import numpy as np
 import pytest
@@ -22,7 +22,7 @@ def frame(colour=None, at=(32.0, 32.0), size=14.0, kind="circle"):
 
 @pytest.mark.parametrize("kind", ["circle", "square", "triangle"])
 @pytest.mark.parametrize("palette", [PALETTE, SATURATED])
-def test_a_perfect_prediction_is_correct_whatever_shape_and_colour(kind, palette):
+def test_perfect_prediction_is_correct_whatever_shape_and_colour(kind, palette):
     true = torch.cat([frame(colour, (31.3, 30.6), kind=kind) for colour in palette])
     found = shape_colours(true, true, palette, GREY)
     assert bool(found.correct.all())
@@ -30,7 +30,7 @@ def test_a_perfect_prediction_is_correct_whatever_shape_and_colour(kind, palette
     assert float(found.away.max()) == 0
 
 
-def test_other_colours_and_empty_frames_are_told_apart():
+def test_other_colours_are_wrong_and_empty_frames_gone():
     true = frame(PALETTE[0])
     other = shape_colours(frame(PALETTE[2], at=(35.0, 36.0)), true, PALETTE, GREY)
     assert (bool(other.correct), bool(other.wrong), bool(other.gone)) == (False, True, False)
@@ -42,7 +42,7 @@ def test_other_colours_and_empty_frames_are_told_apart():
     assert bool(small.gone)  # an eighth of the area
 
 
-def test_a_shape_in_noise_or_with_a_ghost_of_another_colour_is_not_correct():
+def test_shape_in_noise_or_with_a_ghost_of_another_colour_is_not_correct():
     true = frame(PALETTE[0], at=(20.0, 20.0))
     noise = torch.rand(true.shape, generator=torch.Generator().manual_seed(0))
     assert bool(shape_colours(torch.where(noise > 0.6, noise, true), true, PALETTE, GREY).wrong)
@@ -50,7 +50,7 @@ def test_a_shape_in_noise_or_with_a_ghost_of_another_colour_is_not_correct():
     assert bool(shape_colours(torch.where(larger != 128 / 255, larger, true), true, PALETTE, GREY).wrong)
 
 
-def test_a_half_faded_shape_is_gone_and_one_almost_there_is_not():
+def test_half_faded_shape_is_gone_and_one_almost_there_is_not():
     true = frame(PALETTE[1])
     ground = frame()
     assert bool(shape_colours(0.3 * true + 0.7 * ground, true, PALETTE, GREY).gone)
@@ -80,7 +80,7 @@ def test_foreground_iou_and_presence_of_a_square_that_moves():
     assert presence(far, masks, near=False).tolist() == [[False, False]]
 
 
-def test_a_probe_reads_what_a_code_holds_and_not_what_it_lacks():
+def test_probe_regresses_only_values_that_the_latent_contains():
     g = torch.Generator().manual_seed(0)
     latents = torch.randn(2000, 6, generator=g)
     values = torch.stack([latents[:, 0] * 0.5 + 3, latents[:, 1].abs()], 1)

@@ -1,4 +1,4 @@
-"""Scores travel with their protocol, whole or not at all."""
+"""Scores with their protocol: saved, loaded and checked."""
 
 import dataclasses
 import json
@@ -47,7 +47,7 @@ def scores(**changes) -> Scores:
     return Scores(**{**values, **changes})
 
 
-def test_scores_come_back_as_they_were(tmp_path):
+def test_loaded_scores_equal_saved_scores(tmp_path):
     full = scores(
         samples={"mine": {"psnr": {"mean": series(1.0, 2.0, 3.0)}}}, diversity={"mine": series(0.1, 0.2, 0.3)}
     )
@@ -65,7 +65,7 @@ def test_main_is_the_first_that_is_no_baseline():
     assert scores(predictors={"copy-last": {}}).main == "copy-last"
 
 
-def test_no_score_without_protocol(tmp_path):
+def test_scores_without_protocol_are_refused(tmp_path):
     with pytest.raises(UserError, match="scores need a Protocol"):
         scores(protocol=None)
     data = scores().to_json()
@@ -75,7 +75,7 @@ def test_no_score_without_protocol(tmp_path):
         Scores.load(tmp_path / "scores.json")
 
 
-def test_broken_files_get_their_sentence(tmp_path):
+def test_invalid_files_are_refused(tmp_path):
     path = tmp_path / "scores.json"
     with pytest.raises(UserError, match=r"scores\.json: no such scores; write them with framecast evaluate"):
         Scores.load(path)
@@ -100,7 +100,7 @@ def test_broken_files_get_their_sentence(tmp_path):
         assert str(path) in str(caught.value)
 
 
-def test_a_failed_write_leaves_the_old_scores(tmp_path, monkeypatch):
+def test_failed_write_keeps_the_old_scores(tmp_path, monkeypatch):
     path = scores().save(tmp_path / "scores.json")
     before = path.read_bytes()
 

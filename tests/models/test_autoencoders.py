@@ -13,7 +13,7 @@ from cli_support import store
 
 from framecast.core.errors import UserError
 from framecast.core.types import Batch, ClipSpec
-from framecast.evaluation.clips import evaluate
+from framecast.evaluation.evaluate import evaluate
 from framecast.models.autoencoders.predictor import (
     PROFILES,
     VARIANTS,

@@ -1,4 +1,4 @@
-"""What there is: rows for models, sources and packaged weights."""
+"""Catalogue rows of models, sources and packaged weights."""
 
 import shutil
 
@@ -11,7 +11,7 @@ from framecast.models import MODELS
 from framecast.reporting.catalog import draw, figure, list_models, list_packaged, list_sources, one_model
 
 
-def test_every_model_has_a_row_that_says_what_it_needs():
+def test_every_model_has_a_row_of_its_requirements():
     rows = {row["name"]: row for row in list_models()}
     assert set(rows) == set(MODELS)
     assert rows["multiscale-gan"]["context"] == 4
@@ -20,9 +20,9 @@ def test_every_model_has_a_row_that_says_what_it_needs():
 
 
 def test_published_counts():
-    told = one_model("multiscale-gan")
-    assert told["parameters"]["discriminator"] == 20_640_388
-    assert told["total"] == sum(told["parameters"].values())
+    result = one_model("multiscale-gan")
+    assert result["parameters"]["discriminator"] == 20_640_388
+    assert result["total"] == sum(result["parameters"].values())
     assert one_model("copy-last") == {
         **{"name": "copy-last", "family": "copy-last", "profile": "default"},
         **{"parameters": {}, "total": 0},
@@ -33,7 +33,7 @@ def test_parameters_outside_any_part_are_counted(tmp_path):
     assert one_model(f"{mine(tmp_path)}:Mine")["parameters"] == {"other": 1}
 
 
-def test_figures_are_svg_and_are_written_where_asked(tmp_path):
+def test_drawings_are_svg_and_written_to_the_given_path(tmp_path):
     assert "<svg" in figure("multiscale-gan", "tiny")
     draw("multiscale-gan", "tiny", tmp_path / "a" / "b.svg")
     assert "<svg" in (tmp_path / "a" / "b.svg").read_text()
@@ -58,9 +58,9 @@ def test_packaged_weights_are_listed(tmp_path, monkeypatch):
 
 @pytest.mark.parametrize(("profile", "total"), [("original", 895_587), ("default", 895_575), ("small", 1_170_065)])
 def test_autoencoders_are_built_at_the_size_their_profile_trains_on(profile, total):
-    told = one_model("c-ae", profile)
-    assert told["total"] == total
-    assert set(told["parameters"]) == {"encoder", "decoder"}
+    result = one_model("c-ae", profile)
+    assert result["total"] == total
+    assert set(result["parameters"]) == {"encoder", "decoder"}
     row = next(row for row in list_models() if row["name"] == "c-lstm-vae")
     assert row["summary"] == "Convolutional variational ConvLSTM autoencoder: a clip to the clip 5 later."
     assert row["stochastic"]

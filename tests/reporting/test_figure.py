@@ -1,4 +1,4 @@
-"""The drawing says what the built model is."""
+"""Drawings contain the layers of the built model."""
 
 from xml.etree import ElementTree
 
@@ -26,7 +26,7 @@ def drawing():
     return draw_model(MultiscaleGAN(small(), CLIP), CLIP)
 
 
-def test_it_names_the_model_its_paper_and_its_totals(drawing):
+def test_drawing_contains_model_paper_and_totals(drawing):
     text = words(drawing)
     assert "MultiscaleGAN" in text
     assert f"{223_644 + 2_128_548:,} parameters" in text
@@ -35,7 +35,7 @@ def test_it_names_the_model_its_paper_and_its_totals(drawing):
     assert any("arXiv 1511.05440" in line for line in text)
 
 
-def test_it_shows_kernels_channels_and_output_sizes(drawing):
+def test_drawing_contains_kernels_channels_and_output_sizes(drawing):
     text = words(drawing)
     assert "Conv2d 7×7 15 → 16" in text  # first of the finest generator
     assert "16 × 32 × 32" in text
@@ -46,7 +46,7 @@ def test_it_shows_kernels_channels_and_output_sizes(drawing):
     assert text.count("scales.0") == 2
 
 
-def test_every_layer_with_weights_is_seen_once_with_its_own_size():
+def test_every_layer_with_weights_is_recorded_once_with_its_size():
     model = MultiscaleGAN(tiny(), CLIP)
     seen = watch(model, CLIP)
     assert sum(layer.parameters for layer in seen.values()) == sum(p.numel() for p in model.parameters())
@@ -61,7 +61,7 @@ def test_paper_widths_are_drawn_as_counted():
     assert "512 × 32 × 32" in text
 
 
-def test_drawing_leaves_the_model_as_it_was():
+def test_drawing_does_not_change_the_model():
     model = MultiscaleGAN(tiny(), CLIP)
     before = {k: v.clone() for k, v in model.state_dict().items()}
     torch.manual_seed(3)
@@ -74,7 +74,7 @@ def test_drawing_leaves_the_model_as_it_was():
     assert not any(m._forward_hooks for m in model.modules())
 
 
-def test_a_model_without_layers_says_so():
+def test_model_without_layers_is_drawn_with_a_note():
     text = words(draw_model(CopyLast(CopyLastConfig(), CLIP), CLIP))
     assert "No layers: there is nothing to train." in text
     assert "0 parameters" in text
@@ -117,7 +117,7 @@ def test_other_kinds_of_layer():
     assert "<Nobody & nothing>" in text
 
 
-def test_long_lines_are_written_smaller_instead_of_over_the_edge():
+def test_long_lines_are_written_smaller():
     class Wide(nn.Module):
         def __init__(self):
             super().__init__()

@@ -1,4 +1,4 @@
-"""The page: complete, offline, and deaf to what names say."""
+"""Report page: complete, offline, with escaped names."""
 
 import json
 import os
@@ -102,7 +102,7 @@ class Page(HTMLParser):
         return [v for t, n, v in self.attributes if (t, n) == (tag, name)]
 
 
-def test_the_page_says_what_was_measured(tmp_path):
+def test_report_contains_scores_and_protocol(tmp_path):
     path = write_report(
         tmp_path / "run",
         scores(),
@@ -116,7 +116,7 @@ def test_the_page_says_what_was_measured(tmp_path):
     page = Page(path)
     for text in (
         "mine on bouncing",
-        "At frame 1 the forecast is 6.0 dB closer to the truth than repeating the last frame, over 12 held-out clips",
+        "At frame 1 the PSNR of the forecast is 6.0 dB above persistence (copy-last), over 12 held-out clips",
         "+6.0",
         "Median · episode-3",
         "PSNR, moving area 21.50 dB",
@@ -157,7 +157,7 @@ def test_best_of_each_column_is_bold(tmp_path):
     assert len(bold) == 3 * 4
 
 
-def test_no_address_no_script_and_a_strict_policy(tmp_path):
+def test_report_has_no_address_no_script_and_a_strict_policy(tmp_path):
     page = Page(write_report(tmp_path, scores(), [kept()], title="t", loss_history=ROWS))
     policy = page.values("meta", "content")[0]
     assert policy.startswith("default-src 'none'; img-src data:; style-src 'unsafe-inline'")
@@ -169,7 +169,7 @@ def test_no_address_no_script_and_a_strict_policy(tmp_path):
             assert value.startswith(("data:", "#")), (tag, name, value)
 
 
-def test_names_are_shown_as_text(tmp_path):
+def test_names_are_escaped(tmp_path):
     page = Page(
         write_report(
             tmp_path,
@@ -203,7 +203,7 @@ def test_colours_follow_the_theme():
     ]
 
 
-def test_a_metric_without_any_number_has_no_curve(tmp_path):
+def test_metric_without_any_number_has_no_curve(tmp_path):
     nothing = Series((None,) * HORIZON, (None,) * HORIZON, (None,) * HORIZON, (0,) * HORIZON, (12,) * HORIZON)
     plain = scores(names=("psnr",))
     rows = {name: {**row, "moving_psnr": nothing} for name, row in plain.predictors.items()}
@@ -222,7 +222,7 @@ def test_wide_bands_leave_the_curves_readable():
     assert low < 100 < high
 
 
-def test_samples_are_rows_of_their_own(tmp_path):
+def test_samples_are_separate_rows(tmp_path):
     beside = {"mine": {"psnr": {"mean": series(28), "worst": series(26)}}}
     page = Page(write_report(tmp_path, scores(samples=beside, diversity={"mine": series(0.1)}), [], title="t"))
     assert "mine, worst sample" in page.text
@@ -230,7 +230,7 @@ def test_samples_are_rows_of_their_own(tmp_path):
     assert "Diversity of samples" in page.text
 
 
-def test_training_charts_thin_long_histories_and_skip_what_is_no_number():
+def test_training_charts_average_long_histories_and_skip_other_values():
     rows = [{"step": s, "main/total": 1.0 + s, "stage": "main", "seconds": 1.0, "lr": 0.1} for s in range(5000)]
     charts = training_charts([*rows, {"main/total": 3.0}, {"step": 5000, "main/total": None}])
     assert [c.label for c in charts] == ["Losses of main"]
@@ -240,14 +240,14 @@ def test_training_charts_thin_long_histories_and_skip_what_is_no_number():
 
 
 @pytest.mark.parametrize(("channels", "size"), [(1, (7, 9)), (3, (400, 11)), (4, (12, 12)), (2, (5, 5))])
-def test_frames_of_any_kind_are_shown(tmp_path, channels, size):
+def test_frames_of_any_dtype_and_channels_are_displayed(tmp_path, channels, size):
     page = Page(write_report(tmp_path, scores(), [kept(channels=channels, size=size)], title="t"))
     width, height = (int(page.values("img", name)[0]) for name in ("width", "height"))
     assert max(width / 3, height) <= 340
     assert page.tags.count("img") == 16
 
 
-def test_a_failed_write_leaves_the_old_page(tmp_path, monkeypatch):
+def test_failed_write_keeps_the_old_page(tmp_path, monkeypatch):
     path = write_report(tmp_path, scores(), [], title="old")
     before = path.read_bytes()
 
@@ -265,7 +265,7 @@ def test_a_failed_write_leaves_the_old_page(tmp_path, monkeypatch):
 
 
 @pytest.mark.system
-def test_a_browser_asks_nobody_and_runs_nothing(asks_nobody, tmp_path):  # noqa: F811
+def test_browser_makes_no_request_and_runs_no_script(asks_nobody, tmp_path):  # noqa: F811
     path = write_report(tmp_path, scores(data=EVIL), [kept(EVIL)], title=EVIL, loss_history=ROWS)
     assert asks_nobody(path) == EVIL
 

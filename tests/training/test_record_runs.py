@@ -13,7 +13,7 @@ from framecast.data.base import RecordSettings
 from framecast.data.options import DataConfig
 from framecast.data.store import DatasetWriter, Store
 from framecast.data.tfrecord_writer import write_records
-from framecast.evaluation.clips import evaluate
+from framecast.evaluation.evaluate import evaluate
 from framecast.training.train import train
 
 

@@ -12,7 +12,7 @@ from framecast.core.errors import UserError
 from framecast.data.cache import open_data
 from framecast.data.options import DataConfig
 from framecast.data.registry import find_source, make_source
-from framecast.evaluation.clips import evaluate
+from framecast.evaluation.evaluate import evaluate
 from framecast.inference.load import load
 from framecast.models.registry import find_model
 from framecast.training.config import TrainConfig, check_resume, config_from_json, every_in_steps, resolve_steps

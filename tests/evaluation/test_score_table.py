@@ -1,4 +1,4 @@
-"""The table: rows of every kind on the same clips, one forecast in memory at a time, tallied in the order of clips."""
+"""Score tables: several forecasters on the same clips, one forecast in memory at a time."""
 
 import weakref
 from dataclasses import replace
@@ -8,8 +8,8 @@ import torch
 from evaluation.test_scorer import HORIZON, SIZE, batches, protocol
 
 from framecast.core.errors import UserError
+from framecast.evaluation.score_table import Forecaster, ScoreTable
 from framecast.evaluation.scorer import KeptClip, kept_clips, score
-from framecast.evaluation.table import Forecaster, Table
 from framecast.metrics import frames
 from framecast.metrics.scores import BASELINES
 
@@ -26,7 +26,7 @@ def copying(name, at=None, samples=1, gain=0.0):
 
 
 def table(*more, **settings):
-    return Table([*more, *(copying(name) for name in BASELINES)], protocol(), **settings)
+    return ScoreTable([*more, *(copying(name) for name in BASELINES)], protocol(), **settings)
 
 
 def scored(made, parts):
@@ -38,27 +38,27 @@ def scored(made, parts):
     return made.scores()
 
 
-def test_never_two_forecasts_at_once():
+def test_at_most_one_forecast_is_in_memory():
     alive: list[weakref.ref] = []
 
     def watched(name):
         inner = copying(name)
 
         def forecast(batch, numbers):
-            assert not [w for w in alive if w() is not None], f"{name} was asked while a forecast was still held"
+            assert not [w for w in alive if w() is not None], f"{name}: another forecast was in memory"
             made = inner.forecast(batch, numbers)
             alive.append(weakref.ref(made))
             return made
 
         return Forecaster(name=name, forecast=forecast)
 
-    made = Table([watched("mine"), *(watched(name) for name in BASELINES)], protocol())
+    made = ScoreTable([watched("mine"), *(watched(name) for name in BASELINES)], protocol())
     scored(made, batches())
     assert len(alive) == 3 * len(batches())
     assert not [w for w in alive if w() is not None]
 
 
-def test_who_forecasts_some_frames_is_scored_at_those():
+def test_forecaster_of_some_frames_is_scored_at_those():
     scores = scored(table(copying("second", at=(2,))), batches())
     series, whole = scores.predictors["second"]["psnr"], scores.predictors["copy-last"]["psnr"]
     assert series.mean == (None, whole.mean[1], None)
@@ -66,21 +66,21 @@ def test_who_forecasts_some_frames_is_scored_at_those():
     assert scores.versus["second"]["psnr"].mean == (None, 0.0, None)
 
 
-def test_further_metrics_and_findings_see_every_forecast():
+def test_further_metrics_and_extras_measure_every_forecast():
     class Seen:
         def __init__(self):
             self.shapes, self.taken = [], []
 
-        def measure(self, entrant, prediction, truth, batch, numbers):
-            self.shapes.append((entrant.name, tuple(prediction.shape[:3]), tuple(truth.shape[:2])))
+        def measure(self, forecaster, prediction, truth, batch, numbers):
+            self.shapes.append((forecaster.name, tuple(prediction.shape[:3]), tuple(truth.shape[:2])))
             return list(numbers)
 
-        def take(self, entrant, found, groups):
-            self.taken.append((entrant.name, found, groups))
+        def take(self, forecaster, found, groups):
+            self.taken.append((forecaster.name, found, groups))
 
     seen, conditions = Seen(), protocol()
     conditions = replace(conditions, metrics={**conditions.metrics, "names": ["psnr", "lpips"]})
-    made = Table(
+    made = ScoreTable(
         [copying("mine", at=(1, 3), samples=2, gain=0.1), *(copying(name) for name in BASELINES)],
         conditions,
         groups=list("aabbccd"),
@@ -95,7 +95,7 @@ def test_further_metrics_and_findings_see_every_forecast():
     assert set(scores.samples) == {"mine"}
 
 
-def test_one_process_tallies_what_others_measured_to_the_bit():
+def test_scores_collected_from_several_processes_equal_those_of_one_to_the_bit():
     groups = list("aabbccd")
     alone, shared = (table(copying("mine", gain=0.02), groups=groups) for _ in range(2))
     parts = batches(size=2)
@@ -110,7 +110,7 @@ def test_one_process_tallies_what_others_measured_to_the_bit():
     assert shared.scores() == one
 
 
-def test_shown_forecasts_are_held_between_the_frames_they_are_for():
+def test_displayed_forecasts_are_held_between_their_frames():
     made = table(copying("late", at=(2,), gain=0.1))
     (kept,) = kept_clips(made, batches(size=1)[0], [0], {0: "best"}, "psnr", [20.0], ["v"])
     assert isinstance(kept, KeptClip)
@@ -121,7 +121,7 @@ def test_shown_forecasts_are_held_between_the_frames_they_are_for():
     assert torch.equal(late[2], late[1])
 
 
-def test_of_samples_the_best_is_shown():
+def test_best_of_the_samples_is_displayed():
     truth = batches(size=1)[0]
 
     def forecast(batch, numbers):
@@ -134,9 +134,9 @@ def test_of_samples_the_best_is_shown():
     assert frames.psnr(shown["three"], true).min() == 100
 
 
-def test_samples_of_a_clip_do_not_depend_on_what_it_is_batched_with():
+def test_samples_of_a_clip_do_not_depend_on_its_batch():
+    from evaluation.test_scorer import predictors_of as predictors
     from evaluation.test_scorer import roll
-    from evaluation.test_scorer import table as predictors
 
     one, many = (
         score(predictors(stochastic=True), batches(n), protocol(), samples=3, seed=2, roll=roll)[0] for n in (1, 4)
@@ -145,7 +145,7 @@ def test_samples_of_a_clip_do_not_depend_on_what_it_is_batched_with():
     assert one.diversity["mine"].mean == pytest.approx(many.diversity["mine"].mean, rel=1e-12)
 
 
-def test_intervals_are_over_videos_where_they_are_told():
+def test_intervals_are_over_videos_where_groups_are_given():
     plain, grouped = (score_of(groups) for groups in (None, ["a"] * 4 + ["b"] * 3))
     assert grouped.predictors["mine"]["psnr"].mean == plain.predictors["mine"]["psnr"].mean
     assert grouped.predictors["mine"]["psnr"].low != plain.predictors["mine"]["psnr"].low
@@ -154,14 +154,14 @@ def test_intervals_are_over_videos_where_they_are_told():
 
 
 def score_of(groups):
+    from evaluation.test_scorer import predictors_of as predictors
     from evaluation.test_scorer import roll
-    from evaluation.test_scorer import table as predictors
 
     return score(predictors(), batches(), protocol(), roll=roll, groups=groups, keep=False)[0]
 
 
-def test_a_table_without_baselines_is_none():
+def test_table_without_baselines_is_refused():
     with pytest.raises(
-        UserError, match="every table shows copy-last and temporal-mean; add copy-last and temporal-mean"
+        UserError, match="every table must contain copy-last and temporal-mean; add copy-last and temporal-mean"
     ):
-        Table([copying("mine")], protocol())
+        ScoreTable([copying("mine")], protocol())
