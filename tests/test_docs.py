@@ -188,6 +188,39 @@ def test_make_help_names_every_target() -> None:
     assert set(phony[1].split()) - described <= {"help", "lint", "types"}
 
 
+# -------------------------------------------------------------------------------------------------- files and functions
+
+#: Lines of the five files that README recommends to read first, together, at most.
+READING_LINES = 1200
+
+
+def defined(path: Path) -> set[str]:
+    """Names of the functions, methods and classes of a file."""
+    tree = ast.parse(text_of(path))
+    return {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
+
+
+def test_where_is_what_names_existing_files_and_functions() -> None:
+    section = text_of(ROOT / "docs" / "architecture.md").partition("## Where is what")[2].partition("\n## ")[0]
+    rows = [line.split("|")[2] for line in section.splitlines() if line.startswith("|") and "`framecast/" in line]
+    assert len(rows) >= 14
+    for row in rows:
+        found: set[str] = set()
+        for name in re.findall(r"`([^`]+)`", row):
+            if name.startswith("framecast/"):
+                assert (ROOT / name).is_file(), f"architecture.md: {name} does not exist"
+                found = defined(ROOT / name)
+            else:
+                assert name in found, f"architecture.md: {row.strip()}: {name} is not defined there"
+
+
+def test_reading_path_of_the_readme_is_short() -> None:
+    section = text_of(ROOT / "README.md").partition("## Read these five files first")[2].partition("\n## ")[0]
+    files = list(dict.fromkeys(re.findall(r"\]\(([\w/]+\.py)\)", section)))
+    assert len(files) == 5
+    assert sum(len(text_of(ROOT / name).splitlines()) for name in files) <= READING_LINES
+
+
 # ------------------------------------------------------------------------------------------------------------- Python
 
 
