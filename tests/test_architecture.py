@@ -1,4 +1,4 @@
-"""Who may import whom, read from the source: every arrow points down, and nothing heavy is paid for in advance."""
+"""Import rules of the package, read from its source: imports point downwards, heavy packages load on first use."""
 
 import ast
 import importlib
@@ -49,7 +49,7 @@ def imports(tree):
         if isinstance(node, ast.Import):
             yield from (alias.name for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
-            assert node.level == 0, "imports are written out in full"
+            assert node.level == 0, "relative import: use the full dotted name"
             yield node.module
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
@@ -59,7 +59,7 @@ MODULES = modules()
 IMPORTS = {name: list(imports(tree)) for name, tree in MODULES.items()}
 
 
-def arrows():
+def edges():
     """(from, to) as dotted names below the package, `to` being a file or folder of it."""
     for name, targets in IMPORTS.items():
         for target in targets:
@@ -78,28 +78,28 @@ def test_every_package_has_a_level():
 
 
 def test_imports_point_to_lower_levels():
-    assert ("training.trainer", "training.step") in set(arrows()), "the reader of imports finds them"
-    up = {f"{a} -> {b}" for a, b in arrows() if a != "__init__" and LEVEL[package_of(a)] < LEVEL[package_of(b)]}
+    assert ("training.trainer", "training.step") in set(edges()), "imports(tree) finds no imports"
+    up = {f"{a} -> {b}" for a, b in edges() if a != "__init__" and LEVEL[package_of(a)] < LEVEL[package_of(b)]}
     assert not up
 
 
 @pytest.mark.parametrize("package", INDEPENDENT)
 def test_independent_packages_do_not_import_each_other(package):
     others = LEVELS[LEVEL[package]] - {package}
-    assert not {f"{a} -> {b}" for a, b in arrows() if package_of(a) == package and package_of(b) in others}
+    assert not {f"{a} -> {b}" for a, b in edges() if package_of(a) == package and package_of(b) in others}
 
 
-def test_training_knows_no_concrete_model_and_no_source():
+def test_training_imports_no_concrete_model_and_no_source():
     concrete = {m.removeprefix("framecast.") for m, _ in (*MODELS.values(), *SOURCES.values())}
-    known = {b for a, b in arrows() if package_of(a) == "training" and a != "training.presets"}
+    known = {b for a, b in edges() if package_of(a) == "training" and a != "training.presets"}
     assert not known & concrete
 
 
-def test_models_and_sources_are_named_in_their_tables_only():
+def test_models_and_sources_are_imported_by_their_registries_only():
     """Registries turn names into classes; `training/presets.py` may ask a family for its profiles."""
     models = {m.removeprefix("framecast.") for m, _ in MODELS.values()}
     sources = {m.removeprefix("framecast.") for m, _ in SOURCES.values()}
-    for a, b in arrows():
+    for a, b in edges():
         if b in MODULES and b in models | sources:
             assert a.split(".")[:-1] == b.split(".")[:-1] or (a, b in models) == ("training.presets", True), (
                 f"{a} -> {b}"
@@ -117,7 +117,7 @@ def files_of(folder):
     return {f"framecast.{name}" for name in MODULES if name.startswith(f"{folder}.")}
 
 
-def test_every_model_is_in_its_table():
+def test_every_model_is_registered():
     found = {}
     for module in files_of("models") - {"framecast.models.base"}:
         for name, value in vars(importlib.import_module(module)).items():
@@ -127,7 +127,7 @@ def test_every_model_is_in_its_table():
     assert all(value.__mro__[1] is Predictor for value in found.values()), "one base class, one level"
 
 
-def test_every_source_is_in_its_table():
+def test_every_source_is_registered():
     found = set()
     for module in files_of("data"):
         for name, value in vars(importlib.import_module(module)).items():
@@ -137,11 +137,11 @@ def test_every_source_is_in_its_table():
     assert found == set(SOURCES.values())
 
 
-def test_no_attic():
+def test_no_module_is_named_utils():
     assert not [name for name in MODULES if {"utils", "util", "helpers", "misc", "common"} & set(name.split("."))]
 
 
-def test_no_torchvision_and_no_emulator_in_the_core():
+def test_no_torchvision_no_pickle_and_the_emulator_in_one_file():
     for name, targets in IMPORTS.items():
         outside = {target.split(".")[0] for target in targets}
         assert "torchvision" not in outside, name
@@ -149,9 +149,23 @@ def test_no_torchvision_and_no_emulator_in_the_core():
         assert not outside & {"pickle", "shelve", "marshal"}, name
 
 
-def test_a_file_is_no_longer_than_one_can_read():
+#: Lines of a file, and of a function with its docstring, at most.
+FILE_LINES, FUNCTION_LINES = 500, 70
+
+
+def test_files_have_at_most_500_lines():
     lengths = {p.relative_to(PACKAGE): len(p.read_text(encoding="utf-8").splitlines()) for p in PACKAGE.rglob("*.py")}
-    assert not {str(p): n for p, n in lengths.items() if n > 701}
+    assert not {str(p): n for p, n in lengths.items() if n > FILE_LINES}
+
+
+def test_functions_have_at_most_70_lines():
+    lengths = {
+        f"{module}.{node.name}": node.end_lineno - node.lineno + 1
+        for module, tree in MODULES.items()
+        for node in ast.walk(tree)
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert not {name: n for name, n in lengths.items() if n > FUNCTION_LINES}
 
 
 @pytest.mark.parametrize(
@@ -164,7 +178,7 @@ def test_a_file_is_no_longer_than_one_can_read():
         "import framecast; dir(framecast); framecast.__all__",
     ],
 )
-def test_nothing_heavy_is_imported_until_it_is_used(code):
+def test_heavy_packages_are_imported_on_first_use(code):
     heavy = ("torch", "numpy", "av", "PIL", "matplotlib", "tyro", "rich", "yaml", "lightning_fabric", "ale_py")
     show = f"{code}\nimport sys\nprint('HEAVY', *(m for m in {heavy!r} if m in sys.modules))"
     done = subprocess.run([sys.executable, "-c", show], **process_settings(), capture_output=True)
@@ -172,7 +186,7 @@ def test_nothing_heavy_is_imported_until_it_is_used(code):
     assert done.stdout.splitlines()[-1] == "HEAVY"
 
 
-def test_public_names_are_where_the_list_says():
+def test_public_names_exist():
     framecast = importlib.import_module("framecast")
     assert all(getattr(framecast, name) is not None for name in framecast.__all__)
     assert set(framecast.__all__) <= set(dir(framecast))

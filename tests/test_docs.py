@@ -1,4 +1,4 @@
-"""The documentation tells the truth: links lead somewhere, commands and flags exist, snippets use real names."""
+"""Facts of the documentation: link targets, commands, flags and Python names exist."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ from framecast.training.presets import PRESETS, profiles
 
 ROOT = Path(__file__).parent.parent
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("examples/*.md")])
-#: A folder that the long runs fill.
-MADE_LATER = {"docs/results"}
+#: Folder that the programs in `reproduction` fill.
+GENERATED = {"docs/results"}
 
 FLAG = re.compile(r"--[a-z][a-z0-9.-]*[a-z0-9]")
 
@@ -48,7 +48,7 @@ def fenced(text: str, language: str = "") -> Iterator[str]:
 
 
 def anchors(page: Path) -> set[str]:
-    """Names of a page's headings as links spell them."""
+    """Anchors of a page's headings."""
     heads = re.findall(r"^#+ (.+)$", text_of(page), flags=re.M)
     return {re.sub(r"[^\w\- ]", "", head.lower()).strip().replace(" ", "-") for head in heads}
 
@@ -57,21 +57,21 @@ def anchors(page: Path) -> set[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_links_lead_somewhere(page: Path) -> None:
+def test_link_targets_exist(page: Path) -> None:
     for target in re.findall(r"\]\(([^)\s]+)\)", without_code(text_of(page))):
         if re.match(r"https?://|mailto:", target):
             continue
         path, _, anchor = target.partition("#")
         place = (page.parent / path).resolve() if path else page
         assert place.is_relative_to(ROOT), f"{name_of(page)}: {target} leaves the repository"
-        if place.relative_to(ROOT).as_posix() in MADE_LATER:
+        if place.relative_to(ROOT).as_posix() in GENERATED:
             continue
-        assert place.exists(), f"{name_of(page)}: {target} leads nowhere"
+        assert place.exists(), f"{name_of(page)}: {target} does not exist"
         if anchor:
             assert anchor in anchors(place), f"{name_of(page)}: {target}: no such heading"
 
 
-def test_every_page_is_reached_from_the_index() -> None:
+def test_every_page_is_linked_from_the_index() -> None:
     index = ROOT / "docs" / "README.md"
     found, waiting = {index}, [index]
     while waiting:
@@ -104,10 +104,10 @@ def commands(text: str) -> Iterator[str]:
 @cache
 def flags_of(*words: str) -> frozenset[str]:
     """The flags that the help of a command names."""
-    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as told:
+    with pytest.MonkeyPatch.context() as patch, contextlib.redirect_stdout(io.StringIO()) as printed:
         patch.setenv("COLUMNS", "200")
         assert run([*words, "--help"]) == 0, f"framecast {' '.join(words)} --help failed"
-    found = frozenset(FLAG.findall(told.getvalue()))
+    found = frozenset(FLAG.findall(printed.getvalue()))
     assert found, f"framecast {' '.join(words)} --help names no flag"
     return found
 
@@ -126,10 +126,10 @@ def known_flags(words: list[str]) -> frozenset[str]:
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_commands_and_flags_are_real(page: Path) -> None:
+def test_commands_and_flags_exist(page: Path) -> None:
     for line in commands(text_of(page)):
         words = shlex.split(line)[1:]
-        if words[0] in ("--help", "--version") or words[0] in COMING:
+        if words[0] in ("--help", "--version") or words[0] in ANNOUNCED:
             continue
         assert words[0] in COMMANDS, f"{name_of(page)}: {line}: no such command"
         known = known_flags(words) | {"--help", "--json"}
@@ -138,19 +138,19 @@ def test_commands_and_flags_are_real(page: Path) -> None:
                 assert word.split("=")[0] in known, f"{name_of(page)}: {line}: {word} is not a flag"
 
 
-#: Said to be still to come, in README.
-COMING: tuple[str, ...] = ()
+#: Commands that README announces for a later version.
+ANNOUNCED: tuple[str, ...] = ()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_flags_of_models_are_real(page: Path) -> None:
+def test_model_flags_exist(page: Path) -> None:
     known = frozenset().union(*(flags_of("train", name) for name in PRESETS))
     for flag in re.findall(r"`?(--(?:model|optim|train)\.[a-z][a-z0-9-]*)", text_of(page)):
         assert flag in known, f"{name_of(page)}: {flag} is not a flag"
 
 
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_training_commands_are_understood(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_commands_parse(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for line in commands(text_of(page)):
         words = shlex.split(line)[1:]
         if words[0] != "train" or len(words) < 4 or words[1] not in PRESETS or "--data" not in words:
@@ -160,7 +160,7 @@ def test_training_commands_are_understood(page: Path, capsys: pytest.CaptureFixt
         assert planned["name"] == words[1]
 
 
-def test_the_readme_names_everything_there_is() -> None:
+def test_readme_lists_all_models_profiles_sources_and_commands() -> None:
     text = text_of(ROOT / "README.md")
     for name in PRESETS:
         assert f"`{name}`" in text, f"README does not name the model {name}"
@@ -184,14 +184,47 @@ def test_make_help_names_every_target() -> None:
     text = text_of(ROOT / "Makefile")
     phony = re.search(r"^\.PHONY: (.+)$", text, flags=re.M)
     assert phony
-    told = set(re.findall(r'@echo "make ([a-z-]+)', text))
-    assert set(phony[1].split()) - told <= {"help", "lint", "types"}
+    described = set(re.findall(r'@echo "make ([a-z-]+)', text))
+    assert set(phony[1].split()) - described <= {"help", "lint", "types"}
+
+
+# -------------------------------------------------------------------------------------------------- files and functions
+
+#: Lines of the five files that README recommends to read first, together, at most.
+READING_LINES = 1200
+
+
+def defined(path: Path) -> set[str]:
+    """Names of the functions, methods and classes of a file."""
+    tree = ast.parse(text_of(path))
+    return {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
+
+
+def test_where_is_what_names_existing_files_and_functions() -> None:
+    section = text_of(ROOT / "docs" / "architecture.md").partition("## Where is what")[2].partition("\n## ")[0]
+    rows = [line.split("|")[2] for line in section.splitlines() if line.startswith("|") and "`framecast/" in line]
+    assert len(rows) >= 14
+    for row in rows:
+        found: set[str] = set()
+        for name in re.findall(r"`([^`]+)`", row):
+            if name.startswith("framecast/"):
+                assert (ROOT / name).is_file(), f"architecture.md: {name} does not exist"
+                found = defined(ROOT / name)
+            else:
+                assert name in found, f"architecture.md: {row.strip()}: {name} is not defined there"
+
+
+def test_reading_path_of_the_readme_is_short() -> None:
+    section = text_of(ROOT / "README.md").partition("## Read these five files first")[2].partition("\n## ")[0]
+    files = re.findall(r"^\d\. \[.*?\]\(([\w/]+\.py)\)", section, flags=re.M)
+    assert len(files) == 5
+    assert sum(len(text_of(ROOT / name).splitlines()) for name in files) <= READING_LINES
 
 
 # ------------------------------------------------------------------------------------------------------------- Python
 
 
-def test_snippets_use_real_names() -> None:
+def test_snippets_use_existing_names() -> None:
     seen = 0
     for page in PAGES:
         for block in fenced(text_of(page), "python"):
@@ -210,28 +243,28 @@ def test_snippets_use_real_names() -> None:
 
 
 def published() -> list[Path]:
-    """Every text file that a reader sees."""
+    """Published text files."""
     listed = subprocess.run(["git", "ls-files"], cwd=ROOT, capture_output=True, text=True, check=False)
     names = listed.stdout.split() if listed.returncode == 0 else [str(p.relative_to(ROOT)) for p in PAGES]
     kinds = (".py", ".md", ".toml", ".cff", ".ipynb", ".j2", ".txt", "Makefile", "Dockerfile", "run")
     return [ROOT / n for n in names if n.endswith(kinds) and not n.startswith("tests/") and (ROOT / n).is_file()]
 
 
-def test_nothing_names_a_place_of_one_machine() -> None:
+def test_no_file_contains_a_machine_specific_path() -> None:
     pattern = re.compile(r"(?<![\w.:/])/(?:home|root|Users|tmp|mnt|work)/\w+")
     for path in published():
         found = pattern.search(text_of(path))
         assert not found, f"{name_of(path)}: {found[0]} is a path of one machine"
 
 
-def test_nothing_is_left_undone_or_praised() -> None:
+def test_no_file_contains_todo_or_advertising() -> None:
     words = r"\b(TODO|FIXME|XXX|NotImplementedError|state[- ]of[- ]the[- ]art|cutting[- ]edge|blazing\w*|seamless\w*)\b"
     for path in published():
         found = re.search(words, text_of(path), flags=re.I)
         assert not found, f"{name_of(path)}: {found[0]!r}"
 
 
-def test_decisions_say_what_they_cost() -> None:
+def test_decision_records_have_context_choice_and_price() -> None:
     records = sorted((ROOT / "docs" / "decisions").glob("0*.md"))
     index = text_of(ROOT / "docs" / "decisions" / "README.md")
     assert [r.name[:4] for r in records] == [f"{i:04d}" for i in range(1, len(records) + 1)]

@@ -1,4 +1,4 @@
-"""The public names: all reachable, none paid for before it is used."""
+"""Public names of the package: all exist, and none imports a heavy package before it is used."""
 
 import subprocess
 import sys
@@ -14,13 +14,13 @@ def python(code):
     return found.stdout.split()
 
 
-def test_importing_the_package_imports_nothing_heavy():
+def test_importing_the_package_imports_no_heavy_package():
     heavy = "{'torch', 'numpy', 'av', 'PIL', 'tyro', 'rich', 'yaml', 'matplotlib'}"
-    told = python(f"import sys, framecast; dir(framecast); print(len({heavy} & set(sys.modules)))")
-    assert told == ["0"]
+    printed = python(f"import sys, framecast; dir(framecast); print(len({heavy} & set(sys.modules)))")
+    assert printed == ["0"]
 
 
-def test_every_public_name_is_there_and_is_what_it_says():
+def test_every_public_name_exists_and_has_its_kind():
     assert set(framecast.__all__) <= set(dir(framecast))
     kinds = {name: type(getattr(framecast, name)).__name__ for name in framecast.__all__}
     assert kinds == {
@@ -40,8 +40,8 @@ def test_every_public_name_is_there_and_is_what_it_says():
     }
 
 
-def test_submodules_imported_first_do_not_hide_the_functions_named_like_them():
-    told = python(
+def test_public_functions_are_not_replaced_by_imported_submodules():
+    printed = python(
         "import framecast.training.train, framecast.models.rollout, framecast.evaluation.evaluate\n"
         "from framecast.training.train import fit\n"
         "import framecast\n"
@@ -49,9 +49,9 @@ def test_submodules_imported_first_do_not_hide_the_functions_named_like_them():
         "print(framecast.evaluate.__module__)\n"
         "print(framecast.metrics.__name__)"
     )
-    assert told == ["function", "function", "function", "framecast.evaluation.evaluate", "framecast.metrics"]
+    assert printed == ["function", "function", "function", "framecast.evaluation.evaluate", "framecast.metrics"]
 
 
-def test_what_does_not_exist_is_an_attribute_error():
+def test_unknown_name_raises_attribute_error():
     with pytest.raises(AttributeError, match="has no attribute 'trian'"):
         _ = framecast.trian
