@@ -53,6 +53,7 @@ def open_path(
     if path.is_dir():
         if (path / "index.json").is_file():
             return Store(path)
+        _refuse_lerobot(path)
         kind = _kind_of_folder(path)
         if kind == "images" and _all_pairs(path):
             return Pairs(path)
@@ -71,6 +72,17 @@ def open_path(
     if kind == "videos":
         return Videos(path, fps=fps, size=size, fit=fit, skip_bad=skip_bad)
     return Frames(path, fps=fps or 30.0, size=size, fit=fit, skip_bad=skip_bad)
+
+
+def _refuse_lerobot(path: Path) -> None:
+    """Raises: UserError for a LeRobot dataset, whose videos hold many episodes and one camera each."""
+    if (path / "meta" / "info.json").is_file() and any((path / "meta").glob("*")):
+        text = (path / "meta" / "info.json").read_text(encoding="utf-8", errors="replace")
+        if '"codebase_version"' in text or '"robot_type"' in text:
+            raise UserError(
+                f"{path} is a LeRobot dataset, which cannot be read yet: its videos join many episodes and hold one "
+                "camera each; write its frames with framecast.DatasetWriter, one video an episode"
+            )
 
 
 def _missing(path: Path) -> str:
