@@ -308,7 +308,8 @@ def _run(trial: Trial, signals: Signals, device: str, quiet: bool) -> None:
 
 def _start(job: Mapping[str, Any], signals: Signals) -> int:
     """The exit code of a process that does the job; a signal to this one stops it, with a checkpoint."""
-    command = [sys.executable, "-m", "framecast.benchmark.job", json.dumps(job)]
+    # -P: a file random.py or json.py in the current folder is not imported in place of the standard library's
+    command = [sys.executable, "-P", "-m", "framecast.benchmark.job", json.dumps(job)]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
         assert process.stdin is not None
         while process.poll() is None:

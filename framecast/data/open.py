@@ -54,10 +54,23 @@ def open_path(path: str | os.PathLike[str], options: ReadOptions = AS_STORED) ->
     path = Path(path)
     if not path.exists():
         raise UserError(_missing(path))
+    if path.is_dir():
+        _refuse_lerobot(path)
     kind = _kind_of_folder(path) if path.is_dir() else _kind_of_file(path)
     if options.axes is not None and kind not in ("arrays", "store", "pairs"):
         raise UserError(f"{path} holds {kind}, whose axes are known; --axes is for .npy and .npz files, leave it out")
     return _READERS[kind](path, options)
+
+
+def _refuse_lerobot(path: Path) -> None:
+    """Raises: UserError for a LeRobot dataset, whose videos hold many episodes and one camera each."""
+    if (path / "meta" / "info.json").is_file() and any((path / "meta").glob("*")):
+        text = (path / "meta" / "info.json").read_text(encoding="utf-8", errors="replace")
+        if '"codebase_version"' in text or '"robot_type"' in text:
+            raise UserError(
+                f"{path} is a LeRobot dataset, which cannot be read yet: its videos join many episodes and hold one "
+                "camera each; write its frames with framecast.DatasetWriter, one video an episode"
+            )
 
 
 def _missing(path: Path) -> str:

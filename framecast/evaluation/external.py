@@ -169,6 +169,8 @@ def write_clips(
     """
     if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not overwrite):
         raise UserError(f"{folder}: is not an empty folder; choose another --out or use --overwrite")
+    if folder.is_dir() and any(folder.iterdir()):
+        read_manifest(folder)  # --overwrite replaces clips that framecast wrote, never a folder of something else
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
         unfinished.mkdir(parents=True)

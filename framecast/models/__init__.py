@@ -3,6 +3,7 @@
 MODELS: dict[str, tuple[str, str]] = {
     "copy-last": ("framecast.models.copy_last", "CopyLast"),
     "temporal-mean": ("framecast.models.temporal_mean", "TemporalMean"),
+    "linear-flow": ("framecast.models.linear_flow", "LinearFlow"),
     "hierarchical": ("framecast.models.hierarchical.predictor", "Hierarchical"),
     "multiscale-gan": ("framecast.models.multiscale_gan.predictor", "MultiscaleGAN"),
     "dreams": ("framecast.models.dreams.predictor", "Dreams"),

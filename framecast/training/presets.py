@@ -170,7 +170,7 @@ def visual_dynamics(profile: str) -> RunConfig:
 
 
 def baseline(name: str, profile: str) -> RunConfig:
-    """Copy-last and temporal-mean: nothing to choose, nothing to train."""
+    """Copy-last, temporal-mean and linear-flow: nothing to choose, nothing to train."""
     _choose(name, profile, {"default": None})
     return RunConfig(name=name, profile=profile, model=find_model(name).Config(), train=TrainConfig(steps=1))
 
@@ -194,6 +194,7 @@ PRESETS: dict[str, tuple[tuple[str, ...], Callable[[str], RunConfig]]] = {
     "visual-dynamics": (("default", "original", "master", "small", "tiny"), visual_dynamics),
     "copy-last": (("default",), lambda profile: baseline("copy-last", profile)),
     "temporal-mean": (("default",), lambda profile: baseline("temporal-mean", profile)),
+    "linear-flow": (("default",), lambda profile: baseline("linear-flow", profile)),
 }
 
 

@@ -14,7 +14,7 @@ import numpy as np
 import psutil
 import pytest
 from cli_support import refused, store, work  # noqa: F401
-from small_models import ROOT, write_store
+from small_models import ROOT, process_settings, write_store
 
 import framecast.benchmark.job as trials
 import framecast.benchmark.plan as plans
@@ -26,7 +26,7 @@ from framecast.metrics.averages import t_quantile
 from framecast.metrics.scores import BASELINES
 from framecast.reporting.benchmark_page import describe, write_benchmark
 from framecast.training.run_folder import open_run
-from framecast.training.signals import Interrupted
+from framecast.training.signals import Interrupted, Signals
 from framecast.training.step import NotFinite
 
 MODELS = ("multiscale-gan:tiny --model.no-adversarial", "judged=multiscale-gan:tiny --optim.generator-lr 1e-3")
@@ -376,3 +376,14 @@ def test_the_command_gives_one_sentence(refused, tmp_path):  # noqa: F811
     told = refused("benchmark", "--models", "nothing", "--data", store(), "--steps", 1, "--out", tmp_path / "x")
     assert told.startswith("unknown model 'nothing'")
     assert "benchmark: unknown flag --bugdet; did you mean '--budget'?" in refused("benchmark", "--bugdet", "4m")
+
+
+def test_files_in_the_current_folder_are_not_imported_by_a_run(tmp_path, monkeypatch):
+    marker = tmp_path / "executed"
+    for name in ("json", "random"):
+        (tmp_path / f"{name}.py").write_text(f"open({str(marker)!r}, 'w').close()\n")
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("PYTHONPATH", process_settings()["env"]["PYTHONPATH"])
+    code = start_process({"result": str(tmp_path / "result.json")}, Signals())
+    assert code != 0, "the job names nothing to train"
+    assert not marker.exists()

@@ -1,5 +1,7 @@
 """A path is opened by the right reader, or refused with a specific error."""
 
+import json
+
 import numpy as np
 import pytest
 
@@ -118,3 +120,16 @@ def test_skip_bad_reaches_the_reader(shelf):
     with pytest.raises(UserError, match=r"bad\.mp4"):
         open_path(shelf / "videos")
     assert open_path(shelf / "videos", ReadOptions(skip_bad=True)).meta()["skipped"] == ["bad.mp4"]
+
+
+@pytest.mark.parametrize("name", ["codebase_version", "robot_type"])
+def test_a_lerobot_dataset_is_refused_by_name(tmp_path, name):
+    (tmp_path / "meta").mkdir()
+    (tmp_path / "meta" / "info.json").write_text(json.dumps({name: "v3.0", "fps": 30}))
+    videos = tmp_path / "videos" / "observation.image" / "chunk-000"
+    videos.mkdir(parents=True)
+    write_video(np.zeros((4, 3, 16, 16), np.uint8), videos / "file-000.mp4", 30)
+    with pytest.raises(UserError, match="is a LeRobot dataset, which cannot be read yet"):
+        open_path(tmp_path)
+    (tmp_path / "meta" / "info.json").write_text('{"of": "another program"}')
+    assert len(open_path(tmp_path)) == 1

@@ -209,3 +209,16 @@ def test_existing_clips_are_kept_without_overwrite(clips):
         make_clips(store(), clips, horizon=3)
     assert (clips / "manifest.json").read_bytes() == before
     assert make_clips(store(), clips, horizon=3, overwrite=True).horizon == 3
+
+
+def test_overwrite_never_replaces_a_folder_of_other_files(tmp_path):
+    folder = tmp_path / "thesis"
+    folder.mkdir()
+    (folder / "chapter.tex").write_text("years of work")
+    with pytest.raises(UserError, match=r"thesis: has no manifest\.json"):
+        make_clips(store(), folder, horizon=3, clips=2, overwrite=True)
+    assert (folder / "chapter.tex").read_text() == "years of work"
+    (folder / "manifest.json").write_text('{"name": "of another program"}')
+    with pytest.raises(UserError, match=r"manifest\.json"):
+        make_clips(store(), folder, horizon=3, clips=2, overwrite=True)
+    assert (folder / "chapter.tex").read_text() == "years of work"

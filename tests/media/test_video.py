@@ -332,3 +332,20 @@ def test_full_range_and_matrix_are_honoured(tmp_path):
     red = np.zeros((2, 3, 32, 32), np.uint8)
     red[:, 0] = 220
     close_to(read_video(write_video(red, tmp_path / "red.mp4")).frames, red, 3.0)
+
+
+@pytest.mark.parametrize(("version", "taken"), [("18.1.0", {"metadata_errors": "replace"}), ("19.0.2", {})])
+def test_only_arguments_of_the_installed_pyav_are_passed(version, taken, tmp_path, monkeypatch):
+    path = tmp_path / "a.mp4"
+    write_video(np.zeros((3, 3, 16, 16), np.uint8), path, 10)
+    given, real = [], av.open
+
+    def opening(file, options, **arguments):
+        given.append(arguments)
+        return real(file, options=options)
+
+    monkeypatch.setattr("av.open", opening)
+    monkeypatch.setattr("av.__version__", version)
+    assert probe(path).frames == 3
+    assert given
+    assert all(arguments == taken for arguments in given)
