@@ -171,7 +171,7 @@ def test_the_command_says_size_and_host_and_unpacks(tmp_path, capsys, monkeypatc
         assert run(words) == 2
         told = capsys.readouterr().err
         assert f"qbert.tar.gz, {len(content)} bytes, from {address[7:]}" in told
-        assert "nobody is there to ask; give --yes" in told
+        assert "is not a terminal, so the question cannot be answered; use --yes" in told
         assert not list(tmp_path.glob("agc/*"))
         assert run([*words, "--yes"]) == 0
     assert "4 files in" in capsys.readouterr().out
