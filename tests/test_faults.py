@@ -181,7 +181,7 @@ def test_a_store_of_a_newer_version(training_refused, tmp_path):
 def test_data_without_the_actions_a_model_needs(training_refused, refused, tmp_path):
     name = f"{mine(tmp_path, actions='required')}:Mine"
     told = refused("train", name, "--data", store(), "--steps", "2", "--out", tmp_path / "run", "--quiet")
-    assert f"{store()}: holds no actions but Mine predicts from them; take data that has them" in told
+    assert f"{store()}: has no actions but Mine requires them; use data with actions" in told
     assert not (tmp_path / "run").exists()
     given = ("--model-class", f"{pathlib.Path(__file__).parent / 'small_models.py'}:Acting")
     source = write_video(moving(6, 12, 12), tmp_path / "in")
@@ -267,7 +267,7 @@ def test_a_run_folder_without_its_config(refused, tmp_path):
         ("predict", tmp_path, "--input", clip(), "--out", tmp_path / "f.gif"),
     ):
         told = refused(*words)
-        assert f"{tmp_path}: has no config.json, so it is not a run folder; make one with framecast train" in told
+        assert f"{tmp_path}: has no config.json; expected a run folder written by framecast train" in told
     assert list(tmp_path.iterdir()) == []
 
 

@@ -138,17 +138,7 @@ def test_store_is_unchanged_when_its_replacement_fails(done, refused, tmp_path):
 def test_commands_lead_from_a_video_to_its_forecast(done, tmp_path):
     folder, video = tmp_path / "run", tmp_path / "future.mp4"
     data = ("--data", clip())
-    train = (
-        "train",
-        "multiscale-gan",
-        "--profile",
-        "tiny",
-        "--data",
-        clip(),
-        "--out",
-        folder,
-        "--train.no-tensorboard",
-    )
+    train = ("train", "multiscale-gan", "--profile", "tiny", *data, "--out", folder, "--train.no-tensorboard")
     output = done(*train, "--steps", "2")
     assert f"run: {folder}\n" in output
     assert open_run(folder).config.data.trained_size == "128"
