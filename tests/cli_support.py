@@ -1,4 +1,4 @@
-"""What the tests of the command line share: tiny data and runs made once, and commands run in this process."""
+"""Shared by the tests of the command line: tiny data and runs, made once, and commands run in this process."""
 
 import atexit
 import functools
@@ -15,7 +15,7 @@ from framecast.data.synthetic.shapes import Shapes, ShapesConfig
 from framecast.media.write import write_video
 from framecast.training.train import train
 
-#: A line that says what goes on, not what is wrong.
+#: Beginnings of progress lines, which are no errors.
 PROGRESS = ("reading ", "recording ", "importing ", "making ", "left out", "1 video,", "2 videos,", "3 videos,")
 
 MINE = """
@@ -27,7 +27,7 @@ from framecast.core.types import ClipRequest, Loss
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Config:
     context: int = 2
-    \"\"\"Frames it looks at.\"\"\"
+    \"\"\"Number of context frames.\"\"\"
 
 class Mine(Predictor):
     Config = Config
@@ -51,7 +51,7 @@ class Mine(Predictor):
 
 @functools.cache
 def work() -> Path:
-    """A folder for everything below, gone when the tests are."""
+    """Folder for all data and runs below, deleted after the tests."""
     folder = Path(tempfile.mkdtemp(prefix="framecast-tests-"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     return folder
@@ -107,7 +107,7 @@ def moving_run():
 
 @functools.cache
 def copy_run() -> Path:
-    """Copy-last as a run: it knows its forecast exactly."""
+    """Copy-last as a run, whose forecast is known exactly."""
     return train("copy-last", store(), out=work() / "copy", steps=1, tensorboard=False, quiet=True)
 
 
@@ -120,7 +120,7 @@ def acting_run() -> Path:
 
 @functools.cache
 def clip() -> Path:
-    """A film of 40 frames of 32x32 at 15 fps."""
+    """A video of 40 frames of 32x32 at 15 fps."""
     return write_video(moving(), work() / "clip.mp4", 15)
 
 
@@ -131,7 +131,7 @@ def frames() -> Path:
 
 
 def mine(folder: Path, actions: str = "none") -> Path:
-    """A model of somebody else's, as a file."""
+    """A model from outside the package, as a file."""
     path = folder / "mine.py"
     path.write_text(MINE.replace("ACTIONS", actions))
     return path
@@ -172,7 +172,7 @@ def refused(capsys):
 
 @pytest.fixture
 def asks_nobody():
-    """(path) -> title of a page that Chromium opened: no request, dialog or complaint, nothing wider than a phone."""
+    """(path) -> title of a page that Chromium opened: no request, dialog or console message, no wider than a phone."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         pytest.skip("needs chromium: make setup-system")

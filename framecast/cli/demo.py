@@ -1,15 +1,19 @@
-"""The demo: from nothing to a trained predictor, a film of its forecast and an honest score."""
+"""`framecast demo`: a recorded game, a trained predictor, a video of its forecast and its score."""
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import importlib.util
 import sys
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
+from framecast.cli.output import print_result
 from framecast.core.config import parse_duration
 from framecast.core.errors import UserError
+from framecast.core.flags import Switch, parse
 from framecast.data.base import Source
 from framecast.data.loader import Loader
 from framecast.data.registry import find_source
@@ -31,41 +35,82 @@ from framecast.training.train import train
 HORIZON = 64
 
 
-def demo(out: Path, budget: str = "65s", seed: int = 0, game: str = "ms_pacman", tiny: bool = False) -> Path:
-    """Record, train, predict, report into `out`; prints where everything is. Returns the report's path.
+@dataclass(frozen=True, kw_only=True)
+class DemoFlags:
+    """Demonstration: records a game, trains for about a minute, predicts 64 frames, writes a report.
 
-    budget: of training.  tiny: a few steps on little data, for tests.  Without the emulator: `bouncing`, and says so.
-    Raises: UserError when `out` holds something else.
+    Example: framecast demo --out runs/demo
+    """
+
+    out: str = "runs/demo"
+    """Folder for data, run, video and report."""
+    budget: str = "65s"
+    """Training time."""
+    seed: int = 0
+    """Random seed."""
+    game: str = "ms_pacman"
+    """Game of the emulator."""
+    tiny: Switch = False
+    """Smoke test: a few steps on little data, without a useful forecast."""
+    json: str | None = None
+    """Path for a summary of the output as JSON; - for standard output."""
+
+
+def run_demo(argv: list[str]) -> None:
+    """Run the demonstration and print where its files are."""
+    flags = parse(DemoFlags, argv, "demo")
+    # with --json - standard output holds the JSON alone
+    output = contextlib.redirect_stdout(sys.stderr) if flags.json == "-" else contextlib.nullcontext()
+    with output:
+        page = demo(Path(flags.out), budget=flags.budget, seed=flags.seed, game=flags.game, tiny=flags.tiny)
+    run = page.parent
+    paths = {"run": run, "report": page, "film": run / "forecast.mp4", "scores": run / "scores.json"}
+    if flags.json:
+        print_result(flags.json, {k: str(v) for k, v in paths.items()}, "")
+
+
+def demo(out: Path, budget: str = "65s", seed: int = 0, game: str = "ms_pacman", tiny: bool = False) -> Path:
+    """The path of the report of a small run: recorded, trained, evaluated and reported into `out`.
+
+    Args:
+        out: folder for data, run, video and report.
+        budget: training time, such as "65s".
+        seed: random seed of everything.
+        game: game of the emulator; without the emulator, bouncing shapes are used.
+        tiny: a few steps on little data, for tests.
+
+    Raises:
+        UserError: `out` holds something else.
     """
     parse_duration(budget)
     folder = out / "data"
     source = record(folder, game, seed, tiny)
-    begun = (out / "run" / CONFIG).is_file()  # its number of steps was timed then; a second call goes on with it
+    begun = (out / "run" / CONFIG).is_file()  # a second call resumes with the number of steps timed by the first
     config = open_run(out / "run").config if begun else demo_config(budget, seed, tiny, source)
     run = train("multiscale-gan", folder, out=out / "run", config=config)
     print(f"predicting {HORIZON if not tiny else 4} frames on held-out episodes …", file=sys.stderr)
     horizon, clips = (4, 2) if tiny else (HORIZON, 6)
     scores, kept = evaluate(run, source, horizon=horizon, clips=clips, seed=seed)
     page = report_run(open_run(run), scores, kept)
-    film = write_film(kept, run / "forecast.mp4", source.spec.fps)
+    video = write_forecast(kept, run / "forecast.mp4", source.spec.fps)
     print(describe(scores))
     print()
     print(f"report  {page}")
-    print(f"film    {film}   (truth | prediction | copy-last)")
+    print(f"video   {video}   (truth | prediction | copy-last)")
     print(f"scores  {run / 'scores.json'}")
-    print("The score is PSNR in decibels where something moves: the higher, the closer to what really happened;")
-    print("copy-last, which only repeats the last frame, is what every predictor has to beat.")
+    print("The score is PSNR in decibels over the moving area: higher is closer to the true frames;")
+    print("copy-last, which repeats the last frame, is the baseline for every predictor.")
     return page
 
 
 def record(folder: Path, game: str, seed: int, tiny: bool) -> Source:
-    """Episodes of the game, or bouncing shapes where the emulator is missing. What is there is used again."""
+    """Episodes of the game, or bouncing shapes without the emulator. An existing store is used again."""
     if (folder / "index.json").is_file():
         return Store(folder)
     if folder.exists():
         raise UserError(f"{folder}: holds something that is not a packed store; choose another --out")
     if importlib.util.find_spec("ale_py") is None:
-        print('the emulator is not installed (pip install "framecast[atari]"): taking bouncing shapes', file=sys.stderr)
+        print('the emulator is not installed (pip install "framecast[atari]"): using bouncing shapes', file=sys.stderr)
         maker = find_source("bouncing")
         settings = maker.Config(videos=12 if not tiny else 4, frames=200 if not tiny else 24, seed=seed)
     else:
@@ -78,9 +123,9 @@ def record(folder: Path, game: str, seed: int, tiny: bool) -> Source:
 
 
 def demo_config(budget: str, seed: int, tiny: bool, source: Source) -> RunConfig:
-    """The small networks without an adversary: what learns most in a minute on two cores.
+    """The config of the small networks without an adversary, which learn most in a minute on two cores.
 
-    The learning rate has to fall while it trains, so the budget is turned into steps by timing a few.
+    The learning rate decays during training, so the budget is converted to steps by timing a few.
     """
     config = preset("multiscale-gan", "tiny" if tiny else "small")
     model = dataclasses.replace(config.model, adversarial=False)
@@ -112,8 +157,8 @@ def seconds_a_step(config: RunConfig, source: Source, count: int = 30) -> float:
     return (time.perf_counter() - began) / count
 
 
-def write_film(kept: list[KeptClip], path: Path, fps: float) -> Path:
-    """The median clip as truth | prediction | copy-last."""
+def write_forecast(kept: list[KeptClip], path: Path, fps: float) -> Path:
+    """A video of the median clip: truth | prediction | copy-last."""
     clip = next((c for c in kept if c.role == "median"), kept[0])
     name = next(iter(clip.predictions))
     rows = {"truth": clip.truth, "prediction": clip.predictions[name], "copy-last": clip.predictions["copy-last"]}

@@ -1,7 +1,6 @@
-"""Dataclass <-> JSON / YAML: strict about names and types, with errors that suggest the near name.
+"""Strict conversion between dataclasses and plain data, with errors that suggest the nearest name.
 
-The command line's parser does not check the types of values that come from files; this module does, so that a
-`config.json` edited by hand fails with the key's name and not three calls later.
+Values from files are checked here, so that an invalid `config.json` fails with the name of the key.
 """
 
 from __future__ import annotations
@@ -21,7 +20,7 @@ T = TypeVar("T")
 
 
 def suggest(word: str, known: Iterable[str]) -> str:
-    """What to append to an error about an unknown name: the nearest known one, or all of them if none is near."""
+    """The end of an error about an unknown name: the nearest known name, or all of them if none is near."""
     names = sorted(known)
     near = difflib.get_close_matches(word, names, n=1, cutoff=0.5)
     if near:
@@ -47,8 +46,13 @@ def to_dict(value: Any) -> Any:
 def from_dict(cls: type[T], data: Any, where: str = "config") -> T:
     """An instance of dataclass `cls` from plain data.
 
-    where: how to name the place in errors, e.g. a file's name.
-    Raises: UserError naming the key for an unknown key, a missing one, a wrong type or a value the class refuses.
+    Args:
+        cls: the dataclass.
+        data: mapping of field names to plain values.
+        where: name of the place in errors, e.g. a file's name.
+
+    Raises:
+        UserError: a key is unknown or missing, has a wrong type, or has a value that the class refuses.
     """
     if not isinstance(data, Mapping):
         raise UserError(f"{where}: expected a mapping of {cls.__name__} fields, got {_kind(data)}")
@@ -72,7 +76,16 @@ def from_dict(cls: type[T], data: Any, where: str = "config") -> T:
 
 
 def overlay(base: T, data: Any, where: str = "config") -> T:
-    """`base` with the fields that `data` names replaced, nested dataclasses field by field."""
+    """`base` with the fields in `data` replaced, nested dataclasses field by field.
+
+    Args:
+        base: instance of a dataclass.
+        data: mapping of some field names to plain values.
+        where: name of the place in errors, e.g. a file's name.
+
+    Raises:
+        UserError: as for `from_dict`.
+    """
     if not isinstance(data, Mapping):
         raise UserError(f"{where}: expected a mapping of {type(base).__name__} fields, got {_kind(data)}")
     hints = typing.get_type_hints(type(base))
@@ -105,31 +118,40 @@ def differences(old: Any, new: Any, prefix: str = "") -> dict[str, tuple[Any, An
 
 
 def parse_duration(text: str) -> float:
-    """Seconds from "90s", "10m", "1.5h" or a plain number of seconds."""
+    """Seconds in "90s", "10m", "1.5h" or a plain number of seconds.
+
+    Raises:
+        UserError: another text, or a duration of 0.
+    """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([smh]?)\s*", text)
     if not match or float(match[1]) <= 0:
-        raise UserError(f"duration {text!r} is not understood; write for example 90s, 10m or 1.5h")
+        raise UserError(f"duration {text!r}: expected a positive duration such as 90s, 10m or 1.5h")
     return float(match[1]) * {"": 1, "s": 1, "m": 60, "h": 3600}[match[2]]
 
 
 def duration_in_words(seconds: float) -> str:
-    """ "50 s", "12 min" or "3.5 h"."""
+    """A duration as text, such as "50 s", "12 min" or "3.5 h"."""
     if seconds < 90:
         return f"{seconds:.0f} s"
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
 def brief(value: Any, most: int = 40) -> str:
-    """A value as it would be typed, cut to so many characters, for a sentence."""
+    """The `repr` of a value, cut to `most` characters."""
     text = repr(value)
     return text if len(text) <= most else f"{text[: most - 4]} …"
 
 
 def require_least(settings: Any, where: str, **least: float) -> None:
-    """Refuse settings below their least value.
+    """Check that settings are at least their smallest valid value.
 
-    where: what stands before a field's name in the sentence, such as "model." or "ball: ".  least: field -> value.
-    Raises: UserError naming the first field that is too small, or not a number.
+    Args:
+        settings: object with the fields.
+        where: prefix of the field's name in the error, such as "model." or "ball: ".
+        least: field -> smallest valid value.
+
+    Raises:
+        UserError: a field is too small, or not a number.
     """
     for name, value in least.items():
         if not getattr(settings, name) >= value:

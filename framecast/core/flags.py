@@ -1,4 +1,4 @@
-"""From words on the command line to a dataclass of flags; whatever is wrong with them becomes one sentence."""
+"""Parsing of command-line arguments into a dataclass of flags; every error is one sentence."""
 
 from __future__ import annotations
 
@@ -24,13 +24,13 @@ from framecast.core.config import suggest
 from framecast.core.errors import UserError
 from framecast.core.migration import RENAMED_FLAGS
 
-#: What a command is about, without a flag before it.
+#: Positional arguments.
 RunName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
 RunNames = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN …]")]
 SetName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
 PathName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]
 ModelName = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[MODEL]")]
-#: A flag that is either given or not; a plain bool has its --no-… beside it.
+#: A flag without a value; a plain bool also has a --no-… form.
 Switch = tyro.conf.FlagCreatePairsOff[bool]
 
 
@@ -57,27 +57,32 @@ Table = Annotated[
 
 
 def parse(flags: type, argv: Sequence[str], command: str) -> Any:
-    """An instance of the dataclass `flags` from words; `--help` among them prints the help and exits.
+    """An instance of the dataclass `flags` from command-line arguments; `--help` prints the help and exits.
 
-    command: as the user typed it, e.g. "data import".
-    Raises: UserError in one sentence for an unknown flag, a missing one or a value that is none.
+    Args:
+        flags: dataclass with one field per flag.
+        argv: the arguments after the command.
+        command: the command as the user typed it, e.g. "data import".
+
+    Raises:
+        UserError: one sentence for an unknown or missing flag, or an invalid value.
     """
     argv = _renamed(argv, flag_names(flags))
     _check_names(argv, flag_names(flags), command)
-    complaint = io.StringIO()
+    errors = io.StringIO()
     try:
-        with contextlib.redirect_stderr(complaint), _constructors(), _wide({"-h", "--help"}.isdisjoint(argv)):
+        with contextlib.redirect_stderr(errors), _constructors(), _wide({"-h", "--help"}.isdisjoint(argv)):
             return tyro.cli(flags, args=list(argv), prog=f"framecast {command}")
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
-        told = _sentence(complaint.getvalue(), flags, argv)
-        more = "" if told.endswith("?") else f"; see framecast {command} --help"
-        raise UserError(f"{command}: {told}{more}") from None
+        sentence = _sentence(errors.getvalue(), flags, argv)
+        more = "" if sentence.endswith("?") else f"; see framecast {command} --help"
+        raise UserError(f"{command}: {sentence}{more}") from None
 
 
 def _renamed(argv: Sequence[str], known: Sequence[str]) -> list[str]:
-    """The words with present names of flags; each old one gets a warning on standard error."""
+    """The arguments with present names of flags; each old name prints a warning to standard error."""
     words = []
     for word in argv:
         flag, equals, value = word.partition("=")
@@ -90,7 +95,7 @@ def _renamed(argv: Sequence[str], known: Sequence[str]) -> list[str]:
 
 
 def flag_names(flags: type, prefix: str = "--") -> list[str]:
-    """All flags of a dataclass, those of nested ones with a dot."""
+    """All flags of a dataclass; those of nested dataclasses have a dotted prefix."""
     names = ["--help"] if prefix == "--" else []
     hints = typing.get_type_hints(flags, include_extras=True)
     for f in dataclasses.fields(flags):
@@ -107,30 +112,33 @@ def flag_names(flags: type, prefix: str = "--") -> list[str]:
 
 
 def field_docs(cls: type) -> dict[str, str]:
-    """What is said of each field of a dataclass: in a string below it, or as `name: …` in the class's docstring."""
+    """Help text of each field of a dataclass: the string below it, or `name: …` in the class's docstring."""
     names = [f.name for f in dataclasses.fields(cls)]
     found: dict[str, str] = {}
     parts = re.split(r"(?:^|\s{2,}|\n)((?:\w+)(?:,\s+\w+)*):\s", cls.__doc__ or "")
     for heads, text in zip(parts[1::2], parts[2::2], strict=True):
-        said = [name for name in re.split(r",\s+", heads) if name in names]
         text = " ".join(text.split())
-        found |= {name: text[:1].upper() + text[1:] for name in said}
+        found |= {name: text[:1].upper() + text[1:] for name in re.split(r",\s+", heads) if name in names}
     return found | _strings_below(cls)
 
 
-def said(text: str, default: Any = dataclasses.MISSING) -> Any:
-    """A dataclass field with help and, if given, a default."""
+def documented(text: str, default: Any = dataclasses.MISSING) -> Any:
+    """A dataclass field with a help text and, if given, a default."""
     if default is dataclasses.MISSING:
         return dataclasses.field(metadata={"help": text})
     return dataclasses.field(default_factory=lambda: default, metadata={"help": text})
 
 
 def fields_of(value: Any, leave_out: Sequence[str] = ()) -> list[tuple[str, Any, Any]]:
-    """The fields of a dataclass instance for `dataclasses.make_dataclass`: its values as defaults, its docs as help."""
+    """Fields for `dataclasses.make_dataclass` from a dataclass instance: values as defaults, docs as help."""
     cls = type(value)
     hints, docs = typing.get_type_hints(cls), field_docs(cls)
     return [
-        (f.name, Table if hints[f.name] == _ROWS else hints[f.name], said(docs.get(f.name, ""), getattr(value, f.name)))
+        (
+            f.name,
+            Table if hints[f.name] == _ROWS else hints[f.name],
+            documented(docs.get(f.name, ""), getattr(value, f.name)),
+        )
         for f in dataclasses.fields(cls)
         if f.init and f.name not in leave_out
     ]
@@ -141,7 +149,7 @@ def fields_of(value: Any, leave_out: Sequence[str] = ()) -> list[tuple[str, Any,
 
 @contextlib.contextmanager
 def _wide(wanted: bool) -> Iterator[None]:
-    """Within: complaints are not broken into lines."""
+    """Within: error messages are not wrapped."""
     before = os.environ.get("COLUMNS")
     if wanted:
         os.environ["COLUMNS"] = "10000"
@@ -156,7 +164,7 @@ def _wide(wanted: bool) -> Iterator[None]:
 
 @contextlib.contextmanager
 def _constructors() -> Iterator[None]:
-    """Within: how texts become values, with errors and placeholders of our own."""
+    """Within: conversion of arguments to values with the errors and placeholders of this module."""
     registry = ConstructorRegistry()
 
     @registry.primitive_rule
@@ -212,7 +220,7 @@ def _check_names(argv: Sequence[str], known: Sequence[str], command: str) -> Non
 
 
 def _near(flag: str, known: Sequence[str]) -> str:
-    """The nearest flag; the last part counts too, so that --generator-lr finds --optim.generator-lr."""
+    """A suggestion of the nearest flag; the last part counts too: --generator-lr finds --optim.generator-lr."""
     tails = {k.rsplit(".", 1)[-1].removeprefix("--"): k for k in reversed(known)}
     tail = flag.rsplit(".", 1)[-1].removeprefix("--")
     if tail in tails:
@@ -229,21 +237,21 @@ _ERRORS: tuple[tuple[str, Callable[[re.Match[str]], str]], ...] = (
     ),
     (r"Error parsing (--\S+): (.*)", lambda m: f"{m[1]}: {m[2]}"),
     (r"Error parsing \S+: (.*)", lambda m: m[1]),
-    (r"Unrecognized options:? (?:Unrecognized options:? )?(.*)", lambda m: f"{m[1]!r} is one word too many"),
+    (r"Unrecognized options:? (?:Unrecognized options:? )?(.*)", lambda m: f"{m[1]!r} is unexpected"),
 )
 
 
 def _sentence(box: str, flags: type, argv: Sequence[str]) -> str:
-    """What is wrong, from the parser's framed message."""
+    """The sentence for the parser's boxed message; see docs/decisions/0012-flag-errors.md."""
     plain = re.sub(r"\x1b\[[0-9;]*m", "", box)
     text = " ".join(re.sub(r"[│╭╮╰╯─┃━]+", " ", plain).split())
     text = re.split(r" Argument helptext:| For full helptext", text)[0].strip()
     if re.match(r"Missing|Required|.*(missing|required)", text) and (missing := _missing(flags, argv, text)):
         return f"{' and '.join(missing)} {'is' if len(missing) == 1 else 'are'} missing"
-    for pattern, say in _ERRORS:
+    for pattern, sentence in _ERRORS:
         if match := re.search(pattern, text):
-            return say(match)
-    return text.strip(" .") or "the flags are not understood"
+            return sentence(match)
+    return text.strip(" .") or "the flags are invalid"
 
 
 def _missing(flags: type, argv: Sequence[str], text: str) -> list[str]:
@@ -272,7 +280,7 @@ def _strings_below(cls: type) -> dict[str, str]:
         try:
             body = ast.parse(textwrap.dedent(inspect.getsource(base))).body[0]
         except (OSError, TypeError):
-            continue  # made at run time: there is no source to read
+            continue  # made at run time, without source code
         assert isinstance(body, ast.ClassDef)
         for pair in itertools.pairwise(body.body):
             match pair:
@@ -282,7 +290,7 @@ def _strings_below(cls: type) -> dict[str, str]:
 
 
 def peek(argv: Sequence[str], flag: str) -> str | None:
-    """The value of a flag, before anything is parsed."""
+    """The value of a flag in unparsed arguments; None without it."""
     for i, word in enumerate(argv):
         if word == flag and i + 1 < len(argv):
             return argv[i + 1]

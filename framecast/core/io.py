@@ -1,4 +1,4 @@
-"""Reading and writing small files: JSON and YAML in, JSON and text out, whole or not at all."""
+"""Reading of JSON and YAML files, and atomic writing of JSON and text files."""
 
 from __future__ import annotations
 
@@ -14,7 +14,11 @@ from framecast.core.errors import UserError
 
 
 def read_file(path: str | Path) -> dict[str, Any]:
-    """Plain data from a .json, .yaml or .yml file."""
+    """Plain data from a .json, .yaml or .yml file; {} for an empty one.
+
+    Raises:
+        UserError: the file is missing, unreadable, invalid or holds no mapping.
+    """
     import yaml
 
     path = Path(path)
@@ -23,7 +27,7 @@ def read_file(path: str | Path) -> dict[str, Any]:
     except FileNotFoundError:
         raise UserError(f"{path}: no such config file") from None
     except (OSError, UnicodeDecodeError) as error:
-        raise UserError(f"{path}: cannot be read as text ({error}); give a YAML or JSON file") from error
+        raise UserError(f"{path}: cannot be read as text ({error}); expected a YAML or JSON file") from error
     try:
         data = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
     except (ValueError, yaml.YAMLError) as error:
@@ -32,15 +36,19 @@ def read_file(path: str | Path) -> dict[str, Any]:
     if data is None:
         return {}
     if not isinstance(data, dict):
-        raise UserError(f"{path}: must hold a mapping of names to values, got {_kind(data)}")
+        raise UserError(f"{path}: expected a mapping of names to values, got {_kind(data)}")
     return data
 
 
 def json_lines(data: Any, digits: int | None = None) -> str:
-    """JSON text of tables and curves: a mapping that holds no further mapping, and every list, stands on one line.
+    """JSON text for tables and curves, with every list and every innermost mapping on one line.
 
-    digits: significant digits of floats, for files that are kept with code; None keeps them exact.
-    Raises: ValueError for numbers that JSON lacks.
+    Args:
+        data: plain data.
+        digits: significant digits of floats, for files in version control; None keeps them exact.
+
+    Raises:
+        ValueError: a number is not finite, which JSON cannot represent.
     """
 
     def text(value: Any, margin: str) -> str:
@@ -62,26 +70,33 @@ def _shortened(value: Any, digits: int) -> Any:
 
 
 def write_json(path: Path, data: Any, lines: bool = False) -> Path:
-    """Write `data` as JSON; see `write_text`. lines: as `json_lines` sets it, for tables and curves; else indented."""
+    """The path of a JSON file, written as by `write_text`.
+
+    Args:
+        path: file to write.
+        data: plain data.
+        lines: whether to format it by `json_lines`, for tables and curves, instead of indentation.
+    """
     return write_text(path, json_lines(data) if lines else json.dumps(data, indent=2, allow_nan=False) + "\n")
 
 
 def write_text(path: Path, text: str) -> Path:
-    """Write a text file, whole or not at all, and return its path; folders on the way are made.
+    """The path of a text file, written atomically; missing folders are created.
 
-    Raises: UserError when it cannot be written; the previous file is then intact.
+    Raises:
+        UserError: the file cannot be written; the previous file is then unchanged.
     """
-    beside = path.with_name(f".{path.name}.part")
+    temporary = path.with_name(f".{path.name}.part")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with open(beside, "w", encoding="utf-8") as file:
+        with open(temporary, "w", encoding="utf-8") as file:
             file.write(text)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(beside, path)
+        os.replace(temporary, path)
     except OSError as error:
         with contextlib.suppress(OSError):
-            beside.unlink()
+            temporary.unlink()
         raise UserError(
             f"{path}: cannot be written ({error.strerror}); free some space or choose another folder"
         ) from error

@@ -1,4 +1,4 @@
-"""Names of older versions, translated when their files are read. The only place that knows them."""
+"""Translation of names of older versions when their files are read; no other module contains them."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ def migrate_checkpoint(saved: Mapping[str, Any]) -> dict[str, Any]:
     """The content of a checkpoint with present names.
 
     Args:
-        saved: what `torch.load` gave.
+        saved: the result of `torch.load`.
 
     Returns:
         A copy whose optimisers are keyed by the present names of phases.
@@ -68,10 +68,10 @@ def migrate_checkpoint(saved: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def migrate_run_folder(folder: Path) -> None:
-    """Rename what an older version left in a run folder, so that a resumed run finds its precomputed latents.
+    """Rename files of an older version in a run folder, so that a resumed run finds its precomputed latents.
 
     Args:
-        folder: the run folder; nothing happens where it holds nothing old.
+        folder: the run folder; one of this version is left unchanged.
     """
     old, new = folder / "codes", folder / "latents"
     if old.is_dir() and not new.exists():

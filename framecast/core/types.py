@@ -1,7 +1,7 @@
-"""The words of the house: what passes between data, models, engine and evaluation.
+"""Types shared by data, models, training and evaluation.
 
-Axes are named once and everywhere the same: `b` batch, `s` samples, `t` time, `c h w` one frame, `a` action,
-`z` latent. Frames at every door are `b t c h w`, floats in 0…1 (uint8 before `Batch.to`).
+Axes have the same names everywhere: `b` batch, `s` samples, `t` time, `c h w` one frame, `a` action, `z` latent. Frames
+in every public function are `b t c h w`, floats in 0…1 (uint8 before `Batch.to`).
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal
 
-if TYPE_CHECKING:  # torch and numpy take a second to import; `framecast --help` must not pay for it
+if TYPE_CHECKING:  # importing torch and numpy takes a second, which would slow down `framecast --help`
     import numpy as np
     import torch
     from torch import Tensor
@@ -25,11 +25,17 @@ FORMAT = 1
 
 @dataclass(frozen=True, kw_only=True)
 class ActionSpec:
-    """What an action is.
+    """Format of the actions of a source.
 
-    kind: "discrete" (stored as an index, one-hot in the batch) or "continuous" (floats, standardised in the batch
-    with the training set's mean and sd).  size: number of discrete actions, or of continuous dimensions.
-    names: one per action or dimension.  low, high, mean, sd: continuous only, one per dimension.
+    Attributes:
+        kind: "discrete" (stored as an index, one-hot in the batch) or "continuous" (floats, standardised in the batch
+            with mean and std of the training set).
+        size: number of discrete actions, or of continuous dimensions.
+        names: one per action or dimension.
+        low: lower bounds of continuous actions, one per dimension.
+        high: upper bounds of continuous actions, one per dimension.
+        mean: means of continuous actions over the training set, one per dimension.
+        std: standard deviations of continuous actions over the training set, one per dimension.
     """
 
     kind: Literal["discrete", "continuous"]
@@ -46,15 +52,20 @@ class ActionSpec:
         for name in ("names", "low", "high", "mean", "std"):
             values = getattr(self, name)
             if values and len(values) != self.size:
-                raise ValueError(f"ActionSpec.{name} has {len(values)} entries for {self.size} actions; give one each")
+                raise ValueError(f"ActionSpec.{name} must have {self.size} entries, got {len(values)}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipSpec:
-    """What frames look like, read off a source so that nobody types it twice.
+    """Format of the frames of a source.
 
-    channels, height, width: of one frame (1 grey, 3 RGB, any other count allowed).  fps: frames per second, > 0.
-    actions: None where the source has none.  extras: shape per frame of every further per-frame array, by name.
+    Attributes:
+        channels: 1 for grey, 3 for RGB; any other count is allowed.
+        height: of a frame, in pixels.
+        width: of a frame, in pixels.
+        fps: frames per second, > 0.
+        actions: None for a source without actions.
+        extras: shape per frame of every further per-frame array, by name.
     """
 
     channels: int
@@ -81,9 +92,13 @@ class ClipSpec:
 class Clip:
     """Consecutive frames of one video.
 
-    frames: uint8 (t, c, h, w).  arrays: named per-frame arrays (t, ...) such as actions, rewards, terminals,
-    timestamps, states, pose, masks, ram.  name: the video's.  fps: after stride.  meta: what holds for the whole video.
-    `arrays["actions"][i]` is what was done at frame i and leads to frame i + 1.
+    Attributes:
+        frames: uint8 (t, c, h, w).
+        arrays: named per-frame arrays (t, ...) such as actions, rewards, terminals, timestamps, states, pose, masks,
+            ram. `arrays["actions"][i]` is the action between frame i and frame i + 1.
+        name: of the video.
+        fps: frames per second, after stride.
+        meta: metadata of the whole video.
     """
 
     frames: np.ndarray
@@ -95,11 +110,15 @@ class Clip:
 
 @dataclass(frozen=True, kw_only=True)
 class MotionFilter:
-    """Draw crops until something moves in them.
+    """Rejection sampling of crops that contain motion.
 
-    threshold: a crop is taken when its movement score is strictly above (see data/windows.py: movement_score).
-    bypass: probability of taking the first crop unseen.  tries: crops drawn at most; then the last one is kept.
-    Source: the published multi-scale adversarial system's clip generation (threshold 100, 5 %, 100 tries).
+    Attributes:
+        threshold: a crop is accepted if its movement score is strictly above (see data/windows.py: movement_score).
+        bypass: probability in 0…1 of accepting the first crop without a test.
+        tries: maximum number of crops; the last one is then accepted.
+
+    Source:
+        Clip generation of the published multi-scale adversarial system (threshold 100, 5 %, 100 tries).
     """
 
     threshold: float = 100.0
@@ -108,19 +127,25 @@ class MotionFilter:
 
     def __post_init__(self) -> None:
         if not 0 <= self.bypass <= 1:
-            raise ValueError(f"MotionFilter.bypass is a probability in 0…1, got {self.bypass}")
+            raise ValueError(f"MotionFilter.bypass must be a probability in 0…1, got {self.bypass}")
         if self.tries < 1:
             raise ValueError(f"MotionFilter.tries must be at least 1, got {self.tries}")
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClipRequest:
-    """What a model asks of the data, in its own frames.
+    """The window of frames that a model requests from the data.
 
-    context: frames it looks at.  future: frames it is trained to produce.  target_offset: steps from the last context
-    frame to the first target; 1 is the next frame, 0 or less lets targets overlap the context.  stride: source frames
-    per model frame.  resize: (h, w) every frame is brought to, None as it is.  crop: (h, w) cut at random while
-    training, None whole frames.  motion_filter: only with crop.  extras: per-frame arrays wanted in the batch.
+    Attributes:
+        context: number of context frames.
+        future: number of target frames in training.
+        target_offset: steps from the last context frame to the first target; 1 is the next frame, and with 0 or less
+            targets overlap the context.
+        stride: source frames per model frame.
+        resize: (h, w) of all frames; None leaves them unchanged.
+        crop: (h, w) of random crops in training; None for whole frames.
+        motion_filter: filter of crops, only with `crop`.
+        extras: names of further per-frame arrays in the batch.
     """
 
     context: int
@@ -159,10 +184,12 @@ class ClipRequest:
 class Batch:
     """Windows of several clips, stacked.
 
-    context: (b, t, c, h, w), uint8 until `to`, then float 0…1.  future: (b, t', c, h, w), the targets.
-    actions: (b, length - 1, a) over the whole window (ClipRequest.length), one-hot or standardised; None without.
-    extras: named arrays (b, length, ...) over the whole window.  codes: what a stage's encode_once left, windows
-    (b, length, ...) by name; frames are then empty along t.
+    Attributes:
+        context: (b, t, c, h, w), uint8 until `to`, then float 0…1.
+        future: the targets, (b, t', c, h, w).
+        actions: (b, length - 1, a) over the whole window (ClipRequest.length), one-hot or standardised, or None.
+        extras: named arrays (b, length, ...) over the whole window.
+        latents: precomputed latents of a stage by name, (b, length, ...); frames are then empty along t.
     """
 
     context: Tensor
@@ -177,7 +204,7 @@ class Batch:
         return int(self.context.shape[0])
 
     def rows(self, chosen: Sequence[int] | slice) -> Batch:
-        """The batch of some of the clips."""
+        """A batch of the chosen clips."""
         return Batch(
             context=self.context[chosen],
             future=self.future[chosen],
@@ -187,11 +214,11 @@ class Batch:
         )
 
     def part(self, index: int, parts: int) -> Batch:
-        """Micro-batch `index` of `parts`: every clip in exactly one of them."""
+        """Micro-batch `index` of `parts`; every clip is in exactly one of them."""
         return self.rows(slice(self.size * index // parts, self.size * (index + 1) // parts))
 
     def to(self, device: torch.device | str) -> Batch:
-        """The same batch on `device`, frames as float 0…1. uint8 travels, so a quarter of the bytes do."""
+        """The same batch on `device`, with frames as float 0…1; frames are transferred as uint8."""
 
         def frames(x: Tensor) -> Tensor:
             x = x.to(device, non_blocking=True)
@@ -214,7 +241,12 @@ class Batch:
 
 @dataclass(frozen=True)
 class Loss:
-    """total: scalar to minimise.  parts: named terms, detached and unweighted, so that runs compare."""
+    """A loss and its terms.
+
+    Attributes:
+        total: scalar to minimise.
+        parts: named terms, detached and unweighted, so that they are comparable between runs.
+    """
 
     total: Tensor
     parts: dict[str, Tensor] = field(default_factory=dict)
@@ -222,7 +254,7 @@ class Loss:
 
 @dataclass(frozen=True)
 class Decay:
-    """A learning rate that goes linearly from `start` to `end` in `steps` steps and stays there."""
+    """A learning rate that changes linearly from `start` to `end` in `steps` steps and then stays constant."""
 
     start: float
     end: float
@@ -234,10 +266,15 @@ class Decay:
 
 @dataclass(frozen=True, kw_only=True)
 class Optimiser:
-    """Which rule moves a phase's weights.
+    """Optimiser settings of a phase.
 
-    kind: adam, radam or sgd.  lr: a number, or a function of the stage's step.  betas, eps: adam and radam.
-    momentum: sgd.  weight_decay: L2, 0 for none.
+    Attributes:
+        kind: adam, radam or sgd.
+        lr: learning rate, a number or a function of the stage's step.
+        betas: decay rates of adam and radam.
+        eps: of adam and radam.
+        momentum: of sgd.
+        weight_decay: L2 penalty, 0 for none.
     """
 
     kind: Literal["adam", "radam", "sgd"] = "adam"
@@ -254,20 +291,25 @@ class Optimiser:
 
 @dataclass(frozen=True, kw_only=True)
 class GradClip:
-    """kind: none, global (the norm of all gradients together) or tensor (each tensor's own norm).  value: the bound."""
+    """Gradient clipping.
+
+    Attributes:
+        kind: none, global (norm of all gradients together) or tensor (norm of each tensor).
+        value: upper bound of the norm.
+    """
 
     kind: Literal["none", "global", "tensor"] = "none"
     value: float = 1.0
 
 
 def always(step: int) -> bool:
-    """Due at every step."""
+    """Schedule of a phase that runs at every step."""
     return True
 
 
 @dataclass(frozen=True)
 class every:
-    """Due at steps `offset`, `offset + n`, …; a pure function of the stage's step, so resuming needs no state."""
+    """Schedule of a phase that runs at steps `offset`, `offset + n`, … of the stage; it has no state to resume."""
 
     n: int
     offset: int = 0
@@ -278,7 +320,7 @@ class every:
 
 @dataclass(frozen=True)
 class between:
-    """Due at all steps but those of `every(n)`: the n - 1 turns of a critic after each of the others."""
+    """Schedule of a phase that runs at all steps except those of `every(n)`, such as n - 1 critic steps of n."""
 
     n: int
 
@@ -288,12 +330,19 @@ class between:
 
 @dataclass(frozen=True, kw_only=True)
 class Phase:
-    """One loss, the modules it trains and how. A GAN is two of these.
+    """One loss, the modules it trains, and the optimiser. A GAN has two phases.
 
-    loss: a bound method (batch, step) -> Loss.  modules: names of sub-modules as in `model.get_submodule`; "" is all.
-    due: at which steps of the stage it runs.  stream: phases of one stream see the same batch, another stream draws
-    its own.  group: phases of one group take all gradients at the same weights before any of them steps; None alone.
-    seed_name: what the noise of the phase is seeded by; None is its name. It keeps the noise of a renamed phase.
+    Attributes:
+        name: unique within the stage.
+        loss: bound method (batch, step) -> Loss.
+        modules: names of sub-modules as in `model.get_submodule`; "" is the whole model.
+        optimiser: its settings.
+        clip: gradient clipping.
+        should_run: whether the phase runs at a step of the stage.
+        stream: phases of one stream receive the same batch; each stream draws its own.
+        group: phases of one group compute all gradients at the same weights before any of them updates; None for a
+            phase on its own.
+        seed_name: name in the seed of the phase's noise, None for `name`. It keeps the noise of a renamed phase.
     """
 
     name: str
@@ -309,10 +358,13 @@ class Phase:
 
 @dataclass(frozen=True, kw_only=True)
 class StopCondition:
-    """When a stage ends: whichever comes first. Without any, with the run.
+    """Conditions that end a stage, whichever comes first. Without any, the stage ends with the run.
 
-    steps: so many steps of the stage.  patience: so many validations in a row without a better value; the best
-    weights are restored.  min_delta: what counts as better.  share: of the run's steps or budget the stage may use.
+    Attributes:
+        steps: number of steps of the stage.
+        patience: number of consecutive validations without an improvement; the best weights are then restored.
+        min_delta: smallest decrease of the loss that counts as an improvement.
+        max_fraction: fraction of the run's steps or budget for the stage, in 0…1.
     """
 
     steps: int | None = None
@@ -323,12 +375,17 @@ class StopCondition:
 
 @dataclass(frozen=True, kw_only=True)
 class Stage:
-    """A list of phases with an end. One step is one pass over the list; `due` and `step` count from the stage's start.
+    """A list of phases with a stop condition. One step is one pass over the list; steps count from the stage's start.
 
-    encode_once: (batch) -> named tensors (b, t, ...), run over all frames of the data when the stage begins (context
-    holds the frames, future is empty); the engine keeps the result memory-mapped and feeds windows of it as
-    `Batch.codes`.  request: the window of this stage; None is the model's.  loss: what validation reports and
-    patience looks at; None is the model's `loss`.
+    Attributes:
+        name: unique within the model.
+        phases: in the order of a step.
+        until: stop condition.
+        precompute_latents: (batch) -> named tensors (b, t, ...), called for all frames of the data at the start of the
+            stage (as context, with an empty future). The result is memory-mapped, and windows of it are
+            `Batch.latents`.
+        request: window of this stage; None for that of the model.
+        loss: validation loss, which `patience` monitors; None for the model's `loss`.
     """
 
     name: str = "main"
@@ -344,10 +401,12 @@ class Stage:
 
 @dataclass(frozen=True, kw_only=True)
 class OutcomeDistribution:
-    """How a clip may go on, where its source knows it: for asking whether samples are drawn as often as they should.
+    """True distribution of the possible futures of a clip, for a test of the frequencies of sampled futures.
 
-    outcomes: names of what can happen.  probabilities: of each, at least 0, with sum 1.  tell: future frames, uint8
-    (t, c, h, w) at the source's size -> number of the outcome they show, or None where they show none of them.
+    Attributes:
+        outcomes: names of the outcomes.
+        probabilities: of each outcome, at least 0, with sum 1.
+        classify: future frames, uint8 (t, c, h, w) at the source's size -> index of their outcome, or None.
     """
 
     outcomes: tuple[str, ...]
@@ -356,6 +415,8 @@ class OutcomeDistribution:
 
     def __post_init__(self) -> None:
         if not self.outcomes or len(self.outcomes) != len(self.probabilities):
-            raise ValueError(f"{len(self.probabilities)} probabilities for {len(self.outcomes)} outcomes")
+            raise ValueError(
+                f"OutcomeDistribution: expected {len(self.outcomes)} probabilities, got {len(self.probabilities)}"
+            )
         if min(self.probabilities) < 0 or abs(sum(self.probabilities) - 1) > 1e-6:
-            raise ValueError(f"probabilities must be at least 0 with sum 1, got {self.probabilities}")
+            raise ValueError(f"OutcomeDistribution: expected probabilities with sum 1, got {self.probabilities}")

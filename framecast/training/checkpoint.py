@@ -1,7 +1,7 @@
-"""Two files with two purposes: the checkpoint (all of TrainState, to resume) and the snapshot (weights to use).
+"""Checkpoints (all of TrainState, to resume) and snapshots (config and weights, to use).
 
-Both are written whole or not at all: into a temporary file beside the target, flushed to disk, then renamed.
-Loading runs no code: `weights_only=True` and safetensors.
+Both are written atomically: to a temporary file next to the target, flushed to disk, then renamed. Loading executes no
+code: `weights_only=True` and safetensors.
 """
 
 from __future__ import annotations
@@ -24,9 +24,10 @@ CHECKPOINT = "checkpoint.pt"
 
 
 def save_checkpoint(folder: Path, state: TrainState) -> Path:
-    """Write `folder/checkpoint.pt`. A kill or a full disk at any moment leaves the previous one in place.
+    """The path of the written `folder/checkpoint.pt`; a kill or full disk leaves the previous one intact.
 
-    Raises: UserError when it cannot be written.
+    Raises:
+        UserError: it cannot be written.
     """
     path = folder / CHECKPOINT
     temporary = folder / f".{CHECKPOINT}.tmp"
@@ -47,9 +48,10 @@ def save_checkpoint(folder: Path, state: TrainState) -> Path:
 
 
 def restore(folder: Path, state: TrainState) -> bool:
-    """Put `state` where the folder's checkpoint says; False when there is none.
+    """Load the folder's checkpoint into `state`; False if there is none.
 
-    Raises: UserError for a damaged file, a newer format or the checkpoint of another model.
+    Raises:
+        UserError: a damaged file, a newer format, or the checkpoint of another model.
     """
     saved = load_checkpoint(folder)
     if saved is None:
@@ -66,9 +68,10 @@ def restore(folder: Path, state: TrainState) -> bool:
 
 
 def load_checkpoint(folder: Path) -> dict[str, Any] | None:
-    """What `save_checkpoint` wrote, or None when there is none.
+    """The content of the folder's checkpoint, or None if there is none.
 
-    Raises: UserError for a damaged file or a newer format.
+    Raises:
+        UserError: a damaged file or a newer format.
     """
     path = folder / CHECKPOINT
     if not path.is_file():
@@ -79,9 +82,9 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
     except PermissionError as error:
         raise UserError(f"{path}: the checkpoint cannot be read ({error.strerror}); change its permissions") from error
     except Exception as error:
-        # torch raises anything from EOFError to pickle.UnpicklingError for a file that is cut or changed
+        # for a damaged file torch raises various errors, from EOFError to pickle.UnpicklingError
         raise UserError(
-            f"{path}: the checkpoint is damaged ({type(error).__name__}); delete it and start again from the last "
+            f"{path}: the checkpoint is damaged ({type(error).__name__}); delete it and start from the last "
             f"weights with --init-from {folder}"
         ) from error
     check_format(number, path)
@@ -89,14 +92,25 @@ def load_checkpoint(folder: Path) -> dict[str, Any] | None:
 
 
 def save_snapshot(folder: Path, model: nn.Module, config: dict[str, Any], step: int, keep: int = 3) -> Path:
-    """Write `folder/weights/step-N/{config.json, model.safetensors}` and drop all but the last `keep` of them."""
+    """The written `folder/weights/step-N` with config.json and model.safetensors.
+
+    Args:
+        folder: the run folder.
+        model: the weights.
+        config: content of config.json.
+        step: N.
+        keep: number of snapshots to keep; older ones are deleted.
+
+    Raises:
+        UserError: it cannot be written.
+    """
     from safetensors import SafetensorError
 
     weights = folder / "weights"
     target = weights / f"step-{step}"
     temporary = weights / f".step-{step}.tmp"
     try:
-        for left in weights.glob(".step-*.tmp"):  # by a kill
+        for left in weights.glob(".step-*.tmp"):  # of a killed process
             shutil.rmtree(left, ignore_errors=True)
         temporary.mkdir(parents=True)
         write_weights(temporary, model, config)
@@ -113,7 +127,7 @@ def save_snapshot(folder: Path, model: nn.Module, config: dict[str, Any], step: 
 
 
 def write_weights(folder: Path, model: nn.Module, config: dict[str, Any], half: bool = False) -> None:
-    """`config.json` and `model.safetensors` into an existing folder. half: store floats as float16."""
+    """Write config.json and model.safetensors to an existing folder; with `half`, floats as float16."""
     from safetensors.torch import save_file
 
     tensors = {k: v.detach().cpu().contiguous().clone() for k, v in model.state_dict().items()}
@@ -124,9 +138,15 @@ def write_weights(folder: Path, model: nn.Module, config: dict[str, Any], half: 
 
 
 def load_weights(model: nn.Module, path: Path, strict: bool = True) -> None:
-    """Fill `model` from a safetensors file; half precision is widened.
+    """Load a safetensors file into `model`; half precision is converted to that of the model.
 
-    Raises: UserError when the file is damaged or does not fit the model.
+    Args:
+        model: the model.
+        path: the file.
+        strict: whether every tensor of the model must be in the file.
+
+    Raises:
+        UserError: the file is damaged or does not fit the model.
     """
     tensors = _read_weights(path)
     own = model.state_dict()
@@ -141,14 +161,15 @@ def load_weights(model: nn.Module, path: Path, strict: bool = True) -> None:
 
 
 def load_matching(model: nn.Module, path: Path) -> int:
-    """Fill those tensors of `model` that the file has by the same name and shape; how many they are.
+    """The number of tensors of `model` loaded from a file, those of the same name and shape.
 
-    Raises: UserError when none fits.
+    Raises:
+        UserError: no tensor fits.
     """
     own = model.state_dict()
     found = {k: v.to(own[k].dtype) for k, v in _read_weights(path).items() if k in own and own[k].shape == v.shape}
     if not found:
-        raise UserError(f"{path}: not one tensor fits the model; --init-from wants a run of the same model")
+        raise UserError(f"{path}: no tensor fits the model; --init-from must be a run of the same model")
     model.load_state_dict(found, strict=False)
     return len(found)
 
@@ -172,8 +193,12 @@ def snapshots(folder: Path) -> list[Path]:
 
 
 def check_format(number: Any, path: Path) -> None:
-    """Refuse a format this version does not know, in one sentence."""
+    """Check the format number of a file.
+
+    Raises:
+        UserError: an invalid number, or one above `FORMAT`.
+    """
     if not isinstance(number, int) or isinstance(number, bool) or number < 1:
-        raise UserError(f"{path}: has no valid format number; it was not written by framecast")
+        raise UserError(f"{path}: has no valid format number; expected a file written by framecast")
     if number > FORMAT:
         raise UserError(f"{path}: is of format {number}, this version knows up to {FORMAT}; upgrade framecast")

@@ -28,48 +28,48 @@ CONFIG = "config.json"
 
 @dataclass(frozen=True, kw_only=True)
 class TrainConfig:
-    """How long, how fast, how often. Exactly one of steps, epochs and budget ends the run."""
+    """Settings of training. Exactly one of steps, epochs and budget ends the run."""
 
     steps: int | None = None
-    """Optimiser steps."""
+    """Number of training steps."""
     epochs: float | None = None
-    """Passes over the clips."""
+    """Number of passes over the clips."""
     budget: str | None = None
-    """Wall-clock, such as 90s, 10m or 1.5h."""
+    """Wall-clock time, such as 90s, 10m or 1.5h."""
     batch_size: int = 8
-    """Clips per step, over all processes."""
+    """Number of clips per step, over all processes."""
     grad_accum_steps: int = 1
-    """Micro-batches a step is split into, to save memory."""
+    """Micro-batches per step (gradient accumulation), to save memory."""
     seed: int = 0
-    """Of everything: weights, clips, noise."""
+    """Random seed for weights, clip selection and noise."""
     ema: float = 0.999
-    """Decay of the weights' running average, which is what is evaluated and saved; 0 turns it off."""
+    """Decay of the exponential moving average of the weights, which is evaluated and saved; 0 turns it off."""
     order: Literal["random", "epoch"] = "random"
-    """random draws clips with replacement, the video first, then the start; epoch visits each once per pass."""
+    """Order of clips: random draws with replacement, first the video, then the start; epoch uses each once."""
     steps_per_epoch: int = 0
-    """What an epoch means under random order; 0 takes clips / batch-size."""
+    """Steps per epoch under random order; 0 for clips / batch-size."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Of the matrix work; auto takes bf16 where the hardware has it."""
+    """Autocast precision; auto selects bf16 on hardware that supports it."""
     stats_every: int = 10
     """Steps between losses written to metrics.jsonl."""
     summary_every: int = 100
     """Steps between scalars written for TensorBoard."""
     preview_every: int = 1000
-    """Steps between pictures."""
+    """Steps between preview images."""
     validate_every: int = 1000
     """Steps between validations."""
     save_every: int = 1000
     """Steps between checkpoints."""
     every: Literal["steps", "epochs"] = "steps"
-    """What the three above count."""
+    """Unit of the three frequencies above."""
     val_batches: int = 8
-    """Batches per validation."""
+    """Number of batches per validation."""
     validate_train: bool = False
-    """Validate on as many training batches too, with the same weights, so that the two compare."""
+    """Validation on as many training batches too, with the same weights, for comparison (overfitting)."""
     keep: int = 3
-    """Snapshots of the weights that are kept."""
+    """Number of weight snapshots to keep."""
     tensorboard: bool = True
-    """Write files for TensorBoard."""
+    """Log files for TensorBoard."""
 
     def __post_init__(self) -> None:
         for name in ("batch_size", "grad_accum_steps"):
@@ -91,9 +91,9 @@ class TrainConfig:
                 f"--train.steps-per-epoch must be at least 1, or 0 for all clips, got {self.steps_per_epoch}"
             )
         if not 0 <= self.ema < 1:
-            raise UserError(f"--train.ema is a decay in 0…1 (below 1), got {self.ema}")
+            raise UserError(f"--train.ema must be a decay in 0…1 (below 1), got {self.ema}")
         if sum(v is not None for v in (self.steps, self.epochs, self.budget)) > 1:
-            raise UserError("give one of --steps, --epochs and --budget, not several")
+            raise UserError("expected one of --steps, --epochs and --budget, got several")
         if self.budget is not None:
             parse_duration(self.budget)
         for name in ("steps", "epochs"):
@@ -104,7 +104,16 @@ class TrainConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class RunConfig:
-    """Everything needed to rebuild a run. name: of the model.  model: its config.  spec: of the frames it sees."""
+    """Everything needed to repeat a run.
+
+    Attributes:
+        name: of the model.
+        profile: of the model.
+        model: the model's config.
+        train: training settings.
+        data: data settings.
+        spec: format of the model's frames.
+    """
 
     name: str
     profile: str = "default"
@@ -114,7 +123,11 @@ class RunConfig:
     spec: ClipSpec = field(default_factory=lambda: ClipSpec(channels=3, height=32, width=32))
 
     def to_json(self, local: bool = True) -> dict[str, Any]:
-        """Plain data for config.json. local: False leaves the data's path out, for weights that travel."""
+        """Plain data for config.json.
+
+        Args:
+            local: False removes local paths, for exported weights.
+        """
         data = to_dict(self)
         if not local:
             data["data"]["path"] = Path(self.data.path).name
@@ -123,9 +136,15 @@ class RunConfig:
 
 
 def config_from_json(data: Mapping[str, Any], where: Path, model_class: type[Predictor] | None = None) -> RunConfig:
-    """A RunConfig from what `to_json` gave.
+    """A RunConfig from the result of `RunConfig.to_json`.
 
-    model_class: of a model outside the package; a config never names code to run.
+    Args:
+        data: plain data of this or an older version.
+        where: the file, for errors.
+        model_class: class of a model outside the package; a config never names code to run.
+
+    Raises:
+        UserError: `data` is invalid, or an outside model without `model_class`.
     """
     check_format(data.get("format"), where)
     data = migrate_config(data)
@@ -134,7 +153,7 @@ def config_from_json(data: Mapping[str, Any], where: Path, model_class: type[Pre
         name = data.get("name", "")
         if name not in MODELS:
             raise UserError(
-                f"{where}: was made by the outside model {name!r}; name its class too, e.g. --model-class mine.py:Mine"
+                f"{where}: belongs to the outside model {name!r}; give its class, e.g. --model-class mine.py:Mine"
             )
         model_class = find_model(name)
     config = from_dict(RunConfig, fields, str(where))
@@ -142,19 +161,20 @@ def config_from_json(data: Mapping[str, Any], where: Path, model_class: type[Pre
 
 
 def check_actions(model_class: type[Predictor], source: Source, where: str | Path = "the data") -> None:
-    """Refuse data without actions for a model that predicts from them.
+    """Check that the data have actions if the model requires them.
 
-    Raises: UserError naming the data.
+    Raises:
+        UserError: they have none.
     """
     if model_class.actions == "required" and source.spec.actions is None:
         raise UserError(
-            f"{where}: holds no actions but {model_class.__name__} predicts from them; take data that has them, "
+            f"{where}: has no actions but {model_class.__name__} requires them; use data with actions, "
             "such as framecast data make atari"
         )
 
 
 def model_spec(source: Source, request: ClipRequest, train: list[Segment]) -> ClipSpec:
-    """What the model will see: the source's spec after resizing, continuous actions with mean and sd of `train`."""
+    """Format of the model's frames: after resizing, and with mean and std of continuous actions over `train`."""
     spec = source.spec
     if request.resize is not None:
         spec = dataclasses.replace(spec, height=request.resize[0], width=request.resize[1])
@@ -166,7 +186,7 @@ def model_spec(source: Source, request: ClipRequest, train: list[Segment]) -> Cl
 
 
 def every_in_steps(train: TrainConfig, steps_per_epoch: int) -> TrainConfig:
-    """The settings with what happens every so many epochs said in steps."""
+    """The settings with frequencies in steps instead of epochs."""
     if train.every == "steps":
         return train
     names = ("preview_every", "validate_every", "save_every")
@@ -183,7 +203,7 @@ def resolve_steps(train: TrainConfig, num_clips: int) -> tuple[int, int | None]:
     return per_epoch, None
 
 
-#: What may change between the first command and the one that resumes it.
+#: Settings that may differ between the first command and the one that resumes it.
 CHANGEABLE = (
     "train.steps",
     "train.epochs",
@@ -201,17 +221,23 @@ CHANGEABLE = (
 
 
 def check_resume(folder: Path, config: RunConfig) -> None:
-    """Refuse to go on with a run under other settings, saying what differs; steps, budget and log settings may."""
+    """Check that a run is resumed with its stored settings, except those in `CHANGEABLE`.
+
+    Raises:
+        UserError: other settings differ.
+    """
     stored = migrate_config(read_file(folder / CONFIG))
     check_format(stored.get("format"), folder / CONFIG)
     new = json.loads(json.dumps(config.to_json()))
     changed = differences(stored, new)
     refused = {k: v for k, v in changed.items() if k not in CHANGEABLE and k not in ("version", "format")}
     if refused:
-        said = "; ".join(f"{k} was {brief(old)} and is now {brief(new)}" for k, (old, new) in list(refused.items())[:3])
+        listed = "; ".join(
+            f"{k} was {brief(old)} and is now {brief(new)}" for k, (old, new) in list(refused.items())[:3]
+        )
         more = f" and {len(refused) - 3} more" if len(refused) > 3 else ""
         raise UserError(
-            f"{folder}: holds a run with other settings ({said}{more}); choose another --out, or give --overwrite"
+            f"{folder}: holds a run with other settings ({listed}{more}); choose another --out, or give --overwrite"
         )
 
 

@@ -1,8 +1,8 @@
-"""Where training runs: device, precision, processes. The only place that knows of them.
+"""Device, precision and processes of training. No other module depends on them.
 
-lightning-fabric finds the accelerator, launches processes and makes the rendezvous (also under torchrun and Slurm).
-Models are not wrapped: phases train subsets and some losses need `autograd.grad`, so gradients are averaged by hand,
-here, after backward.
+lightning-fabric selects the accelerator, launches processes and connects them (also under torchrun and Slurm). Models
+are not wrapped: phases train subsets and some losses need `autograd.grad`, so gradients are averaged here after
+backward.
 """
 
 from __future__ import annotations
@@ -25,7 +25,15 @@ Precision = Literal["auto", "fp32", "bf16"]
 
 @dataclass
 class Device:
-    """One process's view: its torch device, precision, rank and the number of processes."""
+    """Device and rank of one process.
+
+    Attributes:
+        device: torch device.
+        precision: fp32 or bf16.
+        rank: number of the process, 0 for the main process.
+        world: number of processes.
+        fabric: the lightning-fabric object; None with one process.
+    """
 
     device: torch.device
     precision: str = "fp32"
@@ -35,17 +43,18 @@ class Device:
 
     @property
     def is_main(self) -> bool:
-        """Whether this process writes files and talks to the user."""
+        """Whether this process writes files and prints."""
         return self.rank == 0
 
     def autocast(self) -> contextlib.AbstractContextManager[Any]:
-        """bf16 for matrix work if so chosen; weights stay fp32. The model never sees this."""
+        """Context of bf16 autocast, if selected; weights stay fp32."""
         return autocast(self.device, self.precision)
 
     def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Mean of every gradient over all processes; one missing here counts as zeros, one missing everywhere stays so.
+        """Average gradients over all processes; a missing gradient counts as zeros unless missing in all of them.
 
-        parameters: the same ones in every process. Does nothing alone.
+        Args:
+            parameters: the same ones in every process.
         """
         if self.world == 1:
             return
@@ -64,7 +73,7 @@ class Device:
                 )
 
     def average(self, values: dict[str, float]) -> dict[str, float]:
-        """Mean of named numbers over all processes, for logs and decisions that all must share."""
+        """Means of named numbers over all processes, for logs and common decisions."""
         if self.world == 1 or not values:
             return values
         import torch.distributed as dist
@@ -75,7 +84,7 @@ class Device:
         return dict(zip(names, (flat / self.world).tolist(), strict=True))
 
     def gather(self, value: Any) -> list[Any]:
-        """Every process's `value`, in the order of ranks, in each of them. Plain values and CPU tensors."""
+        """The values of all processes in the order of ranks; plain values or CPU tensors."""
         if self.world == 1:
             return [value]
         import torch.distributed as dist
@@ -85,13 +94,12 @@ class Device:
         return found
 
     def any(self, flag: bool) -> bool:
-        """Whether any process says so: all stop together or none."""
+        """Whether the flag is true in any process."""
         return self.average({"flag": float(flag)})["flag"] > 0
 
     @contextlib.contextmanager
     def main_first(self) -> Iterator[None]:
-        """Within: the main process alone, then all others, which find what it made. Where it fails, they are let go to
-        fail alike."""
+        """Within: first the main process, then all others, also if the main process fails."""
         if not self.is_main:
             self.barrier()
         try:
@@ -109,7 +117,11 @@ class Device:
 
 
 def pick_device(device: str = "auto") -> torch.device:
-    """The torch device named, or the best there is for "auto": CUDA, then Apple's MPS, then CPU."""
+    """The torch device of a name; for "auto" CUDA, else Apple's MPS, else the CPU.
+
+    Raises:
+        UserError: the name is unknown, or there is no such device.
+    """
     if device == "auto":
         if torch.cuda.is_available():
             return torch.device("cuda")
@@ -117,16 +129,23 @@ def pick_device(device: str = "auto") -> torch.device:
     try:
         found = torch.device(device)
     except RuntimeError:
-        raise UserError(f"device {device!r} is not known; choose auto, cpu, cuda, cuda:0 or mps") from None
+        raise UserError(f"device {device!r} is not known; use auto, cpu, cuda, cuda:0 or mps") from None
     if found.type == "cuda" and not torch.cuda.is_available():
-        raise UserError(f"device {device!r} was asked for but torch sees no CUDA device; use --device cpu")
+        raise UserError(f"device {device!r}: torch finds no CUDA device; use --device cpu")
     return found
 
 
 def make_device(device: str = "auto", devices: int = 1, num_nodes: int = 1, precision: str = "auto") -> Device:
-    """Launch or join the processes and return this one's Device.
+    """The Device of this process, after launching or joining the others.
 
-    devices: processes on this machine.  num_nodes: machines.  Under torchrun or Slurm their environment decides.
+    Args:
+        device: name of the device, see `pick_device`.
+        devices: number of processes on this machine; overridden by torchrun and Slurm.
+        num_nodes: number of machines; overridden likewise.
+        precision: auto, fp32 or bf16.
+
+    Raises:
+        UserError: a number below 1, or an unknown device.
     """
     from lightning_fabric import Fabric
     from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
@@ -140,12 +159,12 @@ def make_device(device: str = "auto", devices: int = 1, num_nodes: int = 1, prec
     if devices * num_nodes == 1:
         chosen = torch.device("cuda", 0) if target.type == "cuda" and target.index is None else target
         return Device(chosen, resolve_precision(precision, target))
-    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # its greeting is not the user's business
+    logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # without its messages at start
     fabric = Fabric(
         accelerator={"cuda": "gpu"}.get(target.type, target.type),
         devices=devices,
         num_nodes=num_nodes,
-        strategy="ddp",  # for launcher and process group only: the model is never handed to it
+        strategy="ddp",  # for launcher and process group only; the model is not wrapped
     )
     fabric.launch()
     return Device(
@@ -154,5 +173,5 @@ def make_device(device: str = "auto", devices: int = 1, num_nodes: int = 1, prec
 
 
 def all_finite(value: Tensor) -> bool:
-    """Whether a scalar loss is a number."""
+    """Whether all values of a tensor are finite."""
     return bool(torch.isfinite(value.detach()).all())

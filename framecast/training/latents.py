@@ -1,4 +1,4 @@
-"""encode_once: the data turned into codes when a stage begins, kept memory-mapped and split like the data."""
+"""Precomputed latents: the data encoded at the start of a stage, memory-mapped and split like the data."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from framecast.core.types import Batch
 from framecast.data.base import Source
 from framecast.training.device import Device
 
-#: Frames encoded at a time.
+#: Frames per encoded batch.
 CHUNK = 64
 
 
@@ -32,12 +32,21 @@ def precompute_all(
     step: int,
     seed: int = 0,
 ) -> dict[str, list[np.ndarray]]:
-    """Codes of every frame, by name: one memory-mapped array (frames, …) per video.
+    """Latents of every frame by name, one memory-mapped array (frames, …) per video.
 
-    encode: (batch with the frames as context) -> named tensors (b, t, …).  resize: brings uint8 frames to the model's
-    size.  folder: where the arrays are kept.  step: of the run when the stage began; codes found in `folder` from the
-    same step are used as they are, so that a resumed run sees what the unbroken one saw.  seed: of the run, for codes
-    that are drawn.
+    Args:
+        encode: (batch with the frames as context) -> named tensors (b, t, …).
+        model: the model of `encode`.
+        source: the data.
+        resize: uint8 frames -> uint8 frames of the model's size.
+        device: of this process; the main process encodes.
+        folder: of the arrays.
+        step: step of the run at the start of the stage; stored latents of the same step are used again, so that a
+            resumed run equals an unbroken run.
+        seed: of the run, for sampled latents.
+
+    Raises:
+        UserError: the latents cannot be written.
     """
     done = folder / "latents.json"
     if device.is_main and not (done.is_file() and json.loads(done.read_text())["step"] == step):
@@ -62,7 +71,7 @@ def precompute_all(
                     np.save(folder / f"{name}-{video}.npy", np.concatenate(arrays))
             except OSError as error:
                 raise UserError(
-                    f"{folder}: the codes could not be written ({error.strerror}); free some space and run the same "
+                    f"{folder}: the latents could not be written ({error.strerror}); free some space and run the same "
                     "command again"
                 ) from error
             names = sorted(parts)

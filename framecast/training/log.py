@@ -1,4 +1,4 @@
-"""What a run says: JSON lines always, TensorBoard on request, a progress bar on the terminal."""
+"""Log of a run: JSON lines, TensorBoard on request, a progress bar on the terminal."""
 
 from __future__ import annotations
 
@@ -19,9 +19,13 @@ METRICS = "metrics.jsonl"
 
 
 class Log:
-    """Writes `metrics.jsonl` and `tensorboard/` of a run folder. Only the main process has one.
+    """Writer of `metrics.jsonl` and `tensorboard/` of a run folder, in the main process only.
 
-    ended: nothing more is trained, so the row of the last look stays; a run that goes on looks again.
+    Args:
+        folder: the run folder.
+        step: step at which the run resumes; later rows are removed.
+        tensorboard: whether to write for TensorBoard.
+        ended: whether the run has ended, so that the row of its final validation stays.
     """
 
     def __init__(self, folder: Path, step: int = 0, tensorboard: bool = True, ended: bool = False) -> None:
@@ -29,7 +33,7 @@ class Log:
         self.board: Any = None
         with self._disk():
             _drop_rows_after(self.path, step, ended)
-            self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (lives as long as the run)
+            self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (open during the run)
             if tensorboard:
                 from torch.utils.tensorboard import SummaryWriter
 
@@ -46,7 +50,14 @@ class Log:
             ) from error
 
     def scalars(self, step: int, values: Mapping[str, float], board: bool = True, **extra: Any) -> None:
-        """One row of named numbers; `extra` goes into the JSON row only. Numbers that are not finite become null."""
+        """Write one row of named numbers; numbers that are not finite become null.
+
+        Args:
+            step: of the run.
+            values: numbers by name.
+            board: whether to write them for TensorBoard too.
+            extra: further values of the JSON row.
+        """
         clean = {k: v if math.isfinite(v) else None for k, v in values.items()}
         with self._disk():
             self.file.write(json.dumps({"step": step, **extra, **clean}) + "\n")
@@ -55,11 +66,11 @@ class Log:
                 for name, value in values.items():
                     self.board.add_scalar(name, value, step)
 
-    def image(self, step: int, name: str, picture: np.ndarray) -> None:
-        """An image grid, uint8 (c, h, w), for TensorBoard."""
+    def image(self, step: int, name: str, image: np.ndarray) -> None:
+        """Write an image, uint8 (c, h, w), for TensorBoard."""
         if self.board is not None:
             with self._disk():
-                self.board.add_image(name, picture, step)
+                self.board.add_image(name, image, step)
 
     def close(self) -> None:
         """Flush and close both."""
@@ -70,7 +81,7 @@ class Log:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """All whole rows of a run's metrics.jsonl; a last line cut by a kill is left out."""
+    """All complete rows of a run's metrics.jsonl; a last line cut off by a kill is ignored."""
     path = folder / METRICS
     rows = []
     if path.is_file():
@@ -83,14 +94,22 @@ def read_metrics(folder: Path) -> list[dict[str, Any]]:
 
 
 def _drop_rows_after(path: Path, step: int, ended: bool) -> None:
-    # After a kill the file may hold rows of steps that will be trained again.
+    # after a kill the file may have rows of steps that will be trained again
     if path.is_file():
         rows = [r for r in read_metrics(path.parent) if r["step"] <= step and (ended or not r.get("last"))]
         write_text(path, "".join(json.dumps(r) + "\n" for r in rows))
 
 
 class Progress:
-    """A live bar for a known number of steps or seconds; silent where nobody watches (not a terminal)."""
+    """A progress bar for a known number of steps or seconds; without a terminal, a line every 30 seconds.
+
+    Args:
+        label: name of the run.
+        total: number of steps or seconds.
+        unit: "steps" or "s".
+        done: progress at the start.
+        quiet: no output.
+    """
 
     def __init__(self, label: str, total: float, unit: str, done: float = 0, quiet: bool = False) -> None:
         from rich.console import Console
@@ -119,13 +138,13 @@ class Progress:
         self.bar.stop()
 
     def update(self, done: float, note: str = "") -> None:
-        """Move to `done`, with a short note such as the loss. Without a terminal: a line every 30 seconds."""
+        """Set the progress to `done`, with a short note such as the loss."""
         if self.live:
             self.bar.update(self.task, completed=min(done, self.total), note=note)
         elif time.monotonic() - self._last > 30:
             self._last = time.monotonic()
             self.console.print(f"{self.label}: {done:.0f} of {self.total:.0f} {self.unit}  {note}", highlight=False)
 
-    def say(self, text: str) -> None:
-        """A line above the bar."""
+    def print(self, text: str) -> None:
+        """Print a line above the bar."""
         self.console.print(text, highlight=False, soft_wrap=True)

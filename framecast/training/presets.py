@@ -1,4 +1,4 @@
-"""One plain function per family, returning the RunConfig of a profile. The spec is the nominal clip for counting."""
+"""Presets: one function per model family that returns the RunConfig of a profile, with a nominal spec for counts."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ T = TypeVar("T")
 
 
 def multiscale_gan(profile: str) -> RunConfig:
-    """Multi-scale adversarial prediction; counted on four RGB frames of 32x32."""
+    """Multi-scale adversarial prediction; sizes for four RGB frames of 32x32."""
     from framecast.models.multiscale_gan.config import PROFILES
 
-    # The published code's length and its five frequencies; batches of 8.
+    # length and five frequencies of the published code; batches of 8
     published = TrainConfig(steps=1_000_001, batch_size=8, validate_every=5000, save_every=10_000)
     short = TrainConfig(steps=20_000, batch_size=8, validate_every=1000, save_every=1000, preview_every=1000)
     train = {
@@ -45,12 +45,12 @@ def multiscale_gan(profile: str) -> RunConfig:
 
 
 def hierarchical(profile: str) -> RunConfig:
-    """Hierarchical long-term prediction; counted on RGB frames of 64x64 with five continuous actions."""
+    """Hierarchical long-term prediction; sizes for RGB frames of 64x64 with five continuous actions."""
     from framecast.models.hierarchical.config import PROFILES
 
     chosen = _choose("hierarchical", profile, PROFILES)
     # Published steps are updates of 32 asynchronous workers, summed; the critic's run counts steps of the others, one
-    # in six of ours.
+    # in six of this package.
     published = TrainConfig(steps=3_000_000, batch_size=8, validate_every=5000, save_every=5000, preview_every=5000)
     other = {
         "default": replace(published, steps=120_000),
@@ -78,11 +78,11 @@ def hierarchical(profile: str) -> RunConfig:
 
 
 def dreams(profile: str) -> RunConfig:
-    """VAE and mixture-density RNN; counted on 64x64 RGB frames without actions."""
+    """VAE and mixture-density RNN; sizes for 64x64 RGB frames without actions."""
     from framecast.models.dreams.predictor import PROFILES
 
-    # Published: batches of 32, 100 epochs at most in each stage, no average of weights. An epoch of its 5,400 training
-    # frames is 169 steps, which is how often its patience looks.
+    # Published: batches of 32, 100 epochs at most in each stage, no EMA. An epoch of its 5,400 training frames is 169
+    # steps, the interval of its validations.
     common = TrainConfig(steps=20_000, batch_size=32, validate_every=200, save_every=2000, preview_every=1000)
     train = {
         "default": common,
@@ -104,10 +104,10 @@ def dreams(profile: str) -> RunConfig:
 
 
 def autoencoder(name: str, profile: str) -> RunConfig:
-    """The fourteen generative autoencoders; counted on RGB frames of 210x160, the game's own size."""
+    """The fourteen generative autoencoders; sizes for RGB frames of 210x160, the size of the game."""
     from framecast.models.autoencoders.predictor import PROFILES
 
-    # Batches of ten clips of ten frames; early stopping ends the run, epochs of 1,000 steps, pictures every fifth.
+    # Batches of ten clips of ten frames; early stopping ends the run, epochs of 1,000 steps, previews every fifth.
     published = TrainConfig(
         epochs=1000,
         steps_per_epoch=1000,
@@ -116,17 +116,17 @@ def autoencoder(name: str, profile: str) -> RunConfig:
         save_every=1000,
         preview_every=5000,
     )
-    # The published epochs of 10,000 steps; its million of them is a number that early stopping never let it see.
+    # The published epochs of 10,000 steps; its million epochs were never reached before early stopping.
     literal = replace(published, steps_per_epoch=10_000, validate_every=10_000, save_every=10_000, preview_every=50_000)
     train = {
         "default": published,
         "original": literal,
-        # many small steps: what a short training lacks is steps
+        # many small steps, since the number of steps limits a short training
         "small": TrainConfig(steps=10_000, batch_size=4, validate_every=250, save_every=250, preview_every=250),
         "tiny": TrainConfig(steps=20, batch_size=4, validate_every=10, save_every=10, preview_every=10, val_batches=1),
     }
     chosen = _choose(name, profile, PROFILES)
-    sizes = {"small": (84, 64), "tiny": (32, 32)}  # frames are brought to these
+    sizes = {"small": (84, 64), "tiny": (32, 32)}  # resized to these
     squashed = {"original": (160, 210)}  # by the model's own request
     height, width = {**sizes, **squashed}.get(profile, (210, 160))
     return RunConfig(
@@ -140,11 +140,11 @@ def autoencoder(name: str, profile: str) -> RunConfig:
 
 
 def visual_dynamics(profile: str) -> RunConfig:
-    """Cross convolutional networks; counted on RGB frames of 128x128."""
+    """Cross convolutional networks; sizes for RGB frames of 128x128."""
     from framecast.models.visual_dynamics.predictor import PROFILES
 
     chosen = _choose("visual-dynamics", profile, PROFILES)()
-    # 128 passes in batches of 32, as published; of pictures and weights one every 8 passes.
+    # 128 passes in batches of 32, as published; previews and weights every 8 passes.
     published = TrainConfig(
         epochs=128,
         batch_size=32,
@@ -205,9 +205,10 @@ def profiles(name: str) -> tuple[str, ...]:
 
 
 def preset(model: str | type[Predictor], profile: str = "default") -> RunConfig:
-    """The RunConfig of a model's profile. A model from outside the package has the defaults of its Config.
+    """The RunConfig of a model's profile; the defaults of its Config for a model outside the package.
 
-    Raises: UserError for an unknown model or profile, with the nearest name.
+    Raises:
+        UserError: unknown model or profile, with the nearest name.
     """
     if isinstance(model, str) and ".py:" not in model:
         name = ALIASES.get(model, model)

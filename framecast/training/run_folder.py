@@ -1,4 +1,4 @@
-"""A run: what is trained on what and how. Names become objects here and nowhere else."""
+"""Run folders: opening a run by folder, packaged name or hub name."""
 
 from __future__ import annotations
 
@@ -14,20 +14,17 @@ from framecast.training.checkpoint import load_weights, snapshots
 from framecast.training.config import CONFIG, RunConfig, config_from_json
 from framecast.training.log import read_metrics
 
-# ------------------------------------------------------------------------------------------------- names to objects
-
-
-# -------------------------------------------------------------------------------------------------------------- data
-
-
-# -------------------------------------------------------------------------------------------------------- run folder
-
 
 @dataclass
 class Run:
-    """An opened run folder: its config, and where its weights are.
+    """An opened run folder.
 
-    name: as the user gave it.  own: it is a folder of the user's; packaged and downloaded weights are only read.
+    Attributes:
+        folder: the folder.
+        config: of the run.
+        model_class: class of the model.
+        name: as given by the user.
+        own: whether it is a folder of the user; packaged and downloaded weights are read-only.
     """
 
     folder: Path
@@ -38,24 +35,24 @@ class Run:
 
     @property
     def results(self) -> Path:
-        """Where scores and reports go: the run folder; NAME-results in the current one for weights only read."""
+        """Folder for scores and reports: the run folder, or ./NAME-results for read-only weights."""
         return self.folder if self.own else Path(f"{self.name.partition('@')[0].rsplit('/', 1)[-1]}-results")
 
     @property
     def frame_size(self) -> tuple[int, int] | None:
-        """The one size (h, w) of frames that the run's model takes; None where it takes any."""
+        """Frame size (h, w) required by the model; None for any size."""
         return self.model_class.frame_size(self.config.model, self.config.spec)
 
     @property
     def trained(self) -> tuple[int | None, float | None]:
-        """Steps and seconds of training: of its log, or, for weights that travelled, what their config says."""
+        """Steps and seconds of training, from the log, or from the config of exported weights."""
         kept = snapshots(self.folder)
         rows = read_metrics(self.folder)
         if not kept and not rows:
             path = self.folder / CONFIG
-            told = read_file(path).get("trained") if path.is_file() else None
-            told = told if isinstance(told, dict) else {}
-            steps, seconds = told.get("steps"), told.get("seconds")
+            stored = read_file(path).get("trained") if path.is_file() else None
+            stored = stored if isinstance(stored, dict) else {}
+            steps, seconds = stored.get("steps"), stored.get("seconds")
             return steps if isinstance(steps, int) else None, seconds if isinstance(seconds, int | float) else None
         steps = int(kept[-1].name[5:]) if kept else int(rows[-1]["step"])
         return steps, next((float(row["seconds"]) for row in reversed(rows) if "seconds" in row), None)
@@ -64,12 +61,13 @@ class Run:
     def weights(self) -> Path:
         """The newest weights file.
 
-        Raises: UserError when the run has none yet.
+        Raises:
+            UserError: the run has none yet.
         """
         kept = snapshots(self.folder)
         path = (kept[-1] if kept else self.folder) / "model.safetensors"
         if not path.is_file():
-            raise UserError(f"{self.folder}: holds no weights yet; train it first (framecast train)")
+            raise UserError(f"{self.folder}: has no weights yet; train it first (framecast train)")
         return path
 
     def model(self, device: str = "cpu") -> Predictor:
@@ -83,29 +81,34 @@ class Run:
 
 
 def open_run(name: str | Path, model_class: type[Predictor] | None = None) -> Run:
-    """The run behind a folder, the name of packaged weights or `hf://org/name[@revision]`.
+    """The run of a folder, a name of packaged weights, or `hf://org/name[@revision]`.
 
-    Raises: UserError when there is none, or it is not a run folder.
+    Args:
+        name: folder or name.
+        model_class: class of a model outside the package.
+
+    Raises:
+        UserError: there is no such run, or the folder is no run folder.
     """
     folder, own = _resolve_run(str(name))
     path = folder / CONFIG
     if not path.is_file():
         kept = snapshots(folder)
         if not kept:
-            raise UserError(f"{folder}: has no {CONFIG}, so it is not a run folder; make one with framecast train")
+            raise UserError(f"{folder}: has no {CONFIG}; expected a run folder written by framecast train")
         path = kept[-1] / CONFIG
     config = config_from_json(read_file(path), path, model_class)
     return Run(folder, config, model_class or find_model(config.name), name=str(name), own=own)
 
 
 def packaged() -> dict[str, Path]:
-    """Weights that came with the package, by name."""
+    """Folders of the packaged weights, by name."""
     root = Path(__file__).parents[1] / "pretrained"
     return {p.parent.name: p.parent for p in sorted(root.glob("*/config.json"))}
 
 
 def _resolve_run(name: str) -> tuple[Path, bool]:
-    """The run's folder, and whether it is the user's own. A path that does not exist is never fetched from anywhere."""
+    """The run's folder, and whether it belongs to the user. Only hf:// names are downloaded."""
     folder = Path(name).expanduser()
     known = packaged()
     if folder.is_dir():
@@ -115,7 +118,7 @@ def _resolve_run(name: str) -> tuple[Path, bool]:
     if name.startswith("hf://"):
         return _from_hub(name), False
     if folder.is_file():
-        raise UserError(f"{name}: is a file; give the run's folder")
+        raise UserError(f"{name}: is a file; expected the run's folder")
     parent = folder.parent if folder.parent.is_dir() else Path()
     near = [str(p) for p in parent.iterdir() if (p / CONFIG).is_file() or snapshots(p)] + list(known)
     raise UserError(f"{name}: no such run folder or packaged weights; {suggest(name, near)}")
@@ -127,11 +130,11 @@ def _from_hub(name: str) -> Path:
 
     repository, _, revision = name.removeprefix("hf://").partition("@")
     if repository.count("/") != 1:
-        raise UserError(f"{name}: write hf://organisation/name or hf://organisation/name@revision")
+        raise UserError(f"{name}: expected hf://organisation/name or hf://organisation/name@revision")
     try:
         patterns = ["config.json", "model.safetensors", "README.md", "scores.json"]
         return Path(snapshot_download(repository, revision=revision or None, allow_patterns=patterns))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise UserError(
-            f"{name}: cannot be fetched ({type(error).__name__}); check name, revision and network, or give a folder"
+            f"{name}: cannot be fetched ({type(error).__name__}); check name, revision and network, or use a folder"
         ) from error

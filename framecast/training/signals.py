@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM while training are noted, not obeyed at once: no step or validation is ever cut in two."""
+"""Deferred Ctrl-C and SIGTERM in training: the current step or validation is completed first."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 
 class Interrupted(Exception):
-    """Ctrl-C (130) or SIGTERM (143): the checkpoint is written; `code` is the exit code."""
+    """Training stopped by Ctrl-C (`code` 130) or SIGTERM (143), after the checkpoint was written."""
 
     def __init__(self, code: int) -> None:
         super().__init__(f"stopped by signal {code - 128}")
@@ -17,10 +17,9 @@ class Interrupted(Exception):
 
 
 class Signals:
-    """Within: `number` is the first SIGINT or SIGTERM that arrived, else 0; the same one again ends at once.
+    """Within: `number` is the first received SIGINT or SIGTERM, else 0; the same signal again ends the process.
 
-    What is running when it arrives (a step, a validation) is finished first, so that a resumed run has done exactly
-    what the unbroken one did.
+    The current step or validation is completed first, so that a resumed run equals an unbroken run.
     """
 
     def __init__(self) -> None:

@@ -1,4 +1,4 @@
-"""TrainState: everything a run is made of at one moment, so that saving and loading it is the whole of resuming."""
+"""State of training. Saving and loading it is all that resuming needs."""
 
 from __future__ import annotations
 
@@ -19,11 +19,23 @@ from framecast.models.base import Predictor
 
 @dataclass
 class TrainState:
-    """model, its EMA copy, the stages and the optimisers of the current one (by phase name), and the counters.
+    """Model, EMA copy, optimisers and counters of a run.
 
-    step counts over the whole run, stage_step within the stage.  ended: the last stage is over.  best, bad,
-    best_weights: patience.  seconds: time spent training so far, for `--budget`.  seed: of the run; each step reseeds
-    from it, so no generator state is kept.
+    Attributes:
+        model: the trained model.
+        ema: its copy with the exponential moving average of the weights, in eval mode.
+        stages: stages of the model.
+        seed: of the run; every step is seeded from it, so no generator state is stored.
+        ema_decay: decay of the average in 0…1; 0 copies the weights.
+        step: number of steps of the run.
+        stage: index of the current stage.
+        stage_step: number of steps of the current stage.
+        ended: whether the last stage is over.
+        best: best validation loss of the stage.
+        bad: number of validations since then.
+        best_weights: EMA weights of then, for a stage with patience.
+        seconds: training time, for `--budget`.
+        optimisers: of the current stage, by phase name.
     """
 
     model: Predictor
@@ -43,7 +55,11 @@ class TrainState:
 
     @classmethod
     def create(cls, model: Predictor, seed: int = 0, ema_decay: float = 0.999) -> TrainState:
-        """State at step 0. Stages are asked of the model once, here; names and groups are checked."""
+        """State at step 0.
+
+        Raises:
+            ValueError: the model's stages are invalid.
+        """
         stages = model.stages()
         for stage in stages:
             _check_stage(model, stage)
@@ -58,7 +74,7 @@ class TrainState:
         return self.stages[self.stage]
 
     def enter_stage(self, index: int) -> None:
-        """Begin a stage: fresh optimisers, counters from zero."""
+        """Start a stage with new optimisers and counters at zero."""
         self.stage, self.stage_step = index, 0
         self.best, self.bad, self.best_weights = None, 0, None
         self.optimisers = {
@@ -67,7 +83,7 @@ class TrainState:
 
     @torch.no_grad()
     def update_ema(self) -> None:
-        """Move the EMA copy towards the model. The decay warms up, so that short runs do not drag their start along."""
+        """Update the EMA copy. The decay warms up, so that the initial weights have no influence on short runs."""
         decay = min(self.ema_decay, (1 + self.stage_step) / (10 + self.stage_step))
         averages, values = _floats(self.ema), _floats(self.model)
         if not averages:  # a baseline without weights
@@ -81,7 +97,7 @@ class TrainState:
                 a.copy_(b)
 
     def note_validation(self, value: float) -> bool:
-        """Take note of a validation value; True when it is the best of the stage. Lower is better, nan never is."""
+        """Record a validation loss; True if it is the best of the stage. nan is never the best."""
         better = math.isfinite(value) and (self.best is None or value < self.best - self.current.until.min_delta)
         if better:
             self.best, self.bad = value, 0
@@ -92,7 +108,7 @@ class TrainState:
         return better
 
     def best_model(self) -> Predictor:
-        """What a snapshot keeps: the EMA copy, with the best weights so far where the stage looks for them."""
+        """The model of a snapshot: the EMA copy, with the best weights in a stage with patience."""
         if self.best_weights is None:
             return self.ema
         best = copy.deepcopy(self.ema)
@@ -100,8 +116,7 @@ class TrainState:
         return best
 
     def leave_stage(self) -> bool:
-        """End the stage: restore its best weights if it kept any, enter the next. False after the last one, when the
-        run has ended."""
+        """End the stage: restore its best weights, if any, and start the next. False after the last stage."""
         if self.best_weights is not None:
             self.model.load_state_dict(self.best_weights)
             self.ema.load_state_dict(self.best_weights)
@@ -113,7 +128,7 @@ class TrainState:
         return True
 
     def state_dict(self) -> dict[str, Any]:
-        """Tensors and plain values only, so that it loads with weights_only=True."""
+        """The state as tensors and plain values, which load with weights_only=True."""
         return {
             "model": self.model.state_dict(),
             "ema": self.ema.state_dict(),
@@ -130,7 +145,7 @@ class TrainState:
         }
 
     def load_state_dict(self, saved: dict[str, Any]) -> None:
-        """Become what was saved."""
+        """Restore the result of `state_dict`."""
         self.enter_stage(saved["stage"])
         self.model.load_state_dict(saved["model"])
         self.ema.load_state_dict(saved["ema"])
@@ -147,7 +162,7 @@ def phase_parameters(model: nn.Module, phase: Phase) -> list[nn.Parameter]:
 
 
 def make_optimiser(settings: Optimiser, parameters: list[nn.Parameter]) -> torch.optim.Optimizer:
-    """torch's own optimiser for these settings; fused where torch has it (one kernel instead of ten passes)."""
+    """The torch optimiser for these settings, fused if available (one kernel instead of ten)."""
     rate = settings.rate(0)
     common: dict[str, Any] = {"lr": rate, "weight_decay": settings.weight_decay}
     if settings.kind == "sgd":
@@ -158,25 +173,27 @@ def make_optimiser(settings: Optimiser, parameters: list[nn.Parameter]) -> torch
 
 
 def bound_to(model: Predictor, method: Callable[..., Any]) -> Callable[..., Any]:
-    """The same method, bound to `model`: stages and phases hold methods of the trained model, others want the EMA's."""
+    """A method bound to `model` instead of the trained model, which stages and phases refer to."""
     return MethodType(method.__func__, model) if isinstance(method, MethodType) else method
 
 
 def _check_stage(model: Predictor, stage: Stage) -> None:
     names = [p.name for p in stage.phases]
     if len(set(names)) != len(names):
-        raise ValueError(f"stage {stage.name!r}: phases need names of their own, got {names}")
+        raise ValueError(f"stage {stage.name!r}: expected unique names of phases, got {names}")
     if not names and next(model.parameters(), None) is not None:
-        raise ValueError(f"stage {stage.name!r} has no phases, so nothing would be trained")
+        raise ValueError(f"stage {stage.name!r} has no phases; expected at least one")
     groups = [group for group, _ in itertools.groupby(p.group for p in stage.phases) if group is not None]
     if len(set(groups)) != len(groups):
-        raise ValueError(f"stage {stage.name!r}: the phases of one group must stand side by side, got groups {groups}")
+        raise ValueError(f"stage {stage.name!r}: phases of one group must be consecutive, got groups {groups}")
     for phase in stage.phases:
         for module in phase.modules:
             try:
                 model.get_submodule(module)
             except AttributeError as error:
-                raise ValueError(f"phase {phase.name!r} trains {module!r}, which the model has not: {error}") from error
+                raise ValueError(
+                    f"phase {phase.name!r} trains {module!r}, not a module of the model: {error}"
+                ) from error
         if not phase_parameters(model, phase):
             raise ValueError(f"phase {phase.name!r} trains {', '.join(phase.modules)}, which have no parameters")
 

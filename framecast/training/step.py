@@ -1,4 +1,4 @@
-"""train_step: one pass over the phases of the current stage. The only place that calls backward."""
+"""One training step: a pass over the phases of the current stage. No other module calls backward."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from framecast.core.types import Batch, GradClip, Phase
 from framecast.training.device import Device, all_finite
 from framecast.training.state import TrainState, phase_parameters
 
-#: Gives the batch of a stream at the current step, on the device. The second argument is the micro-batch's number.
+#: (stream, number of the micro-batch) -> batch of the current step, on the device.
 Batches = Callable[[str, int], Batch]
 
 
@@ -22,22 +22,29 @@ _REMEDY = "lower the learning rate (--optim.…) or try --precision fp32; the la
 
 
 class NotFinite(RuntimeError):
-    """A loss or a weight became inf or nan. Says where and at which step; the last good checkpoint is untouched."""
+    """A loss or a weight is inf or nan. The message names part and step; the last checkpoint is unchanged."""
 
 
 def train_step(state: TrainState, batches: Batches, device: Device, grad_accum_steps: int = 1) -> dict[str, Tensor]:
-    """Train every phase due at this step, then update the EMA copy and add one to the step.
+    """Train every phase that runs at this step, update the EMA copy, and increment the step.
 
-    batches: (stream, micro-batch) -> Batch; the micro-batches of one stream together are the step's batch.
-    accumulate: micro-batches per step; their gradients are averaged, so a loss should be a mean over its batch.
-    Returns: detached scalars, "<phase>/<part>" and "<phase>/total".
-    Raises: NotFinite before any weight of the phase has moved.
+    Args:
+        state: the state of training, which is modified.
+        batches: (stream, micro-batch) -> Batch; the micro-batches of a stream together are the batch of the step.
+        device: of this process.
+        grad_accum_steps: micro-batches per step; their gradients are averaged, so a loss should be a batch mean.
+
+    Returns:
+        Detached scalars "<phase>/<part>" and "<phase>/total".
+
+    Raises:
+        NotFinite: a loss is inf or nan; no weight of the phase has been updated.
     """
     logged: dict[str, Tensor] = {}
-    should_run = [p for p in state.current.phases if p.should_run(state.stage_step)]
-    for _, members in itertools.groupby(should_run, key=lambda p: p.group if p.group is not None else f"\0{p.name}"):
+    running = [p for p in state.current.phases if p.should_run(state.stage_step)]
+    for _, members in itertools.groupby(running, key=lambda p: p.group if p.group is not None else f"\0{p.name}"):
         taken = [(phase, _gradients(state, phase, batches, device, grad_accum_steps, logged)) for phase in members]
-        for phase, gradients in taken:  # only now: phases of one group saw the same weights
+        for phase, gradients in taken:  # after all gradients: phases of a group use the same weights
             _apply(state, phase, gradients, device)
     state.step += 1
     state.stage_step += 1
@@ -46,8 +53,11 @@ def train_step(state: TrainState, batches: Batches, device: Device, grad_accum_s
 
 
 def check_weights(state: TrainState) -> None:
-    """Raise NotFinite if a weight is inf or nan: a finite loss can have a gradient that is not (a root at 0), and such
-    weights must never replace a good checkpoint."""
+    """Check that all weights are finite, before they are saved; a finite loss can have an infinite gradient.
+
+    Raises:
+        NotFinite: a weight is inf or nan.
+    """
     for name, p in state.model.named_parameters():
         if not all_finite(p):
             raise NotFinite(f"weight {name!r} is not finite after step {state.step}; {_REMEDY}")
@@ -61,7 +71,7 @@ def _gradients(
     grad_accum_steps: int,
     logged: dict[str, Tensor],
 ) -> list[Tensor | None]:
-    """The phase's gradients, one per parameter it trains; the parameters are left without."""
+    """The gradients of a phase, one per trained parameter; `grad` of the parameters is None afterwards."""
     parameters = phase_parameters(state.model, phase)
     for p in parameters:
         p.grad = None
@@ -71,7 +81,7 @@ def _gradients(
             batch = batches(phase.stream, micro)
             with device.autocast():
                 loss = phase.loss(batch, state.stage_step)
-            if device.any(not all_finite(loss.total)):  # all processes stop, or those that go on would wait for ever
+            if device.any(not all_finite(loss.total)):  # all processes stop together; others would wait forever
                 bad = [k for k, v in loss.parts.items() if not all_finite(v)] or ["total"]
                 raise NotFinite(
                     f"loss is not finite at step {state.step}: phase {phase.name!r}, part {', '.join(bad)}; {_REMEDY}"
@@ -102,11 +112,11 @@ def _apply(state: TrainState, phase: Phase, gradients: list[Tensor | None], devi
 
 
 def clip_gradients(parameters: list[nn.Parameter], clip: GradClip) -> None:
-    """Scale gradients down to `clip.value`: the norm of all together ("global") or each tensor's own ("tensor")."""
+    """Scale gradients down to norm `clip.value`, of all together ("global") or of each tensor ("tensor")."""
     present = [p for p in parameters if p.grad is not None]
     if clip.kind == "global" and present:
         torch.nn.utils.clip_grad_norm_(present, clip.value)
-    elif clip.kind == "tensor" and present:  # all tensors at once: one by one, hundreds of small ones take their time
+    elif clip.kind == "tensor" and present:  # all tensors at once: one by one, hundreds of small ones are slow
         gradients = [p.grad for p in present if p.grad is not None]
         scales = torch._foreach_norm(gradients)
         torch._foreach_add_(scales, 1e-6)
@@ -118,7 +128,7 @@ def clip_gradients(parameters: list[nn.Parameter], clip: GradClip) -> None:
 
 @contextlib.contextmanager
 def only(model: nn.Module, phase: Phase) -> Iterator[None]:
-    """Within: only the phase's modules want gradients; batch norm of all others runs on its stored statistics."""
+    """Within: only the modules of the phase require gradients; batch norm of all others uses stored statistics."""
     trained = {id(m) for name in phase.modules for m in model.get_submodule(name).modules()}
     wanted = {id(p) for p in phase_parameters(model, phase)}
     parameters = [(p, p.requires_grad) for p in model.parameters()]

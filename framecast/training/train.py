@@ -1,4 +1,4 @@
-"""Training a predictor: from names and settings to a finished run folder."""
+"""Training of a predictor from names and settings to a run folder."""
 
 from __future__ import annotations
 
@@ -56,12 +56,25 @@ def train(
     quiet: bool = False,
     **settings: Any,
 ) -> Path:
-    """Train a predictor and return its run folder; called again with the same arguments it goes on where it stopped.
+    """The run folder of a trained predictor; a second call with the same arguments resumes the run.
 
-    model: a name (`framecast models`), "path/to/mine.py:Mine" or a Predictor subclass.  data: a path, a source's name
-    or an object with the Source protocol.  out: the run folder, runs/<model>-<data> by default.  config: a whole
-    RunConfig in place of the profile's.  settings: fields of TrainConfig, e.g. steps=, budget=, batch_size=, seed=.
-    Raises: UserError for bad input; Interrupted after a signal, with everything saved.
+    Args:
+        model: a name (`framecast models`), "path/to/mine.py:Mine" or a Predictor subclass.
+        data: a path, a source's name or an object with the Source protocol.
+        out: the run folder, runs/<model>-<data> by default.
+        profile: of the model.
+        config: a whole RunConfig instead of the profile's.
+        init_from: initial weights: a run, packaged weights, or a file of the model.
+        overwrite: whether to delete an existing run and start from scratch.
+        device: auto, cpu, cuda, cuda:0 or mps.
+        devices: number of processes on this machine.
+        num_nodes: number of machines.
+        quiet: no progress output.
+        settings: fields of TrainConfig, e.g. steps=, budget=, batch_size=, seed=.
+
+    Raises:
+        UserError: invalid input.
+        Interrupted: after a signal, with the checkpoint written.
     """
     known = [f.name for f in dataclasses.fields(TrainConfig)]
     for name in settings:
@@ -72,24 +85,28 @@ def train(
     lengths = {"steps", "epochs", "budget"} & {k for k, v in settings.items() if v is not None}
     cleared = dict.fromkeys(("steps", "epochs", "budget")) if lengths else {}
     config = dataclasses.replace(config, train=dataclasses.replace(config.train, **{**cleared, **settings}))
-    place = make_device(device, devices, num_nodes, config.train.precision)
+    process = make_device(device, devices, num_nodes, config.train.precision)
     if isinstance(data, str | Path):
-        with place.main_first():  # it decodes a video into the cache, where the others find it
+        with process.main_first():  # it decodes a video into the cache, which the others read
             source, found = open_data(dataclasses.replace(config.data, path=str(data)))
         config = dataclasses.replace(config, data=found)
     else:
         source = data
     folder = Path(out) if out else default_out(config.name, config.data.path)
-    return fit(config, source, folder, model_class, place, init_from=init_from, overwrite=overwrite, quiet=quiet)
+    return fit(config, source, folder, model_class, process, init_from=init_from, overwrite=overwrite, quiet=quiet)
 
 
 def default_out(name: str, data: str) -> Path:
-    """runs/<model>-<data>."""
+    """The default run folder, runs/<model>-<data>."""
     return Path("runs") / f"{name.rsplit(':', 1)[-1]}-{Path(data).stem or 'data'}"
 
 
 def settle(config: RunConfig, source: Source, model_class: type[Predictor]) -> RunConfig:
-    """The config with what only the data can tell: frame spec, digest, epoch schedules as steps."""
+    """The config completed from the data: frame spec, digest, epoch schedules as steps.
+
+    Raises:
+        UserError: the data do not suit the model.
+    """
     check_actions(model_class, source, config.data.path or "the data")
     request = model_class.request(config.model)
     splits = source.splits(request.source_length)
@@ -114,7 +131,22 @@ def fit(
     overwrite: bool = False,
     quiet: bool = False,
 ) -> Path:
-    """Train what `config` says on `source` into `folder`, or go on with what is there."""
+    """The run folder after training, from scratch or resumed.
+
+    Args:
+        config: of the run, without the values that `settle` adds.
+        source: the data.
+        folder: the run folder.
+        model_class: class of the model.
+        device: of this process.
+        init_from: initial weights, see `train`.
+        overwrite: whether to delete an existing run.
+        quiet: no progress output.
+
+    Raises:
+        UserError: folder, data or initial weights do not suit the run.
+        Interrupted: after a signal, with the checkpoint written.
+    """
     config = settle(config, source, model_class)
     _check_folder(folder, config, overwrite, init_from)
     torch.manual_seed(seed_for(config.train.seed, "weights"))  # the same in every process
@@ -132,22 +164,23 @@ def fit(
         migrate_run_folder(folder)
         restore(folder, state)
     if device.average({"step": float(state.step)})["step"] != state.step:
-        raise UserError(f"{folder}: not every machine sees the same checkpoint; put --out on a disk they share")
+        raise UserError(f"{folder}: the machines read different checkpoints; use a shared disk for --out")
     trainer = Trainer(config, source, folder, device, state, quiet)
     if fresh and init_from is None:
         trainer.initialize_from_batch()
-    with device.main_first():  # only now, when nothing was found wrong
+    with device.main_first():  # after all checks
         if device.is_main:
             _make_folder(folder, overwrite)
-            write_config(folder, config)  # on resume too, as steps and log settings may change
+            write_config(folder, config)  # also when resuming, as steps and log settings may change
     trainer.run()
     return folder
 
 
 def try_out(config: RunConfig, source: Source, model_class: type[Predictor], device: Device) -> float:
-    """Seconds a training step takes, by two of them; what cannot be trained is refused as `fit` would, nothing written.
+    """Seconds per training step, measured without writing anything.
 
-    Raises: UserError when data and model do not fit.
+    Raises:
+        UserError: data and model do not fit, as for `fit`.
     """
     config = settle(config, source, model_class)
     torch.manual_seed(seed_for(config.train.seed, "weights"))
@@ -157,7 +190,7 @@ def try_out(config: RunConfig, source: Source, model_class: type[Predictor], dev
 
 def _placed(model: Predictor, device: Device) -> Predictor:
     if device.world > 1 and device.device.type == "cuda":
-        # on CPUs each process keeps its own statistics
+        # on CPUs each process has its own statistics
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     model = model.to(device.device)
     if device.device.type != "mps":
@@ -167,17 +200,17 @@ def _placed(model: Predictor, device: Device) -> Predictor:
 
 def _check_folder(folder: Path, config: RunConfig, overwrite: bool, init_from: str | Path | None) -> None:
     if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: is a file; --out names a folder")
+        raise UserError(f"{folder}: is a file; --out must be a folder")
     if (folder / CONFIG).is_file():
-        if overwrite:  # a config.json alone does not make a run: other programs' folders have one too
+        if overwrite:  # folders of other programs may have a config.json too
             check_format(read_file(folder / CONFIG).get("format"), folder / CONFIG)
         else:
             check_resume(folder, config)
     elif folder.is_dir() and any(folder.iterdir()):
-        raise UserError(f"{folder}: is not empty and holds no run; choose another --out")
+        raise UserError(f"{folder}: is not empty and has no run; choose another --out")
     start = Path(init_from).resolve() if overwrite and init_from is not None else None
     if start is not None and folder.resolve() in (start, *start.parents):
-        raise UserError(f"{folder}: --overwrite would delete what --init-from starts from; choose another --out")
+        raise UserError(f"{folder}: --overwrite would delete the weights of --init-from; choose another --out")
 
 
 def _make_folder(folder: Path, overwrite: bool) -> None:
@@ -186,4 +219,4 @@ def _make_folder(folder: Path, overwrite: bool) -> None:
             shutil.rmtree(folder)
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{folder}: cannot be made ({error.strerror}); choose another --out") from error
+        raise UserError(f"{folder}: cannot be created ({error.strerror}); choose another --out") from error

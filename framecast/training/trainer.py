@@ -1,4 +1,4 @@
-"""Training: the visible loop. Step, log, validate, preview, save."""
+"""Training loop: step, log, validate, preview, save."""
 
 from __future__ import annotations
 
@@ -33,14 +33,26 @@ from framecast.training.log import Log, Progress
 from framecast.training.signals import Interrupted, Signals
 from framecast.training.state import TrainState, bound_to
 from framecast.training.step import check_weights, train_step
-from framecast.training.validation import pictures, pictures_score, side_by_side, validate
+from framecast.training.validation import preview_scores, previews, side_by_side, validate
 
-#: Held-out frames a model may make its films of, at most.
-FILM_FRAMES = 1000
+#: Maximum number of held-out frames for the final videos.
+FINAL_VIDEO_FRAMES = 1000
 
 
 class Trainer:
-    """The loop and the little it must remember between steps."""
+    """The training loop and its state between steps.
+
+    Args:
+        config: of the run, with the spec of the data.
+        source: the data.
+        folder: the run folder.
+        device: of this process.
+        state: what is trained.
+        quiet: no progress output.
+
+    Raises:
+        UserError: the data are too short, the run has no length, or the batch cannot be divided.
+    """
 
     def __init__(
         self, config: RunConfig, source: Source, folder: Path, device: Device, state: TrainState, quiet: bool
@@ -50,18 +62,18 @@ class Trainer:
         self.quiet = quiet or not device.is_main
         request = type(state.model).request(config.model)
         self.splits = source.splits(request.source_length)
-        # What data or batch size cannot give any of the stages is said here, before anything is written.
+        # built here to report data or batch sizes that do not suit a stage before anything is written
         for window in [*(stage.request for stage in state.stages if stage.request is not None), request]:
             for split in ("val", "train"):
                 found = Loader(source, self.splits[split], window, self.settings.batch_size, world=device.world)
         self.total = resolve_steps(self.settings, found.num_clips)[1]
         self.budget = parse_duration(self.settings.budget) if self.settings.budget else None
         if self.total is None and self.budget is None:
-            raise UserError("say how long to train: --steps N, --epochs N or --budget 10m")
+            raise UserError("no length of training; use --steps N, --epochs N or --budget 10m")
         share, parts = self.settings.batch_size // device.world, self.settings.grad_accum_steps
-        if share % parts:  # parts of different sizes would not average to the whole batch
+        if share % parts:  # gradients of parts of different sizes would not average to that of the batch
             raise UserError(
-                f"--grad-accum-steps {parts} does not divide the {share} clips of a process; choose another number"
+                f"--grad-accum-steps {parts} must divide the {share} clips of a process; use another number"
             )
         self.loaders: dict[str, Loader] = {}
         self.log: Log | None = None
@@ -72,7 +84,7 @@ class Trainer:
 
     @torch.no_grad()
     def initialize_from_batch(self) -> None:
-        """Let the model set starting values from data, alike in every process."""
+        """Let the model initialize weights from data, equally in every process."""
         model, stage = self.state.model, self.state.current
         if type(model).initialize_from_batch is Predictor.initialize_from_batch:
             return
@@ -90,7 +102,7 @@ class Trainer:
         self.state.ema.load_state_dict(model.state_dict())
 
     def seconds_a_step(self, count: int = 1) -> float:
-        """Mean time of a training step, after one to warm up. Nothing is written; the state is spent."""
+        """Mean seconds of a training step, after one for warm-up. Nothing is written; the state is changed."""
         self.initialize_from_batch()
         self.loaders, began = self._loaders(), 0.0
         for step in range(count + 1):
@@ -102,8 +114,13 @@ class Trainer:
         return (time.perf_counter() - began) / count
 
     def run(self) -> None:
-        """Train until the end of the last stage, of the steps or of the budget."""
-        over = self._over()  # asked of all processes, so not below
+        """Train until the last stage, the steps or the budget end.
+
+        Raises:
+            Interrupted: after a signal, with the checkpoint written.
+            NotFinite: a loss or weight is inf or nan.
+        """
+        over = self._over()  # a collective operation, so every process calls it
         if self.device.is_main:
             self.log = Log(self.folder, self.state.step, self.settings.tensorboard, ended=over)
         try:
@@ -126,25 +143,25 @@ class Trainer:
                 state.seconds = before + time.monotonic() - began
                 self._log_step(parts, bar)
                 if state.step == first + 20:
-                    bar.say(self._forecast((time.monotonic() - began) / 20))
+                    bar.print(self._forecast((time.monotonic() - began) / 20))
                 impatient = state.step % settings.validate_every == 0 and self._validate(bar)
                 if state.step % settings.preview_every == 0:
                     self._preview()
-                # The stage is left before anything is saved: no checkpoint holds a stage that is already over.
+                # the stage ends before a checkpoint is saved, so that no checkpoint holds a stage that is over
                 left = (impatient or self._stage_over()) and self._leave_stage(bar)
                 if left or (state.step % settings.save_every == 0 and not self._over()):
                     self._save()
                 if self._interrupted():
                     self._save()
-                    bar.say(f"stopped at step {state.step}; run the same command again to go on from there")
+                    bar.print(f"stopped at step {state.step}; run the same command again to resume")
                     raise Interrupted(128 + self.signals.number)
                 if left and not self._over():
                     self.loaders = self._loaders()
-            chosen = self._last_look(bar) if state.step > first else None
+            chosen = self._final_validation(bar) if state.step > first else None
         self._save(chosen)
         if state.step > first:
             self._preview()
-            self._films()
+            self._final_videos()
 
     def _over(self) -> bool:
         if self.state.ended:
@@ -165,18 +182,18 @@ class Trainer:
         return share < 1 and self.device.any(progress >= share)
 
     def _leave_stage(self, bar: Progress) -> bool:
-        """End the stage, its last weights looked at too. Always True: the border is a place to resume from."""
+        """End the stage, after a validation of its last weights. Always True: a checkpoint is saved after a stage."""
         name = self.state.current.name
-        if self._not_looked_at():
+        if self._needs_validation():
             self._validate(bar)
         if self.state.leave_stage():
-            bar.say(f"stage {name!r} ended at step {self.state.step}; next is {self.state.current.name!r}")
+            bar.print(f"stage {name!r} ended at step {self.state.step}; next is {self.state.current.name!r}")
         else:
-            bar.say(f"stage {name!r}, the last, ended at step {self.state.step}")
+            bar.print(f"stage {name!r}, the last, ended at step {self.state.step}")
         return True
 
     def _forecast(self, seconds: float) -> str:
-        """How long it will take and how much memory it needs, after twenty steps."""
+        """Expected duration and memory, from the seconds per step."""
         if self.total is not None:
             left = seconds * (self.total - self.state.step)
         else:
@@ -196,11 +213,11 @@ class Trainer:
         latents: dict[str, list[np.ndarray]] | None = None
         if stage.precompute_latents is not None:
             encode = bound_to(self.state.ema, stage.precompute_latents)
-            place_for = self.folder / "latents" / stage.name
+            folder = self.folder / "latents" / stage.name
             begun = self.state.step - self.state.stage_step
             seed, size = self.settings.seed, resizer(request)
-            latents = precompute_all(encode, self.state.ema, self.source, size, self.device, place_for, begun, seed)
-        settings, place = self.settings, self.device
+            latents = precompute_all(encode, self.state.ema, self.source, size, self.device, folder, begun, seed)
+        settings, device = self.settings, self.device
 
         def loader(segments: list[Segment], order: Any) -> Loader:
             return Loader(
@@ -209,8 +226,8 @@ class Trainer:
                 request,
                 settings.batch_size,
                 settings.seed,
-                rank=place.rank,
-                world=place.world,
+                rank=device.rank,
+                world=device.world,
                 order=order,
                 latents=latents,
                 actions=self.config.spec.actions,
@@ -221,7 +238,7 @@ class Trainer:
         return {"train": loader(self.splits["train"], settings.order), "val": loader(self.splits["val"], "random")}
 
     def _batches(self, stream: str, micro: int) -> Batch:
-        """The batch of a stream at this step: drawn once, shared by the phases of that stream."""
+        """The batch of a stream at this step, drawn once and shared by the phases of the stream."""
         if self._cached != self.state.step:
             self._cache, self._cached = {}, self.state.step
         if stream not in self._cache:
@@ -239,8 +256,8 @@ class Trainer:
             return
         values = {k: float(v) for k, v in parts.items()}
         board = step % settings.summary_every == 0
-        if board and (stream := self._picture_stream()) is not None:
-            values |= pictures_score(self.state, self._batches(stream, 0), "train", self.device)
+        if board and (stream := self._scored_stream()) is not None:
+            values |= preview_scores(self.state, self._batches(stream, 0), "train", self.device)
         values = self.device.average(values)
         if self.log:
             extra = {"stage": self.state.current.name, "seconds": round(self.state.seconds, 3)}
@@ -248,22 +265,24 @@ class Trainer:
         totals = "  ".join(f"{k.split('/')[0]} {v:.4g}" for k, v in values.items() if k.endswith("/total"))
         bar.update(step if self.total is not None else self.state.seconds, totals)
 
-    def _picture_stream(self) -> str | None:
-        """The stream whose batches hold frames that can be predicted and scored; None in a stage on codes."""
+    def _scored_stream(self) -> str | None:
+        """The stream whose batches have frames to predict and score; None in a stage on latents."""
         stage = self.state.current
         return stage.phases[-1].stream if stage.phases and stage.precompute_latents is None else None
 
-    def _not_looked_at(self) -> bool:
-        """Whether the stage keeps its best weights and has not looked at the present ones."""
+    def _needs_validation(self) -> bool:
+        """Whether the stage keeps its best weights and the present ones have not been validated."""
         return self.state.current.until.patience is not None and self.state.step % self.settings.validate_every != 0
 
-    def _last_look(self, bar: Progress) -> Predictor | None:
-        """The best weights of a run whose length ends it within a stage, the last ones among them; None elsewhere.
+    def _final_validation(self, bar: Progress) -> Predictor | None:
+        """The best weights, including the last, of a run that ends within a stage; None for other runs.
 
-        What is saved to go on from does not know of this look: a longer run then equals one that was never stopped.
+        The checkpoint does not include this validation, so that a longer run equals an unbroken run.
         """
         state = self.state
-        if state.ended or state.stage_step == 0 or not self._not_looked_at():  # a stage that never began has no codes
+        if (
+            state.ended or state.stage_step == 0 or not self._needs_validation()
+        ):  # a stage without a step has no latents
             return None
         before = (state.best, state.bad, state.best_weights)
         self._validate(bar, last=True)
@@ -272,51 +291,51 @@ class Trainer:
         return chosen
 
     def _validate(self, bar: Progress, last: bool = False) -> bool:
-        """Score the EMA weights on held-out clips. True when patience is at its end."""
+        """Validate the EMA weights on held-out clips. True if patience is exhausted."""
         state, stage = self.state, self.state.current
-        values = validate(state, self._held_out, self.settings.val_batches, self.device)
+        values = validate(state, self._validation_batch, self.settings.val_batches, self.device)
         if self.settings.validate_train:
-            values |= validate(state, self._seen, self.settings.val_batches, self.device, "train")
+            values |= validate(state, self._training_batch, self.settings.val_batches, self.device, "train")
         better = state.note_validation(values["val/loss"])
         if self.log:
             more = {"last": True} if last else {}
             self.log.scalars(state.step, values, stage=stage.name, seconds=round(state.seconds, 3), **more)
         note = f", PSNR {values['val/psnr']:.2f} dB" if "val/psnr" in values else ""
-        bar.say(f"step {state.step}: validation loss {values['val/loss']:.4g}{note}{' (best)' if better else ''}")
+        bar.print(f"step {state.step}: validation loss {values['val/loss']:.4g}{note}{' (best)' if better else ''}")
         patience = stage.until.patience
         return patience is not None and state.bad >= patience
 
-    def _held_out(self, number: int) -> Batch:
+    def _validation_batch(self, number: int) -> Batch:
         return self.loaders["val"].batch(number, "validation").to(self.device.device)
 
-    def _seen(self, number: int) -> Batch:
+    def _training_batch(self, number: int) -> Batch:
         return self.loaders["train"].batch(number, "validation").to(self.device.device)
 
     def _preview(self) -> None:
-        """Pictures of one validation batch, always the same one, into previews/ and TensorBoard."""
+        """Write previews of the first validation batch to previews/ and TensorBoard."""
         if self.log is None or self.state.current.precompute_latents is not None:
             return
-        rows = pictures(self.state, self._held_out(0), self.device)
+        rows = previews(self.state, self._validation_batch(0), self.device)
         for name, frames in rows.items():
             self.log.image(self.state.step, name, grid(list(frames)))
         target = self.folder / "previews" / f"step-{self.state.step}.png"
         target.parent.mkdir(exist_ok=True)
         write_image(grid(side_by_side(rows)), target)
 
-    def _films(self) -> None:
-        """What the model shows of the longest held-out stretch, into films/."""
+    def _final_videos(self) -> None:
+        """Write the model's videos of the longest held-out segment to final_videos/."""
         model = self.state.best_model()
         if self.log is None or type(model).final_videos is Predictor.final_videos:
             return
         request = type(model).request(self.config.model)
         longest = max(self.splits["val"], key=lambda s: s.stop - s.start)
-        count = min((longest.stop - longest.start - 1) // request.stride + 1, FILM_FRAMES)
+        count = min((longest.stop - longest.start - 1) // request.stride + 1, FINAL_VIDEO_FRAMES)
         whole = ClipRequest(context=count, future=0, stride=request.stride, resize=request.resize)
         loader = Loader(self.source, [longest], whole, 1, actions=self.config.spec.actions)
         batch = loader.gather([(longest.video, longest.start)]).to(self.device.device)
         with evaluating(model), torch.no_grad(), self.device.autocast():
-            films = model.final_videos(batch.context[0], None if batch.actions is None else batch.actions[0])
-        for name, frames in films.items():
+            videos = model.final_videos(batch.context[0], None if batch.actions is None else batch.actions[0])
+        for name, frames in videos.items():
             write_video(
                 frames.float().cpu(),
                 self.folder / "final_videos" / f"{name}.gif",
@@ -324,7 +343,7 @@ class Trainer:
             )
 
     def _save(self, chosen: Predictor | None = None) -> None:
-        """Everything to go on from, and a snapshot of `chosen`, of the best weights by default."""
+        """Write the checkpoint, and a snapshot of `chosen` or else of the best weights."""
         if self.saved == self.state.step:
             return
         check_weights(self.state)
@@ -338,7 +357,7 @@ class Trainer:
     def _interrupted(self) -> bool:
         if self.device.world == 1:
             return bool(self.signals.number)
-        # every process must stop at the same step; asking costs a collective, so not at each
+        # every process must stop at the same step; the collective operation is too slow for every step
         if self.state.step % 10:
             return False
         stop = self.device.any(bool(self.signals.number))
@@ -347,13 +366,13 @@ class Trainer:
 
 
 def resizer(request: ClipRequest) -> Callable[[np.ndarray], np.ndarray]:
-    """What brings uint8 frames (t, c, h, w) to the request's size."""
+    """A function that resizes uint8 frames (t, c, h, w) to the size of the request."""
     size = request.resize
     return (lambda frames: frames) if size is None else (lambda frames: resize_frames(frames, size, "squash"))
 
 
 def peak_memory() -> float:
-    """Peak memory of this process in GB: the GPU's where it computed on one."""
+    """Peak memory of this process in GB; of the GPU if it was used."""
     if torch.cuda.is_available() and (held := torch.cuda.max_memory_allocated()):
         return held / 1e9
     if sys.platform == "win32":

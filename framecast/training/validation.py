@@ -1,4 +1,4 @@
-"""What is looked at while training: the loss on held-out clips, scores and pictures of the next frames."""
+"""Validation in training: loss on held-out clips, scores and preview images of the next frames."""
 
 from __future__ import annotations
 
@@ -20,10 +20,18 @@ from framecast.training.state import TrainState, bound_to
 def validate(
     state: TrainState, batch_of: Callable[[int], Batch], count: int, device: Device, split: str = "val"
 ) -> dict[str, float]:
-    """Means over `count` batches, "val/loss" (what patience looks at), "val/<part>" and picture scores; EMA weights.
+    """Means of loss, its parts and image scores over some batches, with the EMA weights.
 
-    batch_of: number -> batch on the device, the same at every validation. Noise is seeded by that number too, so values
-    of different steps compare.  split: what stands before the names in place of val.
+    Args:
+        state: of training; unchanged.
+        batch_of: number -> batch on the device, the same at every validation. The number also seeds the noise, so that
+            values of different steps are comparable.
+        count: number of batches.
+        device: of this process.
+        split: prefix of the names.
+
+    Returns:
+        "<split>/loss" (monitored by patience), "<split>/<part>", and "<split>/psnr" and "<split>/sharp_diff".
     """
     stage = state.current
     loss = state.ema.loss if stage.loss is None else bound_to(state.ema, stage.loss)
@@ -35,15 +43,19 @@ def validate(
             found = loss(batch, state.stage_step)
         values = {f"{split}/loss": float(found.total)} | {f"{split}/{k}": float(v) for k, v in found.parts.items()}
         if stage.precompute_latents is None:
-            values |= pictures_score(state, batch, split, device)
+            values |= preview_scores(state, batch, split, device)
         for name, value in values.items():
             sums[name] = sums.get(name, 0.0) + value / count
     return device.average(sums)
 
 
-def pictures_score(state: TrainState, batch: Batch, split: str, device: Device) -> dict[str, float]:
-    """PSNR and Sharp Diff of the next frames of a batch, as the published multi-scale system logs them."""
-    shown = _shown(state, batch, device)
+def preview_scores(state: TrainState, batch: Batch, split: str, device: Device) -> dict[str, float]:
+    """PSNR and sharpness difference of the next frames of a batch, as logged by the published multi-scale system.
+
+    Returns:
+        "<split>/psnr" in dB and "<split>/sharp_diff"; empty for a model without a preview of predictions.
+    """
+    shown = _preview(state, batch, device)
     if "prediction" not in shown or "truth" not in shown:
         return {}
     prediction, truth = shown["prediction"].float().cpu(), shown["truth"].float().cpu()
@@ -53,12 +65,12 @@ def pictures_score(state: TrainState, batch: Batch, split: str, device: Device) 
     }
 
 
-def pictures(state: TrainState, batch: Batch, device: Device, clips: int = 8) -> dict[str, np.ndarray]:
-    """The model's preview of some clips of a batch: named rows, uint8 (b, t, c, h, w).
+def previews(state: TrainState, batch: Batch, device: Device, clips: int = 8) -> dict[str, np.ndarray]:
+    """The model's preview of the first clips of a batch: named rows, uint8 (b, t, c, h, w).
 
-    Floats become bytes by one fixed mapping, so that pictures of different steps compare.
+    Floats in 0…1 are mapped to 0…255 at every step, so that previews of different steps are comparable.
     """
-    shown = _shown(state, batch, device)
+    shown = _preview(state, batch, device)
     return {
         name: frames[:clips].float().clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
         for name, frames in shown.items()
@@ -66,8 +78,14 @@ def pictures(state: TrainState, batch: Batch, device: Device, clips: int = 8) ->
 
 
 def side_by_side(rows: dict[str, np.ndarray]) -> list[np.ndarray]:
-    """One row of pictures per clip: its context, truth and prediction one after another, or its samples in place of
-    the prediction where there are some (the first row's if sizes differ)."""
+    """One row of images per clip: context, truth, and samples or else the prediction.
+
+    Args:
+        rows: the result of `previews`.
+
+    Returns:
+        uint8 (t, c, h, w) per clip; those of the first row if frame sizes differ.
+    """
     shown = ("context", "truth", "samples" if "samples" in rows else "prediction")
     chosen = {k: v for k, v in rows.items() if k in shown} or rows
     if len({v.shape[-2:] for v in chosen.values()}) > 1:
@@ -76,7 +94,7 @@ def side_by_side(rows: dict[str, np.ndarray]) -> list[np.ndarray]:
 
 
 @torch.no_grad()
-def _shown(state: TrainState, batch: Batch, device: Device) -> dict[str, Tensor]:
-    torch.manual_seed(seed_for(state.seed, device.rank, "pictures"))  # a stochastic model shows the same draw each time
+def _preview(state: TrainState, batch: Batch, device: Device) -> dict[str, Tensor]:
+    torch.manual_seed(seed_for(state.seed, device.rank, "pictures"))  # the same samples at every step
     with evaluating(state.ema), device.autocast():
         return state.ema.preview(batch)

@@ -1,4 +1,4 @@
-"""`framecast compare` and `framecast data clips` as a user meets them; two processes; a browser that asks nobody."""
+"""`framecast compare` and `framecast data clips`: output, errors, two processes, and the page in a browser."""
 
 # ruff: noqa: F811 - fixtures come by import
 
@@ -18,37 +18,37 @@ from framecast.reporting.compare_page import write_comparison
 EVIL = "<img onerror=alert(1)>"
 
 
-def test_the_ranked_table_and_where_everything_is(done, tmp_path):
+def test_compare_prints_the_ranked_table_and_its_files(done, tmp_path):
     out = tmp_path / "out"
     words = ("--data", store(), "--horizon", 4, "--clips", 2, "--show", 0, "--out", out)
-    told = done("compare", tiny_run(), *words, "--json", tmp_path / "made.json")
-    lines = told.splitlines()
+    output = done("compare", tiny_run(), *words, "--json", tmp_path / "made.json")
+    lines = output.splitlines()
     assert lines[0] == "PSNR, moving area [dB], higher is better, mean over 4 frames"
-    assert all(name in told for name in ("tiny", "copy-last", "temporal-mean"))
-    assert f"page: {out / 'comparison.html'}" in told
-    assert "is best by PSNR, moving area" in told
+    assert all(name in output for name in ("tiny", "copy-last", "temporal-mean"))
+    assert f"page: {out / 'comparison.html'}" in output
+    assert "is best by PSNR, moving area" in output
     made = json.loads((tmp_path / "made.json").read_text())
     assert (made["kind"], made["rank_by"], made["protocol"]["horizon"]) == ("comparison", "moving_psnr", 4)
     assert json.loads((out / "comparison.json").read_text())["means"] == made["means"]
 
 
-def test_from_clips_to_a_row_of_another_program(done, tmp_path):
-    told = done(
+def test_forecasts_of_another_program_become_a_row(done, tmp_path):
+    output = done(
         "data", "clips", "--data", store(), "--out", tmp_path / "clips", "--horizon", 3, "--clips", 2, "--with-truth"
     )
-    assert "2 clips: 4 frames of context, 3 to forecast" in told
+    assert "2 clips: 4 frames of context, 3 to forecast" in output
     (tmp_path / "theirs").mkdir()
     shutil.copy(tmp_path / "clips" / "manifest.json", tmp_path / "theirs")
     for path in (tmp_path / "clips").glob("*.npz"):
         with np.load(path) as arrays:
             np.save(tmp_path / "x.npy", arrays["truth"])
             np.savez(tmp_path / "theirs" / path.name, prediction=arrays["truth"])
-    told = done(
+    output = done(
         "compare", f"oracle={tmp_path / 'theirs'}", tiny_run(), "--data", store(), "--show", 0, "--out", tmp_path / "o"
     )
-    assert told.splitlines()[2].split()[:3] == ["1", "oracle", "100.00"]
-    told = done("data", "clips", "--data", store(), "--out", tmp_path / "more", "--horizon", 3, "--json", "-")
-    assert json.loads(told)["split"] == "test"
+    assert output.splitlines()[2].split()[:3] == ["1", "oracle", "100.00"]
+    output = done("data", "clips", "--data", store(), "--out", tmp_path / "more", "--horizon", 3, "--json", "-")
+    assert json.loads(output)["split"] == "test"
 
 
 @pytest.mark.parametrize(
@@ -69,13 +69,13 @@ def test_from_clips_to_a_row_of_another_program(done, tmp_path):
         (["data", "clips", "--data", "DATA", "--out", "new", "--context", "0"], "must be at least 1"),
     ],
 )
-def test_what_is_refused_in_one_sentence(refused, words, sentence, tmp_path, monkeypatch):
+def test_invalid_input_is_refused_in_one_sentence(refused, words, sentence, tmp_path, monkeypatch):
     data, run = str(store()), str(tiny_run())
     monkeypatch.chdir(tmp_path)
     assert sentence in refused(*({"RUN": run, "DATA": data}.get(w, w) for w in words))
 
 
-def test_a_run_folder_of_a_newer_format(refused, tmp_path):
+def test_run_folder_of_a_newer_format_is_refused(refused, tmp_path):
     folder = shutil.copytree(tiny_run(), tmp_path / "newer")
     for path in (folder / "config.json", *folder.glob("weights/*/config.json")):
         path.write_text(json.dumps({**json.loads(path.read_text()), "format": 2}))
@@ -84,15 +84,15 @@ def test_a_run_folder_of_a_newer_format(refused, tmp_path):
     )
 
 
-def test_a_model_outside_the_package_takes_part(done, tmp_path):
+def test_model_outside_the_package_is_compared(done, tmp_path):
     file = mine(tmp_path)
     done("train", f"{file}:Mine", "--data", store(), "--steps", 2, "--out", tmp_path / "run", "--quiet")
     words = ("--data", store(), "--horizon", 3, "--clips", 2, "--show", 0, "--out", tmp_path / "out")
-    told = done("compare", tmp_path / "run", "--model-class", f"{file}:Mine", *words)
-    assert " run " in told
+    output = done("compare", tmp_path / "run", "--model-class", f"{file}:Mine", *words)
+    assert " run " in output
 
 
-def test_two_processes_give_the_same_figures_as_one(tmp_path):
+def test_two_processes_give_the_same_scores_as_one(tmp_path):
     words = ["compare", str(tiny_run()), "--data", str(store()), "--horizon", "4", "--clips", "5", "--batch-size", "2"]
     words += [
         "--show",
@@ -116,12 +116,12 @@ def test_two_processes_give_the_same_figures_as_one(tmp_path):
     assert one["protocol"]["clips"] == 5
 
 
-def test_the_public_name_is_the_function():
+def test_public_name_is_the_function():
     assert framecast.compare is compare
 
 
 @pytest.mark.system
-def test_a_browser_opens_the_page_and_asks_nobody(asks_nobody, tmp_path):
+def test_page_opens_in_a_browser_without_requests(asks_nobody, tmp_path):
     write_store(tmp_path / EVIL, channels=3, side=32)
     run = shutil.copytree(tiny_run(), tmp_path / "runs" / EVIL)
     found, kept = compare([run], tmp_path / EVIL, horizon=3, clips=2, show=1)
@@ -131,14 +131,14 @@ def test_a_browser_opens_the_page_and_asks_nobody(asks_nobody, tmp_path):
 
 
 @pytest.mark.system
-def test_two_packaged_models_on_a_game_that_neither_has_seen(done, asks_nobody, tmp_path):
+def test_packaged_models_are_compared_on_an_unseen_game(done, asks_nobody, tmp_path):
     game, out = tmp_path / "breakout", tmp_path / "out"
     recorded = ("--game", "breakout", "--episodes", 4, "--max-frames", 60, "--seed", 5)
     done("data", "make", "atari", *recorded, "--out", game)
     models = ("multiscale-gan-pacman", "ms-pacman-c-ae")
     words = ("--size", "84x64", "--horizon", 5, "--clips", 2, "--show", 1, "--split", "all")
-    told = done("compare", *models, "--data", game, *words, "--out", out)
-    assert all(name in told for name in (*models, "copy-last", "temporal-mean"))
+    output = done("compare", *models, "--data", game, *words, "--out", out)
+    assert all(name in output for name in (*models, "copy-last", "temporal-mean"))
     means = json.loads((out / "comparison.json").read_text())["means"]
     assert all(10 < means[name]["psnr"]["mean"] < 60 for name in models)
     assert asks_nobody(out / "comparison.html") == "Comparison on breakout"

@@ -19,7 +19,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return out
 
 
-def test_leaves_report_film_and_scores(made: Path) -> None:
+def test_demo_writes_report_and_scores(made: Path) -> None:
     run = made / "run"
     scores = json.loads((run / "scores.json").read_text())
     assert list(scores["predictors"]) == ["multiscale-gan", "copy-last", "temporal-mean"]
@@ -28,22 +28,22 @@ def test_leaves_report_film_and_scores(made: Path) -> None:
     assert (run / "checkpoint.pt").is_file()
 
 
-def test_the_film_moves_and_holds_three_panels(made: Path) -> None:
-    film = read_video(made / "run" / "forecast.mp4")
-    assert len(film.frames) == 4
-    panels = np.array_split(film.frames.astype(int), 3, axis=3)
+def test_video_has_three_panels_and_motion(made: Path) -> None:
+    video = read_video(made / "run" / "forecast.mp4")
+    assert len(video.frames) == 4
+    panels = np.array_split(video.frames.astype(int), 3, axis=3)
     assert np.abs(panels[0][0] - panels[0][-1]).max() > 50  # the truth moves
     assert np.abs(panels[1][0] - panels[0][0]).max() > 50  # and an untrained forecast is not the truth
 
 
-def test_says_what_the_score_means(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_output_explains_the_score(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     demo.demo(made, tiny=True)  # the second call has nothing left to train
-    said = capsys.readouterr().out
-    for word in ("report", "film", "scores", "copy-last", "decibels"):
-        assert word in said
+    output = capsys.readouterr().out
+    for word in ("report", "video", "scores", "copy-last", "decibels"):
+        assert word in output
 
 
-def test_takes_bouncing_shapes_without_the_emulator(
+def test_demo_uses_bouncing_shapes_without_the_emulator(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.setattr(demo.importlib.util, "find_spec", lambda name: None)
@@ -52,14 +52,14 @@ def test_takes_bouncing_shapes_without_the_emulator(
     assert 'pip install "framecast[atari]"' in capsys.readouterr().err
 
 
-def test_refuses_a_folder_that_holds_something_else(tmp_path: Path) -> None:
+def test_folder_with_other_content_is_refused(tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match="choose another --out"):
         demo.record(tmp_path / "data", "ms_pacman", 0, tiny=True)
 
 
-def test_the_learning_rate_falls_within_the_timed_steps(made: Path) -> None:
+def test_learning_rate_decays_over_the_timed_steps(made: Path) -> None:
     from framecast.data.store import Store
 
     config = demo.demo_config("1s", 0, False, Store(made / "data"))

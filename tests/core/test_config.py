@@ -1,4 +1,4 @@
-"""Dataclass <-> JSON / YAML: strict, and every refusal names the place and the way out."""
+"""Conversion between dataclasses and files: strict, and every error names its place."""
 
 import dataclasses
 import importlib
@@ -76,19 +76,19 @@ class Needy:
         ([1], "here: expected a mapping of Outer fields, got a list"),
     ],
 )
-def test_every_wrong_value_is_a_sentence_with_its_place(data, sentence):
+def test_error_of_an_invalid_value_names_its_place(data, sentence):
     for read in (lambda: from_dict(Outer, data, "here"), lambda: overlay(Outer(), data, "here")):
         with pytest.raises(UserError, match=re.escape(sentence)) as error:
             read()
         assert "\n" not in str(error.value)
 
 
-def test_a_missing_key_is_named():
+def test_error_names_a_missing_key():
     with pytest.raises(UserError, match="config: key 'must' is missing"):
         from_dict(Needy, {})
 
 
-def test_right_values_become_the_dataclass():
+def test_valid_data_become_the_dataclass():
     data = {"steps": 4, "on": True, "size": [3, 4], "widths": [[1], []], "shapes": {"pose": [2]}, "inner": {"rate": 1}}
     made = from_dict(Outer, data)
     expected = Outer(steps=4, on=True, size=(3, 4), widths=((1,), ()), shapes={"pose": (2,)}, inner=Inner(rate=1.0))
@@ -98,7 +98,7 @@ def test_right_values_become_the_dataclass():
     assert from_dict(Outer, json.loads(json.dumps(to_dict(made)))) == made
 
 
-def test_an_overlay_changes_only_what_it_names():
+def test_overlay_changes_only_its_keys():
     base = Outer(steps=9, inner=Inner(rate=5.0, kind="sgd"), size=(1, 2))
     assert overlay(base, {"inner": {"rate": 6}}) == dataclasses.replace(base, inner=Inner(rate=6.0, kind="sgd"))
     assert overlay(base, {"size": None}).size is None
@@ -113,7 +113,7 @@ def test_an_overlay_changes_only_what_it_names():
 
 
 @pytest.mark.parametrize("text", ["4e-5", "4E-5", "1e3", "-2.5e-1", "4.e-5"])
-def test_yaml_numbers_without_a_point_are_numbers(tmp_path, text):
+def test_yaml_exponents_without_a_point_are_numbers(tmp_path, text):
     path = tmp_path / "run.yaml"
     path.write_text(f"inner:\n  rate: {text}\n")
     assert from_dict(Outer, read_file(path)).inner.rate == float(text)
@@ -132,14 +132,14 @@ def all_configs():
 
 
 @pytest.mark.parametrize("config", list(all_configs()))
-def test_every_config_survives_json_and_yaml(config, tmp_path):
+def test_every_config_is_equal_after_json_and_yaml(config, tmp_path):
     assert from_dict(type(config), to_dict(config)) == config
     for suffix in ("json", "yaml"):
         (tmp_path / f"c.{suffix}").write_text(json.dumps(to_dict(config)))  # JSON is YAML
         assert from_dict(type(config), read_file(tmp_path / f"c.{suffix}")) == config
 
 
-def test_a_whole_run_survives_its_file(tmp_path):
+def test_run_config_is_equal_after_its_file(tmp_path):
     actions = ActionSpec(kind="continuous", size=2, names=("x", "y"), mean=(0.0, 1.0), std=(1.0, 2.0))
     spec = ClipSpec(channels=1, height=9, width=7, fps=12.5, actions=actions, extras={"pose": (3, 2), "done": ()})
     for name, (profiles, _) in PRESETS.items():
@@ -154,25 +154,25 @@ def test_a_whole_run_survives_its_file(tmp_path):
     [
         ("a.yaml", "a: [1", "a.yaml: is not valid YAML"),
         ("a.json", '{"a": 1', "a.json: is not valid JSON"),
-        ("a.yaml", "- 1\n- 2\n", "a.yaml: must hold a mapping of names to values, got a list"),
+        ("a.yaml", "- 1\n- 2\n", "a.yaml: expected a mapping of names to values, got a list"),
         ("a.yaml", "!!python/object/apply:os.system ['true']", "a.yaml: is not valid YAML"),
         ("a.json", b"\xff\xfe\x00", "a.json: cannot be read as text"),
     ],
 )
-def test_files_that_are_no_config_are_a_sentence(tmp_path, name, content, sentence):
+def test_invalid_files_are_refused(tmp_path, name, content, sentence):
     (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(UserError, match=sentence):
         read_file(tmp_path / name)
 
 
-def test_missing_and_empty_files(tmp_path):
+def test_missing_file_is_refused_and_empty_file_is_empty(tmp_path):
     with pytest.raises(UserError, match="no such config file"):
         read_file(tmp_path / "none.yaml")
     (tmp_path / "empty.yaml").write_text("# nothing\n")
     assert read_file(tmp_path / "empty.yaml") == {}
 
 
-def test_writing_is_whole_or_not_at_all(tmp_path, monkeypatch):
+def test_writing_is_atomic(tmp_path, monkeypatch):
     path = tmp_path / "config.json"
     write_json(path, {"a": 1})
     with pytest.raises(ValueError):
@@ -203,20 +203,20 @@ def test_differences_are_dotted_names_with_both_values():
     assert differences(old, old) == {}
 
 
-def test_the_nearest_name_or_all():
+def test_suggestion_is_the_nearest_name_or_all():
     assert suggest("adma", ["adam", "sgd"]) == "did you mean 'adam'?"
     assert suggest("qqq", ["b", "a"]) == "known are a, b"
     assert suggest("x", []) == "none is known"
 
 
 @pytest.mark.parametrize(("text", "seconds"), [("90s", 90), ("10m", 600), ("1.5h", 5400), ("45", 45), (" 2 m ", 120)])
-def test_durations(text, seconds):
+def test_durations_are_parsed(text, seconds):
     assert parse_duration(text) == seconds
 
 
 @pytest.mark.parametrize("text", ["", "ten", "-5m", "0s", "5d", "1e3s"])
-def test_durations_that_are_none(text):
-    with pytest.raises(UserError, match=r"write for example 90s, 10m or 1\.5h"):
+def test_invalid_durations_are_refused(text):
+    with pytest.raises(UserError, match=r"expected a positive duration such as 90s, 10m or 1\.5h"):
         parse_duration(text)
 
 
@@ -225,19 +225,19 @@ def test_durations_that_are_none(text):
     [
         ({"batch_size": 0}, "batch-size must be at least 1, got 0"),
         ({"keep": 0}, "--train.keep must be at least 1, got 0"),
-        ({"ema": 1.0}, "--train.ema is a decay in 0…1 (below 1), got 1.0"),
-        ({"steps": 5, "budget": "1m"}, "give one of --steps, --epochs and --budget, not several"),
+        ({"ema": 1.0}, "--train.ema must be a decay in 0…1 (below 1), got 1.0"),
+        ({"steps": 5, "budget": "1m"}, "expected one of --steps, --epochs and --budget, got several"),
         ({"steps": 0}, "--steps must be above 0, got 0"),
         ({"epochs": -1.0}, "--epochs must be above 0, got -1.0"),
-        ({"budget": "soon"}, "duration 'soon' is not understood"),
+        ({"budget": "soon"}, "duration 'soon': expected a positive duration"),
     ],
 )
-def test_training_settings_without_sense(settings, sentence):
+def test_invalid_training_settings_are_refused(settings, sentence):
     with pytest.raises(UserError, match=re.escape(sentence)):
         TrainConfig(**settings)
 
 
-def test_curves_stand_on_a_line_each_and_come_back():
+def test_curves_have_one_line_each_and_are_equal_after_reading():
     data = {
         "format": 1,
         "rows": {"a": {"mean": [0.123456789, None], "n": [2, 2]}, "b": {}},

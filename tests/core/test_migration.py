@@ -5,7 +5,7 @@ import json
 import pytest
 import torch
 
-from framecast.cli.flags import ExportFlags
+from framecast.cli.export import ExportFlags
 from framecast.core.flags import parse
 from framecast.core.migration import migrate_checkpoint, migrate_config, migrate_run_folder
 
@@ -46,5 +46,5 @@ def test_a_resumed_run_finds_the_latents_an_older_version_computed(tmp_path):
 def test_a_renamed_flag_works_with_a_warning(words, capsys):
     flags = parse(ExportFlags, ["run", "--out", "x", *words], "export")
     assert flags.inference_only is True
-    said = capsys.readouterr().err
-    assert ("--lean is now --inference-only" in said) == (words == ["--lean"])
+    warning = capsys.readouterr().err
+    assert ("--lean is now --inference-only" in warning) == (words == ["--lean"])

@@ -1,4 +1,4 @@
-"""The words of the house: what they refuse and what they compute."""
+"""Shared types: validation and derived values."""
 
 import pytest
 import torch
@@ -28,7 +28,7 @@ from framecast.core.types import (
         (dict(context=1, future=1, target_offset=0), 1, 0, 1),
     ],
 )
-def test_the_window_of_a_request(settings, length, first, source):
+def test_request_gives_the_window_length_and_first_target(settings, length, first, source):
     request = ClipRequest(**settings)
     assert (request.length, request.future_start, request.source_length) == (length, first, source)
 
@@ -43,33 +43,36 @@ def test_the_window_of_a_request(settings, length, first, source):
         (lambda: ClipSpec(channels=0, height=1, width=1), "ClipSpec.channels must be at least 1"),
         (lambda: ClipSpec(channels=1, height=1, width=1, fps=0), "ClipSpec.fps must be above 0"),
         (lambda: ActionSpec(kind="discrete", size=0), "ActionSpec.size must be at least 1"),
-        (lambda: ActionSpec(kind="discrete", size=2, names=("up",)), "1 entries for 2 actions; give one each"),
+        (
+            lambda: ActionSpec(kind="discrete", size=2, names=("up",)),
+            "ActionSpec.names must have 2 entries, got 1",
+        ),
         (lambda: MotionFilter(bypass=1.5), "probability in 0…1"),
         (lambda: MotionFilter(tries=0), "tries must be at least 1"),
     ],
 )
-def test_values_without_sense_are_a_sentence(make, sentence):
+def test_invalid_values_are_refused(make, sentence):
     with pytest.raises(ValueError, match=sentence):
         make()
 
 
-def test_a_user_error_is_a_value_error():
+def test_user_error_is_a_value_error():
     assert issubclass(UserError, ValueError)
 
 
-def test_action_size():
+def test_action_size_is_zero_without_actions():
     assert ClipSpec(channels=1, height=2, width=2).action_size == 0
     assert ClipSpec(channels=1, height=2, width=2, actions=ActionSpec(kind="continuous", size=3)).action_size == 3
 
 
-def test_due():
+def test_schedules_select_their_steps():
     assert [s for s in range(8) if every(3)(s)] == [0, 3, 6]
     assert [s for s in range(8) if every(3, offset=2)(s)] == [2, 5]
     assert [s for s in range(8) if between(3)(s)] == [1, 2, 4, 5, 7]
     assert all(always(s) for s in range(3))
 
 
-def test_the_rate_is_a_number_or_a_function_of_the_step():
+def test_learning_rate_is_a_number_or_a_function_of_the_step():
     assert Optimiser(lr=0.1).rate(5) == 0.1
     assert Optimiser(lr=lambda step: step / 10).rate(5) == 0.5
 
@@ -84,7 +87,7 @@ def whole():
     )
 
 
-def test_rows_take_every_part_along():
+def test_rows_select_clips_in_every_part_of_a_batch():
     batch = whole()
     some = batch.rows([3, 1])
     assert some.size == 2
@@ -95,7 +98,7 @@ def test_rows_take_every_part_along():
     assert Batch(context=batch.context, future=batch.future).rows(slice(0, 2)).actions is None
 
 
-def test_on_the_device_bytes_are_floats():
+def test_batch_on_device_has_float_frames():
     batch = whole()
     there = batch.to("cpu")
     assert there.context.dtype == torch.float32

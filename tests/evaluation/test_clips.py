@@ -129,7 +129,7 @@ def test_data_with_other_channels_or_actions_are_refused(tmp_path):
         evaluate(tiny_run(), tmp_path / "grey", horizon=2, save=False)
     write_store(tmp_path / "still")
     run = open_run(acting_run(), Acting)
-    with pytest.raises(UserError, match="holds no actions but Acting predicts from them"):
+    with pytest.raises(UserError, match="has no actions but Acting requires them"):
         evaluate(run, tmp_path / "still", horizon=2, save=False)
     scores, _ = evaluate(run, acting_store(), horizon=2, clips=2, save=False)
     assert scores.protocol.clips == 2

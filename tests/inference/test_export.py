@@ -121,7 +121,7 @@ def test_a_model_outside_the_package_travels_with_its_file(tmp_path):
     model_class = find_model(f"{mine(tmp_path)}:Mine")
     model = model_class(model_class.Config(), framecast.load(tiny_run()).spec)
     folder = save_pretrained(model, tmp_path / "out")
-    with pytest.raises(UserError, match="was made by the outside model"):
+    with pytest.raises(UserError, match="belongs to the outside model"):
         from_pretrained(folder)
     assert from_pretrained(folder, model=model_class).gain == 1
 

@@ -36,7 +36,7 @@ def test_a_forecast_can_begin_from_noise(done, refused, tmp_path):
     first, again, other = (tmp_path / f"{n}.gif" for n in ("first", "again", "other"))
     for place, seed in ((first, "0"), (again, "0"), (other, "1")):
         told = done("predict", tiny_run(), "--from-noise", "--horizon", "3", "--seed", seed, "--out", place)
-        assert "4 frames seen, 3 predicted" in told
+        assert "4 context frames, 3 predicted" in told
         assert "begun from noise" in told
     films = [read_video(place).frames for place in (first, again, other)]
     assert films[0].shape[0] == 7

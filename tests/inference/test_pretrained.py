@@ -83,7 +83,7 @@ def test_a_forecast_right_after_installing(done, tmp_path):
     source = fresh_pacman(tmp_path / "fresh", episodes=1, frames=8)
     clip = write_video(source.clip(0, 0, 8).frames, tmp_path / "clip.mp4", 15)
     told = done("predict", "multiscale-gan-pacman", "--input", clip, "--horizon", 2, "--out", tmp_path / "future.gif")
-    assert "4 frames seen, 2 predicted" in told
+    assert "4 context frames, 2 predicted" in told
     assert framecast.read_video(tmp_path / "future.gif").frames.shape[0] == 6
     frames = source.clip(0, 0, 4).frames
     assert framecast.load("multiscale-gan-pacman").predict(np.array(frames), 1).shape == (1, 1, 1, 3, 210, 160)

@@ -504,7 +504,7 @@ def test_long_dreams_from_real_frames_and_from_noise(run, done, tmp_path):
     for i, frame in enumerate(np.load(clip)):
         write_image(frame, tmp_path / "frames" / f"{i}.png")
     told = done("predict", run, "--input", tmp_path / "frames", "--horizon", 300, "--out", tmp_path / "long.mp4")
-    assert "3 frames seen, 300 predicted, at 24 fps" in told
+    assert "3 context frames, 300 predicted, at 24 fps" in told
     assert probe(tmp_path / "long.mp4").frames == 303
     done("predict", run, "--from-noise", "--horizon", 5, "--out", tmp_path / "noise.gif")
     assert read_video(tmp_path / "noise.gif").frames.shape == (8, 3, 66, 66)

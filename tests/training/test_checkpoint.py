@@ -33,7 +33,7 @@ def state():
     return made
 
 
-def test_what_is_loaded_is_what_was_saved(state, tmp_path):
+def test_loaded_state_equals_saved_state(state, tmp_path):
     path = save_checkpoint(tmp_path, state)
     assert [p.name for p in tmp_path.iterdir()] == [path.name] == ["checkpoint.pt"]
     other = TrainState.create(build(Group, seed=1))
@@ -41,7 +41,7 @@ def test_what_is_loaded_is_what_was_saved(state, tmp_path):
     same(other.state_dict(), state.state_dict())
 
 
-def test_without_a_checkpoint_there_is_none(state, tmp_path):
+def test_folder_without_checkpoint_gives_none(state, tmp_path):
     assert load_checkpoint(tmp_path) is None
     before = weights(state.model)
     assert not restore(tmp_path, state)
@@ -65,7 +65,7 @@ def harm(path, kind):
 
 
 @pytest.mark.parametrize("kind", ["cut in half", "garbage", "empty", "text", "other contents", "without format"])
-def test_a_damaged_checkpoint_is_one_sentence_with_the_way_out(state, tmp_path, kind):
+def test_damaged_checkpoint_is_one_sentence_with_a_fix(state, tmp_path, kind):
     path = save_checkpoint(tmp_path, state)
     harm(path, kind)
     with pytest.raises(UserError, match=r"checkpoint\.pt: the checkpoint is damaged .*--init-from") as error:
@@ -73,7 +73,7 @@ def test_a_damaged_checkpoint_is_one_sentence_with_the_way_out(state, tmp_path, 
     assert "\n" not in str(error.value)
 
 
-def test_loading_runs_no_code(tmp_path):
+def test_loading_executes_no_code(tmp_path):
     class Harmful:
         def __reduce__(self):
             return os.mkdir, (str(tmp_path / "made-by-loading"),)
@@ -84,7 +84,7 @@ def test_loading_runs_no_code(tmp_path):
     assert not (tmp_path / "made-by-loading").exists()
 
 
-def test_a_newer_format_is_refused(state, tmp_path):
+def test_newer_format_is_refused(state, tmp_path):
     torch.save({**state.state_dict(), "format": FORMAT + 1}, tmp_path / "checkpoint.pt")
     with pytest.raises(UserError, match=rf"is of format {FORMAT + 1}, this version knows up to {FORMAT}; upgrade"):
         load_checkpoint(tmp_path)
@@ -93,7 +93,7 @@ def test_a_newer_format_is_refused(state, tmp_path):
             check_format(number, tmp_path)
 
 
-def test_another_models_checkpoint_is_refused(state, tmp_path):
+def test_checkpoint_of_another_model_is_refused(state, tmp_path):
     save_checkpoint(tmp_path, state)
     with pytest.raises(UserError, match=r"does not fit this model .*--overwrite"):
         restore(tmp_path, TrainState.create(build(Plain)))
@@ -119,7 +119,7 @@ for save in (lambda: save_checkpoint(folder, state), lambda: save_snapshot(folde
 """
 
 
-def test_a_full_disk_is_a_sentence_and_what_was_there_stays(state, tmp_path):
+def test_full_disk_is_one_sentence_and_keeps_previous_files(state, tmp_path):
     pytest.importorskip("resource", reason="no limit on file sizes here")
     save_checkpoint(tmp_path, state)
     save_snapshot(tmp_path, state.ema, {}, 2)
@@ -138,7 +138,7 @@ def test_a_full_disk_is_a_sentence_and_what_was_there_stays(state, tmp_path):
     same(other.state_dict(), state.state_dict())
 
 
-def test_a_write_that_fails_halfway_leaves_the_previous_checkpoint(state, tmp_path, monkeypatch):
+def test_failed_write_keeps_the_previous_checkpoint(state, tmp_path, monkeypatch):
     save_checkpoint(tmp_path, state)
     before = (tmp_path / "checkpoint.pt").read_bytes()
 
@@ -155,7 +155,7 @@ def test_a_write_that_fails_halfway_leaves_the_previous_checkpoint(state, tmp_pa
     assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
 
 
-def test_the_last_snapshots_are_kept_in_the_order_of_steps(state, tmp_path):
+def test_last_snapshots_are_kept_in_order_of_steps(state, tmp_path):
     for step in (2, 9, 10, 100):
         save_snapshot(tmp_path, state.ema, {"step": step}, step, keep=2)
     assert [p.name for p in snapshots(tmp_path)] == ["step-10", "step-100"]
@@ -176,7 +176,7 @@ def test_half_precision_weights_are_widened(state, tmp_path):
         torch.testing.assert_close(value, state.model.state_dict()[name], rtol=1e-3, atol=1e-3)
 
 
-def test_matching_tensors_are_taken_and_counted(state, tmp_path):
+def test_matching_tensors_are_loaded_and_counted(state, tmp_path):
     class Wider(Group):
         def __init__(self, config, spec):
             super().__init__(config, spec)
@@ -193,7 +193,7 @@ def test_matching_tensors_are_taken_and_counted(state, tmp_path):
 
 
 @pytest.mark.parametrize("load", [load_weights, load_matching])
-def test_odd_weights_files_are_a_sentence(state, tmp_path, load):
+def test_invalid_weights_files_are_refused(state, tmp_path, load):
     path = tmp_path / "model.safetensors"
     with pytest.raises(UserError, match="the weights file is missing"):
         load(state.model, path)
@@ -202,5 +202,5 @@ def test_odd_weights_files_are_a_sentence(state, tmp_path, load):
     with pytest.raises(UserError, match="the weights file is damaged"):
         load(state.model, path)
     write_weights(tmp_path, nn.Linear(2, 2), {})
-    with pytest.raises(UserError, match=r"do not fit the model|not one tensor fits the model"):
+    with pytest.raises(UserError, match=r"do not fit the model|no tensor fits the model"):
         load(state.model, path)

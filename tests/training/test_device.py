@@ -68,7 +68,7 @@ def test_gradients_are_averaged_missing_ones_as_zeros_and_none_stays_none(monkey
         assert third is None
 
 
-def test_numbers_are_averaged_and_one_yes_is_enough(monkeypatch):
+def test_numbers_are_averaged_and_any_flag_counts(monkeypatch):
     def work(device):
         return device.average({"b": 1.0 + device.rank, "a": 4.0 * device.rank}), device.any(device.rank == 1)
 
@@ -88,7 +88,7 @@ def test_the_main_process_goes_first(monkeypatch):
     assert order == [0, 1]
 
 
-def test_where_the_main_process_fails_the_others_are_let_go(monkeypatch):
+def test_failure_of_the_main_process_releases_the_others(monkeypatch):
     def work(device):
         with device.main_first():
             raise UserError("no such file")
@@ -96,7 +96,7 @@ def test_where_the_main_process_fails_the_others_are_let_go(monkeypatch):
     assert [str(e) for e in on_two_ranks(work, monkeypatch)] == ["no such file"] * 2
 
 
-def test_alone_nothing_is_exchanged():
+def test_one_process_exchanges_nothing():
     device = Device(CPU)
     p = nn.Parameter(torch.zeros(2))
     device.average_gradients([p])
@@ -107,14 +107,14 @@ def test_alone_nothing_is_exchanged():
     assert not device.any(False)
 
 
-def test_seeds_differ_by_every_part_and_never_between_machines():
+def test_seeds_depend_on_every_part_and_not_on_the_machine():
     assert seed_for(0, "weights") == seed_for(0, "weights") == 8730110008906084551
     seeds = {seed_for(*parts) for parts in ((0, 1, 2), (0, 1, 3), (1, 1, 2), (0, 12), ("0", 1, 2))}
     assert len(seeds) == 5
     assert all(0 <= s < 2**63 for s in seeds)
 
 
-def test_precision_and_device_by_name():
+def test_precision_and_device_are_selected_by_name():
     assert resolve_precision("fp32", CPU) == "fp32"
     assert resolve_precision("bf16", CPU) == "bf16"
     assert resolve_precision("auto", CPU) in ("fp32", "bf16")
@@ -125,7 +125,7 @@ def test_precision_and_device_by_name():
     with pytest.raises(UserError, match="device 'gpu' is not known"):
         pick_device("gpu")
     if not torch.cuda.is_available():
-        with pytest.raises(UserError, match="torch sees no CUDA device; use --device cpu"):
+        with pytest.raises(UserError, match="torch finds no CUDA device; use --device cpu"):
             pick_device("cuda")
 
 
@@ -137,7 +137,7 @@ def test_one_process_needs_no_launcher():
     assert not dist.is_initialized()
 
 
-def test_autocast_only_for_bf16():
+def test_autocast_is_active_only_for_bf16():
     x = torch.ones(4, 4)
     with autocast(CPU, "bf16"):
         assert (x @ x).dtype == torch.bfloat16
@@ -145,7 +145,7 @@ def test_autocast_only_for_bf16():
         assert (x @ x).dtype == torch.float32
 
 
-def test_finite():
+def test_all_finite_detects_nan_and_inf():
     assert all_finite(torch.tensor([1.0, 2.0]))
     assert not all_finite(torch.tensor([1.0, float("inf")]))
     assert not all_finite(torch.tensor(float("nan"), requires_grad=True))

@@ -1,4 +1,4 @@
-"""Codes of all frames, made once."""
+"""Precomputed latents of all frames."""
 
 import json
 
@@ -8,7 +8,7 @@ import torch
 from small_models import CPU, TwoStage, build, write_store
 
 from framecast.core.errors import UserError
-from framecast.training import latents as latents
+from framecast.training import latents
 from framecast.training.latents import precompute_all
 
 
@@ -21,7 +21,7 @@ def encoded(model, store, folder, step=0, resize=lambda frames: frames, seed=0):
     return precompute_all(model.latents, model, store, resize, CPU, folder, step, seed)
 
 
-def test_every_frame_of_every_video_is_coded_in_chunks(store, tmp_path, monkeypatch):
+def test_every_frame_of_every_video_is_encoded_in_chunks(store, tmp_path, monkeypatch):
     model = build(TwoStage)
     whole = encoded(model, store, tmp_path / "whole")
     monkeypatch.setattr(latents, "CHUNK", 4)
@@ -37,7 +37,7 @@ def test_every_frame_of_every_video_is_coded_in_chunks(store, tmp_path, monkeypa
     assert model.training
 
 
-def test_codes_of_the_same_step_are_used_again_and_others_made_anew(store, tmp_path):
+def test_latents_of_the_same_step_are_reused_and_others_recomputed(store, tmp_path):
     first = np.array(encoded(build(TwoStage), store, tmp_path / "latents", step=5)["z"][0])
     other = build(TwoStage, seed=1)
     assert np.array_equal(encoded(other, store, tmp_path / "latents", step=5)["z"][0], first)
@@ -45,7 +45,7 @@ def test_codes_of_the_same_step_are_used_again_and_others_made_anew(store, tmp_p
     assert json.loads((tmp_path / "latents" / "latents.json").read_text()) == {"step": 6, "names": ["z"]}
 
 
-def test_codes_cut_off_by_a_kill_are_made_anew(store, tmp_path):
+def test_incomplete_latents_are_recomputed(store, tmp_path):
     encoded(build(TwoStage), store, tmp_path / "latents")
     (tmp_path / "latents" / "latents.json").unlink()
     other = build(TwoStage, seed=1)
@@ -53,12 +53,12 @@ def test_codes_cut_off_by_a_kill_are_made_anew(store, tmp_path):
     assert np.array_equal(again, fresh)
 
 
-def test_codes_that_are_drawn_follow_the_seed_of_the_run(store, tmp_path):
-    class Drawing(TwoStage):
+def test_sampled_latents_depend_on_the_seed_of_the_run(store, tmp_path):
+    class Sampling(TwoStage):
         def latents(self, batch):
             return {name: value + torch.randn_like(value) for name, value in super().latents(batch).items()}
 
-    model = build(Drawing)
+    model = build(Sampling)
     first, again, other = (
         np.array(encoded(model, store, tmp_path / name, seed=seed)["z"][0])
         for name, seed in (("a", 1), ("b", 1), ("c", 2))
@@ -67,10 +67,10 @@ def test_codes_that_are_drawn_follow_the_seed_of_the_run(store, tmp_path):
     assert not np.allclose(first, other)
 
 
-def test_frames_are_brought_to_the_models_size(store, tmp_path):
+def test_frames_are_resized_for_the_model(store, tmp_path):
     seen = []
 
-    class Looking(TwoStage):
+    class Recording(TwoStage):
         def latents(self, batch):
             seen.append((batch.context.dtype, batch.context.shape, batch.future.shape, float(batch.context.max())))
             return super().latents(batch)
@@ -78,16 +78,16 @@ def test_frames_are_brought_to_the_models_size(store, tmp_path):
     def pad(frames):
         return np.pad(frames[:, :, 3:9, 3:9], ((0, 0), (0, 0), (3, 3), (3, 3)))
 
-    encoded(build(Looking), store, tmp_path / "latents", resize=pad)
+    encoded(build(Recording), store, tmp_path / "latents", resize=pad)
     dtype, context, future, top = seen[0]
     assert (dtype, context, future) == (torch.float32, (1, 11, 1, 12, 12), (1, 0, 1, 12, 12))
     assert 0 < top <= 1
 
 
-def test_a_full_disk_is_a_sentence(store, tmp_path, monkeypatch):
+def test_full_disk_is_one_sentence(store, tmp_path, monkeypatch):
     def full(*_):
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr(np, "save", full)
-    with pytest.raises(UserError, match=r"the codes could not be written \(No space left on device\)"):
+    with pytest.raises(UserError, match=r"the latents could not be written \(No space left on device\)"):
         encoded(build(TwoStage), store, tmp_path / "latents")

@@ -1,4 +1,4 @@
-"""The run's rows and bar."""
+"""Log rows and progress bar of a run."""
 
 import errno
 import json
@@ -10,7 +10,7 @@ from framecast.core.errors import UserError
 from framecast.training.log import Log, Progress, read_metrics
 
 
-def test_rows_are_json_and_numbers_that_are_none_become_null(tmp_path):
+def test_rows_are_json_and_non_finite_numbers_are_null(tmp_path):
     log = Log(tmp_path, tensorboard=False)
     log.scalars(1, {"a": 1.5, "b": float("nan"), "c": float("inf")}, stage="main")
     log.image(1, "nothing", np.zeros((3, 4, 4), np.uint8))
@@ -18,7 +18,7 @@ def test_rows_are_json_and_numbers_that_are_none_become_null(tmp_path):
     assert read_metrics(tmp_path) == [{"step": 1, "stage": "main", "a": 1.5, "b": None, "c": None}]
 
 
-def test_going_on_drops_rows_that_will_be_made_again(tmp_path):
+def test_resuming_drops_rows_of_later_steps(tmp_path):
     log = Log(tmp_path, tensorboard=False)
     for step in range(1, 6):
         log.scalars(step, {"a": step})
@@ -50,7 +50,7 @@ def test_tensorboard_gets_scalars_and_images(tmp_path):
     assert found.Tags()["images"] == ["row"]
 
 
-def test_tensorboard_keeps_the_step_it_goes_on_from_and_drops_later_ones(tmp_path):
+def test_resuming_drops_later_steps_in_tensorboard(tmp_path):
     log = Log(tmp_path)
     for step in (10, 20, 30):
         log.scalars(step, {"a": step})
@@ -65,7 +65,7 @@ def test_tensorboard_keeps_the_step_it_goes_on_from_and_drops_later_ones(tmp_pat
     assert [(e.step, e.value) for e in found.Scalars("a")] == [(10, 10.0), (20, 20.0), (30, 33.0)]
 
 
-def test_a_full_disk_is_a_sentence(tmp_path, monkeypatch):
+def test_full_disk_is_one_sentence(tmp_path, monkeypatch):
     log = Log(tmp_path, tensorboard=False)
 
     class Full:
@@ -77,11 +77,11 @@ def test_a_full_disk_is_a_sentence(tmp_path, monkeypatch):
         log.scalars(1, {"a": 1.0})
 
 
-def test_the_bar_speaks_to_whoever_watches(capsys):
+def test_bar_prints_lines_unless_quiet(capsys):
     with Progress("small", 10, "steps") as bar:
         bar.update(3)
-        bar.say("validation loss 0.1")
+        bar.print("validation loss 0.1")
     assert capsys.readouterr().err == "validation loss 0.1\n"
     with Progress("small", 10, "steps", quiet=True) as bar:
-        bar.say("nobody hears this")
+        bar.print("not printed")
     assert capsys.readouterr().err == ""

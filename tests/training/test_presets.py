@@ -16,7 +16,7 @@ EVERY = [(name, profile) for name in PRESETS for profile in profiles(name)]
 
 
 @pytest.mark.parametrize(("name", "profile"), EVERY)
-def test_every_profile_survives_being_written_down(name, profile, tmp_path):
+def test_every_profile_is_equal_after_its_file(name, profile, tmp_path):
     config = preset(name, profile)
     assert (config.name, config.profile) == (name, profile)
     assert find_model(name).request(config.model).context >= 1
@@ -25,12 +25,12 @@ def test_every_profile_survives_being_written_down(name, profile, tmp_path):
 
 
 @pytest.mark.parametrize(("name", "profile"), EVERY)
-def test_every_profile_says_how_long(name, profile):
+def test_every_profile_has_a_length(name, profile):
     train = preset(name, profile).train
     assert sum(v is not None for v in (train.steps, train.epochs, train.budget)) == 1
 
 
-def test_models_from_outside_have_the_defaults_of_their_config(tmp_path):
+def test_outside_models_have_the_defaults_of_their_config(tmp_path):
     assert preset(Plain).model == Plain.Config()
     name = f"{mine(tmp_path)}:Mine"
     config = preset(name)
@@ -49,7 +49,7 @@ def test_models_from_outside_have_the_defaults_of_their_config(tmp_path):
         ("nowhere.py:Mine", "default", "nowhere.py: no such file"),
     ],
 )
-def test_unknown_names(name, profile, sentence):
+def test_unknown_names_are_refused(name, profile, sentence):
     with pytest.raises(UserError) as error:
         preset(name, profile)
     assert sentence in str(error.value)

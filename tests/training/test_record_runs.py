@@ -36,7 +36,7 @@ def shelf(tmp_path_factory):
 
 
 @pytest.mark.parametrize("kind", ["published", "robot-push"])
-def test_the_same_config_trains_on_all_of_them(shelf, tmp_path, kind):
+def test_same_config_trains_on_every_schema(shelf, tmp_path, kind):
     config = small_config(Acting, steps=3)
     losses = {}
     for name in ("store", kind):
@@ -48,13 +48,13 @@ def test_the_same_config_trains_on_all_of_them(shelf, tmp_path, kind):
     np.testing.assert_allclose(losses["store"], losses[kind], rtol=0.02)  # records hold JPEGs
 
 
-def test_length_and_skip_are_part_of_the_run(shelf, tmp_path):
+def test_length_and_skip_are_settings_of_the_run(shelf, tmp_path):
     settings = RecordSettings(length=8, skip=2)
     config = dataclasses.replace(small_config(Acting, steps=1), data=DataConfig(records=settings))
     run = train(Acting, shelf / "published", config=config, out=tmp_path / "run", quiet=True)
-    told = json.loads((run / "config.json").read_text())
-    assert told["data"]["records"]["skip"] == 2
-    assert told["spec"]["fps"] == 5
+    output = json.loads((run / "config.json").read_text())
+    assert output["data"]["records"]["skip"] == 2
+    assert output["spec"]["fps"] == 5
     scores, _ = evaluate(run, horizon=1, model_class=Acting)
     assert scores.protocol.fps == 5
     other = dataclasses.replace(config, data=DataConfig(records=RecordSettings(length=8)))
@@ -62,10 +62,10 @@ def test_length_and_skip_are_part_of_the_run(shelf, tmp_path):
         train(Acting, shelf / "published", config=other, out=run, quiet=True)
 
 
-def test_records_by_command(shelf, tmp_path, done, refused):  # noqa: F811
+def test_records_are_written_and_read_by_commands(shelf, tmp_path, done, refused):  # noqa: F811
     out = tmp_path / "records"
-    told = done("data", "records", shelf / "store", "--out", out, "--schema", "robot-push", "--size", "8x8")
-    assert "files of the robot-push schema" in told
+    output = done("data", "records", shelf / "store", "--out", out, "--schema", "robot-push", "--size", "8x8")
+    assert "files of the robot-push schema" in output
     facts = json.loads(done("data", "inspect", out, "--json", "-", "--records.length", "6"))
     assert (facts["videos"], facts["frames"], facts["sizes"]) == (8, 48, {"8x8": 8})
     assert facts["splits"]["test"]["videos"] == 3

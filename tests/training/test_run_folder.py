@@ -1,4 +1,4 @@
-"""Names to objects: runs, models, sources, data; what is refused and with which sentence."""
+"""Opening of runs, models, sources and data by name, and the errors."""
 
 import dataclasses
 import json
@@ -32,7 +32,7 @@ def pretrained(tmp_path, monkeypatch):
     return folder
 
 
-def test_an_existing_folder_comes_first_then_packaged_weights(pretrained, tmp_path):
+def test_existing_folder_has_priority_over_packaged_weights(pretrained, tmp_path):
     assert open_run("small-thing").folder == pretrained
     assert open_run("small-thing").own is False
     assert open_run(tiny_run()).own is True
@@ -40,7 +40,7 @@ def test_an_existing_folder_comes_first_then_packaged_weights(pretrained, tmp_pa
     assert open_run("small-thing").config.name == "copy-last"
 
 
-def test_packaged_weights_are_only_read(pretrained, tmp_path):
+def test_packaged_weights_are_read_only(pretrained, tmp_path):
     before = sorted(p.name for p in pretrained.iterdir())
     run = open_run("small-thing")
     evaluate(run, store(), horizon=2, clips=1)
@@ -49,7 +49,7 @@ def test_packaged_weights_are_only_read(pretrained, tmp_path):
     assert open_run(pretrained).own is False  # named by its path
 
 
-def test_a_path_that_does_not_exist_is_never_fetched(pretrained, tmp_path, monkeypatch):
+def test_missing_path_is_never_downloaded(pretrained, tmp_path, monkeypatch):
     monkeypatch.setattr("framecast.training.run_folder._from_hub", lambda name: pytest.fail("a download"))
     for name, sentence in (
         ("small-thng", "small-thng: no such run folder or packaged weights; did you mean 'small-thing'?"),
@@ -61,7 +61,7 @@ def test_a_path_that_does_not_exist_is_never_fetched(pretrained, tmp_path, monke
         assert sentence in str(error.value)
 
 
-def test_names_of_the_hub(monkeypatch, tmp_path):
+def test_hub_names_are_downloaded_without_code(monkeypatch, tmp_path):
     asked = {}
 
     def fetched(repository, revision=None, allow_patterns=None):
@@ -76,12 +76,12 @@ def test_names_of_the_hub(monkeypatch, tmp_path):
     assert open_run("hf://org/name").config.name == "multiscale-gan"
 
 
-def test_the_hub_out_of_reach_is_a_sentence():
+def test_unreachable_hub_is_one_sentence():
     with pytest.raises(UserError, match=r"hf://org/name: cannot be fetched .*; check name, revision and network"):
         open_run("hf://org/name")
     with pytest.raises(UserError, match="hf://a b/c: cannot be fetched"):
         open_run("hf://a b/c")
-    with pytest.raises(UserError, match="write hf://organisation/name"):
+    with pytest.raises(UserError, match="expected hf://organisation/name"):
         open_run("hf://name")
 
 
@@ -100,43 +100,43 @@ def changed(folder, tmp_path, **fields):
         ({"format": None}, "has no valid format number"),
         ({"colour": 1}, "unknown key 'colour'"),
         ({"model": {"contxt": 1}}, "unknown key 'contxt'; did you mean 'context'?"),
-        ({"name": "mine.py:Mine"}, "name its class too, e.g. --model-class mine.py:Mine"),
+        ({"name": "mine.py:Mine"}, "give its class, e.g. --model-class mine.py:Mine"),
         ({"train": {"batch_size": "x"}}, "train: batch_size: expected a whole number"),
     ],
 )
-def test_configs_that_are_refused(tmp_path, fields, sentence):
+def test_invalid_configs_are_refused(tmp_path, fields, sentence):
     with pytest.raises(UserError) as error:
         open_run(changed(tiny_run(), tmp_path, **fields))
     assert sentence in str(error.value)
     assert "config.json" in str(error.value)
 
 
-def test_folders_that_are_no_runs(tmp_path):
-    with pytest.raises(UserError, match=r"has no config\.json, so it is not a run folder"):
+def test_folders_without_a_run_are_refused(tmp_path):
+    with pytest.raises(UserError, match=r"has no config\.json; expected a run folder"):
         open_run(tmp_path)
     (tmp_path / "file").write_text("")
-    with pytest.raises(UserError, match="is a file; give the run's folder"):
+    with pytest.raises(UserError, match="is a file; expected the run's folder"):
         open_run(tmp_path / "file")
 
 
-def test_runs_without_weights_or_with_damaged_ones(tmp_path):
+def test_missing_or_damaged_weights_are_refused(tmp_path):
     copy = changed(tiny_run(), tmp_path)
     weights = copy / "weights" / "step-2" / "model.safetensors"
     weights.write_bytes(weights.read_bytes()[:100])
     with pytest.raises(UserError, match="the weights file is damaged"):
         load(copy)
     shutil.rmtree(copy / "weights")
-    with pytest.raises(UserError, match="holds no weights yet; train it first"):
+    with pytest.raises(UserError, match="has no weights yet; train it first"):
         load(copy)
 
 
-def test_a_config_that_was_lost_is_found_beside_the_weights(tmp_path):
+def test_missing_config_is_read_from_the_snapshot(tmp_path):
     copy = changed(tiny_run(), tmp_path)
     (copy / "config.json").unlink()
     assert open_run(copy).config.profile == "tiny"
 
 
-def test_what_may_change_on_resume_and_what_may_not():
+def test_only_changeable_settings_may_differ_on_resume():
     config = open_run(tiny_run()).config
     longer = dataclasses.replace(config, train=dataclasses.replace(config.train, steps=9, stats_every=3))
     check_resume(tiny_run(), longer)
@@ -150,7 +150,7 @@ def test_what_may_change_on_resume_and_what_may_not():
 # --------------------------------------------------------------------------------------------------- models, sources
 
 
-def test_models_by_name_and_by_file(tmp_path):
+def test_models_are_found_by_name_and_file(tmp_path):
     assert find_model("multiscale-gan").__name__ == "MultiscaleGAN"
     path = mine(tmp_path)
     assert find_model(f"{path}:Mine").__name__ == "Mine"
@@ -164,14 +164,14 @@ def test_models_by_name_and_by_file(tmp_path):
         find_model(f"{path}:Mine")
 
 
-def test_a_config_never_names_code_to_run(tmp_path):
+def test_config_never_executes_code(tmp_path):
     path = mine(tmp_path)
     path.write_text("raise SystemExit('ran')")
     with pytest.raises(UserError, match="--model-class"):
         config_from_json({"format": 1, "name": f"{path}:Mine"}, tmp_path / "config.json")
 
 
-def test_sources_by_name(tmp_path):
+def test_sources_are_found_by_name(tmp_path):
     made = make_source("bouncing", tmp_path / "b", {"videos": 2, "frames": 4, "size": 24})
     assert len(made) == 2
     with pytest.raises(UserError, match="unknown source 'bouncin'; did you mean 'bouncing'"):
@@ -180,7 +180,7 @@ def test_sources_by_name(tmp_path):
         make_source("bouncing", tmp_path / "c", {"video": 2})
 
 
-def test_a_film_is_decoded_once_and_stores_are_read_in_place(tmp_path):
+def test_video_is_decoded_once_and_stores_are_not_copied(tmp_path):
     calls = []
     source, data = open_data(DataConfig(path=str(clip()), size="20"), lambda done, total: calls.append((done, total)))
     assert (source.spec.height, source.spec.width, data.trained_size) == (20, 20, "20")
@@ -193,7 +193,7 @@ def test_a_film_is_decoded_once_and_stores_are_read_in_place(tmp_path):
     assert (source.folder, data.trained_size) == (store(), None)
 
 
-def test_data_that_is_nowhere(tmp_path, monkeypatch):
+def test_missing_data_are_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(UserError, match="did you mean 'bouncing'"):
         open_data(DataConfig(path="bouncin"))
@@ -201,7 +201,7 @@ def test_data_that_is_nowhere(tmp_path, monkeypatch):
         open_data(DataConfig(path=str(clip().with_name("clop.mp4"))))
 
 
-def test_lengths_of_a_run():
+def test_length_of_a_run_in_steps():
     assert resolve_steps(TrainConfig(steps=7, batch_size=4), 10) == (3, 7)
     assert resolve_steps(TrainConfig(epochs=2.5, batch_size=4), 10) == (3, 8)
     assert resolve_steps(TrainConfig(epochs=0.01, batch_size=4), 10) == (3, 1)
@@ -211,7 +211,7 @@ def test_lengths_of_a_run():
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"steps": 1, "epochs": 1}, "give one of --steps, --epochs and --budget"),
+        ({"steps": 1, "epochs": 1}, "expected one of --steps, --epochs and --budget"),
         ({"steps": 0}, "--steps must be above 0"),
         ({"budget": "soon"}, "duration 'soon'"),
         ({"batch_size": 0}, "--batch-size must be at least 1"),
@@ -220,12 +220,12 @@ def test_lengths_of_a_run():
         ({"steps_per_epoch": -1}, "--train.steps-per-epoch"),
     ],
 )
-def test_training_settings_that_cannot_be(settings, sentence):
+def test_invalid_training_settings_are_refused(settings, sentence):
     with pytest.raises(UserError, match=sentence):
         TrainConfig(**settings)
 
 
-def test_epochs_between_events_become_steps_once():
+def test_frequencies_in_epochs_become_steps_once():
     train = TrainConfig(steps=5, every="epochs", preview_every=8, validate_every=1, save_every=2)
     settled = every_in_steps(train, 625)
     assert (settled.preview_every, settled.validate_every, settled.save_every) == (5000, 625, 1250)

@@ -1,4 +1,4 @@
-"""TrainState: the moving average, patience, stages, and what is checked when it is made."""
+"""TrainState: moving average, patience, stages and their validation."""
 
 import copy
 import dataclasses
@@ -13,7 +13,7 @@ from framecast.models.copy_last import CopyLast
 from framecast.training.state import TrainState, bound_to, phase_parameters
 
 
-def test_the_average_follows_its_formula_with_warm_up():
+def test_ema_follows_its_formula_with_warm_up():
     state = TrainState.create(build(Plain), ema_decay=0.25)
     average = state.model.net.weight.detach().double().clone()
     for step in range(1, 6):
@@ -25,13 +25,13 @@ def test_the_average_follows_its_formula_with_warm_up():
     assert (1 + 1) / (10 + 1) < 0.25
 
 
-def test_without_decay_the_average_is_the_model():
+def test_ema_without_decay_equals_the_model():
     state = TrainState.create(build(Group), ema_decay=0)
     advance(state, 3)
     same(state.ema.state_dict(), state.model.state_dict())
 
 
-def test_statistics_are_averaged_and_counts_copied():
+def test_ema_averages_statistics_and_copies_counts():
     state = TrainState.create(build(Group))
     advance(state, 3)
     norm, average = state.model.encoder[1], state.ema.encoder[1]
@@ -41,7 +41,7 @@ def test_statistics_are_averaged_and_counts_copied():
     assert not any(p.requires_grad for p in state.ema.parameters())
 
 
-def test_patience_counts_validations_without_a_better_value():
+def test_patience_counts_validations_without_improvement():
     state = TrainState.create(build(TwoStage, patience=2))
     state.stages[0] = dataclasses.replace(
         state.stages[0], until=dataclasses.replace(state.stages[0].until, min_delta=0.1)
@@ -53,14 +53,14 @@ def test_patience_counts_validations_without_a_better_value():
     assert state.best == 0.8
 
 
-def test_a_first_value_that_is_no_number_is_not_the_best():
+def test_nan_is_never_the_best_value():
     state = TrainState.create(build(TwoStage, patience=2))
     assert not state.note_validation(math.nan)
     assert (state.best, state.best_weights) == (None, None)
     assert state.note_validation(3.0)
 
 
-def test_leaving_a_stage_restores_its_best_weights_and_starts_anew():
+def test_leaving_a_stage_restores_best_weights_and_resets_counters():
     state = TrainState.create(build(TwoStage, patience=3))
     advance(state, 2)
     state.note_validation(1.0)
@@ -87,7 +87,7 @@ def test_without_patience_no_weights_are_kept():
     same(weights(state.model), now)
 
 
-def test_saved_and_loaded_it_goes_on_alike():
+def test_loaded_state_continues_like_the_saved_one():
     one, other = (TrainState.create(build(Group, seed=s)) for s in (0, 5))
     advance(one, 4)
     other.load_state_dict(copy.deepcopy(one.state_dict()))
@@ -95,14 +95,14 @@ def test_saved_and_loaded_it_goes_on_alike():
     same(one.state_dict(), other.state_dict())
 
 
-def test_a_parameter_in_two_modules_counts_once():
+def test_parameter_in_two_modules_is_trained_once():
     model = build(Group)
     phase = Phase(name="twice", loss=model.loss, modules=("encoder", "encoder.0", "predictor"))
     names = [n for n, p in model.named_parameters() if any(p is q for q in phase_parameters(model, phase))]
     assert len(phase_parameters(model, phase)) == len(names) == 6
 
 
-def test_a_method_is_bound_to_the_copy():
+def test_method_is_bound_to_the_copy():
     model, twin = build(Plain), build(Plain, seed=1)
     assert bound_to(twin, model.loss).__self__ is twin
     assert bound_to(twin, len) is len
@@ -120,19 +120,19 @@ def broken(*phases, group=(None, None, None)):
 @pytest.mark.parametrize(
     ("model_class", "sentence"),
     [
-        (broken(lambda p: p[0], lambda p: p[0]), r"stage 'odd': phases need names of their own"),
+        (broken(lambda p: p[0], lambda p: p[0]), r"stage 'odd': expected unique names of phases"),
         (broken(), r"stage 'odd' has no phases"),
         (broken(lambda p: dataclasses.replace(p[0], modules=("kritik",))), r"phase 'critic' trains 'kritik'"),
         (broken(lambda p: dataclasses.replace(p[0], modules=("encoder.2",))), r"have no parameters"),
-        (broken(*(lambda p, i=i: p[i] for i in range(3)), group=("g", None, "g")), r"must stand side by side"),
+        (broken(*(lambda p, i=i: p[i] for i in range(3)), group=("g", None, "g")), r"must be consecutive"),
     ],
 )
-def test_odd_stages_are_refused_with_a_sentence(model_class, sentence):
+def test_invalid_stages_are_refused(model_class, sentence):
     with pytest.raises(ValueError, match=sentence):
         TrainState.create(build(model_class))
 
 
-def test_a_baseline_has_a_state_with_nothing_in_it():
+def test_baseline_has_an_empty_state():
     state = TrainState.create(CopyLast(CopyLast.Config(), ClipSpec(channels=1, height=4, width=4)))
     assert state.optimisers == {}
     state.update_ema()

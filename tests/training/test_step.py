@@ -1,4 +1,4 @@
-"""One step: who is trained on what, at which weights, with which gradients."""
+"""One training step: phases, gradients, clipping and noise."""
 
 import copy
 import dataclasses
@@ -14,7 +14,7 @@ from framecast.training.state import TrainState
 from framecast.training.step import NotFinite, check_weights, clip_gradients, only
 
 
-def test_phases_of_a_group_take_their_gradients_at_the_same_weights():
+def test_phases_of_a_group_compute_gradients_at_the_same_weights():
     model = build(Group)
     _, predict, echo = model.phases()
     batch = batch_of(0, "main")
@@ -44,7 +44,7 @@ def gradients_of(phase, model):
     return [p.grad for p in model.parameters() if p.grad is not None]
 
 
-def test_alone_a_phase_sees_what_the_one_before_it_did():
+def test_phase_without_group_uses_updated_weights():
     class Apart(Group):
         def phases(self):
             return [dataclasses.replace(p, group=None) for p in super().phases()]
@@ -56,7 +56,7 @@ def test_alone_a_phase_sees_what_the_one_before_it_did():
     assert not torch.equal(together.model.echo.weight, apart.model.echo.weight)
 
 
-def test_a_phase_not_due_leaves_weights_optimiser_and_statistics_alone():
+def test_skipped_phase_changes_no_weights_optimiser_or_statistics():
     state = TrainState.create(build(Group))
     advance(state)  # step 0: due
     before, optimiser = weights(state.model.critic), copy.deepcopy(state.optimisers["critic"].state_dict())
@@ -68,7 +68,7 @@ def test_a_phase_not_due_leaves_weights_optimiser_and_statistics_alone():
     assert moved(before, state.model.critic)
 
 
-def test_frozen_modules_get_no_gradient_and_their_statistics_stay():
+def test_frozen_modules_have_no_gradient_and_constant_statistics():
     model = build(Group)
     critic = model.phases()[0]
     statistics = weights(model.encoder[1])
@@ -83,7 +83,7 @@ def test_frozen_modules_get_no_gradient_and_their_statistics_stay():
     assert all(p.requires_grad for p in model.parameters())
 
 
-def test_statistics_of_the_trained_module_move_and_come_back_after_an_error():
+def test_modes_are_restored_after_an_error():
     model = build(Group)
     phase = model.phases()[1]
     before = weights(model.encoder[1])
@@ -96,7 +96,7 @@ def test_statistics_of_the_trained_module_move_and_come_back_after_an_error():
     assert all(p.requires_grad for p in model.parameters())
 
 
-def test_a_stream_does_not_depend_on_who_else_trains():
+def test_stream_is_independent_of_other_phases():
     class WithoutCritic(Group):
         def phases(self):
             return super().phases()[1:]
@@ -111,14 +111,14 @@ def test_a_stream_does_not_depend_on_who_else_trains():
 
 
 @pytest.mark.parametrize("parts", [2, 4])
-def test_micro_batches_together_are_the_whole_batch(parts):
+def test_accumulated_micro_batches_equal_the_whole_batch(parts):
     whole, split = TrainState.create(build(Plain)), TrainState.create(build(Plain))
     a, b = advance(whole, 3), advance(split, 3, grad_accum_steps=parts)
     torch.testing.assert_close(a, b)
     torch.testing.assert_close(whole.model.state_dict(), split.model.state_dict(), rtol=1e-5, atol=1e-7)
 
 
-def test_parts_cover_every_clip_once():
+def test_micro_batches_cover_every_clip_once():
     batch = batch_of(0, "main", b=7)
     parts = [batch.part(i, 3) for i in range(3)]
     assert [p.size for p in parts] == [2, 2, 3]
@@ -148,7 +148,7 @@ class BreakingInside(Breaking):
     inner = True
 
 
-def test_a_loss_that_is_no_number_names_phase_part_and_step_and_leaves_weights():
+def test_non_finite_loss_names_phase_part_and_step_and_keeps_weights():
     state = TrainState.create(build(Breaking))
     advance(state, 2)
     before, ema = weights(state.model), weights(state.ema)
@@ -161,7 +161,7 @@ def test_a_loss_that_is_no_number_names_phase_part_and_step_and_leaves_weights()
     check_weights(state)
 
 
-def test_a_gradient_that_is_no_number_is_found_before_anything_is_saved():
+def test_non_finite_gradient_is_detected_before_saving():
     state = TrainState.create(build(BreakingInside))
     advance(state, 3)
     with pytest.raises(NotFinite, match=r"weight 'w' is not finite after step 3"):
@@ -177,7 +177,7 @@ def parameters_with_gradients(seed=0):
 
 
 @pytest.mark.parametrize("kind", ["none", "global", "tensor"])
-def test_clipping_against_a_plain_computation(kind):
+def test_clipping_equals_a_plain_computation(kind):
     parameters = parameters_with_gradients()
     arrays = [p.grad.numpy().astype(np.float64) for p in parameters[:2]]
     norms = [np.sqrt((a**2).sum()) for a in arrays]
@@ -194,7 +194,7 @@ def test_clipping_against_a_plain_computation(kind):
 
 
 @pytest.mark.parametrize("kind", ["adam", "radam", "sgd"])
-def test_every_rule_moves_weights_at_the_rate_of_the_step(kind):
+def test_every_optimiser_uses_the_learning_rate_of_the_step(kind):
     class Scheduled(Plain):
         def phases(self):
             lr = lambda step: 0.1 / (1 + step)  # noqa: E731
@@ -208,7 +208,7 @@ def test_every_rule_moves_weights_at_the_rate_of_the_step(kind):
         assert state.optimisers["main"].param_groups[0]["lr"] == pytest.approx(0.1 / (1 + step))
 
 
-def test_the_sgd_step_is_the_formula():
+def test_sgd_step_follows_its_formula():
     model = build(Plain)
     state = TrainState.create(model)
     velocity, value = 0.0, model.net.weight.detach().double()
@@ -236,7 +236,7 @@ def test_noise_is_a_function_of_seed_rank_and_step(model_class):
     assert losses() != losses(seed=1)
 
 
-def test_bf16_changes_the_matrix_work_and_not_the_weights_type():
+def test_bf16_keeps_the_dtype_of_weights():
     fp32, bf16 = TrainState.create(build(Plain)), TrainState.create(build(Plain))
     a = advance(fp32, 3)["main/total"]
     b = advance(bf16, 3, device=dataclasses.replace(CPU, precision="bf16"))["main/total"]

@@ -1,4 +1,4 @@
-"""Training from outside: resumed equals unbroken, kills and signals, folders that cannot be used, two processes."""
+"""Training runs: resuming, kills and signals, unusable folders, two processes."""
 
 import dataclasses
 import functools
@@ -55,8 +55,8 @@ def grey(tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def led(tmp_path_factory):
-    return write_store(tmp_path_factory.mktemp("data") / "led", actions=True)
+def acting(tmp_path_factory):
+    return write_store(tmp_path_factory.mktemp("data") / "acting", actions=True)
 
 
 @pytest.fixture(scope="module")
@@ -84,7 +84,7 @@ GAN = functools.partial(
 # ------------------------------------------------------------------------------------------- resumed = unbroken
 
 
-def test_the_adversarial_model_stopped_and_resumed_equals_the_unbroken_run(colour, tmp_path):
+def test_resumed_adversarial_run_equals_unbroken_run(colour, tmp_path):
     unbroken = GAN(data=colour, out=tmp_path / "unbroken", steps=9)
     for steps in (2, 5, 9):
         stopped = GAN(data=colour, out=tmp_path / "stopped", steps=steps)
@@ -96,7 +96,7 @@ def test_the_adversarial_model_stopped_and_resumed_equals_the_unbroken_run(colou
 
 
 @pytest.mark.parametrize("at", [4, 6, 7, 8])
-def test_stages_stopped_before_at_and_after_the_border_equal_the_unbroken_run(grey, tmp_path, at):
+def test_run_resumed_around_a_stage_border_equals_unbroken_run(grey, tmp_path, at):
     unbroken = run(TwoStage, grey, tmp_path / "unbroken", steps=10, validate_every=4)
     run(TwoStage, grey, tmp_path / "stopped", steps=at, validate_every=4)
     same_run(unbroken, run(TwoStage, grey, tmp_path / "stopped", steps=10, validate_every=4))
@@ -105,22 +105,22 @@ def test_stages_stopped_before_at_and_after_the_border_equal_the_unbroken_run(gr
 
 
 @pytest.mark.parametrize(("model_class", "actions"), [(Acting, True), (Noisy, False), (Group, False)])
-def test_noise_statistics_and_rare_phases_resume_too(grey, led, tmp_path, model_class, actions):
-    data = led if actions else grey
+def test_resumed_noise_statistics_and_rare_phases_equal_unbroken_run(grey, acting, tmp_path, model_class, actions):
+    data = acting if actions else grey
     unbroken = run(model_class, data, tmp_path / "unbroken", steps=8, order="epoch")
     run(model_class, data, tmp_path / "stopped", steps=4, order="epoch")
     same_run(unbroken, run(model_class, data, tmp_path / "stopped", steps=8, order="epoch"))
 
 
 class Overfit(TwoStage):
-    """Validation of the first stage gets worse from the third look on."""
+    """Validation of the first stage gets worse from the third validation on."""
 
     def vision_loss(self, batch, step):
         found = super().vision_loss(batch, step)
         return found if self.training else Loss(torch.tensor(float(abs(step - 4))), found.parts)
 
 
-def test_patience_ends_the_stage_with_its_best_weights_and_codes_come_from_them(grey, tmp_path):
+def test_patience_ends_a_stage_with_its_best_weights_and_their_latents(grey, tmp_path):
     seen = {}
 
     def build(out, steps, **settings):
@@ -145,7 +145,7 @@ def test_patience_ends_the_stage_with_its_best_weights_and_codes_come_from_them(
     same_run(unbroken, seen[12])
 
 
-def test_a_last_stage_that_ended_stays_ended(grey, tmp_path):
+def test_ended_last_stage_is_not_resumed(grey, tmp_path):
     class Short(Plain):
         def stages(self):
             (stage,) = super().stages()
@@ -159,7 +159,7 @@ def test_a_last_stage_that_ended_stays_ended(grey, tmp_path):
     same(load_checkpoint(folder), before)
 
 
-def test_a_snapshot_keeps_the_best_weights_of_a_stage_with_patience(grey, tmp_path, monkeypatch):
+def test_snapshot_has_the_best_weights_of_a_stage_with_patience(grey, tmp_path, monkeypatch):
     class Patient(TwoStage):
         def stages(self):
             first, second = super().stages()
@@ -182,14 +182,14 @@ def test_a_snapshot_keeps_the_best_weights_of_a_stage_with_patience(grey, tmp_pa
 
 
 class Patient(Plain):
-    """Looks for its best weights in its only stage."""
+    """Keeps the best weights of its only stage."""
 
     def stages(self):
         (stage,) = super().stages()
         return [dataclasses.replace(stage, until=dataclasses.replace(stage.until, patience=9))]
 
 
-def test_the_last_weights_are_looked_at_before_the_best_are_chosen(grey, tmp_path, monkeypatch):
+def test_last_weights_are_validated_before_the_best_are_selected(grey, tmp_path, monkeypatch):
     losses = {2: 3.0, 4: 2.0, 5: 1.0}
 
     def validate(state, *rest):
@@ -209,13 +209,13 @@ def test_the_last_weights_are_looked_at_before_the_best_are_chosen(grey, tmp_pat
     assert any(not torch.equal(last[1.0][name], weights) for name, weights in last[9.0].items())
 
 
-def test_a_run_that_goes_on_does_not_know_of_its_last_look(grey, tmp_path):
+def test_final_validation_does_not_affect_a_resumed_run(grey, tmp_path):
     unbroken = run(Patient, grey, tmp_path / "unbroken", steps=8, validate_every=3)
     run(Patient, grey, tmp_path / "stopped", steps=4, validate_every=3)
     same_run(unbroken, run(Patient, grey, tmp_path / "stopped", steps=8, validate_every=3))
 
 
-def test_a_stage_that_a_number_of_steps_ends_is_looked_at_there(grey, tmp_path):
+def test_stage_with_a_step_limit_is_validated_at_its_end(grey, tmp_path):
     class Both(TwoStage):
         def stages(self):
             first, second = super().stages()
@@ -225,41 +225,41 @@ def test_a_stage_that_a_number_of_steps_ends_is_looked_at_there(grey, tmp_path):
     assert [(r["step"], r["stage"]) for r in rows_of(folder) if "val/loss" in r][:2] == [(2, "vision"), (3, "vision")]
 
 
-def test_a_model_looks_at_the_first_batch_once(grey, tmp_path):
-    looked = []
+def test_model_is_initialized_from_a_batch_once(grey, tmp_path):
+    batches = []
 
-    class Looking(Plain):
+    class Recording(Plain):
         def initialize_from_batch(self, batch):
-            looked.append(batch.context.shape[0])
+            batches.append(batch.context.shape[0])
             self.net.bias.fill_(0.25)
 
-    config = small_config(Looking, steps=1, lr=0.0)
-    first = train(Looking, grey, config=config, out=tmp_path / "a", quiet=True)
-    assert looked == [config.train.batch_size]
+    config = small_config(Recording, steps=1, lr=0.0)
+    first = train(Recording, grey, config=config, out=tmp_path / "a", quiet=True)
+    assert batches == [config.train.batch_size]
     kept = load_file(first / "weights" / "step-1" / "model.safetensors")
     assert (kept["net.bias"] == 0.25).all()
-    train(Looking, grey, config=config, out=tmp_path / "a", quiet=True, steps=2)  # goes on
-    train(Looking, grey, config=config, out=tmp_path / "b", quiet=True, init_from=first)
-    assert len(looked) == 1
+    train(Recording, grey, config=config, out=tmp_path / "a", quiet=True, steps=2)  # resumes
+    train(Recording, grey, config=config, out=tmp_path / "b", quiet=True, init_from=first)
+    assert len(batches) == 1
 
 
-def test_the_first_look_is_at_actions_on_the_scale_of_training(tmp_path):
-    looked = []
+def test_initialization_batch_has_standardised_actions(tmp_path):
+    batches = []
 
-    class Looking(Acting):
+    class Recording(Acting):
         def initialize_from_batch(self, batch):
-            looked.append(batch.actions)
+            batches.append(batch.actions)
 
     rng = np.random.default_rng(0)
     with DatasetWriter(tmp_path / "arm") as writer:
         for _ in range(3):
             moves = 100 + rng.normal(size=(24, 2)).astype(np.float32)
             writer.add(rng.integers(0, 256, (24, 1, 12, 12), np.uint8), actions=moves)
-    run(Looking, Store(tmp_path / "arm"), tmp_path / "run", steps=1)
-    assert looked[0].abs().max() < 5
+    run(Recording, Store(tmp_path / "arm"), tmp_path / "run", steps=1)
+    assert batches[0].abs().max() < 5
 
 
-def test_films_of_the_longest_held_out_stretch(grey, tmp_path):
+def test_final_videos_show_the_longest_held_out_segment(grey, tmp_path):
     class Showing(Plain):
         def final_videos(self, frames, actions=None):
             assert frames.min() >= 0
@@ -272,7 +272,7 @@ def test_films_of_the_longest_held_out_stretch(grey, tmp_path):
     assert film.fps == pytest.approx(grey.spec.fps, rel=0.02)
 
 
-def test_a_run_may_end_where_a_stage_ends(grey, tmp_path):
+def test_run_may_end_with_a_stage(grey, tmp_path):
     class Patient(TwoStage):
         def stages(self):
             first, second = super().stages()
@@ -284,8 +284,8 @@ def test_a_run_may_end_where_a_stage_ends(grey, tmp_path):
     assert load_checkpoint(folder)["stage_step"] == 2
 
 
-def test_every_process_asks_the_others_as_often(grey, tmp_path, monkeypatch):
-    """A question that only one process puts to all leaves it waiting for ever."""
+def test_every_process_calls_the_same_collectives(grey, tmp_path, monkeypatch):
+    """A collective operation that only one process calls would block it forever."""
     asked = []
 
     class Asking(Device):
@@ -301,7 +301,7 @@ def test_every_process_asks_the_others_as_often(grey, tmp_path, monkeypatch):
     assert asked.count(0) == asked.count(1) > 0
 
 
-def test_shares_divide_a_run_among_its_stages(grey, tmp_path):
+def test_fractions_divide_a_run_among_its_stages(grey, tmp_path):
     class Shared(TwoStage):
         def stages(self):
             first, second = super().stages()
@@ -315,7 +315,7 @@ def test_shares_divide_a_run_among_its_stages(grey, tmp_path):
     assert [r["stage"] for r in rows] == ["vision"] * 3 + ["memory"] * 7
 
 
-def test_schedules_in_epochs_become_steps_and_an_epoch_ends_a_run(grey, tmp_path):
+def test_schedules_in_epochs_become_steps(grey, tmp_path):
     folder = run(Plain, grey, tmp_path / "run", epochs=1.5, half_epochs=0.5, order="epoch")
     clips = 24 - 3 + 1  # windows of the one training video
     per_epoch = -(-clips // 4)
@@ -350,7 +350,7 @@ def start(words, folder, step):
     return process
 
 
-def test_killed_and_stopped_and_started_again_equals_the_unbroken_run(colour, tmp_path):
+def test_killed_and_resumed_run_equals_unbroken_run(colour, tmp_path):
     folder, steps = tmp_path / "killed", 24
     words = command("multiscale-gan", colour.folder, folder, "--profile", "tiny", "--train.save-every", 3)
     words = [*words, "--steps", str(steps)]
@@ -385,14 +385,14 @@ def interrupt_when(monkeypatch, where, when, number=signal.SIGTERM):
 
 
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
-def test_a_signal_saves_and_says_how_to_go_on(grey, tmp_path, monkeypatch, capsys, number, code):
+def test_signal_saves_and_prints_how_to_resume(grey, tmp_path, monkeypatch, capsys, number, code):
     folder = tmp_path / "run"
     words = command(small_config(Plain).name, grey.folder, folder, "--steps", 9)[3:]
     interrupt_when(monkeypatch, "_log_step", lambda trainer: trainer.state.step == 4, number)
     assert cli.run([w for w in words if w != "--quiet"]) == code
-    said = capsys.readouterr().err
-    assert "stopped at step 4; run the same command again to go on from there" in said
-    assert "Traceback" not in said
+    output = capsys.readouterr().err
+    assert "stopped at step 4; run the same command again to resume" in output
+    assert "Traceback" not in output
     assert load_checkpoint(folder)["step"] == read_metrics(folder)[-1]["step"] == 4
     assert snapshots(folder)[-1].name == "step-4"
     monkeypatch.undo()
@@ -401,7 +401,7 @@ def test_a_signal_saves_and_says_how_to_go_on(grey, tmp_path, monkeypatch, capsy
 
 
 @pytest.mark.parametrize("step", [2, 8])
-def test_a_signal_while_validating_loses_nothing(grey, tmp_path, monkeypatch, step):
+def test_signal_during_validation_loses_nothing(grey, tmp_path, monkeypatch, step):
     """At step 8 the validation is the one that ends the stage."""
 
     def build(out):
@@ -421,14 +421,14 @@ def test_a_signal_while_validating_loses_nothing(grey, tmp_path, monkeypatch, st
     same_run(unbroken, build(tmp_path / "stopped"))
 
 
-def test_the_first_of_two_signals_decides():
+def test_first_of_two_signals_sets_the_exit_code():
     with Signals() as signals:
         os.kill(os.getpid(), signal.SIGTERM)
         os.kill(os.getpid(), signal.SIGINT)
         assert signals.number == signal.SIGTERM
 
 
-def test_signals_are_noted_once_and_handlers_come_back():
+def test_signals_are_recorded_once_and_handlers_restored():
     before = signal.getsignal(signal.SIGTERM)
     with Signals() as signals:
         assert signals.number == 0
@@ -442,7 +442,7 @@ def test_signals_are_noted_once_and_handlers_come_back():
 # -------------------------------------------------------------------------------------------------- faults at the door
 
 
-def test_another_config_is_refused_with_the_difference_and_overwrite_starts_anew(grey, tmp_path):
+def test_other_config_is_refused_and_overwrite_starts_from_scratch(grey, tmp_path):
     folder = run(Plain, grey, tmp_path / "run", steps=3)
     before = {p: p.read_bytes() for p in folder.rglob("*") if p.is_file()}
     with pytest.raises(UserError, match=r"model\.lr was 0\.01 and is now 0\.02.*--overwrite"):
@@ -455,7 +455,7 @@ def test_another_config_is_refused_with_the_difference_and_overwrite_starts_anew
     assert read_file(folder / "config.json")["model"]["lr"] == 0.02
 
 
-def test_other_data_are_another_config(grey, tmp_path):
+def test_other_data_are_refused_on_resume(grey, tmp_path):
     folder = run(Plain, grey, tmp_path / "run", steps=2)
     other = write_store(tmp_path / "other", videos=4)
     with pytest.raises(UserError, match=r"data\.digest was"):
@@ -473,16 +473,16 @@ def test_overwrite_deletes_nothing_when_the_new_run_cannot_start(grey, tmp_path)
     assert rows_of(folder)
 
 
-def test_overwrite_deletes_nothing_that_is_no_run_nor_where_it_starts_from(grey, tmp_path):
+def test_overwrite_deletes_neither_other_folders_nor_initial_weights(grey, tmp_path):
     (tmp_path / "site").mkdir()
     (tmp_path / "site" / "config.json").write_text('{"theme": "dark"}')
     config = small_config(Plain, steps=1)
-    with pytest.raises(UserError, match=r"config\.json: .*was not written by framecast"):
+    with pytest.raises(UserError, match=r"config\.json: .*expected a file written by framecast"):
         train(Plain, grey, out=tmp_path / "site", config=config, overwrite=True, quiet=True)
     assert (tmp_path / "site" / "config.json").read_text() == '{"theme": "dark"}'
     folder = run(Plain, grey, tmp_path / "run", steps=2)
     for start in (folder, folder / "weights" / "step-2"):
-        with pytest.raises(UserError, match="--overwrite would delete what --init-from starts from"):
+        with pytest.raises(UserError, match="--overwrite would delete the weights of --init-from"):
             train(Plain, grey, out=folder, config=config, init_from=start, overwrite=True, quiet=True)
     assert load_checkpoint(folder)["step"] == 2
 
@@ -494,16 +494,16 @@ def test_steps_and_log_settings_may_change_on_resume(grey, tmp_path):
     assert load_checkpoint(folder)["step"] == 4
 
 
-def test_folders_that_cannot_be_used(grey, tmp_path):
+def test_unusable_folders_are_refused(grey, tmp_path):
     (tmp_path / "file").write_text("something")
-    with pytest.raises(UserError, match="is a file; --out names a folder"):
+    with pytest.raises(UserError, match="is a file; --out must be a folder"):
         run(Plain, grey, tmp_path / "file", steps=1)
-    with pytest.raises(UserError, match="cannot be made"):
+    with pytest.raises(UserError, match="cannot be created"):
         run(Plain, grey, tmp_path / "file" / "below", steps=1)
     (tmp_path / "full").mkdir()
     (tmp_path / "full" / "thesis.tex").write_text("my life's work")
     for overwrite in (False, True):
-        with pytest.raises(UserError, match="is not empty and holds no run; choose another --out"):
+        with pytest.raises(UserError, match="is not empty and has no run; choose another --out"):
             train(
                 Plain,
                 grey,
@@ -515,10 +515,10 @@ def test_folders_that_cannot_be_used(grey, tmp_path):
     assert (tmp_path / "full" / "thesis.tex").read_text() == "my life's work"
 
 
-def test_a_start_that_was_refused_leaves_no_run_behind(grey, tmp_path):
-    with pytest.raises(UserError, match=r"--grad-accum-steps 3 does not divide the 4 clips of a process"):
+def test_refused_start_leaves_no_run_folder(grey, tmp_path):
+    with pytest.raises(UserError, match=r"--grad-accum-steps 3 must divide the 4 clips of a process"):
         run(Plain, grey, tmp_path / "run", steps=1, grad_accum_steps=3)
-    with pytest.raises(UserError, match="say how long to train"):
+    with pytest.raises(UserError, match="no length of training"):
         run(Plain, grey, tmp_path / "run")
     with pytest.raises(UserError, match=r"no setting 'step'; did you mean 'steps'\?"):
         train(Plain, grey, out=tmp_path / "run", step=3)
@@ -528,11 +528,11 @@ def test_a_start_that_was_refused_leaves_no_run_behind(grey, tmp_path):
     run(Plain, grey, tmp_path / "run", steps=1)
 
 
-def test_a_damaged_checkpoint_and_the_way_on_it_names(grey, tmp_path):
+def test_damaged_checkpoint_error_gives_a_working_fix(grey, tmp_path):
     folder = run(Plain, grey, tmp_path / "run", steps=3)
     path = folder / "checkpoint.pt"
     path.write_bytes(path.read_bytes()[:1000])
-    with pytest.raises(UserError, match=r"is damaged .*delete it and start again .*--init-from"):
+    with pytest.raises(UserError, match=r"is damaged .*delete it and start from .*--init-from"):
         run(Plain, grey, folder, steps=5)
     assert [p.name for p in snapshots(folder)] == ["step-3"]
     path.unlink()
@@ -540,7 +540,7 @@ def test_a_damaged_checkpoint_and_the_way_on_it_names(grey, tmp_path):
     assert load_checkpoint(folder)["step"] == 5
 
 
-def test_weights_of_another_run_are_where_training_starts(grey, tmp_path, capsys):
+def test_training_starts_from_weights_of_another_run(grey, tmp_path, capsys):
     first = run(Plain, grey, tmp_path / "first", steps=5)
     start = load_file(first / "weights" / "step-5" / "model.safetensors")
     config = small_config(Plain, steps=1, lr=1e-12)
@@ -551,13 +551,13 @@ def test_weights_of_another_run_are_where_training_starts(grey, tmp_path, capsys
     again = functools.partial(train, Plain, grey, config=config, overwrite=True, quiet=True)
     with pytest.raises(UserError, match="no such run folder"):
         again(out=second, init_from=tmp_path / "nowhere")
-    with pytest.raises(UserError, match="--overwrite would delete what --init-from starts from"):
+    with pytest.raises(UserError, match="--overwrite would delete the weights of --init-from"):
         again(out=first, init_from=first)
     assert load_checkpoint(first)["step"] == 5
     assert load_checkpoint(second)["step"] == 1
 
 
-def test_training_may_start_from_a_file_that_the_model_can_use(grey, tmp_path, capsys):
+def test_training_starts_from_a_file_of_the_model(grey, tmp_path, capsys):
     class Importing(Plain):
         def import_weights(self, path):
             torch.nn.init.constant_(self.net.weight, float(path.read_text()))
@@ -573,7 +573,7 @@ def test_training_may_start_from_a_file_that_the_model_can_use(grey, tmp_path, c
         train(Plain, grey, out=tmp_path / "other", config=config, init_from=tmp_path / "weights.txt", quiet=True)
 
 
-def test_a_loss_that_breaks_keeps_the_last_good_checkpoint(grey, tmp_path):
+def test_non_finite_loss_keeps_the_last_checkpoint(grey, tmp_path):
     class Breaks(Plain):
         def loss(self, batch, step=0):
             found = super().loss(batch, step)
@@ -585,7 +585,7 @@ def test_a_loss_that_breaks_keeps_the_last_good_checkpoint(grey, tmp_path):
     assert all(v.isfinite().all() for v in load_checkpoint(tmp_path / "run")["model"].values())
 
 
-def test_weights_that_are_no_numbers_never_replace_a_checkpoint(grey, tmp_path):
+def test_non_finite_weights_never_replace_a_checkpoint(grey, tmp_path):
     class Breaks(Plain):
         def loss(self, batch, step=0):
             found = super().loss(batch, step)
@@ -599,12 +599,12 @@ def test_weights_that_are_no_numbers_never_replace_a_checkpoint(grey, tmp_path):
     assert load_checkpoint(tmp_path / "run")["step"] == 2
 
 
-def test_a_baseline_becomes_a_run_like_any_other(grey, tmp_path):
+def test_baseline_becomes_a_run(grey, tmp_path):
     folder = train("copy-last", grey, out=tmp_path / "run", quiet=True, tensorboard=False)
     assert isinstance(framecast.load(folder), CopyLast)
 
 
-def test_a_budget_ends_a_run_and_is_kept_count_of(grey, tmp_path):
+def test_budget_ends_a_run_and_is_counted_across_resumes(grey, tmp_path):
     folder = run(Plain, grey, tmp_path / "run", budget="0.3s")
     saved = load_checkpoint(folder)
     assert saved["step"] > 0
@@ -613,7 +613,7 @@ def test_a_budget_ends_a_run_and_is_kept_count_of(grey, tmp_path):
     assert load_checkpoint(folder)["step"] == saved["step"]
 
 
-def test_the_forecast_is_of_the_time_that_is_left(grey, tmp_path):
+def test_expected_end_uses_the_remaining_time(grey, tmp_path):
     config = settle(small_config(Plain, budget="300s"), grey, Plain)
     state = TrainState.create(Plain(config.model, config.spec))
     trainer = Trainer(config, grey, tmp_path, CPU, state, quiet=True)
@@ -624,15 +624,15 @@ def test_the_forecast_is_of_the_time_that_is_left(grey, tmp_path):
     assert "(in 0 s)" in trainer._forecast(0.1)
 
 
-def test_pictures_scores_and_the_forecast_of_a_run(colour, tmp_path, capsys):
+def test_run_has_previews_scores_and_expected_end(colour, tmp_path, capsys):
     settings = dict(
         steps=21, summary_every=10, preview_every=20, validate_every=20, precision="fp32", tensorboard=False
     )
     folder = train("multiscale-gan", colour, profile="tiny", out=tmp_path / "run", **settings)
-    said = capsys.readouterr().err
-    assert "steps/s, expected end" in said
-    assert "peak memory" in said
-    assert "validation loss" in said
+    output = capsys.readouterr().err
+    assert "steps/s, expected end" in output
+    assert "peak memory" in output
+    assert "validation loss" in output
     assert {p.name for p in (folder / "previews").iterdir()} == {"step-20.png", "step-21.png"}
     rows = rows_of(folder)
     assert all(np.isfinite(rows[-1][k]) for k in ("val/loss", "val/psnr", "val/sharp_diff"))
@@ -681,10 +681,10 @@ def test_two_processes_equal_one_with_the_joined_batch(colour, tmp_path):
     ("settings", "sentence"),
     [
         ({"batch_size": 3}, "batch size 3 cannot be shared by 2 processes; give a multiple of 2"),
-        ({"batch_size": 4, "grad_accum_steps": 4}, "--grad-accum-steps 4 does not divide the 2 clips of a process"),
+        ({"batch_size": 4, "grad_accum_steps": 4}, "--grad-accum-steps 4 must divide the 2 clips of a process"),
     ],
 )
-def test_a_batch_that_processes_cannot_share_is_a_sentence(grey, tmp_path, settings, sentence):
+def test_indivisible_batch_is_one_sentence(grey, tmp_path, settings, sentence):
     config = settle(small_config(Plain, steps=2, **settings), grey, Plain)
     state = TrainState.create(Plain(config.model, config.spec))
     with pytest.raises(UserError, match=sentence):

@@ -1,4 +1,4 @@
-"""What is looked at while training."""
+"""Validation in training."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 from small_models import CPU, Group, Noisy, Plain, TwoStage, advance, batch_of, build, same, weights
 
 from framecast.training.state import TrainState
-from framecast.training.validation import pictures, pictures_score, side_by_side, validate
+from framecast.training.validation import preview_scores, previews, side_by_side, validate
 
 
 def held_out(number):
@@ -25,61 +25,61 @@ def test_validation_is_the_mean_loss_of_the_averaged_weights():
     assert values["val/loss"] != pytest.approx(float(sum(other)) / 3, rel=1e-6)
 
 
-def test_training_batches_are_validated_under_their_own_name():
+def test_training_batches_are_validated_with_their_own_prefix():
     state = TrainState.create(build(Plain))
     values = validate(state, held_out, 2, CPU)
     assert validate(state, held_out, 2, CPU, "train") == {k.replace("val/", "train/"): v for k, v in values.items()}
 
 
-def test_psnr_is_that_of_the_forecast():
+def test_psnr_matches_the_forecast():
     state = TrainState.create(build(Plain))
     batch = held_out(0)
     errors = (state.ema.predict(batch.context, 1)[0] - batch.future).double().square().mean((1, 2, 3, 4))
     expected = float((-10 * errors.log10()).mean())
-    assert pictures_score(state, batch, "val", CPU)["val/psnr"] == pytest.approx(expected, rel=1e-5)
+    assert preview_scores(state, batch, "val", CPU)["val/psnr"] == pytest.approx(expected, rel=1e-5)
 
 
-def test_a_stage_is_validated_by_its_own_loss():
+def test_stage_is_validated_with_its_own_loss():
     state = TrainState.create(build(TwoStage))
     values = validate(state, held_out, 1, CPU)
     assert {"val/pixels", "val/psnr", "val/sharp_diff", "val/loss"} == set(values)
 
 
 @pytest.mark.parametrize("model_class", [Noisy, Group])
-def test_looking_changes_nothing_and_sees_the_same_each_time(model_class):
+def test_validation_is_repeatable_and_changes_no_state(model_class):
     state = TrainState.create(build(model_class))
     advance(state, 2)
     before, average = weights(state.model), weights(state.ema)
     first = validate(state, held_out, 2, CPU)
     torch.rand(7)
-    rows = pictures(state, held_out(0), CPU)
+    rows = previews(state, held_out(0), CPU)
     assert validate(state, held_out, 2, CPU) == first
     same(weights(state.model), before)
     same(weights(state.ema), average)
     assert state.model.training
     assert not state.ema.training
-    for name, frames in pictures(state, held_out(0), CPU).items():
+    for name, frames in previews(state, held_out(0), CPU).items():
         assert np.array_equal(frames, rows[name])
 
 
-def test_pictures_are_bytes_by_one_fixed_mapping():
+def test_previews_use_a_fixed_mapping_to_bytes():
     class Scaled(Plain):
         def preview(self, batch):
             return {"levels": torch.tensor([-1.0, 0.0, 0.5, 1.0, 3.0]).reshape(1, 1, 1, 1, 5)}
 
     state = TrainState.create(build(Scaled))
-    assert pictures(state, held_out(0), CPU)["levels"].reshape(-1).tolist() == [0, 0, 128, 255, 255]
-    assert pictures_score(state, held_out(0), "val", CPU) == {}
+    assert previews(state, held_out(0), CPU)["levels"].reshape(-1).tolist() == [0, 0, 128, 255, 255]
+    assert preview_scores(state, held_out(0), "val", CPU) == {}
 
 
-def test_a_row_holds_context_truth_and_prediction_of_one_clip():
+def test_row_has_context_truth_and_prediction_of_one_clip():
     rows = {name: np.full((2, t, 1, 4, 4), i, np.uint8) for i, (name, t) in enumerate((("context", 2), ("truth", 1)))}
     assert [r.shape for r in side_by_side(rows)] == [(3, 1, 4, 4)] * 2
     rows["prediction"] = np.zeros((2, 1, 1, 8, 8), np.uint8)
     assert [r.shape for r in side_by_side(rows)] == [(2, 1, 4, 4)] * 2
 
 
-def test_samples_stand_between_context_and_truth_in_place_of_the_prediction():
+def test_samples_replace_the_prediction_in_a_row():
     rows = {
         name: np.full((2, t, 1, 4, 4), i, np.uint8)
         for i, (name, t) in enumerate((("context", 1), ("samples", 6), ("truth", 1), ("prediction", 1)))

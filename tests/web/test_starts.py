@@ -76,7 +76,7 @@ def test_what_is_missing_is_said(tmp_path):
     with pytest.raises(UserError, match=r"what it was trained on \('gone'\) is not here; give --data PATH"):
         open_starts(opened(tmp_path, path="gone"))
     write_store(tmp_path / "data", videos=3, frames=20)
-    with pytest.raises(UserError, match="holds no actions but Acting predicts from them"):
+    with pytest.raises(UserError, match="has no actions but Acting requires them"):
         open_starts(opened(tmp_path, Acting, path=tmp_path / "data"))
     write_store(tmp_path / "colour", videos=3, frames=20, channels=3)
     with pytest.raises(UserError, match="its frames have 3 channels"):

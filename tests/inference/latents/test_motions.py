@@ -151,6 +151,6 @@ def test_any_video_is_a_source_of_pairs(done, tmp_path):
 def test_one_picture_is_enough_to_predict_from(done, refused, tmp_path):
     write_image(np.full((3, 48, 40), 90, np.uint8), tmp_path / "still.png")
     film = ("--input", tmp_path / "still.png", "--horizon", "2", "--samples", "3", "--out", tmp_path / "f.gif")
-    assert "1 frames seen, 2 predicted" in done("predict", moving_run(), *film)
+    assert "1 context frames, 2 predicted" in done("predict", moving_run(), *film)
     with Image.open(tmp_path / "f.gif") as made:
         assert made.n_frames == 3

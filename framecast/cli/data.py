@@ -1,0 +1,386 @@
+"""`framecast data`: generate, import, convert, inspect, download and cut data."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from framecast.cli.output import arguments, print_result, print_skipped, progress_bar
+from framecast.core.config import suggest
+from framecast.core.errors import UserError
+from framecast.core.flags import PathName, SetName, Switch, documented, fields_of, parse
+from framecast.data.base import RecordSettings
+
+HELP = """\
+framecast data: generate, import, convert and inspect data.
+
+  framecast data sources [--json]                        list of the sources
+  framecast data make SOURCE --out DIR [flags]           generate it, e.g. data make atari --game pong --out data/pong
+  framecast data import PATH --out DIR [--size 128]      videos, frames, .npy / .npz, TFRecords to a packed store
+  framecast data records PATH --out DIR [--schema …]     any of them to TFRecords
+  framecast data inspect PATH [--sheet FILE.png]         summary, with a contact sheet
+  framecast data download NAME --game G --out DIR        published data; shows size and host and asks first
+  framecast data clips --data PATH --out DIR             clips for another program to forecast, for a comparison
+
+Each has its own --help.
+"""
+
+
+@dataclass(frozen=True, kw_only=True)
+class SourcesFlags:
+    """List of the sources for `framecast data make`.
+
+    Example: framecast data sources --json
+    """
+
+    json: Switch = False
+    """JSON output only."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ImportFlags:
+    """Conversion of videos, folders of frames, .npy, .npz or TFRecords to a packed store, the fastest training input.
+
+    Example: framecast data import holiday.mp4 --out data/holiday --size 128
+    """
+
+    path: PathName
+    """Video, folder of videos or of frames, .npy or .npz, TFRecords."""
+    out: str
+    """Output folder."""
+    size: str | None = None
+    """Frame size, 128 (shorter side) or 96x128; unchanged if not given."""
+    fit: Literal["crop", "pad", "squash"] = "crop"
+    """Method for frames of another aspect ratio: crop, pad or squash."""
+    fps: float | None = None
+    """Frame rate to resample videos to; for frames and arrays, the rate they have (30 if not given)."""
+    axes: str | None = None
+    """Axes of .npy files, such as nthwc."""
+    records: RecordSettings = dataclasses.field(default_factory=RecordSettings)
+    """Reader settings for TFRecords."""
+    skip_bad: Switch = False
+    """Skipping of unreadable files, with a count."""
+    overwrite: Switch = False
+    """Replacement of an existing store, after the new one is complete."""
+    json: str | None = None
+    """Path for a summary of the output as JSON; - for standard output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordsFlags:
+    """Conversion of any data to TFRecords, one record per video, in the schema of a published system.
+
+    Example: framecast data records data/pushing --out records/pushing --schema robot-push
+    """
+
+    path: PathName
+    """Packed store, video, folder of videos or of frames, .npy or .npz, TFRecords."""
+    out: str
+    """Output folder."""
+    schema: Literal["published", "robot-push"] = "published"
+    """Schema: published (of the hierarchical predictor's release, with all per-frame arrays) or robot-push."""
+    size: str | None = None
+    """Frame size, 128 (shorter side) or 96x128; unchanged if not given."""
+    fit: Literal["crop", "pad", "squash"] = "crop"
+    """Method for frames of another aspect ratio: crop, pad or squash."""
+    length: int | None = None
+    """Frames per record; whole videos if not given."""
+    quality: int = 95
+    """JPEG quality, 1 to 100."""
+    per_file: int = 256
+    """Maximum number of records per file."""
+    fps: float | None = None
+    """Frame rate to resample videos to; for frames and arrays, the rate they have (30 if not given)."""
+    axes: str | None = None
+    """Axes of .npy files, such as nthwc."""
+    skip_bad: Switch = False
+    """Skipping of unreadable files, with a count."""
+    overwrite: Switch = False
+    """Replacement of existing records, after the new ones are complete."""
+    json: str | None = None
+    """Path for a summary of the output as JSON; - for standard output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class InspectFlags:
+    """Summary of a store, video or folder: videos, frames, sizes, actions, splits; with a contact sheet.
+
+    Example: framecast data inspect data/pacman --sheet pacman.png
+    """
+
+    path: PathName
+    """Packed store, video, folder of videos or of frames, .npy or .npz, TFRecords."""
+    sheet: str | None = None
+    """Path (.png) for a contact sheet."""
+    axes: str | None = None
+    """Axes of .npy files, such as nthwc."""
+    records: RecordSettings = dataclasses.field(default_factory=RecordSettings)
+    """Reader settings for TFRecords."""
+    skip_bad: Switch = False
+    """Skipping of unreadable files, with a count."""
+    json: str | None = None
+    """Path for the description as JSON; - for standard output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class DownloadFlags:
+    """Download of a published data set. Shows size and host and asks first; the same command resumes.
+
+    Example: framecast data download agc --game mspacman --out data/agc
+    """
+
+    name: SetName
+    """Name of the data set: agc, the Atari Grand Challenge."""
+    out: str
+    """Folder to unpack into."""
+    game: str = "all"
+    """Game: mspacman, qbert, pinball, revenge, spaceinvaders or all; trajectories for the trajectories alone."""
+    url: str | None = None
+    """Alternative address with the same files, such as a mirror."""
+    yes: Switch = False
+    """Consent, instead of a question."""
+    keep_archive: Switch = False
+    """Preservation of the archive after unpacking."""
+    json: str | None = None
+    """Path for a summary of the output as JSON; - for standard output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClipsFlags:
+    """Clips for another program to forecast: contexts, actions and a manifest; true futures only on request.
+
+    Example: framecast data clips --data data/pacman --out clips/pacman --context 4 --horizon 64
+    """
+
+    data: str
+    """Packed store, video, folder of videos or frames, .npy or .npz, or a source's name."""
+    out: str
+    """Output folder."""
+    split: str = "test"
+    """Split: train, val or test, a named part of one such as test/novel, or all."""
+    context: int = 4
+    """Number of context frames in every clip; at least as many as the models of the later comparison use."""
+    horizon: int | None = None
+    """Number of frames to forecast; if not given 64, or half of what the longest held-out video leaves."""
+    clips: int = 32
+    """Number of clips, spread over the split: one at a random position in each of equal parts."""
+    seed: int = 0
+    """Random seed for clip selection."""
+    part: str | None = None
+    """Share of the videos, such as 1/2; 1/2 and 2/2 have no video in common."""
+    size: str | None = None
+    """Frame size, 128 (shorter side) or 96x128; if not given 128 for videos, unchanged for other data."""
+    fit: Literal["crop", "pad", "squash"] = "crop"
+    """Method for frames of another aspect ratio: crop, pad or squash."""
+    axes: str | None = None
+    """Axes of .npy files, such as nthwc."""
+    with_truth: Switch = False
+    """True futures, written next to the contexts."""
+    overwrite: Switch = False
+    """Replacement of an existing folder, after the new one is complete."""
+    json: str | None = None
+    """Path for the manifest as JSON; - for standard output."""
+
+
+def make_flags(name: str, config: type) -> type:
+    """The flags of `data make NAME`: output folder, and the fields of the source's config."""
+    common: list[tuple[str, Any, Any]] = [
+        ("out", str, documented("Output folder.")),
+        (
+            "overwrite",
+            Switch,
+            documented("Replacement of an existing store, after the new one is complete.", False),
+        ),
+        (
+            "json",
+            str | None,
+            documented("Path for a summary of the output as JSON; - for standard output.", None),
+        ),
+    ]
+    made = dataclasses.make_dataclass("MakeFlags", [*common, *fields_of(config())], frozen=True, kw_only=True)
+    made.__doc__ = f"Generate {name} as a packed store.\n\nExample: framecast data make {name} --out data/{name}"
+    return made
+
+
+def make_config(config: type, flags: Any) -> Any:
+    """The source's config from parsed `make_flags`."""
+    return config(**{f.name: getattr(flags, f.name) for f in dataclasses.fields(config)})
+
+
+def run_data(argv: list[str]) -> None:
+    """Run one verb of `framecast data`."""
+    if not argv or argv[0] in ("-h", "--help"):
+        print(HELP, end="")
+        return
+    if argv[0] not in VERBS:
+        raise UserError(f"unknown command 'data {argv[0]}'; {suggest(argv[0], VERBS)}")
+    VERBS[argv[0]](argv[1:])
+
+
+def _sources(argv: list[str]) -> None:
+    from framecast.reporting.catalog import list_sources
+
+    flags = parse(SourcesFlags, argv, "data sources")
+    found = list_sources()
+    lines = [f"{r['name']:<16}{r['summary']}\n{'':16}framecast data make {r['name']} --help" for r in found]
+    print(json.dumps(found, indent=2) if flags.json else "\n".join(lines))
+
+
+def _make(argv: list[str]) -> None:
+    from framecast.data import SOURCES
+    from framecast.data.registry import find_source
+
+    if argv and argv[0] in ("-h", "--help"):
+        print("Example: framecast data make atari --game pong --out data/pong\n")
+        print(f"Sources: {', '.join(SOURCES)}; flags of one: framecast data make SOURCE --help")
+        return
+    if not argv or argv[0].startswith("-"):
+        raise UserError(f"data make: expected a source first: framecast data make {' | '.join(SOURCES)}")
+    name = argv[0]
+    maker = find_source(name)
+    flags = parse(make_flags(name, maker.Config), argv[1:], f"data make {name}")
+    source, folder = maker(make_config(maker.Config, flags)), Path(flags.out)
+    _check_target(folder, flags.overwrite)
+    with progress_bar(f"making {folder}") as progress:
+        source.prepare(folder, overwrite=flags.overwrite, progress=progress)
+    _describe_store(folder, flags.json)
+
+
+def _import(argv: list[str]) -> None:
+    from framecast.data.open import open_path
+    from framecast.data.store import estimate, pack
+    from framecast.data.writer import bytes_in_words
+
+    flags = parse(ImportFlags, argv, "data import")
+    options, folder = _read_options(flags), Path(flags.out)
+    _check_target(folder, flags.overwrite)
+    # scaled while decoding: a phone clip at full size would not fit into memory
+    source = open_path(flags.path, options)
+    need = bytes_in_words(estimate(source, options.size))
+    print(f"{_counts(len(source), sum(source.lengths))}: {need} in {folder}", file=sys.stderr)
+    with progress_bar(f"importing {flags.path}") as progress:
+        pack(source, folder, options, progress, flags.overwrite)
+    _describe_store(folder, flags.json)
+
+
+def _records(argv: list[str]) -> None:
+    from framecast.data.open import open_path
+    from framecast.data.tfrecord_writer import write_records
+
+    flags = parse(RecordsFlags, argv, "data records")
+    options = _read_options(flags)
+    # joints and masks are resized with the frames, after reading
+    source = open_path(flags.path, dataclasses.replace(options, size=None))
+    print_skipped(source)
+    with progress_bar(f"writing {flags.out}") as progress:
+        files = write_records(
+            source,
+            flags.out,
+            flags.schema,
+            options=options,
+            length=flags.length,
+            quality=flags.quality,
+            per_file=flags.per_file,
+            overwrite=flags.overwrite,
+            progress=progress,
+        )
+    summary = {"records": str(flags.out), "files": {file.name: file.stat().st_size for file in files}}
+    count = "1 file" if len(files) == 1 else f"{len(files)} files"
+    print_result(flags.json, summary, f"{count} of the {flags.schema} schema\nrecords: {flags.out}")
+
+
+def _inspect(argv: list[str]) -> None:
+    from framecast.data.inspect import inspect
+    from framecast.data.open import open_path
+
+    flags = parse(InspectFlags, argv, "data inspect")
+    source = open_path(flags.path, _read_options(flags))
+    summary = inspect(source, Path(flags.sheet) if flags.sheet else None)
+    print_skipped(source)
+    lines = [f"{k}: {json.dumps(v) if isinstance(v, dict | list) else v}" for k, v in summary.items() if v is not None]
+    print_result(flags.json, summary, "\n".join(lines))
+
+
+def _download(argv: list[str]) -> None:
+    flags = parse(DownloadFlags, argv, "data download")
+    from framecast.data.download import SETS, fetch, find, offer, unpack
+
+    address = find(flags.name, flags.game, flags.url)
+    wanted, folder = offer(address), Path(flags.out)
+    if folder.is_file():
+        raise UserError(f"{folder}: is a file; --out must be a folder")
+    print(f"{SETS[flags.name].about}\n{wanted.words}, into {folder}", file=sys.stderr)
+    if not flags.yes and not _confirmed():
+        raise UserError("nothing was fetched; answer y, or give --yes")
+    with progress_bar(f"fetching {wanted.name}") as progress:
+        archive = fetch(wanted, folder, progress)
+    with progress_bar(f"unpacking {wanted.name}") as progress:
+        count = unpack(archive, folder, progress)
+    if not flags.keep_archive:
+        archive.unlink()
+    summary = {"folder": str(folder), "files": count, "address": wanted.address, "bytes": wanted.size}
+    text = f"{count:,} files in {folder}\nnext: framecast data import {folder} --out {folder}-store"
+    print_result(flags.json, summary, text)
+
+
+def _confirmed() -> bool:
+    if not sys.stdin.isatty():
+        raise UserError("standard input is not a terminal, so the question cannot be answered; use --yes to fetch")
+    print("fetch it? [y/N] ", end="", file=sys.stderr, flush=True)
+    return sys.stdin.readline().strip().lower() in ("y", "yes")
+
+
+def _clips(argv: list[str]) -> None:
+    from framecast.evaluation.external import make_clips
+
+    flags = parse(ClipsFlags, argv, "data clips")
+    _check_target(Path(flags.out), flags.overwrite)
+    manifest = make_clips(**arguments(flags, "json"))
+    count = len(manifest.clips)
+    text = f"{count} {'clip' if count == 1 else 'clips'}: {manifest.context} frames of context, "
+    text += f"{manifest.horizon} to forecast\nclips: {flags.out}\n"
+    text += f"next: forecast them with any program, then framecast compare DIR --data {flags.data}"
+    print_result(flags.json, manifest.to_json(), text)
+
+
+VERBS: dict[str, Callable[[list[str]], None]] = {
+    "sources": _sources,
+    "make": _make,
+    "import": _import,
+    "records": _records,
+    "inspect": _inspect,
+    "download": _download,
+    "clips": _clips,
+}
+
+
+def _read_options(flags: Any) -> Any:
+    """The reader settings among the parsed flags of a data command."""
+    from framecast.data.options import ReadOptions
+
+    given = {f.name: getattr(flags, f.name) for f in dataclasses.fields(ReadOptions) if hasattr(flags, f.name)}
+    return ReadOptions.parse(given.pop("size", None), **given)
+
+
+def _check_target(folder: Path, overwrite: bool) -> None:
+    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
+        raise UserError(f"{folder}: is not empty; choose another --out or give --overwrite")
+
+
+def _describe_store(folder: Path, target: str | None) -> None:
+    from framecast.data.inspect import inspect
+    from framecast.data.store import Store
+
+    store = Store(folder)
+    print_skipped(store)
+    summary = {**inspect(store, None), "store": str(folder)}
+    print_result(target, summary, f"{_counts(summary['videos'], summary['frames'])}\nstore: {folder}")
+
+
+def _counts(videos: int, frames: int) -> str:
+    return f"{videos} {'video' if videos == 1 else 'videos'}, {frames} frames"

@@ -1,0 +1,84 @@
+"""`framecast evaluate` and `framecast report`: scores of one run on held-out clips."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from framecast.cli.output import arguments, open_run_of, print_result
+from framecast.core.flags import RunName, parse
+
+
+@dataclass(frozen=True, kw_only=True)
+class EvaluateFlags:
+    """Scores of a run on held-out clips next to copy-last and temporal-mean, with the evaluation protocol.
+
+    Example: framecast evaluate runs/pacman --horizon 64 --clips 32
+    """
+
+    run: RunName
+    """Run folder, name of packaged weights, or hf://organisation/name[@revision]."""
+    data: str | None = None
+    """Data to score on; the training data if not given."""
+    split: str = "test"
+    """Split: train, val or test, or a named part of one such as test/novel; all for data without training clips."""
+    context: int | None = None
+    """Number of context frames; the model's own if not given."""
+    horizon: int | None = None
+    """Number of frames to predict; if not given 64, or half of what the longest held-out video leaves."""
+    samples: int = 1
+    """Number of futures per clip, for a stochastic model."""
+    clips: int = 32
+    """Number of clips, spread over the split: one at a random position in each of equal parts."""
+    seed: int = 0
+    """Random seed for clip selection and sampling."""
+    out: str | None = None
+    """Folder for scores.json; RUN if not given, for packaged and downloaded weights ./NAME-results."""
+    device: str = "auto"
+    """Device: auto, cpu, cuda, cuda:0 or mps."""
+    precision: Literal["auto", "fp32", "bf16"] = "auto"
+    """Autocast precision."""
+    model_class: str | None = None
+    """Class of a model outside the package: path/to/mine.py:Mine."""
+    json: str | None = None
+    """Path for the scores as JSON; - for standard output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ReportFlags(EvaluateFlags):
+    """One offline HTML page: scores, curves with intervals, videos of the worst, median and best clip, loss curves.
+
+    Example: framecast report runs/pacman
+    """
+
+    out: str | None = None
+    """Folder for report.html and scores.json; RUN if not given, for packaged and downloaded weights ./NAME-results."""
+
+
+def run_evaluate(argv: list[str]) -> None:
+    """Score a run and print the table."""
+    from framecast.evaluation.scorer import describe
+
+    flags = parse(EvaluateFlags, argv, "evaluate")
+    run, scores, _ = _score(flags)
+    folder = Path(flags.out) if flags.out else run.results
+    print_result(flags.json, scores.to_json(), f"{describe(scores)}\n\nscores: {folder / 'scores.json'}")
+
+
+def run_report(argv: list[str]) -> None:
+    """Score a run and write its HTML page."""
+    from framecast.reporting.report import report_run
+
+    flags = parse(ReportFlags, argv, "report")
+    run, scores, kept = _score(flags)
+    page = report_run(run, scores, kept, folder=flags.out or run.results)
+    print_result(flags.json, scores.to_json(), f"report: {page}\nscores: {page.parent / 'scores.json'}")
+
+
+def _score(flags: EvaluateFlags) -> tuple[Any, Any, Any]:
+    from framecast.evaluation.evaluate import evaluate
+
+    run = open_run_of(flags)
+    scores, kept = evaluate(run, **arguments(flags, "run", "model_class", "json"))
+    return run, scores, kept

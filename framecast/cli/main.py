@@ -1,0 +1,122 @@
+"""Entry point: selects the command and turns its errors into a sentence and an exit code.
+
+A command's module is imported when the command runs, so that `framecast --help` imports nothing heavy.
+"""
+
+from __future__ import annotations
+
+import errno
+import importlib
+import os
+import sys
+import traceback
+from collections.abc import Sequence
+
+from framecast.core.errors import UserError
+
+HELP = """\
+framecast: predict the next frames of a video.
+
+  framecast demo                                   records a game, trains for a minute, predicts, reports
+  framecast models [MODEL]                         list of the models; parts and sizes of one model
+  framecast data make|import|inspect|…             data for training and evaluation
+  framecast train MODEL --data PATH                training; the same command again resumes
+  framecast evaluate RUN                           scores on held-out clips, with those of the baselines
+  framecast predict RUN --input FILE --out VIDEO   forecast of your own video, as a video
+  framecast play RUN                               interactive rollout in the browser
+  framecast report RUN                             one offline page: scores, curves, videos
+  framecast compare RUN RUN … --data PATH          predictors on the same clips, ranked, on one page
+  framecast benchmark --models … --data PATH       models trained for equal times, compared on one page
+  framecast export RUN --out DIR                   weights to share
+  framecast latents VERB RUN                       analysis of a model's latent space
+
+Two commands from a phone clip to its forecast:
+
+  framecast train multiscale-gan --profile natural --data clip.mp4 --out runs/clip
+  framecast predict runs/clip --input clip.mp4 --horizon 16 --out future.mp4
+
+RUN is a run's folder, the name of packaged weights, or hf://organisation/name[@revision].
+Each command has its own --help. Exit codes: 0 success, 2 invalid input, 1 internal error.
+"""
+
+#: Command -> module of this package; the command is its function `run_<command>`.
+COMMANDS = {
+    "demo": "demo",
+    "models": "models",
+    "data": "data",
+    "train": "train",
+    "evaluate": "evaluate",
+    "predict": "predict",
+    "play": "play",
+    "report": "evaluate",
+    "compare": "compare",
+    "benchmark": "compare",
+    "export": "export",
+    "latents": "latents",
+}
+
+_FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
+_UNUSABLE_PATH = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run one command and exit: 0 success, 2 invalid input, 1 internal error, 130 or 143 after a signal."""
+    sys.exit(run(list(sys.argv[1:] if argv is None else argv)))
+
+
+def run(argv: list[str]) -> int:
+    """The exit code of one command."""
+    if len(argv) > 1 and argv[0] == "help":
+        argv = [*argv[1:], "--help"]
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+        return 0
+    if argv[0] in ("--version", "-V"):
+        from framecast import __version__
+
+        print(f"framecast {__version__}")
+        return 0
+    try:
+        _run_command(argv[0], argv[1:])
+        sys.stdout.flush()
+        return 0
+    except SystemExit as stop:
+        return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except UserError as error:
+        return _fail(str(error), 2)
+    except KeyboardInterrupt:
+        return _fail("stopped", 130)
+    except BrokenPipeError:  # the reader of the output, such as `head`, has closed it
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
+    except Exception as error:
+        return _other_error(error)
+
+
+def _run_command(name: str, argv: list[str]) -> None:
+    if name not in COMMANDS:
+        from framecast.core.config import suggest
+
+        raise UserError(f"unknown command {name!r}; {suggest(name, COMMANDS)}")
+    module = importlib.import_module(f"framecast.cli.{COMMANDS[name]}")
+    getattr(module, f"run_{name}")(argv)
+
+
+def _fail(text: str, code: int) -> int:
+    print(f"framecast: {' '.join(text.split())}", file=sys.stderr)
+    return code
+
+
+def _other_error(error: Exception) -> int:
+    code = getattr(error, "code", None)
+    if type(error).__name__ == "Interrupted" and isinstance(code, int):
+        return code
+    if type(error).__name__ == "NotFinite":
+        return _fail(str(error), 1)
+    if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
+        return _fail("not enough memory; use a smaller --size or --batch-size, or fewer --clips", 2)
+    if isinstance(error, OSError) and error.errno in _FULL_DISK + _UNUSABLE_PATH:
+        remedy = "free some space" if error.errno in _FULL_DISK else "fix it"
+        return _fail(f"{error.filename or 'the disk'}: {error.strerror}; {remedy} or use another path", 2)
+    traceback.print_exc()
+    return _fail("internal error of framecast, not caused by your input; please report it with the lines above", 1)

@@ -1,0 +1,73 @@
+"""`framecast play`: an interactive rollout in the browser."""
+
+from __future__ import annotations
+
+import sys
+from dataclasses import dataclass
+from typing import Literal
+
+from framecast.cli.output import open_run_of, print_result
+from framecast.core.flags import RunName, Switch, parse
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlayFlags:
+    """Interactive rollout in the browser, with actions, temperatures and latent sliders. Ctrl-C ends it.
+
+    Example: framecast play runs/pacman
+    """
+
+    run: RunName
+    """Run folder, name of packaged weights, or hf://organisation/name[@revision]."""
+    data: str | None = None
+    """Real frames to start from; the run's examples, or held-out frames of the training data, if not given."""
+    size: str | None = None
+    """Frame size, 128 (shorter side) or 96x128; as in training if not given."""
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 for all, then the URL holds a token that every request needs."""
+    port: int = 8765
+    """Port to listen on; 0 selects a free one."""
+    names: str | None = None
+    """Additional host names of the page, such as lab.example.org,lab."""
+    sessions: int = 4
+    """Maximum number of concurrent browsers."""
+    open: Switch = False
+    """Opening of the page in this machine's browser."""
+    seed: int = 0
+    """Random seed for the rollouts."""
+    device: str = "auto"
+    """Device: auto, cpu, cuda, cuda:0 or mps."""
+    precision: Literal["fp32", "bf16"] = "fp32"
+    """Autocast precision."""
+    model_class: str | None = None
+    """Class of a model outside the package: path/to/mine.py:Mine."""
+    json: str | None = None
+    """Path for the address as JSON; - for standard output."""
+
+
+def run_play(argv: list[str]) -> None:
+    """Serve the page until Ctrl-C."""
+    flags = parse(PlayFlags, argv, "play")
+    from framecast.training.device import pick_device
+    from framecast.web.play import prepare
+
+    ready = prepare(
+        open_run_of(flags),
+        flags.data,
+        host=flags.host,
+        port=flags.port,
+        names=[name.strip() for name in (flags.names or "").split(",") if name.strip()],
+        sessions=flags.sessions,
+        size=flags.size,
+        seed=flags.seed,
+        device=str(pick_device(flags.device)),
+        precision=flags.precision,
+    )
+    text = f"playing {flags.run}: {ready.url}\nCtrl-C ends it"
+    print_result(flags.json, {"url": ready.url, "port": ready.port}, text)
+    sys.stdout.flush()
+    if flags.open:
+        import webbrowser
+
+        webbrowser.open(ready.url)
+    ready.serve()
