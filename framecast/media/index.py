@@ -186,7 +186,7 @@ def opened(path: Path) -> Iterator[Any]:
     try:
         options = {"format_whitelist": _FORMATS, "protocol_whitelist": "file"}
         # PyAV 19 removed the argument: it always replaces what is not UTF-8 in metadata
-        arguments = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
+        arguments: dict[str, Any] = {"metadata_errors": "replace"} if int(av.__version__.split(".")[0]) < 19 else {}
         with av.open(f"file:{path.resolve()}", options=options, **arguments) as container:
             yield container
     except av.FFmpegError as error:
