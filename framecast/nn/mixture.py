@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import elu
 
+from framecast.nn.precision import full_precision
+
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 #: How a network's number becomes a standard deviation: ELU(x) + 1, or exp(x); the floor is added to both.
@@ -86,13 +88,21 @@ class Mixture:
         return mean + spread * _as(sigma_temperature, mean)[..., None].sqrt() * noise
 
 
+@full_precision
 def gaussian_kl(mean: Tensor, logvar: Tensor) -> Tensor:
-    """KL divergence of N(mean, exp(logvar)) from N(0, 1), in nats, summed over the last axis: (…, z) -> (…).
+    """KL divergence of N(mean, exp(logvar)) from N(0, 1), in nats, for every element.
 
-    Returns: at least 0; 0 for mean 0 and logvar 0.
-    Source: Kingma, Welling 2014, appendix B.
+    Args:
+        mean: float, any shape.
+        logvar: logarithm of the variance, of the same shape.
+
+    Returns:
+        Float of that shape, at least 0; 0 for mean 0 and logvar 0.
+
+    Source:
+        Kingma, Welling 2014 (arXiv 1312.6114), appendix B.
     """
-    return 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum(-1)
+    return 0.5 * (mean.square() + logvar.exp() - 1 - logvar)
 
 
 def _as(value: Tensor | float, like: Tensor) -> Tensor:

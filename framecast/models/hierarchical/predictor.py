@@ -24,28 +24,25 @@ from torch import Tensor, nn
 
 from framecast.core.errors import UserError
 from framecast.core.types import Batch, ClipRequest, ClipSpec, GradClip, Loss, Optimiser, Phase, Stage, between, every
-from framecast.models.base import Frames, Predictor, RolloutState, as_frames
+from framecast.models.base import Frames, Predictor, RolloutState, as_frames, new_seed, step_generator
 from framecast.models.hierarchical.config import HierarchicalConfig
-from framecast.nn.analogy import AnalogyNetwork, Discriminator
+from framecast.models.hierarchical.networks import (
+    AnalogyNetwork,
+    Discriminator,
+    Encoder,
+    StructurePredictor,
+    encoding_loss,
+    gradient_penalty,
+    pose_loss,
+    psnr,
+)
 from framecast.nn.colour import shift_hue
 from framecast.nn.losses import bce, lp
-from framecast.nn.pose import pose_loss
 from framecast.nn.precision import widen
-from framecast.nn.structure import Encoder, StructurePredictor
 from framecast.nn.vgg import load_imagenet
 
 #: Frames drawn at a time when nothing is trained.
 CHUNK = 64
-
-
-def psnr(prediction: Tensor, truth: Tensor, pooled: bool = False) -> Tensor:
-    """Decibels on 0…1, scalar: the mean over images, or as published, pooled over the batch and averaged over time.
-
-    prediction, truth: (b, t, c, h, w).  Capped at 100 dB.
-    """
-    error = (widen(prediction) - truth).square().mean((2, 3, 4))
-    error = error.mean(0) if pooled else error
-    return -10 * error.clamp_min(1e-10).log10().mean()
 
 
 # ---------------------------------------------------------------------------------------------------- predictor
@@ -279,20 +276,7 @@ class Hierarchical(Predictor):
         return lp(self._draw(frames[:, 0], encoding, targets)[0], truth, 2.0)
 
     def _apart(self, predicted: Tensor, encodings: Tensor) -> Tensor:
-        """enc_pred_loss: nothing is detached, so it also pulls the true encodings towards what can be predicted."""
-        target = encodings[:, 1:]
-        difference = predicted - target
-        moves = (target - target.mean(1, keepdim=True)).flatten(0, 1)
-        if self.config.encoding_loss == "relative":
-            return difference.square().mean() / moves.square().mean().clamp_min(1e-8)
-        if self.config.encoding_loss == "whitened":
-            covariance = moves.T @ moves / len(moves)
-            least = 1e-3 * covariance.diagonal().mean().clamp_min(1e-8)
-            covariance = covariance + least * torch.eye(len(covariance), device=covariance.device)
-            flat = difference.flatten(0, 1)
-            counted: Tensor = torch.linalg.solve(covariance, flat.T)
-            return (flat * counted.T).mean()
-        return difference.square().mean() if self.config.encoding_loss == "l2" else difference.abs().mean()
+        return encoding_loss(predicted, encodings[:, 1:], self.config.encoding_loss)
 
     # --- with poses
 
@@ -363,16 +347,9 @@ class Hierarchical(Predictor):
         gap = self._verdict(real, fake)
         if self.config.critic == "gan" or not torch.is_grad_enabled():
             return _parts(critic=gap)
-        penalty = self.gradient_penalty(real, fake)
-        return _parts(gap + self.config.penalty * penalty, critic=gap, penalty=penalty)
-
-    def gradient_penalty(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Mean of (|gradient of the score| - 1)^2 at a random point between each pair of sequences (b, t, features)."""
         assert self.discriminator is not None
-        share = torch.rand(len(real), 1, 1, device=real.device)
-        point = (real + share * (fake - real)).detach().requires_grad_()
-        (slope,) = torch.autograd.grad(self.discriminator(point).sum(), point, create_graph=True)
-        return ((slope.square().sum((1, 2)) + 1e-10).sqrt() - 1).square().mean()
+        penalty = gradient_penalty(self.discriminator, real, fake)
+        return _parts(gap + self.config.penalty * penalty, critic=gap, penalty=penalty)
 
     def _sequences(self, encodings: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor]:
         """True and false sequences of structures, (b, t, E + both taps): the false one begins with true ones."""
@@ -511,41 +488,26 @@ class Hierarchical(Predictor):
         predicted = self._roll(encodings, commands, generator)
         return self._draw(first, encodings[:, 0], predicted[:, -horizon:])
 
-    @torch.no_grad()
-    def rollout_init(
-        self,
-        context: Frames,
-        actions: Frames | None = None,
-        samples: int = 1,
-        generator: torch.Generator | None = None,
+    def initial_state(
+        self, frames: Tensor, actions: Tensor | None, samples: int, generator: torch.Generator | None
     ) -> RolloutState:
-        """frame, anchor: the first frame and its share of the analogy.  states, encoding: of the predictor, and what
-        goes into it next.  seed, tick: of its noise."""
-        frames = as_frames(context, self)[:, -self.num_context :].repeat(samples, 1, 1, 1, 1)
-        seen = frames.shape[1] - 1
-        if actions is not None:
-            actions = torch.as_tensor(actions, dtype=torch.float32, device=frames.device)
-            actions = (actions[None] if actions.ndim == 2 else actions).repeat(samples, 1, 1)
-            if actions.shape[1] < seen:
-                raise ValueError(
-                    f"{type(self).__name__} needs the {seen} actions of its context, got {actions.shape[1]}"
-                )
-            actions = actions[:, actions.shape[1] - seen :]
-        commands = self._commands(actions, frames, seen)
+        """frame, anchor: the first frame and its share of the analogy.  states, encoding: of the predictor, and its
+        next input.  seed, tick: of its noise."""
+        frames = frames.repeat(samples, 1, 1, 1, 1)
+        actions = None if actions is None else actions.repeat(samples, 1, 1)
+        commands = self._commands(actions, frames, frames.shape[1] - 1)
         encodings, states = self.encode(frames), self.predictor.start(len(frames))
-        seed = torch.randint(2**62, (1,), generator=generator, device=generator.device if generator else "cpu")
-        carry = {
+        state = {
             "frame": frames[:, 0],
             "anchor": self.van.anchor(frames[:, 0], encodings[:, 0]),
             "encoding": encodings[:, -1],
             "states": states,
-            "seed": seed.to(frames.device).expand(len(frames)).clone(),
-            "tick": torch.zeros(len(frames), dtype=torch.int64, device=frames.device),
+            **new_seed(len(frames), generator, frames),
         }
-        for t in range(seen):
-            _, states = self.predictor(encodings[:, t], commands[:, t], states, self._noise(carry))
-            carry = {**carry, "states": states, "tick": carry["tick"] + 1}
-        return carry
+        for t in range(frames.shape[1] - 1):
+            _, states = self.predictor(encodings[:, t], commands[:, t], states, self._noise(state))
+            state = {**state, "states": states, "tick": state["tick"] + 1}
+        return state
 
     @torch.no_grad()
     def rollout_step(self, carry: RolloutState, action: Tensor | None = None) -> tuple[RolloutState, Tensor]:
@@ -557,11 +519,8 @@ class Hierarchical(Predictor):
         return new, drawn[:, 0].clamp(0, 1)
 
     def _noise(self, carry: RolloutState) -> torch.Generator | None:
-        """Of this step: a carry holds tensors only, so that it can be stored."""
-        if not self.stochastic:
-            return None
-        generator = torch.Generator(carry["seed"].device)
-        return generator.manual_seed(int(carry["seed"][0]) + int(carry["tick"][0]))
+        """The generator of this step's noise, where the predictor has any."""
+        return step_generator(carry, carry["seed"].device) if self.stochastic else None
 
 
 def _parts(total: Tensor | None = None, **parts: Tensor) -> Loss:
