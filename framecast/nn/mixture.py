@@ -25,8 +25,11 @@ Spread = Literal["elu", "exp"]
 class Mixture:
     """m Gaussians over z numbers, with independent dimensions within each.
 
-    logits: (…, m, 1) where a component is chosen for all dimensions together, (…, m, z) where each dimension has a
-    mixture of its own.  mean, sigma: (…, m, z); sigma is a standard deviation, above 0.
+    Attributes:
+        logits: (…, m, 1) where a component is chosen for all dimensions together, (…, m, z) where each dimension has a
+            mixture of its own.
+        mean: (…, m, z); sigma is a standard deviation, above 0.
+        sigma: (…, m, z); sigma is a standard deviation, above 0.
     """
 
     logits: Tensor
@@ -72,8 +75,11 @@ class Mixture:
         mean + sigma * sqrt(sigma temperature) * normal noise.
 
         Temperatures are at least 0, numbers or tensors that broadcast to (…); a weight temperature of 0 takes the
-        likeliest component, a sigma temperature of 0 its mean.  variance: take sigma for a variance, as the published
-        code does by mistake; with sigma below 1 that inflates the noise to sqrt(sigma).
+        likeliest component, a sigma temperature of 0 its mean.
+
+        Args:
+            variance: take sigma for a variance, as the published code does by mistake; with sigma below 1 that inflates
+                the noise to sqrt(sigma).
         """
         tau = _as(weight_temperature, self.logits)
         # Gumbel: the largest of logits / tau + g is a draw of softmax(logits / tau); times tau, so that 0 is no case.

@@ -24,10 +24,15 @@ def reconstruction(logits: Tensor, target: Tensor, reduction: str = "mean") -> T
     """Divergence of Bernoulli(sigmoid(logits)) from Bernoulli(target), in nats: R of the published code.
 
     Each value gives BCE(sigmoid(l), x) - H(clip(x)), 0 only where sigmoid(l) is x (up to the clip at 1e-6).
-    logits: float (n, t, c, h, w).  target: 0…1, the same shape: the frames `shift` later.
-    reduction: "mean" over everything; "sum" over all but clips, whose mean is taken; "published": the mean over clips
-    and, with more than one frame, over channels, of the sum over the rest.
-    Returns: scalar; ln 2 a value for black and white at logit 0.
+
+    Args:
+        logits: float (n, t, c, h, w).
+        target: 0…1, the same shape: the frames `shift` later.
+        reduction: "mean" over everything; "sum" over all but clips, whose mean is taken; "published": the mean over
+            clips and, with more than one frame, over channels, of the sum over the rest.
+
+    Returns:
+        Scalar; ln 2 a value for black and white at logit 0.
     """
     p = target.clamp(ENTROPY_CLIP, 1 - ENTROPY_CLIP)
     entropy = torch.special.entr(p) + torch.special.entr(1 - p)

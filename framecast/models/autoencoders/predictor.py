@@ -141,9 +141,12 @@ class Autoencoder(Predictor):
     def forward(self, frames: Tensor, noise: Tensor | None = None) -> Tensor:
         """The frames `shift` later.
 
-        frames: (b, t, c, h, w) in 0…1, with memory t is `episode`.  noise: normal (n, z) for drawn codes; None takes
-        their mean.
-        Returns: (b, t, c, h, w) float 0…1.
+        Args:
+            frames: (b, t, c, h, w) in 0…1, with memory t is `episode`.
+            noise: normal (n, z) for drawn codes; None takes their mean.
+
+        Returns:
+            (b, t, c, h, w) float 0…1.
         """
         samples = self._samples(frames)
         mean, logvar = self._moments(samples)
@@ -187,7 +190,9 @@ class Autoencoder(Predictor):
         """Half cross-entropies of the discriminators: later frames against predicted ones, normals against codes.
 
         No gradient reaches encoder or decoder. Parts: image_real, image_fake, latent_real, latent_fake.
-        Source: Goodfellow et al. 2014, equation 1; Makhzani et al. 2015, section 2.
+
+        Source:
+            Goodfellow et al. 2014, equation 1; Makhzani et al. 2015, section 2.
         """
         samples, target = self._samples(batch.context), self._samples(batch.future)
         with torch.no_grad():

@@ -21,7 +21,11 @@ _DECODER_START = 1024
 def vision_terms(frames: Tensor, decoded: Tensor, mean: Tensor, logvar: Tensor, floor: float) -> tuple[Tensor, Tensor]:
     """Squared error summed over a frame, and KL of its code, floored as in World Models; both means over frames.
 
-    frames, decoded: (n, c, h, w) in 0…1.  mean, logvar: (n, z).
+    Args:
+        frames: (n, c, h, w) in 0…1.
+        decoded: (n, c, h, w) in 0…1.
+        mean: (n, z).
+        logvar: (n, z).
     """
     error = (frames - decoded).square().sum((1, 2, 3)).mean()
     return error, gaussian_kl(mean, logvar).sum(-1).clamp(min=floor).mean()
@@ -89,7 +93,10 @@ class Memory(nn.Module):
     @full_precision
     def forward(self, x: Tensor, *state: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """What the head reads at every step, (b, t, outputs), and the state after the last, tensors (b, width).
-        x: (b, t, inputs).  state: as returned; none begins from nothing."""
+
+        Args:
+            x: (b, t, inputs). state: as returned; none begins from nothing.
+        """
         left, after = list(state), []
         for layer in self.layers:
             if isinstance(layer, nn.LSTM):

@@ -81,7 +81,8 @@ class Dreams(Predictor):
     def using(self, head: Head) -> Dreams:
         """The same model, weights shared, dreaming with another of the heads it was trained with.
 
-        Raises: ValueError naming those there are.
+        Raises:
+            ValueError: naming those there are.
         """
         if head == self.config.head:
             return self
@@ -231,7 +232,8 @@ class Dreams(Predictor):
     def encode(self, frames: Tensor) -> Tensor:
         """Means of the codes of frames (b, t, c, 64, 64) in 0…1: (b, t, z).
 
-        Raises: ValueError for frames of another size.
+        Raises:
+            ValueError: for frames of another size.
         """
         if tuple(frames.shape[-2:]) != (SIDE, SIDE):
             raise ValueError(
@@ -293,8 +295,12 @@ class Dreams(Predictor):
         self, frames: Tensor, actions: Tensor | None, samples: int, generator: torch.Generator | None
     ) -> RolloutState:
         """latents: the last T, (b, T, z); the newest is that of the last frame, and may be overwritten.
-        weight_temperature, sigma_temperature: (b,), the config's; may be changed between frames.  actions: the last
-        T - 1, (b, T - 1, a).  state0, …: of the recurrent layers where it is carried.  seed, tick: of the draws."""
+        weight_temperature, sigma_temperature: (b,), the config's; may be changed between frames.
+
+        Args:
+            actions: the last T - 1, (b, T - 1, a). state0, …: of the recurrent layers where it is carried. seed, tick:
+                of the draws.
+        """
         c = self.config
         latents = self.encode(frames)
         if not c.resample:  # as published: from a draw
@@ -338,7 +344,8 @@ class Dreams(Predictor):
     def imagine(self, carry: RolloutState, action: Tensor | None = None) -> RolloutState:
         """One code further, without its frame: the new carry, whose last code it is.
 
-        action: ((s b), a), what is done at the last frame, for a model with actions.
+        Args:
+            action: ((s b), a), what is done at the last frame, for a model with actions.
         """
         c, latents, new = self.config, carry["latents"], dict(carry)
         x = latents if c.recurrence == "window" else latents[:, -1:]

@@ -16,7 +16,9 @@ import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
+from framecast.core.types import Loss
 from framecast.nn.colour import to_grey
+from framecast.nn.losses import bce
 from framecast.nn.norm import LayerNorm
 from framecast.nn.peephole import PeepholeCell
 from framecast.nn.precision import full_precision, widen
@@ -26,7 +28,9 @@ from framecast.nn.vgg import Convention, VGGTrunk
 def psnr(prediction: Tensor, truth: Tensor, pooled: bool = False) -> Tensor:
     """Decibels on 0…1, scalar: the mean over images, or as published, pooled over the batch and averaged over time.
 
-    prediction, truth: (b, t, c, h, w).  Capped at 100 dB.
+    Args:
+        prediction: (b, t, c, h, w). Capped at 100 dB.
+        truth: (b, t, c, h, w). Capped at 100 dB.
     """
     error = (widen(prediction) - truth).square().mean((2, 3, 4))
     error = error.mean(0) if pooled else error
@@ -55,10 +59,66 @@ def encoding_loss(predicted: Tensor, target: Tensor, kind: str) -> Tensor:
     return difference.square().mean() if kind == "l2" else difference.abs().mean()
 
 
+def psnr_parts(name: str, images: Tensor, truth: Tensor, head: int) -> dict[str, Tensor]:
+    """PSNR in dB of images, by name: of the forecast, pooled over the batch, and of the context if it has frames.
+
+    Args:
+        name: prefix of the names.
+        images: (b, t, c, h, w) in 0…1.
+        truth: the true images, of the same shape.
+        head: number of images that belong to the context.
+    """
+    found = {
+        f"{name}_forecast": psnr(images[:, head:], truth[:, head:]),
+        f"{name}_pooled": psnr(images, truth, pooled=True),
+    }
+    return {**found, f"{name}_context": psnr(images[:, :head], truth[:, :head])} if head else found
+
+
+def as_loss(total: Tensor | None = None, **parts: Tensor) -> Loss:
+    """A loss and its terms; a single term is the total."""
+    found = next(iter(parts.values())) if total is None else total
+    return Loss(found, {name: part.detach() for name, part in parts.items()})
+
+
+def critic_sequences(structure: nn.Module, encodings: Tensor, predicted: Tensor, context: int) -> tuple[Tensor, Tensor]:
+    """True and generated sequences of structures, (b, t, E + both taps) each.
+
+    Args:
+        structure: the `StructureEncoder` that makes the taps.
+        encodings: true encodings, (b, t, E).
+        predicted: predicted encodings of frames 1 to t - 1.
+        context: true encodings at the head of the generated sequence.
+    """
+    fake = torch.cat([encodings[:, :context], predicted[:, context - 1 :]], 1)
+    b = len(encodings)
+    flat = torch.cat([encodings, fake]).flatten(0, 1)
+    maps = [widen(tap).flatten(1) for tap in structure(flat)]
+    both = torch.cat([flat, *maps], -1).reshape(2 * b, encodings.shape[1], -1)
+    return both[:b], both[b:]
+
+
+def critic_gap(critic: nn.Module, real: Tensor, fake: Tensor, kind: str) -> Tensor:
+    """Loss of the critic without its penalty.
+
+    Args:
+        critic: scores (b,) of sequences (b, t, features).
+        real: true sequences.
+        fake: generated sequences.
+        kind: "wgan-gp", or "gan" for the cross-entropy with true labels smoothed to 0.875.
+    """
+    r, f = critic(torch.cat([real, fake])).chunk(2)
+    if kind == "gan":
+        return bce(r, 0.875) + bce(f, 0.0)
+    gap: Tensor = f.mean() - r.mean()
+    return gap
+
+
 def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
     """Mean of (|gradient of the score| - 1)^2 at a random point between each pair of sequences (b, t, features).
 
-    Source: Gulrajani et al. 2017 (arXiv 1704.00028), equation 3.
+    Source:
+        Gulrajani et al. 2017 (arXiv 1704.00028), equation 3.
     """
     share = torch.rand(len(real), 1, 1, device=real.device)
     point = (real + share * (fake - real)).detach().requires_grad_()
@@ -70,9 +130,13 @@ def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
 def pose_loss(prediction: Tensor, truth: Tensor, either_sign: bool = False) -> Tensor:
     """MSE of joints + MSE of position + mean of 1 - <q, q'>, q the unit quaternions of pitch and yaw.
 
-    prediction, truth: (..., p), the last five x, y, z, pitch, yaw (radians), the others joints.  either_sign: 1 -
-    |<q, q'>|; as published, q and -q, which are the same rotation, are 2 apart.
-    Source: the published code's loss on the robot's pose.
+    Args:
+        prediction: (..., p), the last five x, y, z, pitch, yaw (radians), the others joints.
+        truth: (..., p), the last five x, y, z, pitch, yaw (radians), the others joints.
+        either_sign: 1 - |<q, q'>|; as published, q and -q, which are the same rotation, are 2 apart.
+
+    Source:
+        The published code's loss on the robot's pose.
     """
     ours, theirs = _quaternion(prediction[..., -2:]), _quaternion(truth[..., -2:])
     cosine = (ours * theirs).sum(-1)
@@ -94,10 +158,17 @@ NOISE_SIZE = 100
 class Encoder(nn.Module):
     """A frame's structure vector, its encoding: the convolutions of VGG, dropout, one linear layer.
 
-    size: of the encoding, E.  side: of the square frames, px.  widths, convention: see `VGGTrunk`.  keep: probability
-    of keeping a feature while training.  grey: look at luminance only.  normalise: encodings of length 1.
     Starts from He's weights: with the published start, a normal of sd 0.01, the encodings of different frames would
     differ by 1e-9.
+
+    Args:
+        size: of the encoding, E.
+        side: of the square frames, px.
+        widths: see `VGGTrunk`.
+        convention: see `VGGTrunk`.
+        keep: probability of keeping a feature while training.
+        grey: look at luminance only.
+        normalise: encodings of length 1.
     """
 
     def __init__(
@@ -137,12 +208,18 @@ class Encoder(nn.Module):
 class StructurePredictor(nn.Module):
     """The next encoding from this one and the action: a stack of recurrent cells with shortcuts, in float32.
 
-    size: of encodings, E.  actions: numbers in an action; all layers have n = E + actions units.  depth: cells above
-    the first; every second one has a layer norm.  What the cell two below the top held at the step before goes back
-    into the first one.  noise: sd of the 100 noise inputs.  state_noise: sd of the noise added to the states while
-    training, as a share of theirs.  normalise: encodings of length 1.  change: what comes out is added to the
-    encoding that went in.
-    Source: the published code of Wichers et al. 2018 (21 cells, the 19th fed back).
+    Args:
+        size: of encodings, E.
+        actions: numbers in an action; all layers have n = E + actions units.
+        depth: cells above the first; every second one has a layer norm. What the cell two below the top held at the
+            step before goes back into the first one.
+        noise: sd of the 100 noise inputs.
+        state_noise: sd of the noise added to the states while training, as a share of theirs.
+        normalise: encodings of length 1.
+        change: what comes out is added to the encoding that went in.
+
+    Source:
+        The published code of Wichers et al. 2018 (21 cells, the 19th fed back).
     """
 
     def __init__(
@@ -180,7 +257,16 @@ class StructurePredictor(nn.Module):
     def forward(
         self, encoding: Tensor, action: Tensor, states: Tensor, generator: torch.Generator | None = None
     ) -> tuple[Tensor, Tensor]:
-        """One step.  encoding: (b, E).  action: (b, a).  states: (b, cells + 1, 2n).  Returns: (b, E), new states."""
+        """One step.
+
+        Args:
+            encoding: (b, E).
+            action: (b, a).
+            states: (b, cells + 1, 2n).
+
+        Returns:
+            (b, E), new states.
+        """
         pre = self.pre(torch.cat([encoding, action], -1))
         if self.noise is not None:
             shape = (len(pre), NOISE_SIZE)
@@ -221,7 +307,11 @@ class DoublingConv(nn.ConvTranspose2d):
 
 class JoiningConv(nn.Conv2d):
     """3x3 convolution of two maps joined on channels, the first of which stays the same for many of the second: its
-    share is computed once.  channels: of either map, and of what comes out."""
+    share is computed once.
+
+    Args:
+        channels: of either map, and of what comes out.
+    """
 
     def __init__(self, channels: int) -> None:
         super().__init__(2 * channels, channels, 3, padding=1)
@@ -238,7 +328,10 @@ class JoiningConv(nn.Conv2d):
 class StructureEncoder(nn.Module):
     """Maps of an encoding, for the analogy and, inner ones too, for the critic.
 
-    size: of encodings, E.  side: of the frames, px, a multiple of 16.  d: width, see `AnalogyNetwork`.
+    Args:
+        size: of encodings, E.
+        side: of the frames, px, a multiple of 16.
+        d: width, see `AnalogyNetwork`.
     """
 
     def __init__(self, size: int, side: int, d: int) -> None:
@@ -258,11 +351,16 @@ class StructureEncoder(nn.Module):
 class AnalogyNetwork(nn.Module):
     """The frame that stands to an encoding as the first frame stands to its own.
 
-    size: of encodings, E.  side: of the square frames, px, a multiple of 16.  d: feature maps at the frames' own size,
-    twice and four times as many below.  keep: probability of keeping a value in dropouts while training.  leak:
-    slope below 0 of the decoder's rectifications; 0 as published.
-    Source: Wichers et al. 2018 (arXiv 1806.04768), equations 2 to 4, with the published code's convolution of the
-    target's maps; Reed et al. 2015.
+    Args:
+        size: of encodings, E.
+        side: of the square frames, px, a multiple of 16.
+        d: feature maps at the frames' own size, twice and four times as many below.
+        keep: probability of keeping a value in dropouts while training. leak: slope below 0 of the decoder's
+            rectifications; 0 as published.
+
+    Source:
+        Wichers et al. 2018 (arXiv 1806.04768), equations 2 to 4, with the published code's convolution of the target's
+        maps; Reed et al. 2015.
     """
 
     def __init__(self, size: int, side: int, channels: int, d: int = 64, keep: float = 1.0, leak: float = 0.0) -> None:
@@ -298,14 +396,18 @@ class AnalogyNetwork(nn.Module):
     def anchor(self, frame: Tensor, encoding: Tensor) -> Tensor:
         """The first frame's share of the analogy, needed once per clip: (b, 4d, s/8, s/8).
 
-        frame: (b, c, h, w) in 0…1.  encoding: its own, (b, E).
+        Args:
+            frame: (b, c, h, w) in 0…1.
+            encoding: its own, (b, E).
         """
         return self.join.share(self.difference(self.image(frame) - self.structure(encoding)[1]))
 
     def forward(self, frame: Tensor, anchor: Tensor, encodings: Tensor) -> tuple[Tensor, Tensor]:
         """Frames and masks of encodings (b, t, E): (b, t, c, h, w), not clipped, and (b, t, 1, h, w) in 0…1.
 
-        frame: the first one, (b, c, h, w).  anchor: of it.
+        Args:
+            frame: the first one, (b, c, h, w).
+            anchor: of it.
         """
         t = encodings.shape[1]
         maps = self.structure(encodings.flatten(0, 1))[1]
@@ -317,7 +419,9 @@ class AnalogyNetwork(nn.Module):
 def blend(drawn: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
     """mask * drawn + (1 - mask) * first frame, and the mask, the sigmoid of the last channel. Equation 3 of the paper.
 
-    drawn: (b, t, c + 1, h, w).  frame: (b, c, h, w).
+    Args:
+        drawn: (b, t, c + 1, h, w).
+        frame: (b, c, h, w).
     """
     mask = torch.sigmoid(drawn[:, :, -1:])
     return mask * drawn[:, :, :-1] + (1 - mask) * frame[:, None], mask
@@ -326,7 +430,10 @@ def blend(drawn: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
 class Discriminator(nn.Module):
     """One score for a sequence of structures: convolutions on the maps, four recurrent layers, the last step counts.
 
-    e: size of encodings.  side: of the frames, px, a multiple of 32.  d: width of the analogy network.  In float32.
+    Args:
+        e: size of encodings.
+        side: of the frames, px, a multiple of 32.
+        d: width of the analogy network. In float32.
     """
 
     def __init__(self, e: int, side: int, d: int = 64) -> None:

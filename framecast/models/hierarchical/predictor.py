@@ -13,7 +13,6 @@ first is drawn and trained on.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -31,14 +30,16 @@ from framecast.models.hierarchical.networks import (
     Discriminator,
     Encoder,
     StructurePredictor,
+    as_loss,
+    critic_gap,
+    critic_sequences,
     encoding_loss,
     gradient_penalty,
     pose_loss,
-    psnr,
+    psnr_parts,
 )
 from framecast.nn.colour import shift_hue
-from framecast.nn.losses import bce, lp
-from framecast.nn.precision import widen
+from framecast.nn.losses import lp
 from framecast.nn.vgg import load_imagenet
 
 #: Frames drawn at a time when nothing is trained.
@@ -65,7 +66,7 @@ class Hierarchical(Predictor):
         self.action_size = spec.action_size or config.blank_actions
         self.stochastic = config.predictor_noise > 0
         if config.posed:
-            self._check_pose(spec)
+            config.check_pose(spec)
         c, size, side = config, config.encoding_size, config.size
         prepared = "slim" if c.encoder_input == "auto" else c.encoder_input
         self.encoder = Encoder(
@@ -83,21 +84,6 @@ class Hierarchical(Predictor):
         self.van = AnalogyNetwork(size, side, spec.channels, c.van_width, c.van_keep, c.van_leak)
         self.discriminator = Discriminator(size, side, c.van_width) if c.mode == "epva-gan" else None
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def _check_pose(self, spec: ClipSpec) -> None:
-        c = self.config
-        if missing := [name for name in c.pose if name not in spec.extras]:
-            raise UserError(
-                f"mode {c.mode} trains on poses, but the data have no {' and no '.join(missing)} per frame; take data "
-                "that do, name other arrays with model.pose, or take mode epva"
-            )
-        size = sum(math.prod(spec.extras[name]) for name in c.pose)
-        if size < 5 or c.encoding_size < size or (c.mode == "individual" and c.encoding_size != size):
-            least = "as many numbers as" if c.mode == "individual" else "at least"
-            raise UserError(
-                f"mode {c.mode} needs encodings of {least} the {size} of a pose ({', '.join(c.pose)}), which must be "
-                f"at least 5; set model.encoding_size, now {c.encoding_size}, to {max(size, 5)}"
-            )
 
     @classmethod
     def request(cls, config: HierarchicalConfig) -> ClipRequest:
@@ -141,7 +127,9 @@ class Hierarchical(Predictor):
     def _roll(self, encodings: Tensor, commands: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Predicted encodings ê_1 … ê_n (b, n, E): the true ones go in first, then what came out.
 
-        encodings: e_0 … (b, context, E).  commands: (b, n, a).
+        Args:
+            encodings: e_0 … (b, context, E).
+            commands: (b, n, a).
         """
         states, found = self.predictor.start(len(encodings)), list[Tensor]()
         for t in range(commands.shape[1]):
@@ -220,7 +208,7 @@ class Hierarchical(Predictor):
         """Pixels drawn from predicted encodings against the truth. Only the context reaches the encoder."""
         frames, commands = self._clip(batch)
         encodings = self.encode(frames[:, : self.config.context])
-        return _parts(van=self._pixels(frames, encodings[:, 0], self._roll(encodings, commands)))
+        return as_loss(van=self._pixels(frames, encodings[:, 0], self._roll(encodings, commands)))
 
     def epva_loss(self, batch: Batch, step: int = 0) -> Loss:
         """Pixels drawn from true encodings, + alpha(step) times predicted against true encodings."""
@@ -237,12 +225,12 @@ class Hierarchical(Predictor):
             frames, encodings = (torch.cat([x[:, :1], x[:, head:]], 1) for x in (frames, encodings))
         parts = {"van_on_enc": self._reconstruction(frames, encodings), "enc_pred": apart}
         total = parts["van_on_enc"] + self.config.weight(step) * parts["enc_pred"]
-        return _parts(total, **parts, spread=encodings.std((0, 1)).mean())
+        return as_loss(total, **parts, spread=encodings.std((0, 1)).mean())
 
     def van_on_encoding_loss(self, batch: Batch, step: int = 0) -> Loss:
         """Pixels drawn from true encodings against the truth."""
         frames, _ = self._clip(batch)
-        return _parts(van_on_enc=self._reconstruction(frames, self.encode(frames)))
+        return as_loss(van_on_enc=self._reconstruction(frames, self.encode(frames)))
 
     def prediction_loss(self, batch: Batch, step: int = 0) -> Loss:
         """Predicted against true encodings, which stand as they are; explained: the share of their variance."""
@@ -254,7 +242,7 @@ class Hierarchical(Predictor):
         predicted = self._roll(encodings[:, : self.config.context], commands)
         apart, target = self._apart(predicted, encodings), encodings[:, 1:]
         spread = (target - target.mean((0, 1))).square().mean()
-        return _parts(enc_pred=apart, explained=1 - (predicted - target).square().mean() / spread.clamp_min(1e-12))
+        return as_loss(enc_pred=apart, explained=1 - (predicted - target).square().mean() / spread.clamp_min(1e-12))
 
     @torch.no_grad()
     def encodings(self, batch: Batch) -> dict[str, Tensor]:
@@ -283,25 +271,25 @@ class Hierarchical(Predictor):
     def encoder_pose_loss(self, batch: Batch, step: int = 0) -> Loss:
         """Encodings' first numbers against the pose, all frames."""
         frames, _ = self._clip(batch)
-        return _parts(pose_from_enc=self._off(self.encode(frames), self._pose(batch)))
+        return as_loss(pose_from_enc=self._off(self.encode(frames), self._pose(batch)))
 
     def predictor_pose_loss(self, batch: Batch, step: int = 0) -> Loss:
         """The same of predicted encodings, from frame 1 on."""
         frames, commands = self._clip(batch)
         predicted = self._roll(self.encode(frames[:, : self.config.context]), commands)
-        return _parts(pose_from_pred=self._off(predicted, self._pose(batch)[:, 1:]))
+        return as_loss(pose_from_pred=self._off(predicted, self._pose(batch)[:, 1:]))
 
     def pose_prediction_loss(self, batch: Batch, step: int = 0) -> Loss:
         """The predictor run on true poses, then on its own, against the pose."""
         poses = self._pose(batch)
         commands = self._commands(batch.actions, poses, poses.shape[1] - 1)
         predicted = self._roll(poses[:, : self.config.context], commands)
-        return _parts(pose_from_pred_on_pose=self._off(predicted, poses[:, 1:]))
+        return as_loss(pose_from_pred_on_pose=self._off(predicted, poses[:, 1:]))
 
     def van_on_pose_loss(self, batch: Batch, step: int = 0) -> Loss:
         """Pixels drawn from true poses against the truth."""
         frames, poses = self._clip(batch)[0], self._pose(batch)
-        return _parts(van_on_pose=self._pixels(frames, poses[:, 0], poses[:, 1:]))
+        return as_loss(van_on_pose=self._pixels(frames, poses[:, 0], poses[:, 1:]))
 
     def e2e_pose_loss(self, batch: Batch, step: int = 0) -> Loss:
         """van_loss + pose_weight times the pose losses of true and predicted encodings."""
@@ -311,7 +299,7 @@ class Hierarchical(Predictor):
         van = self._pixels(frames, encodings[:, 0], predicted)
         ours, theirs = self._off(encodings, poses), self._off(predicted, poses[:, 1:])
         total = van + self.config.pose_weight * (ours + theirs)
-        return _parts(total, van=van, pose_from_enc=ours, pose_from_pred=theirs)
+        return as_loss(total, van=van, pose_from_enc=ours, pose_from_pred=theirs)
 
     def _pose(self, batch: Batch) -> Tensor:
         return torch.cat([batch.extras[name].float().flatten(2) for name in self.config.pose], -1)
@@ -332,13 +320,14 @@ class Hierarchical(Predictor):
         predicted = self._roll(encodings[:, : self.config.context], commands)
         gap = -self._verdict(*self._sequences(encodings, predicted))
         apart = self._apart(predicted, encodings)
-        return _parts(gap + self.config.alpha * apart, generator=gap, enc_pred=apart)
+        return as_loss(gap + self.config.alpha * apart, generator=gap, enc_pred=apart)
 
     def critic_loss(self, batch: Batch, step: int = 0) -> Loss:
         """Critic of predicted - critic of true structures + the gradient penalty between them.
 
-        Source: Gulrajani et al. 2017 (arXiv 1704.00028), equation 3, at points between; or the cross-entropy of a
-        plain discriminator, true labels smoothed to 0.875.
+        Source:
+            Gulrajani et al. 2017 (arXiv 1704.00028), equation 3, at points between; or the cross-entropy of a plain
+            discriminator, true labels smoothed to 0.875.
         """
         frames, commands = self._clip(batch)
         with torch.no_grad():
@@ -346,29 +335,18 @@ class Hierarchical(Predictor):
             real, fake = self._sequences(encodings, self._roll(encodings[:, : self.config.context], commands))
         gap = self._verdict(real, fake)
         if self.config.critic == "gan" or not torch.is_grad_enabled():
-            return _parts(critic=gap)
+            return as_loss(critic=gap)
         assert self.discriminator is not None
         penalty = gradient_penalty(self.discriminator, real, fake)
-        return _parts(gap + self.config.penalty * penalty, critic=gap, penalty=penalty)
+        return as_loss(gap + self.config.penalty * penalty, critic=gap, penalty=penalty)
 
     def _sequences(self, encodings: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor]:
-        """True and false sequences of structures, (b, t, E + both taps): the false one begins with true ones."""
-        head = encodings[:, : self.config.critic_context]
-        fake = torch.cat([head, predicted[:, self.config.critic_context - 1 :]], 1)
-        b = len(encodings)
-        flat = torch.cat([encodings, fake]).flatten(0, 1)
-        maps = [widen(tap).flatten(1) for tap in self.van.structure(flat)]
-        both = torch.cat([flat, *maps], -1).reshape(2 * b, encodings.shape[1], -1)
-        return both[:b], both[b:]
+        return critic_sequences(self.van.structure, encodings, predicted, self.config.critic_context)
 
     def _verdict(self, real: Tensor, fake: Tensor) -> Tensor:
-        """What the critic minimises, without its penalty."""
+        """Loss of the critic without its penalty."""
         assert self.discriminator is not None
-        r, f = self.discriminator(torch.cat([real, fake])).chunk(2)
-        if self.config.critic == "gan":
-            return bce(r, 0.875) + bce(f, 0.0)
-        gap: Tensor = f.mean() - r.mean()
-        return gap
+        return critic_gap(self.discriminator, real, fake, self.config.critic)
 
     # --- what is looked at
 
@@ -407,10 +385,7 @@ class Hierarchical(Predictor):
             "enc_pred": self._apart(predicted, encodings),
         }
         for name, images in made.items():
-            found[f"{name}_forecast"] = psnr(images[:, context - 1 :], truth[:, context - 1 :])
-            found[f"{name}_pooled"] = psnr(images, truth, pooled=True)
-            if context > 1:
-                found[f"{name}_context"] = psnr(images[:, : context - 1], truth[:, : context - 1])
+            found |= psnr_parts(name, images, truth, context - 1)
         return found
 
     def _clip(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -451,7 +426,8 @@ class Hierarchical(Predictor):
     def masks(self, context: Frames, horizon: int, actions: Frames | None = None, normalise: bool = False) -> Tensor:
         """How much of each pixel of the prediction is new, not of the first frame: (b, horizon, 1, h, w) in 0…1.
 
-        normalise: divide by each mask's largest value, as the published outputs are.
+        Args:
+            normalise: divide by each mask's largest value, as the published outputs are.
         """
         frames = as_frames(context, self)[:, -self.num_context :]
         given = None if actions is None else torch.as_tensor(actions, dtype=torch.float32, device=frames.device)
@@ -473,7 +449,11 @@ class Hierarchical(Predictor):
     def reconstruct(self, frames: Frames) -> Tensor:
         """Frames 1 … t - 1 drawn from their own encodings and frame 0: a reconstruction, not a forecast.
 
-        frames: (b, t, c, h, w), at least 2.  Returns: (b, t - 1, c, h, w) in 0…1.
+        Args:
+            frames: (b, t, c, h, w), at least 2.
+
+        Returns:
+            (b, t - 1, c, h, w) in 0…1.
         """
         frames = as_frames(frames, self)
         return self.decode(self.encode(frames[:, 1:]), frames)
@@ -521,9 +501,3 @@ class Hierarchical(Predictor):
     def _noise(self, carry: RolloutState) -> torch.Generator | None:
         """The generator of this step's noise, where the predictor has any."""
         return step_generator(carry, carry["seed"].device) if self.stochastic else None
-
-
-def _parts(total: Tensor | None = None, **parts: Tensor) -> Loss:
-    """A loss and its terms; a single term is the total."""
-    found = next(iter(parts.values())) if total is None else total
-    return Loss(found, {name: part.detach() for name, part in parts.items()})

@@ -36,8 +36,10 @@ class GeneratorScale(nn.Module):
     def forward(self, context: Tensor, guess: Tensor | None, last: Tensor) -> Tensor:
         """Frames at this scale, (b, outputs, h, w) in -1…1, or near it where changes are added or tanh is scaled.
 
-        context: (b, t c, h, w) at this scale.  guess: the coarser prediction, enlarged to this scale.
-        last: the last context frame, repeated for every output frame, (b, outputs, h, w).
+        Args:
+            context: (b, t c, h, w) at this scale.
+            guess: the coarser prediction, enlarged to this scale.
+            last: the last context frame, repeated for every output frame, (b, outputs, h, w).
         """
         x: Tensor = self.layers(context if guess is None else torch.cat([context, guess], 1))
         x = widen(x)  # tanh in bf16 would cost a quarter of a grey level at every recursion
@@ -66,7 +68,11 @@ class Generator(nn.Module):
         )
 
     def forward(self, contexts: Sequence[Tensor]) -> list[Tensor]:
-        """Predictions at every scale, (b, t' c, h, w) in -1…1.  contexts: (b, t c, h, w) a scale; coarse to fine."""
+        """Predictions at every scale, (b, t' c, h, w) in -1…1.
+
+        Args:
+            contexts: (b, t c, h, w) a scale; coarse to fine.
+        """
         predictions: list[Tensor] = []
         for scale, context in zip(self.scales, contexts, strict=True):
             h, w = context.shape[-2:]
@@ -143,5 +149,9 @@ class Discriminator(nn.Module):
         )
 
     def forward(self, patches: Sequence[Tensor]) -> list[Tensor]:
-        """Logits that the frames are real, (b, 1) a scale.  patches: (b, channels, side, side), coarse to fine."""
+        """Logits that the frames are real, (b, 1) a scale.
+
+        Args:
+            patches: (b, channels, side, side), coarse to fine.
+        """
         return [scale(patch) for scale, patch in zip(self.scales, patches, strict=True)]

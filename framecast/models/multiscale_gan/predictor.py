@@ -120,8 +120,12 @@ class MultiscaleGAN(Predictor):
         """lp_weight Lp + gdl_weight Lgdl + adversarial_weight Ladv over all scales, of patches.
 
         Parts: lp, gdl, adversarial, each unweighted.
-        Raises: UserError when the frames are not patches and a discriminator must judge them.
-        Source: equation 9 of the paper; reductions as in the config.
+
+        Raises:
+            UserError: if the frames are not patches and a discriminator must judge them.
+
+        Source:
+            Equation 9 of the paper; reductions as in the config.
         """
         return self._generator_loss(batch, judged=True)
 
@@ -130,8 +134,12 @@ class MultiscaleGAN(Predictor):
 
         The predictions are made from this batch, by a generator that is only run forward.
         Parts: real, fake, and other for real frames after another clip's context.
-        Raises: UserError when the frames are not patches.
-        Source: equation 4 of the paper.
+
+        Raises:
+            UserError: if the frames are not patches.
+
+        Source:
+            Equation 4 of the paper.
         """
         c = self.config
         contexts, truths = self._pyramids(batch)
@@ -206,8 +214,9 @@ class MultiscaleGAN(Predictor):
     def preview(self, batch: Batch) -> dict[str, Tensor]:
         """What the generator makes of a batch at every scale, beside the truth.
 
-        Returns: context, truth and prediction at full size, then scale0_prediction, scale0_truth, scale1_prediction, …
-        of the coarser scales; (b, t, c, h, w) float 0…1.
+        Returns:
+            Context, truth and prediction at full size, then scale0_prediction, scale0_truth, scale1_prediction, … of
+            the coarser scales; (b, t, c, h, w) float 0…1.
         """
         contexts, truths = self._pyramids(batch)
         predictions = self.generator(contexts)

@@ -172,7 +172,8 @@ class VisualDynamicsConfig:
     def check_size(self, height: int, width: int) -> None:
         """Nothing, if frames of this size can be encoded as maps that nest.
 
-        Raises: UserError saying which sizes can.
+        Raises:
+            UserError: saying which sizes can.
         """
         unit = self.unit
         if height % unit or width % unit or min(height, width) < unit:

@@ -40,7 +40,11 @@ class ImageEncoder(nn.Module):
         return nn.Sequential(*layers[:-2])
 
     def forward(self, frame: Tensor) -> list[Tensor]:
-        """Maps (b, maps, h_k, w_k), finest scale first.  frame: (b, c, h, w) in -1…1."""
+        """Maps (b, maps, h_k, w_k), finest scale first.
+
+        Args:
+            frame: (b, c, h, w) in -1…1.
+        """
         h, w = frame.shape[-2:]
         maps = []
         for k, scale in enumerate(self.scales):
@@ -64,7 +68,12 @@ class MotionEncoder(nn.Module):
         self.layers = nn.Sequential(*layers[:-2])
 
     def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
-        """mean, logvar: (b, z) each.  first, second: frames (b, c, h, w) in -1…1."""
+        """mean, logvar: (b, z) each.
+
+        Args:
+            first: frames (b, c, h, w) in -1…1.
+            second: frames (b, c, h, w) in -1…1.
+        """
         x = widen(self.layers(torch.cat([first, second], 1)))
         if self.pool:
             x = x.mean((2, 3), keepdim=True)
@@ -90,7 +99,11 @@ class KernelDecoder(nn.Module):
         self.layers = nn.Sequential(*layers[:-2])
 
     def forward(self, z: Tensor) -> list[Tensor]:
-        """Kernels (b, maps, k, k), finest scale first.  z: (b, z)."""
+        """Kernels (b, maps, k, k), finest scale first.
+
+        Args:
+            z: (b, z).
+        """
         k, side = self.config.kernel_size, self.config.z_side
         x = self.layers(rearrange(z, "b (c i j) -> b c i j", i=side, j=side).expand(-1, -1, k, k))
         return list(x.chunk(self.config.num_scales, 1))
@@ -119,7 +132,12 @@ class MotionDecoder(nn.Module):
         self.layers = nn.Sequential(*layers)
 
     def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-        """(b, c, h, w), in units of -1…1.  maps: (b, maps, h_k, w_k).  size: (h, w) of the frame."""
+        """(b, c, h, w), in units of -1…1.
+
+        Args:
+            maps: (b, maps, h_k, w_k).
+            size: (h, w) of the frame.
+        """
         if self.enlarge is not None:
             x = torch.cat([layer(each) for layer, each in zip(self.enlarge, maps, strict=True)], 1)
             return widen(self.layers(x))

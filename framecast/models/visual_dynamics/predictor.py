@@ -103,7 +103,9 @@ class VisualDynamics(Predictor):
 
         Parts: l2, mean over clips, pixels and channels; kl, mean over clips and numbers of z, in nats.
         In training mode the pairs' posteriors are stored, the oldest making room.
-        Source: equation 7 of the paper; means in place of sums and the weight as in the published code.
+
+        Source:
+            Equation 7 of the paper; means in place of sums and the weight as in the published code.
         """
         first, second = _inside(batch.context[:, -1]), _inside(batch.future[:, 0])
         mean, logvar = self.motion_encoder(first, second)
@@ -116,7 +118,12 @@ class VisualDynamics(Predictor):
         return Loss(l2 + self.config.kl_weight(step) * kl, {"l2": l2.detach(), "kl": kl.detach()})
 
     def _change(self, maps: Sequence[Tensor], z: Tensor, size: Sequence[int]) -> Tensor:
-        """Difference images (s b, c, h, w).  maps: of b frames.  z: (s, b, z)."""
+        """Difference images (s b, c, h, w).
+
+        Args:
+            maps: of b frames.
+            z: (s, b, z).
+        """
         s = len(z)
         kernels = self.kernel_decoder(z.flatten(0, 1))
         moved = [
@@ -139,8 +146,11 @@ class VisualDynamics(Predictor):
     def draw(self, count: int, prior: str | None = None, generator: torch.Generator | None = None) -> Tensor:
         """Codes to predict with, (count, z).
 
-        prior: "normal" for N(0, I), "posterior" for the posteriors of stored training pairs; None as configured.
-        Raises: UserError when posteriors are asked for and none are stored.
+        Args:
+            prior: "normal" for N(0, I), "posterior" for the posteriors of stored training pairs; None as configured.
+
+        Raises:
+            UserError: if posteriors are asked for and none are stored.
         """
         prior, device = prior or self.config.prior, self.num_stored.device
         place = generator.device if generator is not None else device
@@ -203,8 +213,12 @@ class VisualDynamics(Predictor):
     def posterior(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of the code of every motion, (b, t - 1, z) each.
 
-        frames: (b, t, c, h, w) 0…1, t at least 2, of the model's own size; code i leads from frame i to frame i + 1.
-        Raises: UserError for another size, or a single frame.
+        Args:
+            frames: (b, t, c, h, w) 0…1, t at least 2, of the model's own size; code i leads from frame i to frame i +
+                1.
+
+        Raises:
+            UserError: for another size, or a single frame.
         """
         side = self.config.size
         if frames.shape[1] < 2 or tuple(frames.shape[-2:]) != (side, side):
@@ -224,7 +238,11 @@ class VisualDynamics(Predictor):
     def decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         """Frames (b, t, c, h, w) 0…1 that follow the context's last under codes z (b, t, z), one after the other.
 
-        context: (b, t', c, h, w) 0…1.  Raises: UserError without it: a motion alone is no picture.
+        Args:
+            context: (b, t', c, h, w) 0…1.
+
+        Raises:
+            UserError: without it: a motion alone is no picture.
         """
         if context is None:
             raise UserError("a code of this model is a motion; give the frame it shall move")
