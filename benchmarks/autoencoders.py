@@ -23,7 +23,8 @@ from benchmarks.row import Row, Settings, run_script
 from framecast.core.types import Batch, ClipSpec
 from framecast.data.loader import Loader
 from framecast.data.store import DatasetWriter, Store
-from framecast.models.autoencoders.predictor import PROFILES, VARIANTS, Autoencoder
+from framecast.models.autoencoders.config import PROFILES, VARIANTS
+from framecast.models.autoencoders.predictor import Autoencoder
 from framecast.training.device import Device
 from framecast.training.state import TrainState, phase_parameters
 from framecast.training.step import train_step

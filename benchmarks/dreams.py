@@ -15,7 +15,8 @@ import torch
 
 from benchmarks.row import Row, Settings, against_gemm, run_script
 from framecast.core.types import Batch, ClipSpec
-from framecast.models.dreams.predictor import PROFILES, Dreams
+from framecast.models.dreams.config import PROFILES
+from framecast.models.dreams.predictor import Dreams
 from framecast.models.rollout import RolloutSession, rollout
 from framecast.training.device import Device
 from framecast.training.state import TrainState

@@ -16,7 +16,8 @@ import torch
 
 from benchmarks.row import Row, Settings, against_gemm, run_script
 from framecast.core.types import Batch, ClipSpec
-from framecast.models.visual_dynamics.predictor import PROFILES, VisualDynamics
+from framecast.models.visual_dynamics.config import PROFILES
+from framecast.models.visual_dynamics.predictor import VisualDynamics
 from framecast.nn.conv import cross_convolve
 from framecast.training.device import Device
 from framecast.training.state import TrainState

@@ -23,7 +23,8 @@ import torch
 
 from framecast.data.loader import Loader
 from framecast.data.store import Store
-from framecast.models.autoencoders.predictor import PROFILES, VARIANTS, Autoencoder
+from framecast.models.autoencoders.config import PROFILES, VARIANTS
+from framecast.models.autoencoders.predictor import Autoencoder
 from framecast.training.device import make_device
 from framecast.training.state import TrainState
 from framecast.training.step import train_step

@@ -389,7 +389,7 @@ class Steered(Small):
         return self.decode(self.encode(context[:, -1:]))[:, 0] + 0 * self.mix.weight.sum()
 
     def controls(self):
-        return (Control(name="warmth", label="temperature", low=0, high=2, says="how far codes drift"),)
+        return (Control(name="warmth", label="temperature", low=0, high=2, description="how far codes drift"),)
 
     @torch.no_grad()
     def rollout_init(self, context, actions=None, samples=1, generator=None):

@@ -1,4 +1,8 @@
-"""What every model must keep, for every name in MODELS."""
+"""The contract of every model.
+
+Each name in MODELS is built, counted and given one loss. All other checks run once per class, and once per kind of
+configuration of the autoencoders, whose fourteen names are combinations of four choices over one class.
+"""
 
 import importlib
 from dataclasses import dataclass
@@ -9,15 +13,14 @@ import torch
 
 from framecast.core.types import ActionSpec, Batch, ClipSpec
 from framecast.models import MODELS
-from framecast.models.autoencoders.predictor import PROFILES as AUTOENCODERS
-from framecast.models.autoencoders.predictor import VARIANTS
+from framecast.models.autoencoders.config import PROFILES as AUTOENCODERS
+from framecast.models.autoencoders.config import VARIANTS
 from framecast.models.base import EditableLatent, Predictor, count_parameters
-from framecast.models.copy_last import CopyLastConfig
-from framecast.models.dreams.predictor import tiny as tiny_dreams
+from framecast.models.baselines import CopyLastConfig, TemporalMeanConfig
+from framecast.models.dreams.config import tiny as tiny_dreams
 from framecast.models.hierarchical.config import PROFILES as HIERARCHICAL
 from framecast.models.multiscale_gan.config import tiny
-from framecast.models.temporal_mean import TemporalMeanConfig
-from framecast.models.visual_dynamics.predictor import tiny as tiny_visual_dynamics
+from framecast.models.visual_dynamics.config import tiny as tiny_visual_dynamics
 from framecast.training.checkpoint import load_weights, write_weights
 from framecast.training.state import TrainState, make_optimiser, phase_parameters
 from framecast.training.step import only
@@ -32,6 +35,10 @@ TINY = {
     **{name: AUTOENCODERS["tiny"](name) for name in VARIANTS},
     "visual-dynamics": tiny_visual_dynamics(),
 }
+
+#: Autoencoders that together have every value of every choice, both bottlenecks with both trunks.
+AUTOENCODER_KINDS = ("fc-vae", "fc-ga-ae", "c-ia-ae", "c-gia-ae", "c-lstm-vae", "c-td-ae")
+CASES = sorted({*MODELS, *AUTOENCODER_KINDS} - (VARIANTS.keys() - set(AUTOENCODER_KINDS)))
 
 
 @dataclass
@@ -57,7 +64,7 @@ def build(name, seed=0):
 
 
 def moving_blobs(model, b=4, seed=0):
-    """A batch of the model's own window: a soft blob on each clip, moving straight on."""
+    """A batch of the model's own window: a soft blob on each clip, moving in a straight line."""
     request = model.request(model.config)
     h, w = request.crop or request.resize or (model.spec.height, model.spec.width)
     g = torch.Generator().manual_seed(seed)
@@ -79,7 +86,7 @@ def moving_blobs(model, b=4, seed=0):
 
 
 def actions_for(case, horizon, seed=0):
-    """Actions that lead through context and horizon, where the model takes any."""
+    """Actions of context and horizon, where the model takes any."""
     size = case.model.spec.action_size
     if not size:
         return None
@@ -94,10 +101,27 @@ def predict(case, horizon=1, samples=1, seed=0, context=None):
     return case.model.predict(context, horizon, actions_for(case, horizon), samples, generator)
 
 
-@pytest.fixture(params=sorted(MODELS))
+@pytest.fixture(params=CASES)
 def case(request):
     model = build(request.param)
     return Case(request.param, model.eval(), moving_blobs(model))
+
+
+@pytest.mark.parametrize("choice", ["trunk", "memory", "bottleneck", "adversary"])
+def test_autoencoder_kinds_cover_every_choice(choice):
+    def values(names):
+        return {(VARIANTS[name].trunk, getattr(VARIANTS[name], choice)) for name in names}
+
+    assert {value for _, value in values(AUTOENCODER_KINDS)} == {value for _, value in values(VARIANTS)}
+    if choice == "bottleneck":
+        assert values(AUTOENCODER_KINDS) == values(VARIANTS)
+
+
+@pytest.mark.parametrize("name", sorted(MODELS))
+def test_every_name_is_built_counted_and_has_a_finite_loss(name):
+    model = build(name).eval()
+    assert sum(count_parameters(model).values()) == model.count(model)
+    assert model.loss(moving_blobs(model, b=2)).total.isfinite()
 
 
 def test_every_phase_has_a_finite_loss_with_detached_parts(case):
@@ -140,7 +164,7 @@ def test_prediction_has_the_promised_shape_and_range(case, horizon):
     assert 0 <= prediction.min() <= prediction.max() <= 1
 
 
-def test_door_takes_uint8_numpy_longer_clips_and_a_clip_without_batch_axis(case):
+def test_predict_accepts_uint8_numpy_longer_clips_and_a_clip_without_batch_axis(case):
     levels = (case.batch.context * 255).round().to(torch.uint8)
     expected = predict(case, 2, context=levels.float() / 255)
     for context in (levels, levels.numpy()):
@@ -152,7 +176,7 @@ def test_door_takes_uint8_numpy_longer_clips_and_a_clip_without_batch_axis(case)
 
 
 @pytest.mark.parametrize(
-    ("context", "sentence"),
+    ("context", "message"),
     [
         (np.zeros((2, 8, 4, 32, 32), np.uint8), "4 channels but the model was built for 3"),
         (np.zeros((32, 32), np.uint8), r"must have axes \(b, t, c, h, w\)"),
@@ -160,12 +184,12 @@ def test_door_takes_uint8_numpy_longer_clips_and_a_clip_without_batch_axis(case)
         (np.zeros((2, 0, 3, 32, 32), np.uint8), "context frames, got 0"),
     ],
 )
-def test_door_answers_a_wrong_clip_with_a_sentence(case, context, sentence):
-    with pytest.raises(ValueError, match=sentence):
+def test_predict_rejects_a_wrong_clip_with_a_message(case, context, message):
+    with pytest.raises(ValueError, match=message):
         case.model.predict(context, 1)
 
 
-def test_samples_differ_where_the_model_says_so(case):
+def test_samples_differ_only_for_stochastic_models(case):
     first, second = predict(case, 3, samples=2)
     assert torch.equal(first, second) is not case.model.stochastic
 
@@ -186,60 +210,56 @@ def test_saved_weights_predict_the_same(case, tmp_path):
     assert torch.equal(predict(loaded, 3), predict(case, 3))
 
 
-def test_frame_by_frame_agrees_with_predict(case):
+def test_rollout_steps_equal_predict(case):
     model, context, horizon = case.model, case.batch.context, 9
     if case.model.stochastic:
         pytest.skip("draws of a stochastic model are compared in its own tests")
     actions = actions_for(case, horizon)
-    carry = model.rollout_init(context, None if actions is None else actions[:, : model.num_context - 1])
+    state = model.rollout_init(context, None if actions is None else actions[:, : model.num_context - 1])
     frames = []
     for k in range(horizon):
         action = None if actions is None else actions[:, model.num_context - 1 + k]
-        carry, frame = model.rollout_step(carry, action)
-        assert all(len(value) == case.batch.size for value in carry.values())
+        state, frame = model.rollout_step(state, action)
+        assert all(len(value) == case.batch.size for value in state.values())
         frames.append(frame)
     torch.testing.assert_close(torch.stack(frames, 1), predict(case, horizon)[0], atol=1e-4, rtol=1e-4)
 
 
-def test_controls_are_numbers_of_the_carry_and_are_obeyed(case):
+def test_controls_are_entries_of_the_state_and_are_kept(case):
     actions = actions_for(case, 1)
-    carry = case.model.rollout_init(
+    state = case.model.rollout_init(
         case.batch.context, None if actions is None else actions[:, : case.model.num_context - 1]
     )
     names = [control.name for control in case.model.controls()]
     assert len(set(names)) == len(names)
     for control in case.model.controls():
-        value = carry[control.name]
+        value = state[control.name]
         assert value.shape == (case.batch.size,)
         assert value.is_floating_point()
         assert control.low <= value.min() <= value.max() <= control.high
         assert control.label
-        turned = {**carry, control.name: torch.full_like(value, control.high)}
+        turned = {**state, control.name: torch.full_like(value, control.high)}
         after, _ = case.model.rollout_step(turned, None if actions is None else actions[:, -1])
         assert torch.equal(after[control.name], turned[control.name])
 
 
-def test_a_dream_in_codes_shows_what_its_code_says_and_takes_another(case):
+def test_latent_of_the_last_frame_decodes_to_it_and_can_be_replaced(case):
     if not isinstance(case.model, EditableLatent):
-        pytest.skip(f"{case.name} does not dream in codes")
+        pytest.skip(f"{case.name} does not predict in latent space")
     actions = actions_for(case, 1)
-    carry = case.model.rollout_init(
+    state = case.model.rollout_init(
         case.batch.context, None if actions is None else actions[:, : case.model.num_context - 1]
     )
-    carry, frame = case.model.rollout_step(carry, None if actions is None else actions[:, -1])
-    code = case.model.get_latent(carry)
-    torch.testing.assert_close(case.model.decode(code[:, None])[:, 0], frame, atol=1e-4, rtol=1e-4)
-    before = {name: value.clone() for name, value in carry.items()}
-    taken = case.model.with_latent(carry, code + 1)
-    torch.testing.assert_close(case.model.get_latent(taken), code + 1)
-    assert all(torch.equal(carry[name], value) for name, value in before.items())
+    state, frame = case.model.rollout_step(state, None if actions is None else actions[:, -1])
+    latent = case.model.get_latent(state)
+    torch.testing.assert_close(case.model.decode(latent[:, None])[:, 0], frame, atol=1e-4, rtol=1e-4)
+    before = {name: value.clone() for name, value in state.items()}
+    replaced = case.model.with_latent(state, latent + 1)
+    torch.testing.assert_close(case.model.get_latent(replaced), latent + 1)
+    assert all(torch.equal(state[name], value) for name, value in before.items())
 
 
-def test_parts_for_counting_hold_every_parameter(case):
-    assert sum(count_parameters(case.model).values()) == case.model.count(case.model)
-
-
-def test_preview_is_pictures(case):
+def test_preview_is_images_in_range(case):
     images = case.model.preview(case.batch)
     assert images
     for image in images.values():
@@ -249,11 +269,11 @@ def test_preview_is_pictures(case):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("name", sorted(MODELS))
-def test_one_batch_can_be_learnt_by_heart(name):
+@pytest.mark.parametrize("name", CASES)
+def test_one_batch_can_be_overfitted(name):
     model = build(name)
     if not any(True for _ in model.parameters()):
-        assert model.phases() == []  # a baseline: nothing to learn with
+        assert model.phases() == []  # a baseline
         return
     case = Case(name, model, moving_blobs(model, b=2))
     horizon = case.batch.future.shape[1]
@@ -262,12 +282,12 @@ def test_one_batch_can_be_learnt_by_heart(name):
         return (predict(case, horizon)[0] - case.batch.future).abs().mean()
 
     before = error()
-    state = TrainState.create(model)
-    for stage in state.stages:
+    run = TrainState.create(model)
+    for stage in run.stages:
         optimisers = {p.name: make_optimiser(p.optimiser, phase_parameters(model, p)) for p in stage.phases}
         for step in range(250):
             if step >= 50 and step % 25 == 0 and error() < before / 4:
-                break  # learnt; what comes after, such as a discriminator, must not undo it
+                break  # later phases, such as a discriminator, must not undo it
             for phase in stage.phases:
                 if phase.should_run(step):
                     model.zero_grad()

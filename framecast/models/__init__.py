@@ -1,8 +1,8 @@
 """MODELS: name on the command line -> (module, class). A plain dict; a test checks that every file is in it."""
 
 MODELS: dict[str, tuple[str, str]] = {
-    "copy-last": ("framecast.models.copy_last", "CopyLast"),
-    "temporal-mean": ("framecast.models.temporal_mean", "TemporalMean"),
+    "copy-last": ("framecast.models.baselines", "CopyLast"),
+    "temporal-mean": ("framecast.models.baselines", "TemporalMean"),
     "linear-flow": ("framecast.models.linear_flow", "LinearFlow"),
     "hierarchical": ("framecast.models.hierarchical.predictor", "Hierarchical"),
     "multiscale-gan": ("framecast.models.multiscale_gan.predictor", "MultiscaleGAN"),

@@ -1,7 +1,7 @@
-"""Predictor: the one base class. A model is one file with a config, its networks and a subclass of this.
+"""Predictor, the base class of all models. A model is a config, its networks and a subclass of `Predictor`.
 
-A model never sees a device name, a path, a logger, a loader or an optimiser object, and never switches itself to
-eval: the engine and `rollout.py` do.
+A model knows no device name, path, logger, data loader or optimiser object, and never switches itself to eval mode:
+the training engine and `rollout.py` do that.
 """
 
 from __future__ import annotations
@@ -14,326 +14,38 @@ from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import numpy as np
 import torch
+from einops import rearrange
 from torch import Tensor, nn
 
 from framecast.core.errors import UserError
 from framecast.core.types import Batch, ClipRequest, ClipSpec, Loss, Phase, Stage
 
+#: Everything a rollout needs between two frames: a flat dict of tensors with a batch axis, so that it can be stored.
 RolloutState = dict[str, Tensor]
 Frames = Tensor | np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
 class Control:
-    """A number that can be turned while a dream goes on: an entry of the carry, (b,) floats, read at every `advance`.
-
-    name: its key; `begin` puts the config's value there.  label: what people call it.  low, high: the range worth
-    offering.  says: in one sentence, what it does.
-    """
+    """A number that may be changed during a rollout: an entry of the state, (b,) floats, read at every step."""
 
     name: str
+    """Key of the entry; `rollout_init` fills it with the value of the config."""
     label: str
+    """Name shown to people."""
     low: float
+    """Lowest value worth offering."""
     high: float
-    says: str = ""
+    """Highest value worth offering."""
+    description: str = ""
+    """Effect, in one sentence."""
 
     def __post_init__(self) -> None:
         if not self.low < self.high:
             raise ValueError(f"Control {self.name}: low {self.low:g} must be below high {self.high:g}")
 
 
-class Predictor(nn.Module):
-    """Predicts the next frames of a video. Built as `Model(config, spec)`.
-
-    config: the paper's choices, a frozen dataclass of the model's file.  spec: what frames and actions look like.
-
-    A subclass must give `loss`, `predict` and `request`; the rest has defaults. `predict` written in a subclass takes
-    float tensors; the door around it (see `__init_subclass__`) lets callers pass uint8, NumPy or a clip without batch
-    axis, turns gradients off and answers a wrong shape with a sentence.
-    """
-
-    #: The frozen dataclass that configures this model.
-    Config: ClassVar[type]
-    #: Family name, as `framecast models` shows it; empty takes the model's own name.
-    family: ClassVar[str] = ""
-    #: Paper, in one line; empty for baselines.
-    paper: ClassVar[str] = ""
-    #: Whether two samples of one context differ; where the config decides, see `draws`, or say so when it is built.
-    stochastic: bool = False
-    #: "none", "optional" or "required": what the model does with actions; "optional" is settled when it is built.
-    actions: str = "none"
-
-    config: Any
-    spec: ClipSpec
-
-    def __init__(self, config: Any, spec: ClipSpec) -> None:
-        super().__init__()
-        self.config, self.spec = config, spec
-        self.stochastic = self.is_stochastic(config)
-
-    def __init_subclass__(cls, **kwargs: Any) -> None:
-        super().__init_subclass__(**kwargs)
-        if "predict" in cls.__dict__:  # every model gets the same door, also one written outside the package
-            cls.predict = _door(cls.__dict__["predict"])  # type: ignore[method-assign]
-
-    # ------------------------------------------------------------------------------------ what a model must give
-
-    @classmethod
-    def request(cls, config: Any) -> ClipRequest:
-        """What the model needs from the data. Asked before the model is built."""
-        raise TypeError(f"{cls.__name__} must define request(config): which frames it wants")
-
-    def loss(self, batch: Batch, step: int = 0) -> Loss:
-        """Training loss of one batch; validation reports it. `step` is the stage's, for annealing only."""
-        raise TypeError(f"{type(self).__name__} must define loss(batch, step)")
-
-    def predict(
-        self,
-        context: Frames,
-        horizon: int,
-        actions: Frames | None = None,
-        samples: int = 1,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """The next `horizon` frames.
-
-        context: (b, t, c, h, w) or (t, c, h, w), uint8 or float 0…1; at least `request(config).context` frames, of
-        which the last are used.  actions: (b, context + horizon - 1, a), as in `Batch`; actions[i] leads from frame i
-        to frame i + 1.  samples: futures per clip.  generator: for the draws of a stochastic model.
-        Returns: (s, b, horizon, c, h, w) float 0…1, no gradients.
-        Raises: ValueError for a shape the model cannot take.
-        """
-        raise TypeError(f"{type(self).__name__} must define predict(context, horizon, …)")
-
-    # ---------------------------------------------------------------------------------------------- with defaults
-
-    def phases(self) -> list[Phase]:
-        """Default: one phase that trains every parameter with `loss` by Adam."""
-        return [Phase(name="main", loss=self.loss)]
-
-    def stages(self) -> list[Stage]:
-        """Default: one stage holding `phases()`, ending with the run."""
-        return [Stage(phases=self.phases())]
-
-    @classmethod
-    def resolve_schedules(cls, config: Any, steps_per_epoch: int) -> Any:
-        """The config with schedules in epochs turned into steps; asked before the model is built. Default: as is."""
-        return config
-
-    @classmethod
-    def frame_size(cls, config: Any, spec: ClipSpec) -> tuple[int, int] | None:
-        """The one size (h, w) of frames that the model takes once it is built; None where it takes any.
-
-        Default: what it wants its data brought to, its request's `resize`.
-        """
-        return cls.request(config).resize
-
-    @classmethod
-    def inference_only(cls, config: Any) -> Any:
-        """The config of the same predictor without the parts that only training needs, such as a discriminator.
-
-        What is left must have the same names and predict the same. Default: as it is.
-        """
-        return config
-
-    def import_weights(self, path: Path) -> int:
-        """Fill parts of a new model from a weights file that another program wrote; how many tensors were filled.
-
-        Asked for by `--init-from FILE`, once, before training. Default: there is nothing such a file could fill.
-        Raises: UserError, naming the file, when it cannot be read or does not fit.
-        """
-        raise UserError(f"{path}: {type(self).__name__} takes no weights file; --init-from wants a run of this model")
-
-    @classmethod
-    def is_stochastic(cls, config: Any) -> bool:
-        """Whether two samples of one context differ under this config. Default: what the class says."""
-        return cls.stochastic
-
-    @classmethod
-    def summary(cls, config: Any) -> str:
-        """What the model is, in one line, for the list of models. Default: the first line of the class's docstring."""
-        return (cls.__doc__ or "").strip().partition("\n")[0]
-
-    @staticmethod
-    def count(part: nn.Module) -> int:
-        """How many numbers of a part count as its size. Default: its parameters."""
-        return sum(p.numel() for p in part.parameters())
-
-    def preview(self, batch: Batch) -> dict[str, Tensor]:
-        """Pictures for the training log, named rows (b, t, c, h, w) 0…1. Default: context, truth, prediction."""
-        count = batch.future.shape[1]
-        prediction = self.predict(batch.context, count, actions=self._actions(batch, count))[0]
-        return {"context": batch.context, "truth": batch.future, "prediction": prediction}
-
-    def views(
-        self, context: Frames, horizon: int, actions: Frames | None = None, known: Frames | None = None
-    ) -> dict[str, Tensor]:
-        """What else there is to see of a forecast: films by name, (b, t, c, h, w) in 0…1, t at most `horizon`, with as
-        many channels as frames have, or 1. Default: none.
-
-        context, horizon, actions: as in `predict`.  known: true frames after the context, (b, k, c, h, w), k of 0 to
-        `horizon`; None without.
-        """
-        return {}
-
-    def initialize_from_batch(self, batch: Batch) -> None:
-        """Set starting values from the first training batch, once, before the first step. Default: nothing.
-
-        Not asked where weights are taken over from another run. The batch is that of all processes together.
-        """
-
-    def final_videos(self, frames: Tensor, actions: Tensor | None = None) -> dict[str, Tensor]:
-        """Films to be left in the run folder when training ends, by name, (t, c, h, w) 0…1. Default: none.
-
-        frames: consecutive held-out frames (t, c, h, w) 0…1 at the model's size, at least as many as a training window
-        has.  actions: (t - 1, a) where the data have them, as in `Batch`.
-        """
-        return {}
-
-    def _actions(self, batch: Batch, horizon: int) -> Tensor | None:
-        if batch.actions is None or self.actions == "none":
-            return None
-        return batch.actions[:, : batch.context.shape[1] + horizon - 1]
-
-    def subnetworks(self) -> dict[str, nn.Module]:
-        """Named parts for counting and drawing. Default: the direct children."""
-        return dict(self.named_children())
-
-    @property
-    def num_context(self) -> int:
-        """Frames of context that `predict` looks at."""
-        return self.request(self.config).context
-
-    def controls(self) -> tuple[Control, ...]:
-        """Entries of the carry that may be changed between frames, such as temperatures. Default: none."""
-        return ()
-
-    def rollout_init(
-        self,
-        context: Frames,
-        actions: Frames | None = None,
-        samples: int = 1,
-        generator: torch.Generator | None = None,
-    ) -> RolloutState:
-        """State for going on frame by frame: a flat dict of tensors with a batch axis, samples folded into it, `(s b)`.
-
-        context: (b, t, c, h, w).  actions: (b, t - 1, a), those that led through the context.
-        """
-        frames = as_frames(context, self)[:, -self.num_context :].repeat(samples, 1, 1, 1, 1)
-        device = frames.device
-        carry = {"context": frames, "tick": torch.zeros(len(frames), dtype=torch.int64, device=device)}
-        # Noise of step k is drawn from a generator seeded with seed + k: a carry holds tensors only, and can be stored.
-        source = generator.device if generator is not None else "cpu"
-        seed = torch.randint(2**62, (1,), generator=generator, device=source)
-        carry["seed"] = seed.to(device).expand(len(frames)).clone()
-        if actions is not None:
-            past = torch.as_tensor(actions, dtype=torch.float32, device=device)
-            past = past[None] if past.ndim == 2 else past
-            keep = self.num_context - 1
-            if past.shape[1] < keep:
-                raise ValueError(f"{type(self).__name__} needs the {keep} actions of its context, got {past.shape[1]}")
-            carry["actions"] = past[:, past.shape[1] - keep :].repeat(samples, 1, 1)
-        return carry
-
-    def rollout_step(self, carry: RolloutState, action: Tensor | None = None) -> tuple[RolloutState, Tensor]:
-        """One frame further.
-
-        action: ((s b), a), what is done at the last frame.  Returns: the new carry and the frame, ((s b), c, h, w) 0…1.
-        Default: a sliding window over `predict`.
-        """
-        actions = None
-        if action is not None:
-            past = carry.get("actions", action.new_zeros(len(action), self.num_context - 1, action.shape[-1]))
-            actions = torch.cat([past, action[:, None]], dim=1)
-        generator = None
-        if self.stochastic:
-            generator = torch.Generator(carry["context"].device)
-            generator.manual_seed(int(carry["seed"][0]) + int(carry["tick"][0]))
-        frame = self.predict(carry["context"], 1, actions=actions, generator=generator)[0, :, 0]
-        new = {**carry, "context": torch.cat([carry["context"][:, 1:], frame[:, None]], 1), "tick": carry["tick"] + 1}
-        if actions is not None:
-            new["actions"] = actions[:, 1:]
-        return new, frame
-
-
-@runtime_checkable
-class LatentModel(Protocol):
-    """A model with a latent space, for `latents` and `play`."""
-
-    def encode(self, frames: Tensor) -> Tensor:
-        """(b, t, c, h, w) 0…1 -> z (b, t, z)."""
-
-    def decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
-        """z (b, t, z) -> frames (b, t, c, h, w) 0…1; context where the decoder needs a picture to start from."""
-
-
-@runtime_checkable
-class EditableLatent(LatentModel, Protocol):
-    """A coder that dreams in its codes: the code of the last frame is read off the carry, and another put there.
-
-    The frame that `advance` gave is `decode` of what `code_of` says, so a dream can go on from a code made by hand.
-    """
-
-    def get_latent(self, carry: RolloutState) -> Tensor:
-        """The code of the last frame, (b, z)."""
-
-    def with_latent(self, carry: RolloutState, z: Tensor) -> RolloutState:
-        """The carry as if the last frame had the code z (b, z); the one given stays as it is."""
-
-
-@runtime_checkable
-class MotionLatentModel(LatentModel, Protocol):
-    """A coder whose codes are motions between two frames, for `latents sample`, `transfer` and `dims`.
-
-    `encode` gives (b, t - 1, z), a code for every step; `decode` moves the context's last frame.
-    """
-
-    def draw(self, count: int, prior: str | None = None, generator: torch.Generator | None = None) -> Tensor:
-        """Codes to predict with, (count, z). prior: "normal" or "posterior"; None as the model is configured."""
-
-    def posterior(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of every motion's code, (b, t - 1, z) each.  frames: (b, t, c, h, w) 0…1."""
-
-    def features(self, frame: Tensor) -> list[Tensor]:
-        """Maps (b, maps, h_k, w_k) of frames (b, c, h, w) 0…1, which codes move."""
-
-    def kernels(self, z: Tensor) -> list[Tensor]:
-        """Kernels (b, maps, k, k) of codes (b, z), which move them."""
-
-
-def count_parameters(model: Predictor) -> dict[str, int]:
-    """Number of parameters of each sub-network, by name, as the model counts them."""
-    return {name: model.count(part) for name, part in model.subnetworks().items()}
-
-
-def as_frames(x: Frames, model: Predictor) -> Tensor:
-    """Frames of any accepted kind as float (b, t, c, h, w) in 0…1 on the model's device.
-
-    Raises: ValueError when axes or channels do not fit the model.
-    """
-    name = type(model).__name__
-    if isinstance(x, np.ndarray) and not x.flags.writeable:  # a view of a store: torch has no read-only tensors
-        x = x.copy()
-    x = torch.as_tensor(x)
-    if x.ndim == 4:
-        x = x[None]
-    if x.ndim != 5:
-        raise ValueError(f"{name}: context must have axes (b, t, c, h, w) or (t, c, h, w), got shape {tuple(x.shape)}")
-    if x.shape[2] != model.spec.channels:
-        raise ValueError(
-            f"{name}: frames have {x.shape[2]} channels but the model was built for {model.spec.channels}; "
-            "frames are (b, t, c, h, w), channels before height"
-        )
-    parameter = next(model.parameters(), None)
-    x = x.to(parameter.device if parameter is not None else x.device)
-    if x.dtype == torch.uint8:
-        return x.float().div_(255)
-    if not x.is_floating_point():
-        raise ValueError(f"{name}: frames must be uint8 (0…255) or float (0…1), got {x.dtype}")
-    return x.float()
-
-
-def _door(predict: Callable[..., Tensor]) -> Callable[..., Tensor]:
+def _checked(predict: Callable[..., Tensor]) -> Callable[..., Tensor]:
     @functools.wraps(predict)
     @torch.no_grad()
     def checked(
@@ -364,3 +76,385 @@ def _door(predict: Callable[..., Tensor]) -> Callable[..., Tensor]:
         return predict(self, frames[:, -need:], horizon, actions, samples, generator)
 
     return checked
+
+
+class Predictor(nn.Module):
+    """Predictor of the next frames of a video. Built as `Model(config, spec)`.
+
+    A subclass must define `request`, `loss` and either `predict` or the pair `initial_state` and `rollout_step`; each
+    of the two forms has a default built on the other. `predict` of a subclass receives checked float tensors: the
+    wrapper that `__init_subclass__` adds accepts uint8, NumPy arrays and clips without batch axis, turns gradients off
+    and rejects wrong shapes.
+
+    Args:
+        config: choices of the paper, a frozen dataclass.
+        spec: shape of frames and actions.
+    """
+
+    #: The frozen dataclass that configures this model.
+    Config: ClassVar[type]
+    #: Family name, as `framecast models` shows it; empty takes the model's own name.
+    family: ClassVar[str] = ""
+    #: Paper, in one line; empty for baselines.
+    paper: ClassVar[str] = ""
+    #: Whether two samples of one context differ; see `is_stochastic` where the config decides.
+    stochastic: bool = False
+    #: Use of actions: "none", "optional" or "required"; "optional" is settled when the model is built.
+    actions: str = "none"
+
+    config: Any
+    spec: ClipSpec
+
+    def __init__(self, config: Any, spec: ClipSpec) -> None:
+        super().__init__()
+        self.config, self.spec = config, spec
+        self.stochastic = self.is_stochastic(config)
+
+    def __init_subclass__(cls, **kwargs: Any) -> None:
+        super().__init_subclass__(**kwargs)
+        if "predict" in cls.__dict__:  # also in models outside the package
+            cls.predict = _checked(cls.__dict__["predict"])  # type: ignore[method-assign]
+
+    # ------------------------------------------------------------------------------------ what a model must define
+
+    @classmethod
+    def request(cls, config: Any) -> ClipRequest:
+        """Frames that the model needs from the data. Called before the model is built."""
+        raise TypeError(f"{cls.__name__} must define request(config), the frames it is trained on")
+
+    def loss(self, batch: Batch, step: int = 0) -> Loss:
+        """Training loss of one batch, which validation reports too.
+
+        Args:
+            batch: clips as `request` describes them.
+            step: step of the current stage, for annealing only.
+        """
+        raise TypeError(f"{type(self).__name__} must define loss(batch, step)")
+
+    def predict(
+        self,
+        context: Frames,
+        horizon: int,
+        actions: Frames | None = None,
+        samples: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> Tensor:
+        """The next `horizon` frames. Default: `rollout_init`, then `rollout_step` for every frame.
+
+        Args:
+            context: (b, t, c, h, w) or (t, c, h, w), uint8 or float 0…1; at least `num_context` frames, of which the
+                last are used.
+            horizon: number of frames, at least 1.
+            actions: (b, context + horizon - 1, a), as in `Batch`; actions[i] leads from frame i to frame i + 1.
+            samples: futures per clip.
+            generator: source of randomness of a stochastic model.
+
+        Returns:
+            (s, b, horizon, c, h, w) float 0…1, without gradients.
+
+        Raises:
+            ValueError: for a shape that the model cannot take.
+        """
+        if type(self).rollout_step is Predictor.rollout_step:
+            raise TypeError(f"{type(self).__name__} must define predict(context, horizon, …)")
+        return self._predict_by_steps(context, horizon, actions, samples, generator)
+
+    @_checked
+    def _predict_by_steps(
+        self,
+        context: Frames,
+        horizon: int,
+        actions: Frames | None,
+        samples: int,
+        generator: torch.Generator | None,
+    ) -> Tensor:
+        copies, lead = samples if self.stochastic else 1, self.num_context - 1
+        led = None if actions is None else torch.as_tensor(actions).repeat(copies, 1, 1)
+        state = self.rollout_init(context, None if actions is None else actions[:, :lead], copies, generator)
+        frames = []
+        for k in range(horizon):
+            state, frame = self.rollout_step(state, None if led is None else led[:, lead + k])
+            frames.append(frame)
+        found = rearrange(torch.stack(frames, 1), "(s b) t c h w -> s b t c h w", s=copies)
+        return found.expand(samples, -1, -1, -1, -1, -1)
+
+    # ---------------------------------------------------------------------------------------------- with defaults
+
+    def phases(self) -> list[Phase]:
+        """Optimisation phases. Default: one that trains every parameter with `loss` by Adam, if there are any."""
+        return [Phase(name="main", loss=self.loss)] if any(True for _ in self.parameters()) else []
+
+    def stages(self) -> list[Stage]:
+        """Training stages. Default: one with `phases()`, as long as the run."""
+        return [Stage(phases=self.phases())]
+
+    @classmethod
+    def resolve_schedules(cls, config: Any, steps_per_epoch: int) -> Any:
+        """The config with schedules in epochs converted to steps, before the model is built. Default: unchanged."""
+        return config
+
+    @classmethod
+    def frame_size(cls, config: Any, spec: ClipSpec) -> tuple[int, int] | None:
+        """The only size (h, w) of frames that a built model accepts; None if it accepts any. Default: the request's."""
+        return cls.request(config).resize
+
+    @classmethod
+    def inference_only(cls, config: Any) -> Any:
+        """The config without parts that only training needs, such as a discriminator. Default: unchanged.
+
+        The remaining parameters must keep their names and the predictions must be the same.
+        """
+        return config
+
+    def import_weights(self, path: Path) -> int:
+        """Number of tensors filled from a weights file of another program, for `--init-from FILE`. Default: an error.
+
+        Args:
+            path: the file; it is read once, before training.
+
+        Raises:
+            UserError: if the file cannot be read or does not fit.
+        """
+        raise UserError(
+            f"{path}: {type(self).__name__} takes no weights file; use a run of this model with --init-from"
+        )
+
+    @classmethod
+    def is_stochastic(cls, config: Any) -> bool:
+        """Whether two samples of one context differ under this config. Default: the class attribute."""
+        return cls.stochastic
+
+    @classmethod
+    def summary(cls, config: Any) -> str:
+        """One line for the list of models. Default: the first line of the class docstring."""
+        return (cls.__doc__ or "").strip().partition("\n")[0]
+
+    @staticmethod
+    def count(part: nn.Module) -> int:
+        """Size of a part. Default: the number of its parameters."""
+        return sum(p.numel() for p in part.parameters())
+
+    def preview(self, batch: Batch) -> dict[str, Tensor]:
+        """Images for the training log, (b, t, c, h, w) 0…1 by name. Default: context, truth and prediction."""
+        count = batch.future.shape[1]
+        prediction = self.predict(batch.context, count, actions=self._actions(batch, count))[0]
+        return {"context": batch.context, "truth": batch.future, "prediction": prediction}
+
+    def views(
+        self, context: Frames, horizon: int, actions: Frames | None = None, known: Frames | None = None
+    ) -> dict[str, Tensor]:
+        """Further videos that explain a forecast, by name. Default: none.
+
+        Args:
+            context: as in `predict`.
+            horizon: as in `predict`.
+            actions: as in `predict`.
+            known: true frames after the context, (b, k, c, h, w), k of 0 to `horizon`.
+
+        Returns:
+            (b, t, c, h, w) in 0…1 each, t at most `horizon`, with the channels of frames or one.
+        """
+        return {}
+
+    def initialize_from_batch(self, batch: Batch) -> None:
+        """Set initial values from the first training batch, once, before the first step. Default: nothing.
+
+        Not called where weights come from another run. The batch is that of all processes together.
+        """
+
+    def final_videos(self, frames: Tensor, actions: Tensor | None = None) -> dict[str, Tensor]:
+        """Videos saved in the run folder when training ends, (t, c, h, w) 0…1 by name. Default: none.
+
+        Args:
+            frames: consecutive held-out frames (t, c, h, w) 0…1 at the model's size, at least one training window.
+            actions: (t - 1, a) where the data have them, as in `Batch`.
+        """
+        return {}
+
+    def _actions(self, batch: Batch, horizon: int) -> Tensor | None:
+        if batch.actions is None or self.actions == "none":
+            return None
+        return batch.actions[:, : batch.context.shape[1] + horizon - 1]
+
+    def subnetworks(self) -> dict[str, nn.Module]:
+        """Named parts for counting and drawing. Default: the direct children."""
+        return dict(self.named_children())
+
+    @property
+    def num_context(self) -> int:
+        """Number of context frames that `predict` uses."""
+        return self.request(self.config).context
+
+    def controls(self) -> tuple[Control, ...]:
+        """Entries of the state that may be changed between frames, such as temperatures. Default: none."""
+        return ()
+
+    # ------------------------------------------------------------------------------------------ frame by frame
+
+    def rollout_init(
+        self,
+        context: Frames,
+        actions: Frames | None = None,
+        samples: int = 1,
+        generator: torch.Generator | None = None,
+    ) -> RolloutState:
+        """State of a frame-by-frame rollout, with samples folded into the batch axis, `(s b)`. See `initial_state`.
+
+        Args:
+            context: (b, t, c, h, w) or (t, c, h, w), uint8 or float 0…1; the last `num_context` frames are used.
+            actions: (b, t - 1, a), from each context frame to the next.
+            samples: futures per clip.
+            generator: source of randomness.
+
+        Raises:
+            ValueError: for frames of wrong axes, or fewer actions than the context needs.
+        """
+        frames, past = as_frames(context, self)[:, -self.num_context :], None
+        if actions is not None:
+            past = torch.as_tensor(actions, dtype=torch.float32, device=frames.device)
+            past, keep = past[None] if past.ndim == 2 else past, self.num_context - 1
+            if past.shape[1] < keep and self.actions != "none":
+                raise ValueError(f"{type(self).__name__} needs the {keep} actions of its context, got {past.shape[1]}")
+            past = past[:, max(past.shape[1] - keep, 0) :]
+        with torch.no_grad():
+            return self.initial_state(frames, past, samples, generator)
+
+    def initial_state(
+        self, frames: Tensor, actions: Tensor | None, samples: int, generator: torch.Generator | None
+    ) -> RolloutState:
+        """The state after the context. Default: the window of frames and actions that `predict` needs, and a seed.
+
+        Args:
+            frames: (b, num_context, c, h, w) float 0…1.
+            actions: (b, num_context - 1, a), or None.
+            samples: futures per clip, to be folded into the batch axis.
+            generator: source of randomness.
+        """
+        state = {"context": frames.repeat(samples, 1, 1, 1, 1), **new_seed(len(frames) * samples, generator, frames)}
+        if actions is not None:
+            state["actions"] = actions.repeat(samples, 1, 1)
+        return state
+
+    def rollout_step(self, state: RolloutState, action: Tensor | None = None) -> tuple[RolloutState, Tensor]:
+        """The next state and frame. Default: `predict` on a sliding window.
+
+        Args:
+            state: from `rollout_init` or the previous step; it is not changed.
+            action: ((s b), a), the action at the last frame.
+
+        Returns:
+            The new state and the frame, ((s b), c, h, w) 0…1.
+        """
+        actions = None
+        if action is not None:
+            past = state.get("actions", action.new_zeros(len(action), self.num_context - 1, action.shape[-1]))
+            actions = torch.cat([past, action[:, None]], dim=1)
+        generator = step_generator(state, state["context"].device) if self.stochastic else None
+        frame = self.predict(state["context"], 1, actions=actions, generator=generator)[0, :, 0]
+        new = {**state, "context": torch.cat([state["context"][:, 1:], frame[:, None]], 1), "tick": state["tick"] + 1}
+        if actions is not None:
+            new["actions"] = actions[:, 1:]
+        return new, frame
+
+
+def new_seed(rows: int, generator: torch.Generator | None, like: Tensor) -> RolloutState:
+    """Entries `seed` and `tick` of a rollout state, (rows,) int64 each: one random seed, and 0 steps.
+
+    Step k is seeded by seed + k, because a state holds tensors only and must be storable.
+    """
+    source = generator.device if generator is not None else "cpu"
+    seed = torch.randint(2**62, (1,), generator=generator, device=source).to(like.device)
+    return {"seed": seed.repeat(rows), "tick": torch.zeros(rows, dtype=torch.int64, device=like.device)}
+
+
+def step_generator(state: RolloutState, device: torch.device | str = "cpu") -> torch.Generator:
+    """The generator of the step that follows `state`, on `device`."""
+    return torch.Generator(device).manual_seed(int(state["seed"][0]) + int(state["tick"][0]))
+
+
+@runtime_checkable
+class LatentModel(Protocol):
+    """A model with a latent space, for `latents` and `play`."""
+
+    def encode(self, frames: Tensor) -> Tensor:
+        """Latents (b, t, z) of frames (b, t, c, h, w) 0…1."""
+
+    def decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
+        """Frames (b, t, c, h, w) of latents (b, t, z); context where the decoder starts from a frame."""
+
+
+@runtime_checkable
+class EditableLatent(LatentModel, Protocol):
+    """A model that predicts in latent space: the latent of the last frame can be read from the state and replaced.
+
+    `decode` of that latent is the frame that `rollout_step` returned, so a rollout can continue from an edited latent.
+    """
+
+    def get_latent(self, state: RolloutState) -> Tensor:
+        """Latent of the last frame, (b, z)."""
+
+    def with_latent(self, state: RolloutState, z: Tensor) -> RolloutState:
+        """A copy of the state in which the last frame has the latent z (b, z)."""
+
+
+@runtime_checkable
+class MotionLatentModel(LatentModel, Protocol):
+    """A model whose latents are motions between two frames, for `latents sample`, `transfer` and `dims`.
+
+    `encode` returns (b, t - 1, z), one latent per step; `decode` moves the last context frame.
+    """
+
+    def draw(self, count: int, prior: str | None = None, generator: torch.Generator | None = None) -> Tensor:
+        """Random latents, (count, z).
+
+        Args:
+            count: number of latents.
+            prior: "normal" or "posterior"; None takes the configured one.
+            generator: source of randomness.
+        """
+
+    def posterior(self, frames: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log-variance of the latent of every motion in frames (b, t, c, h, w) 0…1, (b, t - 1, z) each."""
+
+    def features(self, frame: Tensor) -> list[Tensor]:
+        """Feature maps (b, maps, h_k, w_k) of frames (b, c, h, w) 0…1, which latents move."""
+
+    def kernels(self, z: Tensor) -> list[Tensor]:
+        """Kernels (b, maps, k, k) of latents (b, z), which move the feature maps."""
+
+
+def count_parameters(model: Predictor) -> dict[str, int]:
+    """Number of parameters of each sub-network, by name, as the model counts them."""
+    return {name: model.count(part) for name, part in model.subnetworks().items()}
+
+
+def as_frames(x: Frames, model: Predictor) -> Tensor:
+    """Frames of any accepted kind as float (b, t, c, h, w) in 0…1 on the model's device.
+
+    Args:
+        x: (b, t, c, h, w) or (t, c, h, w), uint8 0…255 or float 0…1.
+        model: the model that receives them.
+
+    Raises:
+        ValueError: if axes, channels or dtype do not fit the model.
+    """
+    name = type(model).__name__
+    if isinstance(x, np.ndarray) and not x.flags.writeable:  # torch has no read-only tensors
+        x = x.copy()
+    x = torch.as_tensor(x)
+    if x.ndim == 4:
+        x = x[None]
+    if x.ndim != 5:
+        raise ValueError(f"{name}: context must have axes (b, t, c, h, w) or (t, c, h, w), got shape {tuple(x.shape)}")
+    if x.shape[2] != model.spec.channels:
+        raise ValueError(
+            f"{name}: frames have {x.shape[2]} channels but the model was built for {model.spec.channels}; "
+            "frames are (b, t, c, h, w), channels before height"
+        )
+    parameter = next(model.parameters(), None)
+    x = x.to(parameter.device if parameter is not None else x.device)
+    if x.dtype == torch.uint8:
+        return x.float().div_(255)
+    if not x.is_floating_point():
+        raise ValueError(f"{name}: frames must be uint8 (0…255) or float (0…1), got {x.dtype}")
+    return x.float()

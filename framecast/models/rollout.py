@@ -38,10 +38,16 @@ def rollout(
 ) -> Tensor:
     """The next `horizon` frames after `context`, predictions fed back as the model's family does it.
 
-    context: (b, t, c, h, w) uint8 or float 0…1.  actions: (b, t + horizon - 1, a) where the model takes them.
-    precision: "fp32" or "bf16" (autocast).
-    Returns: (s, b, horizon, c, h, w) float 0…1.
-    Raises: ValueError when the model cannot take what it is given.
+    Args:
+        context: (b, t, c, h, w) uint8 or float 0…1.
+        actions: (b, t + horizon - 1, a) where the model takes them.
+        precision: "fp32" or "bf16" (autocast).
+
+    Returns:
+        (s, b, horizon, c, h, w) float 0…1.
+
+    Raises:
+        ValueError: if the model cannot take what it is given.
     """
     parameter = next(model.parameters(), None)
     device = parameter.device if parameter is not None else torch.device("cpu")
@@ -76,7 +82,8 @@ class RolloutSession:
     def set_control(self, name: str, value: float) -> None:
         """Set one of the model's controls, from the next frame on.
 
-        Raises: ValueError for a name the model does not offer.
+        Raises:
+            ValueError: for a name the model does not offer.
         """
         names = [control.name for control in self.model.controls()]
         if name not in names:

@@ -9,8 +9,9 @@ from torch import Tensor
 def augment(clips: Tensor) -> Tensor:
     """The clips, each mirrored, turned, reversed in time and with its colours exchanged, at random.
 
-    clips: (b, t, c, h, w); other than square ones are mirrored but not turned. Each clip draws for itself, from torch's
-    own random state; all its frames are changed alike.
+    Args:
+        clips: (b, t, c, h, w); other than square ones are mirrored but not turned. Each clip draws for itself, from
+            torch's own random state; all its frames are changed alike.
     """
     b, _, c, h, w = clips.shape
 

@@ -15,8 +15,12 @@ LUMINANCE = (0.299, 0.587, 0.114)
 def shift_hue(frames: Tensor, turns: Tensor) -> Tensor:
     """The frames with their hue turned, brightness (HSV value) and saturation kept.
 
-    frames: float (b, ..., 3, h, w) in 0…1.  turns: (b,), one per clip; 1 is once around the colour circle, so red
-    becomes green at 1/3.  Returns: the same shape.
+    Args:
+        frames: float (b, ..., 3, h, w) in 0…1.
+        turns: (b,), one per clip; 1 is once around the colour circle, so red becomes green at 1/3.
+
+    Returns:
+        The same shape.
     """
     red, green, blue = frames.unbind(-3)
     high, low = frames.amax(-3), frames.amin(-3)

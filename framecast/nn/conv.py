@@ -10,10 +10,16 @@ from torch import Tensor, nn
 def cross_convolve(features: Tensor, kernels: Tensor) -> Tensor:
     """Every feature map convolved with a kernel of its own: no sum over channels, no bias, the size kept.
 
-    features: (b, c, h, w).  kernels: (s, b, c, k, k), k odd; s sets of kernels for the same maps.
-    Returns: (s b, c, h, w), out[s, b, c] = features[b, c] cross-correlated with kernels[s, b, c], zeros outside.
-    Source: Xue et al. 2016 (arXiv 1607.02586), cross convolution; here one grouped convolution, maps as groups, the s
-    kernels of a map as its outputs.
+    Args:
+        features: (b, c, h, w).
+        kernels: (s, b, c, k, k), k odd; s sets of kernels for the same maps.
+
+    Returns:
+        (s b, c, h, w), out[s, b, c] = features[b, c] cross-correlated with kernels[s, b, c], zeros outside.
+
+    Source:
+        Xue et al. 2016 (arXiv 1607.02586), cross convolution; here one grouped convolution, maps as groups, the s
+        kernels of a map as its outputs.
     """
     (b, c, h, w), k = features.shape, kernels.shape[-1]
     weight = rearrange(kernels, "s b c i j -> (b c s) 1 i j").to(features.dtype)

@@ -12,10 +12,14 @@ Init = Literal["truncated", "scaled"]
 def initialise(module: nn.Module, kind: Init, slope: float = 0.0) -> None:
     """Fill the weights and biases of all `Conv2d` and `Linear` layers of `module` in place.
 
-    kind: "truncated" draws weights from a normal of sd 0.01, redrawn beyond 2 sd, and sets biases to 0.1; "scaled"
-    draws them from a normal of sd sqrt(2 / ((1 + slope^2) fan_in)) and sets biases to 0, so that the signal keeps its
-    size whatever the width.  slope: of the (leaky) ReLU that follows.
-    Source: the published TensorFlow code of the multi-scale network (truncated); He et al. 2015, equation 14 (scaled).
+    Args:
+        kind: "truncated" draws weights from a normal of sd 0.01, redrawn beyond 2 sd, and sets biases to 0.1; "scaled"
+            draws them from a normal of sd sqrt(2 / ((1 + slope^2) fan_in)) and sets biases to 0, so that the signal
+            keeps its size whatever the width.
+        slope: of the (leaky) ReLU that follows.
+
+    Source:
+        The published TensorFlow code of the multi-scale network (truncated); He et al. 2015, equation 14 (scaled).
     """
     for layer in module.modules():
         if not isinstance(layer, nn.Conv2d | nn.Linear):

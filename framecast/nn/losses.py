@@ -20,11 +20,20 @@ LogBase = Literal["e", "10"]
 def lp(prediction: Tensor, target: Tensor, exponent: float = 1.0, reduction: Reduction = "mean") -> Tensor:
     """Pixel loss |prediction - target|^exponent.
 
-    prediction, target: float, equal shapes.  exponent: above 0; 1 and 2 are the published ones.
-    reduction: "mean" over all elements, or their "sum" as the paper writes it.
-    Returns: scalar; 0 for equal images.
-    Raises: ValueError if the shapes differ.
-    Source: Mathieu et al. 2016 (arXiv 1511.05440), section 3.1.
+    Args:
+        prediction: float, equal shapes.
+        target: float, equal shapes.
+        exponent: above 0; 1 and 2 are the published ones.
+        reduction: "mean" over all elements, or their "sum" as the paper writes it.
+
+    Returns:
+        Scalar; 0 for equal images.
+
+    Raises:
+        ValueError: if the shapes differ.
+
+    Source:
+        Mathieu et al. 2016 (arXiv 1511.05440), section 3.1.
     """
     _same_shape(prediction, target)
     return _reduce(_power(prediction - target, exponent), reduction)
@@ -41,13 +50,23 @@ def gdl(
     """Gradient-difference loss: how much edges blur between two sets of images.
 
     Per direction | |dY| - |dG| |^exponent, dY and dG the differences of neighbouring pixels of target and prediction.
-    prediction, target: float (..., h, w), equal shapes.  exponent: above 0; 1 and 2 are the published ones.
-    border: "crop" compares pairs inside the image only; "zero" also the last row and column with zeros beyond the
-    edge, as the published code does, which punishes the absolute brightness of the edge.
-    reduction: "sum" of both directions, or the sum of their "mean"s.
-    Returns: scalar; 0 for equal images. A direction one pixel wide has no pairs and adds nothing.
-    Raises: ValueError if the shapes differ.
-    Source: Mathieu et al. 2016 (arXiv 1511.05440), section 3.3.
+
+    Args:
+        prediction: float (..., h, w), equal shapes.
+        target: float (..., h, w), equal shapes.
+        exponent: above 0; 1 and 2 are the published ones.
+        border: "crop" compares pairs inside the image only; "zero" also the last row and column with zeros beyond the
+            edge, as the published code does, which punishes the absolute brightness of the edge.
+        reduction: "sum" of both directions, or the sum of their "mean"s.
+
+    Returns:
+        Scalar; 0 for equal images. A direction one pixel wide has no pairs and adds nothing.
+
+    Raises:
+        ValueError: if the shapes differ.
+
+    Source:
+        Mathieu et al. 2016 (arXiv 1511.05440), section 3.3.
     """
     _same_shape(prediction, target)
     if border == "zero":
@@ -72,11 +91,19 @@ def bce(
 ) -> Tensor:
     """Binary cross-entropy -(t log d + (1 - t) log(1 - d)) of the probability d = sigmoid(logits).
 
-    logits: float, any shape.  label: t, the same for all, 0…1.  log_base: "e", or "10" as the published code has it.
-    clip: 0 for the stable form on logits; above it, below 0.5, d is clipped to [clip, 1 - clip], which also stops the
-    gradient wherever the discriminator is sure.  reduction: "mean" or "sum" over all elements.
-    Returns: scalar; log 2 at d = 0.5.
-    Source: Mathieu et al. 2016 (arXiv 1511.05440), equation 3; Goodfellow et al. 2014.
+    Args:
+        logits: float, any shape.
+        label: t, the same for all, 0…1.
+        log_base: "e", or "10" as the published code has it.
+        clip: 0 for the stable form on logits; above it, below 0.5, d is clipped to [clip, 1 - clip], which also stops
+            the gradient wherever the discriminator is sure.
+        reduction: "mean" or "sum" over all elements.
+
+    Returns:
+        Scalar; log 2 at d = 0.5.
+
+    Source:
+        Mathieu et al. 2016 (arXiv 1511.05440), equation 3; Goodfellow et al. 2014.
     """
     if clip:
         d = logits.sigmoid().clamp(clip, 1 - clip)

@@ -13,6 +13,8 @@ import torch
 from torch import Tensor
 from torch.nn.functional import elu
 
+from framecast.nn.precision import full_precision
+
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
 #: How a network's number becomes a standard deviation: ELU(x) + 1, or exp(x); the floor is added to both.
@@ -23,8 +25,11 @@ Spread = Literal["elu", "exp"]
 class Mixture:
     """m Gaussians over z numbers, with independent dimensions within each.
 
-    logits: (…, m, 1) where a component is chosen for all dimensions together, (…, m, z) where each dimension has a
-    mixture of its own.  mean, sigma: (…, m, z); sigma is a standard deviation, above 0.
+    Attributes:
+        logits: (…, m, 1) where a component is chosen for all dimensions together, (…, m, z) where each dimension has a
+            mixture of its own.
+        mean: (…, m, z); sigma is a standard deviation, above 0.
+        sigma: (…, m, z); sigma is a standard deviation, above 0.
     """
 
     logits: Tensor
@@ -70,8 +75,11 @@ class Mixture:
         mean + sigma * sqrt(sigma temperature) * normal noise.
 
         Temperatures are at least 0, numbers or tensors that broadcast to (…); a weight temperature of 0 takes the
-        likeliest component, a sigma temperature of 0 its mean.  variance: take sigma for a variance, as the published
-        code does by mistake; with sigma below 1 that inflates the noise to sqrt(sigma).
+        likeliest component, a sigma temperature of 0 its mean.
+
+        Args:
+            variance: take sigma for a variance, as the published code does by mistake; with sigma below 1 that inflates
+                the noise to sqrt(sigma).
         """
         tau = _as(weight_temperature, self.logits)
         # Gumbel: the largest of logits / tau + g is a draw of softmax(logits / tau); times tau, so that 0 is no case.
@@ -86,13 +94,21 @@ class Mixture:
         return mean + spread * _as(sigma_temperature, mean)[..., None].sqrt() * noise
 
 
+@full_precision
 def gaussian_kl(mean: Tensor, logvar: Tensor) -> Tensor:
-    """KL divergence of N(mean, exp(logvar)) from N(0, 1), in nats, summed over the last axis: (…, z) -> (…).
+    """KL divergence of N(mean, exp(logvar)) from N(0, 1), in nats, for every element.
 
-    Returns: at least 0; 0 for mean 0 and logvar 0.
-    Source: Kingma, Welling 2014, appendix B.
+    Args:
+        mean: float, any shape.
+        logvar: logarithm of the variance, of the same shape.
+
+    Returns:
+        Float of that shape, at least 0; 0 for mean 0 and logvar 0.
+
+    Source:
+        Kingma, Welling 2014 (arXiv 1312.6114), appendix B.
     """
-    return 0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum(-1)
+    return 0.5 * (mean.square() + logvar.exp() - 1 - logvar)
 
 
 def _as(value: Tensor | float, like: Tensor) -> Tensor:

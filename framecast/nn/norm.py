@@ -10,10 +10,14 @@ from framecast.nn.precision import autocast_off, widen
 class LayerNorm(nn.GroupNorm):
     """Every sample with mean 0 and variance 1 over all its axes together, then a gain and a bias per channel.
 
-    channels: of maps (b, c, h, w), or the length of vectors (b, c).  eps: added to the variance; it is tiny because a
-    signal may be tiny too: the first cell of a freshly made recurrent predictor has a variance near 1e-9, which the
-    usual 1e-5 would drown. For the same reason it always computes in float32.
-    Source: tf.contrib.layers.layer_norm, with begin_norm_axis 1 and begin_params_axis -1.
+    Args:
+        channels: of maps (b, c, h, w), or the length of vectors (b, c).
+        eps: added to the variance; it is tiny because a signal may be tiny too: the first cell of a freshly made
+            recurrent predictor has a variance near 1e-9, which the usual 1e-5 would drown. For the same reason it
+            always computes in float32.
+
+    Source:
+        tf.contrib.layers.layer_norm, with begin_norm_axis 1 and begin_params_axis -1.
     """
 
     def __init__(self, channels: int, eps: float = 1e-12) -> None:

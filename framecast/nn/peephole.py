@@ -16,8 +16,12 @@ class PeepholeCell(nn.Module):
     the new one. All four gates come from one matrix product. Made of plain operations, so that it can be
     differentiated twice, which the fused kernels of GPUs cannot.
 
-    inputs: width of what comes in.  units: of cell and output, n.  Holds (inputs + n) 4n + 4n + n^2 + 3n parameters.
-    Source: Sak, Senior, Beaufays 2014 (arXiv 1402.1128), equations 1 to 7, with projection and cell of one size.
+    Args:
+        inputs: width of what comes in.
+        units: of cell and output, n. Holds (inputs + n) 4n + 4n + n^2 + 3n parameters.
+
+    Source:
+        Sak, Senior, Beaufays 2014 (arXiv 1402.1128), equations 1 to 7, with projection and cell of one size.
     """
 
     def __init__(self, inputs: int, units: int) -> None:
@@ -30,9 +34,14 @@ class PeepholeCell(nn.Module):
         self.peep_output = nn.Parameter(torch.zeros(units))
 
     def forward(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
-        """One step.  x: (b, inputs).  state: (b, 2n), cell and output of the step before; zeros at first.
+        """One step.
 
-        Returns: the output (b, n) and the new state (b, 2n).
+        Args:
+            x: (b, inputs).
+            state: (b, 2n), cell and output of the step before; zeros at first.
+
+        Returns:
+            The output (b, n) and the new state (b, 2n).
         """
         cell, before = state.chunk(2, dim=-1)
         i, j, f, o = self.gates(torch.cat([x, before], -1)).chunk(4, dim=-1)

@@ -37,8 +37,11 @@ def widen(x: Tensor) -> Tensor:
 def full_precision(function: Callable[P, R]) -> Callable[P, R]:
     """The same function with autocast closed and its half-width tensor arguments widened to float32.
 
-    function: its first tensor argument, by position or by name, decides the device.
-    Raises: TypeError when it is called without any tensor.
+    Args:
+        function: its first tensor argument, by position or by name, decides the device.
+
+    Raises:
+        TypeError: if it is called without any tensor.
     """
 
     def wide(value: object) -> object:

@@ -17,8 +17,13 @@ Size = tuple[int, int]
 def pyramid_sizes(height: int, width: int, num_scales: int) -> list[Size]:
     """Image sizes from coarse to fine: floor(dim / 2^k), k = num_scales - 1 … 0, always of the original dims.
 
-    height, width: pixels of the finest image.  num_scales: at least 1; 4 gives /8, /4, /2, /1.
-    Raises: UserError when the coarsest image would have no pixel.
+    Args:
+        height: pixels of the finest image.
+        width: pixels of the finest image.
+        num_scales: at least 1; 4 gives /8, /4, /2, /1.
+
+    Raises:
+        UserError: if the coarsest image would have no pixel.
     """
     least = 2 ** (num_scales - 1)
     if min(height, width) < least:
@@ -32,7 +37,12 @@ def pyramid_sizes(height: int, width: int, num_scales: int) -> list[Size]:
 def shrink(x: Tensor, size: Size) -> Tensor:
     """The images at a smaller size, every pixel the average of the area it covers.
 
-    x: float (b, c, h, w).  size: (h, w), at most that of `x`.  Returns: (b, c, *size); `x` itself at its own size.
+    Args:
+        x: float (b, c, h, w).
+        size: (h, w), at most that of `x`.
+
+    Returns:
+        (b, c, *size); `x` itself at its own size.
     """
     h, w = x.shape[-2:]
     if (h, w) == tuple(size):
@@ -47,7 +57,12 @@ def shrink(x: Tensor, size: Size) -> Tensor:
 def enlarge(x: Tensor, size: Size) -> Tensor:
     """The images at a larger size, bilinear with half-pixel centres.
 
-    x: float (b, c, h, w).  size: (h, w), at least that of `x`.  Returns: (b, c, *size); `x` itself at its own size.
+    Args:
+        x: float (b, c, h, w).
+        size: (h, w), at least that of `x`.
+
+    Returns:
+        (b, c, *size); `x` itself at its own size.
     """
     if tuple(x.shape[-2:]) == tuple(size):
         return x
@@ -57,6 +72,10 @@ def enlarge(x: Tensor, size: Size) -> Tensor:
 def pyramid(x: Tensor, num_scales: int) -> list[Tensor]:
     """The images at every scale, coarse to fine; the last is `x` itself.
 
-    x: float (b, c, h, w).  Returns: num_scales tensors (b, c, *size), each shrunk straight from `x`.
+    Args:
+        x: float (b, c, h, w).
+
+    Returns:
+        `num_scales` tensors (b, c, *size), each shrunk straight from `x`.
     """
     return [shrink(x, size) for size in pyramid_sizes(x.shape[-2], x.shape[-1], num_scales)]

@@ -18,9 +18,12 @@ _LIMIT = 2 << 30  # bytes of a file that is read
 def read_tensors(path: Path, remedy: str) -> dict[str, Tensor]:
     """The tensors of a .safetensors or .npz file, or of a state dict saved by torch (.pt, .pth), by name.
 
-    remedy: what to give instead, for the sentences.
-    Raises: UserError naming the file when it is missing, larger than 2 GiB, damaged, holds code or something else than
-    named tensors.
+    Args:
+        remedy: what to give instead, for the sentences.
+
+    Raises:
+        UserError: naming the file when it is missing, larger than 2 GiB, damaged, holds code or something else than
+            named tensors.
     """
     try:
         if path.stat().st_size > _LIMIT:

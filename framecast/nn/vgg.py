@@ -36,9 +36,13 @@ _REMEDY = (
 class VGGTrunk(nn.Module):
     """Blocks of 3x3 convolutions with ReLU, each block followed by a 2x2 max pool.
 
-    widths: feature maps, one row a block; `VGG16` is the published network.  channels: of the images.  convention: how
-    images in 0…1 are prepared; kept as buffers, so that it travels with the weights.
-    Source: Simonyan and Zisserman 2015 (arXiv 1409.1556), configuration D without its fully connected layers.
+    Args:
+        widths: feature maps, one row a block; `VGG16` is the published network.
+        channels: of the images.
+        convention: how images in 0…1 are prepared; kept as buffers, so that it travels with the weights.
+
+    Source:
+        Simonyan and Zisserman 2015 (arXiv 1409.1556), configuration D without its fully connected layers.
     """
 
     scale: Tensor
@@ -82,10 +86,14 @@ class VGGTrunk(nn.Module):
 def load_imagenet(trunk: VGGTrunk, path: Path, convention: Convention | None = None) -> int:
     """Fill the trunk with ImageNet weights from a file and prepare images as these want them; tensors filled.
 
-    path: .safetensors, .pth / .pt (weights only) or .npz. Names tell the convention: `features.0.weight` … is
-    torchvision's; `vgg_16/conv1/conv1_1/weights` …, `conv1_1/weights` or `conv1_1_W` (with kernels as h, w, in, out) is
-    Slim's and Caffe's.  convention: what it has to be; None takes what is found.
-    Raises: UserError when the file cannot be read, lacks a layer, has other sizes or is of the other convention.
+    Args:
+        path: .safetensors, .pth / .pt (weights only) or .npz. Names tell the convention: `features.0.weight` … is
+            torchvision's; `vgg_16/conv1/conv1_1/weights` …, `conv1_1/weights` or `conv1_1_W` (with kernels as h, w, in,
+            out) is Slim's and Caffe's.
+        convention: what it has to be; None takes what is found.
+
+    Raises:
+        UserError: if the file cannot be read, lacks a layer, has other sizes or is of the other convention.
     """
     tensors = read_tensors(path, _REMEDY)
     found: Convention | None = None

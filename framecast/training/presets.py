@@ -79,7 +79,7 @@ def hierarchical(profile: str) -> RunConfig:
 
 def dreams(profile: str) -> RunConfig:
     """VAE and mixture-density RNN; sizes for 64x64 RGB frames without actions."""
-    from framecast.models.dreams.predictor import PROFILES
+    from framecast.models.dreams.config import PROFILES
 
     # Published: batches of 32, 100 epochs at most in each stage, no EMA. An epoch of its 5,400 training frames is 169
     # steps, the interval of its validations.
@@ -105,7 +105,7 @@ def dreams(profile: str) -> RunConfig:
 
 def autoencoder(name: str, profile: str) -> RunConfig:
     """The fourteen generative autoencoders; sizes for RGB frames of 210x160, the size of the game."""
-    from framecast.models.autoencoders.predictor import PROFILES
+    from framecast.models.autoencoders.config import PROFILES
 
     # Batches of ten clips of ten frames; early stopping ends the run, epochs of 1,000 steps, previews every fifth.
     published = TrainConfig(
@@ -141,7 +141,7 @@ def autoencoder(name: str, profile: str) -> RunConfig:
 
 def visual_dynamics(profile: str) -> RunConfig:
     """Cross convolutional networks; sizes for RGB frames of 128x128."""
-    from framecast.models.visual_dynamics.predictor import PROFILES
+    from framecast.models.visual_dynamics.config import PROFILES
 
     chosen = _choose("visual-dynamics", profile, PROFILES)()
     # 128 passes in batches of 32, as published; previews and weights every 8 passes.

@@ -14,18 +14,12 @@ from cli_support import store
 from framecast.core.errors import UserError
 from framecast.core.types import Batch, ClipSpec
 from framecast.evaluation.evaluate import evaluate
-from framecast.models.autoencoders.predictor import (
-    PROFILES,
-    VARIANTS,
-    Autoencoder,
-    AutoencoderConfig,
-    kl_closed,
-    kl_sampled,
-    reconstruction,
-    shares,
-)
+from framecast.models.autoencoders.config import PROFILES, VARIANTS, AutoencoderConfig
+from framecast.models.autoencoders.networks import kl_sampled, reconstruction, shares
+from framecast.models.autoencoders.predictor import Autoencoder
 from framecast.models.base import LatentModel, count_parameters
 from framecast.nn.losses import bce
+from framecast.nn.mixture import gaussian_kl
 from framecast.reporting.figure import draw_model
 from framecast.training.state import TrainState, phase_parameters
 from framecast.training.step import only, train_step
@@ -41,10 +35,13 @@ TOTALS = {
     **{"c-ia-ae": 1_650_679, "fc-ia-ae": 21_474_355, "c-lstm-ae": 8_946_393, "c-lstm-vae": 11_376_903},
     **{"c-td-ae": 8_902_707, "c-td-vae": 11_292_123},
 }
-ADVERSARIAL = [name for name, config in VARIANTS.items() if config.adversary != "none"]
 MEMORY = [name for name, config in VARIANTS.items() if config.memory != "none"]
 
 each = pytest.mark.parametrize("name", VARIANTS)
+#: Names that together have every value of every choice; see tests/test_models_contract.py.
+KINDS = ("fc-vae", "fc-ga-ae", "c-ia-ae", "c-gia-ae", "c-lstm-vae", "c-td-ae")
+each_kind = pytest.mark.parametrize("name", KINDS)
+each_adversary = pytest.mark.parametrize("name", ["fc-ga-ae", "c-ia-ae", "c-gia-ae"])
 
 
 def build(name, profile="tiny", spec=SQUARE, device="cpu", **changes):
@@ -65,7 +62,7 @@ def batch_for(model, b=2, seed=0, device="cpu"):
 # ---------------------------------------------------------------------------------------------- counts and sizes
 
 
-def test_there_are_fourteen():
+def test_there_are_fourteen_variants():
     assert len(VARIANTS) == 14
     assert VARIANTS.keys() == TOTALS.keys()
 
@@ -101,7 +98,7 @@ def test_trainable_weights_are_two_fewer_a_normed_channel():
 
 
 @each
-def test_default_has_no_tail_on_pictures_and_a_small_judge_of_codes(name):
+def test_default_has_no_output_tail_and_a_small_latent_discriminator(name):
     model = build(name, "default", NATIVE, "meta")
     kinds = {type(m).__name__ for m in model.decoder.modules()}
     assert not kinds & {"BatchNorm2d", "Dropout"}
@@ -110,7 +107,7 @@ def test_default_has_no_tail_on_pictures_and_a_small_judge_of_codes(name):
         assert widths == [(30, 128), (128, 128), (128, 1)]
 
 
-@each
+@each_kind
 @pytest.mark.parametrize("spec", [RESIZED, NATIVE])
 def test_shapes_at_full_size(name, spec):
     """Codes, feature maps and outputs, for a hundred frames or ten clips; nothing is computed on the meta device."""
@@ -139,7 +136,7 @@ def test_other_sizes_are_computed(height, width):
         assert model(torch.rand(1, 10, 1, height, width, device="meta")).shape == (1, 10, 1, height, width)
 
 
-def test_a_geometry_that_the_strides_cannot_reach_is_answered():
+def test_sizes_that_the_strides_do_not_divide_are_rejected():
     with pytest.raises(UserError, match=r"frames of 105x80 cannot be drawn in strides of 6 down.*--size 10[28]x80"):
         build("c-ae", "default", ClipSpec(channels=3, height=105, width=80))
     with pytest.raises(UserError, match="frames of 8x8 cannot be drawn"):
@@ -161,7 +158,7 @@ def test_a_geometry_that_the_strides_cannot_reach_is_answered():
         ({"widths": (0, 6)}, "widths must hold numbers of at least 1"),
     ],
 )
-def test_wrong_settings_get_a_sentence(changes, sentence):
+def test_invalid_settings_are_rejected(changes, sentence):
     with pytest.raises(UserError, match=sentence):
         AutoencoderConfig(**changes)
 
@@ -217,9 +214,9 @@ def test_reconstruction_against_a_loop():
 def test_kl_in_figures():
     zero, one, eps = torch.zeros(4, 30), torch.ones(4, 30), torch.randn(4, 30)
     assert float(kl_sampled(eps, zero, zero)) == 0
-    assert float(kl_closed(zero, zero)) == 0
+    assert float(gaussian_kl(zero, zero).sum(1).mean()) == 0
     assert float(kl_sampled(one, one, zero)) == pytest.approx(0.5)
-    assert float(kl_closed(one, zero)) == pytest.approx(15)
+    assert float(gaussian_kl(one, zero).sum(1).mean()) == pytest.approx(15)
 
 
 def test_the_sampled_kl_has_the_closed_one_as_its_mean():
@@ -227,7 +224,7 @@ def test_the_sampled_kl_has_the_closed_one_as_its_mean():
     mean, logvar = torch.randn(1, 6).double(), torch.randn(1, 6).double()
     z = mean + (logvar / 2).exp() * torch.randn(200_000, 6).double()
     found = kl_sampled(z, mean.expand_as(z), logvar.expand_as(z))
-    assert float(6 * found) == pytest.approx(float(kl_closed(mean, logvar)), rel=0.01)
+    assert float(6 * found) == pytest.approx(float(gaussian_kl(mean, logvar).sum(1).mean()), rel=0.01)
 
 
 def test_adversarial_terms_and_weights_in_figures():
@@ -243,7 +240,7 @@ def test_adversarial_terms_and_weights_in_figures():
         assert float(joint) == pytest.approx(0.069592, abs=1e-6)
 
 
-@pytest.mark.parametrize("name", ADVERSARIAL)
+@each_adversary
 def test_totals_are_the_weighted_parts(name):
     model = build(name).eval()
     batch, share = batch_for(model), shares(model.config)
@@ -257,14 +254,14 @@ def test_totals_are_the_weighted_parts(name):
 
 
 @pytest.mark.parametrize("kl", ["elbo", "published"])
-def test_the_bound_is_on_the_scale_of_the_reconstruction(kl):
+def test_kl_is_on_the_scale_of_the_reconstruction(kl):
     model = build("c-vae", kl=kl, beta=2.0, reduction="mean" if kl == "elbo" else "published").eval()
     loss = model.loss(batch_for(model))
     weight = 2.0 / (3 * 32 * 32) if kl == "elbo" else 2.0
     torch.testing.assert_close(loss.total, loss.parts["reconstruction"] + weight * loss.parts["kl"])
 
 
-def test_published_tails_are_regularised():
+def test_published_activity_regularisation_equals_a_loop():
     model = build("c-ae", activity=1e-3).eval()
     batch = batch_for(model)
     with torch.no_grad():
@@ -284,8 +281,8 @@ def gradient(model, part):
     return max(float(p.grad.abs().max()) if p.grad is not None else 0.0 for p in model.get_submodule(part).parameters())
 
 
-@pytest.mark.parametrize("name", ADVERSARIAL)
-def test_what_fools_reaches_its_own_domain(name):
+@each_adversary
+def test_generator_terms_reach_only_their_own_domain(name):
     """GA: encoder and decoder; IA: the encoder alone; GIA: both. The discriminators stay."""
     model = build(name).train()
     batch = batch_for(model)
@@ -300,8 +297,8 @@ def test_what_fools_reaches_its_own_domain(name):
             assert gradient(model, f"{domain}_discriminator") == 0
 
 
-@pytest.mark.parametrize("name", ADVERSARIAL)
-def test_the_judges_learn_alone_and_tell_true_from_made(name):
+@each_adversary
+def test_discriminators_train_alone_and_separate_real_from_generated(name):
     model = build(name, latent_norm=False).train()
     judge, fool = model.phases()
     assert {p.partition("_")[2] for p in judge.modules} == {"discriminator"}
@@ -319,8 +316,8 @@ def test_the_judges_learn_alone_and_tell_true_from_made(name):
     assert float(judge.loss(batch, 0).total) < 0.85 * first
 
 
-@pytest.mark.parametrize("name", ADVERSARIAL)
-def test_three_stages_the_second_for_the_judges_alone(name):
+@each_adversary
+def test_second_of_three_stages_trains_discriminators_alone(name):
     model = build(name)
     stages = model.stages()
     assert [s.name for s in stages] == ["reconstruct", "discriminator", "adversarial"]
@@ -415,8 +412,8 @@ def test_window_and_target_overlap_by_the_shift(name):
     assert (single.context, single.target_offset, single.future) == (1, 5, 1)
 
 
-@each
-def test_a_forecast_goes_on_in_blocks(name):
+@each_kind
+def test_forecasts_are_made_in_blocks_of_shift(name):
     """The first block is the networks' answer to the frames seen, the next their answer to that answer."""
     model = build(name).eval()
     shift, context = model.config.shift, batch_for(model).context
@@ -429,7 +426,7 @@ def test_a_forecast_goes_on_in_blocks(name):
     torch.testing.assert_close(found, torch.cat([first, second], 1))
 
 
-@each
+@each_kind
 def test_sixty_frames_stay_finite_and_in_range(name):
     model = build(name).eval()
     prediction = model.predict(batch_for(model).context, 60)
@@ -438,8 +435,8 @@ def test_sixty_frames_stay_finite_and_in_range(name):
     assert 0 <= prediction.min() <= prediction.max() <= 1
 
 
-@each
-def test_evaluation_is_deterministic_by_the_mean_code(name):
+@each_kind
+def test_prediction_uses_the_mean_latent(name):
     model = build(name, latent_dropout=0.25, output_tail=True).eval()
     context = batch_for(model).context
     assert torch.equal(model.predict(context, 4), model.predict(context, 4))
@@ -448,7 +445,7 @@ def test_evaluation_is_deterministic_by_the_mean_code(name):
 
 
 @pytest.mark.parametrize("name", ["c-vae", "c-lstm-vae"])
-def test_draws_of_a_variational_model(name):
+def test_samples_of_a_variational_model_follow_the_seed(name):
     model = build(name).eval()
     context = batch_for(model).context
 
@@ -465,8 +462,8 @@ def test_draws_of_a_variational_model(name):
     torch.testing.assert_close(torch.stack(frames, 1).unflatten(0, (3, 2)), drawn(1))
 
 
-@each
-def test_residual_models_begin_as_the_newest_frame_known(name):
+@each_kind
+def test_residual_models_start_as_persistence(name):
     model = build(name, residual=True).eval()
     batch = batch_for(model)
     found, t, shift = model(batch.context), model.config.episode, model.config.shift
@@ -474,8 +471,8 @@ def test_residual_models_begin_as_the_newest_frame_known(name):
     torch.testing.assert_close(found, batch.context[:, list(newest)].clamp(1 / 512, 511 / 512), atol=1e-5, rtol=0)
 
 
-@each
-def test_codes_in_and_out(name):
+@each_kind
+def test_encode_then_decode_equals_forward(name):
     model = build(name).eval()
     assert isinstance(model, LatentModel)
     frames = batch_for(model).context
@@ -487,8 +484,8 @@ def test_codes_in_and_out(name):
             model.encode(frames[:, :2])
 
 
-@each
-def test_pictures_of_drawn_codes_only_where_codes_are_normal(name):
+@each_kind
+def test_preview_has_samples_only_where_latents_are_normal(name):
     model = build(name).eval()
     batch = batch_for(model)
     rows = model.preview(batch)
@@ -498,13 +495,12 @@ def test_pictures_of_drawn_codes_only_where_codes_are_normal(name):
     assert all(torch.equal(rows[k], model.preview(batch)[k]) for k in rows)
 
 
-@each
-def test_summaries_tell_the_fourteen_apart(name):
-    said = {Autoencoder.summary(config) for config in VARIANTS.values()}
-    assert len(said) == 14
+def test_summaries_of_the_fourteen_differ():
+    summaries = {Autoencoder.summary(config) for config in VARIANTS.values()}
+    assert len(summaries) == 14
 
 
-def test_a_run_goes_through_its_stages_and_forecasts(tmp_path):
+def test_a_run_passes_all_stages_and_forecasts(tmp_path):
     run = train("c-gia-ae", store(), profile="tiny", out=tmp_path / "run", steps=40, tensorboard=False, quiet=True)
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     seen = dict.fromkeys(row["stage"] for row in rows if any(k.endswith("/total") for k in row))
@@ -523,7 +519,7 @@ def test_a_run_goes_through_its_stages_and_forecasts(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["c-vae", "c-lstm-vae"])
-def test_small_starts_with_sure_codes(name):
+def test_small_profile_starts_with_low_latent_variance(name):
     spec = ClipSpec(channels=3, height=84, width=64)
     config = PROFILES["small"](name)
     model = Autoencoder(config, spec).train()
@@ -535,6 +531,6 @@ def test_small_starts_with_sure_codes(name):
 
 
 @pytest.mark.parametrize("name", ["c-lstm-ae", "c-td-vae"])
-def test_no_target_of_small_with_memory_is_among_the_frames_given(name):
+def test_small_profile_with_memory_never_sees_its_targets(name):
     request = Autoencoder.request(PROFILES["small"](name))
     assert request.future_start >= request.context

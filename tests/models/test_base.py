@@ -29,7 +29,9 @@ def test_what_a_model_must_give_is_asked_for_by_name():
 
 
 def test_weights_of_other_programs_are_refused_by_default(tmp_path):
-    with pytest.raises(UserError, match=r"w\.npz: Plain takes no weights file; --init-from wants a run"):
+    with pytest.raises(
+        UserError, match=r"w\.npz: Plain takes no weights file; use a run of this model with --init-from"
+    ):
         build(Plain).import_weights(tmp_path / "w.npz")
 
 

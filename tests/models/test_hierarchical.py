@@ -12,7 +12,8 @@ from framecast.core.errors import UserError
 from framecast.core.types import ActionSpec, Batch, ClipSpec
 from framecast.models.base import count_parameters
 from framecast.models.hierarchical.config import PROFILES, HierarchicalConfig, OptimConfig
-from framecast.models.hierarchical.predictor import Hierarchical, psnr
+from framecast.models.hierarchical.networks import gradient_penalty, psnr
+from framecast.models.hierarchical.predictor import Hierarchical
 from framecast.nn.losses import lp
 from framecast.nn.vgg import VGG16
 from framecast.reporting.figure import watch
@@ -336,7 +337,7 @@ def test_the_penalty_is_that_of_a_plain_loop_and_can_be_differentiated_again():
     model = narrow(mode="epva-gan", van_width=2)
     real, fake = torch.randn(2, 2, 3, 12 + 2 * 2 * 16 + 4 * 2 * 16).unbind(0)
     torch.manual_seed(5)
-    penalty = model.gradient_penalty(real, fake)
+    penalty = gradient_penalty(model.discriminator, real, fake)
     torch.manual_seed(5)
     share, norms = torch.rand(2, 1, 1), []
     for k in range(2):

@@ -9,16 +9,16 @@ import torch
 from framecast.core.errors import UserError
 from framecast.core.types import Batch, ClipSpec
 from framecast.models.base import LatentModel, count_parameters
-from framecast.models.visual_dynamics.predictor import (
+from framecast.models.visual_dynamics.config import (
     PROFILES,
     OptimConfig,
-    VisualDynamics,
     VisualDynamicsConfig,
-    gaussian_kl,
     original,
     small,
     tiny,
 )
+from framecast.models.visual_dynamics.predictor import VisualDynamics
+from framecast.nn.mixture import gaussian_kl
 from framecast.training.device import Device
 from framecast.training.state import TrainState
 from framecast.training.step import train_step

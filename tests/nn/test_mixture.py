@@ -149,7 +149,7 @@ def test_noise_grows_with_the_temperature():
 
 
 def test_kl_of_gaussians():
-    assert float(gaussian_kl(torch.zeros(1, 32), torch.zeros(1, 32))) == 0
+    assert not gaussian_kl(torch.zeros(1, 32), torch.zeros(1, 32)).any()
     mean, logvar = torch.tensor([[0.5, -2.0]]), torch.tensor([[0.1, -1.0]])
     theirs = torch.distributions.kl_divergence(Normal(mean, (logvar / 2).exp()), Normal(0.0, 1.0)).sum(-1)
-    torch.testing.assert_close(gaussian_kl(mean, logvar), theirs)
+    torch.testing.assert_close(gaussian_kl(mean, logvar).sum(-1), theirs)

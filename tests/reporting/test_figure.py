@@ -8,7 +8,7 @@ from torch import nn
 
 from framecast.core.types import ClipRequest, ClipSpec, Loss
 from framecast.models.base import Predictor
-from framecast.models.copy_last import CopyLast, CopyLastConfig
+from framecast.models.baselines import CopyLast, CopyLastConfig
 from framecast.models.multiscale_gan.config import default, small, tiny
 from framecast.models.multiscale_gan.predictor import MultiscaleGAN
 from framecast.reporting.figure import draw_model, watch

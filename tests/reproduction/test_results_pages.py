@@ -10,7 +10,8 @@ import pytest
 
 from framecast import DatasetWriter
 from framecast.data.store import Store
-from framecast.models.autoencoders.predictor import PROFILES, Autoencoder
+from framecast.models.autoencoders.config import PROFILES
+from framecast.models.autoencoders.predictor import Autoencoder
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"

@@ -9,7 +9,7 @@ import torch
 from small_models import Group, Plain, Small, TwoStage, advance, build, same, weights
 
 from framecast.core.types import ClipSpec, Phase, Stage
-from framecast.models.copy_last import CopyLast
+from framecast.models.baselines import CopyLast
 from framecast.training.state import TrainState, bound_to, phase_parameters
 
 

@@ -37,7 +37,7 @@ from framecast.core.io import read_file
 from framecast.core.types import Loss, StopCondition
 from framecast.data.store import DatasetWriter, Store
 from framecast.media.video import read_video
-from framecast.models.copy_last import CopyLast
+from framecast.models.baselines import CopyLast
 from framecast.training.checkpoint import load_checkpoint, snapshots
 from framecast.training.device import Device
 from framecast.training.log import read_metrics

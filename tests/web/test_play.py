@@ -12,7 +12,7 @@ from small_models import process_settings, python, write_store
 from framecast.core.errors import UserError
 from framecast.data.options import DataConfig
 from framecast.data.store import Store
-from framecast.models.copy_last import CopyLastConfig
+from framecast.models.baselines import CopyLastConfig
 from framecast.models.multiscale_gan.config import tiny
 from framecast.models.multiscale_gan.predictor import MultiscaleGAN
 from framecast.training.checkpoint import write_weights

@@ -8,7 +8,7 @@ import pytest
 import torch
 from small_models import Steered
 
-from framecast.models.copy_last import CopyLast
+from framecast.models.baselines import CopyLast
 from framecast.web import session as module
 from framecast.web.session import Complaint, Recording, Session
 from tests.web.playing import make_player

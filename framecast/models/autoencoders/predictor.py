@@ -17,206 +17,30 @@ import math
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
 from framecast.core.errors import UserError
 from framecast.core.types import Batch, ClipRequest, ClipSpec, Loss, Phase, Stage, StopCondition
-from framecast.models.autoencoders.config import PROFILES, VARIANTS, AutoencoderConfig
-from framecast.models.base import Frames, Predictor, RolloutState, as_frames
-from framecast.nn.keras import ConvLSTM, SameConvT2d, initialise
+from framecast.models.autoencoders.config import AutoencoderConfig
+from framecast.models.autoencoders.networks import (
+    Decoder,
+    Encoder,
+    ImageDiscriminator,
+    LatentDiscriminator,
+    _check_size,
+    kl_sampled,
+    reconstruction,
+    shares,
+)
+from framecast.models.base import Predictor, RolloutState, new_seed, step_generator
+from framecast.nn.keras import initialise
 from framecast.nn.losses import bce
-from framecast.nn.precision import autocast_off, full_precision
+from framecast.nn.mixture import gaussian_kl
+from framecast.nn.precision import autocast_off
 
-__all__ = ["PROFILES", "VARIANTS", "Autoencoder", "AutoencoderConfig"]
-
-#: Clip of target values in their entropy, as published.
-ENTROPY_CLIP = 1e-6
 #: Half a grey level: how near to black and white the frame that a residual starts from may come.
 HALF_LEVEL = 1 / 512
-
-
-# -------------------------------------------------------------------------------------------------------- losses
-
-
-@full_precision
-def reconstruction(logits: Tensor, target: Tensor, reduction: str = "mean") -> Tensor:
-    """Divergence of Bernoulli(sigmoid(logits)) from Bernoulli(target), in nats: R of the published code.
-
-    Each value gives BCE(sigmoid(l), x) - H(clip(x)), 0 only where sigmoid(l) is x (up to the clip at 1e-6).
-    logits: float (n, t, c, h, w).  target: 0…1, the same shape: the frames `shift` later.
-    reduction: "mean" over everything; "sum" over all but clips, whose mean is taken; "published": the mean over clips
-    and, with more than one frame, over channels, of the sum over the rest.
-    Returns: scalar; ln 2 a value for black and white at logit 0.
-    """
-    p = target.clamp(ENTROPY_CLIP, 1 - ENTROPY_CLIP)
-    entropy = torch.special.entr(p) + torch.special.entr(1 - p)
-    divergence = F.softplus(logits) - logits * target - entropy
-    if reduction == "mean":
-        return torch.mean(divergence)
-    clips, frames, channels = logits.shape[:3]
-    return torch.sum(divergence) / (clips * (channels if reduction == "published" and frames > 1 else 1))
-
-
-@full_precision
-def kl_closed(mean: Tensor, logvar: Tensor) -> Tensor:
-    """KL from N(mean, exp(logvar)) to N(0, I), summed over the code, mean over the batch. mean, logvar: (n, z).
-
-    Source: Kingma and Welling 2014 (arXiv 1312.6114), appendix B.
-    """
-    return torch.mean(0.5 * (mean.square() + logvar.exp() - 1 - logvar).sum(1))
-
-
-@full_precision
-def kl_sampled(z: Tensor, mean: Tensor, logvar: Tensor) -> Tensor:
-    """log q(z) - log p(z) of a sample z, mean over batch and code: the published estimate of the KL term."""
-    return torch.mean(0.5 * (z.square() - (z - mean).square() * (-logvar).exp() - logvar))
-
-
-def shares(config: AutoencoderConfig) -> dict[str, float]:
-    """The published weights: reconstruction (1-d)(1-g), each generator term (1-d) g / their number, each discriminator
-    term (real or fake, before its half) d / their number."""
-    g, d = config.generator_weight, config.discriminator_weight
-    domains = {"none": 0, "image": 1, "latent": 1, "both": 2}[config.adversary]
-    return {
-        "reconstruction": (1 - d) * (1 - g),
-        "generator": (1 - d) * g / max(domains, 1),
-        "discriminator": d / max(2 * domains, 1),
-    }
-
-
-# ------------------------------------------------------------------------------------------------------ networks
-
-
-def _act(config: AutoencoderConfig) -> nn.Module:
-    return nn.ReLU(inplace=True) if config.activation == "relu" else nn.ELU(inplace=True)
-
-
-class Encoder(nn.Module):
-    """Samples of one frame, or of a clip, to codes. tail: batch norm and dropout on them."""
-
-    def __init__(self, config: AutoencoderConfig, spec: ClipSpec, tail: bool = True) -> None:
-        super().__init__()
-        h, w, channels = spec.height, spec.width, spec.channels
-        layers: list[nn.Module] = []
-        if config.trunk == "dense":
-            for width in config.pixel_widths:  # a dense layer over channels is a 1x1 convolution
-                layers += [nn.Conv2d(channels, width, 1), _act(config)]
-                channels = width
-        for width, stride in zip(config.widths, config.steps_of, strict=True) if config.trunk == "conv" else ():
-            recurrent = config.memory == "lstm"
-            layers += [ConvLSTM(channels, width, stride)] if recurrent else []
-            layers += [] if recurrent else [nn.Conv2d(channels, width, 3, stride), _act(config)]
-            channels, h, w = width, (h - 3) // stride[0] + 1, (w - 3) // stride[1] + 1
-        self.recurrent = config.memory == "lstm"
-        self.trunk = nn.Sequential(*layers)
-        frames = config.episode if config.memory != "none" else 1
-        self.code = nn.Linear(frames * channels * h * w, config.latent)
-        self.norm: nn.BatchNorm1d | None = None
-        if tail and config.latent_norm:
-            self.norm = nn.BatchNorm1d(config.latent, eps=1e-3, momentum=config.norm_momentum)
-        self.dropout = nn.Dropout(config.latent_dropout) if tail and config.latent_dropout else None
-
-    def forward(self, x: Tensor) -> Tensor:
-        """(n, t, c, h, w) in 0…1 -> codes (n, z)."""
-        features = self.trunk(x if self.recurrent else _channels_last(rearrange(x, "n t c h w -> (n t) c h w")))
-        z: Tensor = self.code(features.reshape(len(x), -1))
-        z = z if self.norm is None else self.norm(z)
-        return z if self.dropout is None else self.dropout(z)
-
-
-class Decoder(nn.Module):
-    """Codes to the logits of one frame, or of a clip. tail: batch norm and dropout on the logits."""
-
-    def __init__(self, config: AutoencoderConfig, spec: ClipSpec) -> None:
-        super().__init__()
-        self.frames = config.episode if config.memory != "none" else 1
-        first, second = config.steps_of
-        rows, columns = spec.height // (first[0] * second[0]), spec.width // (first[1] * second[1])
-        layers: list[nn.Module] = []
-        if config.trunk == "conv":
-            start, one, two = config.decoder_widths
-            self.shape = (start, rows, columns)
-            self.dense = nn.Sequential(nn.Linear(config.latent, self.frames * start * rows * columns), _act(config))
-            layers += [SameConvT2d(start, one, second), _act(config)]
-            layers += [SameConvT2d(one, two, first), _act(config)]
-            layers += [SameConvT2d(two, spec.channels, (1, 1))]
-        else:
-            self.shape = (spec.channels, spec.height, spec.width)
-            units, dense = config.latent, list[nn.Module]()
-            for width in config.hidden_widths:
-                dense += [nn.Linear(units, width), _act(config)]
-                units = width
-            self.dense = nn.Sequential(*dense, nn.Linear(units, self.frames * math.prod(self.shape)))
-        if config.output_tail:
-            layers += [nn.BatchNorm2d(spec.channels, eps=1e-3, momentum=config.norm_momentum), nn.Dropout(0.25)]
-        self.image = nn.Sequential(*layers)
-
-    def forward(self, z: Tensor) -> Tensor:
-        """Codes (n, z) -> logits (n, t, c, h, w)."""
-        x = self.dense(z).reshape(len(z) * self.frames, *self.shape)
-        logits: Tensor = self.image(_channels_last(x))
-        return rearrange(logits, "(n t) c h w -> n t c h w", n=len(z))
-
-    def last_layer(self) -> nn.Module:
-        """The layer that makes the logits."""
-        made = [m for m in self.modules() if isinstance(m, nn.Linear | nn.ConvTranspose2d)]
-        return made[-1]
-
-
-class ImageDiscriminator(nn.Module):
-    """A clone of the encoder and one unit: logits (n, 1) that frames (n, t, c, h, w) are true."""
-
-    def __init__(self, config: AutoencoderConfig, spec: ClipSpec) -> None:
-        super().__init__()
-        self.encoder = Encoder(config, spec, tail=config.output_tail)
-        self.score = nn.Linear(config.latent, 1)
-
-    def forward(self, frames: Tensor) -> Tensor:
-        """Frames (n, t, c, h, w) -> logits (n, 1)."""
-        logits: Tensor = self.score(self.encoder(frames))
-        return logits
-
-
-class LatentDiscriminator(nn.Module):
-    """Logits (n, 1) that codes (n, z) come from a normal: a small network, or as published a clone of the decoder."""
-
-    def __init__(self, config: AutoencoderConfig, spec: ClipSpec) -> None:
-        super().__init__()
-        if config.latent_judge == "decoder":
-            pixels = spec.channels * spec.height * spec.width
-            self.layers = nn.Sequential(Decoder(config, spec), nn.Flatten(), nn.Linear(pixels, 1))
-        else:
-            slope = [nn.LeakyReLU(0.2), nn.LeakyReLU(0.2)]
-            self.layers = nn.Sequential(
-                nn.Linear(config.latent, 128), slope[0], nn.Linear(128, 128), slope[1], nn.Linear(128, 1)
-            )
-
-    def forward(self, z: Tensor) -> Tensor:
-        """Codes (n, z) -> logits (n, 1)."""
-        logits: Tensor = self.layers(z)
-        return logits
-
-
-def _channels_last(x: Tensor) -> Tensor:
-    return x.contiguous(memory_format=torch.channels_last)
-
-
-def _check_size(config: AutoencoderConfig, spec: ClipSpec) -> None:
-    """Refuse frames that the strides do not divide: the decoder could not make them."""
-    (a, b), (c, d) = config.steps_of
-    down, across = a * c, b * d
-    fits = spec.height % down == 0 and spec.width % across == 0 and spec.height >= 2 * down and spec.width >= 2 * across
-    if config.trunk == "conv" and not fits:
-        h, w = (max(2, round(size / step)) * step for size, step in ((spec.height, down), (spec.width, across)))
-        raise UserError(
-            f"frames of {spec.height}x{spec.width} cannot be drawn in strides of {down} down and {across} across; "
-            f"bring them to --size {h}x{w}, or take --model.geometry resized"
-        )
-
-
-# ----------------------------------------------------------------------------------------------------- predictor
 
 
 class Autoencoder(Predictor):
@@ -294,8 +118,6 @@ class Autoencoder(Predictor):
         statistics = [b for b in part.buffers() if b.is_floating_point()]
         return sum(t.numel() for t in (*part.parameters(), *statistics))
 
-    # ---------------------------------------------------------------------------------------------- one pass
-
     def _samples(self, frames: Tensor) -> Tensor:
         """Frames (b, t, c, h, w) as the networks take them: a frame, or with memory a clip, a sample."""
         return rearrange(frames, "b t c h w -> (b t) 1 c h w") if self.config.memory == "none" else frames
@@ -319,16 +141,17 @@ class Autoencoder(Predictor):
     def forward(self, frames: Tensor, noise: Tensor | None = None) -> Tensor:
         """The frames `shift` later.
 
-        frames: (b, t, c, h, w) in 0…1, with memory t is `episode`.  noise: normal (n, z) for drawn codes; None takes
-        their mean.
-        Returns: (b, t, c, h, w) float 0…1.
+        Args:
+            frames: (b, t, c, h, w) in 0…1, with memory t is `episode`.
+            noise: normal (n, z) for drawn codes; None takes their mean.
+
+        Returns:
+            (b, t, c, h, w) float 0…1.
         """
         samples = self._samples(frames)
         mean, logvar = self._moments(samples)
         z = mean if noise is None or logvar is None else _drawn(mean, logvar, noise)
         return self._logits(z, samples).float().sigmoid().reshape(frames.shape)
-
-    # ---------------------------------------------------------------------------------------------- training
 
     def loss(self, batch: Batch, step: int = 0) -> Loss:
         """Reconstruction of the later frames, and what bottleneck and tails add. The adversary is not asked.
@@ -353,7 +176,7 @@ class Autoencoder(Predictor):
                 parts["kl"] = kl_sampled(z, mean, logvar)
                 total = total + c.beta * parts["kl"]
             else:
-                parts["kl"] = kl_closed(mean, logvar)
+                parts["kl"] = gaussian_kl(mean, logvar).sum(1).mean()
                 # The bound is a sum over values; where that is a mean, the KL is divided alike.
                 values = math.prod(target.shape[1:]) if c.reduction == "mean" else 1
                 total = total + c.beta / values * parts["kl"]
@@ -367,7 +190,9 @@ class Autoencoder(Predictor):
         """Half cross-entropies of the discriminators: later frames against predicted ones, normals against codes.
 
         No gradient reaches encoder or decoder. Parts: image_real, image_fake, latent_real, latent_fake.
-        Source: Goodfellow et al. 2014, equation 1; Makhzani et al. 2015, section 2.
+
+        Source:
+            Goodfellow et al. 2014, equation 1; Makhzani et al. 2015, section 2.
         """
         samples, target = self._samples(batch.context), self._samples(batch.future)
         with torch.no_grad():
@@ -457,49 +282,21 @@ class Autoencoder(Predictor):
             rows["samples"] = self.decode(z.to(batch.context.device), batch.context)
         return rows
 
-    # -------------------------------------------------------------------------------------------- prediction
-
-    def predict(
-        self,
-        context: Frames,
-        horizon: int,
-        actions: Frames | None = None,
-        samples: int = 1,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """The next `horizon` frames, in blocks of `shift`: (s, b, horizon, c, h, w) float 0…1.
-
-        One sample takes the mean of codes; of several, a variational model draws each.
-        """
-        carry, frames = self.rollout_init(context, samples=samples, generator=generator), []
-        for _ in range(horizon):
-            carry, frame = self.rollout_step(carry)
-            frames.append(frame)
-        return rearrange(torch.stack(frames, 1), "(s b) t c h w -> s b t c h w", s=samples)
-
-    @torch.no_grad()
-    def rollout_init(
-        self,
-        context: Frames,
-        actions: Frames | None = None,
-        samples: int = 1,
-        generator: torch.Generator | None = None,
+    def initial_state(
+        self, frames: Tensor, actions: Tensor | None, samples: int, generator: torch.Generator | None
     ) -> RolloutState:
-        """window: the last frames, seen or predicted, (b, t, c, h, w) 0…1.  queue: predicted and not yet handed out,
-        empty at first.  With several samples of a variational model also seed and tick, for the draws."""
-        frames = as_frames(context, self)[:, -self.num_context :].repeat(samples, 1, 1, 1, 1)
+        """window: the last frames, true or predicted, (b, t, c, h, w) 0…1.  queue: predicted frames not yet returned,
+        empty at first.  seed, tick: of the latents' noise, with several samples of a variational model; one sample
+        takes the mean of latents."""
         own = self.frame_size(self.config, self.spec)
         if tuple(frames.shape[-2:]) != own:
             raise ValueError(
                 f"{type(self).__name__} was built for frames of {own[0]}x{own[1]}, got {frames.shape[-2]}x"
                 f"{frames.shape[-1]}; bring them to that size"
             )
-        carry = {"window": frames, "queue": frames[:, :0]}
-        if samples > 1 and self.stochastic:
-            at = generator.device if generator is not None else "cpu"
-            seed = torch.randint(2**62, (1,), generator=generator, device=at).to(frames.device)
-            carry |= {"seed": seed.repeat(len(frames)), "tick": torch.zeros_like(seed).repeat(len(frames))}
-        return carry
+        frames = frames.repeat(samples, 1, 1, 1, 1)
+        state = {"window": frames, "queue": frames[:, :0]}
+        return {**state, **new_seed(len(frames), generator, frames)} if samples > 1 and self.stochastic else state
 
     @torch.no_grad()
     def rollout_step(self, carry: RolloutState, action: Tensor | None = None) -> tuple[RolloutState, Tensor]:
@@ -508,16 +305,15 @@ class Autoencoder(Predictor):
         if new["queue"].shape[1] == 0:
             noise = None
             if "seed" in carry:
-                source = torch.Generator().manual_seed(int(carry["seed"][0]) + int(carry["tick"][0]))
                 count = len(carry["window"]) * (self.num_context if self.config.memory == "none" else 1)
-                noise = torch.randn(count, self.config.latent, generator=source).to(carry["window"].device)
+                noise = torch.randn(count, self.config.latent, generator=step_generator(carry)).to(
+                    carry["window"].device
+                )
                 new["tick"] = carry["tick"] + 1
             new["queue"] = self(new["window"], noise)[:, -self.config.shift :]
             new["window"] = torch.cat([new["window"], new["queue"]], 1)[:, -self.num_context :]
         frame = new["queue"][:, 0]
         return {**new, "queue": new["queue"][:, 1:]}, frame
-
-    # ---------------------------------------------------------------------------------------------- the code
 
     def encode(self, frames: Tensor) -> Tensor:
         """Codes (b, t, z) of frames (b, t, c, h, w); with memory one for every whole clip, counted from the end. Of

@@ -15,339 +15,29 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from functools import partial
-from itertools import pairwise
-from typing import Literal
 
 import torch
 from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
-from framecast.core.config import require_least
-from framecast.core.errors import UserError
 from framecast.core.types import Batch, ClipRequest, ClipSpec, GradClip, Loss, Optimiser, Phase, Stage, StopCondition
-from framecast.models.base import Control, Frames, Predictor, RolloutState, as_frames
-from framecast.nn.mixture import Mixture, Spread, gaussian_kl
-from framecast.nn.precision import full_precision
-
-Head = Literal["mdn", "gaussian", "linear", "softmax-mse"]
-HEADS = ("mdn", "gaussian", "linear", "softmax-mse")
-#: Those that put out a distribution to draw from.
-DRAWING = ("mdn", "gaussian")
+from framecast.models.base import Control, Frames, Predictor, RolloutState, new_seed, step_generator
+from framecast.models.dreams.config import DRAWING, DreamsConfig, Head
+from framecast.models.dreams.networks import VAE, Memory, glorot, vision_terms
+from framecast.nn.mixture import Mixture
 
 #: Side of the frames, px: what four unpadded convolutions of kernel 4 and stride 2 bring to 2x2.
 SIDE = 64
-#: Kernels of the decoder's four transposed convolutions, which bring 1x1 to 5, 13, 30 and 64 px.
-_DECODER_KERNELS = (5, 5, 6, 6)
-#: Channels the decoder starts from, at 1x1.
-_DECODER_START = 1024
+
 #: Frames decoded at a time.
 _CHUNK = 256
+
 _WEIGHTS = "Of the futures it holds possible: at 0 always the likeliest, above 1 unlikely ones more often."
+
 _SIGMA = "How far a frame may stray from the future it follows: at 0 not at all, at 1 as far as was learned."
-
-
-# ------------------------------------------------------------------------------------------------ configuration
-
-
-@dataclass(frozen=True, kw_only=True)
-class OptimConfig:
-    """Adam for both stages, as published (its older runs used rmsprop)."""
-
-    vision_lr: float = 1e-3
-    """Learning rate of the autoencoder, above 0; World Models has 1e-4."""
-    memory_lr: float = 1e-3
-    """Learning rate of the recurrent network, above 0."""
-    betas: tuple[float, float] = (0.9, 0.999)
-    """Decay of Adam's two averages, each in 0…1."""
-    eps: float = 1e-8
-    """Added to Adam's denominator, above 0; Keras has 1e-7."""
-    clip: float | None = None
-    """Bound on the norm of the memory's gradient, above 0; none as published. World Models bounds each value by 1."""
-
-    def __post_init__(self) -> None:
-        for name in ("vision_lr", "memory_lr", "eps", "clip"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UserError(f"optim.{name} must be above 0, got {value}")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise UserError(f"optim.betas must lie in 0…1, below 1, got {self.betas}")
-
-
-@dataclass(frozen=True, kw_only=True)
-class DreamsConfig:
-    """Autoencoder, memory, mixture, and how the two stages end."""
-
-    # --- what goes in
-    context: int = 10
-    """Codes T seen before the first imagined one, at least 1; published runs have 4, 5, 10 and 24."""
-    stride: int = 1
-    """Source frames a model frame, at least 1."""
-    use_actions: bool = True
-    """Let actions condition the memory where the data have them."""
-    # --- vision
-    code_size: int = 32
-    """Numbers a frame becomes, at least 1."""
-    encoder_widths: tuple[int, ...] = (32, 64, 64, 128)
-    """Channels of the encoder's four convolutions; World Models has 32, 64, 128, 256."""
-    decoder_widths: tuple[int, ...] = (64, 64, 32)
-    """Channels of the decoder's first three transposed convolutions; World Models has 128, 64, 32."""
-    kl_weight: float = 1.0
-    """Weight of the KL term against the squared error summed over the frame, at least 0."""
-    kl_floor: float = 0.0
-    """Nats a frame below which the KL term does not push, at least 0; World Models has 0.5 per number, 16 in all."""
-    start_at_mean: bool = True
-    """Begin with the decoder's last biases at the mean of the first batch; off, at 0 as published. From there the whole
-    decoder is first driven down (or up) together, and on dark scenes it stays at the mean picture for long."""
-    # --- memory
-    cell: Literal["gru", "lstm"] = "gru"
-    """Kind of the recurrent layers."""
-    memory_sizes: tuple[int, ...] = (32, 64, 128)
-    """Widths of the recurrent layers; World Models has one of 256."""
-    recurrence: Literal["window", "carried"] = "window"
-    """"window": from nothing over the last T codes, for every frame anew, and trained on the code after them, as
-    published. "carried": the state goes on from frame to frame, and every step of a sequence is trained, as in World
-    Models."""
-    sequence: int = 32
-    """Codes of a training sequence where the state is carried, at least T; World Models has 1,000."""
-    head: Head = "mdn"
-    """What the memory puts out: mdn, a mixture of Gaussians; gaussian, a single one; linear, the code by squared error;
-    softmax-mse, the published first version, whose codes are forced to be positive and to sum to 1."""
-    compare: tuple[Head, ...] = ()
-    """Further heads, each with a memory of its own, trained beside on the same batches of the same codes, to compare
-    dreams with and without a mixture."""
-    # --- mixture
-    mixtures: int = 10
-    """Components, at least 1; World Models has 5."""
-    joint: bool = True
-    """One choice of component for all numbers of a code, as published; off, each number has a mixture of its own, as in
-    World Models."""
-    spread: Spread = "elu"
-    """What makes a standard deviation: elu, ELU(x) + 1, or exp as in World Models."""
-    sigma_floor: float = 1e-3
-    """Added to every standard deviation, above 0; published 1e-8, which lets the likelihood spike."""
-    # --- codes and draws
-    resample: bool = True
-    """Draw a training code anew from its Gaussian whenever it is used, and start dreams from its mean, as World Models
-    does; off, one draw is kept, and dreams start from a draw, as published."""
-    weight_temperature: float = 1.0
-    """Divides the mixture's logits, at least 0; 0 takes the likeliest component."""
-    sigma_temperature: float = 1.0
-    """Multiplies the variance of a draw, at least 0; 0 takes the component's mean."""
-    sigma_is_variance: bool = False
-    """Take sigma for a variance when drawing, as the published code does by mistake: the noise becomes sqrt(sigma)."""
-    # --- how the stages end
-    vision_patience: int | None = 5
-    """Validations without a better loss after which vision ends, its best weights restored; none: the share."""
-    vision_share: float = 0.5
-    """Share of steps or budget that vision may use at most, above 0 and below 1."""
-    memory_patience: int | None = 10
-    """Validations without a better loss after which memory ends; the best weights are kept. none ends with the run."""
-    # --- films left in the run folder
-    reconstruction_frames: int = 1000
-    """Frames of the film original | reconstruction, at most; 0 leaves it out."""
-    dream_frames: int = 300
-    """Frames of the film of a dream; 0 leaves it out."""
-    optim: OptimConfig = field(default_factory=OptimConfig)
-    """Optimisers of the two stages."""
-
-    def __post_init__(self) -> None:
-        require_least(self, "model.", context=1, stride=1, code_size=1, sequence=1, mixtures=1)
-        require_least(self, "model.", kl_weight=0, kl_floor=0, weight_temperature=0, sigma_temperature=0)
-        require_least(self, "model.", reconstruction_frames=0, dream_frames=0)
-        for name, count in (("encoder_widths", 4), ("decoder_widths", 3)):
-            if len(getattr(self, name)) != count or min(getattr(self, name)) < 1:
-                raise UserError(f"model.{name} must be {count} numbers of at least 1, got {getattr(self, name)}")
-        if not self.memory_sizes or min(self.memory_sizes) < 1:
-            raise UserError(f"model.memory_sizes must be numbers of at least 1, got {self.memory_sizes}")
-        choices: dict[str, tuple[str, ...]] = {"cell": ("gru", "lstm"), "recurrence": ("window", "carried")}
-        choices |= {"head": HEADS, "spread": ("elu", "exp")}
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise UserError(f"model.{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
-        heads = (self.head, *self.compare)
-        if len(set(heads)) != len(heads) or not set(heads) <= set(HEADS):
-            raise UserError(f"model.compare names heads beside {self.head} once each, got {self.compare}")
-        if not self.sigma_floor > 0:
-            raise UserError(f"model.sigma_floor must be above 0, got {self.sigma_floor}")
-        if not 0 < self.vision_share < 1:
-            raise UserError(f"model.vision_share must lie between 0 and 1, got {self.vision_share}")
-        for name in ("vision_patience", "memory_patience"):
-            if getattr(self, name) is not None and getattr(self, name) < 1:
-                raise UserError(f"model.{name} must be at least 1 or none, got {getattr(self, name)}")
-        if self.recurrence == "carried" and self.sequence < self.context:
-            raise UserError(f"model.sequence {self.sequence} is shorter than model.context {self.context}; lengthen it")
-
-    def components(self, head: Head) -> int:
-        """Gaussians that a head puts out."""
-        return {"mdn": self.mixtures, "gaussian": 1}.get(head, 0)
-
-
-def default() -> DreamsConfig:
-    """The published networks, their sampling, noise floor and use of the posterior repaired."""
-    return DreamsConfig()
-
-
-def original() -> DreamsConfig:
-    """The published code, literal: codes drawn once, sigma taken for a variance, no noise floor to speak of."""
-    return DreamsConfig(
-        sigma_floor=1e-8,
-        resample=False,
-        sigma_is_variance=True,
-        start_at_mean=False,
-        memory_patience=None,
-        optim=OptimConfig(eps=1e-7),
-    )
-
-
-def world_models() -> DreamsConfig:
-    """The World Models networks: a wider autoencoder, an LSTM of 256, five one-dimensional mixtures a number."""
-    return DreamsConfig(
-        encoder_widths=(32, 64, 128, 256),
-        decoder_widths=(128, 64, 32),
-        kl_floor=16.0,
-        cell="lstm",
-        memory_sizes=(256,),
-        recurrence="carried",
-        mixtures=5,
-        joint=False,
-        spread="exp",
-        optim=OptimConfig(vision_lr=1e-4, clip=1.0),
-    )
-
-
-def small() -> DreamsConfig:
-    """Half the channels of the autoencoder, the published memory; for minutes on two cores."""
-    return DreamsConfig(encoder_widths=(16, 32, 32, 64), decoder_widths=(32, 32, 16))
-
-
-def tiny() -> DreamsConfig:
-    """Narrow layers and short windows in the same shape; for tests."""
-    return DreamsConfig(
-        context=3,
-        code_size=4,
-        encoder_widths=(4, 8, 8, 8),
-        decoder_widths=(8, 8, 8),
-        memory_sizes=(16,),
-        mixtures=2,
-        vision_patience=None,
-        memory_patience=None,
-        reconstruction_frames=12,
-        dream_frames=12,
-        optim=OptimConfig(vision_lr=3e-3, memory_lr=1e-2),
-    )
-
-
-PROFILES: dict[str, Callable[[], DreamsConfig]] = {
-    "default": default,
-    "original": original,
-    "world-models": world_models,
-    "small": small,
-    "tiny": tiny,
-}
-
-
-# ------------------------------------------------------------------------------------------- losses and networks
-
-
-def vision_terms(frames: Tensor, decoded: Tensor, mean: Tensor, logvar: Tensor, floor: float) -> tuple[Tensor, Tensor]:
-    """Squared error summed over a frame, and KL of its code, floored as in World Models; both means over frames.
-
-    frames, decoded: (n, c, h, w) in 0…1.  mean, logvar: (n, z).
-    """
-    error = (frames - decoded).square().sum((1, 2, 3)).mean()
-    return error, gaussian_kl(mean, logvar).clamp(min=floor).mean()
-
-
-class PointConvTranspose2d(nn.ConvTranspose2d):
-    """A transposed convolution of 1x1 pictures: as a matrix product it is much faster on a CPU (docs/log.md)."""
-
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        # In the order a channels-last weight lies in memory: any other copies all of it, every time.
-        channels, height, width = self.weight.shape[1:]
-        weight = self.weight.permute(0, 2, 3, 1).flatten(1)
-        out: Tensor = (x.flatten(1) @ weight).view(-1, height, width, channels)
-        return (out if self.bias is None else out + self.bias.to(out)).permute(0, 3, 1, 2)
-
-
-class VAE(nn.Module):
-    """64x64 frames to Gaussians over codes, and codes to frames. Convolutions without padding, no normalisation."""
-
-    def __init__(self, config: DreamsConfig, channels: int) -> None:
-        super().__init__()
-        widths = (channels, *config.encoder_widths)
-        convolutions: list[nn.Module] = []
-        for a, b in pairwise(widths):
-            convolutions += [nn.Conv2d(a, b, 4, stride=2), nn.ReLU()]
-        features = 4 * widths[-1]
-        self.encoder = nn.ModuleDict(
-            {
-                "layers": nn.Sequential(*convolutions, nn.Flatten()),
-                "mean": nn.Linear(features, config.code_size),
-                "logvar": nn.Linear(features, config.code_size),
-            }
-        )
-        widths = (_DECODER_START, *config.decoder_widths, channels)
-        layers: list[nn.Module] = [nn.Linear(config.code_size, _DECODER_START), nn.Unflatten(1, (_DECODER_START, 1, 1))]
-        for i, ((a, b), kernel) in enumerate(zip(pairwise(widths), _DECODER_KERNELS, strict=True)):
-            kind = nn.ConvTranspose2d if i else PointConvTranspose2d
-            layers += [kind(a, b, kernel, stride=2), nn.ReLU()]
-        self.decoder = nn.Sequential(*layers[:-1], nn.Sigmoid())
-
-    def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, c, 64, 64) in 0…1 -> mean and log variance, (n, z) each, float32."""
-        features = self.encoder["layers"](frames.contiguous(memory_format=torch.channels_last))
-        return self.encoder["mean"](features).float(), self.encoder["logvar"](features).float()
-
-    def decode(self, latents: Tensor) -> Tensor:
-        """(n, z) -> frames (n, c, 64, 64) in 0…1, float32."""
-        frames: Tensor = self.decoder(latents)
-        return frames.float()
-
-
-class Memory(nn.Module):
-    """Recurrent layers over codes (and actions), then what one head needs. Always in full precision."""
-
-    def __init__(self, config: DreamsConfig, inputs: int, head: Head) -> None:
-        super().__init__()
-        cell = nn.GRU if config.cell == "gru" else nn.LSTM
-        sizes = (inputs, *config.memory_sizes)
-        self.layers = nn.ModuleList(cell(a, b, batch_first=True) for a, b in pairwise(sizes))
-        outputs = config.code_size
-        if head in DRAWING:
-            outputs = Mixture.outputs(config.components(head), config.code_size, config.joint)
-        self.out = nn.Linear(sizes[-1], outputs)
-
-    @full_precision
-    def forward(self, x: Tensor, *state: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """What the head reads at every step, (b, t, outputs), and the state after the last, tensors (b, width).
-        x: (b, t, inputs).  state: as returned; none begins from nothing."""
-        left, after = list(state), []
-        for layer in self.layers:
-            if isinstance(layer, nn.LSTM):
-                hidden = (left.pop(0)[None].contiguous(), left.pop(0)[None].contiguous()) if state else None
-                x, (h, c) = layer(x, hidden)
-                after += [h[0], c[0]]
-            else:
-                x, h = layer(x, left.pop(0)[None].contiguous() if state else None)
-                after.append(h[0])
-        return self.out(x), tuple(after)
-
-
-def glorot(module: nn.Module) -> None:
-    """Keras' starting weights, which the published runs had: Glorot's uniform, orthogonal recurrences, biases 0."""
-    for name, p in module.named_parameters():
-        if p.ndim < 2:
-            nn.init.zeros_(p)
-        elif "weight_hh" in name:
-            nn.init.orthogonal_(p)
-        else:
-            nn.init.xavier_uniform_(p)
-
-
-# ------------------------------------------------------------------------------------------------- the predictor
 
 
 class Dreams(Predictor):
@@ -391,7 +81,8 @@ class Dreams(Predictor):
     def using(self, head: Head) -> Dreams:
         """The same model, weights shared, dreaming with another of the heads it was trained with.
 
-        Raises: ValueError naming those there are.
+        Raises:
+            ValueError: naming those there are.
         """
         if head == self.config.head:
             return self
@@ -403,8 +94,6 @@ class Dreams(Predictor):
         other.config = replace(self.config, head=head, compare=())
         other.stochastic = head in DRAWING
         return other
-
-    # ------------------------------------------------------------------------------------------------ training
 
     def stages(self) -> list[Stage]:
         """vision on single frames until patience or share ends; memory on windows of codes encoded once."""
@@ -540,12 +229,11 @@ class Dreams(Predictor):
             films[f"dream-{head}"] = dream[0, 0]
         return films
 
-    # ---------------------------------------------------------------------------------------------- prediction
-
     def encode(self, frames: Tensor) -> Tensor:
         """Means of the codes of frames (b, t, c, 64, 64) in 0…1: (b, t, z).
 
-        Raises: ValueError for frames of another size.
+        Raises:
+            ValueError: for frames of another size.
         """
         if tuple(frames.shape[-2:]) != (SIDE, SIDE):
             raise ValueError(
@@ -565,8 +253,12 @@ class Dreams(Predictor):
         if self.config.head not in DRAWING:
             return ()
         return (
-            Control(name="weight_temperature", label="Temperature: which future", low=0.0, high=2.0, says=_WEIGHTS),
-            Control(name="sigma_temperature", label="Temperature: how much noise", low=0.0, high=2.0, says=_SIGMA),
+            Control(
+                name="weight_temperature", label="Temperature: which future", low=0.0, high=2.0, description=_WEIGHTS
+            ),
+            Control(
+                name="sigma_temperature", label="Temperature: how much noise", low=0.0, high=2.0, description=_SIGMA
+            ),
         )
 
     def get_latent(self, carry: RolloutState) -> Tensor:
@@ -599,55 +291,44 @@ class Dreams(Predictor):
         frames = self.decode(torch.stack(latents, 1))
         return rearrange(frames, "(s b) t c h w -> s b t c h w", s=samples)
 
-    @torch.no_grad()
-    def rollout_init(
-        self,
-        context: Frames,
-        actions: Frames | None = None,
-        samples: int = 1,
-        generator: torch.Generator | None = None,
+    def initial_state(
+        self, frames: Tensor, actions: Tensor | None, samples: int, generator: torch.Generator | None
     ) -> RolloutState:
-        """codes: the last T codes, (b, T, z); the newest is what was last seen or imagined, and may be overwritten.
-        weight_temperature, sigma_temperature: (b,), the config's; may be changed between frames.  actions: the last
-        T - 1, (b, T - 1, a).  state0, …: of the recurrent layers where it is carried.  seed, tick: of the draws."""
+        """latents: the last T, (b, T, z); the newest is that of the last frame, and may be overwritten.
+        weight_temperature, sigma_temperature: (b,), the config's; may be changed between frames.
+
+        Args:
+            actions: the last T - 1, (b, T - 1, a). state0, …: of the recurrent layers where it is carried. seed, tick:
+                of the draws.
+        """
         c = self.config
-        frames = as_frames(context, self)[:, -c.context :]
-        latents, source = self.encode(frames), "cpu" if generator is None else generator.device
+        latents = self.encode(frames)
         if not c.resample:  # as published: from a draw
             logvar = rearrange(self.vae.encode(_flat(frames))[1], "(b t) z -> b t z", b=len(frames))
+            source = "cpu" if generator is None else generator.device
             noise = torch.randn(latents.shape, generator=generator, device=source).to(latents.device)
             latents = latents + (logvar / 2).exp() * noise
         latents = latents.repeat(samples, 1, 1)
         rows = latents.new_ones(len(latents))
-        seed = torch.randint(2**62, (1,), generator=generator, device=source).to(latents.device)
-        carry = {
+        state = {
             "latents": latents,
             "weight_temperature": c.weight_temperature * rows,
             "sigma_temperature": c.sigma_temperature * rows,
-            "seed": seed.expand(len(latents)).clone(),
-            "tick": torch.zeros(len(latents), dtype=torch.int64, device=latents.device),
+            **new_seed(len(latents), generator, latents),
         }
         if self.action_size:
-            carry["actions"] = self._past(actions, latents, samples)
+            if actions is None and c.context > 1:
+                raise ValueError(f"Dreams needs the {c.context - 1} actions of its context, got 0")
+            past = latents.new_zeros(len(frames), 0, self.action_size) if actions is None else actions
+            state["actions"] = past.repeat(samples, 1, 1)
         if c.recurrence == "carried":
             before = latents[:, :-1]
             if self.action_size:
-                before = torch.cat([before, carry["actions"]], -1)
-            # With T = 1 nothing was seen before the last code: one step over nothing would already move the state.
-            state = self.rnn(before)[1] if c.context > 1 else self._fresh(latents)
-            carry |= {f"state{i}": value for i, value in enumerate(state)}
-        return carry
-
-    def _past(self, actions: Frames | None, latents: Tensor, samples: int) -> Tensor:
-        """The T - 1 actions that led through the context, ((s b), T - 1, a)."""
-        keep = self.config.context - 1
-        past = latents.new_zeros(len(latents) // samples, 0, self.action_size)
-        if actions is not None:
-            past = torch.as_tensor(actions, dtype=torch.float32, device=latents.device)
-            past = past[None] if past.ndim == 2 else past
-        if past.shape[1] < keep:
-            raise ValueError(f"Dreams needs the {keep} actions of its context, got {past.shape[1]}")
-        return past[:, past.shape[1] - keep :].repeat(samples, 1, 1)
+                before = torch.cat([before, state["actions"]], -1)
+            # With T = 1 nothing precedes the last latent: one step over nothing would already change the state.
+            hidden = self.rnn(before)[1] if c.context > 1 else self._fresh(latents)
+            state |= {f"state{i}": value for i, value in enumerate(hidden)}
+        return state
 
     def _fresh(self, latents: Tensor) -> list[Tensor]:
         parts = 2 if self.config.cell == "lstm" else 1
@@ -663,7 +344,8 @@ class Dreams(Predictor):
     def imagine(self, carry: RolloutState, action: Tensor | None = None) -> RolloutState:
         """One code further, without its frame: the new carry, whose last code it is.
 
-        action: ((s b), a), what is done at the last frame, for a model with actions.
+        Args:
+            action: ((s b), a), what is done at the last frame, for a model with actions.
         """
         c, latents, new = self.config, carry["latents"], dict(carry)
         x = latents if c.recurrence == "window" else latents[:, -1:]
@@ -686,8 +368,7 @@ class Dreams(Predictor):
     def _next(self, out: Tensor, carry: RolloutState) -> Tensor:
         if self.config.head not in DRAWING:
             return self._code(out, self.config.head)
-        generator = torch.Generator(out.device)
-        generator.manual_seed(int(carry["seed"][0]) + int(carry["tick"][0]))
+        generator = step_generator(carry, out.device)
         temperatures = carry["weight_temperature"], carry["sigma_temperature"]
         return self._mixture(out, self.config.head).sample(*temperatures, generator, self.config.sigma_is_variance)
 

@@ -9,6 +9,7 @@ from typing import Literal, get_args, get_origin, get_type_hints
 
 from framecast.core.config import require_least
 from framecast.core.errors import UserError
+from framecast.core.types import ClipSpec
 from framecast.nn.vgg import VGG16
 
 Mode = Literal["e2e", "epva", "epev", "individual", "e2e-pose", "epva-gan", "epev-gan", "predictor"]
@@ -165,6 +166,25 @@ class HierarchicalConfig:
     def posed(self) -> bool:
         """Whether the mode needs poses."""
         return self.mode in ("individual", "e2e-pose")
+
+    def check_pose(self, spec: ClipSpec) -> None:
+        """Check that the data have the poses of a posed mode, and that encodings can hold them.
+
+        Raises:
+            UserError: otherwise.
+        """
+        if missing := [name for name in self.pose if name not in spec.extras]:
+            raise UserError(
+                f"mode {self.mode} trains on poses, but the data have no {' and no '.join(missing)} per frame; "
+                "use data that do, name other arrays with model.pose, or use mode epva"
+            )
+        size = sum(math.prod(spec.extras[name]) for name in self.pose)
+        if size < 5 or self.encoding_size < size or (self.mode == "individual" and self.encoding_size != size):
+            least = "as many numbers as" if self.mode == "individual" else "at least"
+            raise UserError(
+                f"mode {self.mode} needs encodings of {least} the {size} of a pose ({', '.join(self.pose)}), "
+                f"which must be at least 5; set model.encoding_size, now {self.encoding_size}, to {max(size, 5)}"
+            )
 
     def weight(self, step: int) -> float:
         """alpha * sigmoid((step - D) / (D / 10)), D = max(alpha_delay, 1), of optimiser steps; alpha in epva-gan."""

@@ -13,7 +13,6 @@ first is drawn and trained on.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -24,28 +23,27 @@ from torch import Tensor, nn
 
 from framecast.core.errors import UserError
 from framecast.core.types import Batch, ClipRequest, ClipSpec, GradClip, Loss, Optimiser, Phase, Stage, between, every
-from framecast.models.base import Frames, Predictor, RolloutState, as_frames
+from framecast.models.base import Frames, Predictor, RolloutState, as_frames, new_seed, step_generator
 from framecast.models.hierarchical.config import HierarchicalConfig
-from framecast.nn.analogy import AnalogyNetwork, Discriminator
+from framecast.models.hierarchical.networks import (
+    AnalogyNetwork,
+    Discriminator,
+    Encoder,
+    StructurePredictor,
+    as_loss,
+    critic_gap,
+    critic_sequences,
+    encoding_loss,
+    gradient_penalty,
+    pose_loss,
+    psnr_parts,
+)
 from framecast.nn.colour import shift_hue
-from framecast.nn.losses import bce, lp
-from framecast.nn.pose import pose_loss
-from framecast.nn.precision import widen
-from framecast.nn.structure import Encoder, StructurePredictor
+from framecast.nn.losses import lp
 from framecast.nn.vgg import load_imagenet
 
 #: Frames drawn at a time when nothing is trained.
 CHUNK = 64
-
-
-def psnr(prediction: Tensor, truth: Tensor, pooled: bool = False) -> Tensor:
-    """Decibels on 0…1, scalar: the mean over images, or as published, pooled over the batch and averaged over time.
-
-    prediction, truth: (b, t, c, h, w).  Capped at 100 dB.
-    """
-    error = (widen(prediction) - truth).square().mean((2, 3, 4))
-    error = error.mean(0) if pooled else error
-    return -10 * error.clamp_min(1e-10).log10().mean()
 
 
 # ---------------------------------------------------------------------------------------------------- predictor
@@ -68,7 +66,7 @@ class Hierarchical(Predictor):
         self.action_size = spec.action_size or config.blank_actions
         self.stochastic = config.predictor_noise > 0
         if config.posed:
-            self._check_pose(spec)
+            config.check_pose(spec)
         c, size, side = config, config.encoding_size, config.size
         prepared = "slim" if c.encoder_input == "auto" else c.encoder_input
         self.encoder = Encoder(
@@ -86,21 +84,6 @@ class Hierarchical(Predictor):
         self.van = AnalogyNetwork(size, side, spec.channels, c.van_width, c.van_keep, c.van_leak)
         self.discriminator = Discriminator(size, side, c.van_width) if c.mode == "epva-gan" else None
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    def _check_pose(self, spec: ClipSpec) -> None:
-        c = self.config
-        if missing := [name for name in c.pose if name not in spec.extras]:
-            raise UserError(
-                f"mode {c.mode} trains on poses, but the data have no {' and no '.join(missing)} per frame; take data "
-                "that do, name other arrays with model.pose, or take mode epva"
-            )
-        size = sum(math.prod(spec.extras[name]) for name in c.pose)
-        if size < 5 or c.encoding_size < size or (c.mode == "individual" and c.encoding_size != size):
-            least = "as many numbers as" if c.mode == "individual" else "at least"
-            raise UserError(
-                f"mode {c.mode} needs encodings of {least} the {size} of a pose ({', '.join(c.pose)}), which must be "
-                f"at least 5; set model.encoding_size, now {c.encoding_size}, to {max(size, 5)}"
-            )
 
     @classmethod
     def request(cls, config: HierarchicalConfig) -> ClipRequest:
@@ -144,7 +127,9 @@ class Hierarchical(Predictor):
     def _roll(self, encodings: Tensor, commands: Tensor, generator: torch.Generator | None = None) -> Tensor:
         """Predicted encodings ê_1 … ê_n (b, n, E): the true ones go in first, then what came out.
 
-        encodings: e_0 … (b, context, E).  commands: (b, n, a).
+        Args:
+            encodings: e_0 … (b, context, E).
+            commands: (b, n, a).
         """
         states, found = self.predictor.start(len(encodings)), list[Tensor]()
         for t in range(commands.shape[1]):
@@ -223,7 +208,7 @@ class Hierarchical(Predictor):
         """Pixels drawn from predicted encodings against the truth. Only the context reaches the encoder."""
         frames, commands = self._clip(batch)
         encodings = self.encode(frames[:, : self.config.context])
-        return _parts(van=self._pixels(frames, encodings[:, 0], self._roll(encodings, commands)))
+        return as_loss(van=self._pixels(frames, encodings[:, 0], self._roll(encodings, commands)))
 
     def epva_loss(self, batch: Batch, step: int = 0) -> Loss:
         """Pixels drawn from true encodings, + alpha(step) times predicted against true encodings."""
@@ -240,12 +225,12 @@ class Hierarchical(Predictor):
             frames, encodings = (torch.cat([x[:, :1], x[:, head:]], 1) for x in (frames, encodings))
         parts = {"van_on_enc": self._reconstruction(frames, encodings), "enc_pred": apart}
         total = parts["van_on_enc"] + self.config.weight(step) * parts["enc_pred"]
-        return _parts(total, **parts, spread=encodings.std((0, 1)).mean())
+        return as_loss(total, **parts, spread=encodings.std((0, 1)).mean())
 
     def van_on_encoding_loss(self, batch: Batch, step: int = 0) -> Loss:
         """Pixels drawn from true encodings against the truth."""
         frames, _ = self._clip(batch)
-        return _parts(van_on_enc=self._reconstruction(frames, self.encode(frames)))
+        return as_loss(van_on_enc=self._reconstruction(frames, self.encode(frames)))
 
     def prediction_loss(self, batch: Batch, step: int = 0) -> Loss:
         """Predicted against true encodings, which stand as they are; explained: the share of their variance."""
@@ -257,7 +242,7 @@ class Hierarchical(Predictor):
         predicted = self._roll(encodings[:, : self.config.context], commands)
         apart, target = self._apart(predicted, encodings), encodings[:, 1:]
         spread = (target - target.mean((0, 1))).square().mean()
-        return _parts(enc_pred=apart, explained=1 - (predicted - target).square().mean() / spread.clamp_min(1e-12))
+        return as_loss(enc_pred=apart, explained=1 - (predicted - target).square().mean() / spread.clamp_min(1e-12))
 
     @torch.no_grad()
     def encodings(self, batch: Batch) -> dict[str, Tensor]:
@@ -279,45 +264,32 @@ class Hierarchical(Predictor):
         return lp(self._draw(frames[:, 0], encoding, targets)[0], truth, 2.0)
 
     def _apart(self, predicted: Tensor, encodings: Tensor) -> Tensor:
-        """enc_pred_loss: nothing is detached, so it also pulls the true encodings towards what can be predicted."""
-        target = encodings[:, 1:]
-        difference = predicted - target
-        moves = (target - target.mean(1, keepdim=True)).flatten(0, 1)
-        if self.config.encoding_loss == "relative":
-            return difference.square().mean() / moves.square().mean().clamp_min(1e-8)
-        if self.config.encoding_loss == "whitened":
-            covariance = moves.T @ moves / len(moves)
-            least = 1e-3 * covariance.diagonal().mean().clamp_min(1e-8)
-            covariance = covariance + least * torch.eye(len(covariance), device=covariance.device)
-            flat = difference.flatten(0, 1)
-            counted: Tensor = torch.linalg.solve(covariance, flat.T)
-            return (flat * counted.T).mean()
-        return difference.square().mean() if self.config.encoding_loss == "l2" else difference.abs().mean()
+        return encoding_loss(predicted, encodings[:, 1:], self.config.encoding_loss)
 
     # --- with poses
 
     def encoder_pose_loss(self, batch: Batch, step: int = 0) -> Loss:
         """Encodings' first numbers against the pose, all frames."""
         frames, _ = self._clip(batch)
-        return _parts(pose_from_enc=self._off(self.encode(frames), self._pose(batch)))
+        return as_loss(pose_from_enc=self._off(self.encode(frames), self._pose(batch)))
 
     def predictor_pose_loss(self, batch: Batch, step: int = 0) -> Loss:
         """The same of predicted encodings, from frame 1 on."""
         frames, commands = self._clip(batch)
         predicted = self._roll(self.encode(frames[:, : self.config.context]), commands)
-        return _parts(pose_from_pred=self._off(predicted, self._pose(batch)[:, 1:]))
+        return as_loss(pose_from_pred=self._off(predicted, self._pose(batch)[:, 1:]))
 
     def pose_prediction_loss(self, batch: Batch, step: int = 0) -> Loss:
         """The predictor run on true poses, then on its own, against the pose."""
         poses = self._pose(batch)
         commands = self._commands(batch.actions, poses, poses.shape[1] - 1)
         predicted = self._roll(poses[:, : self.config.context], commands)
-        return _parts(pose_from_pred_on_pose=self._off(predicted, poses[:, 1:]))
+        return as_loss(pose_from_pred_on_pose=self._off(predicted, poses[:, 1:]))
 
     def van_on_pose_loss(self, batch: Batch, step: int = 0) -> Loss:
         """Pixels drawn from true poses against the truth."""
         frames, poses = self._clip(batch)[0], self._pose(batch)
-        return _parts(van_on_pose=self._pixels(frames, poses[:, 0], poses[:, 1:]))
+        return as_loss(van_on_pose=self._pixels(frames, poses[:, 0], poses[:, 1:]))
 
     def e2e_pose_loss(self, batch: Batch, step: int = 0) -> Loss:
         """van_loss + pose_weight times the pose losses of true and predicted encodings."""
@@ -327,7 +299,7 @@ class Hierarchical(Predictor):
         van = self._pixels(frames, encodings[:, 0], predicted)
         ours, theirs = self._off(encodings, poses), self._off(predicted, poses[:, 1:])
         total = van + self.config.pose_weight * (ours + theirs)
-        return _parts(total, van=van, pose_from_enc=ours, pose_from_pred=theirs)
+        return as_loss(total, van=van, pose_from_enc=ours, pose_from_pred=theirs)
 
     def _pose(self, batch: Batch) -> Tensor:
         return torch.cat([batch.extras[name].float().flatten(2) for name in self.config.pose], -1)
@@ -348,13 +320,14 @@ class Hierarchical(Predictor):
         predicted = self._roll(encodings[:, : self.config.context], commands)
         gap = -self._verdict(*self._sequences(encodings, predicted))
         apart = self._apart(predicted, encodings)
-        return _parts(gap + self.config.alpha * apart, generator=gap, enc_pred=apart)
+        return as_loss(gap + self.config.alpha * apart, generator=gap, enc_pred=apart)
 
     def critic_loss(self, batch: Batch, step: int = 0) -> Loss:
         """Critic of predicted - critic of true structures + the gradient penalty between them.
 
-        Source: Gulrajani et al. 2017 (arXiv 1704.00028), equation 3, at points between; or the cross-entropy of a
-        plain discriminator, true labels smoothed to 0.875.
+        Source:
+            Gulrajani et al. 2017 (arXiv 1704.00028), equation 3, at points between; or the cross-entropy of a plain
+            discriminator, true labels smoothed to 0.875.
         """
         frames, commands = self._clip(batch)
         with torch.no_grad():
@@ -362,36 +335,18 @@ class Hierarchical(Predictor):
             real, fake = self._sequences(encodings, self._roll(encodings[:, : self.config.context], commands))
         gap = self._verdict(real, fake)
         if self.config.critic == "gan" or not torch.is_grad_enabled():
-            return _parts(critic=gap)
-        penalty = self.gradient_penalty(real, fake)
-        return _parts(gap + self.config.penalty * penalty, critic=gap, penalty=penalty)
-
-    def gradient_penalty(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Mean of (|gradient of the score| - 1)^2 at a random point between each pair of sequences (b, t, features)."""
+            return as_loss(critic=gap)
         assert self.discriminator is not None
-        share = torch.rand(len(real), 1, 1, device=real.device)
-        point = (real + share * (fake - real)).detach().requires_grad_()
-        (slope,) = torch.autograd.grad(self.discriminator(point).sum(), point, create_graph=True)
-        return ((slope.square().sum((1, 2)) + 1e-10).sqrt() - 1).square().mean()
+        penalty = gradient_penalty(self.discriminator, real, fake)
+        return as_loss(gap + self.config.penalty * penalty, critic=gap, penalty=penalty)
 
     def _sequences(self, encodings: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor]:
-        """True and false sequences of structures, (b, t, E + both taps): the false one begins with true ones."""
-        head = encodings[:, : self.config.critic_context]
-        fake = torch.cat([head, predicted[:, self.config.critic_context - 1 :]], 1)
-        b = len(encodings)
-        flat = torch.cat([encodings, fake]).flatten(0, 1)
-        maps = [widen(tap).flatten(1) for tap in self.van.structure(flat)]
-        both = torch.cat([flat, *maps], -1).reshape(2 * b, encodings.shape[1], -1)
-        return both[:b], both[b:]
+        return critic_sequences(self.van.structure, encodings, predicted, self.config.critic_context)
 
     def _verdict(self, real: Tensor, fake: Tensor) -> Tensor:
-        """What the critic minimises, without its penalty."""
+        """Loss of the critic without its penalty."""
         assert self.discriminator is not None
-        r, f = self.discriminator(torch.cat([real, fake])).chunk(2)
-        if self.config.critic == "gan":
-            return bce(r, 0.875) + bce(f, 0.0)
-        gap: Tensor = f.mean() - r.mean()
-        return gap
+        return critic_gap(self.discriminator, real, fake, self.config.critic)
 
     # --- what is looked at
 
@@ -430,10 +385,7 @@ class Hierarchical(Predictor):
             "enc_pred": self._apart(predicted, encodings),
         }
         for name, images in made.items():
-            found[f"{name}_forecast"] = psnr(images[:, context - 1 :], truth[:, context - 1 :])
-            found[f"{name}_pooled"] = psnr(images, truth, pooled=True)
-            if context > 1:
-                found[f"{name}_context"] = psnr(images[:, : context - 1], truth[:, : context - 1])
+            found |= psnr_parts(name, images, truth, context - 1)
         return found
 
     def _clip(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -474,7 +426,8 @@ class Hierarchical(Predictor):
     def masks(self, context: Frames, horizon: int, actions: Frames | None = None, normalise: bool = False) -> Tensor:
         """How much of each pixel of the prediction is new, not of the first frame: (b, horizon, 1, h, w) in 0…1.
 
-        normalise: divide by each mask's largest value, as the published outputs are.
+        Args:
+            normalise: divide by each mask's largest value, as the published outputs are.
         """
         frames = as_frames(context, self)[:, -self.num_context :]
         given = None if actions is None else torch.as_tensor(actions, dtype=torch.float32, device=frames.device)
@@ -496,7 +449,11 @@ class Hierarchical(Predictor):
     def reconstruct(self, frames: Frames) -> Tensor:
         """Frames 1 … t - 1 drawn from their own encodings and frame 0: a reconstruction, not a forecast.
 
-        frames: (b, t, c, h, w), at least 2.  Returns: (b, t - 1, c, h, w) in 0…1.
+        Args:
+            frames: (b, t, c, h, w), at least 2.
+
+        Returns:
+            (b, t - 1, c, h, w) in 0…1.
         """
         frames = as_frames(frames, self)
         return self.decode(self.encode(frames[:, 1:]), frames)
@@ -511,41 +468,26 @@ class Hierarchical(Predictor):
         predicted = self._roll(encodings, commands, generator)
         return self._draw(first, encodings[:, 0], predicted[:, -horizon:])
 
-    @torch.no_grad()
-    def rollout_init(
-        self,
-        context: Frames,
-        actions: Frames | None = None,
-        samples: int = 1,
-        generator: torch.Generator | None = None,
+    def initial_state(
+        self, frames: Tensor, actions: Tensor | None, samples: int, generator: torch.Generator | None
     ) -> RolloutState:
-        """frame, anchor: the first frame and its share of the analogy.  states, encoding: of the predictor, and what
-        goes into it next.  seed, tick: of its noise."""
-        frames = as_frames(context, self)[:, -self.num_context :].repeat(samples, 1, 1, 1, 1)
-        seen = frames.shape[1] - 1
-        if actions is not None:
-            actions = torch.as_tensor(actions, dtype=torch.float32, device=frames.device)
-            actions = (actions[None] if actions.ndim == 2 else actions).repeat(samples, 1, 1)
-            if actions.shape[1] < seen:
-                raise ValueError(
-                    f"{type(self).__name__} needs the {seen} actions of its context, got {actions.shape[1]}"
-                )
-            actions = actions[:, actions.shape[1] - seen :]
-        commands = self._commands(actions, frames, seen)
+        """frame, anchor: the first frame and its share of the analogy.  states, encoding: of the predictor, and its
+        next input.  seed, tick: of its noise."""
+        frames = frames.repeat(samples, 1, 1, 1, 1)
+        actions = None if actions is None else actions.repeat(samples, 1, 1)
+        commands = self._commands(actions, frames, frames.shape[1] - 1)
         encodings, states = self.encode(frames), self.predictor.start(len(frames))
-        seed = torch.randint(2**62, (1,), generator=generator, device=generator.device if generator else "cpu")
-        carry = {
+        state = {
             "frame": frames[:, 0],
             "anchor": self.van.anchor(frames[:, 0], encodings[:, 0]),
             "encoding": encodings[:, -1],
             "states": states,
-            "seed": seed.to(frames.device).expand(len(frames)).clone(),
-            "tick": torch.zeros(len(frames), dtype=torch.int64, device=frames.device),
+            **new_seed(len(frames), generator, frames),
         }
-        for t in range(seen):
-            _, states = self.predictor(encodings[:, t], commands[:, t], states, self._noise(carry))
-            carry = {**carry, "states": states, "tick": carry["tick"] + 1}
-        return carry
+        for t in range(frames.shape[1] - 1):
+            _, states = self.predictor(encodings[:, t], commands[:, t], states, self._noise(state))
+            state = {**state, "states": states, "tick": state["tick"] + 1}
+        return state
 
     @torch.no_grad()
     def rollout_step(self, carry: RolloutState, action: Tensor | None = None) -> tuple[RolloutState, Tensor]:
@@ -557,14 +499,5 @@ class Hierarchical(Predictor):
         return new, drawn[:, 0].clamp(0, 1)
 
     def _noise(self, carry: RolloutState) -> torch.Generator | None:
-        """Of this step: a carry holds tensors only, so that it can be stored."""
-        if not self.stochastic:
-            return None
-        generator = torch.Generator(carry["seed"].device)
-        return generator.manual_seed(int(carry["seed"][0]) + int(carry["tick"][0]))
-
-
-def _parts(total: Tensor | None = None, **parts: Tensor) -> Loss:
-    """A loss and its terms; a single term is the total."""
-    found = next(iter(parts.values())) if total is None else total
-    return Loss(found, {name: part.detach() for name, part in parts.items()})
+        """The generator of this step's noise, where the predictor has any."""
+        return step_generator(carry, carry["seed"].device) if self.stochastic else None

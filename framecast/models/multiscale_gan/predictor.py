@@ -20,152 +20,13 @@ from torch import Tensor, nn
 
 from framecast.core.errors import UserError
 from framecast.core.types import Batch, ClipRequest, ClipSpec, Loss, MotionFilter, Phase
-from framecast.models.base import Frames, Predictor, RolloutState, as_frames
+from framecast.models.base import Predictor, RolloutState
 from framecast.models.multiscale_gan.config import MultiscaleGANConfig
+from framecast.models.multiscale_gan.networks import Discriminator, Generator, GeneratorScale
 from framecast.nn.augment import augment
 from framecast.nn.init import initialise
 from framecast.nn.losses import bce, gdl, lp
-from framecast.nn.precision import widen
-from framecast.nn.scales import enlarge, pyramid, pyramid_sizes
-
-#: What a network of changes puts out counts this much: Adam's first steps are as large for small errors as for large
-#: ones, and at full size they would shake a picture that was nearly right.
-CHANGE = 0.1
-#: Height and slope of the two forms of tanh.
-TANH = {"plain": (1.0, 1.0), "scaled": (1.7159, 2 / 3)}
-
-
-# ----------------------------------------------------------------------------------------------------- networks
-
-
-class GeneratorScale(nn.Module):
-    """One scale of the generator: convolutions that keep the size, ReLU between them, tanh or a change at the end."""
-
-    def __init__(self, inputs: int, row: int, outputs: int, config: MultiscaleGANConfig):
-        super().__init__()
-        channels = (inputs, *config.rows("generator_widths")[row], outputs)
-        layers: list[nn.Module] = []
-        for a, b, kernel in zip(channels[:-1], channels[1:], config.rows("generator_kernels")[row], strict=True):
-            layers += [nn.Conv2d(a, b, kernel, padding=kernel // 2), rectifier(config.generator_slope)]
-        self.layers = nn.Sequential(*layers[:-1])
-        self.residual, self.output = config.residual, config.output
-        self.height, self.slope = TANH[config.tanh]
-
-    def forward(self, context: Tensor, guess: Tensor | None, last: Tensor) -> Tensor:
-        """Frames at this scale, (b, outputs, h, w) in -1…1, or near it where changes are added or tanh is scaled.
-
-        context: (b, t c, h, w) at this scale.  guess: the coarser prediction, enlarged to this scale.
-        last: the last context frame, repeated for every output frame, (b, outputs, h, w).
-        """
-        x: Tensor = self.layers(context if guess is None else torch.cat([context, guess], 1))
-        x = widen(x)  # tanh in bf16 would cost a quarter of a grey level at every recursion
-        if self.output == "change":
-            return last + CHANGE * x
-        return self.height * torch.tanh(self.slope * (x + guess if self.residual and guess is not None else x))
-
-    def begin_at(self, mean: Tensor, guessed: bool) -> None:
-        """Last biases such that weights of 0 would give the colour `mean` (outputs,), in -1…1."""
-        logits = (mean / self.height).clamp(-0.98, 0.98).atanh() / self.slope
-        last = self.layers[-1]
-        assert isinstance(last, nn.Conv2d)
-        assert last.bias is not None
-        last.bias.copy_(logits - (mean if guessed and self.residual else 0))
-
-
-class Generator(nn.Module):
-    """Predicts the next frames at every scale, each from the context and the next coarser prediction."""
-
-    def __init__(self, config: MultiscaleGANConfig, channels: int):
-        super().__init__()
-        inputs, outputs = config.context * channels, config.future * channels
-        self.channels, self.future = channels, config.future
-        self.scales = nn.ModuleList(
-            GeneratorScale(inputs + (outputs if k else 0), k, outputs, config) for k in range(config.num_scales)
-        )
-
-    def forward(self, contexts: Sequence[Tensor]) -> list[Tensor]:
-        """Predictions at every scale, (b, t' c, h, w) in -1…1.  contexts: (b, t c, h, w) a scale; coarse to fine."""
-        predictions: list[Tensor] = []
-        for scale, context in zip(self.scales, contexts, strict=True):
-            h, w = context.shape[-2:]
-            guess = enlarge(predictions[-1], (h, w)) if predictions else None
-            last = context[:, -self.channels :].repeat(1, self.future, 1, 1)
-            predictions.append(scale(context, guess, last))
-        return predictions
-
-
-def rectifier(slope: float) -> nn.Module:
-    """ReLU, with a slope below 0 or without."""
-    return nn.LeakyReLU(slope, inplace=True) if slope else nn.ReLU(inplace=True)
-
-
-class DiscriminatorScale(nn.Sequential):
-    """One scale of the discriminator: unpadded convolutions, maybe a 2x2 max pool, fully connected layers, a logit."""
-
-    def __init__(
-        self,
-        inputs: int,
-        side: int,
-        widths: Sequence[int],
-        kernels: Sequence[int],
-        hidden: Sequence[int],
-        pool: bool,
-        slope: float,
-    ):
-        layers: list[nn.Module] = []
-        patch = side
-        for width, kernel in zip(widths, kernels, strict=True):
-            layers += [nn.Conv2d(inputs, width, kernel), rectifier(slope)]
-            inputs, side = width, side - kernel + 1
-        if pool:
-            layers.append(nn.MaxPool2d(2))
-            side //= 2
-        if side < 1:
-            raise UserError(
-                f"the discriminator's kernels {tuple(kernels)} do not fit its {patch}x{patch} patch; "
-                "use a larger model.patch, smaller model.discriminator_kernels or fewer scales"
-            )
-        layers.append(nn.Flatten())
-        inputs *= side * side
-        for width in hidden:
-            layers += [nn.Linear(inputs, width), rectifier(slope)]
-            inputs = width
-        super().__init__(*layers, nn.Linear(inputs, 1))
-
-
-class Discriminator(nn.Module):
-    """Judges patches at every scale, by one network each."""
-
-    def __init__(self, config: MultiscaleGANConfig, channels: int):
-        super().__init__()
-        inputs = channels * (config.future + (config.context if config.conditioned else 0))
-        sides = [side for side, _ in pyramid_sizes(config.patch, config.patch, config.num_scales)]
-        tables = zip(
-            sides,
-            config.rows("discriminator_widths"),
-            config.rows("discriminator_kernels"),
-            config.rows("discriminator_hidden"),
-            strict=True,
-        )
-        self.scales = nn.ModuleList(
-            DiscriminatorScale(
-                inputs,
-                side,
-                widths,
-                kernels,
-                hidden,
-                pool=config.pool == "every" or k == config.num_scales - 1,
-                slope=config.leaky_slope,
-            )
-            for k, (side, widths, kernels, hidden) in enumerate(tables)
-        )
-
-    def forward(self, patches: Sequence[Tensor]) -> list[Tensor]:
-        """Logits that the frames are real, (b, 1) a scale.  patches: (b, channels, side, side), coarse to fine."""
-        return [scale(patch) for scale, patch in zip(self.scales, patches, strict=True)]
-
-
-# ---------------------------------------------------------------------------------------------------- predictor
+from framecast.nn.scales import pyramid
 
 
 class MultiscaleGAN(Predictor):
@@ -221,8 +82,6 @@ class MultiscaleGAN(Predictor):
             parts["discriminator"] = self.discriminator
         return parts
 
-    # ------------------------------------------------------------------------------------------------ training
-
     def phases(self) -> list[Phase]:
         """The discriminator on batches of its own, then the generator; only the latter in a plain run."""
         generator = Phase(
@@ -261,8 +120,12 @@ class MultiscaleGAN(Predictor):
         """lp_weight Lp + gdl_weight Lgdl + adversarial_weight Ladv over all scales, of patches.
 
         Parts: lp, gdl, adversarial, each unweighted.
-        Raises: UserError when the frames are not patches and a discriminator must judge them.
-        Source: equation 9 of the paper; reductions as in the config.
+
+        Raises:
+            UserError: if the frames are not patches and a discriminator must judge them.
+
+        Source:
+            Equation 9 of the paper; reductions as in the config.
         """
         return self._generator_loss(batch, judged=True)
 
@@ -271,8 +134,12 @@ class MultiscaleGAN(Predictor):
 
         The predictions are made from this batch, by a generator that is only run forward.
         Parts: real, fake, and other for real frames after another clip's context.
-        Raises: UserError when the frames are not patches.
-        Source: equation 4 of the paper.
+
+        Raises:
+            UserError: if the frames are not patches.
+
+        Source:
+            Equation 4 of the paper.
         """
         c = self.config
         contexts, truths = self._pyramids(batch)
@@ -347,8 +214,9 @@ class MultiscaleGAN(Predictor):
     def preview(self, batch: Batch) -> dict[str, Tensor]:
         """What the generator makes of a batch at every scale, beside the truth.
 
-        Returns: context, truth and prediction at full size, then scale0_prediction, scale0_truth, scale1_prediction, …
-        of the coarser scales; (b, t, c, h, w) float 0…1.
+        Returns:
+            Context, truth and prediction at full size, then scale0_prediction, scale0_truth, scale1_prediction, … of
+            the coarser scales; (b, t, c, h, w) float 0…1.
         """
         contexts, truths = self._pyramids(batch)
         predictions = self.generator(contexts)
@@ -358,37 +226,12 @@ class MultiscaleGAN(Predictor):
             images[f"scale{k}_truth"] = self._frames(y)
         return images
 
-    # ---------------------------------------------------------------------------------------------- prediction
-
-    def predict(
-        self,
-        context: Frames,
-        horizon: int,
-        actions: Frames | None = None,
-        samples: int = 1,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """The next `horizon` frames, by feeding predictions back: (s, b, horizon, c, h, w) float 0…1.
-
-        Any frame size from 2^(num_scales - 1) pixels a side. The model is deterministic: all samples are equal.
-        """
-        carry, frames = self.rollout_init(context), []
-        for _ in range(horizon):
-            carry, frame = self.rollout_step(carry)
-            frames.append(frame)
-        return torch.stack(frames, 1).expand(samples, -1, -1, -1, -1, -1)
-
-    @torch.no_grad()
-    def rollout_init(
-        self,
-        context: Frames,
-        actions: Frames | None = None,
-        samples: int = 1,
-        generator: torch.Generator | None = None,
+    def initial_state(
+        self, frames: Tensor, actions: Tensor | None, samples: int, generator: torch.Generator | None
     ) -> RolloutState:
-        """window: the last frames, stacked (b, t c, h, w) in -1…1.  queue: predicted and not yet handed out,
+        """window: the last frames, stacked (b, t c, h, w) in -1…1.  queue: predicted frames not yet returned,
         (b, t', c, h, w) 0…1, empty at first."""
-        frames = as_frames(context, self)[:, -self.num_context :].repeat(samples, 1, 1, 1, 1)
+        frames = frames.repeat(samples, 1, 1, 1, 1)
         return {"window": _stack(frames), "queue": frames[:, :0]}
 
     @torch.no_grad()

@@ -12,8 +12,8 @@ export function controls(all, send) {
     element(head, "label", { textContent: control.label, htmlFor: `control-${control.name}` });
     const output = element(head, "output");
     const input = element(box, "input", { type: "range", id: `control-${control.name}`, min: control.low, max: control.high, step: (control.high - control.low) / 200, value: control.value });
-    if (control.says) {
-      element(box, "p", { className: "soft", id: `says-${control.name}`, textContent: control.says });
+    if (control.description) {
+      element(box, "p", { className: "soft", id: `says-${control.name}`, textContent: control.description });
       input.setAttribute("aria-describedby", `says-${control.name}`);
     }
     const show = () => { output.textContent = input.valueAsNumber.toFixed(2); };

@@ -15,7 +15,8 @@ from framecast.core.errors import UserError
 from framecast.inference.latents.motions import dims, sample, tiled, transfer
 from framecast.inference.latents.traversal import as_floats, clips
 from framecast.media.images import read_image, write_image
-from framecast.models.visual_dynamics.predictor import VisualDynamics, gaussian_kl
+from framecast.models.visual_dynamics.predictor import VisualDynamics
+from framecast.nn.mixture import gaussian_kl
 from framecast.training.run_folder import open_run
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from framecast.nn.analogy import AnalogyNetwork, Discriminator, DoublingConv, blend
+from framecast.models.hierarchical.networks import AnalogyNetwork, Discriminator, DoublingConv, blend
 
 
 def test_doubling_is_aligned_as_tensorflow_does():

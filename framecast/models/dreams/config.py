@@ -1,0 +1,215 @@
+"""Configuration and profiles of the dreams family (World Models)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from framecast.core.config import require_least
+from framecast.core.errors import UserError
+from framecast.nn.mixture import Spread
+
+Head = Literal["mdn", "gaussian", "linear", "softmax-mse"]
+
+HEADS = ("mdn", "gaussian", "linear", "softmax-mse")
+
+#: Those that put out a distribution to draw from.
+DRAWING = ("mdn", "gaussian")
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """Adam for both stages, as published (its older runs used rmsprop)."""
+
+    vision_lr: float = 1e-3
+    """Learning rate of the autoencoder, above 0; World Models has 1e-4."""
+    memory_lr: float = 1e-3
+    """Learning rate of the recurrent network, above 0."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay of Adam's two averages, each in 0…1."""
+    eps: float = 1e-8
+    """Added to Adam's denominator, above 0; Keras has 1e-7."""
+    clip: float | None = None
+    """Bound on the norm of the memory's gradient, above 0; none as published. World Models bounds each value by 1."""
+
+    def __post_init__(self) -> None:
+        for name in ("vision_lr", "memory_lr", "eps", "clip"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UserError(f"optim.{name} must be above 0, got {value}")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise UserError(f"optim.betas must lie in 0…1, below 1, got {self.betas}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class DreamsConfig:
+    """Autoencoder, memory, mixture, and how the two stages end."""
+
+    # --- what goes in
+    context: int = 10
+    """Codes T seen before the first imagined one, at least 1; published runs have 4, 5, 10 and 24."""
+    stride: int = 1
+    """Source frames a model frame, at least 1."""
+    use_actions: bool = True
+    """Let actions condition the memory where the data have them."""
+    # --- vision
+    code_size: int = 32
+    """Numbers a frame becomes, at least 1."""
+    encoder_widths: tuple[int, ...] = (32, 64, 64, 128)
+    """Channels of the encoder's four convolutions; World Models has 32, 64, 128, 256."""
+    decoder_widths: tuple[int, ...] = (64, 64, 32)
+    """Channels of the decoder's first three transposed convolutions; World Models has 128, 64, 32."""
+    kl_weight: float = 1.0
+    """Weight of the KL term against the squared error summed over the frame, at least 0."""
+    kl_floor: float = 0.0
+    """Nats a frame below which the KL term does not push, at least 0; World Models has 0.5 per number, 16 in all."""
+    start_at_mean: bool = True
+    """Begin with the decoder's last biases at the mean of the first batch; off, at 0 as published. From there the whole
+    decoder is first driven down (or up) together, and on dark scenes it stays at the mean picture for long."""
+    # --- memory
+    cell: Literal["gru", "lstm"] = "gru"
+    """Kind of the recurrent layers."""
+    memory_sizes: tuple[int, ...] = (32, 64, 128)
+    """Widths of the recurrent layers; World Models has one of 256."""
+    recurrence: Literal["window", "carried"] = "window"
+    """"window": from nothing over the last T codes, for every frame anew, and trained on the code after them, as
+    published. "carried": the state goes on from frame to frame, and every step of a sequence is trained, as in World
+    Models."""
+    sequence: int = 32
+    """Codes of a training sequence where the state is carried, at least T; World Models has 1,000."""
+    head: Head = "mdn"
+    """What the memory puts out: mdn, a mixture of Gaussians; gaussian, a single one; linear, the code by squared error;
+    softmax-mse, the published first version, whose codes are forced to be positive and to sum to 1."""
+    compare: tuple[Head, ...] = ()
+    """Further heads, each with a memory of its own, trained beside on the same batches of the same codes, to compare
+    dreams with and without a mixture."""
+    # --- mixture
+    mixtures: int = 10
+    """Components, at least 1; World Models has 5."""
+    joint: bool = True
+    """One choice of component for all numbers of a code, as published; off, each number has a mixture of its own, as in
+    World Models."""
+    spread: Spread = "elu"
+    """What makes a standard deviation: elu, ELU(x) + 1, or exp as in World Models."""
+    sigma_floor: float = 1e-3
+    """Added to every standard deviation, above 0; published 1e-8, which lets the likelihood spike."""
+    # --- codes and draws
+    resample: bool = True
+    """Draw a training code anew from its Gaussian whenever it is used, and start dreams from its mean, as World Models
+    does; off, one draw is kept, and dreams start from a draw, as published."""
+    weight_temperature: float = 1.0
+    """Divides the mixture's logits, at least 0; 0 takes the likeliest component."""
+    sigma_temperature: float = 1.0
+    """Multiplies the variance of a draw, at least 0; 0 takes the component's mean."""
+    sigma_is_variance: bool = False
+    """Take sigma for a variance when drawing, as the published code does by mistake: the noise becomes sqrt(sigma)."""
+    # --- how the stages end
+    vision_patience: int | None = 5
+    """Validations without a better loss after which vision ends, its best weights restored; none: the share."""
+    vision_share: float = 0.5
+    """Share of steps or budget that vision may use at most, above 0 and below 1."""
+    memory_patience: int | None = 10
+    """Validations without a better loss after which memory ends; the best weights are kept. none ends with the run."""
+    # --- films left in the run folder
+    reconstruction_frames: int = 1000
+    """Frames of the film original | reconstruction, at most; 0 leaves it out."""
+    dream_frames: int = 300
+    """Frames of the film of a dream; 0 leaves it out."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    """Optimisers of the two stages."""
+
+    def __post_init__(self) -> None:
+        require_least(self, "model.", context=1, stride=1, code_size=1, sequence=1, mixtures=1)
+        require_least(self, "model.", kl_weight=0, kl_floor=0, weight_temperature=0, sigma_temperature=0)
+        require_least(self, "model.", reconstruction_frames=0, dream_frames=0)
+        for name, count in (("encoder_widths", 4), ("decoder_widths", 3)):
+            if len(getattr(self, name)) != count or min(getattr(self, name)) < 1:
+                raise UserError(f"model.{name} must be {count} numbers of at least 1, got {getattr(self, name)}")
+        if not self.memory_sizes or min(self.memory_sizes) < 1:
+            raise UserError(f"model.memory_sizes must be numbers of at least 1, got {self.memory_sizes}")
+        choices: dict[str, tuple[str, ...]] = {"cell": ("gru", "lstm"), "recurrence": ("window", "carried")}
+        choices |= {"head": HEADS, "spread": ("elu", "exp")}
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise UserError(f"model.{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        heads = (self.head, *self.compare)
+        if len(set(heads)) != len(heads) or not set(heads) <= set(HEADS):
+            raise UserError(f"model.compare names heads beside {self.head} once each, got {self.compare}")
+        if not self.sigma_floor > 0:
+            raise UserError(f"model.sigma_floor must be above 0, got {self.sigma_floor}")
+        if not 0 < self.vision_share < 1:
+            raise UserError(f"model.vision_share must lie between 0 and 1, got {self.vision_share}")
+        for name in ("vision_patience", "memory_patience"):
+            if getattr(self, name) is not None and getattr(self, name) < 1:
+                raise UserError(f"model.{name} must be at least 1 or none, got {getattr(self, name)}")
+        if self.recurrence == "carried" and self.sequence < self.context:
+            raise UserError(f"model.sequence {self.sequence} is shorter than model.context {self.context}; lengthen it")
+
+    def components(self, head: Head) -> int:
+        """Gaussians that a head puts out."""
+        return {"mdn": self.mixtures, "gaussian": 1}.get(head, 0)
+
+
+def default() -> DreamsConfig:
+    """The published networks, their sampling, noise floor and use of the posterior repaired."""
+    return DreamsConfig()
+
+
+def original() -> DreamsConfig:
+    """The published code, literal: codes drawn once, sigma taken for a variance, no noise floor to speak of."""
+    return DreamsConfig(
+        sigma_floor=1e-8,
+        resample=False,
+        sigma_is_variance=True,
+        start_at_mean=False,
+        memory_patience=None,
+        optim=OptimConfig(eps=1e-7),
+    )
+
+
+def world_models() -> DreamsConfig:
+    """The World Models networks: a wider autoencoder, an LSTM of 256, five one-dimensional mixtures a number."""
+    return DreamsConfig(
+        encoder_widths=(32, 64, 128, 256),
+        decoder_widths=(128, 64, 32),
+        kl_floor=16.0,
+        cell="lstm",
+        memory_sizes=(256,),
+        recurrence="carried",
+        mixtures=5,
+        joint=False,
+        spread="exp",
+        optim=OptimConfig(vision_lr=1e-4, clip=1.0),
+    )
+
+
+def small() -> DreamsConfig:
+    """Half the channels of the autoencoder, the published memory; for minutes on two cores."""
+    return DreamsConfig(encoder_widths=(16, 32, 32, 64), decoder_widths=(32, 32, 16))
+
+
+def tiny() -> DreamsConfig:
+    """Narrow layers and short windows in the same shape; for tests."""
+    return DreamsConfig(
+        context=3,
+        code_size=4,
+        encoder_widths=(4, 8, 8, 8),
+        decoder_widths=(8, 8, 8),
+        memory_sizes=(16,),
+        mixtures=2,
+        vision_patience=None,
+        memory_patience=None,
+        reconstruction_frames=12,
+        dream_frames=12,
+        optim=OptimConfig(vision_lr=3e-3, memory_lr=1e-2),
+    )
+
+
+PROFILES: dict[str, Callable[[], DreamsConfig]] = {
+    "default": default,
+    "original": original,
+    "world-models": world_models,
+    "small": small,
+    "tiny": tiny,
+}

@@ -1,0 +1,157 @@
+"""Generator and discriminator of multi-scale adversarial prediction, arXiv 1511.05440."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from framecast.core.errors import UserError
+from framecast.models.multiscale_gan.config import MultiscaleGANConfig
+from framecast.nn.precision import widen
+from framecast.nn.scales import enlarge, pyramid_sizes
+
+#: What a network of changes puts out counts this much: Adam's first steps are as large for small errors as for large
+#: ones, and at full size they would shake a picture that was nearly right.
+CHANGE = 0.1
+
+#: Height and slope of the two forms of tanh.
+TANH = {"plain": (1.0, 1.0), "scaled": (1.7159, 2 / 3)}
+
+
+class GeneratorScale(nn.Module):
+    """One scale of the generator: convolutions that keep the size, ReLU between them, tanh or a change at the end."""
+
+    def __init__(self, inputs: int, row: int, outputs: int, config: MultiscaleGANConfig):
+        super().__init__()
+        channels = (inputs, *config.rows("generator_widths")[row], outputs)
+        layers: list[nn.Module] = []
+        for a, b, kernel in zip(channels[:-1], channels[1:], config.rows("generator_kernels")[row], strict=True):
+            layers += [nn.Conv2d(a, b, kernel, padding=kernel // 2), rectifier(config.generator_slope)]
+        self.layers = nn.Sequential(*layers[:-1])
+        self.residual, self.output = config.residual, config.output
+        self.height, self.slope = TANH[config.tanh]
+
+    def forward(self, context: Tensor, guess: Tensor | None, last: Tensor) -> Tensor:
+        """Frames at this scale, (b, outputs, h, w) in -1…1, or near it where changes are added or tanh is scaled.
+
+        Args:
+            context: (b, t c, h, w) at this scale.
+            guess: the coarser prediction, enlarged to this scale.
+            last: the last context frame, repeated for every output frame, (b, outputs, h, w).
+        """
+        x: Tensor = self.layers(context if guess is None else torch.cat([context, guess], 1))
+        x = widen(x)  # tanh in bf16 would cost a quarter of a grey level at every recursion
+        if self.output == "change":
+            return last + CHANGE * x
+        return self.height * torch.tanh(self.slope * (x + guess if self.residual and guess is not None else x))
+
+    def begin_at(self, mean: Tensor, guessed: bool) -> None:
+        """Last biases such that weights of 0 would give the colour `mean` (outputs,), in -1…1."""
+        logits = (mean / self.height).clamp(-0.98, 0.98).atanh() / self.slope
+        last = self.layers[-1]
+        assert isinstance(last, nn.Conv2d)
+        assert last.bias is not None
+        last.bias.copy_(logits - (mean if guessed and self.residual else 0))
+
+
+class Generator(nn.Module):
+    """Predicts the next frames at every scale, each from the context and the next coarser prediction."""
+
+    def __init__(self, config: MultiscaleGANConfig, channels: int):
+        super().__init__()
+        inputs, outputs = config.context * channels, config.future * channels
+        self.channels, self.future = channels, config.future
+        self.scales = nn.ModuleList(
+            GeneratorScale(inputs + (outputs if k else 0), k, outputs, config) for k in range(config.num_scales)
+        )
+
+    def forward(self, contexts: Sequence[Tensor]) -> list[Tensor]:
+        """Predictions at every scale, (b, t' c, h, w) in -1…1.
+
+        Args:
+            contexts: (b, t c, h, w) a scale; coarse to fine.
+        """
+        predictions: list[Tensor] = []
+        for scale, context in zip(self.scales, contexts, strict=True):
+            h, w = context.shape[-2:]
+            guess = enlarge(predictions[-1], (h, w)) if predictions else None
+            last = context[:, -self.channels :].repeat(1, self.future, 1, 1)
+            predictions.append(scale(context, guess, last))
+        return predictions
+
+
+def rectifier(slope: float) -> nn.Module:
+    """ReLU, with a slope below 0 or without."""
+    return nn.LeakyReLU(slope, inplace=True) if slope else nn.ReLU(inplace=True)
+
+
+class DiscriminatorScale(nn.Sequential):
+    """One scale of the discriminator: unpadded convolutions, maybe a 2x2 max pool, fully connected layers, a logit."""
+
+    def __init__(
+        self,
+        inputs: int,
+        side: int,
+        widths: Sequence[int],
+        kernels: Sequence[int],
+        hidden: Sequence[int],
+        pool: bool,
+        slope: float,
+    ):
+        layers: list[nn.Module] = []
+        patch = side
+        for width, kernel in zip(widths, kernels, strict=True):
+            layers += [nn.Conv2d(inputs, width, kernel), rectifier(slope)]
+            inputs, side = width, side - kernel + 1
+        if pool:
+            layers.append(nn.MaxPool2d(2))
+            side //= 2
+        if side < 1:
+            raise UserError(
+                f"the discriminator's kernels {tuple(kernels)} do not fit its {patch}x{patch} patch; "
+                "use a larger model.patch, smaller model.discriminator_kernels or fewer scales"
+            )
+        layers.append(nn.Flatten())
+        inputs *= side * side
+        for width in hidden:
+            layers += [nn.Linear(inputs, width), rectifier(slope)]
+            inputs = width
+        super().__init__(*layers, nn.Linear(inputs, 1))
+
+
+class Discriminator(nn.Module):
+    """Judges patches at every scale, by one network each."""
+
+    def __init__(self, config: MultiscaleGANConfig, channels: int):
+        super().__init__()
+        inputs = channels * (config.future + (config.context if config.conditioned else 0))
+        sides = [side for side, _ in pyramid_sizes(config.patch, config.patch, config.num_scales)]
+        tables = zip(
+            sides,
+            config.rows("discriminator_widths"),
+            config.rows("discriminator_kernels"),
+            config.rows("discriminator_hidden"),
+            strict=True,
+        )
+        self.scales = nn.ModuleList(
+            DiscriminatorScale(
+                inputs,
+                side,
+                widths,
+                kernels,
+                hidden,
+                pool=config.pool == "every" or k == config.num_scales - 1,
+                slope=config.leaky_slope,
+            )
+            for k, (side, widths, kernels, hidden) in enumerate(tables)
+        )
+
+    def forward(self, patches: Sequence[Tensor]) -> list[Tensor]:
+        """Logits that the frames are real, (b, 1) a scale.
+
+        Args:
+            patches: (b, channels, side, side), coarse to fine.
+        """
+        return [scale(patch) for scale, patch in zip(self.scales, patches, strict=True)]

@@ -1,0 +1,315 @@
+"""Configuration and profiles of cross convolutional networks (Visual Dynamics)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Literal
+
+from framecast.core.config import require_least
+from framecast.core.errors import UserError
+
+Rows = tuple[tuple[int, ...], ...]
+
+Points = tuple[tuple[float, float], ...]
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """How the network is trained: Adam, as published."""
+
+    lr: float = 1e-3
+    """Learning rate, above 0; published: constant 1e-3."""
+    final_lr: float | None = None
+    """Rate reached linearly after `decay_epochs`; None keeps the rate."""
+    decay_epochs: float = 0.0
+    """Epochs until the final rate is reached; needed where one is given."""
+    decay_steps: int = 0
+    """The same in steps; filled in when a run begins."""
+    betas: tuple[float, float] = (0.9, 0.999)
+    """Decay of Adam's two averages, each in 0…1."""
+    eps: float = 1e-7
+    """Added to Adam's denominator, above 0; 1e-7 is what the published framework has."""
+    clip: float = 1.0
+    """Bound of the norm of all gradients together; 0 for none, as published. The published curves jump off their scale
+    in the first 16 epochs, when exp(log-variance) blows up; this and the clamp prevent it."""
+
+    def __post_init__(self) -> None:
+        for name in ("lr", "final_lr", "eps"):
+            value = getattr(self, name)
+            if value is not None and not value > 0:
+                raise UserError(f"optim.{name} must be above 0, got {value}")
+        if not all(0 <= beta < 1 for beta in self.betas):
+            raise UserError(f"optim.betas must lie in 0…1, below 1, got {self.betas}")
+        require_least(self, "optim.", clip=0, decay_epochs=0, decay_steps=0)
+        if self.final_lr is not None and not (self.decay_epochs or self.decay_steps):
+            raise UserError("optim.decay_epochs must be above 0 where optim.final_lr is given")
+
+    def rate(self, step: int) -> float:
+        """Learning rate at a step."""
+        if self.final_lr is None:
+            return self.lr
+        share = min(step / self.decay_steps, 1.0) if self.decay_steps else 0.0
+        return self.lr + (self.final_lr - self.lr) * share
+
+
+@dataclass(frozen=True, kw_only=True)
+class VisualDynamicsConfig:
+    """Architecture, loss and prior. Layers of tables are rows of numbers, first layer first."""
+
+    size: int = 128
+    """Height and width of the frames in px; every frame is brought to it. Which sizes fit a motion encoder is said when
+    one does not."""
+    # --- image encoder, one for each scale
+    num_scales: int = 4
+    """Images of the first frame, each half as large as the one before."""
+    finest: int = 2
+    """Side of the largest of them over the frame's: 2 in the tested form, 1 in the authors' own."""
+    image: Rows = ((64, 5, 2), (64, 5, 1), (64, 5, 2), (32, 5, 1))
+    """Its convolutions: feature maps, kernel, stride. Padded to keep size / stride."""
+    image_slope: float = 0.2
+    """Slope of its ReLU below 0, in 0…1."""
+    # --- motion encoder
+    motion: Rows = ((96, 5, 2, 1), (96, 5, 1, 1), (128, 5, 2, 0), (128, 5, 2, 0), (256, 5, 1, 0), (256, 5, 1, 0))
+    """Its convolutions: feature maps, kernel, stride, padded (1) or not (0). The last gives mean and log-variance of z;
+    its height and width must be those of the kernels, unless `pool`."""
+    pool: bool = False
+    """Average its last maps over height and width: z then says what moves how, not where, as in the last form of the
+    authors' laboratory, and is laid out alike over the kernel decoder's input. Without it many places of z say the
+    same, and draws from N(0, I), in which they contradict each other, move less than they should."""
+    split: Literal["channel", "spatial"] = "channel"
+    """Where the last output is cut into mean and log-variance: between channels, so that every number of z sees the
+    whole pair; or "spatial", as the published code flattens it: the upper half of the picture and the lower."""
+    start_logvar: float = 0.0
+    """Log-variance of z before training; below 0 little noise hides z from the decoder at first. Only with
+    split channel."""
+    slope: float = 0.2
+    """Slope of the ReLU of motion encoder and kernel decoder below 0, in 0…1."""
+    # --- kernel decoder
+    kernel_widths: tuple[int, ...] = (128,)
+    """Feature maps of its hidden convolutions, which keep the size."""
+    kernel_size: int = 5
+    """Height and width of the kernels, odd; also of the decoder's own convolutions."""
+    # --- motion decoder
+    upsample: Literal["bilinear", "transposed", "subpixel"] = "bilinear"
+    """How the maps of all scales come to one size: bilinear; by a 9x9 transposed convolution for each, as published,
+    which leaves holes at stride 16 (81 of 256 cells are reached); or "subpixel", all at half the frame's size, whose
+    last layer makes four pixels of one."""
+    decoder: Rows = ((128, 5),)
+    """Its hidden convolutions: feature maps, kernel."""
+    decoder_last: int = 5
+    """Kernel of its last convolution, odd."""
+    decoder_slope: float = 0.2
+    """Slope of its ReLU below 0, in 0…1."""
+    # --- normalisation, starting values
+    bn_momentum: float = 0.01
+    """Share of a batch in the running statistics, in 0…1; published: 0.01 in the tested form, 0.1 in the other."""
+    init_sd: float | None = 0.02
+    """Standard deviation of the truncated normal that weights start from, as published; None is He et al. 2015, which
+    suits narrow networks."""
+    # --- loss
+    kl_weights: Points = ((0, 0.005), (48, 0.02), (56, 0.05))
+    """(epoch, weight) of the KL term, a mean over the numbers of z: from that epoch on this weight. Published: 0.005
+    raised after epochs 48 and 56, at last 0.05; the value between is the geometric mean."""
+    kl_between: Literal["step", "linear"] = "step"
+    """Between two epochs of kl_weights: the earlier weight, or a straight line."""
+    kl_steps: Points = ()
+    """kl_weights with steps in place of epochs; filled in when a run begins."""
+    logvar_clamp: float = 10.0
+    """Log-variances are clamped to ± this."""
+    # --- prior
+    stored: int = 1000
+    """Posteriors of training pairs that are kept with the weights, the latest; 0 keeps none."""
+    prior: Literal["normal", "posterior"] = "normal"
+    """Where z is drawn from to predict: N(0, I), or the posterior of a stored training pair chosen at random."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    """Optimiser."""
+
+    def __post_init__(self) -> None:
+        require_least(self, "model.", size=1, num_scales=1, finest=1, kernel_size=1, decoder_last=1)
+        for name in ("image_slope", "slope", "decoder_slope", "bn_momentum"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise UserError(f"model.{name} must lie in 0…1, got {getattr(self, name)}")
+        if self.kernel_size % 2 == 0 or self.decoder_last % 2 == 0:
+            raise UserError(
+                f"model.kernel_size and model.decoder_last must be odd, got {self.kernel_size}, {self.decoder_last}"
+            )
+        if self.stored < 0 or not self.logvar_clamp > 0 or (self.init_sd is not None and not self.init_sd > 0):
+            raise UserError("model: stored must be at least 0, logvar_clamp and init_sd above 0")
+        for name, allowed in (
+            ("split", ("channel", "spatial")),
+            ("upsample", ("bilinear", "transposed", "subpixel")),
+            ("kl_between", ("step", "linear")),
+            ("prior", ("normal", "posterior")),
+        ):
+            if getattr(self, name) not in allowed:
+                raise UserError(f"model.{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        self._check_tables()
+        self._check_kl("kl_weights", self.kl_weights)
+        self._check_kl("kl_steps", self.kl_steps or ((0, 0),))
+        self.check_size(self.size, self.size)
+        self._check_grid()
+
+    def _check_tables(self) -> None:
+        for name, columns in (("image", 3), ("motion", 4), ("decoder", 2)):
+            rows: Rows = getattr(self, name)
+            if name != "decoder" and not rows:
+                raise UserError(f"model.{name} needs at least one layer")
+            for row in rows:
+                if len(row) != columns or min(row[:3]) < 1 or (columns == 4 and row[3] not in (0, 1)):
+                    told = "feature maps-kernel" + ("", "-stride", "-stride-padded (0 or 1)")[columns - 2]
+                    raise UserError(f"model.{name}: every row must be {told}, got {'-'.join(map(str, row))}")
+        if self.motion[-1][0] % 2:
+            raise UserError(
+                f"model.motion: the last layer is cut in two; give it an even width, not {self.motion[-1][0]}"
+            )
+
+    def _check_kl(self, name: str, points: Points) -> None:
+        epochs = [epoch for epoch, _ in points]
+        if not points or epochs[0] != 0 or epochs != sorted(set(epochs)) or min(w for _, w in points) < 0:
+            raise UserError(f"model.{name} must begin at 0, rise, and have weights of at least 0, got {points}")
+
+    def check_size(self, height: int, width: int) -> None:
+        """Nothing, if frames of this size can be encoded as maps that nest.
+
+        Raises:
+            UserError: saying which sizes can.
+        """
+        unit = self.unit
+        if height % unit or width % unit or min(height, width) < unit:
+            raise UserError(
+                f"frames of {height}x{width} do not fit: the maps of {self.num_scales} scales nest only where both "
+                f"sides are multiples of {unit}; set model.size to one, or use fewer scales"
+            )
+
+    @property
+    def unit(self) -> int:
+        """Sides of frames must be multiples of this: the coarsest map has whole cells then."""
+        return max(2, self.reduction * (1 << self.num_scales - 1) // self.finest)
+
+    @property
+    def reduction(self) -> int:
+        """An image over its feature maps, in height or width."""
+        found = 1
+        for _, _, stride in self.image:
+            found *= stride
+        return found
+
+    def _check_grid(self) -> None:
+        side = self.size
+        for number, (_, kernel, stride, padded) in enumerate(self.motion):
+            side = -(-side // stride) if padded else (side - kernel) // stride + 1
+            if side < 1:
+                raise UserError(
+                    f"frames of {self.size}x{self.size} do not fit: layer {number + 1} of model.motion has nothing "
+                    "left to look at; take larger frames, fewer strides or padded layers (small is built for 64)"
+                )
+        if self.pool:
+            if self.split == "spatial":
+                raise UserError("model.split spatial cuts a grid; with model.pool there is none left: take channel")
+        elif side != self.kernel_size:
+            raise UserError(
+                f"frames of {self.size}x{self.size} do not fit: model.motion makes a code of {side}x{side}, but "
+                f"kernels are {self.kernel_size}x{self.kernel_size} and take its place one to one; change model.size, "
+                "model.motion or model.kernel_size (the published layers are built for 128)"
+            )
+
+    @property
+    def z_channels(self) -> int:
+        """Channels of z, which has the height and width of the kernels, or 1x1 with `pool`."""
+        return self.motion[-1][0] // 2
+
+    @property
+    def z_size(self) -> int:
+        """Numbers of z."""
+        return self.z_channels * self.z_side**2
+
+    @property
+    def z_side(self) -> int:
+        """Height and width of z."""
+        return 1 if self.pool else self.kernel_size
+
+    @property
+    def maps(self) -> int:
+        """Feature maps of each scale."""
+        return self.image[-1][0]
+
+    def kl_weight(self, step: int) -> float:
+        """Weight of the KL term at a step; the first one where a run has not begun."""
+        points = self.kl_steps or self.kl_weights[:1]
+        after = next((i for i, (begin, _) in enumerate(points) if begin > step), len(points))
+        begin, weight = points[after - 1]
+        if self.kl_between == "step" or after == len(points):
+            return weight
+        end, target = points[after]
+        return weight + (target - weight) * (step - begin) / (end - begin)
+
+
+def default() -> VisualDynamicsConfig:
+    """The published form that was tested, repaired: z is cut between channels, and no scale leaves holes."""
+    return VisualDynamicsConfig()
+
+
+def original() -> VisualDynamicsConfig:
+    """The published form that was tested, literal; only clamp and clip against its outliers are off."""
+    return VisualDynamicsConfig(split="spatial", upsample="transposed", optim=OptimConfig(clip=0.0))
+
+
+def master() -> VisualDynamicsConfig:
+    """The published form that came first; only its sampler, which took the variance for a deviation, is repaired."""
+    return VisualDynamicsConfig(
+        image_slope=0.0,
+        split="spatial",
+        decoder=((128, 9), (128, 1)),
+        decoder_last=1,
+        decoder_slope=0.0,
+        bn_momentum=0.1,
+        kl_weights=((0, 0.005),),
+        optim=OptimConfig(clip=0.0),
+    )
+
+
+def small() -> VisualDynamicsConfig:
+    """The same idea on frames of 64x64, narrower; learns within an hour on one CPU core."""
+    return VisualDynamicsConfig(
+        size=64,
+        finest=1,
+        image=((16, 3, 2), (24, 3, 1), (16, 3, 1)),
+        motion=((32, 5, 2, 1), (48, 5, 2, 1), (64, 3, 2, 1), (64, 4, 1, 0)),
+        pool=True,
+        start_logvar=-4.0,
+        kernel_widths=(64,),
+        upsample="subpixel",
+        decoder=((48, 1), (32, 3)),
+        decoder_last=3,
+        bn_momentum=0.1,
+        init_sd=None,
+        kl_weights=((0, 0.001), (3, 0.003), (6, 0.02)),
+        kl_between="linear",
+        optim=OptimConfig(lr=2e-3, final_lr=1e-4, decay_epochs=9),
+    )
+
+
+def tiny() -> VisualDynamicsConfig:
+    """A few thousand weights in the same shape; for tests."""
+    return VisualDynamicsConfig(
+        size=32,
+        image=((8, 3, 2), (4, 3, 2)),
+        motion=((8, 5, 2, 1), (8, 3, 2, 1), (8, 4, 1, 0)),
+        kernel_widths=(8,),
+        decoder=((8, 3),),
+        decoder_last=3,
+        bn_momentum=0.1,
+        init_sd=None,
+        kl_weights=((0, 0.5),),
+        stored=16,
+    )
+
+
+PROFILES: dict[str, Callable[[], VisualDynamicsConfig]] = {
+    "default": default,
+    "original": original,
+    "master": master,
+    "small": small,
+    "tiny": tiny,
+}

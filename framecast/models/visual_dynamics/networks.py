@@ -1,0 +1,152 @@
+"""Networks of cross convolutional networks (Visual Dynamics), arXiv 1607.02586."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from einops import rearrange
+from torch import Tensor, nn
+
+from framecast.models.visual_dynamics.config import VisualDynamicsConfig
+from framecast.nn.conv import SameConv, SameTransposed
+from framecast.nn.precision import widen
+
+#: Normalised activations: added to the variance, as published.
+_EPS = 1e-5
+
+
+def _activated(layer: nn.Conv2d, slope: float, momentum: float) -> list[nn.Module]:
+    """A convolution, a (leaky) ReLU, and the normalisation after it, which is the published order."""
+    activation = nn.LeakyReLU(slope, inplace=True) if slope else nn.ReLU(inplace=True)
+    return [layer, activation, nn.BatchNorm2d(layer.out_channels, eps=_EPS, momentum=momentum)]
+
+
+class ImageEncoder(nn.Module):
+    """Feature maps of the first frame at every scale, by networks that share nothing."""
+
+    def __init__(self, config: VisualDynamicsConfig, channels: int):
+        super().__init__()
+        self.finest = config.finest
+        self.scales = nn.ModuleList(self._scale(config, channels) for _ in range(config.num_scales))
+
+    @staticmethod
+    def _scale(config: VisualDynamicsConfig, channels: int) -> nn.Sequential:
+        layers: list[nn.Module] = []
+        for width, kernel, stride in config.image:
+            layers += _activated(SameConv(channels, width, kernel, stride), config.image_slope, config.bn_momentum)
+            channels = width
+        return nn.Sequential(*layers[:-2])
+
+    def forward(self, frame: Tensor) -> list[Tensor]:
+        """Maps (b, maps, h_k, w_k), finest scale first.
+
+        Args:
+            frame: (b, c, h, w) in -1…1.
+        """
+        h, w = frame.shape[-2:]
+        maps = []
+        for k, scale in enumerate(self.scales):
+            size = (self.finest * h // 2**k, self.finest * w // 2**k)
+            image = frame if size == (h, w) else F.interpolate(frame, size, mode="bilinear", align_corners=False)
+            maps.append(scale(image))
+        return maps
+
+
+class MotionEncoder(nn.Module):
+    """Mean and log-variance of z from two frames."""
+
+    def __init__(self, config: VisualDynamicsConfig, channels: int):
+        super().__init__()
+        self.split, self.clamp, self.pool = config.split, config.logvar_clamp, config.pool
+        inputs, layers = 2 * channels, list[nn.Module]()
+        for width, kernel, stride, padded in config.motion:
+            make = SameConv if padded else nn.Conv2d
+            layers += _activated(make(inputs, width, kernel, stride), config.slope, config.bn_momentum)
+            inputs = width
+        self.layers = nn.Sequential(*layers[:-2])
+
+    def forward(self, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor]:
+        """mean, logvar: (b, z) each.
+
+        Args:
+            first: frames (b, c, h, w) in -1…1.
+            second: frames (b, c, h, w) in -1…1.
+        """
+        x = widen(self.layers(torch.cat([first, second], 1)))
+        if self.pool:
+            x = x.mean((2, 3), keepdim=True)
+        if self.split == "channel":
+            mean, logvar = x.flatten(1).chunk(2, 1)
+        else:  # channels last, then cut in the middle: the upper rows of the grid, and the lower
+            flat = rearrange(x, "b c i j -> b (i j c)")
+            height, width = x.shape[-2:]
+            mean, logvar = (rearrange(half, "b (i j c) -> b (c i j)", i=height, j=width) for half in flat.chunk(2, 1))
+        return mean, logvar.clamp(-self.clamp, self.clamp)
+
+
+class KernelDecoder(nn.Module):
+    """Kernels for every map of every scale from z."""
+
+    def __init__(self, config: VisualDynamicsConfig):
+        super().__init__()
+        self.config = config
+        inputs, layers = config.z_channels, list[nn.Module]()
+        for width in (*config.kernel_widths, config.num_scales * config.maps):
+            layers += _activated(SameConv(inputs, width, config.kernel_size), config.slope, config.bn_momentum)
+            inputs = width
+        self.layers = nn.Sequential(*layers[:-2])
+
+    def forward(self, z: Tensor) -> list[Tensor]:
+        """Kernels (b, maps, k, k), finest scale first.
+
+        Args:
+            z: (b, z).
+        """
+        k, side = self.config.kernel_size, self.config.z_side
+        x = self.layers(rearrange(z, "b (c i j) -> b c i j", i=side, j=side).expand(-1, -1, k, k))
+        return list(x.chunk(self.config.num_scales, 1))
+
+
+class MotionDecoder(nn.Module):
+    """The difference image from the convolved maps of all scales."""
+
+    def __init__(self, config: VisualDynamicsConfig, channels: int):
+        super().__init__()
+        self.upsample = config.upsample
+        inputs = config.num_scales * config.maps
+        self.enlarge: nn.ModuleList | None = None
+        layers: list[nn.Module] = []
+        if config.upsample == "transposed":
+            first = config.reduction // config.finest
+            self.enlarge = nn.ModuleList(
+                SameTransposed(config.maps, config.maps, 9, first * 2**k) for k in range(config.num_scales)
+            )
+            layers.append(nn.BatchNorm2d(inputs, eps=_EPS, momentum=config.bn_momentum))
+        for width, kernel in config.decoder:
+            layers += _activated(SameConv(inputs, width, kernel), config.decoder_slope, config.bn_momentum)
+            inputs = width
+        outputs = 4 * channels if config.upsample == "subpixel" else channels
+        layers.append(SameConv(inputs, outputs, config.decoder_last))
+        self.layers = nn.Sequential(*layers)
+
+    def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
+        """(b, c, h, w), in units of -1…1.
+
+        Args:
+            maps: (b, maps, h_k, w_k).
+            size: (h, w) of the frame.
+        """
+        if self.enlarge is not None:
+            x = torch.cat([layer(each) for layer, each in zip(self.enlarge, maps, strict=True)], 1)
+            return widen(self.layers(x))
+        half = self.upsample == "subpixel"
+        wanted = (size[0] // 2, size[1] // 2) if half else size
+        x = torch.cat([_resized(each, wanted) for each in maps], 1)
+        x = widen(self.layers(x))
+        return F.pixel_shuffle(x, 2) if half else x
+
+
+def _resized(x: Tensor, size: tuple[int, int]) -> Tensor:
+    return x if x.shape[-2:] == size else F.interpolate(x, size, mode="bilinear", align_corners=False)
