@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from framecast.media.video import read_video
+from framecast.web.session import Session
 from tests.web.playing import limits, make_player, serving
 
 pytestmark = pytest.mark.system
@@ -87,10 +88,14 @@ class Tab:
         self.until(f"((number) => {test})(Number(document.body.dataset.number))")
 
     def then_drawn(self, act):
-        """Do something, wait for the picture that follows."""
-        before = self.page.evaluate("Number(document.body.dataset.drawn)")
+        """Do something that sends a request, then wait for the frame that answers it.
+
+        Any later frame would not do: it may answer an earlier request.
+        """
+        before = self.page.evaluate("Number(document.body.dataset.requested ?? 0)")
         act()
-        self.until(f"document.body.dataset.drawn > {before}")
+        self.until(f"Number(document.body.dataset.requested) > {before}")
+        self.until("Number(document.body.dataset.answered) >= Number(document.body.dataset.requested)")
 
     def set(self, selector, value):
         """Move a slider as a hand would: its value, then the event."""
@@ -160,6 +165,21 @@ def test_temperature_changes_what_is_dreamed(tab):
     assert latents(1) == first  # the same draws again
     assert latents(2) != first
     assert tab.page.locator("#controls output").inner_text() == "2.00"
+
+
+def test_wait_ends_with_the_frame_that_answers_the_request(tab, monkeypatch):
+    """Frames that answer earlier requests, here that of the slider, arrive late and do not end a later wait."""
+    look = Session.look
+
+    def slow_look(session, still=False):
+        time.sleep(0.3)
+        return look(session, still)
+
+    monkeypatch.setattr(Session, "look", slow_look)
+    tab.set("#control-warmth", 1)
+    tab.then_drawn(lambda: tab.page.click("#again"))
+    tab.step(3)
+    assert tab.number() == 3
 
 
 def test_keys_change_the_outcome(tab):

@@ -18,6 +18,7 @@ let resting = false;  // paused because nobody looks
 function ask(message, time) {
   if (socket.readyState !== WebSocket.OPEN) return 0;
   count += 1;
+  document.body.dataset.requested = count;
   if (time !== undefined && screen) screen.expect(count, time);
   socket.send(JSON.stringify({ ...message, id: count }));
   return count;

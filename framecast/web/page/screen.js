@@ -57,6 +57,7 @@ export class Screen {
     document.body.dataset.drawn = this.drawn;
     document.body.dataset.number = said.number;
     document.body.dataset.kind = said.kind;
+    document.body.dataset.answered = said.input;  // the newest request that this frame reflects
     const made = [...this.pending].filter(([id]) => id <= said.input);
     for (const [id] of made) this.pending.delete(id);
     // The picture is on the glass with the browser's next frame, not when it was written into the canvas.
