@@ -19,6 +19,7 @@ from framecast.models.base import EditableLatent, Predictor, count_parameters
 from framecast.models.baselines import CopyLastConfig, TemporalMeanConfig
 from framecast.models.dreams.config import tiny as tiny_dreams
 from framecast.models.hierarchical.config import PROFILES as HIERARCHICAL
+from framecast.models.linear_flow import LinearFlowConfig
 from framecast.models.multiscale_gan.config import tiny
 from framecast.models.visual_dynamics.config import tiny as tiny_visual_dynamics
 from framecast.training.checkpoint import load_weights, write_weights
@@ -29,6 +30,7 @@ from framecast.training.step import only
 TINY = {
     "copy-last": CopyLastConfig(),
     "temporal-mean": TemporalMeanConfig(),
+    "linear-flow": LinearFlowConfig(),
     "multiscale-gan": tiny(),
     "hierarchical": HIERARCHICAL["tiny"](),
     "dreams": tiny_dreams(),
