@@ -1,7 +1,7 @@
-"""A forecast that goes on for as long as it is asked: one frame per call, as a game or a robot needs it.
+"""A roll-out of any length: one frame per call, as a game or a robot needs it.
 
 python examples/frame_by_frame.py                        # trains a small model first
-python examples/frame_by_frame.py --run runs/demo/run    # dreams on with a run that is there
+python examples/frame_by_frame.py --run runs/demo/run    # uses an existing run
 """
 
 import argparse
@@ -24,16 +24,16 @@ def main(run: Path | None, out: Path, frames: int, tiny: bool) -> None:
     opened = open_run(run)
     model = opened.model()
 
-    # A context from the held-out videos of what the run was trained on.
+    # A context from the held-out videos of the run's data.
     source, _ = open_data(opened.config.data)
     request = type(model).request(model.config)
     batch = next(iter(held_out_clips(source, request, "test", model.num_context, 4, 1, seed=0))).to("cpu")
 
-    # `begin` makes the state, each `advance` one frame; Dream holds the state and switches the model to eval.
-    dream = RolloutSession(model, batch.context)
-    future = torch.stack([dream.step() for _ in range(4 if tiny else frames)], dim=1)
+    # `rollout_init` makes the state, each `rollout_step` one frame; the session keeps the state and sets eval mode.
+    session = RolloutSession(model, batch.context)
+    future = torch.stack([session.step() for _ in range(4 if tiny else frames)], dim=1)
 
-    # The same numbers as asking for all frames at once.
+    # The same numbers as predicting all frames at once.
     at_once = framecast.rollout(model, batch.context, future.shape[1])[0]
     print(f"largest difference to predicting at once: {(future - at_once).abs().max():.1e}")
     film = torch.cat([batch.context, future], dim=1)[0]
@@ -44,6 +44,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--run", type=Path, default=None, help="a run folder; one is trained if not given")
     parser.add_argument("--out", type=Path, default=Path("runs/example-dream"), help="folder for run and film")
-    parser.add_argument("--frames", type=int, default=64, help="how many to dream")
+    parser.add_argument("--frames", type=int, default=64, help="frames to predict")
     parser.add_argument("--tiny", action="store_true", help="a few steps, a few frames")
     main(**vars(parser.parse_args()))

@@ -32,7 +32,7 @@ def main(tiny: bool) -> None:
         "blurred truth": torch.nn.functional.avg_pool2d(truth.flatten(0, 1), 3, 1, 1).view_as(truth),
         "truth + noise": (truth + 0.02 * torch.randn(truth.shape, generator=torch.Generator().manual_seed(0))),
     }
-    # What every protocol of framecast states: the moving area, not the still background, tells predictors apart.
+    # The moving area, not the static background, distinguishes predictors.
     moving = metrics.moving_mask(truth, last[:, None])
     print(f"{'':<16}{'PSNR':>8}{'moving PSNR':>14}{'SSIM':>8}{'sharpness':>12}   (mean over clips, last frame)")
     for name, prediction in rows.items():

@@ -1,7 +1,7 @@
-"""Train a predictor on bouncing shapes, score it on held-out videos and film one forecast.
+"""Train a predictor on bouncing shapes, score it on held-out videos and write a video of one forecast.
 
 python examples/train_and_predict.py            # about two minutes on two cores
-python examples/train_and_predict.py --tiny     # seconds: does everything run?
+python examples/train_and_predict.py --tiny     # seconds, to check that everything runs
 """
 
 import argparse
@@ -21,15 +21,15 @@ def main(out: Path, tiny: bool) -> None:
     if not data.exists():
         Bouncing(BouncingConfig(videos=4 if tiny else 60, frames=24 if tiny else 64)).prepare(data)
 
-    # 2. Train. The same call again goes on where the last one stopped.
+    # 2. Train. The same call again resumes.
     length = {"steps": 3} if tiny else {"budget": "90s"}
     framecast.train("multiscale-gan", data, out=run, profile="tiny" if tiny else "small", **length)
 
-    # 3. Score on videos that training never saw, beside the baselines.
+    # 3. Score on held-out videos, beside the baselines.
     scores, _ = framecast.evaluate(run, horizon=horizon, clips=2 if tiny else 16)
     print(describe(scores))
 
-    # 4. Predict by hand: context in, futures out, (samples, batch, time, channels, height, width).
+    # 4. Predict: context in, futures out, (samples, batch, time, channels, height, width).
     model, store = framecast.load(run), Store(data)
     test = store.splits(model.num_context + horizon)["test"][0]
     frames = store.clip(test.video, test.start, model.num_context + horizon).frames.copy()

@@ -41,8 +41,8 @@ def main(out: Path, tiny: bool) -> None:
             for _ in range(4 if tiny else 40):
                 frames, pushes, places = episode(rng, 20 if tiny else 100)
                 writer.add(frames, actions=pushes, states=places)
-    told = inspect(Store(data))
-    print(f"{told['videos']} videos, {told['frames']} frames in {data}")
+    summary = inspect(Store(data))
+    print(f"{summary['videos']} videos, {summary['frames']} frames in {data}")
     length = {"steps": 3} if tiny else {"budget": "60s"}
     run = framecast.train("multiscale-gan", data, out=out / "run", profile="tiny" if tiny else "small", **length)
     print(describe(framecast.evaluate(run, horizon=4, clips=2 if tiny else 16)[0]))
