@@ -41,7 +41,7 @@ from framecast.data.cache import data_digest, open_data
 from framecast.data.options import DataConfig
 from framecast.evaluation.compare import compare
 from framecast.models.registry import find_model
-from framecast.reporting.benchmark_page import write_benchmark, write_example
+from framecast.reporting.benchmark_page import picture, write_benchmark
 from framecast.reporting.compare_page import write_comparison
 from framecast.training.device import Device, make_device
 from framecast.training.run_folder import open_run
@@ -406,5 +406,5 @@ def _compared(
     write_comparison(folder, found, kept, title=f"All runs on {data.label}")
     firsts = [t.row for t in trials if t.seed == plan.seeds[0]]
     if kept:
-        write_example(kept, firsts or [trials[0].row], folder, found.protocol.fps)
+        picture(kept, firsts or [trials[0].row], folder, found.protocol.fps)
     write_json(folder / ASKED, asked)

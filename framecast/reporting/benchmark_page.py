@@ -31,7 +31,7 @@ _CURVES = ("moving_psnr", "psnr", "sharpness_ratio")
 _PANEL, _STILL = 112, 72
 
 
-def write_example(kept: Sequence[KeptClip], names: Sequence[str], folder: Path, fps: float) -> None:
+def picture(kept: Sequence[KeptClip], names: Sequence[str], folder: Path, fps: float) -> None:
     """Write film.webp and strip.png: truth of the median clip and its forecast by each of `names`."""
     clip = next((c for c in kept if c.role == "median"), kept[0])
     chosen = {n: clip.predictions[n] for n in (*names, *BASELINES) if n in clip.predictions}
