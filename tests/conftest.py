@@ -1,4 +1,4 @@
-"""What holds for every test: one torch thread, a cache of its own, no network beyond this machine."""
+"""Settings of every test: one torch thread, a temporary cache, no network beyond this machine."""
 
 # ruff: noqa: E402 - the environment has to be set before NumPy and torch are imported
 
@@ -6,7 +6,7 @@ from __future__ import annotations
 
 import os
 
-# Two threads beside another busy process can be a hundred times slower. Every process that a test starts inherits this.
+# Two threads next to another busy process can be a hundred times slower. Subprocesses of tests inherit this.
 for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
     os.environ.setdefault(variable, "1")
 os.environ["HF_HUB_OFFLINE"] = "1"
@@ -26,7 +26,7 @@ torch.set_num_threads(1)
 
 @pytest.fixture(scope="session", autouse=True)
 def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """Decoded videos go to a temporary folder: a test neither finds nor leaves anything in the user's cache."""
+    """Temporary cache for decoded videos, independent of the user's cache."""
     folder = tmp_path_factory.mktemp("framecast-cache")
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("FRAMECAST_CACHE", str(folder))
@@ -35,7 +35,7 @@ def cache_of_its_own(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]
 
 @pytest.fixture(scope="session", autouse=True)
 def no_network() -> Iterator[None]:
-    """A connection to another machine is refused at once, by name."""
+    """Refusal of connections to other machines."""
     connect, connect_ex = socket.socket.connect, socket.socket.connect_ex
 
     def guarded(real: Any) -> Any:
@@ -61,7 +61,7 @@ def is_loopback(host: str) -> bool:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Tests marked gpu skip themselves where there is none."""
+    """Skip tests marked gpu on machines without CUDA."""
     if torch.cuda.is_available():
         return
     for item in items:

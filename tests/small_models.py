@@ -1,4 +1,4 @@
-"""Predictors of a few weights that use every part of the contract: stages, groups, streams, actions, noise."""
+"""Predictors of a few weights that use every part of the interface: stages, groups, streams, actions, noise."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ CPU = Device(torch.device("cpu"))
 
 
 def write_store(folder, videos=3, frames=24, side=12, channels=1, actions=False, seed=0):
-    """A packed store of squares that move straight on; with actions, 0…2 are left, stay and right."""
+    """A packed store of squares that move at constant speed; with actions, 0…2 are left, stay and right."""
     rng = np.random.default_rng(seed)
     with DatasetWriter(folder, fps=10) as writer:
         for _ in range(videos):
@@ -61,12 +61,12 @@ def small_config(model_class, **train):
 
 
 def python(module="framecast"):
-    """The command that runs a module in a process of its own."""
+    """The command that runs a module in a new process."""
     return [sys.executable, "-m", module]
 
 
 def process_settings():
-    """One thread and this checkout, whatever the caller's environment says."""
+    """Settings for a subprocess: one thread and this checkout, independent of the environment."""
     path = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH")) if p)
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     return {"env": environment, "text": True}
@@ -120,7 +120,7 @@ def batch_of(step, stream, b=4):
 
 
 def advance(state, steps=1, grad_accum_steps=1, b=4, device=CPU):
-    """Train some steps on random clips; what the last one logged."""
+    """The log of the last of some training steps on random clips."""
     for _ in range(steps):
         step = state.step
 
@@ -138,7 +138,7 @@ def weights(module):
 
 
 def moved(before, module):
-    """Names of the tensors that are no longer what `weights` saw."""
+    """Names of the tensors that differ from the result of `weights`."""
     return {k for k, v in module.state_dict().items() if not torch.equal(v, before[k])}
 
 
@@ -147,8 +147,8 @@ def moved(before, module):
 
 @dataclass(frozen=True, kw_only=True)
 class SmallConfig:
-    """lr: learning rate.  stage_steps, patience: of the first stage.  half_epochs: until the rate is halved; in_steps
-    makes half_after of it."""
+    """lr: learning rate.  stage_steps, patience: of the first stage.  half_epochs: epochs until the rate is halved;
+    resolve_schedules sets half_after from it."""
 
     lr: float = 0.01
     stage_steps: int | None = 6
@@ -158,7 +158,7 @@ class SmallConfig:
 
 
 class Small(Predictor):
-    """Common parts: how two frames are asked for, and a forecast that comes from `guess`."""
+    """Common parts: a request for two frames, and a forecast by `guess`."""
 
     Config = SmallConfig
     config: SmallConfig
@@ -367,7 +367,7 @@ class Noisy(Small):
 
 
 class Steered(Small):
-    """Dreams in codes of three numbers: brightness, and two that drift by noise; actions move the brightness."""
+    """Rollout in latents of three numbers: brightness, and two that drift by noise; actions change the brightness."""
 
     stochastic = True
     actions = "required"

@@ -208,11 +208,11 @@ def test_missing_actions_are_refused(training_refused, refused, tmp_path):
         ("models copy-last --profile x", "copy-last has no profile 'x'; known are default"),
         ("train multiscale-gan --data x --setps 3", "unknown flag --setps; did you mean '--steps'?"),
         ("train multiscale-gan --data x --steps few", "--steps: expected a whole number, got 'few'"),
-        ("train --data x", "say which model first"),
+        ("train --data x", "expected a model first"),
         ("evaluate", "RUN is missing"),
         ("predict nowhere --input a --out b.gif", "nowhere: no such run folder or packaged weights"),
         ("data import a.mp4", "--out is missing"),
-        ("demo --budget soon", "duration 'soon' is not understood"),
+        ("demo --budget soon", "duration 'soon': expected a positive duration"),
     ],
 )
 def test_invalid_arguments_are_refused(refused, tmp_path, monkeypatch, words, sentence):
@@ -248,7 +248,7 @@ def test_missing_emulator_is_reported(refused, tmp_path, monkeypatch):
     [
         ("train: {batch_size: many}", "train: batch_size: expected a whole number, got text 'many'"),
         ("train: {batch_siz: 3}", "unknown key 'batch_siz'; did you mean 'batch_size'?"),
-        ("- 1", "must hold a mapping of names to values"),
+        ("- 1", "expected a mapping of names to values"),
         ("a: [", "is not valid YAML"),
         ("train: !!python/object/apply:os.system ['true']", "is not valid YAML"),
         ("format: 7", "is of format 7, this version knows up to 1"),
