@@ -265,8 +265,6 @@ class Hierarchical(Predictor):
     def _apart(self, predicted: Tensor, encodings: Tensor) -> Tensor:
         return encoding_loss(predicted, encodings[:, 1:], self.config.encoding_loss)
 
-    # --- with poses
-
     def encoder_pose_loss(self, batch: Batch, step: int = 0) -> Loss:
         """Encodings' first numbers against the pose, all frames."""
         frames, _ = self._clip(batch)
@@ -305,8 +303,6 @@ class Hierarchical(Predictor):
 
     def _off(self, encodings: Tensor, poses: Tensor) -> Tensor:
         return pose_loss(encodings[..., : poses.shape[-1]], poses, self.config.either_sign)
-
-    # --- with a critic
 
     def generator_loss(self, batch: Batch, step: int = 0) -> Loss:
         """-(critic of predicted - critic of true structures) + alpha times predicted against true encodings.
