@@ -31,30 +31,30 @@ ALIASES: dict[str, str] = {"vae-mdn-rnn": "dreams"}
 
 
 def unknown_model(name: str) -> str:
-    """The sentence for a name that is no model's."""
+    """Error message for an unknown model name."""
     if name.endswith(".py"):
-        return f"{name}: name the class in it too, e.g. {name}:Mine"
+        return f"{name}: add the name of the class, e.g. {name}:Mine"
     return f"unknown model {name!r}; {suggest(name, MODELS)}"
 
 
 def _outside_model(path: str, attribute: str) -> type[Predictor]:
     file = Path(path)
     if not file.is_file():
-        raise UserError(f"{path}: no such file; a model outside the package is named path/to/mine.py:Mine")
+        raise UserError(f"{path}: no such file; expected path/to/mine.py:Mine for a model outside the package")
     spec = importlib.util.spec_from_file_location(f"framecast_outside_{file.stem}", file)
     assert spec is not None
     assert spec.loader is not None
     module = importlib.util.module_from_spec(spec)
-    sys.modules[spec.name] = module  # dataclasses look their own module up
+    sys.modules[spec.name] = module  # dataclasses need their module here
     try:
         spec.loader.exec_module(module)
     except Exception as error:  # the user's own code may fail in any way
         del sys.modules[spec.name]
-        raise UserError(f"{path}: cannot be imported ({type(error).__name__}: {error}); mend it") from error
+        raise UserError(f"{path}: cannot be imported ({type(error).__name__}: {error}); fix it") from error
     found = getattr(module, attribute, None)
     if not (isinstance(found, type) and issubclass(found, Predictor)):
         names = [n for n, v in vars(module).items() if isinstance(v, type) and issubclass(v, Predictor)]
-        raise UserError(f"{path}: holds no Predictor called {attribute!r}; {suggest(attribute, names)}")
+        raise UserError(f"{path}: has no Predictor named {attribute!r}; {suggest(attribute, names)}")
     if not dataclasses.is_dataclass(getattr(found, "Config", None)):
         raise UserError(f"{path}: {attribute} needs a class attribute Config, a frozen dataclass of its settings")
     return found

@@ -1,6 +1,6 @@
-"""Running a predictor: `rollout` for whole futures, `Dream` frame by frame.
+"""Running a predictor: `rollout` for whole futures, `RolloutSession` frame by frame.
 
-The one place that switches a model to eval and opens autocast for prediction.
+The only place that switches a model to eval mode and enables autocast for prediction.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from framecast.nn.precision import autocast
 
 @contextlib.contextmanager
 def evaluating(model: torch.nn.Module) -> Iterator[None]:
-    """Within: eval mode; afterwards every part as before, also one that was in another mode than the whole."""
+    """A context in eval mode; afterwards every part has its previous mode."""
     before = [(part, part.training) for part in model.modules()]
     model.eval()
     try:
@@ -36,7 +36,7 @@ def rollout(
     generator: torch.Generator | None = None,
     precision: str = "fp32",
 ) -> Tensor:
-    """The next `horizon` frames after `context`, predictions fed back as the model's family does it.
+    """The next `horizon` frames after `context`, by the model's `predict`.
 
     Args:
         context: (b, t, c, h, w) uint8 or float 0…1.
@@ -47,7 +47,7 @@ def rollout(
         (s, b, horizon, c, h, w) float 0…1.
 
     Raises:
-        ValueError: if the model cannot take what it is given.
+        ValueError: if the inputs do not fit the model.
     """
     parameter = next(model.parameters(), None)
     device = parameter.device if parameter is not None else torch.device("cpu")
@@ -56,9 +56,10 @@ def rollout(
 
 
 class RolloutSession:
-    """A prediction that goes on frame by frame, for playing: `step(action)` gives the next frame.
+    """A prediction frame by frame, for playing: `step(action)` returns the next frame.
 
-    carry: the whole state, a dict of tensors. Kept and put back, it goes on from where it was.
+    Attributes:
+        carry: the rollout state; a stored state that is assigned again continues from there.
     """
 
     def __init__(
@@ -74,7 +75,7 @@ class RolloutSession:
             self.carry: RolloutState = model.rollout_init(context, actions=actions, generator=generator)
 
     def step(self, action: Tensor | None = None) -> Tensor:
-        """The next frame, (b, c, h, w) float 0…1. action: (b, a), what is done at the last frame."""
+        """The next frame, (b, c, h, w) float 0…1. action: (b, a), at the last frame."""
         with self._running():
             self.carry, frame = self.model.rollout_step(self.carry, action)
         return frame.float()
@@ -92,17 +93,18 @@ class RolloutSession:
 
     @property
     def steerable(self) -> bool:
-        """Whether codes made by hand can be put in; `code` and `take` need it."""
+        """Whether latents can be edited; `code` and `take` need it."""
         return isinstance(self.model, EditableLatent)
 
     @property
     def code(self) -> Tensor:
-        """The code of the last frame, (b, z). Only of a steerable model."""
+        """The latent of the last frame, (b, z), of a model with editable latents."""
         with self._running():
             return self._steered().get_latent(self.carry).float()
 
     def take(self, z: Tensor) -> Tensor:
-        """Go on as if the last frame had code z (b, z); that frame, (b, c, h, w) 0…1. Only of a steerable model."""
+        """Replace the latent of the last frame by z (b, z); that frame, (b, c, h, w) 0…1, of a model with editable
+        latents."""
         model = self._steered()
         with self._running():
             self.carry = model.with_latent(self.carry, z)
@@ -110,7 +112,7 @@ class RolloutSession:
 
     def _steered(self) -> EditableLatent:
         if not isinstance(self.model, EditableLatent):
-            raise ValueError(f"{type(self.model).__name__} does not dream in codes")
+            raise ValueError(f"{type(self.model).__name__} has no editable latents")
         return self.model
 
     @contextlib.contextmanager

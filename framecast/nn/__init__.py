@@ -1,1 +1,1 @@
-"""Layers and losses that at least two models use identically. Imports nothing of the house."""
+"""Layers and losses without a configuration of their own. Imports `framecast.core` only."""

@@ -1,4 +1,4 @@
-"""More clips out of few: what a clip may be turned into without ceasing to be a clip."""
+"""Random augmentation of training clips."""
 
 from __future__ import annotations
 
@@ -7,11 +7,11 @@ from torch import Tensor
 
 
 def augment(clips: Tensor) -> Tensor:
-    """The clips, each mirrored, turned, reversed in time and with its colours exchanged, at random.
+    """The clips with random mirroring, transposition, time reversal and exchange of colours.
 
     Args:
-        clips: (b, t, c, h, w); other than square ones are mirrored but not turned. Each clip draws for itself, from
-            torch's own random state; all its frames are changed alike.
+        clips: (b, t, c, h, w); only square ones are transposed. Every clip is augmented independently, by torch's
+            global random state; all its frames alike.
     """
     b, _, c, h, w = clips.shape
 

@@ -1,4 +1,4 @@
-"""Colours of frames: turning the hue, and grey of three equal channels."""
+"""Colours of frames: rotation of the hue, and grey in three equal channels."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ LUMINANCE = (0.299, 0.587, 0.114)
 
 @full_precision
 def shift_hue(frames: Tensor, turns: Tensor) -> Tensor:
-    """The frames with their hue turned, brightness (HSV value) and saturation kept.
+    """The frames with rotated hue; brightness (HSV value) and saturation are kept.
 
     Args:
         frames: float (b, ..., 3, h, w) in 0…1.

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 
 def cross_convolve(features: Tensor, kernels: Tensor) -> Tensor:
-    """Every feature map convolved with a kernel of its own: no sum over channels, no bias, the size kept.
+    """Every feature map convolved with its own kernel: no sum over channels, no bias, the size kept.
 
     Args:
         features: (b, c, h, w).
@@ -30,7 +30,7 @@ def cross_convolve(features: Tensor, kernels: Tensor) -> Tensor:
 class SameConv(nn.Conv2d):
     """A convolution that pads as TensorFlow's SAME does: of an odd total one more below and to the right.
 
-    With symmetric padding sizes would agree, but a strided layer would look one pixel higher and further left.
+    With symmetric padding sizes would agree, but a strided layer would be shifted by one pixel.
     """
 
     def __init__(self, inputs: int, outputs: int, kernel: int, stride: int = 1):

@@ -1,4 +1,4 @@
-"""Starting values of weights, for every convolution and fully connected layer below a module."""
+"""Initial weights of every convolution and fully connected layer below a module."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ Init = Literal["truncated", "scaled"]
 
 
 def initialise(module: nn.Module, kind: Init, slope: float = 0.0) -> None:
-    """Fill the weights and biases of all `Conv2d` and `Linear` layers of `module` in place.
+    """Fill the weights and biases of all `Conv2d` and `Linear` layers of `module`.
 
     Args:
-        kind: "truncated" draws weights from a normal of sd 0.01, redrawn beyond 2 sd, and sets biases to 0.1; "scaled"
-            draws them from a normal of sd sqrt(2 / ((1 + slope^2) fan_in)) and sets biases to 0, so that the signal
+        kind: "truncated" draws weights from a normal of std 0.01, truncated at 2 std, and sets biases to 0.1; "scaled"
+            draws them from a normal of std sqrt(2 / ((1 + slope^2) fan_in)) and sets biases to 0, so that the signal
             keeps its size whatever the width.
         slope: of the (leaky) ReLU that follows.
 

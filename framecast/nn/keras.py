@@ -1,4 +1,4 @@
-"""Layers by the rules of Keras, for networks that were published in it: grids, gates and starting values."""
+"""Layers by the conventions of Keras, for networks published in it: grids, gates and initial values."""
 
 from __future__ import annotations
 
@@ -63,7 +63,7 @@ def _hard_sigmoid(x: Tensor) -> Tensor:
 
 
 def initialise(model: nn.Module) -> None:
-    """Keras' starting values: Glorot uniform, biases 0, recurrent kernels orthogonal, forget biases 1."""
+    """Fill with Keras' initial values: Glorot uniform, biases 0, recurrent kernels orthogonal, forget biases 1."""
     for layer in model.modules():
         if isinstance(layer, nn.Linear | nn.Conv2d | nn.ConvTranspose2d):
             nn.init.xavier_uniform_(layer.weight)

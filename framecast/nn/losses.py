@@ -1,4 +1,4 @@
-"""Losses that several papers share to the letter, each with its equation. All of them compute in full precision."""
+"""Losses that several papers share, each with its equation. All of them compute in full precision."""
 
 from __future__ import annotations
 
@@ -47,16 +47,16 @@ def gdl(
     border: Border = "crop",
     reduction: Reduction = "mean",
 ) -> Tensor:
-    """Gradient-difference loss: how much edges blur between two sets of images.
+    """Gradient-difference loss: difference of edge strength between two sets of images.
 
-    Per direction | |dY| - |dG| |^exponent, dY and dG the differences of neighbouring pixels of target and prediction.
+    Per direction | |dY| - |dG| |^exponent, dY and dG the differences of adjacent pixels of target and prediction.
 
     Args:
         prediction: float (..., h, w), equal shapes.
         target: float (..., h, w), equal shapes.
         exponent: above 0; 1 and 2 are the published ones.
         border: "crop" compares pairs inside the image only; "zero" also the last row and column with zeros beyond the
-            edge, as the published code does, which punishes the absolute brightness of the edge.
+            edge, as the published code does, which penalises the absolute brightness of the edge.
         reduction: "sum" of both directions, or the sum of their "mean"s.
 
     Returns:
@@ -96,7 +96,7 @@ def bce(
         label: t, the same for all, 0…1.
         log_base: "e", or "10" as the published code has it.
         clip: 0 for the stable form on logits; above it, below 0.5, d is clipped to [clip, 1 - clip], which also stops
-            the gradient wherever the discriminator is sure.
+            the gradient wherever the discriminator is confident.
         reduction: "mean" or "sum" over all elements.
 
     Returns:

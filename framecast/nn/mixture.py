@@ -17,7 +17,7 @@ from framecast.nn.precision import full_precision
 
 _HALF_LOG_2PI = 0.5 * math.log(2 * math.pi)
 
-#: How a network's number becomes a standard deviation: ELU(x) + 1, or exp(x); the floor is added to both.
+#: Parametrisation of a standard deviation by a network's output: ELU(x) + 1, or exp(x); the floor is added to both.
 Spread = Literal["elu", "exp"]
 
 
@@ -38,12 +38,12 @@ class Mixture:
 
     @staticmethod
     def outputs(components: int, size: int, joint: bool) -> int:
-        """How many numbers a network must put out for such a mixture."""
+        """Number of network outputs of such a mixture."""
         return components * (2 * size + (1 if joint else size))
 
     @classmethod
     def split(cls, x: Tensor, components: int, size: int, joint: bool, spread: Spread, floor: float) -> Mixture:
-        """The mixture that a network's numbers (…, outputs) stand for: means, then spreads, then logits."""
+        """The mixture of a network's outputs (…, outputs): means, then spreads, then logits."""
         block = components * size
         mean, raw, logits = x[..., :block], x[..., block : 2 * block], x[..., 2 * block :]
         sigma = (elu(raw) + 1 if spread == "elu" else raw.exp()) + floor
@@ -75,14 +75,14 @@ class Mixture:
         mean + sigma * sqrt(sigma temperature) * normal noise.
 
         Temperatures are at least 0, numbers or tensors that broadcast to (…); a weight temperature of 0 takes the
-        likeliest component, a sigma temperature of 0 its mean.
+        most likely component, a sigma temperature of 0 its mean.
 
         Args:
-            variance: take sigma for a variance, as the published code does by mistake; with sigma below 1 that inflates
+            variance: use sigma as a variance, as the published code does by mistake; with sigma below 1 that inflates
                 the noise to sqrt(sigma).
         """
         tau = _as(weight_temperature, self.logits)
-        # Gumbel: the largest of logits / tau + g is a draw of softmax(logits / tau); times tau, so that 0 is no case.
+        # Gumbel: the largest of logits / tau + g is a draw of softmax(logits / tau); times tau, so that 0 works too.
         uniform = torch.rand(
             self.logits.shape, generator=generator, device=self.logits.device, dtype=self.logits.dtype
         ).clamp(1e-20, 1 - 1e-7)

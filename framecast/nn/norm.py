@@ -1,4 +1,4 @@
-"""Layer norm as TensorFlow's contrib layers have it: statistics over everything but the batch."""
+"""Layer norm of TensorFlow's contrib layers: statistics over everything but the batch."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ class LayerNorm(nn.GroupNorm):
 
     Args:
         channels: of maps (b, c, h, w), or the length of vectors (b, c).
-        eps: added to the variance; it is tiny because a signal may be tiny too: the first cell of a freshly made
-            recurrent predictor has a variance near 1e-9, which the usual 1e-5 would drown. For the same reason it
+        eps: added to the variance; it is tiny because a signal may be tiny too: the first cell of a new recurrent
+            predictor has a variance near 1e-9, far below the usual 1e-5. For the same reason it
             always computes in float32.
 
     Source:

@@ -12,12 +12,12 @@ class PeepholeCell(nn.Module):
         i = sigmoid(x_i + w_i * c)     f = sigmoid(x_f + w_f * c + 1)     c' = f * c + i * tanh(x_j)
         o = sigmoid(x_o + w_o * c')    m = (o * tanh(c')) W_P
 
-    with (x_i, x_j, x_f, x_o) = [input, m before] W + b. Input and forget gate look at the old cell, the output gate at
-    the new one. All four gates come from one matrix product. Made of plain operations, so that it can be
-    differentiated twice, which the fused kernels of GPUs cannot.
+    with (x_i, x_j, x_f, x_o) = [input, m before] W + b. Input and forget gate use the old cell, the output gate the new
+    one. All four gates come from one matrix product. Made of plain operations, so that it can be differentiated twice,
+    which the fused kernels of GPUs cannot.
 
     Args:
-        inputs: width of what comes in.
+        inputs: width of the input.
         units: of cell and output, n. Holds (inputs + n) 4n + 4n + n^2 + 3n parameters.
 
     Source:

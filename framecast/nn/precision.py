@@ -1,4 +1,4 @@
-"""Full precision inside mixed precision: islands of float32 that know no device but the tensor's own."""
+"""Full precision inside mixed precision, on the device of the tensors."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ _NARROW = (torch.float16, torch.bfloat16)
 
 
 def autocast_off(x: Tensor) -> AbstractContextManager[Any]:
-    """A context in which nothing is cast down on the device `x` lives on.
+    """A context without autocast on the device of `x`.
 
-    Autocast is a matter of the device type, so the tensor says which one to close; a model needs no device name. The
-    "meta" device, on which shapes are computed and nothing else, has none.
+    Autocast is set per device type, which the tensor decides, so a model needs no device name. The "meta" device,
+    on which only shapes are computed, has none.
     """
     if x.device.type == "meta":
         return nullcontext()
@@ -35,7 +35,7 @@ def widen(x: Tensor) -> Tensor:
 
 
 def full_precision(function: Callable[P, R]) -> Callable[P, R]:
-    """The same function with autocast closed and its half-width tensor arguments widened to float32.
+    """The function with autocast disabled and its half-width tensor arguments widened to float32.
 
     Args:
         function: its first tensor argument, by position or by name, decides the device.
@@ -48,7 +48,7 @@ def full_precision(function: Callable[P, R]) -> Callable[P, R]:
         return widen(value) if isinstance(value, Tensor) else value
 
     @functools.wraps(function)
-    def island(*args: P.args, **kwargs: P.kwargs) -> R:
+    def wrapper(*args: P.args, **kwargs: P.kwargs) -> R:
         first = next((value for value in (*args, *kwargs.values()) if isinstance(value, Tensor)), None)
         if first is None:
             raise TypeError(f"{function.__name__} needs at least one tensor argument to know its device")
@@ -56,7 +56,7 @@ def full_precision(function: Callable[P, R]) -> Callable[P, R]:
         with autocast_off(first):
             return call(*(wide(value) for value in args), **{name: wide(value) for name, value in kwargs.items()})
 
-    return island
+    return wrapper
 
 
 def autocast(device: torch.device, precision: str) -> AbstractContextManager[Any]:
@@ -71,7 +71,7 @@ def resolve_precision(precision: str, device: torch.device) -> str:
     if precision in ("fp32", "bf16"):
         return precision
     if precision != "auto":
-        raise UserError(f"precision {precision!r} is not known; choose auto, fp32 or bf16")
+        raise UserError(f"precision {precision!r} is unknown; use auto, fp32 or bf16")
     if device.type == "cuda":
         return "bf16" if torch.cuda.is_bf16_supported() else "fp32"
     if device.type == "cpu":
@@ -81,7 +81,7 @@ def resolve_precision(precision: str, device: torch.device) -> str:
 
 def _cpu_has_bf16() -> bool:
     # oneDNN reports bf16 support also where it is emulated (plain AVX-512), which is slower than fp32; the capability
-    # list says which instructions are really there.
+    # list has the instructions of the hardware.
     mkldnn = torch.backends.mkldnn.is_available()  # type: ignore[no-untyped-call]
     if not mkldnn or not torch.ops.mkldnn._is_mkldnn_bf16_supported():
         return False

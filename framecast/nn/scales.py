@@ -1,7 +1,6 @@
-"""Pyramids of images: their sizes, and the one resizer that inputs, targets and guesses share.
+"""Image pyramids: their sizes, and the resizer shared by inputs, targets and predictions.
 
-One resizer everywhere, because a discriminator that sees real and predicted images shrunk by different rules learns
-the rules instead of the images.
+One resizer everywhere, because a discriminator could tell real from predicted images by different resizers.
 """
 
 from __future__ import annotations

@@ -12,18 +12,17 @@ from torch import Tensor
 
 from framecast.core.errors import UserError
 
-_LIMIT = 2 << 30  # bytes of a file that is read
+_LIMIT = 2 << 30  # maximum file size in bytes
 
 
 def read_tensors(path: Path, remedy: str) -> dict[str, Tensor]:
     """The tensors of a .safetensors or .npz file, or of a state dict saved by torch (.pt, .pth), by name.
 
     Args:
-        remedy: what to give instead, for the sentences.
+        remedy: advice at the end of error messages.
 
     Raises:
-        UserError: naming the file when it is missing, larger than 2 GiB, damaged, holds code or something else than
-            named tensors.
+        UserError: naming the file when it is missing, larger than 2 GiB, damaged, or does not hold named tensors only.
     """
     try:
         if path.stat().st_size > _LIMIT:
@@ -37,7 +36,7 @@ def read_tensors(path: Path, remedy: str) -> dict[str, Tensor]:
         raise UserError(f"{path}: cannot be read as weights ({type(error).__name__}); {remedy}") from error
     saved = saved.get("state_dict", saved) if isinstance(saved, Mapping) else saved
     if not isinstance(saved, Mapping) or not all(isinstance(v, Tensor) for v in saved.values()):
-        raise UserError(f"{path}: holds no table of named tensors; {remedy}")
+        raise UserError(f"{path}: has no named tensors; {remedy}")
     return {str(name): value for name, value in saved.items()}
 
 

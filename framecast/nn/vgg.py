@@ -1,4 +1,4 @@
-"""The convolutions of VGG-16, at any width, and the weights others trained for them on ImageNet."""
+"""The convolutions of VGG-16, at any width, and their ImageNet weights."""
 
 from __future__ import annotations
 
@@ -15,15 +15,15 @@ from framecast.nn.tensors import read_tensors
 
 Convention = Literal["slim", "torchvision"]
 
-#: Feature maps of VGG-16, one row a block.
+#: Feature maps of VGG-16, one row per block.
 VGG16 = ((64, 64), (128, 128), (256, 256, 256), (512, 512, 512), (512, 512, 512))
 
 #: x * scale - shift of red, green and blue in 0…1. Slim's weights come from Caffe: bytes less their mean (times 256, as
-#: the published video code has it); torchvision's were trained on values less their mean, divided by their deviation.
-_MEAN, _SD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
+#: the published video code has it); torchvision's were trained on values less their mean, divided by their std.
+_MEAN, _STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
 _PREPARED: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "slim": ((256.0,) * 3, (123.68, 116.78, 103.94)),
-    "torchvision": (tuple(1 / s for s in _SD), tuple(m / s for m, s in zip(_MEAN, _SD, strict=True))),
+    "torchvision": (tuple(1 / s for s in _STD), tuple(m / s for m, s in zip(_MEAN, _STD, strict=True))),
 }
 #: Positions of the thirteen convolutions in torchvision's `features`.
 _TORCHVISION = (0, 2, 5, 7, 10, 12, 14, 17, 19, 21, 24, 26, 28)
@@ -39,7 +39,7 @@ class VGGTrunk(nn.Module):
     Args:
         widths: feature maps, one row a block; `VGG16` is the published network.
         channels: of the images.
-        convention: how images in 0…1 are prepared; kept as buffers, so that it travels with the weights.
+        convention: normalisation of images in 0…1, stored with the weights as buffers.
 
     Source:
         Simonyan and Zisserman 2015 (arXiv 1409.1556), configuration D without its fully connected layers.
@@ -66,7 +66,7 @@ class VGGTrunk(nn.Module):
         self.prepare_as(convention)
 
     def prepare_as(self, convention: Convention) -> None:
-        """Prepare images as the weights of this convention want them; other than three channels take the average."""
+        """Set the normalisation of images to that of a convention; with other than three channels, to its average."""
         for buffer, values in zip((self.scale, self.shift), _PREPARED[convention], strict=True):
             found = torch.tensor(values)
             buffer.copy_((found if len(buffer) == 3 else found.mean().expand(len(buffer)))[:, None, None])
@@ -78,19 +78,19 @@ class VGGTrunk(nn.Module):
 
     @property
     def convolutions(self) -> list[nn.Conv2d]:
-        """All of them, first to last."""
+        """All convolutions, first to last."""
         return [layer for layer in self.modules() if isinstance(layer, nn.Conv2d)]
 
 
 @torch.no_grad()
 def load_imagenet(trunk: VGGTrunk, path: Path, convention: Convention | None = None) -> int:
-    """Fill the trunk with ImageNet weights from a file and prepare images as these want them; tensors filled.
+    """Fill the trunk with ImageNet weights from a file and set their normalisation; the number of tensors filled.
 
     Args:
-        path: .safetensors, .pth / .pt (weights only) or .npz. Names tell the convention: `features.0.weight` … is
+        path: .safetensors, .pth / .pt (weights only) or .npz. Names determine the convention: `features.0.weight` … is
             torchvision's; `vgg_16/conv1/conv1_1/weights` …, `conv1_1/weights` or `conv1_1_W` (with kernels as h, w, in,
             out) is Slim's and Caffe's.
-        convention: what it has to be; None takes what is found.
+        convention: the required one; None accepts either.
 
     Raises:
         UserError: if the file cannot be read, lacks a layer, has other sizes or is of the other convention.
@@ -103,7 +103,7 @@ def load_imagenet(trunk: VGGTrunk, path: Path, convention: Convention | None = N
         found = "slim"
     if found is None:
         raise UserError(
-            f"{path}: holds no VGG-16 by its names ({', '.join(list(tensors)[:3])}); wanted are torchvision's "
+            f"{path}: has no tensors named as in VGG-16 (got {', '.join(list(tensors)[:3])}); expected torchvision's "
             "(features.0.weight) or Slim's (vgg_16/conv1/conv1_1/weights)"
         )
     if convention is not None and convention != found:
@@ -113,7 +113,7 @@ def load_imagenet(trunk: VGGTrunk, path: Path, convention: Convention | None = N
         )
     layers = trunk.convolutions
     if [tuple(c.weight.shape[:2]) for c in layers] != _VGG16_SHAPES:
-        raise UserError(f"{path}: holds the weights of VGG-16 but the encoder has other widths or channels")
+        raise UserError(f"{path}: has the weights of VGG-16, but the encoder has other widths or channels")
     for k, layer in enumerate(layers):
         for parameter, value in zip((layer.weight, layer.bias), _layer(tensors, k, found, path), strict=True):
             assert parameter is not None
@@ -149,7 +149,7 @@ def _layer(tensors: Mapping[str, Tensor], k: int, convention: Convention, path: 
     for pattern in patterns:
         value = next((v for name, v in tensors.items() if re.search(pattern, name)), None)
         if value is None:
-            raise UserError(f"{path}: lacks a tensor of {_name(k)}; give the whole VGG-16")
+            raise UserError(f"{path}: has no tensor of {_name(k)}; use the whole VGG-16")
         found.append(value.float())
     weight, bias = found
     if convention == "slim" and weight.ndim == 4 and weight.shape[:2] == (3, 3):

@@ -68,7 +68,7 @@ def test_a_model_bound_to_its_frame_size_gets_it(tmp_path):
         assert made.note == "frames brought from 32x32 to 24x16, the size the model takes"
     scores, _ = evaluate(folder, store(), horizon=2, clips=2, save=False)
     assert (scores.protocol.height, scores.protocol.width) == (24, 16)
-    with pytest.raises(ValueError, match="built for frames of 24x16, got 32x32; bring them to that size"):
+    with pytest.raises(ValueError, match="built for frames of 24x16, got 32x32; resize them"):
         model.predict(np.zeros((6, 3, 32, 32), np.uint8), 1)
 
 

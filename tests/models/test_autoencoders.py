@@ -137,9 +137,9 @@ def test_other_sizes_are_computed(height, width):
 
 
 def test_sizes_that_the_strides_do_not_divide_are_rejected():
-    with pytest.raises(UserError, match=r"frames of 105x80 cannot be drawn in strides of 6 down.*--size 10[28]x80"):
+    with pytest.raises(UserError, match=r"frames of 105x80 cannot be generated.*6 down.*--size 10[28]x80"):
         build("c-ae", "default", ClipSpec(channels=3, height=105, width=80))
-    with pytest.raises(UserError, match="frames of 8x8 cannot be drawn"):
+    with pytest.raises(UserError, match="frames of 8x8 cannot be generated"):
         build("c-ae", "default", ClipSpec(channels=3, height=8, width=8))
     assert build("fc-ae", "default", ClipSpec(channels=3, height=9, width=7)).decoder.shape == (3, 9, 7)
 
@@ -152,8 +152,8 @@ def test_sizes_that_the_strides_do_not_divide_are_rejected():
         ({"beta": -1.0}, "beta must be at least 0"),
         ({"generator_weight": 1.0}, "generator_weight must lie in 0…1"),
         ({"memory": "lstm", "episode": 4}, "episode must be at least model.shift"),
-        ({"memory": "lstm", "trunk": "dense"}, "goes with model.trunk conv"),
-        ({"memory": "time", "adversary": "image"}, "goes with model.memory none"),
+        ({"memory": "lstm", "trunk": "dense"}, "use model.trunk conv"),
+        ({"memory": "time", "adversary": "image"}, "use model.memory none"),
         ({"strides": ((4, 2), (2, 2))}, "strides must hold 1, 2 or 3"),
         ({"widths": (0, 6)}, "widths must hold numbers of at least 1"),
     ],
@@ -289,7 +289,7 @@ def test_generator_terms_reach_only_their_own_domain(name):
     with only(model, model.phases()[1]):
         _, z, logits = model._loss(batch)
         fakes = {"image": logits.sigmoid(), "latent": z}
-        for domain, judge in model._judges().items():
+        for domain, judge in model._discriminators().items():
             model.zero_grad()
             bce(judge(fakes[domain]), 1.0).backward(retain_graph=True)
             assert gradient(model, "encoder") > 0
@@ -480,7 +480,7 @@ def test_encode_then_decode_equals_forward(name):
     assert z.shape[2] == 8
     torch.testing.assert_close(model.decode(z, frames), model(frames))
     if name in MEMORY:
-        with pytest.raises(UserError, match="a code is of a clip of 6 frames, got 2"):
+        with pytest.raises(UserError, match="a latent encodes a clip of 6 frames, got 2"):
             model.encode(frames[:, :2])
 
 

@@ -341,13 +341,13 @@ def test_without_its_actions_it_says_so():
     with pytest.raises(ValueError, match="needs the 2 actions of its context, got 0"):
         model.rollout_init(context)
     carry = model.rollout_init(context, torch.zeros(2, 2, 3))
-    with pytest.raises(ValueError, match="what is done at each frame"):
+    with pytest.raises(ValueError, match="pass the action at each frame"):
         model.rollout_step(carry)
     assert build(replace(tiny(), use_actions=False), ACTING).actions == "none"
 
 
 def test_frames_of_another_size_are_refused():
-    with pytest.raises(ValueError, match="sees frames of 64x64, got 32x48"):
+    with pytest.raises(ValueError, match="takes frames of 64x64, got 32x48"):
         build().predict(torch.zeros(1, 3, 3, 32, 48), 1)
 
 
@@ -416,10 +416,10 @@ def test_compared_heads_dream_with_the_same_weights():
         ({"encoder_widths": (1, 2)}, "model.encoder_widths must be 4 numbers"),
         ({"memory_sizes": ()}, "model.memory_sizes"),
         ({"head": "mean"}, "model.head must be one of mdn, gaussian, linear, softmax-mse"),
-        ({"compare": ("mdn",)}, "model.compare names heads beside mdn"),
+        ({"compare": ("mdn",)}, "model.compare must name heads other than mdn"),
         ({"sigma_floor": 0.0}, "model.sigma_floor must be above 0"),
         ({"vision_share": 1.0}, "model.vision_share must lie between 0 and 1"),
-        ({"recurrence": "carried", "sequence": 5}, "model.sequence 5 is shorter than model.context 10"),
+        ({"recurrence": "carried", "sequence": 5}, "model.sequence must be at least model.context \(10\)"),
         ({"weight_temperature": -1.0}, "model.weight_temperature must be at least 0"),
         ({"memory_patience": 0}, "model.memory_patience must be at least 1 or none"),
     ],

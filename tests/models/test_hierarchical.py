@@ -627,7 +627,7 @@ def test_the_first_release_called_it_epev():
         ({"size": 40}, "multiple of 16"),
         ({"size": 16, "mode": "epva-gan"}, "multiple of 32"),
         ({"context": 0}, "model.context must be at least 1"),
-        ({"encoder_keep": 0.0}, "probability of keeping"),
+        ({"encoder_keep": 0.0}, "must be a probability"),
         ({"predictor_depth": 1}, "model.predictor_depth must be at least 2"),
         ({"alpha": -1.0}, "model.alpha must be at least 0"),
         ({"critic_steps": -1}, "model.critic_steps must be at least 0"),

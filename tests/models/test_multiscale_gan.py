@@ -319,7 +319,7 @@ def test_extra_pairs_judge_another_clips_context():
 
 def test_frames_the_discriminator_was_not_built_for():
     model = MultiscaleGAN(tiny(), SPEC)
-    with pytest.raises(UserError, match="judges patches of 32x32, got frames of 48x48"):
+    with pytest.raises(UserError, match="takes patches of 32x32, got frames of 48x48"):
         model.generator_loss(a_batch(1, side=48))
     assert set(model.loss(a_batch(1, side=48)).parts) == {"lp", "gdl"}
 
@@ -498,7 +498,7 @@ def test_mixed_precision_keeps_losses_and_frames_in_float32():
         ({"leaky_slope": 2.0}, "model.leaky_slope must lie in 0…1"),
         ({"pool": "none"}, "model.pool must be finest or every"),
         ({"num_scales": 5}, "has 4 rows for 5 scales"),
-        ({"generator_widths": ((8,),) * 4}, "4 kernels for 1 widths; give 2"),
+        ({"generator_widths": ((8,),) * 4}, "4 kernels for 1 widths; expected 2"),
         ({"generator_kernels": ((2, 3, 3, 3),) * 4}, "kernels"),
         ({"discriminator_kernels": ((3,),) * 4}, "1 kernels for 3 widths"),
         ({"patch": 4}, "too small for 4 scales"),

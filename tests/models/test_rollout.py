@@ -119,7 +119,7 @@ def test_a_dream_goes_on_from_a_code_made_by_hand(context):
     torch.testing.assert_close(dream.code[:, 0], torch.full((3,), 0.9))
     other = RolloutSession(build(Plain), context)
     assert not other.steerable
-    with pytest.raises(ValueError, match="Plain does not dream in codes"):
+    with pytest.raises(ValueError, match="Plain has no editable latents"):
         other.take(torch.zeros(3, 6))
 
 

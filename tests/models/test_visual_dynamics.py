@@ -231,7 +231,7 @@ def test_decode_is_encode_backwards_in_shape_and_one_step_of_predict(model):
     drawn = model.draw(2, generator=torch.Generator().manual_seed(3))
     once = model.predict(frames[:, :1], 1, generator=torch.Generator().manual_seed(3))
     torch.testing.assert_close(model.decode(drawn[:, None], frames[:, :1]), once[0])
-    with pytest.raises(UserError, match="a code of this model is a motion"):
+    with pytest.raises(UserError, match="a latent of this model is a motion"):
         model.decode(z)
 
 
@@ -287,9 +287,9 @@ def test_other_sizes_where_maps_nest(model):
     [
         ({"size": 64}, "frames of 64x64 do not fit: layer 6 of model.motion has nothing left"),
         ({"size": 120}, "multiples of 16"),
-        ({"size": 160}, "makes a code of 9x9, but kernels are 5x5"),
+        ({"size": 160}, "makes latents of 9x9, but kernels are 5x5"),
         ({"kernel_size": 4}, "must be odd"),
-        ({"kl_weights": ((1, 0.1),)}, "must begin at 0"),
+        ({"kl_weights": ((1, 0.1),)}, "must start at 0"),
         ({"kl_weights": ((0, 0.1), (0, 0.2))}, "rise"),
         ({"kl_weights": ((0, -0.1),)}, "weights of at least 0"),
         ({"motion": ((96, 5, 2),)}, "every row must be feature maps-kernel-stride-padded"),

@@ -120,7 +120,7 @@ def test_precision_and_device_are_selected_by_name():
     assert resolve_precision("auto", CPU) in ("fp32", "bf16")
     assert resolve_precision("auto", torch.device("mps")) == "fp32"
     assert pick_device("cpu") == CPU
-    with pytest.raises(UserError, match="precision 'fp16' is not known; choose auto, fp32 or bf16"):
+    with pytest.raises(UserError, match="precision 'fp16' is unknown; use auto, fp32 or bf16"):
         resolve_precision("fp16", CPU)
     with pytest.raises(UserError, match="device 'gpu' is not known"):
         pick_device("gpu")

@@ -45,7 +45,7 @@ def test_outside_models_have_the_defaults_of_their_config(tmp_path):
     [
         ("multiscale-gn", "default", "unknown model 'multiscale-gn'; did you mean 'multiscale-gan'?"),
         ("multiscale-gan", "smal", "multiscale-gan has no profile 'smal'; did you mean 'small'?"),
-        ("mine.py", "default", "mine.py: name the class in it too, e.g. mine.py:Mine"),
+        ("mine.py", "default", "mine.py: add the name of the class, e.g. mine.py:Mine"),
         ("nowhere.py:Mine", "default", "nowhere.py: no such file"),
     ],
 )

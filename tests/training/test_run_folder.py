@@ -154,7 +154,7 @@ def test_models_are_found_by_name_and_file(tmp_path):
     assert find_model("multiscale-gan").__name__ == "MultiscaleGAN"
     path = mine(tmp_path)
     assert find_model(f"{path}:Mine").__name__ == "Mine"
-    with pytest.raises(UserError, match="holds no Predictor called 'Mien'; did you mean 'Mine'"):
+    with pytest.raises(UserError, match="has no Predictor named 'Mien'; did you mean 'Mine'"):
         find_model(f"{path}:Mien")
     path.write_text("import nothing_of_this_name")
     with pytest.raises(UserError, match=r"mine\.py: cannot be imported \(ModuleNotFoundError"):

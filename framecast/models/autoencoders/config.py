@@ -1,7 +1,4 @@
-"""The grammar of the fourteen autoencoders: what can be chosen, what each name chooses, and the profiles.
-
-The networks are in models/autoencoders/predictor.py.
-"""
+"""Configuration of the fourteen autoencoders: their four choices, the choices of each name, and the profiles."""
 
 from __future__ import annotations
 
@@ -19,10 +16,10 @@ Kind = Literal["adam", "radam", "sgd"]
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """How the networks are trained; published: RAdam with these settings, Adam for the four variational models."""
+    """Optimisers; published: RAdam with these settings, Adam for the four variational models."""
 
     kind: Kind = "radam"
-    """Rule for all networks: radam, adam or sgd."""
+    """Optimiser of all networks: radam, adam or sgd."""
     lr: float = 1e-3
     """Learning rate of encoder and decoder, above 0."""
     discriminator_lr: float = 1e-3
@@ -30,7 +27,7 @@ class OptimConfig:
     betas: tuple[float, float] = (0.9, 0.999)
     """Decay of the two averages of (R)Adam, each in 0…1."""
     eps: float = 1e-7
-    """Added to their denominator, above 0; 1e-7 is TensorFlow's, 1e-8 torch's."""
+    """Constant added to their denominator, above 0; 1e-7 is TensorFlow's, 1e-8 torch's."""
 
     def __post_init__(self) -> None:
         if self.kind not in ("radam", "adam", "sgd"):
@@ -42,39 +39,45 @@ class OptimConfig:
             raise UserError(f"optim.betas must lie in 0…1, below 1, got {self.betas}")
 
     def optimiser(self, lr: float) -> Optimiser:
-        """The rule at a rate, as a phase wants it."""
+        """The optimiser of a phase.
+
+        Args:
+            lr: learning rate, above 0.
+        """
         return Optimiser(kind=self.kind, lr=lr, betas=self.betas, eps=self.eps)
 
 
 @dataclass(frozen=True, kw_only=True)
 class AutoencoderConfig:
-    """Grammar, networks, loss and stages. The model's name sets the first four fields; changing one gives another
-    combination under the old name."""
+    """Choices, networks, loss and stages. The model's name sets the first four fields; changing one gives another
+    combination under the same name."""
 
-    # --- the grammar
+    # --- the four choices
     trunk: Literal["conv", "dense"] = "conv"
-    """Convolutions, or dense layers over each pixel's channels and then over everything."""
+    """Layers: convolutions, or dense layers over each pixel's channels and then over everything."""
     memory: Literal["none", "lstm", "time"] = "none"
-    """One frame at a time; ConvLSTM layers over a clip; or one dense layer over the features of a clip's frames."""
+    """Memory: none, one frame at a time; ConvLSTM layers over a clip; or one dense layer over the features of its
+    frames."""
     bottleneck: Literal["plain", "variational"] = "plain"
-    """The code itself, or mean and log-variance of a normal it is drawn from, by an encoder each."""
+    """Latent: the encoder's output, or a sample of a normal whose mean and log-variance have an encoder each."""
     adversary: Literal["none", "image", "latent", "both"] = "none"
-    """Discriminators of predicted images (GA), of codes against a normal (IA), or both (GIA)."""
-    # --- what goes in and out
+    """Discriminators of predicted images (GA), of latents against a normal (IA), or both (GIA)."""
+    # --- inputs and outputs
     geometry: Literal["native", "resized"] = "native"
-    """"native" takes frames as they are, strides (2,2) and (3,2): sizes are multiples of 6 and 4. "resized" is as
-    published: every frame squashed to 160 high and 210 wide, strides (2,2) and (2,3)."""
+    """Frame geometry. "native": original size, strides (2,2) and (3,2); sizes are multiples of 6 and 4. "resized", as
+    published: every frame resized to 160 high and 210 wide, strides (2,2) and (2,3)."""
     shift: int = 5
-    """Frames between input and target, at least 1; also the frames predicted in one go."""
+    """Number of frames between input and target, at least 1; also the number predicted at once."""
     episode: int = 10
-    """Consecutive frames of a training clip, at least 1: so many pairs, or with memory one clip, at least `shift`."""
+    """Number of consecutive frames of a training clip, at least 1: the number of pairs, or with memory one clip, at
+    least `shift`."""
     stride: int = 1
-    """Source frames a model frame, at least 1."""
+    """Source frames per model frame, at least 1."""
     # --- networks
     latent: int = 30
-    """Numbers in the code, at least 1; published: 30, which cannot redraw sprites."""
+    """Dimension of the latent, at least 1; published: 30, which cannot represent sprites."""
     residual: bool = False
-    """Add the prediction to the newest frame known (as logits) instead of drawing every pixel from the code."""
+    """Residual prediction on the last known frame (as logits), instead of generating every pixel from the latent."""
     widths: Pair = (30, 6)
     """Feature maps of the encoder's two layers; convolutional trunk."""
     decoder_widths: tuple[int, int, int] = (15, 6, 30)
@@ -88,43 +91,43 @@ class AutoencoderConfig:
     activation: Literal["relu", "elu"] = "relu"
     """Between layers; the published adversarial stages switched to elu, on outputs too, which is not repeated."""
     latent_norm: bool = True
-    """Batch norm on the code."""
+    """Batch norm on the latent."""
     logvar_start: float = 0.0
-    """Log-variance that codes of a variational model start from. Batch norm holds it near 0, where the noise is as
-    large as the code; it leaves that only as fast as its shift learns."""
+    """Initial log-variance of latents of a variational model. Batch norm keeps it near 0, where the noise is as large
+    as the latent, until its shift is learned."""
     latent_dropout: float = 0.0
-    """Share of the code set to 0 while training, 0…1; published: 0.25."""
+    """Fraction of the latent set to 0 in training, 0…1; published: 0.25."""
     output_tail: bool = False
     """Batch norm and 25 % dropout on the decoder's output logits, as published: speckles while training."""
     norm_momentum: float = 0.1
     """Weight of a batch in the running statistics of batch norm, 0…1; published (Keras): 0.01."""
     latent_judge: Literal["mlp", "decoder"] = "mlp"
-    """Discriminator of codes: 128 and 128 units, or as published a clone of the decoder, which draws a whole image to
-    judge a code."""
+    """Discriminator of latents: 128 and 128 units, or as published a clone of the decoder, which generates a whole
+    image to score a latent."""
     # --- loss
     reduction: Literal["mean", "sum", "published"] = "mean"
-    """Reconstruction per value, summed over a frame or clip, or as published: summed over frames and pixels, for clips
-    averaged over channels. Beside sums the adversarial terms vanish."""
+    """Reduction of the reconstruction: mean per value, sum over a frame or clip, or as published: summed over frames
+    and pixels, for clips averaged over channels. Next to sums the adversarial terms are negligible."""
     kl: Literal["elbo", "published"] = "elbo"
-    """"elbo": closed form, summed over the code, on the scale of the reconstruction; "published": the difference of
-    log-densities at the sample, averaged over the code, which is a thirtieth."""
+    """KL term. "elbo": closed form, summed over the latent, on the scale of the reconstruction; "published": the
+    difference of log-densities at the sample, averaged over the latent, which is a thirtieth."""
     beta: float = 1.0
     """Weight of the KL term, at least 0."""
     activity: float = 0.0
-    """Weight of sum |x| + sum x^2 of codes and logits over the batch size, at least 0; published: 1e-6."""
+    """Weight of sum |x| + sum x^2 of latents and logits over the batch size, at least 0; published: 1e-6."""
     generator_weight: float = 0.1
-    """g in 0…1: the terms that fool discriminators share (1 - d) g, the reconstruction keeps (1 - d) (1 - g)."""
+    """Weight g of the generator terms, in 0…1: together they get (1 - d) g, the reconstruction (1 - d) (1 - g)."""
     discriminator_weight: float = 0.001
-    """d in 0…1; published: the discriminators' share of one joint loss. Here they have a phase of their own."""
+    """Weight d of the discriminators in the published joint loss, in 0…1. Here they are trained in a separate phase."""
     # --- stages
     patience: int = 12
-    """Validations without a better value that end a stage, at least 1; the best weights are kept."""
+    """Number of validations without improvement that end a stage, at least 1; the best weights are kept."""
     pretrain_share: float = 0.6
-    """Share of the run for reconstruction alone, 0…1, where there is an adversary."""
+    """Fraction of the run for reconstruction alone, 0…1, with an adversary."""
     warm_up_steps: int = 500
-    """Steps for the discriminators alone after that, at most a twentieth of the run."""
+    """Number of steps for the discriminators alone after that, at most a twentieth of the run."""
     optim: OptimConfig = field(default_factory=OptimConfig)
-    """Optimisers."""
+    """Optimisers of the networks."""
 
     def __post_init__(self) -> None:
         _choices(self)
@@ -150,9 +153,9 @@ class AutoencoderConfig:
                 f"model.episode must be at least model.shift ({self.shift}) and 2 with memory, got {self.episode}"
             )
         if self.memory == "lstm" and self.trunk == "dense":
-            raise UserError("model.memory lstm needs images: it goes with model.trunk conv")
+            raise UserError("model.memory lstm needs images; use model.trunk conv")
         if self.memory != "none" and self.adversary != "none":
-            raise UserError("model.adversary judges single frames; it goes with model.memory none")
+            raise UserError("model.adversary scores single frames; use model.memory none")
 
     @property
     def steps_of(self) -> tuple[Pair, Pair]:
@@ -184,7 +187,7 @@ def _choices(config: AutoencoderConfig) -> None:
 _CONV, _DENSE = AutoencoderConfig(), AutoencoderConfig(trunk="dense")
 _SHALLOW = replace(_DENSE, pixel_widths=(15,))
 
-#: The fourteen, in the grammar. The dense ones differ in depth as published.
+#: The choices of the fourteen names. The dense ones differ in depth as published.
 VARIANTS: dict[str, AutoencoderConfig] = {
     "c-ae": _CONV,
     "c-vae": replace(_CONV, bottleneck="variational"),
@@ -205,8 +208,8 @@ VARIANTS: dict[str, AutoencoderConfig] = {
 
 
 def default(name: str) -> AutoencoderConfig:
-    """The published architecture, repaired: no batch norm or dropout on output logits nor dropout on codes, means, an
-    ELBO, a small discriminator of codes, RAdam throughout."""
+    """The published architecture, repaired: no batch norm or dropout on output logits nor dropout on latents, means, an
+    ELBO, a small discriminator of latents, RAdam throughout."""
     return VARIANTS[name]
 
 
@@ -228,9 +231,9 @@ def original(name: str) -> AutoencoderConfig:
 
 
 def small(name: str) -> AutoencoderConfig:
-    """For minutes on a CPU, on frames of 84x64: a larger code that redraws what changes upon the newest frame known."""
+    """For minutes on a CPU, on frames of 84x64: a larger latent and residual prediction on the last known frame."""
     config = VARIANTS[name]
-    # Dense layers see narrower pixels and widen where the published ones choke the code.
+    # Dense layers see narrower pixels and widen where the published ones are a bottleneck.
     return replace(
         config,
         residual=True,
@@ -239,8 +242,8 @@ def small(name: str) -> AutoencoderConfig:
         widths=(12, 6) if config.memory == "lstm" else config.widths,
         pixel_widths=(4,) * len(config.pixel_widths),
         hidden_widths=(128, 128),
-        episode=5,  # with memory: no target is among the frames given
-        # What a residual leaves to be explained is a hundredth of a whole picture's loss: so are the other terms.
+        episode=5,  # with memory: no target is among the input frames
+        # The loss of a residual is a hundredth of that of a whole image: so are the other terms.
         beta=0.001,
         logvar_start=-5.0,
         generator_weight=0.002,
@@ -263,7 +266,7 @@ def tiny(name: str) -> AutoencoderConfig:
         episode=6,
         shift=3,
         warm_up_steps=4,
-        optim=replace(config.optim, lr=4e-3),  # so few weights bear it, and tests are short
+        optim=replace(config.optim, lr=4e-3),  # stable with so few weights, and tests are short
     )
 
 

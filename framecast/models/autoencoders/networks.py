@@ -66,7 +66,7 @@ def _act(config: AutoencoderConfig) -> nn.Module:
 
 
 class Encoder(nn.Module):
-    """Samples of one frame, or of a clip, to codes. tail: batch norm and dropout on them."""
+    """Encoder of samples of one frame, or of a clip, to latents. tail: batch norm and dropout on them."""
 
     def __init__(self, config: AutoencoderConfig, spec: ClipSpec, tail: bool = True) -> None:
         super().__init__()
@@ -91,7 +91,7 @@ class Encoder(nn.Module):
         self.dropout = nn.Dropout(config.latent_dropout) if tail and config.latent_dropout else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """(n, t, c, h, w) in 0…1 -> codes (n, z)."""
+        """(n, t, c, h, w) in 0…1 -> latents (n, z)."""
         features = self.trunk(x if self.recurrent else _channels_last(rearrange(x, "n t c h w -> (n t) c h w")))
         z: Tensor = self.code(features.reshape(len(x), -1))
         z = z if self.norm is None else self.norm(z)
@@ -99,7 +99,7 @@ class Encoder(nn.Module):
 
 
 class Decoder(nn.Module):
-    """Codes to the logits of one frame, or of a clip. tail: batch norm and dropout on the logits."""
+    """Decoder of latents to the logits of one frame, or of a clip, with batch norm and dropout if configured."""
 
     def __init__(self, config: AutoencoderConfig, spec: ClipSpec) -> None:
         super().__init__()
@@ -126,7 +126,7 @@ class Decoder(nn.Module):
         self.image = nn.Sequential(*layers)
 
     def forward(self, z: Tensor) -> Tensor:
-        """Codes (n, z) -> logits (n, t, c, h, w)."""
+        """Latents (n, z) -> logits (n, t, c, h, w)."""
         x = self.dense(z).reshape(len(z) * self.frames, *self.shape)
         logits: Tensor = self.image(_channels_last(x))
         return rearrange(logits, "(n t) c h w -> n t c h w", n=len(z))
@@ -138,7 +138,7 @@ class Decoder(nn.Module):
 
 
 class ImageDiscriminator(nn.Module):
-    """A clone of the encoder and one unit: logits (n, 1) that frames (n, t, c, h, w) are true."""
+    """Discriminator of frames: a clone of the encoder and one unit."""
 
     def __init__(self, config: AutoencoderConfig, spec: ClipSpec) -> None:
         super().__init__()
@@ -152,7 +152,7 @@ class ImageDiscriminator(nn.Module):
 
 
 class LatentDiscriminator(nn.Module):
-    """Logits (n, 1) that codes (n, z) come from a normal: a small network, or as published a clone of the decoder."""
+    """Discriminator of latents against a normal: a small network, or as published a clone of the decoder."""
 
     def __init__(self, config: AutoencoderConfig, spec: ClipSpec) -> None:
         super().__init__()
@@ -166,7 +166,7 @@ class LatentDiscriminator(nn.Module):
             )
 
     def forward(self, z: Tensor) -> Tensor:
-        """Codes (n, z) -> logits (n, 1)."""
+        """Latents (n, z) -> logits (n, 1)."""
         logits: Tensor = self.layers(z)
         return logits
 
@@ -176,13 +176,13 @@ def _channels_last(x: Tensor) -> Tensor:
 
 
 def _check_size(config: AutoencoderConfig, spec: ClipSpec) -> None:
-    """Refuse frames that the strides do not divide: the decoder could not make them."""
+    """Reject frames that the strides do not divide: the decoder could not generate them."""
     (a, b), (c, d) = config.steps_of
     down, across = a * c, b * d
     fits = spec.height % down == 0 and spec.width % across == 0 and spec.height >= 2 * down and spec.width >= 2 * across
     if config.trunk == "conv" and not fits:
         h, w = (max(2, round(size / step)) * step for size, step in ((spec.height, down), (spec.width, across)))
         raise UserError(
-            f"frames of {spec.height}x{spec.width} cannot be drawn in strides of {down} down and {across} across; "
-            f"bring them to --size {h}x{w}, or take --model.geometry resized"
+            f"frames of {spec.height}x{spec.width} cannot be generated with strides of {down} down and "
+            f"{across} across; use --size {h}x{w}, or --model.geometry resized"
         )

@@ -1,14 +1,16 @@
-"""Fourteen generative autoencoders that predict the frame five steps ahead, as one grammar.
+"""Fourteen generative autoencoders that predict the frame five steps ahead, as four choices over one class.
 
 Source: azeghost/Generative-Models-for-Video-Prediction (TensorFlow 2.1, commit 7332ae6, 2020), a thesis project without
 a paper of its own; adversarial autoencoders after Makhzani et al. 2015, arXiv 1511.05644.
 
 A name is four choices: trunk (convolutional or dense), memory (none, ConvLSTM, or one dense layer over all frames),
-bottleneck (plain or variational) and adversary (of images, of codes, or both). Without memory a network maps one frame
-to the frame `shift` later; with it, a clip to the clip `shift` later. Networks give logits; frames are their sigmoid.
+bottleneck (plain or variational) and adversary (of images, of latents, or both). Without memory a network maps one
+frame to the frame `shift` later; with it, a clip to the clip `shift` later. Networks give logits; frames are their
+sigmoid.
 
 The published adversarial training cannot run and trains nothing adversarially where it does; here GA, IA and GIA are
-minimax games in three stages. What else deviates is said at the fields below and in docs/models/autoencoders.md.
+minimax games in three stages. Further deviations are noted at the fields of the config and in
+docs/models/autoencoders.md.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ from framecast.nn.losses import bce
 from framecast.nn.mixture import gaussian_kl
 from framecast.nn.precision import autocast_off
 
-#: Half a grey level: how near to black and white the frame that a residual starts from may come.
+#: Half a grey level: distance from black and white to which the base frame of a residual is clipped.
 HALF_LEVEL = 1 / 512
 
 
@@ -63,11 +65,11 @@ class Autoencoder(Predictor):
         initialise(self)
         if config.bottleneck == "variational" and config.logvar_start:
             nn.init.constant_((self.logvar_encoder.norm or self.logvar_encoder.code).bias, config.logvar_start)
-        if config.residual:  # begin with the frame itself
+        if config.residual:  # start as persistence
             last = self.decoder.last_layer()
             for p in last.parameters():
                 nn.init.zeros_(p)
-        # After the rest: with the same seed a model with an adversary starts from the weights of that without.
+        # Built last: with one seed, models with and without an adversary start from the same weights.
         if config.adversary in ("image", "both"):
             self.image_discriminator = ImageDiscriminator(config, spec)
             initialise(self.image_discriminator)
@@ -88,17 +90,17 @@ class Autoencoder(Predictor):
 
     @classmethod
     def frame_size(cls, config: AutoencoderConfig, spec: ClipSpec) -> tuple[int, int]:
-        """That of its training: the layers of the code have one weight a pixel of the smallest map."""
+        """The training size: the latent's layers have one weight per pixel of the smallest map."""
         return spec.height, spec.width
 
     @property
     def num_context(self) -> int:
-        """Frames that `predict` looks at: the last `shift` of them without memory, a whole clip with it."""
+        """Number of frames that `predict` uses: the last `shift` without memory, a whole clip with it."""
         return self.config.shift if self.config.memory == "none" else self.config.episode
 
     @classmethod
     def is_stochastic(cls, config: AutoencoderConfig) -> bool:
-        """Variational models draw their codes where several samples are asked for."""
+        """Variational models, which sample their latents if several samples are requested."""
         return config.bottleneck == "variational"
 
     @classmethod
@@ -107,8 +109,8 @@ class Autoencoder(Predictor):
         words = ["Convolutional" if config.trunk == "conv" else "Fully connected"]
         words += ["variational"] if config.bottleneck == "variational" else []
         words += {"none": [], "lstm": ["ConvLSTM"], "time": ["time-distributed"]}[config.memory]
-        judged = {"none": "", "image": ", an adversary of images", "latent": ", an adversary of codes"}
-        judged["both"] = ", adversaries of images and codes"
+        judged = {"none": "", "image": ", an adversary of images", "latent": ", an adversary of latents"}
+        judged["both"] = ", adversaries of images and latents"
         unit = "clip" if config.memory != "none" else "frame"
         return f"{' '.join(words)} autoencoder{judged[config.adversary]}: a {unit} to the {unit} {config.shift} later."
 
@@ -119,11 +121,11 @@ class Autoencoder(Predictor):
         return sum(t.numel() for t in (*part.parameters(), *statistics))
 
     def _samples(self, frames: Tensor) -> Tensor:
-        """Frames (b, t, c, h, w) as the networks take them: a frame, or with memory a clip, a sample."""
+        """Frames (b, t, c, h, w) as samples of the networks: single frames, or with memory clips."""
         return rearrange(frames, "b t c h w -> (b t) 1 c h w") if self.config.memory == "none" else frames
 
     def _moments(self, samples: Tensor) -> tuple[Tensor, Tensor | None]:
-        """Code, or mean and log-variance of it, (n, z)."""
+        """Latent, or its mean and log-variance, (n, z)."""
         if self.config.bottleneck == "plain":
             return self.encoder(samples), None
         return self.mean_encoder(samples), self.logvar_encoder(samples)
@@ -143,7 +145,7 @@ class Autoencoder(Predictor):
 
         Args:
             frames: (b, t, c, h, w) in 0…1, with memory t is `episode`.
-            noise: normal (n, z) for drawn codes; None takes their mean.
+            noise: normal (n, z) for sampled latents; None uses their mean.
 
         Returns:
             (b, t, c, h, w) float 0…1.
@@ -154,14 +156,14 @@ class Autoencoder(Predictor):
         return self._logits(z, samples).float().sigmoid().reshape(frames.shape)
 
     def loss(self, batch: Batch, step: int = 0) -> Loss:
-        """Reconstruction of the later frames, and what bottleneck and tails add. The adversary is not asked.
+        """Reconstruction of the later frames, KL and activity terms; without the adversary.
 
         Parts: reconstruction, kl, activity; kl on its own scale, unweighted.
         """
         return self._loss(batch)[0]
 
     def _loss(self, batch: Batch) -> tuple[Loss, Tensor, Tensor]:
-        """The loss, the codes (n, z) and the logits (n, t, c, h, w)."""
+        """The loss, the latents (n, z) and the logits (n, t, c, h, w)."""
         c = self.config
         samples, target = self._samples(batch.context), self._samples(batch.future)
         mean, logvar = self._moments(samples)
@@ -187,7 +189,7 @@ class Autoencoder(Predictor):
         return Loss(total, {name: part.detach() for name, part in parts.items()}), z, logits
 
     def discriminator_loss(self, batch: Batch, step: int = 0) -> Loss:
-        """Half cross-entropies of the discriminators: later frames against predicted ones, normals against codes.
+        """Half cross-entropies of the discriminators: later frames against predicted ones, normals against latents.
 
         No gradient reaches encoder or decoder. Parts: image_real, image_fake, latent_real, latent_fake.
 
@@ -202,13 +204,14 @@ class Autoencoder(Predictor):
             fakes = {"image": self._logits(z, samples).sigmoid(), "latent": z}
         reals = {"image": target, "latent": torch.randn_like(z)}
         parts: dict[str, Tensor] = {}
-        for domain, judge in self._judges().items():
-            real, fake = judge(torch.cat([reals[domain], fakes[domain].to(reals[domain].dtype)])).chunk(2)
+        for domain, discriminator in self._discriminators().items():
+            real, fake = discriminator(torch.cat([reals[domain], fakes[domain].to(reals[domain].dtype)])).chunk(2)
             parts[f"{domain}_real"], parts[f"{domain}_fake"] = 0.5 * bce(real, 1.0), 0.5 * bce(fake, 0.0)
         return Loss(torch.stack(list(parts.values())).sum(), {k: v.detach() for k, v in parts.items()})
 
     def generator_loss(self, batch: Batch, step: int = 0) -> Loss:
-        """(1-d)(1-g) loss + (1-d) g mean of the generator terms: what encoder and decoder minimise against the judges.
+        """(1-d)(1-g) loss + (1-d) g mean of the generator terms: what encoder and decoder minimise against the
+        discriminators.
 
         Parts: those of `loss`, and image_generator, latent_generator.
         """
@@ -216,14 +219,14 @@ class Autoencoder(Predictor):
         share = shares(self.config)
         total, parts = share["reconstruction"] * plain.total, dict(plain.parts)
         fakes = {"image": logits.sigmoid(), "latent": z}
-        for domain, judge in self._judges().items():
-            term = bce(judge(fakes[domain]), 1.0)
+        for domain, discriminator in self._discriminators().items():
+            term = bce(discriminator(fakes[domain]), 1.0)
             total = total + share["generator"] * term
             parts[f"{domain}_generator"] = term.detach()
         return Loss(total, parts)
 
-    def _judges(self) -> dict[str, nn.Module]:
-        """The discriminators there are, by what they judge."""
+    def _discriminators(self) -> dict[str, nn.Module]:
+        """The discriminators by domain."""
         names = {"image": "image_discriminator", "latent": "latent_discriminator"}
         return {domain: self.get_submodule(name) for domain, name in names.items() if hasattr(self, name)}
 
@@ -235,17 +238,23 @@ class Autoencoder(Predictor):
             return [Phase(name="reconstruct", loss=self.loss, optimiser=rule)]
         return [
             self._discriminator_phase(),
-            Phase(name="generator", seed_name="fool", loss=self.generator_loss, modules=self._makers(), optimiser=rule),
+            Phase(
+                name="generator",
+                seed_name="fool",  # former name; a new one would change the noise of every seed
+                loss=self.generator_loss,
+                modules=self._makers(),
+                optimiser=rule,
+            ),
         ]
 
     def _discriminator_phase(self) -> Phase:
         optim = self.config.optim
-        judges = tuple(f"{domain}_discriminator" for domain in self._judges())
+        names = tuple(f"{domain}_discriminator" for domain in self._discriminators())
         return Phase(
             name="discriminator",
-            seed_name="judge",
+            seed_name="judge",  # former name; a new one would change the noise of every seed
             loss=self.discriminator_loss,
-            modules=judges,
+            modules=names,
             optimiser=optim.optimiser(optim.discriminator_lr),
         )
 
@@ -272,8 +281,8 @@ class Autoencoder(Predictor):
 
     @torch.no_grad()
     def preview(self, batch: Batch) -> dict[str, Tensor]:
-        """Clips, what followed `shift` later, the prediction of that; and pictures of drawn codes where codes are
-        trained to be normal (elsewhere such pictures mean nothing)."""
+        """Clips, the true and predicted frames `shift` later; and images of random latents where latents are trained to
+        be normal (elsewhere such images are meaningless)."""
         rows = {"context": batch.context, "truth": batch.future, "prediction": self(batch.context)}
         if self.config.bottleneck == "variational" or self.config.adversary in ("latent", "both"):
             generator = torch.Generator().manual_seed(0)
@@ -292,43 +301,45 @@ class Autoencoder(Predictor):
         if tuple(frames.shape[-2:]) != own:
             raise ValueError(
                 f"{type(self).__name__} was built for frames of {own[0]}x{own[1]}, got {frames.shape[-2]}x"
-                f"{frames.shape[-1]}; bring them to that size"
+                f"{frames.shape[-1]}; resize them"
             )
         frames = frames.repeat(samples, 1, 1, 1, 1)
         state = {"window": frames, "queue": frames[:, :0]}
         return {**state, **new_seed(len(frames), generator, frames)} if samples > 1 and self.stochastic else state
 
     @torch.no_grad()
-    def rollout_step(self, carry: RolloutState, action: Tensor | None = None) -> tuple[RolloutState, Tensor]:
-        """One frame further; the networks run when the queue is empty, once for every block of `shift` frames."""
-        new = dict(carry)
+    def rollout_step(self, state: RolloutState, action: Tensor | None = None) -> tuple[RolloutState, Tensor]:
+        """The next state and frame; the networks run when the queue is empty, once per block of `shift` frames."""
+        new = dict(state)
         if new["queue"].shape[1] == 0:
             noise = None
-            if "seed" in carry:
-                count = len(carry["window"]) * (self.num_context if self.config.memory == "none" else 1)
-                noise = torch.randn(count, self.config.latent, generator=step_generator(carry)).to(
-                    carry["window"].device
+            if "seed" in state:
+                count = len(state["window"]) * (self.num_context if self.config.memory == "none" else 1)
+                noise = torch.randn(count, self.config.latent, generator=step_generator(state)).to(
+                    state["window"].device
                 )
-                new["tick"] = carry["tick"] + 1
+                new["tick"] = state["tick"] + 1
             new["queue"] = self(new["window"], noise)[:, -self.config.shift :]
             new["window"] = torch.cat([new["window"], new["queue"]], 1)[:, -self.num_context :]
         frame = new["queue"][:, 0]
         return {**new, "queue": new["queue"][:, 1:]}, frame
 
     def encode(self, frames: Tensor) -> Tensor:
-        """Codes (b, t, z) of frames (b, t, c, h, w); with memory one for every whole clip, counted from the end. Of
-        variational models the mean."""
+        """Latents (b, t, z) of frames (b, t, c, h, w), of variational models the mean; with memory one per whole clip,
+        counted from the end."""
         if self.config.memory == "none":
             return rearrange(self._moments(self._samples(frames))[0], "(b t) z -> b t z", b=len(frames))
         n = frames.shape[1] // self.config.episode
         if n < 1:
-            raise UserError(f"a code is of a clip of {self.config.episode} frames, got {frames.shape[1]}; give more")
+            raise UserError(
+                f"a latent encodes a clip of {self.config.episode} frames, got {frames.shape[1]}; pass more"
+            )
         clips = rearrange(frames[:, -n * self.config.episode :], "b (n t) c h w -> (b n) t c h w", n=n)
         return rearrange(self._moments(clips)[0], "(b n) z -> b n z", n=n)
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
-        """Frames (b, t, c, h, w) 0…1 that follow `shift` after what had the codes z (b, t, z); with memory a clip for
-        each. context: (b, t, c, h, w), whose last frame a residual model adds to; without it, mid-grey."""
+        """Frames (b, t, c, h, w) 0…1, `shift` after the frames with latents z (b, t, z); with memory a clip per latent.
+        A residual model adds to the last frame of context (b, t, c, h, w); without it, to mid-grey."""
         latents = rearrange(z, "b t z -> (b t) z")
         logits: Tensor = self.decoder(latents).float()
         if self.config.residual and context is not None:

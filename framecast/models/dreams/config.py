@@ -14,7 +14,7 @@ Head = Literal["mdn", "gaussian", "linear", "softmax-mse"]
 
 HEADS = ("mdn", "gaussian", "linear", "softmax-mse")
 
-#: Those that put out a distribution to draw from.
+#: Heads whose output is a distribution to sample from.
 DRAWING = ("mdn", "gaussian")
 
 
@@ -29,7 +29,7 @@ class OptimConfig:
     betas: tuple[float, float] = (0.9, 0.999)
     """Decay of Adam's two averages, each in 0…1."""
     eps: float = 1e-8
-    """Added to Adam's denominator, above 0; Keras has 1e-7."""
+    """Constant added to Adam's denominator, above 0; Keras has 1e-7."""
     clip: float | None = None
     """Bound on the norm of the memory's gradient, above 0; none as published. World Models bounds each value by 1."""
 
@@ -46,16 +46,16 @@ class OptimConfig:
 class DreamsConfig:
     """Autoencoder, memory, mixture, and how the two stages end."""
 
-    # --- what goes in
+    # --- inputs
     context: int = 10
-    """Codes T seen before the first imagined one, at least 1; published runs have 4, 5, 10 and 24."""
+    """Number T of context latents before the first predicted one, at least 1; published runs have 4, 5, 10 and 24."""
     stride: int = 1
-    """Source frames a model frame, at least 1."""
+    """Source frames per model frame, at least 1."""
     use_actions: bool = True
-    """Let actions condition the memory where the data have them."""
+    """Conditioning of the memory on actions where the data have them."""
     # --- vision
     code_size: int = 32
-    """Numbers a frame becomes, at least 1."""
+    """Dimension of the latent of a frame, at least 1."""
     encoder_widths: tuple[int, ...] = (32, 64, 64, 128)
     """Channels of the encoder's four convolutions; World Models has 32, 64, 128, 256."""
     decoder_widths: tuple[int, ...] = (64, 64, 32)
@@ -63,59 +63,61 @@ class DreamsConfig:
     kl_weight: float = 1.0
     """Weight of the KL term against the squared error summed over the frame, at least 0."""
     kl_floor: float = 0.0
-    """Nats a frame below which the KL term does not push, at least 0; World Models has 0.5 per number, 16 in all."""
+    """Nats per frame below which the KL term has no gradient, at least 0; World Models has 0.5 per number, 16 in
+    all."""
     start_at_mean: bool = True
-    """Begin with the decoder's last biases at the mean of the first batch; off, at 0 as published. From there the whole
-    decoder is first driven down (or up) together, and on dark scenes it stays at the mean picture for long."""
+    """Initial last biases of the decoder at the mean of the first batch; off: at 0, as published, from where on dark
+    scenes the decoder stays at the mean image for long."""
     # --- memory
     cell: Literal["gru", "lstm"] = "gru"
     """Kind of the recurrent layers."""
     memory_sizes: tuple[int, ...] = (32, 64, 128)
     """Widths of the recurrent layers; World Models has one of 256."""
     recurrence: Literal["window", "carried"] = "window"
-    """"window": from nothing over the last T codes, for every frame anew, and trained on the code after them, as
-    published. "carried": the state goes on from frame to frame, and every step of a sequence is trained, as in World
+    """Use of the recurrent state. "window": reset for every frame, run over the last T latents and trained on the next
+    latent, as published. "carried": kept from frame to frame, and every step of a sequence is trained, as in World
     Models."""
     sequence: int = 32
-    """Codes of a training sequence where the state is carried, at least T; World Models has 1,000."""
+    """Number of latents of a training sequence with a carried state, at least T; World Models has 1,000."""
     head: Head = "mdn"
-    """What the memory puts out: mdn, a mixture of Gaussians; gaussian, a single one; linear, the code by squared error;
-    softmax-mse, the published first version, whose codes are forced to be positive and to sum to 1."""
+    """Output of the memory: mdn, a mixture of Gaussians; gaussian, a single one; linear, the latent by squared error;
+    softmax-mse, the published first version, whose latents are positive and sum to 1."""
     compare: tuple[Head, ...] = ()
-    """Further heads, each with a memory of its own, trained beside on the same batches of the same codes, to compare
-    dreams with and without a mixture."""
+    """Further heads, each with its own memory, trained on the same batches of the same latents, to compare dreams with
+    and without a mixture."""
     # --- mixture
     mixtures: int = 10
-    """Components, at least 1; World Models has 5."""
+    """Number of components, at least 1; World Models has 5."""
     joint: bool = True
-    """One choice of component for all numbers of a code, as published; off, each number has a mixture of its own, as in
-    World Models."""
+    """One choice of component for all dimensions of a latent, as published; off: one mixture per dimension, as in World
+    Models."""
     spread: Spread = "elu"
-    """What makes a standard deviation: elu, ELU(x) + 1, or exp as in World Models."""
+    """Parametrisation of standard deviations: elu, ELU(x) + 1, or exp as in World Models."""
     sigma_floor: float = 1e-3
-    """Added to every standard deviation, above 0; published 1e-8, which lets the likelihood spike."""
-    # --- codes and draws
+    """Constant added to every standard deviation, above 0; published 1e-8, which lets the likelihood spike."""
+    # --- latents and sampling
     resample: bool = True
-    """Draw a training code anew from its Gaussian whenever it is used, and start dreams from its mean, as World Models
-    does; off, one draw is kept, and dreams start from a draw, as published."""
+    """Resampling of a training latent from its Gaussian whenever it is used, with dreams that start from the mean, as
+    in World Models; off: one sample is kept, and dreams start from a sample, as published."""
     weight_temperature: float = 1.0
-    """Divides the mixture's logits, at least 0; 0 takes the likeliest component."""
+    """Divisor of the mixture's logits, at least 0; 0 takes the most likely component."""
     sigma_temperature: float = 1.0
-    """Multiplies the variance of a draw, at least 0; 0 takes the component's mean."""
+    """Factor of the variance of a sample, at least 0; 0 takes the component's mean."""
     sigma_is_variance: bool = False
-    """Take sigma for a variance when drawing, as the published code does by mistake: the noise becomes sqrt(sigma)."""
+    """Sigma as a variance when sampling, as the published code does by mistake: the noise becomes sqrt(sigma)."""
     # --- how the stages end
     vision_patience: int | None = 5
-    """Validations without a better loss after which vision ends, its best weights restored; none: the share."""
+    """Validations without a better loss after which vision ends, its best weights restored; none: at the maximum
+    fraction."""
     vision_share: float = 0.5
-    """Share of steps or budget that vision may use at most, above 0 and below 1."""
+    """Maximum fraction of steps or budget for vision, above 0 and below 1."""
     memory_patience: int | None = 10
     """Validations without a better loss after which memory ends; the best weights are kept. none ends with the run."""
-    # --- films left in the run folder
+    # --- videos in the run folder
     reconstruction_frames: int = 1000
-    """Frames of the film original | reconstruction, at most; 0 leaves it out."""
+    """Maximum number of frames of the video original | reconstruction; 0 omits it."""
     dream_frames: int = 300
-    """Frames of the film of a dream; 0 leaves it out."""
+    """Number of frames of the video of a dream; 0 omits it."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     """Optimisers of the two stages."""
 
@@ -135,7 +137,7 @@ class DreamsConfig:
                 raise UserError(f"model.{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
         heads = (self.head, *self.compare)
         if len(set(heads)) != len(heads) or not set(heads) <= set(HEADS):
-            raise UserError(f"model.compare names heads beside {self.head} once each, got {self.compare}")
+            raise UserError(f"model.compare must name heads other than {self.head}, each once, got {self.compare}")
         if not self.sigma_floor > 0:
             raise UserError(f"model.sigma_floor must be above 0, got {self.sigma_floor}")
         if not 0 < self.vision_share < 1:
@@ -144,10 +146,13 @@ class DreamsConfig:
             if getattr(self, name) is not None and getattr(self, name) < 1:
                 raise UserError(f"model.{name} must be at least 1 or none, got {getattr(self, name)}")
         if self.recurrence == "carried" and self.sequence < self.context:
-            raise UserError(f"model.sequence {self.sequence} is shorter than model.context {self.context}; lengthen it")
+            raise UserError(
+                f"model.sequence must be at least model.context ({self.context}) with a carried state, "
+                f"got {self.sequence}"
+            )
 
     def components(self, head: Head) -> int:
-        """Gaussians that a head puts out."""
+        """Number of Gaussians in the output of a head."""
         return {"mdn": self.mixtures, "gaussian": 1}.get(head, 0)
 
 
@@ -157,7 +162,7 @@ def default() -> DreamsConfig:
 
 
 def original() -> DreamsConfig:
-    """The published code, literal: codes drawn once, sigma taken for a variance, no noise floor to speak of."""
+    """The published code, literal: latents sampled once, sigma as a variance, a negligible noise floor."""
     return DreamsConfig(
         sigma_floor=1e-8,
         resample=False,

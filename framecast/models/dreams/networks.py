@@ -19,7 +19,7 @@ _DECODER_START = 1024
 
 
 def vision_terms(frames: Tensor, decoded: Tensor, mean: Tensor, logvar: Tensor, floor: float) -> tuple[Tensor, Tensor]:
-    """Squared error summed over a frame, and KL of its code, floored as in World Models; both means over frames.
+    """Squared error summed over a frame, and KL of its latent, floored as in World Models; both averaged over frames.
 
     Args:
         frames: (n, c, h, w) in 0…1.
@@ -32,7 +32,7 @@ def vision_terms(frames: Tensor, decoded: Tensor, mean: Tensor, logvar: Tensor, 
 
 
 class PointConvTranspose2d(nn.ConvTranspose2d):
-    """A transposed convolution of 1x1 pictures: as a matrix product it is much faster on a CPU (docs/log.md)."""
+    """Transposed convolution of 1x1 images as a matrix product, which is much faster on a CPU (docs/log.md)."""
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         # In the order a channels-last weight lies in memory: any other copies all of it, every time.
@@ -43,7 +43,7 @@ class PointConvTranspose2d(nn.ConvTranspose2d):
 
 
 class VAE(nn.Module):
-    """64x64 frames to Gaussians over codes, and codes to frames. Convolutions without padding, no normalisation."""
+    """Variational autoencoder of 64x64 frames. Convolutions without padding, no normalisation."""
 
     def __init__(self, config: DreamsConfig, channels: int) -> None:
         super().__init__()
@@ -78,7 +78,7 @@ class VAE(nn.Module):
 
 
 class Memory(nn.Module):
-    """Recurrent layers over codes (and actions), then what one head needs. Always in full precision."""
+    """Recurrent layers over latents (and actions), then one head. Always in full precision."""
 
     def __init__(self, config: DreamsConfig, inputs: int, head: Head) -> None:
         super().__init__()
@@ -92,7 +92,7 @@ class Memory(nn.Module):
 
     @full_precision
     def forward(self, x: Tensor, *state: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
-        """What the head reads at every step, (b, t, outputs), and the state after the last, tensors (b, width).
+        """Output of the head at every step, (b, t, outputs), and the state after the last, tensors (b, width).
 
         Args:
             x: (b, t, inputs). state: as returned; none begins from nothing.
@@ -110,7 +110,8 @@ class Memory(nn.Module):
 
 
 def glorot(module: nn.Module) -> None:
-    """Keras' starting weights, which the published runs had: Glorot's uniform, orthogonal recurrences, biases 0."""
+    """Fill with Keras' initial weights, which the published runs used: Glorot's uniform, orthogonal recurrences, biases
+    0."""
     for name, p in module.named_parameters():
         if p.ndim < 2:
             nn.init.zeros_(p)

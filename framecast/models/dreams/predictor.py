@@ -1,14 +1,15 @@
-"""Dreams: frames become a few numbers, a recurrent network learns how those go on, a decoder shows what it imagines.
+"""Dreams: a VAE encodes frames, a recurrent network predicts their latents, a decoder generates the frames.
 
 Published code: gaborvecsei/Neural-Network-Dreams (2018), after Ha, Schmidhuber, "World Models", 2018, arXiv 1803.10122;
 the mixture density output is Bishop 1994, "Mixture Density Networks", NCRG/94/004.
 
 Six steps, as published: a variational autoencoder is trained on single frames (stage `vision`), all frames are encoded
-once, windows are cut from the codes, a recurrent network is trained on them (stage `memory`), it goes on from a few
-real codes by its own draws, and the decoder makes frames of them. Squared error would teach it the mean of all
-possible futures; a mixture of Gaussians keeps them apart. Actions condition the memory where the data have them.
+once, windows are cut from the latents, a recurrent network is trained on them (stage `memory`), it continues a few true
+latents by its own samples, and the decoder generates frames from them. With squared error it would predict the mean of
+all possible futures; a mixture of Gaussians represents them separately. Actions condition the memory where the data
+have them.
 
-What deviates from the published codes, and why, is said at each field of the config and in docs/models/dreams.md.
+Deviations from the published codes, with reasons, are noted at each field of the config and in docs/models/dreams.md.
 """
 
 from __future__ import annotations
@@ -35,13 +36,13 @@ SIDE = 64
 #: Frames decoded at a time.
 _CHUNK = 256
 
-_WEIGHTS = "Of the futures it holds possible: at 0 always the likeliest, above 1 unlikely ones more often."
+_WEIGHTS = "Choice among possible futures: at 0 always the most likely, above 1 unlikely ones more often."
 
-_SIGMA = "How far a frame may stray from the future it follows: at 0 not at all, at 1 as far as was learned."
+_SIGMA = "Spread around the chosen future: none at 0, as learned at 1."
 
 
 class Dreams(Predictor):
-    """Variational autoencoder and mixture-density recurrent network: imagines video code by code."""
+    """Variational autoencoder and mixture-density recurrent network: predicts video latent by latent."""
 
     Config = DreamsConfig
     family = "VAE and mixture-density RNN"
@@ -58,24 +59,24 @@ class Dreams(Predictor):
         self.rnn = Memory(config, inputs, config.head)
         self.compared = nn.ModuleDict({head: Memory(config, inputs, head) for head in config.compare})
         glorot(self)
-        # What the class leaves open is settled by head and data.
+        # Head and data settle what the class leaves open.
         self.stochastic = config.head in DRAWING
         self.actions = "required" if self.action_size else "none"
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @classmethod
     def request(cls, config: DreamsConfig) -> ClipRequest:
-        """T frames and the one after them; where the state is carried, a whole sequence and the one after it."""
+        """T frames and the next one; with a carried state a whole sequence and the next frame."""
         future = 1 if config.recurrence == "window" else config.sequence + 1 - config.context
         return ClipRequest(context=config.context, future=future, stride=config.stride, resize=(SIDE, SIDE))
 
     @classmethod
     def inference_only(cls, config: DreamsConfig) -> DreamsConfig:
-        """Without the memories of the heads compared."""
+        """The config without the memories of compared heads."""
         return replace(config, compare=())
 
     def subnetworks(self) -> dict[str, nn.Module]:
-        """vae and rnn, and the memories of the heads compared, by head."""
+        """vae and rnn, and the memories of compared heads, by head."""
         return {"vae": self.vae, "rnn": self.rnn, **self.compared}
 
     def using(self, head: Head) -> Dreams:
@@ -96,7 +97,7 @@ class Dreams(Predictor):
         return other
 
     def stages(self) -> list[Stage]:
-        """vision on single frames until patience or share ends; memory on windows of codes encoded once."""
+        """vision on single frames until patience or share ends; memory on windows of precomputed latents."""
         c = self.config
         vision, *memory = self.phases()
         return [
@@ -135,7 +136,7 @@ class Dreams(Predictor):
         ]
 
     def initialize_from_batch(self, batch: Batch) -> None:
-        """The decoder's last biases such that it begins with the mean colour of the batch."""
+        """Set the decoder's last biases so that it starts with the mean colour of the batch."""
         if not self.config.start_at_mean:
             return
         mean = _flat(torch.cat([batch.context, batch.future], 1)).mean((0, 2, 3)).clamp(0.01, 0.99)
@@ -145,7 +146,7 @@ class Dreams(Predictor):
         last.bias.copy_(mean.logit())
 
     def loss(self, batch: Batch, step: int = 0) -> Loss:
-        """Both stages' losses added up; parts of both."""
+        """Sum of both stages' losses, with the parts of both."""
         seen, next_code = self.vision_loss(batch), self.memory_loss(batch)
         return Loss(seen.total + next_code.total, {**seen.parts, **next_code.parts})
 
@@ -161,13 +162,13 @@ class Dreams(Predictor):
         return Loss(error + self.config.kl_weight * kl, {"reconstruction": error.detach(), "kl": kl.detach()})
 
     def latents(self, batch: Batch) -> dict[str, Tensor]:
-        """Codes of a batch's context frames, (b, t, z): mean and logvar, or z, one draw of them that is kept."""
+        """Latents of a batch's context frames, (b, t, z): mean and logvar, or z, one sample that is kept."""
         mean, logvar = (rearrange(x, "(b t) z -> b t z", b=batch.size) for x in self.vae.encode(_flat(batch.context)))
         return {"mean": mean, "logvar": logvar} if self.config.resample else {"z": _drawn(mean, logvar)}
 
     def memory_loss(self, batch: Batch, step: int = 0) -> Loss:
-        """The loss of the model's own head, on windows of codes, or on codes of the frames where there are none.
-        Part: nll, nats a code, where the head puts out a distribution; else mse."""
+        """Loss of the model's own head, on windows of precomputed latents or latents of the batch's frames. Part: nll,
+        nats per latent, where the head's output is a distribution; else mse."""
         return self._memory_loss(batch, step, self.config.head)
 
     def _memory_loss(self, batch: Batch, step: int, head: Head) -> Loss:
@@ -178,7 +179,7 @@ class Dreams(Predictor):
                 raise ValueError("this model was built for actions but the batch has none")
             x = torch.cat([x, batch.actions], -1)
         out, _ = (self.rnn if head == self.config.head else self.compared[head])(x)
-        if self.config.recurrence == "window":  # only the last step was shown all T codes
+        if self.config.recurrence == "window":  # only the last step has seen all T latents
             assert latents.shape[1] == t + 1, (latents.shape, t)
             out, target = out[:, -1], target[:, -1]
         if head in DRAWING:
@@ -189,7 +190,7 @@ class Dreams(Predictor):
 
     @torch.no_grad()
     def _window(self, batch: Batch) -> Tensor:
-        """Codes of a batch's window, (b, length, z); drawn anew from their Gaussians if so configured."""
+        """Latents of a batch's window, (b, length, z); resampled from their Gaussians if so configured."""
         found = batch.latents
         if not found:
             found = self.latents(Batch(context=torch.cat([batch.context, batch.future], 1), future=batch.future))
@@ -210,46 +211,46 @@ class Dreams(Predictor):
         return {"truth": batch.context, "prediction": self.decode(self.encode(batch.context))}
 
     def final_videos(self, frames: Tensor, actions: Tensor | None = None) -> dict[str, Tensor]:
-        """`reconstruction`: original left, decoded right; `dream-<head>`: imagined from the first T frames on.
+        """`reconstruction`: original left, decoded right; `dream-<head>`: predicted from the first T frames.
 
-        A dream on actions lasts as long as those are known.
+        With actions, a dream is at most as long as these.
         """
-        c, films = self.config, {}
+        c, videos = self.config, dict[str, Tensor]()
         if c.reconstruction_frames:
             originals = frames[None, : c.reconstruction_frames]
-            films["reconstruction"] = torch.cat([originals, self.decode(self.encode(originals))], -1)[0]
+            videos["reconstruction"] = torch.cat([originals, self.decode(self.encode(originals))], -1)[0]
         horizon, led = c.dream_frames, None
         if self.action_size:
-            assert actions is not None, "a film of actions needs them"
+            assert actions is not None, "a video of a model with actions needs them"
             horizon = min(horizon, len(actions) + 1 - c.context)
             led = actions[None, : c.context + max(horizon, 1) - 1]
         for head in (c.head, *c.compare) if horizon > 0 else ():
             generator = torch.Generator(frames.device).manual_seed(0)
             dream = self.using(head).predict(frames[: c.context], horizon, actions=led, generator=generator)
-            films[f"dream-{head}"] = dream[0, 0]
-        return films
+            videos[f"dream-{head}"] = dream[0, 0]
+        return videos
 
     def encode(self, frames: Tensor) -> Tensor:
-        """Means of the codes of frames (b, t, c, 64, 64) in 0…1: (b, t, z).
+        """Mean latents (b, t, z) of frames (b, t, c, 64, 64) in 0…1.
 
         Raises:
             ValueError: for frames of another size.
         """
         if tuple(frames.shape[-2:]) != (SIDE, SIDE):
             raise ValueError(
-                f"Dreams sees frames of {SIDE}x{SIDE}, got {frames.shape[-2]}x{frames.shape[-1]}; resize them first "
+                f"Dreams takes frames of {SIDE}x{SIDE}, got {frames.shape[-2]}x{frames.shape[-1]}; resize them first "
                 f"(framecast.read_video(…, size=({SIDE}, {SIDE})))"
             )
         parts = [self.vae.encode(part)[0] for part in torch.split(_flat(frames), _CHUNK)]
         return rearrange(torch.cat(parts), "(b t) z -> b t z", b=len(frames))
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
-        """Frames of codes (b, t, z): (b, t, c, 64, 64) in 0…1. The context is not needed."""
+        """Frames (b, t, c, 64, 64) in 0…1 of latents (b, t, z). The context is not needed."""
         parts = [self.vae.decode(part).clamp(0, 1) for part in torch.split(z.flatten(0, 1), _CHUNK)]
         return rearrange(torch.cat(parts), "(b t) c h w -> b t c h w", b=len(z))
 
     def controls(self) -> tuple[Control, ...]:
-        """The two temperatures, where there is a mixture to draw from."""
+        """The two temperatures, if there is a mixture to sample from."""
         if self.config.head not in DRAWING:
             return ()
         return (
@@ -261,13 +262,13 @@ class Dreams(Predictor):
             ),
         )
 
-    def get_latent(self, carry: RolloutState) -> Tensor:
-        """The code of the last frame, (b, z)."""
-        return carry["latents"][:, -1]
+    def get_latent(self, state: RolloutState) -> Tensor:
+        """The latent of the last frame, (b, z)."""
+        return state["latents"][:, -1]
 
-    def with_latent(self, carry: RolloutState, z: Tensor) -> RolloutState:
-        """The carry as if the last frame had the code z (b, z)."""
-        return {**carry, "latents": torch.cat([carry["latents"][:, :-1], z[:, None].to(carry["latents"])], 1)}
+    def with_latent(self, state: RolloutState, z: Tensor) -> RolloutState:
+        """A copy of the state in which the last frame has the latent z (b, z)."""
+        return {**state, "latents": torch.cat([state["latents"][:, :-1], z[:, None].to(state["latents"])], 1)}
 
     def predict(
         self,
@@ -279,15 +280,16 @@ class Dreams(Predictor):
     ) -> Tensor:
         """A dream of `horizon` frames for every context and sample, (s, b, horizon, c, 64, 64) float 0…1.
 
-        Codes are imagined one by one and decoded together; `begin` and `advance` give the same frames one by one.
+        Latents are predicted one by one and decoded together; `rollout_init` and `rollout_step` give the same frames
+        one by one.
         """
         t = self.config.context
         led = None if actions is None else torch.as_tensor(actions).repeat(samples, 1, 1)
-        carry = self.rollout_init(context, None if actions is None else actions[:, : t - 1], samples, generator)
+        state = self.rollout_init(context, None if actions is None else actions[:, : t - 1], samples, generator)
         latents = []
         for k in range(horizon):
-            carry = self.imagine(carry, None if led is None else led[:, t - 1 + k])
-            latents.append(carry["latents"][:, -1])
+            state = self.imagine(state, None if led is None else led[:, t - 1 + k])
+            latents.append(state["latents"][:, -1])
         frames = self.decode(torch.stack(latents, 1))
         return rearrange(frames, "(s b) t c h w -> s b t c h w", s=samples)
 
@@ -335,41 +337,41 @@ class Dreams(Predictor):
         return [latents.new_zeros(len(latents), size) for size in self.config.memory_sizes for _ in range(parts)]
 
     @torch.no_grad()
-    def rollout_step(self, carry: RolloutState, action: Tensor | None = None) -> tuple[RolloutState, Tensor]:
-        """One code further, and its frame."""
-        carry = self.imagine(carry, action)
-        return carry, self.decode(carry["latents"][:, -1:])[:, 0]
+    def rollout_step(self, state: RolloutState, action: Tensor | None = None) -> tuple[RolloutState, Tensor]:
+        """The next state, with one further latent, and its frame."""
+        state = self.imagine(state, action)
+        return state, self.decode(state["latents"][:, -1:])[:, 0]
 
     @torch.no_grad()
-    def imagine(self, carry: RolloutState, action: Tensor | None = None) -> RolloutState:
-        """One code further, without its frame: the new carry, whose last code it is.
+    def imagine(self, state: RolloutState, action: Tensor | None = None) -> RolloutState:
+        """The next state, with one further latent, without decoding it.
 
         Args:
             action: ((s b), a), what is done at the last frame, for a model with actions.
         """
-        c, latents, new = self.config, carry["latents"], dict(carry)
+        c, latents, new = self.config, state["latents"], dict(state)
         x = latents if c.recurrence == "window" else latents[:, -1:]
         if self.action_size:
             if action is None:
                 raise ValueError(
-                    f"Dreams predicts from actions: give what is done at each frame, ((s b), {self.action_size})"
+                    f"Dreams predicts from actions: pass the action at each frame, ((s b), {self.action_size})"
                 )
-            known = torch.cat([carry["actions"], action[:, None].to(latents)], 1)
+            known = torch.cat([state["actions"], action[:, None].to(latents)], 1)
             x = torch.cat([x, known[:, -x.shape[1] :]], -1)
             new["actions"] = known[:, 1:]
-        state = [carry[f"state{i}"] for i in range(sum(k.startswith("state") for k in carry))]
-        out, after = self.rnn(x, *state)
+        hidden = [state[f"state{i}"] for i in range(sum(k.startswith("state") for k in state))]
+        out, after = self.rnn(x, *hidden)
         if c.recurrence == "carried":
             new |= {f"state{i}": value for i, value in enumerate(after)}
-        new["latents"] = torch.cat([latents[:, 1:], self._next(out[:, -1], carry)[:, None]], 1)
-        new["tick"] = carry["tick"] + 1
+        new["latents"] = torch.cat([latents[:, 1:], self._next(out[:, -1], state)[:, None]], 1)
+        new["tick"] = state["tick"] + 1
         return new
 
-    def _next(self, out: Tensor, carry: RolloutState) -> Tensor:
+    def _next(self, out: Tensor, state: RolloutState) -> Tensor:
         if self.config.head not in DRAWING:
             return self._code(out, self.config.head)
-        generator = step_generator(carry, out.device)
-        temperatures = carry["weight_temperature"], carry["sigma_temperature"]
+        generator = step_generator(state, out.device)
+        temperatures = state["weight_temperature"], state["sigma_temperature"]
         return self._mixture(out, self.config.head).sample(*temperatures, generator, self.config.sigma_is_variance)
 
 

@@ -1,4 +1,4 @@
-"""Settings of hierarchical long-term prediction, and its profiles; what deviates from the published ones."""
+"""Configuration and profiles of hierarchical long-term prediction, with their deviations from the published ones."""
 
 from __future__ import annotations
 
@@ -19,18 +19,19 @@ Mode = Literal["e2e", "epva", "epev", "individual", "e2e-pose", "epva-gan", "epe
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """Adam for every network, at constant rates above 0; which rates count is said by the mode."""
+    """Adam for every network, at constant rates above 0; the mode decides which rates are used."""
 
     all_lr: float = 1e-4
-    """Modes e2e, epva, e2e-pose. Published: 1e-5 on 32 asynchronous workers, 1e-4 on one GPU."""
+    """Learning rate of all networks in modes e2e, epva and e2e-pose. Published: 1e-5 on 32 asynchronous workers, 1e-4
+    on one GPU."""
     encoder_lr: float = 1e-5
-    """individual, and e2e-pose with an optimiser for each network."""
+    """Learning rate of the encoder in mode individual, and in e2e-pose with an optimiser for each network."""
     predictor_lr: float = 3e-4
-    """The same, and encoder and predictor in epva-gan; mode predictor."""
+    """Learning rate of the predictor in these modes and in mode predictor; of encoder and predictor in epva-gan."""
     van_lr: float = 3e-5
-    """individual, and encoder and VAN in epva-gan."""
+    """Learning rate of the VAN in mode individual; of encoder and VAN in epva-gan."""
     discriminator_lr: float = 1e-2
-    """epva-gan."""
+    """Learning rate of the critic in epva-gan."""
     clip: float = 0.01
     """Bound on the norm of each tensor's gradient, not of all together; not for the discriminator. 0 is off."""
 
@@ -44,88 +45,92 @@ class OptimConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class HierarchicalConfig:
-    """Mode, clip, networks, noise and losses. The defaults are the published ones unless a field says otherwise."""
+    """Mode, clip, networks, noise and losses. Defaults are the published values unless noted."""
 
     mode: Mode = "epva"
-    """e2e: all networks on frames drawn from predicted encodings. epva (also epev): VAN on true encodings, predictor on
-    encodings. individual: each network on poses. e2e-pose: e2e and pose losses. epva-gan: epva with a critic.
-    predictor: that alone, on encodings made once by the encoder of --init-from; not published."""
-    # --- what goes in and out
+    """Training mode. e2e: all networks on frames drawn from predicted encodings. epva (also epev): VAN on true
+    encodings, predictor on encodings. individual: each network on poses. e2e-pose: e2e and pose losses. epva-gan: epva
+    with a critic. predictor: only the predictor, on precomputed encodings of the encoder given by --init-from; not
+    published."""
+    # --- inputs and outputs
     size: int = 64
-    """Side of the square frames in pixels; others are squashed to it, as published. A multiple of 16 and of the
+    """Side of the square frames in pixels; other frames are resized to it, as published. A multiple of 16 and of the
     encoder's pooling."""
     context: int = 2
-    """Frames encoded before predicted encodings take over, at least 1; published: 2 robot, 5 humans."""
+    """Number of frames encoded before predicted encodings are used, at least 1; published: 2 robot, 5 humans."""
     future: int = 18
-    """Frames predicted while training, at least 1; published: 18 robot, 27 humans."""
+    """Number of frames predicted in training, at least 1; published: 18 robot, 27 humans."""
     stride: int = 1
-    """Source frames a model frame; published: 1 robot, 2 humans."""
+    """Source frames per model frame; published: 1 robot, 2 humans."""
     blank_actions: int = 5
-    """Zeros that stand for the action where the data have none, as published for humans; 0 leaves them out."""
+    """Number of zeros used as action where the data have none, as published for humans; 0 omits them."""
     # --- encoder
     encoding_size: int = 64
-    """Numbers in an encoding, E; published: 12 to 64. In mode individual it is the size of a pose."""
+    """Dimension of an encoding, E; published: 12 to 64. In mode individual it is the size of a pose."""
     encoder_widths: tuple[tuple[int, ...], ...] = VGG16
-    """Feature maps of its convolutions, one row a block that halves the frame."""
+    """Feature maps of the encoder's convolutions, one row per block that halves the frame."""
     encoder_input: Literal["auto", "slim", "torchvision"] = "auto"
-    """How frames are prepared: as weights given by --init-from want it, or as one convention does (slim without)."""
+    """Normalisation of input frames: that of the weights given by --init-from (slim without), or one convention."""
     grey_encoder: bool = False
-    """Show the encoder luminance only."""
+    """Luminance-only input of the encoder."""
     encoder_keep: float = 0.65
-    """Probability of keeping a feature while training, above 0 to 1; all are kept otherwise."""
+    """Probability of keeping a feature in training, above 0 to 1; all are kept otherwise."""
     normalise: bool = False
-    """Scale encodings, true and predicted, to length 1."""
+    """Normalisation of true and predicted encodings to length 1."""
     # --- predictor
     predictor_depth: int = 20
-    """Recurrent cells above the first, at least 2; the cell two below the top feeds back into the first."""
+    """Number of recurrent cells above the first, at least 2; the cell two below the top feeds back into the first."""
     predictor_noise: float = 0.0
-    """Deviation of its 100 noise inputs, drawn anew at every step, also when predicting: above 0 futures differ."""
+    """Standard deviation of the predictor's 100 noise inputs, resampled at every step, also in prediction; above 0 the
+    model is stochastic."""
     state_noise: float = 0.0
-    """Noise added to its states while training, as a share of their deviation."""
+    """Noise added to the predictor's states in training, as a fraction of their standard deviation."""
     predict_change: bool = False
-    """Whether what it puts out is the change of an encoding; published: the next encoding itself."""
+    """Residual output of the predictor: the change of an encoding; published: the next encoding itself."""
     # --- visual analogy network
     van_width: int = 64
-    """Feature maps of its widest resolution; twice and four times as many below."""
+    """Feature maps of the VAN at full resolution; twice and four times as many below."""
     van_keep: float = 0.9
-    """Probability of keeping a value in its dropouts while training."""
+    """Probability of keeping a value in the VAN's dropouts in training."""
     van_leak: float = 0.0
-    """Slope below 0 of its decoder's rectifications; published: 0, and narrow decoders lose maps that die, and colours
+    """Negative slope of the VAN decoder's ReLU; published: 0, with which narrow decoders lose feature maps, and colours
     with them."""
     drawn: int = 0
-    """Frames of a clip that are drawn at a training step, taken at random; 0 draws all, as published."""
+    """Number of random frames of a clip drawn at a training step; 0 draws all, as published."""
     rolled: int = 0
-    """Frames at the head of a clip that the predictor is trained on in epva, at least 2; of the others only those that
-    are drawn are encoded. 0 is all, as published."""
+    """Number of first frames of a clip that the predictor is trained on in epva, at least 2; of the others only those
+    that are drawn are encoded. 0 uses all, as published."""
     encoding_noise: float = 0.0
-    """Deviation of the noise on true encodings before they are drawn, while training."""
+    """Standard deviation of the noise on true encodings before they are drawn, in training."""
     # --- losses
     encoding_loss: Literal["l2", "l1", "relative", "whitened"] = "l2"
-    """Between predicted and true encodings. relative: squared, over how far encodings move within clips (their
-    variance there), so that encodings that shrink earn nothing. whitened: the same in every direction of encodings (the
-    inverse of their covariance there), so that a motion that is written small counts like others. Not published."""
+    """Loss between predicted and true encodings. relative: squared error divided by the variance of encodings within
+    clips, so that shrinking encodings does not lower it. whitened: squared error weighted by the inverse covariance of
+    encodings within clips, so that small motions count like large ones. Both are not published."""
     alpha: float = 1.0
-    """Largest weight of that loss in epva; its constant weight in epva-gan. Published: 1 robot, 0.1 humans, 10 GAN."""
+    """Maximum weight of the encoding loss in epva; its constant weight in epva-gan. Published: 1 robot, 0.1 humans, 10
+    GAN."""
     alpha_delay: int = 20_000
-    """Steps until half of it is reached, on a sigmoid that is a tenth as wide; 0 is full weight from the start."""
+    """Steps until half of alpha is reached, on a sigmoid a tenth as wide; 0 is full weight from the start."""
     hue: bool = False
-    """Turn the hue of each training clip by a random angle."""
+    """Random rotation of the hue of each training clip."""
     pose: tuple[str, ...] = ("joints", "states")
-    """Per-frame arrays that make a pose, in modes individual and e2e-pose; the last five of its numbers are x, y, z,
-    pitch and yaw."""
+    """Per-frame arrays that form a pose, in modes individual and e2e-pose; its last five numbers are x, y, z, pitch and
+    yaw."""
     pose_weight: float = 1.0
     """Weight of the pose losses in e2e-pose with one optimiser."""
     pose_optimisers: Literal["one", "each"] = "one"
-    """e2e-pose: one optimiser on the sum, or further ones for the pose losses of encoder and predictor."""
+    """Optimisers of e2e-pose: one on the sum of losses, or further ones for the pose losses of encoder and
+    predictor."""
     either_sign: bool = False
-    """Count a rotation's two quaternions as one; published: not."""
+    """Equality of a rotation's two quaternions; published: off."""
     # --- critic of epva-gan
     critic_steps: int = 5
-    """Steps of the critic after each step of the others, at least 0."""
+    """Critic steps after each step of the other networks, at least 0."""
     critic_context: int = 1
-    """True encodings at the head of a false sequence, at least 1."""
+    """Number of true encodings at the head of a generated sequence, at least 1."""
     critic: Literal["wgan-gp", "gan"] = "wgan-gp"
-    """Wasserstein critic with gradient penalty, or cross-entropy with smoothed labels."""
+    """Critic loss: Wasserstein with gradient penalty, or cross-entropy with smoothed labels."""
     penalty: float = 10.0
     """Weight of the gradient penalty."""
     optim: OptimConfig = field(default_factory=OptimConfig)
@@ -146,7 +151,7 @@ class HierarchicalConfig:
         )
         for name in ("encoder_keep", "van_keep"):
             if not 0 < getattr(self, name) <= 1:
-                raise UserError(f"model.{name} is the probability of keeping, above 0 to 1, got {getattr(self, name)}")
+                raise UserError(f"model.{name} must be a probability above 0, up to 1, got {getattr(self, name)}")
         if self.rolled == 1 or self.rolled < 0:
             raise UserError(f"model.rolled must be 0 or at least 2, got {self.rolled}")
         if self.predictor_depth < 2:
@@ -199,11 +204,16 @@ _SMALL = HierarchicalConfig(
     future=16,
     blank_actions=0,
     encoding_size=32,
-    encoder_widths=((8,), (16,), (32,)),  # 2,048 features as published, but at 8x8: places are easier to read off them
-    encoder_input="torchvision",  # values near 1: at rates near 1e-3 encodings of Slim's, 58 times as large, leap
+    encoder_widths=(
+        (8,),
+        (16,),
+        (32,),
+    ),  # 2,048 features as published, but at 8x8: positions are easier to decode from them
+    # values near 1: with Slim's, 58 times as large, encodings are unstable at rates near 1e-3
+    encoder_input="torchvision",
     encoder_keep=1.0,
     predictor_depth=4,
-    predict_change=True,  # what stays, such as a colour, need not be learnt
+    predict_change=True,  # constants, such as a colour, need not be learnt
     van_width=8,
     van_keep=1.0,
     van_leak=0.2,
@@ -221,7 +231,7 @@ PROFILES: dict[str, Callable[[], HierarchicalConfig]] = {
     "robot-individual": lambda: replace(_ROBOT, mode="individual", encoding_size=12, encoder_keep=0.75, van_keep=1.0),
     "humans-e2e": lambda: replace(_HUMANS, mode="e2e"),
     "humans-epva": lambda: replace(_HUMANS, alpha=0.1),
-    # The authors' advice for one GPU, and their adversarial run, which starts from it.
+    # The authors' settings for one GPU, and their adversarial run, which starts from it.
     "single-gpu": lambda: replace(_HUMANS, alpha=0.1, alpha_delay=20_000, optim=OptimConfig(all_lr=1e-4)),
     "humans-epva-gan": lambda: replace(
         _HUMANS,

@@ -26,7 +26,8 @@ from framecast.nn.vgg import Convention, VGGTrunk
 
 
 def psnr(prediction: Tensor, truth: Tensor, pooled: bool = False) -> Tensor:
-    """Decibels on 0…1, scalar: the mean over images, or as published, pooled over the batch and averaged over time.
+    """PSNR in dB of images in 0…1, scalar: the mean over images, or as published, pooled over the batch and averaged
+    over time.
 
     Args:
         prediction: (b, t, c, h, w). Capped at 100 dB.
@@ -151,14 +152,14 @@ def _quaternion(angles: Tensor) -> Tensor:
     return torch.stack([-p.sin() * y.sin(), p.sin() * y.cos(), p.cos() * y.sin(), p.cos() * y.cos()], -1)
 
 
-#: Of the noise input.
+#: Width of the noise input.
 NOISE_SIZE = 100
 
 
 class Encoder(nn.Module):
-    """A frame's structure vector, its encoding: the convolutions of VGG, dropout, one linear layer.
+    """Encoder of a frame as a structure vector: the convolutions of VGG, dropout, one linear layer.
 
-    Starts from He's weights: with the published start, a normal of sd 0.01, the encodings of different frames would
+    Starts from He's weights: with the published start, a normal of std 0.01, the encodings of different frames would
     differ by 1e-9.
 
     Args:
@@ -167,7 +168,7 @@ class Encoder(nn.Module):
         widths: see `VGGTrunk`.
         convention: see `VGGTrunk`.
         keep: probability of keeping a feature while training.
-        grey: look at luminance only.
+        grey: use luminance only.
         normalise: encodings of length 1.
     """
 
@@ -206,15 +207,15 @@ class Encoder(nn.Module):
 
 
 class StructurePredictor(nn.Module):
-    """The next encoding from this one and the action: a stack of recurrent cells with shortcuts, in float32.
+    """Recurrent predictor of the next encoding from the current one and the action: cells with shortcuts, in float32.
 
     Args:
         size: of encodings, E.
         actions: numbers in an action; all layers have n = E + actions units.
         depth: cells above the first; every second one has a layer norm. What the cell two below the top held at the
             step before goes back into the first one.
-        noise: sd of the 100 noise inputs.
-        state_noise: sd of the noise added to the states while training, as a share of theirs.
+        noise: std of the 100 noise inputs.
+        state_noise: std of the noise added to the states in training, as a fraction of theirs.
         normalise: encodings of length 1.
         change: what comes out is added to the encoding that went in.
 
@@ -349,7 +350,7 @@ class StructureEncoder(nn.Module):
 
 
 class AnalogyNetwork(nn.Module):
-    """The frame that stands to an encoding as the first frame stands to its own.
+    """Visual analogy network: the frame whose relation to an encoding is that of the first frame to its own.
 
     Args:
         size: of encodings, E.

@@ -1,14 +1,13 @@
-"""Hierarchical long-term prediction: the structure of a scene is rolled forward, pixels are drawn once per frame.
+"""Hierarchical long-term prediction: structure is predicted recurrently, pixels are generated once per frame.
 
-Paper: Wichers, Villegas, Erhan, Lee, "Hierarchical Long-term Video Prediction without Supervision", ICML 2018,
-arXiv 1806.04768. An encoder turns a frame into a small vector e_t, a recurrent predictor continues these vectors (with
-the actions, where there are any), and a visual analogy network (VAN) draws each future frame from the first frame, its
-vector and the predicted one, blended with the first frame by a mask. No pixel is ever fed back, so errors do not pile
-up in pixels. How the three are trained is the mode: a list of phases.
+Paper: Wichers, Villegas, Erhan, Lee, "Hierarchical Long-term Video Prediction without Supervision", ICML 2018, arXiv
+1806.04768. An encoder turns a frame into a small vector e_t, a recurrent predictor continues these vectors (with the
+actions, if there are any), and a visual analogy network (VAN) draws each future frame from the first frame, its vector
+and the predicted one, blended with the first frame by a mask. No pixel is fed back, so pixel errors do not accumulate.
+The mode decides how the three are trained: a list of phases.
 
-What deviates from the paper and the published code, and why, is said at each field of the config, in
-hierarchical_config.py, and in docs/models/hierarchical.md. The first `context` frames are encoded; every frame but the
-first is drawn and trained on.
+What deviates from the paper and the published code, and why, is noted at each field of the config, in config.py, and in
+docs/models/hierarchical.md. The first `context` frames are encoded; every frame but the first is drawn and trained on.
 """
 
 from __future__ import annotations
@@ -42,7 +41,7 @@ from framecast.nn.colour import shift_hue
 from framecast.nn.losses import lp
 from framecast.nn.vgg import load_imagenet
 
-#: Frames drawn at a time when nothing is trained.
+#: Frames drawn at a time outside training.
 CHUNK = 64
 
 
@@ -50,7 +49,7 @@ CHUNK = 64
 
 
 class Hierarchical(Predictor):
-    """Rolls a small vector per frame forward and draws every frame from the first one, for hundreds of frames."""
+    """Predicts a small vector per frame and draws every frame from the first one, for hundreds of frames."""
 
     Config = HierarchicalConfig
     family = "hierarchical long-term prediction"
@@ -157,18 +156,18 @@ class Hierarchical(Predictor):
     # ------------------------------------------------------------------------------------------------- training
 
     def stages(self) -> list[Stage]:
-        """One, which lasts as long as the run; in mode predictor it sees encodings that are made once."""
+        """One stage, as long as the run; mode predictor uses precomputed encodings."""
         if self.config.mode != "predictor":
             return super().stages()
         alone = self.prediction_loss
         return [Stage(name="predictor", phases=self.phases(), precompute_latents=self.encodings, loss=alone)]
 
     def initialize_from_batch(self, batch: Batch) -> None:
-        """Asked only where no weights are taken over, with which mode predictor could learn nothing worth knowing."""
+        """Reject mode predictor without `--init-from`: its encoder would stay random."""
         if self.config.mode == "predictor":
             raise UserError(
-                "mode predictor learns on the encodings of an encoder that is done learning; name its run with "
-                "--init-from, or take mode epva"
+                "mode predictor trains on the encodings of a trained encoder; give its run with "
+                "--init-from, or use mode epva"
             )
 
     def phases(self) -> list[Phase]:
@@ -233,7 +232,7 @@ class Hierarchical(Predictor):
         return as_loss(van_on_enc=self._reconstruction(frames, self.encode(frames)))
 
     def prediction_loss(self, batch: Batch, step: int = 0) -> Loss:
-        """Predicted against true encodings, which stand as they are; explained: the share of their variance."""
+        """Predicted against true encodings, which are constants here; explained: the fraction of their variance."""
         encodings = batch.latents.get("encodings")
         if encodings is None:
             frames, _ = self._clip(batch)
@@ -256,7 +255,7 @@ class Hierarchical(Predictor):
         return self._pixels(frames, encodings[:, 0], targets)
 
     def _pixels(self, frames: Tensor, encoding: Tensor, targets: Tensor) -> Tensor:
-        """Squared error of frames 1 … drawn from `targets`; while training, of so many of them as `drawn` says."""
+        """Squared error of frames 1 … drawn from `targets`; while training, of `drawn` random ones."""
         truth, count = frames[:, 1:], targets.shape[1]
         if self.training and 0 < self.config.drawn < count:
             chosen = torch.randperm(count, device=frames.device)[: self.config.drawn]
@@ -265,8 +264,6 @@ class Hierarchical(Predictor):
 
     def _apart(self, predicted: Tensor, encodings: Tensor) -> Tensor:
         return encoding_loss(predicted, encodings[:, 1:], self.config.encoding_loss)
-
-    # --- with poses
 
     def encoder_pose_loss(self, batch: Batch, step: int = 0) -> Loss:
         """Encodings' first numbers against the pose, all frames."""
@@ -307,8 +304,6 @@ class Hierarchical(Predictor):
     def _off(self, encodings: Tensor, poses: Tensor) -> Tensor:
         return pose_loss(encodings[..., : poses.shape[-1]], poses, self.config.either_sign)
 
-    # --- with a critic
-
     def generator_loss(self, batch: Batch, step: int = 0) -> Loss:
         """-(critic of predicted - critic of true structures) + alpha times predicted against true encodings.
 
@@ -348,10 +343,10 @@ class Hierarchical(Predictor):
         assert self.discriminator is not None
         return critic_gap(self.discriminator, real, fake, self.config.critic)
 
-    # --- what is looked at
+    # --- validation
 
     def loss(self, batch: Batch, step: int = 0) -> Loss:
-        """The mode's objective (of epva-gan without its critic), and what the chain makes of the clip.
+        """The mode's objective (of epva-gan without its critic), and measures of the whole chain.
 
         Parts besides: van, van_on_enc and enc_pred whatever the mode; PSNR in dB of frames from predicted encodings
         (psnr_*), from true ones (psnr_on_enc_*) and of repeating the first frame (psnr_first_*), per image, over
@@ -389,7 +384,7 @@ class Hierarchical(Predictor):
         return found
 
     def _clip(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The whole clip (b, t, c, h, w), hue turned while training if so chosen, and its commands (b, t - 1, a)."""
+        """The whole clip (b, t, c, h, w), with random hue in training if configured, and its commands (b, t - 1, a)."""
         frames = torch.cat([batch.context, batch.future], 1)
         if self.config.hue and self.training and frames.shape[2] == 3:
             frames = shift_hue(frames, torch.rand(len(frames), device=frames.device) - 0.5)
@@ -414,9 +409,9 @@ class Hierarchical(Predictor):
     ) -> Tensor:
         """The next `horizon` frames, drawn from the context's first frame: (s, b, horizon, c, h, w) float 0…1.
 
-        Without actions a model that was trained with them takes the mean action of its data.
+        Without actions a model that was trained with them uses the mean action of its data.
         """
-        assert isinstance(context, Tensor)  # the door has seen to it
+        assert isinstance(context, Tensor)  # checked by the wrapper
         assert actions is None or isinstance(actions, Tensor)
         drawn, _ = self._forecast(context, horizon, actions, samples, generator)
         found = rearrange(drawn, "(s b) t c h w -> s b t c h w", b=len(context)).clamp(0, 1)
@@ -424,7 +419,8 @@ class Hierarchical(Predictor):
 
     @torch.no_grad()
     def masks(self, context: Frames, horizon: int, actions: Frames | None = None, normalise: bool = False) -> Tensor:
-        """How much of each pixel of the prediction is new, not of the first frame: (b, horizon, 1, h, w) in 0…1.
+        """Weight of newly drawn pixels against the first frame in every pixel of the prediction: (b, horizon, 1, h, w)
+        in 0…1.
 
         Args:
             normalise: divide by each mask's largest value, as the published outputs are.
@@ -490,14 +486,14 @@ class Hierarchical(Predictor):
         return state
 
     @torch.no_grad()
-    def rollout_step(self, carry: RolloutState, action: Tensor | None = None) -> tuple[RolloutState, Tensor]:
+    def rollout_step(self, state: RolloutState, action: Tensor | None = None) -> tuple[RolloutState, Tensor]:
         """One frame further: one step of the predictor, one frame drawn."""
-        command = self._commands(None if action is None else action[:, None], carry["frame"], 1)[:, 0]
-        encoding, states = self.predictor(carry["encoding"], command, carry["states"], self._noise(carry))
-        drawn, _ = self.van(carry["frame"], carry["anchor"], encoding[:, None])
-        new = {**carry, "encoding": encoding, "states": states, "tick": carry["tick"] + 1}
+        command = self._commands(None if action is None else action[:, None], state["frame"], 1)[:, 0]
+        encoding, states = self.predictor(state["encoding"], command, state["states"], self._noise(state))
+        drawn, _ = self.van(state["frame"], state["anchor"], encoding[:, None])
+        new = {**state, "encoding": encoding, "states": states, "tick": state["tick"] + 1}
         return new, drawn[:, 0].clamp(0, 1)
 
-    def _noise(self, carry: RolloutState) -> torch.Generator | None:
+    def _noise(self, state: RolloutState) -> torch.Generator | None:
         """The generator of this step's noise, where the predictor has any."""
-        return step_generator(carry, carry["seed"].device) if self.stochastic else None
+        return step_generator(state, state["seed"].device) if self.stochastic else None

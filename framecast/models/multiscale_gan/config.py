@@ -1,4 +1,4 @@
-"""Configuration and profiles of multi-scale adversarial prediction: every choice of the paper and of its two codes."""
+"""Configuration and profiles of multi-scale adversarial prediction, with the choices of the paper and its two codes."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ Kind = Literal["adam", "radam", "sgd"]
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """How the two networks are trained. The paper uses SGD for both at 0.04 (lowered to 0.005) and 0.02; those rates
+    """Optimisers of the two networks. The paper uses SGD for both at 0.04 (lowered to 0.005) and 0.02; those rates
     are reported to diverge with summed losses, so the defaults are the last ones of the published repair."""
 
     generator: Kind = "adam"
-    """Rule for the generator: adam, radam or sgd."""
+    """Optimiser of the generator: adam, radam or sgd."""
     generator_lr: float = 4e-5
     """Its learning rate, above 0."""
     generator_final_lr: float | None = None
-    """Rate reached linearly after `decay_steps`; None keeps the rate."""
+    """Learning rate reached linearly after `decay_steps`; None keeps it constant."""
     discriminator: Kind = "adam"
-    """Rule for the discriminator: adam, radam or sgd."""
+    """Optimiser of the discriminator: adam, radam or sgd."""
     discriminator_lr: float = 2e-5
     """Its learning rate, above 0."""
     discriminator_final_lr: float | None = None
-    """Rate reached linearly after `decay_steps`; None keeps the rate."""
+    """Learning rate reached linearly after `decay_steps`; None keeps it constant."""
     decay_steps: int = 0
-    """Steps until the final rates are reached; needed where one is given."""
+    """Number of steps until the final rates are reached; required with a final rate."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Decay of Adam's two averages, each in 0…1."""
     eps: float = 1e-8
-    """Added to Adam's denominator, above 0."""
+    """Constant added to Adam's denominator, above 0."""
     momentum: float = 0.0
     """Momentum of sgd, in 0…1; the published codes use none."""
 
@@ -59,7 +59,7 @@ class OptimConfig:
             raise UserError("optim.decay_steps must be at least 1 where a final learning rate is given")
 
     def optimiser(self, network: Literal["generator", "discriminator"]) -> Optimiser:
-        """The rule of one network, as a phase wants it."""
+        """The optimiser of one network's phase."""
         lr: float = getattr(self, f"{network}_lr")
         final: float | None = getattr(self, f"{network}_final_lr")
         return Optimiser(
@@ -73,96 +73,99 @@ class OptimConfig:
 
 @dataclass(frozen=True, kw_only=True)
 class MultiscaleGANConfig:
-    """Architecture, loss and training clips. Tables have one row a scale, coarse to fine; with fewer scales than rows
-    the finest rows count."""
+    """Architecture, loss and training clips. Tables have one row per scale, coarse to fine; with fewer scales than rows
+    the finest rows are used."""
 
-    # --- what goes in and out
+    # --- inputs and outputs
     context: int = 4
-    """Frames seen, at least 1; published: 4, and 8 for the second model."""
+    """Number of context frames, at least 1; published: 4, and 8 for the second model."""
     future: int = 1
-    """Frames predicted at once, at least 1; published: 1, and 8 for the second model."""
+    """Number of frames predicted at once, at least 1; published: 1, and 8 for the second model."""
     num_scales: int = 4
-    """Images in the pyramid, at least 1; 1 is the single-scale ablation."""
+    """Number of images in the pyramid, at least 1; 1 is the single-scale ablation."""
     # --- generator
     generator_widths: Rows = ((128, 256, 128), (128, 256, 128), (128, 256, 512, 256, 128), (128, 256, 512, 256, 128))
     """Feature maps of the hidden convolutions."""
     generator_kernels: Rows = ((3, 3, 3, 3), (5, 3, 3, 5), (5, 3, 3, 3, 3, 5), (7, 5, 5, 5, 5, 7))
-    """Odd kernel sizes in pixels, one more a row than widths: the last makes the image."""
+    """Odd kernel sizes in pixels, one more per row than widths: the last layer generates the image."""
     residual: bool = True
-    """Add the enlarged coarser guess before tanh, as the paper's code does; off, the guess is only an input, as in the
-    TensorFlow code."""
+    """Residual prediction: the upsampled coarser prediction is added before tanh, as in the paper's code; off: it is
+    only an input, as in the TensorFlow code."""
     output: Literal["frame", "change"] = "frame"
-    """What a scale makes: the "frame", through tanh as published; or the "change" since the last context frame, which
-    starts at none, so that what stands still is right from the first step. For clips of the real world."""
+    """Output of a scale: the "frame", through tanh as published; or the "change" since the last context frame, which
+    starts at 0, so that static areas are right from the first step; for natural video."""
     generator_slope: float = 0.0
-    """Slope of the generator's ReLU below 0, in 0…1; published: 0, with which networks of changes die."""
+    """Negative slope of the generator's ReLU, in 0…1; published: 0, with which units of networks of changes die."""
     tanh: Literal["plain", "scaled"] = "plain"
-    """What makes frames of the last layer: tanh(x), as published; or 1.7159 tanh(2 x / 3) (LeCun et al. 1998, section
-    4.4), which passes black and white at finite x with a slope. Plain tanh saturates for good on dark scenes."""
+    """Output function: tanh(x), as published; or 1.7159 tanh(2 x / 3) (LeCun et al. 1998, section 4.4), which reaches
+    black and white at finite x with a gradient. Plain tanh saturates permanently on dark scenes."""
     start_at_mean: bool = False
-    """Begin every scale with the mean colour of the first batch instead of grey; says nothing to "change"."""
+    """Initial output of every scale at the mean colour of the first batch instead of grey; no effect on "change"."""
     # --- discriminator
     discriminator_widths: Rows = ((64,), (64, 128, 128), (128, 256, 256), (128, 256, 512, 128))
-    """Feature maps of its convolutions, which use no padding."""
+    """Feature maps of the discriminator's convolutions, which use no padding."""
     discriminator_kernels: Rows = ((3,), (3, 3, 3), (5, 5, 5), (7, 7, 5, 5))
-    """Their kernel sizes in pixels."""
+    """Kernel sizes of these convolutions in pixels."""
     discriminator_hidden: Rows = ((512, 256), (1024, 512), (1024, 512), (1024, 512))
     """Widths of the fully connected layers before the score."""
     conditioned: bool = True
-    """Judge the predicted frames together with the context, as the paper does; the TensorFlow code shows the predicted
-    frame alone, which its author called an oversight."""
+    """Context as a further input of the discriminator, as in the paper; off: the predicted frame alone, as in the
+    TensorFlow code, whose author called this an oversight."""
     pool: Literal["finest", "every"] = "finest"
-    """Where a 2x2 max pool follows the convolutions: at the finest scale (paper) or at every one (TensorFlow code)."""
+    """Scales with a 2x2 max pool after the convolutions: the finest (paper) or every one (TensorFlow code)."""
     leaky_slope: float = 0.01
-    """Slope of the discriminator's ReLU below 0, in 0…1. The paper has 0; with it, gradients die."""
+    """Negative slope of the discriminator's ReLU, in 0…1. The paper has 0, with which gradients vanish."""
     # --- loss
     lp_weight: float = 1.0
     """Weight of the pixel loss, at least 0."""
     lp_exponent: float = 1.0
     """Exponent p of the pixel loss, above 0: 1 is l1, 2 is l2."""
     gdl_weight: float = 1.0
-    """Weight of the gradient-difference loss, at least 0; 0 leaves it out."""
+    """Weight of the gradient-difference loss, at least 0; 0 omits it."""
     gdl_exponent: float = 1.0
     """Exponent of the gradient-difference loss, above 0."""
     gdl_border: Border = "crop"
-    """"crop" compares pixels inside the image; "zero" also its last row and column with zeros, as the TensorFlow code
-    does, which punishes the brightness of the edge."""
+    """Border of the gradient-difference loss: "crop" compares pixels inside the image; "zero" also its last row and
+    column with zeros, as the TensorFlow code does, which penalises the brightness of the edge."""
     adversarial: bool = True
-    """Train the discriminator at all; off is the plain run, without a discriminator in the model."""
+    """Training with a discriminator; off: the model has none."""
     adversarial_weight: float = 0.05
     """Weight of the adversarial term, at least 0."""
     adversarial_gradient: bool = True
-    """Let the term's gradient reach the generator; off is as the TensorFlow code, where scores were constants."""
+    """Gradient of the adversarial term in the generator; off: none, as in the TensorFlow code, where scores were
+    constants."""
     adversarial_over_scales: Literal["sum", "mean"] = "sum"
-    """The adversarial terms of the scales are summed (paper) or averaged (TensorFlow code). Pixel terms are
+    """Reduction of the adversarial terms over scales: sum (paper) or mean (TensorFlow code). Pixel terms are
     averaged."""
     reduction: Reduction = "mean"
-    """"mean" over clips, pixels and channels, or their "sum" as published: beside sums over pixels the adversarial term
-    weighs under 0.3 %."""
+    """Reduction of losses: "mean" over clips, pixels and channels, or their "sum" as published: next to sums over
+    pixels the adversarial term contributes under 0.3 %."""
     log_base: LogBase = "e"
     """Logarithm of the adversarial terms: "e", or "10" as in the TensorFlow code."""
     probability_clip: float = 0.0
-    """Clip the discriminator's probability to [clip, 1 - clip], 0…0.5; the TensorFlow code has 0.1, which stops the
-    gradient wherever the discriminator is sure. 0 computes on logits."""
+    """Bound of the discriminator's probability, clipped to [clip, 1 - clip], 0…0.5; the TensorFlow code has 0.1, which
+    stops the gradient wherever the discriminator is confident. 0 computes on logits."""
     extra_pairs: bool = False
-    """Show the discriminator also real frames after another clip's context as false, the paper code's "advExt"."""
+    """Further negative pairs for the discriminator: real frames after another clip's context, the paper code's
+    "advExt"."""
     # --- training clips
     patch: int = 32
-    """Side of the square training crops in pixels; published: 32, then 64. The discriminator is built for it."""
+    """Side of the square training crops in pixels; published: 32, then 64. It is the input size of the
+    discriminator."""
     stride: int = 1
-    """Source frames a model frame, at least 1."""
+    """Source frames per model frame, at least 1."""
     motion_threshold: float | None = 100.0
-    """Crops must move more than this: summed squared change in -1…1 units, 100 in a 32x32 RGB clip of 5 frames is an
-    RMS of 11.5 grey levels. None takes every crop."""
+    """Minimum motion of crops: summed squared change in -1…1 units; 100 in a 32x32 RGB clip of 5 frames is an RMS of
+    11.5 grey levels. None accepts every crop."""
     motion_bypass: float = 0.05
-    """Share of crops taken unseen, 0…1."""
+    """Fraction of crops accepted without this test, 0…1."""
     motion_tries: int = 100
-    """Crops drawn at most before the last one is kept."""
+    """Maximum number of crops tried before the last one is kept."""
     augment: bool = False
-    """Mirror, turn and reverse training clips and exchange their colours at random: for short films."""
+    """Random mirroring, rotation, time reversal and colour exchange of training clips, for short videos."""
     init: Init = "scaled"
-    """"truncated": normal of sd 0.01, biases 0.1, as in the TensorFlow code; the signal then fades with every narrow
-    layer. "scaled": He et al. 2015, which holds its size at any width."""
+    """Initial weights. "truncated": normal of std 0.01, biases 0.1, as in the TensorFlow code; the signal then fades
+    with every narrow layer. "scaled": He et al. 2015, which keeps its size at any width."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     """Optimisers of the two networks."""
 
@@ -173,7 +176,9 @@ class MultiscaleGANConfig:
             if not getattr(self, name) > 0:
                 raise UserError(f"model.{name} must be above 0, got {getattr(self, name)}")
         if self.output == "change" and self.residual:
-            raise UserError("model.output change adds to the last frame, not to the guess; give --model.no-residual")
+            raise UserError(
+                "model.output change adds to the last frame, not to the coarser prediction; use --model.no-residual"
+            )
         for name, top in (
             ("leaky_slope", 1.0),
             ("generator_slope", 1.0),
@@ -184,11 +189,11 @@ class MultiscaleGANConfig:
                 raise UserError(f"model.{name} must lie in 0…{top:g}, got {getattr(self, name)}")
         if self.probability_clip == 0.5:
             raise UserError("model.probability_clip must be below 0.5: at 0.5 every probability is the same")
-        fooling = self.adversarial and self.adversarial_gradient and self.adversarial_weight
-        if not (self.lp_weight or self.gdl_weight or fooling):
-            raise UserError("model: no loss is left to train the generator; give lp_weight or gdl_weight above 0")
+        adversarial = self.adversarial and self.adversarial_gradient and self.adversarial_weight
+        if not (self.lp_weight or self.gdl_weight or adversarial):
+            raise UserError("model: no loss is left to train the generator; set lp_weight or gdl_weight above 0")
         if self.extra_pairs and not self.conditioned:
-            raise UserError("model.extra_pairs shows the discriminator other contexts; it needs model.conditioned")
+            raise UserError("model.extra_pairs needs contexts as inputs of the discriminator; use model.conditioned")
         self._check_choices()
         self._check_tables()
 
@@ -208,7 +213,9 @@ class MultiscaleGANConfig:
         ):
             rows: Rows = getattr(self, name)
             if len(rows) < self.num_scales:
-                raise UserError(f"model.{name} has {len(rows)} rows for {self.num_scales} scales; give one a scale")
+                raise UserError(
+                    f"model.{name} has {len(rows)} rows for {self.num_scales} scales; expected one per scale"
+                )
             if any(value < 1 for row in rows for value in row):
                 raise UserError(f"model.{name} must hold numbers of at least 1, got {rows}")
         for kernels, widths, more in (
@@ -218,14 +225,14 @@ class MultiscaleGANConfig:
             for row, (k, w) in enumerate(zip(self.rows(kernels), self.rows(widths), strict=True)):
                 if len(k) != len(w) + more:
                     raise UserError(
-                        f"model.{kernels} row {row} has {len(k)} kernels for {len(w)} widths; give {len(w) + more}"
+                        f"model.{kernels} row {row} has {len(k)} kernels for {len(w)} widths; expected {len(w) + more}"
                     )
         if any(k % 2 == 0 for row in self.generator_kernels for k in row):
             raise UserError(f"model.generator_kernels must be odd to keep the size, got {self.generator_kernels}")
         pyramid_sizes(self.patch, self.patch, self.num_scales)
 
     def rows(self, name: str) -> Rows:
-        """The rows of a table that count: the finest `num_scales`."""
+        """The rows of a table that are used: the finest `num_scales`."""
         table: Rows = getattr(self, name)
         return table[len(table) - self.num_scales :]
 
@@ -236,7 +243,7 @@ def default() -> MultiscaleGANConfig:
 
 
 def original() -> MultiscaleGANConfig:
-    """The published TensorFlow code, literal: what it did, not what its constants say. Only the resizer is ours."""
+    """The published TensorFlow code, literal: its behaviour, not its constants. Only the resizer differs."""
     return MultiscaleGANConfig(
         residual=False,
         conditioned=False,
@@ -257,8 +264,9 @@ def original() -> MultiscaleGANConfig:
 
 
 def small() -> MultiscaleGANConfig:
-    """The reduced networks of the paper's own script, for minutes on two CPU cores. They need higher rates and a slope
-    below 0; a guess as input only and little gradient difference more than double what they gain (docs/log.md)."""
+    """The reduced networks of the paper's own script, for minutes on two CPU cores. They need higher rates and a
+    negative slope; the coarser prediction as input only and little gradient difference more than double their gain
+    (docs/log.md)."""
     return MultiscaleGANConfig(
         residual=False,
         generator_slope=0.1,
@@ -277,8 +285,8 @@ def small() -> MultiscaleGANConfig:
 
 
 def natural() -> MultiscaleGANConfig:
-    """`small` for filmed scenes of seconds or minutes, in which most must stay as it is: networks of changes, the
-    published losses, a lower rate, augmented clips; no adversary, which would take two thirds of a short training."""
+    """`small` for natural video of seconds or minutes, in which most is static: networks of changes, the published
+    losses, a lower rate, augmented clips; no adversary, which would take two thirds of a short training."""
     return replace(
         small(),
         adversarial=False,

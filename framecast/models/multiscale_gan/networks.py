@@ -12,8 +12,8 @@ from framecast.models.multiscale_gan.config import MultiscaleGANConfig
 from framecast.nn.precision import widen
 from framecast.nn.scales import enlarge, pyramid_sizes
 
-#: What a network of changes puts out counts this much: Adam's first steps are as large for small errors as for large
-#: ones, and at full size they would shake a picture that was nearly right.
+#: Factor of the output of a network of changes: Adam's first steps are as large for small errors as for large ones,
+#: and at full size they would disturb an image that is nearly right.
 CHANGE = 0.1
 
 #: Height and slope of the two forms of tanh.
@@ -38,7 +38,7 @@ class GeneratorScale(nn.Module):
 
         Args:
             context: (b, t c, h, w) at this scale.
-            guess: the coarser prediction, enlarged to this scale.
+            guess: the coarser prediction, upsampled to this scale.
             last: the last context frame, repeated for every output frame, (b, outputs, h, w).
         """
         x: Tensor = self.layers(context if guess is None else torch.cat([context, guess], 1))
@@ -48,7 +48,7 @@ class GeneratorScale(nn.Module):
         return self.height * torch.tanh(self.slope * (x + guess if self.residual and guess is not None else x))
 
     def begin_at(self, mean: Tensor, guessed: bool) -> None:
-        """Last biases such that weights of 0 would give the colour `mean` (outputs,), in -1…1."""
+        """Set the last biases so that weights of 0 would give the colour `mean` (outputs,), in -1…1."""
         logits = (mean / self.height).clamp(-0.98, 0.98).atanh() / self.slope
         last = self.layers[-1]
         assert isinstance(last, nn.Conv2d)
@@ -71,7 +71,7 @@ class Generator(nn.Module):
         """Predictions at every scale, (b, t' c, h, w) in -1…1.
 
         Args:
-            contexts: (b, t c, h, w) a scale; coarse to fine.
+            contexts: (b, t c, h, w) per scale; coarse to fine.
         """
         predictions: list[Tensor] = []
         for scale, context in zip(self.scales, contexts, strict=True):
@@ -83,7 +83,7 @@ class Generator(nn.Module):
 
 
 def rectifier(slope: float) -> nn.Module:
-    """ReLU, with a slope below 0 or without."""
+    """ReLU, with a negative slope or without."""
     return nn.LeakyReLU(slope, inplace=True) if slope else nn.ReLU(inplace=True)
 
 
@@ -122,7 +122,7 @@ class DiscriminatorScale(nn.Sequential):
 
 
 class Discriminator(nn.Module):
-    """Judges patches at every scale, by one network each."""
+    """Discriminator of patches at every scale, one network each."""
 
     def __init__(self, config: MultiscaleGANConfig, channels: int):
         super().__init__()
@@ -149,7 +149,7 @@ class Discriminator(nn.Module):
         )
 
     def forward(self, patches: Sequence[Tensor]) -> list[Tensor]:
-        """Logits that the frames are real, (b, 1) a scale.
+        """Logits that the frames are real, (b, 1) per scale.
 
         Args:
             patches: (b, channels, side, side), coarse to fine.

@@ -1,12 +1,12 @@
 """Multi-scale adversarial next-frame prediction.
 
-Paper: Mathieu, Couprie, LeCun, "Deep multi-scale video prediction beyond mean square error", ICLR 2016,
-arXiv 1511.05440. A fully convolutional generator predicts the next frames at four scales, each scale from the shrunken
-context and the enlarged guess of the coarser one; a discriminator per scale, used in training only, judges patches.
-No noise, no actions. Longer futures come from feeding predictions back.
+Paper: Mathieu, Couprie, LeCun, "Deep multi-scale video prediction beyond mean square error", ICLR 2016, arXiv
+1511.05440. A fully convolutional generator predicts the next frames at four scales, each scale from the downsampled
+context and the upsampled prediction of the coarser one; a discriminator per scale, used in training only, scores
+patches. No noise, no actions. Longer futures come from feeding predictions back.
 
-What deviates from the paper and from the two published codes, and why, is said at each field of the config, in
-multiscale_gan_config.py, and in docs/models/multiscale-gan.md. Frames are 0…1 at the door and -1…1 inside.
+Deviations from the paper and the two published codes, with reasons, are noted at each field of the config, in
+config.py, and in docs/models/multiscale-gan.md. Frames are 0…1 outside and -1…1 inside.
 """
 
 from __future__ import annotations
@@ -49,14 +49,14 @@ class MultiscaleGAN(Predictor):
                 for last in list(scale.parameters())[-2:]:
                     nn.init.zeros_(last)
         self.discriminator: Discriminator | None = None
-        if config.adversarial:  # after the generator: a plain run with the same seed starts from the same weights
+        if config.adversarial:  # after the generator: with one seed, runs without it start from the same weights
             self.discriminator = Discriminator(config, spec.channels)
             initialise(self.discriminator, config.init, config.leaky_slope)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @classmethod
     def request(cls, config: MultiscaleGANConfig) -> ClipRequest:
-        """Square crops in which something moves."""
+        """Square crops with motion."""
         motion = None
         if config.motion_threshold is not None:
             motion = MotionFilter(
@@ -72,7 +72,7 @@ class MultiscaleGAN(Predictor):
 
     @classmethod
     def inference_only(cls, config: MultiscaleGANConfig) -> MultiscaleGANConfig:
-        """The generator alone; with a discriminator as its only loss the config cannot do without."""
+        """The config without the discriminator, unless that is its only loss."""
         return replace(config, adversarial=False) if config.lp_weight or config.gdl_weight else config
 
     def subnetworks(self) -> dict[str, nn.Module]:
@@ -83,7 +83,7 @@ class MultiscaleGAN(Predictor):
         return parts
 
     def phases(self) -> list[Phase]:
-        """The discriminator on batches of its own, then the generator; only the latter in a plain run."""
+        """The discriminator on its own batches, then the generator; only the latter without a discriminator."""
         generator = Phase(
             name="generator",
             loss=self.generator_loss,
@@ -102,7 +102,7 @@ class MultiscaleGAN(Predictor):
         return [discriminator, generator]
 
     def initialize_from_batch(self, batch: Batch) -> None:
-        """The generator's last biases such that every scale begins with the mean colour of the batch."""
+        """Set the generator's last biases so that every scale starts with the mean colour of the batch."""
         if not self.config.start_at_mean or self.config.output != "frame":
             return
         frames = torch.cat([batch.context, batch.future], 1)
@@ -112,9 +112,8 @@ class MultiscaleGAN(Predictor):
             scale.begin_at(mean, guessed=k > 0)
 
     def loss(self, batch: Batch, step: int = 0) -> Loss:
-        """The generator's loss. Frames that are not of the patch's size, which the discriminator cannot judge, are
-        scored without the adversarial term."""
-        return self._generator_loss(batch, judged=tuple(batch.future.shape[-2:]) == (self.config.patch,) * 2)
+        """The generator's loss, without the adversarial term for frames that are not of the patch size."""
+        return self._generator_loss(batch, adversarial=tuple(batch.future.shape[-2:]) == (self.config.patch,) * 2)
 
     def generator_loss(self, batch: Batch, step: int = 0) -> Loss:
         """lp_weight Lp + gdl_weight Lgdl + adversarial_weight Ladv over all scales, of patches.
@@ -122,17 +121,17 @@ class MultiscaleGAN(Predictor):
         Parts: lp, gdl, adversarial, each unweighted.
 
         Raises:
-            UserError: if the frames are not patches and a discriminator must judge them.
+            UserError: if the frames are not patches and there is a discriminator.
 
         Source:
             Equation 9 of the paper; reductions as in the config.
         """
-        return self._generator_loss(batch, judged=True)
+        return self._generator_loss(batch, adversarial=True)
 
     def discriminator_loss(self, batch: Batch, step: int = 0) -> Loss:
         """Cross-entropy of real patches against 1 and predicted ones against 0, over all scales.
 
-        The predictions are made from this batch, by a generator that is only run forward.
+        The predictions are made from this batch, without a gradient in the generator.
         Parts: real, fake, and other for real frames after another clip's context.
 
         Raises:
@@ -150,19 +149,19 @@ class MultiscaleGAN(Predictor):
             if batch.size < 2:
                 raise UserError("model.extra_pairs needs batches of at least 2 clips, to take a context from another")
             pairs["other"] = ([context.roll(1, 0) for context in contexts], truths)
-        # One pass over everything judged: the fully connected layers read their weights once.
-        parts_in = [self._judged(*pair) for pair in pairs.values()]
-        logits = self._judge([torch.cat(patches) for patches in zip(*parts_in, strict=True)])
+        # One pass over all pairs: the fully connected layers load their weights once.
+        parts_in = [self._inputs(*pair) for pair in pairs.values()]
+        logits = self._scores([torch.cat(patches) for patches in zip(*parts_in, strict=True)])
         chunks = [score.chunk(len(pairs)) for score in logits]
         parts = {
             name: self._adversarial([chunk[i] for chunk in chunks], label=float(name == "real"))
             for i, name in enumerate(pairs)
         }
-        # the second pair brings the real one once more
+        # each negative pair is balanced by the real one
         total = sum(parts.values(), parts["real"] if c.extra_pairs else parts["real"].new_zeros(()))
         return Loss(total, {name: part.detach() for name, part in parts.items()})
 
-    def _generator_loss(self, batch: Batch, judged: bool) -> Loss:
+    def _generator_loss(self, batch: Batch, adversarial: bool) -> Loss:
         c = self.config
         contexts, truths = self._pyramids(batch)
         predictions = self.generator(contexts)
@@ -171,11 +170,11 @@ class MultiscaleGAN(Predictor):
             "lp": _mean([lp(y_hat, y, c.lp_exponent, c.reduction) for y_hat, y in pairs]),
             "gdl": _mean([gdl(y_hat, y, c.gdl_exponent, c.gdl_border, c.reduction) for y_hat, y in pairs]),
         }
-        if judged and self.discriminator is not None:
+        if adversarial and self.discriminator is not None:
             with torch.set_grad_enabled(torch.is_grad_enabled() and c.adversarial_gradient):
-                logits = self._judge(self._judged(contexts, predictions))
+                logits = self._scores(self._inputs(contexts, predictions))
                 parts["adversarial"] = self._adversarial(logits, label=1.0)
-        # A term of weight 0 stays out altogether: the run without it must come out the same to the bit.
+        # A term of weight 0 is omitted, so that a run without it is bit-identical.
         weights = {"lp": c.lp_weight, "gdl": c.gdl_weight, "adversarial": c.adversarial_weight}
         total = sum((weights[name] * part for name, part in parts.items() if weights[name]), parts["lp"].new_zeros(()))
         return Loss(total, {name: part.detach() for name, part in parts.items()})
@@ -188,18 +187,18 @@ class MultiscaleGAN(Predictor):
             context, future = clips[:, : context.shape[1]], clips[:, context.shape[1] :]
         return pyramid(_stack(context), n), pyramid(_stack(future), n)
 
-    def _judged(self, contexts: Sequence[Tensor], frames: Sequence[Tensor]) -> list[Tensor]:
-        """What the discriminator sees: frames, after their context where it is conditioned."""
+    def _inputs(self, contexts: Sequence[Tensor], frames: Sequence[Tensor]) -> list[Tensor]:
+        """Inputs of the discriminator: frames, after their context where it is conditioned."""
         if not self.config.conditioned:
             return list(frames)
         return [torch.cat([context, frame], 1) for context, frame in zip(contexts, frames, strict=True)]
 
-    def _judge(self, patches: list[Tensor]) -> list[Tensor]:
-        assert self.discriminator is not None, "a plain run has no discriminator"
+    def _scores(self, patches: list[Tensor]) -> list[Tensor]:
+        assert self.discriminator is not None, "this model has no discriminator"
         h, w = patches[-1].shape[-2:]
         if (h, w) != (self.config.patch,) * 2:
             raise UserError(
-                f"the discriminator judges patches of {self.config.patch}x{self.config.patch}, got frames of {h}x{w}; "
+                f"the discriminator takes patches of {self.config.patch}x{self.config.patch}, got frames of {h}x{w}; "
                 "set model.patch to the side of square frames, or train on crops"
             )
         logits: list[Tensor] = self.discriminator(patches)
@@ -212,7 +211,7 @@ class MultiscaleGAN(Predictor):
 
     @torch.no_grad()
     def preview(self, batch: Batch) -> dict[str, Tensor]:
-        """What the generator makes of a batch at every scale, beside the truth.
+        """Predictions of a batch at every scale, with the true frames.
 
         Returns:
             Context, truth and prediction at full size, then scale0_prediction, scale0_truth, scale1_prediction, … of
@@ -235,12 +234,12 @@ class MultiscaleGAN(Predictor):
         return {"window": _stack(frames), "queue": frames[:, :0]}
 
     @torch.no_grad()
-    def rollout_step(self, carry: RolloutState, action: Tensor | None = None) -> tuple[RolloutState, Tensor]:
-        """One frame further; the generator runs when the queue is empty, once for every block of `future` frames.
+    def rollout_step(self, state: RolloutState, action: Tensor | None = None) -> tuple[RolloutState, Tensor]:
+        """The next state and frame; the generator runs when the queue is empty, once per block of `future` frames.
 
-        What is fed back is the network's own output, not rounded to 256 levels.
+        The network's output is fed back without rounding to 256 levels.
         """
-        window, queue = carry["window"], carry["queue"]
+        window, queue = state["window"], state["queue"]
         if queue.shape[1] == 0:
             block = self.generator(pyramid(window, self.config.num_scales))[-1].clamp(-1, 1)  # changes may leave it
             window = torch.cat([window, block], 1)[:, -window.shape[1] :]

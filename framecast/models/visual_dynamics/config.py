@@ -16,23 +16,23 @@ Points = tuple[tuple[float, float], ...]
 
 @dataclass(frozen=True, kw_only=True)
 class OptimConfig:
-    """How the network is trained: Adam, as published."""
+    """Adam, as published."""
 
     lr: float = 1e-3
     """Learning rate, above 0; published: constant 1e-3."""
     final_lr: float | None = None
-    """Rate reached linearly after `decay_epochs`; None keeps the rate."""
+    """Learning rate reached linearly after `decay_epochs`; None keeps it constant."""
     decay_epochs: float = 0.0
-    """Epochs until the final rate is reached; needed where one is given."""
+    """Number of epochs until the final rate is reached; required with a final rate."""
     decay_steps: int = 0
-    """The same in steps; filled in when a run begins."""
+    """Number of steps until the final rate is reached; set when a run starts."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Decay of Adam's two averages, each in 0…1."""
     eps: float = 1e-7
-    """Added to Adam's denominator, above 0; 1e-7 is what the published framework has."""
+    """Constant added to Adam's denominator, above 0; the published framework has 1e-7."""
     clip: float = 1.0
-    """Bound of the norm of all gradients together; 0 for none, as published. The published curves jump off their scale
-    in the first 16 epochs, when exp(log-variance) blows up; this and the clamp prevent it."""
+    """Bound of the norm of all gradients together; 0 for none, as published. The published curves diverge in the first
+    16 epochs, when exp(log-variance) overflows; this and the clamp prevent it."""
 
     def __post_init__(self) -> None:
         for name in ("lr", "final_lr", "eps"):
@@ -58,72 +58,71 @@ class VisualDynamicsConfig:
     """Architecture, loss and prior. Layers of tables are rows of numbers, first layer first."""
 
     size: int = 128
-    """Height and width of the frames in px; every frame is brought to it. Which sizes fit a motion encoder is said when
-    one does not."""
+    """Height and width of the frames in px; every frame is resized to it. The motion encoder decides which sizes
+    fit."""
     # --- image encoder, one for each scale
     num_scales: int = 4
-    """Images of the first frame, each half as large as the one before."""
+    """Number of scales of the first frame, each half as large as the one before."""
     finest: int = 2
-    """Side of the largest of them over the frame's: 2 in the tested form, 1 in the authors' own."""
+    """Size of the largest scale relative to the frame: 2 in the tested form, 1 in the authors' own."""
     image: Rows = ((64, 5, 2), (64, 5, 1), (64, 5, 2), (32, 5, 1))
-    """Its convolutions: feature maps, kernel, stride. Padded to keep size / stride."""
+    """Convolutions of the image encoder: feature maps, kernel, stride; padded to size / stride."""
     image_slope: float = 0.2
-    """Slope of its ReLU below 0, in 0…1."""
+    """Negative slope of its ReLU, in 0…1."""
     # --- motion encoder
     motion: Rows = ((96, 5, 2, 1), (96, 5, 1, 1), (128, 5, 2, 0), (128, 5, 2, 0), (256, 5, 1, 0), (256, 5, 1, 0))
-    """Its convolutions: feature maps, kernel, stride, padded (1) or not (0). The last gives mean and log-variance of z;
-    its height and width must be those of the kernels, unless `pool`."""
+    """Convolutions of the motion encoder: feature maps, kernel, stride, padded (1) or not (0). The last gives mean and
+    log-variance of z; its height and width must be those of the kernels, unless `pool`."""
     pool: bool = False
-    """Average its last maps over height and width: z then says what moves how, not where, as in the last form of the
-    authors' laboratory, and is laid out alike over the kernel decoder's input. Without it many places of z say the
-    same, and draws from N(0, I), in which they contradict each other, move less than they should."""
+    """Average of the motion encoder's last maps over height and width: z then describes which motion, not its position,
+    as in the last form of the authors' laboratory, and is repeated over the kernel decoder's input. Without it many
+    positions of z are redundant, and samples from N(0, I), in which they are inconsistent, move too little."""
     split: Literal["channel", "spatial"] = "channel"
-    """Where the last output is cut into mean and log-variance: between channels, so that every number of z sees the
-    whole pair; or "spatial", as the published code flattens it: the upper half of the picture and the lower."""
+    """Split of the last output into mean and log-variance: between channels, so that every number of z depends on the
+    whole pair; or "spatial", as the published code flattens it: the upper half of the image and the lower."""
     start_logvar: float = 0.0
-    """Log-variance of z before training; below 0 little noise hides z from the decoder at first. Only with
-    split channel."""
+    """Initial log-variance of z; below 0 there is little noise at first. Only with split channel."""
     slope: float = 0.2
-    """Slope of the ReLU of motion encoder and kernel decoder below 0, in 0…1."""
+    """Negative slope of the ReLU of motion encoder and kernel decoder, in 0…1."""
     # --- kernel decoder
     kernel_widths: tuple[int, ...] = (128,)
-    """Feature maps of its hidden convolutions, which keep the size."""
+    """Feature maps of the kernel decoder's hidden convolutions, which keep the size."""
     kernel_size: int = 5
     """Height and width of the kernels, odd; also of the decoder's own convolutions."""
     # --- motion decoder
     upsample: Literal["bilinear", "transposed", "subpixel"] = "bilinear"
-    """How the maps of all scales come to one size: bilinear; by a 9x9 transposed convolution for each, as published,
-    which leaves holes at stride 16 (81 of 256 cells are reached); or "subpixel", all at half the frame's size, whose
-    last layer makes four pixels of one."""
+    """Upsampling of the maps of all scales to one size: bilinear; by a 9x9 transposed convolution for each, as
+    published, which leaves holes at stride 16 (81 of 256 cells are reached); or "subpixel", to half the frame's size,
+    with a last layer that makes four pixels of one."""
     decoder: Rows = ((128, 5),)
-    """Its hidden convolutions: feature maps, kernel."""
+    """Hidden convolutions of the motion decoder: feature maps, kernel."""
     decoder_last: int = 5
-    """Kernel of its last convolution, odd."""
+    """Kernel size of the motion decoder's last convolution, odd."""
     decoder_slope: float = 0.2
-    """Slope of its ReLU below 0, in 0…1."""
+    """Negative slope of its ReLU, in 0…1."""
     # --- normalisation, starting values
     bn_momentum: float = 0.01
-    """Share of a batch in the running statistics, in 0…1; published: 0.01 in the tested form, 0.1 in the other."""
+    """Weight of a batch in the running statistics, in 0…1; published: 0.01 in the tested form, 0.1 in the other."""
     init_sd: float | None = 0.02
-    """Standard deviation of the truncated normal that weights start from, as published; None is He et al. 2015, which
+    """Standard deviation of the truncated normal of initial weights, as published; None uses He et al. 2015, which
     suits narrow networks."""
     # --- loss
     kl_weights: Points = ((0, 0.005), (48, 0.02), (56, 0.05))
-    """(epoch, weight) of the KL term, a mean over the numbers of z: from that epoch on this weight. Published: 0.005
-    raised after epochs 48 and 56, at last 0.05; the value between is the geometric mean."""
+    """Schedule of the KL term's weight, as (epoch, weight from there on); the term is a mean over the numbers of z.
+    Published: 0.005 raised after epochs 48 and 56, at last 0.05; the value between is the geometric mean."""
     kl_between: Literal["step", "linear"] = "step"
-    """Between two epochs of kl_weights: the earlier weight, or a straight line."""
+    """Interpolation between two epochs of kl_weights: the earlier weight, or a straight line."""
     kl_steps: Points = ()
-    """kl_weights with steps in place of epochs; filled in when a run begins."""
+    """Schedule of kl_weights in steps; set when a run starts."""
     logvar_clamp: float = 10.0
-    """Log-variances are clamped to ± this."""
+    """Bound of log-variances, which are clamped to ± this."""
     # --- prior
     stored: int = 1000
-    """Posteriors of training pairs that are kept with the weights, the latest; 0 keeps none."""
+    """Number of latest posteriors of training pairs that are stored with the weights; 0 stores none."""
     prior: Literal["normal", "posterior"] = "normal"
-    """Where z is drawn from to predict: N(0, I), or the posterior of a stored training pair chosen at random."""
+    """Distribution of z in prediction: N(0, I), or the posterior of a random stored training pair."""
     optim: OptimConfig = field(default_factory=OptimConfig)
-    """Optimiser."""
+    """Settings of the optimiser."""
 
     def __post_init__(self) -> None:
         require_least(self, "model.", size=1, num_scales=1, finest=1, kernel_size=1, decoder_last=1)
@@ -157,20 +156,20 @@ class VisualDynamicsConfig:
                 raise UserError(f"model.{name} needs at least one layer")
             for row in rows:
                 if len(row) != columns or min(row[:3]) < 1 or (columns == 4 and row[3] not in (0, 1)):
-                    told = "feature maps-kernel" + ("", "-stride", "-stride-padded (0 or 1)")[columns - 2]
-                    raise UserError(f"model.{name}: every row must be {told}, got {'-'.join(map(str, row))}")
+                    expected = "feature maps-kernel" + ("", "-stride", "-stride-padded (0 or 1)")[columns - 2]
+                    raise UserError(f"model.{name}: every row must be {expected}, got {'-'.join(map(str, row))}")
         if self.motion[-1][0] % 2:
             raise UserError(
-                f"model.motion: the last layer is cut in two; give it an even width, not {self.motion[-1][0]}"
+                f"model.motion: the last layer is split in two; its width must be even, got {self.motion[-1][0]}"
             )
 
     def _check_kl(self, name: str, points: Points) -> None:
         epochs = [epoch for epoch, _ in points]
         if not points or epochs[0] != 0 or epochs != sorted(set(epochs)) or min(w for _, w in points) < 0:
-            raise UserError(f"model.{name} must begin at 0, rise, and have weights of at least 0, got {points}")
+            raise UserError(f"model.{name} must start at 0, increase, and have weights of at least 0, got {points}")
 
     def check_size(self, height: int, width: int) -> None:
-        """Nothing, if frames of this size can be encoded as maps that nest.
+        """Check that frames of this size can be encoded as maps that nest.
 
         Raises:
             UserError: saying which sizes can.
@@ -189,7 +188,7 @@ class VisualDynamicsConfig:
 
     @property
     def reduction(self) -> int:
-        """An image over its feature maps, in height or width."""
+        """Ratio of an image to its feature maps, in height or width."""
         found = 1
         for _, _, stride in self.image:
             found *= stride
@@ -201,16 +200,16 @@ class VisualDynamicsConfig:
             side = -(-side // stride) if padded else (side - kernel) // stride + 1
             if side < 1:
                 raise UserError(
-                    f"frames of {self.size}x{self.size} do not fit: layer {number + 1} of model.motion has nothing "
-                    "left to look at; take larger frames, fewer strides or padded layers (small is built for 64)"
+                    f"frames of {self.size}x{self.size} do not fit: layer {number + 1} of model.motion has no "
+                    "input left; use larger frames, fewer strides or padded layers (small is built for 64)"
                 )
         if self.pool:
             if self.split == "spatial":
-                raise UserError("model.split spatial cuts a grid; with model.pool there is none left: take channel")
+                raise UserError("model.split spatial cuts a grid; with model.pool there is none: use channel")
         elif side != self.kernel_size:
             raise UserError(
-                f"frames of {self.size}x{self.size} do not fit: model.motion makes a code of {side}x{side}, but "
-                f"kernels are {self.kernel_size}x{self.kernel_size} and take its place one to one; change model.size, "
+                f"frames of {self.size}x{self.size} do not fit: model.motion makes latents of {side}x{side}, but "
+                f"kernels are {self.kernel_size}x{self.kernel_size} and must have the same size; change model.size, "
                 "model.motion or model.kernel_size (the published layers are built for 128)"
             )
 
@@ -235,7 +234,7 @@ class VisualDynamicsConfig:
         return self.image[-1][0]
 
     def kl_weight(self, step: int) -> float:
-        """Weight of the KL term at a step; the first one where a run has not begun."""
+        """Weight of the KL term at a step; the first one before a run starts."""
         points = self.kl_steps or self.kl_weights[:1]
         after = next((i for i, (begin, _) in enumerate(points) if begin > step), len(points))
         begin, weight = points[after - 1]
@@ -246,7 +245,7 @@ class VisualDynamicsConfig:
 
 
 def default() -> VisualDynamicsConfig:
-    """The published form that was tested, repaired: z is cut between channels, and no scale leaves holes."""
+    """The published form that was tested, repaired: z is split between channels, and no scale leaves holes."""
     return VisualDynamicsConfig()
 
 
@@ -256,7 +255,8 @@ def original() -> VisualDynamicsConfig:
 
 
 def master() -> VisualDynamicsConfig:
-    """The published form that came first; only its sampler, which took the variance for a deviation, is repaired."""
+    """The published form that came first; only its sampler, which used the variance as a standard deviation, is
+    repaired."""
     return VisualDynamicsConfig(
         image_slope=0.0,
         split="spatial",

@@ -13,7 +13,7 @@ from framecast.models.visual_dynamics.config import VisualDynamicsConfig
 from framecast.nn.conv import SameConv, SameTransposed
 from framecast.nn.precision import widen
 
-#: Normalised activations: added to the variance, as published.
+#: Constant added to the variance in batch norm, as published.
 _EPS = 1e-5
 
 
@@ -24,7 +24,7 @@ def _activated(layer: nn.Conv2d, slope: float, momentum: float) -> list[nn.Modul
 
 
 class ImageEncoder(nn.Module):
-    """Feature maps of the first frame at every scale, by networks that share nothing."""
+    """Feature maps of the first frame at every scale, by separate networks."""
 
     def __init__(self, config: VisualDynamicsConfig, channels: int):
         super().__init__()
@@ -79,7 +79,7 @@ class MotionEncoder(nn.Module):
             x = x.mean((2, 3), keepdim=True)
         if self.split == "channel":
             mean, logvar = x.flatten(1).chunk(2, 1)
-        else:  # channels last, then cut in the middle: the upper rows of the grid, and the lower
+        else:  # channels last, then split: the upper rows of the grid, and the lower
             flat = rearrange(x, "b c i j -> b (i j c)")
             height, width = x.shape[-2:]
             mean, logvar = (rearrange(half, "b (i j c) -> b (c i j)", i=height, j=width) for half in flat.chunk(2, 1))

@@ -1,13 +1,13 @@
-"""Many futures of one picture, by cross convolution.
+"""Many futures of one image, by cross convolution.
 
 Paper: Xue, Wu, Bouman, Freeman, "Visual Dynamics: Probabilistic Future Frame Synthesis via Cross Convolutional
 Networks", NIPS 2016, arXiv 1607.02586. A conditional variational autoencoder: a motion encoder sees two frames and
-gives a Gaussian over a code z; a kernel decoder makes small convolution kernels of z; an image encoder turns the first
-frame into feature maps at several scales; every map is convolved with a kernel of its own; a motion decoder makes a
-difference image of the result, which is added to the first frame. To predict, z is drawn from the prior.
+gives a Gaussian over a latent z; a kernel decoder makes small convolution kernels of z; an image encoder turns the
+first frame into feature maps at several scales; every map is convolved with its own kernel; a motion decoder makes a
+difference image of the result, which is added to the first frame. In prediction, z is sampled from the prior.
 
-What deviates from the paper and from the published codes, and why, is said at each field of the config and in
-docs/models/visual-dynamics.md. Frames are 0…1 at the door and -1…1 inside.
+Deviations from the paper and the published codes, with reasons, are noted at each field of the config and in
+docs/models/visual-dynamics.md. Frames are 0…1 outside and -1…1 inside.
 """
 
 from __future__ import annotations
@@ -37,7 +37,7 @@ PREVIEW_SAMPLES = 6
 
 
 class VisualDynamics(Predictor):
-    """Many futures of one picture: cross convolutions with kernels made of a random code."""
+    """Many futures of one image: cross convolutions with kernels made from a random latent."""
 
     Config = VisualDynamicsConfig
     family = "cross convolutional networks"
@@ -57,8 +57,8 @@ class VisualDynamics(Predictor):
         self.kernel_decoder = KernelDecoder(config)
         self.motion_decoder = MotionDecoder(config, spec.channels)
         self._initialise()
-        # Half floats seen as whole numbers: the average of the weights leaves those alone, and must, because a mean of
-        # posteriors of different pairs is the posterior of none.
+        # Half floats stored as integers, which weight averaging skips: a mean of posteriors of different pairs is no
+        # posterior of any.
         self.register_buffer("posteriors", torch.zeros(config.stored, 2, config.z_size, dtype=torch.int16))
         self.register_buffer("num_stored", torch.zeros((), dtype=torch.int64))
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
@@ -81,7 +81,7 @@ class VisualDynamics(Predictor):
 
     @classmethod
     def request(cls, config: VisualDynamicsConfig) -> ClipRequest:
-        """Two frames, brought to the model's size."""
+        """Two frames, resized to the model's size."""
         return ClipRequest(context=1, future=1, resize=(config.size, config.size))
 
     @classmethod
@@ -102,7 +102,7 @@ class VisualDynamics(Predictor):
         """Squared error of the difference image, in -1…1 units, plus the weighted KL divergence of z from N(0, I).
 
         Parts: l2, mean over clips, pixels and channels; kl, mean over clips and numbers of z, in nats.
-        In training mode the pairs' posteriors are stored, the oldest making room.
+        In training mode the pairs' posteriors are stored, replacing the oldest.
 
         Source:
             Equation 7 of the paper; means in place of sums and the weight as in the published code.
@@ -144,7 +144,7 @@ class VisualDynamics(Predictor):
         self.num_stored += len(new)
 
     def draw(self, count: int, prior: str | None = None, generator: torch.Generator | None = None) -> Tensor:
-        """Codes to predict with, (count, z).
+        """Random latents for prediction, (count, z).
 
         Args:
             prior: "normal" for N(0, I), "posterior" for the posteriors of stored training pairs; None as configured.
@@ -158,11 +158,11 @@ class VisualDynamics(Predictor):
         if prior == "normal":
             return noise
         if prior != "posterior":
-            raise UserError(f"prior {prior!r} is not known; choose normal or posterior")
+            raise UserError(f"prior {prior!r} is unknown; use normal or posterior")
         known = min(int(self.num_stored), self.config.stored)
         if not known:
             raise UserError(
-                "this run has no stored posteriors to sample from; train with model.stored above 0, or take the prior "
+                "this run has no stored posteriors to sample from; train with model.stored above 0, or use the prior "
                 "normal"
             )
         chosen = torch.randint(known, (count,), generator=generator, device=place).to(device)
@@ -177,7 +177,7 @@ class VisualDynamics(Predictor):
         samples: int = 1,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        """The next `horizon` frames, each from the one before by a code of its own: (s, b, horizon, c, h, w) 0…1.
+        """The next `horizon` frames, each from the previous one by its own latent: (s, b, horizon, c, h, w) 0…1.
 
         Frames may be of any size whose maps nest (`VisualDynamicsConfig.check_size`); motions are learnt in pixels.
         For the first frame the image encoder runs once for all samples; the motion encoder does not run.
@@ -189,12 +189,12 @@ class VisualDynamics(Predictor):
         for _ in range(horizon):
             z = self.draw(samples * b, generator=generator)
             frame = self._next(frame, rearrange(z, "(s b) z -> s b z", s=copies))
-            copies = 1  # from now on every sample has a frame of its own
+            copies = 1  # from now on every sample has its own frame
             frames.append(frame)
         return rearrange(torch.stack(frames, 1), "(s b) t c h w -> s b t c h w", s=samples)
 
     def _next(self, frame: Tensor, z: Tensor) -> Tensor:
-        """Frames (s b, c, h, w) 0…1 that follow `frame` (b, c, h, w) under codes (s, b, z)."""
+        """Frames (s b, c, h, w) 0…1 that follow `frame` (b, c, h, w) under latents (s, b, z)."""
         first = _inside(frame)
         change = self._change(self.image_encoder(first), z, first.shape[-2:])
         return ((first.repeat(len(z), 1, 1, 1) + change + 1) / 2).clamp(0, 1)
@@ -211,10 +211,10 @@ class VisualDynamics(Predictor):
         }
 
     def posterior(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of the code of every motion, (b, t - 1, z) each.
+        """Mean and log-variance of the latent of every motion, (b, t - 1, z) each.
 
         Args:
-            frames: (b, t, c, h, w) 0…1, t at least 2, of the model's own size; code i leads from frame i to frame i +
+            frames: (b, t, c, h, w) 0…1, t at least 2, of the model's own size; latent i leads from frame i to frame i +
                 1.
 
         Raises:
@@ -232,23 +232,23 @@ class VisualDynamics(Predictor):
         return mean.unflatten(0, (b, -1)), logvar.unflatten(0, (b, -1))
 
     def encode(self, frames: Tensor) -> Tensor:
-        """The mean code of every motion, (b, t - 1, z); see `posterior`."""
+        """The mean latent of every motion, (b, t - 1, z); see `posterior`."""
         return self.posterior(frames)[0]
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
-        """Frames (b, t, c, h, w) 0…1 that follow the context's last under codes z (b, t, z), one after the other.
+        """Frames (b, t, c, h, w) 0…1 that follow the last context frame under latents z (b, t, z).
 
         Args:
             context: (b, t', c, h, w) 0…1.
 
         Raises:
-            UserError: without it: a motion alone is no picture.
+            UserError: without context.
         """
         if context is None:
-            raise UserError("a code of this model is a motion; give the frame it shall move")
+            raise UserError("a latent of this model is a motion; pass the context frame that it moves")
         frame, frames = context[:, -1], []
-        for code in z.unbind(1):
-            frame = self._next(frame, code[None])
+        for latent in z.unbind(1):
+            frame = self._next(frame, latent[None])
             frames.append(frame)
         return torch.stack(frames, 1)
 
@@ -258,7 +258,7 @@ class VisualDynamics(Predictor):
         return maps
 
     def kernels(self, z: Tensor) -> list[Tensor]:
-        """Kernels (b, maps, k, k) of codes (b, z), finest scale first."""
+        """Kernels (b, maps, k, k) of latents (b, z), finest scale first."""
         kernels: list[Tensor] = self.kernel_decoder(z)
         return kernels
 
