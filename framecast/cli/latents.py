@@ -174,7 +174,7 @@ def _statistics(run: Any, flags: StatisticsFlags, place: str) -> Any:
     return statistics(run, flags.input, count=flags.clips, steps=flags.steps, out=flags.out, device=place)
 
 
-#: Verb -> (its flags, what answers it: run, flags and device give a `latents.Told`).
+#: Verb -> (its flags, what answers it: run, flags and device give a `latents.io.LatentResult`).
 VERBS: dict[str, tuple[type[LatentsFlags], Callable[[Any, Any, str], Any]]] = {
     "sample": (SampleFlags, _sample),
     "transfer": (TransferFlags, _transfer),
