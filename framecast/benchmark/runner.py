@@ -1,7 +1,7 @@
-"""Models trained from scratch under one length, one after another, and compared on the same clips.
+"""Benchmark runner: models trained from scratch for the same length, one after another, compared on the same clips.
 
-A run is a process of its own (`trial.py`) and ends as a result file beside its run folder: a killed benchmark goes on
-where it was by the same command, and shards of other machines are merged by copying files.
+Each run is a separate process (`job.py`) that writes a result file beside its run folder: the same command resumes a
+killed benchmark, and shards of other machines are merged by copying files.
 """
 
 from __future__ import annotations
@@ -75,57 +75,88 @@ def run_benchmark(
     dry_run: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any] | None:
-    """Train every model on all data from every seed, each equally long, and compare; called again it goes on.
+    """Benchmark table of every model trained on all data from every seed for the same length; resumes when repeated.
 
-    models: NAME, NAME:PROFILE or "[LABEL=]NAME[:PROFILE] --flags of framecast train"; "all:small" is every model there
-    is.  data: a path or a source's name, or "[LABEL=]PATH --size 64x64".  budget: training time of a run, such as 4m;
-    steps: instead, its optimiser steps.  seeds: of weights and batches.  out: folder of runs, results and tables (see
-    docs/benchmark.md).  shard: "1/3" trains every third run only.  merge: output folders of shards, whose runs are
-    taken over; models, data and length are then theirs.  split, context, horizon, samples, clips, rank_by, show: of the
-    comparison, as `compare` has them.  dry_run: say what would be done, and how long it would take.
-    Returns: the table as in table.json; None where runs of other shards are still to come, and after a dry run.
-    Raises: UserError for bad input, or when a run cannot be made; Interrupted after a signal, with everything saved.
+    Args:
+        models: NAME, NAME:PROFILE or "[LABEL=]NAME[:PROFILE] --flags of framecast train"; "all:small" is every model.
+        data: path, name of a source, or "[LABEL=]PATH --size 64x64".
+        budget: training time of each run, such as 4m.
+        steps: optimiser steps of each run, instead of `budget`.
+        seeds: random seeds of weights and batches.
+        out: folder of runs, results and tables (see docs/benchmark.md).
+        shard: "1/3" trains every third run only.
+        merge: output folders of shards to merge; they determine models, data and length.
+        split, context, horizon, samples, clips, rank_by, show: protocol of the comparison, as in `compare`.
+        device, precision: torch device and autocast precision.
+        dry_run: only report the runs and their expected duration.
+        quiet: no progress messages.
+
+    Returns:
+        The table as in table.json; None while runs of other shards are missing, and after a dry run.
+
+    Raises:
+        UserError: bad input, or a run cannot be created.
+        Interrupted: stopped by a signal; everything is saved.
     """
     out = Path(out)
     if out.is_file():
-        raise UserError(f"{out}: is a file; --out names a folder")
+        raise UserError(f"{out}: is a file; --out must be a folder")
     part, parts = read_shard(shard)
     place = make_device(device, precision=precision)
     texts = _texts(data)
-    if merge:
-        plan = _merged([Path(m) for m in merge], out, texts)
-    else:
-        plan = make_plan(_texts(models), texts, budget, steps, seeds, precision)
+    plan = _merged([Path(m) for m in merge], out, texts) if merge else None
+    plan = plan or make_plan(_texts(models), texts, budget, steps, seeds, precision)
     _check_sizes(plan.trials(out))
     plan, sources = _opened(plan, known=bool(merge))
     trials = plan.trials(out)
     _check_results(trials)
     mine = [] if merge else trials[part - 1 :: parts]
     left = [t for t in mine if not finished(t.result)]
-    seconds = _tried(left, sources, plan, place)
-    _say(_outlook(plan, mine, left, seconds), quiet or not mine)
+    _say(_outlook(plan, mine, left, _tried(left, sources, plan, place)), quiet or not mine)
     if dry_run:
         return None
     if not merge:
         plan.save(_made(out))
+    _train_all(left, device, quiet)
+    if not _all_done(trials, bool(merge), quiet):
+        return None
+    settings: dict[str, Any] = {"split": split, "context": context, "horizon": horizon, "samples": samples}
+    settings |= {"clips": clips, "rank_by": rank_by, "show": show}
+    return _tabulated(plan, trials, out, settings, place, quiet)
+
+
+def _train_all(left: Sequence[Trial], device: str, quiet: bool) -> None:
+    """Train runs one after another until a signal arrives."""
     with Signals() as signals:
         for number, trial in enumerate(left):
             _say(f"run {number + 1} of {len(left)}: {trial.row} on {trial.data.label}", quiet)
             _run(trial, signals, device, quiet)
+
+
+def _all_done(trials: Sequence[Trial], merged: bool, quiet: bool) -> bool:
+    """Whether every run finished or failed.
+
+    Raises:
+        UserError: runs are missing after a merge.
+    """
     missing = [t.name for t in trials if state_of(t.result) not in ("finished", "failed")]
-    if missing and merge:
+    if missing and merged:
         names = ", ".join(missing[:3]) + (", …" if len(missing) > 3 else "")
-        raise UserError(f"{len(missing)} of {len(trials)} runs are not there yet ({names}); merge the shards with them")
+        raise UserError(f"{len(missing)} of {len(trials)} runs are missing ({names}); merge the shards that hold them")
     if missing:
-        _say(f"this shard is done; {len(missing)} of {len(trials)} runs are with others: merge with --merge", quiet)
-        return None
-    settings: dict[str, Any] = {"split": split, "context": context, "horizon": horizon, "samples": samples}
-    settings |= {"clips": clips, "rank_by": rank_by, "show": show}
+        _say(f"shard finished; {len(missing)} of {len(trials)} runs belong to other shards: use --merge", quiet)
+    return not missing
+
+
+def _tabulated(
+    plan: Plan, trials: Sequence[Trial], out: Path, settings: Mapping[str, Any], place: Device, quiet: bool
+) -> dict[str, Any]:
+    """The table of finished runs, written with the comparison of each data set."""
     for entry in plan.data:
         own = [t for t in trials if t.data == entry and finished(t.result)]
         if not own:
             fault = read_file(next(t for t in trials if t.data == entry).result).get("fault")
-            raise UserError(f"not one run on {entry.label} came to its end; the first says: {fault}")
+            raise UserError(f"no run on {entry.label} finished; error of the first: {fault}")
         _compared(out / entry.label, entry, own, plan, settings, place, quiet)
     table = make_table(plan, trials, out)
     write_table(out, table)

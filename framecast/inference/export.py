@@ -1,7 +1,7 @@
-"""Weights that travel: config.json, model.safetensors and a model card, without a local path in any of them.
+"""Exporting and sharing weights: config.json, model.safetensors and a model card, without local paths.
 
-`save_pretrained` and `from_pretrained` are the same from Python; what the first writes the second opens, as does
-`load`, and every command that takes a RUN.
+A folder written by `export` or `save_pretrained` is opened by `from_pretrained`, `load` and every command that takes a
+RUN.
 """
 
 from __future__ import annotations
@@ -23,9 +23,9 @@ from framecast.training.config import RunConfig
 from framecast.training.presets import preset, profiles
 from framecast.training.run_folder import Run, open_run
 
-#: Metrics of the card, as far as they were measured.
+#: Metrics of the model card, if measured.
 _SHOWN = ("moving_psnr", "psnr", "ssim", "sharpness_ratio")
-#: Significant digits of figures that travel: weights are read with the package, so their scores stay small.
+#: Significant digits of exported scores, which keeps packaged files small.
 _DIGITS = 6
 
 
@@ -38,12 +38,21 @@ def save_pretrained(
     scores: Scores | None = None,
     model_class: type[Predictor] | None = None,
 ) -> Path:
-    """Write weights that travel into `folder`, which must be new or empty; returns it.
+    """Folder with exported weights.
 
-    model: a run (folder, packaged weights or hf:// name), whose averaged weights are taken, or a Predictor as it is.
-    half: store floats as float16.  lean: leave out what only training needs.  scores: for the model card; a run's own
-    by default.
-    Raises: UserError when the folder holds something, or cannot be written.
+    Args:
+        model: run (folder, packaged weights or hf:// name), whose EMA weights are exported, or a Predictor.
+        folder: output folder, new or empty.
+        half: store floats as float16.
+        inference_only: omit parameters that only training needs.
+        scores: scores of the model card; by default those of the run.
+        model_class: class of the model, for a model outside the package.
+
+    Returns:
+        `folder`.
+
+    Raises:
+        UserError: the folder is not empty, or cannot be written.
     """
     if isinstance(model, Predictor):
         return _write(model, _config_of(model), None, scores, Path(folder), half, inference_only)
@@ -52,10 +61,13 @@ def save_pretrained(
 
 
 def from_pretrained(name: str | Path, device: str = "cpu", model: type[Predictor] | None = None) -> Predictor:
-    """The predictor behind a folder, packaged weights or hf://organisation/name[@revision], in eval mode.
+    """Predictor of a folder, packaged weights or hf://organisation/name[@revision], in eval mode.
 
-    name, device, model: as for `load`.
-    Raises: UserError when there is none or it is damaged.
+    Args:
+        name, device, model: as in `load`.
+
+    Raises:
+        UserError: it does not exist or is damaged.
     """
     return load(name, device, model)
 
@@ -63,11 +75,17 @@ def from_pretrained(name: str | Path, device: str = "cpu", model: type[Predictor
 def export(
     run: Run, folder: Path, half: bool = False, inference_only: bool = False, scores: Scores | None = None
 ) -> Path:
-    """Write the run's EMA weights into `folder`, which must be new or empty.
+    """Folder with the EMA weights of a run; the write is atomic.
 
-    half: as float16.  lean: without what only training needs.  scores: for the card, in place of the run's own.
-    The folder appears when it is whole, and not before.
-    Raises: UserError when the folder holds something, or cannot be written.
+    Args:
+        run: trained run.
+        folder: output folder, new or empty.
+        half: store floats as float16.
+        inference_only: omit parameters that only training needs.
+        scores: scores of the model card; by default those of the run.
+
+    Raises:
+        UserError: the folder is not empty, or cannot be written.
     """
     _check(folder)
     if scores is None and (run.folder / "scores.json").is_file():
@@ -93,13 +111,13 @@ def _write(
 
     _check(folder)
     if inference_only:
-        model, config = _lean(model, config)
+        model, config = _without_training_parts(model, config)
     steps, seconds = trained or (None, None)
-    told = {**config.to_json(local=False), "trained": {"steps": steps, "seconds": seconds}}
+    values = {**config.to_json(local=False), "trained": {"steps": steps, "seconds": seconds}}
     unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
         unfinished.mkdir(parents=True)
-        write_weights(unfinished, model, told, half)
+        write_weights(unfinished, model, values, half)
         if scores is not None:
             scores.save(unfinished / "scores.json", digits=_DIGITS)
         card = _card(model, config, steps, seconds, scores, half)
@@ -113,8 +131,8 @@ def _write(
     return folder
 
 
-def _lean(model: Predictor, config: RunConfig) -> tuple[Predictor, RunConfig]:
-    """The same predictor without what only training needs."""
+def _without_training_parts(model: Predictor, config: RunConfig) -> tuple[Predictor, RunConfig]:
+    """The predictor and its config without parameters that only training needs."""
     smaller = type(model).inference_only(model.config)
     if smaller == model.config:
         return model, config
@@ -124,7 +142,7 @@ def _lean(model: Predictor, config: RunConfig) -> tuple[Predictor, RunConfig]:
 
 
 def _config_of(model: Predictor) -> RunConfig:
-    """A RunConfig for a predictor that came from no run: what is needed to rebuild it."""
+    """RunConfig that rebuilds a predictor created outside a run."""
     kind = type(model)
     names = [n for n, (module, name) in MODELS.items() if (module, name) == (kind.__module__, kind.__name__)]
     for name in names:
@@ -182,7 +200,7 @@ def _figures(scores: Scores) -> list[str]:
     lines = []
     gain = scores.versus.get(scores.main, {}).get("moving_psnr")
     if scores.main not in BASELINES and gain is not None and gain.mean[0] is not None:
-        lines += [f"Where something moves, at frame 1: {gain.mean[0]:+.2f} dB to copy-last{_between(gain)}.", ""]
+        lines += [f"Moving area, frame 1: {gain.mean[0]:+.2f} dB relative to copy-last{_between(gain)}.", ""]
     shown = [m for m in scores.protocol.settings.names if m in _SHOWN] or scores.protocol.settings.names
     for metric in shown:
         lines += [f"| {metric} | " + " | ".join(f"frame {k}" for k in frames) + " |", "|---" * (len(frames) + 1) + "|"]

@@ -1,4 +1,4 @@
-"""A forecast of the user's own file: read its last frames, roll the model out, write the film."""
+"""Prediction for a file: read its last frames, roll the model out, write the video."""
 
 from __future__ import annotations
 
@@ -26,16 +26,25 @@ from framecast.models.base import Predictor
 from framecast.models.rollout import rollout
 from framecast.training.run_folder import Run
 
-#: Border colours that tell what was seen from what is forecast.
+#: Border colours of context and predicted frames.
 SEEN, FORECAST = (46, 160, 67), (218, 54, 51)
 
-_ACTION_BYTES = 1 << 26  # of an action file that is read
+_ACTION_BYTES = 1 << 26  # largest size of an action file
 
 
 @dataclass(frozen=True)
 class Written:
-    """What `predict_file` did. frames: predicted, after `context` seen ones.  note: about size and samples.  views:
-    further films, by name."""
+    """Result of `predict_file`.
+
+    Attributes:
+        path: written video.
+        context: number of context frames.
+        frames: number of predicted frames.
+        size: frame size (h, w), px.
+        fps: frame rate, 1/s.
+        note: remark on size and samples.
+        views: further videos by name.
+    """
 
     path: Path
     context: int
@@ -61,16 +70,25 @@ def predict_file(
     device: str = "cpu",
     precision: str = "fp32",
 ) -> Written:
-    """Film of the frames after `at`: the context in a green border, then the forecast in a red one.
+    """Video of the context in a green border followed by the prediction in a red border.
 
-    source: video file, folder of frames, STORE/NAME for a video of a packed store or, where the model looks at one
-    frame, a picture; frames are taken to have the training's rate; None begins from noise, every value drawn evenly
-    between 0 and 1.  at: "end", a frame number, or seconds as "2.5s"; the forecast begins there.  samples: futures of a
-    stochastic model, shown side by side.
-    actions: file with context + horizon - 1 of them, see `read_actions`.  size: "128" (shorter side) or "96x128"; None
-    is the training's.  out: .gif, .webp, .mp4, … or a folder of PNGs, at the input's rate.  views: whether what else
-    the model has to show of the forecast is written too, each film beside `out` with its name added.
-    Raises: UserError when the file cannot be read, is too short, or the model cannot take its frames.
+    Args:
+        run: trained run.
+        source: video, folder of frames, STORE/NAME for a video of a packed store or, with one context frame, an image;
+            frames are assumed to have the training frame rate. None starts from uniform noise.
+        out: .gif, .webp, .mp4, … or a folder of PNGs, at the frame rate of the input.
+        horizon: number of predicted frames.
+        at: start of the prediction: "end", a frame number, or seconds such as "2.5s".
+        samples: number of samples of a stochastic model, shown side by side.
+        actions: file with context + horizon - 1 actions, see `read_actions`.
+        size: "128" (shorter side) or "96x128"; None uses the training size.
+        seed: random seed for sampling.
+        views: also write the model's further views of the prediction beside `out`.
+        device: torch device.
+        precision: autocast precision.
+
+    Raises:
+        UserError: the file cannot be read or is too short, or the model cannot take its frames.
     """
     model = run.model(device)
     count = model.num_context + horizon - 1
@@ -80,7 +98,7 @@ def predict_file(
     wanted, fit, how = _wanted(run, size)
     rate = run.config.spec.fps
     if source is None:
-        frames, fps, note = _noise(run, model.num_context, seed), rate, "begun from noise"
+        frames, fps, note = _noise(run, model.num_context, seed), rate, "starts from noise"
     else:
         more = horizon if views else 0
         frames, fps, whole = _read_context(Path(source), need, at, request.stride, wanted, fit, rate, more)
@@ -90,7 +108,7 @@ def predict_file(
             note = f"frames kept at {whole[0]}x{whole[1]}"
     shown = (frames.shape[2], frames.shape[3])
     if samples > 1 and not model.stochastic:
-        samples, note = 1, f"{note}; {run.config.name} knows one future, so there is one sample"
+        samples, note = 1, f"{note}; {run.config.name} is deterministic, so there is one sample"
     generator = torch.Generator(torch.device(device)).manual_seed(seed)
     frames, known = frames[: model.num_context], frames[model.num_context :]
     context = torch.from_numpy(frames)[None]
@@ -99,18 +117,18 @@ def predict_file(
     except ValueError as error:
         raise UserError(f"{run.folder if source is None else source}: {error}") from error
     seen = border(frames, SEEN)
-    told = np.concatenate([border(to_uint8(sample.cpu()), FORECAST) for sample in future[:, 0]], axis=3)
+    predicted = np.concatenate([border(to_uint8(sample.cpu()), FORECAST) for sample in future[:, 0]], axis=3)
     seen = np.concatenate([seen] * samples, axis=3)
     rate = fps / request.stride
-    path = write_video(np.concatenate([seen, told]), Path(out), rate)
+    path = write_video(np.concatenate([seen, predicted]), Path(out), rate)
     made: dict[str, Path] = {}
     if views:
         for name, film in model.views(context, horizon, table, torch.from_numpy(known)[None]).items():
             plain = to_uint8(film[0].cpu())
             plain = plain.repeat(3, 1) if plain.shape[1] == 1 else plain
             made[name] = write_video(plain, path.with_name(f"{path.stem}-{name}{path.suffix}"), rate)
-        note = note if made else f"{note}; {run.config.name} shows nothing but its frames"
-    return Written(path, len(seen), len(told), shown, rate, note, made)
+        note = note if made else f"{note}; {run.config.name} has no further views"
+    return Written(path, len(seen), len(predicted), shown, rate, note, made)
 
 
 def _action_table(run: Run, model: Predictor, actions: str | Path | None, count: int) -> np.ndarray | None:
@@ -120,7 +138,7 @@ def _action_table(run: Run, model: Predictor, actions: str | Path | None, count:
             raise UserError(f"{name} predicts from actions; give --actions FILE with {count} of them")
         return None
     if model.actions == "none" or spec is None:
-        raise UserError(f"{actions}: {name} in {run.folder} takes no actions; leave --actions out")
+        raise UserError(f"{actions}: {name} in {run.folder} takes no actions; remove --actions")
     return read_actions(Path(actions), spec, count)
 
 
@@ -146,7 +164,7 @@ def _read_context(
     if path.suffix.lower() not in VIDEO_SUFFIXES and is_image(path):
         if length > 1:
             raise UserError(
-                f"{path}: is one picture, the model looks at {length} frames; give a video or a folder of frames"
+                f"{path}: got one image, the model uses {length} frames; give a video or a folder of frames"
             )
         picture = read_image(path)[None]
         shown = resize_frames(picture, parse_size(size), fit) if size else picture
@@ -177,22 +195,22 @@ def _start(at: str, fps: float, length: int, need: int, path: Path) -> int:
     try:
         end = length if at == "end" else round(float(at[:-1]) * fps) if at.endswith("s") else int(at)
     except (ValueError, OverflowError):
-        raise UserError(f"--at {at!r} is not understood; give end, a frame number or seconds such as 2.5s") from None
+        raise UserError(f"--at {at!r} is not understood; use end, a frame number or seconds such as 2.5s") from None
     if not 0 <= end <= length:
         raise UserError(f"{path}: --at {at} lies outside its {length} frames ({length / fps:.1f} s)")
     if end < need:
-        raise UserError(f"{path}: the model looks at {need} frames but only {end} come before the forecast")
+        raise UserError(f"{path}: the model uses {need} frames but only {end} come before the forecast")
     return end - need
 
 
 def _noise(run: Run, count: int, seed: int) -> np.ndarray:
-    """Context frames without any content, uint8 (t, c, h, w)."""
+    """Context of uniform noise, uint8 (t, c, h, w)."""
     spec = run.config.spec
     return np.random.default_rng(seed).integers(0, 256, (count, spec.channels, spec.height, spec.width), np.uint8)
 
 
 def _wanted(run: Run, size: str | None) -> tuple[str | None, Fit, str]:
-    """What frames are brought to, how, and the words for it."""
+    """Target size, fit, and their description."""
     resize = run.model_class.request(run.config.model).resize
     if resize is not None:
         return f"{resize[0]}x{resize[1]}", "squash", "the size the model takes"
@@ -213,9 +231,9 @@ def _channels(frames: np.ndarray, wanted: int, path: str | Path) -> np.ndarray:
 
 
 def read_actions(path: Path, spec: ActionSpec, count: int) -> np.ndarray:
-    """Actions of a JSON list, CSV or .npy file as the model takes them, float32 (1, count, a).
+    """Actions of a JSON list, CSV or .npy file as model input, float32 (1, count, a).
 
-    Discrete ones are indexes or names; continuous ones rows of numbers, standardised as in training.
+    Discrete actions are indices or names; continuous actions are rows of numbers, standardised as in training.
     """
     rows = _action_rows(path)
     if len(rows) < count:

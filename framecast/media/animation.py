@@ -1,4 +1,4 @@
-"""GIF and animated WebP in, through Pillow, which knows their disposal rules and each frame's own duration."""
+"""Reading of GIF and animated WebP through Pillow, which applies disposal rules and per-frame durations."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ class Animation:
 
 
 def is_animation(path: str | os.PathLike[str]) -> bool:
-    """Whether the file begins like a GIF or a WebP, be it moving or still."""
+    """Whether the file header is that of a GIF or WebP, animated or still."""
     with open(path, "rb") as file:
         head = file.read(12)
     return head[:6] in (b"GIF87a", b"GIF89a") or (head[:4] == b"RIFF" and head[8:12] == b"WEBP")

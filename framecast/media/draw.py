@@ -20,7 +20,7 @@ MOVERS: dict[str, tuple[str, tuple[int, int]]] = {
     "triangle": ("triangle-down", (1, -1)),
     "square": ("square", (1, 0)),
 }
-#: Such scenes are thought of as so many px a side; drawn smaller, they are the same scenes.
+#: Reference side of such scenes, px; smaller renderings show the same scenes.
 SCENE_SIDE = 128
 
 _UNIT = 256  # fixed point: steps per pixel
@@ -36,7 +36,7 @@ def draw_shape(
     colour: Sequence[int],
     antialias: bool = True,
 ) -> np.ndarray:
-    """Draw one shape into `canvas`, in place, and return it. What lies outside the canvas is cut off.
+    """Draw one shape into `canvas` without copying, and return it. Parts outside the canvas are cropped.
 
     canvas: uint8 (c, h, w).  kind: "circle", "square" (upright), "triangle" (pointing up, as wide as high) or
     "triangle-down" (the same, upside down).

@@ -1,6 +1,6 @@
-"""Frames laid out to be looked at: panels side by side with labels, rows of frames, contact strips, borders.
+"""Layouts of frames: labelled panels side by side, rows of frames, contact strips, borders.
 
-Everything here takes frames at any door of the house (uint8, or float 0…1; 1, 3 or 4 channels) and gives uint8 RGB.
+All functions take frames as uint8 or float in 0…1 with 1, 3 or 4 channels and return uint8 RGB.
 """
 
 from __future__ import annotations
@@ -16,8 +16,8 @@ from framecast.media.images import on_black, to_uint8
 
 Colour = tuple[int, int, int]
 
-GREEN: Colour = (46, 160, 67)  # what the model was shown
-RED: Colour = (215, 58, 73)  # what it made up
+GREEN: Colour = (46, 160, 67)  # context frames
+RED: Colour = (215, 58, 73)  # predicted frames
 PAPER: Colour = (255, 255, 255)
 INK: Colour = (36, 41, 47)
 
@@ -58,14 +58,15 @@ def enlarge(frames: Any, least: int = _LEAST_PANEL) -> np.ndarray:
 
 
 def side_by_side(rows: Mapping[str, Any], columns: int | None = None, least: int = _LEAST_PANEL) -> np.ndarray:
-    """One film of several, each under its label: uint8 (t, 3, H, W) for truth | prediction | copy-last.
+    """Labelled videos combined into one, uint8 (t, 3, H, W) with even H and W.
 
-    rows: label -> frames (t, c, h, w). Shorter films stay on their last frame, smaller ones are centred.
-    columns: panels in a row; None is all up to four, else as near to a square as can be.
-    least: px; small frames are enlarged to it. H and W are even, as video wants them.
+    Args:
+        rows: label -> frames (t, c, h, w). Shorter videos repeat their last frame, smaller ones are centred.
+        columns: panels in a row; None puts up to four in one row, more in a near-square layout.
+        least: smallest longer side of a panel, px; smaller frames are enlarged.
     """
     if not rows:
-        raise UserError("there is nothing to lay side by side; give at least one labelled film")
+        raise UserError("expected at least one labelled video, got none")
     panels = {label: enlarge(frames, least) for label, frames in rows.items()}
     count = max(len(frames) for frames in panels.values())
     height = max(frames.shape[2] for frames in panels.values())
@@ -91,9 +92,14 @@ def side_by_side(rows: Mapping[str, Any], columns: int | None = None, least: int
 
 
 def strip(frames: Any, every: int = 1, columns: int | None = None, least: int = 96, start: int = 0) -> np.ndarray:
-    """A contact strip, uint8 (3, H, W): every `every`-th frame with its number below.
+    """Contact strip of every n-th frame with its number below, uint8 (3, H, W).
 
-    columns: frames in a row; None is up to 10.  least: px; small frames are enlarged to it.  start: number of frame 0.
+    Args:
+        frames: (t, c, h, w).
+        every: n, step between the frames shown.
+        columns: frames in a row; None is up to 10.
+        least: smallest longer side of a frame, px; smaller frames are enlarged.
+        start: number of frame 0.
     """
     shown = as_rgb(frames)[::every]
     numbers = [str(start + every * i) for i in range(len(shown))]
@@ -109,28 +115,31 @@ def grid(
     gap: int | None = None,
     least: int = 64,
 ) -> np.ndarray:
-    """Rows of frames as one picture, uint8 (3, H, W), row labels on the left, captions below the last row.
+    """Image of rows of frames with labels on the left and captions below the last row, uint8 (3, H, W).
 
-    rows: label -> frames (t, c, h, w), or the frames alone; of one frame size.  captions: one per column.
-    gap: px between frames; None fits their size.  least: px; small frames are enlarged to it.
+    Args:
+        rows: label -> frames (t, c, h, w), or a sequence of frames without labels; all of one frame size.
+        captions: one per column.
+        gap: space between frames, px; None depends on the frame size.
+        least: smallest longer side of a frame, px; smaller frames are enlarged.
     """
     labelled = rows if isinstance(rows, Mapping) else {f"\0{i}": frames for i, frames in enumerate(rows)}
     if not labelled:
-        raise UserError("there is nothing to lay out; give at least one row of frames")
-    films = {label: enlarge(frames, least) for label, frames in labelled.items()}
-    sizes = {frames.shape[2:] for frames in films.values()}
+        raise UserError("expected at least one row of frames, got none")
+    videos = {label: enlarge(frames, least) for label, frames in labelled.items()}
+    sizes = {frames.shape[2:] for frames in videos.values()}
     if len(sizes) > 1:
-        raise UserError(f"rows of one picture must have one frame size, got {sorted(sizes)}; bring them to one size")
+        raise UserError(f"rows of one image must have one frame size, got {sorted(sizes)}; bring them to one size")
     height, width = sizes.pop()
     gap = max(2, width // 32) if gap is None else gap
     size = max(11, min(20, width // 7))
-    labels = [label if not label.startswith("\0") else "" for label in films]
+    labels = [label if not label.startswith("\0") else "" for label in videos]
     margin = max((_text_width(label, size) for label in labels if label), default=-8) + 8
-    count = max(len(frames) for frames in films.values())
+    count = max(len(frames) for frames in videos.values())
     foot = _line_height(size) + 2 if captions else 0
-    out = np.empty((3, len(films) * (height + gap) + gap + foot, margin + count * (width + gap) + gap), np.uint8)
+    out = np.empty((3, len(videos) * (height + gap) + gap + foot, margin + count * (width + gap) + gap), np.uint8)
     out[...] = np.asarray(PAPER, np.uint8)[:, None, None]
-    for line, (label, frames) in enumerate(zip(labels, films.values(), strict=True)):
+    for line, (label, frames) in enumerate(zip(labels, videos.values(), strict=True)):
         top = gap + line * (height + gap)
         if label:
             out[:, top : top + height, gap : gap + margin - 8] = caption(label, margin - 8, height, size, "left")
@@ -144,7 +153,7 @@ def grid(
 
 
 def stack(pictures: Iterable[np.ndarray]) -> np.ndarray:
-    """Pictures (3, h, w) below each other, flush left on white, uint8 (3, H, W)."""
+    """Images (3, h, w) stacked vertically, left-aligned on white, uint8 (3, H, W)."""
     blocks = list(pictures)
     width = max(block.shape[2] for block in blocks)
     out = [
@@ -157,7 +166,7 @@ def stack(pictures: Iterable[np.ndarray]) -> np.ndarray:
 
 
 def caption(text: str, width: int, height: int, size: int = 16, align: str = "centre") -> np.ndarray:
-    """One line of dark text on white, uint8 (3, height, width); too long a text is set smaller, then cut with "…"."""
+    """One line of dark text on white, uint8 (3, height, width); long text is shrunk, then truncated with "…"."""
     while size > 10 and _text_width(text, size) > width:
         size -= 1
     if _text_width(text, size) > width:

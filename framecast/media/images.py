@@ -1,4 +1,4 @@
-"""Still images in and out, and the order in which numbered files follow each other."""
+"""Reading and writing of still images, and natural ordering of numbered files."""
 
 from __future__ import annotations
 
@@ -18,13 +18,13 @@ from framecast.core.errors import UserError
 #: Images and video frames above this many pixels (8192 x 8192) are refused: a few bytes can claim any size.
 MAX_PIXELS = 2**26
 
-#: Formats that Pillow decodes by itself. Those that start other programs (EPS, WMF) or read other files are left out.
+#: Formats that Pillow decodes without other programs or files (unlike EPS and WMF).
 FORMATS = (
     *("PNG", "JPEG", "MPO", "BMP", "DIB", "GIF", "TIFF", "WEBP", "PPM", "ICO", "JPEG2000", "AVIF", "PCX", "SGI"),
     *("QOI", "DDS", "XBM"),
 )
 
-#: Endings that mean an image. Files with other endings are looked at only where a folder has none of these.
+#: Image suffixes. Files with other suffixes are considered only in folders without any of these.
 IMAGE_SUFFIXES = frozenset(
     (
         *(".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm"),
@@ -76,7 +76,7 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
 
 
 def is_image(path: str | os.PathLike[str]) -> bool:
-    """Whether a file's header is that of an image that can be read."""
+    """Whether the header of a file is that of a readable image."""
     try:
         image_size(path)
     except UserError:
@@ -133,7 +133,7 @@ def write_image(frame: Any, path: str | os.PathLike[str]) -> Path:
         image.save(temporary, format=kind)
         os.replace(temporary, path)
     except OSError as error:
-        raise UserError(f"{path} could not be written ({error}); free some space or choose another place") from error
+        raise UserError(f"{path} could not be written ({error}); free some space or choose another path") from error
     finally:
         temporary.unlink(missing_ok=True)
     return path
@@ -176,7 +176,7 @@ def open_image(file: str | os.PathLike[str] | BinaryIO, name: str | None = None)
     """
     inside = not isinstance(file, str | os.PathLike)
     path = name or ("image" if inside else os.fspath(file))  # type: ignore[arg-type]
-    mend = "write it again" if inside else "remove it or save it again"
+    fix = "write it again" if inside else "remove it or save it again"
     formats = _formats()
     if path.lower().endswith(".tga"):  # has no magic number, so any text could pass for it
         formats = (*formats, "TGA")
@@ -191,10 +191,10 @@ def open_image(file: str | os.PathLike[str] | BinaryIO, name: str | None = None)
         raise UserError(f"{path} does not exist; check the path") from error
     except UnidentifiedImageError as error:
         named = "is no JPEG or other image" if inside else "is not an image although it is named like one"
-        raise UserError(f"{path} {named}; {mend}") from error
+        raise UserError(f"{path} {named}; {fix}") from error
     except Image.DecompressionBombError as error:
         raise UserError(f"{path} claims more than the {MAX_PIXELS} pixels allowed; scale it down") from error
     except (OSError, SyntaxError, ValueError) as error:
         if isinstance(error, UserError):
             raise
-        raise UserError(f"{path} is a damaged image ({error}); {mend}") from error
+        raise UserError(f"{path} is a damaged image ({error}); {fix}") from error

@@ -1,4 +1,4 @@
-"""What one pass over a video file's packets tells: frames, times, key frames, size, rotation, what is missing."""
+"""Video index from one pass over the packets of a file: frames, times, key frames, size, rotation, missing frames."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from framecast.media.animation import is_animation, scan_animation
 from framecast.media.images import MAX_PIXELS
 from framecast.media.timing import Timing, constant_rate, resampled
 
-# Demuxers that read one local file and nothing else: a text that names other files or addresses is not opened.
+# Demuxers that read one local file only; playlists that refer to other files or addresses are not opened.
 _FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,h264,hevc,m4v,ogg,flv,asf,ivf,mjpeg"
 SKIP_BAD = "or pass --skip-bad (skip_bad=True) to use the part before the damage"
 
 
 @dataclass(frozen=True, kw_only=True)
 class VideoInfo:
-    """What a video holds, as `iter_frames` gives it: after rotation, at a constant rate.
+    """Properties of a video as read by `iter_frames`: after rotation, at a constant rate.
 
     frames: number at `fps`.  duration: seconds.  constant: False if the stored rate varies.  rotation: degrees
     clockwise that the file asks for.  stored: frames in the file.  lost: frames cut off or damaged, 0 unless skip_bad.
@@ -49,7 +49,7 @@ class VideoInfo:
 
 @dataclass(frozen=True, kw_only=True)
 class VideoIndex:
-    """What one pass over a file's packets tells; frames are counted in the order they are shown."""
+    """Index of a video file; frames are counted in display order."""
 
     info: VideoInfo
     raw: tuple[int, int]  # (h, w) as stored, before rotation

@@ -1,7 +1,7 @@
-"""Frame sizes: what the user may write, what comes out, and the one resampling filter used for it.
+"""Frame sizes: parsing, placement and resampling.
 
-Every door of the house scales with a triangle filter widened by the reduction (what Pillow calls BILINEAR, torch
-antialiased bilinear), so a video, its frames in a folder and its array reach a model as nearly the same pixels.
+All inputs are scaled with a triangle filter widened by the reduction (Pillow's BILINEAR, torch's antialiased
+bilinear), so a video, a folder of its frames and an array of them give a model nearly the same pixels.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from framecast.core.errors import UserError
 Fit = Literal["squash", "crop", "pad"]
 FITS = ("squash", "crop", "pad")
 
-#: What a frame is brought to: None as it is, an int the shorter side at most, (height, width) exactly.
+#: Target size: None keeps the size, an int limits the shorter side, (height, width) is exact.
 Size = int | tuple[int, int] | None
 
 _LARGEST = 8192
@@ -56,9 +56,9 @@ def target_size(height: int, width: int, size: Size, fit: Fit = "squash") -> tup
 
 @dataclass(frozen=True)
 class Placement:
-    """How one frame is brought to a size: scaled to `scaled`, then moved by (top, left) into `out`, all (h, w) px.
+    """Resizing of a frame: scaled to `scaled`, then shifted by (top, left) into `out`, all (h, w) in px.
 
-    Positive offsets cut that much off the top and left, negative ones leave that much black there.
+    Positive offsets crop at the top and left, negative ones pad with black.
     """
 
     scaled: tuple[int, int]
@@ -96,7 +96,7 @@ def placement(height: int, width: int, size: Size, fit: Fit = "squash") -> Place
     out = (int(size[0]), int(size[1]))
     if fit == "squash":
         return Placement(out, out)
-    # Compared as whole numbers: which side binds must not hang on a rounding.
+    # Compared as integers, so that rounding cannot change which side binds.
     rows_bind = (out[0] * width > out[1] * height) == (fit == "crop")
     scaled = _scaled(height, width, out[0], height) if rows_bind else _scaled(height, width, out[1], width)
     scaled = (out[0], scaled[1]) if rows_bind else (scaled[0], out[1])
@@ -105,10 +105,12 @@ def placement(height: int, width: int, size: Size, fit: Fit = "squash") -> Place
 
 
 def resize_frames(frames: np.ndarray, size: Size, fit: Fit = "squash") -> np.ndarray:
-    """Frames brought to `size`, uint8 (t, c, h', w').
+    """Frames resized to `size`, uint8 (t, c, h', w').
 
-    frames: uint8 (t, c, h, w), any number of channels.  size: None as they are, an int for the shorter side at most,
-    or (height, width).  fit: "squash" stretches, "crop" fills the size and cuts what is over, "pad" leaves black bars.
+    Args:
+        frames: uint8 (t, c, h, w), any number of channels.
+        size: None keeps the size, an int limits the shorter side, (height, width) is exact.
+        fit: "squash" stretches, "crop" fills the size and crops the rest, "pad" adds black bars.
     """
     assert frames.ndim == 4, frames.shape
     assert frames.dtype == np.uint8, frames.dtype

@@ -1,10 +1,10 @@
-"""From timestamps to a constant rate: which frame is shown at which tick.
+"""Conversion of timestamps to a constant frame rate.
 
-Models know frames at equal distances only. The rule, in this order:
+Models expect frames at equal intervals. The rules, in this order:
 1. Every timestamp lies on i / rate, up to the container's clock: that rate, every frame once.
 2. The timestamps lie on such a grid with ticks left out (dropped frames, or equal frames stored as one that lasts
    longer): the grid's rate; at an empty tick the frame before it is shown again.
-3. No timestamp strays half a frame from i / average rate (jitter only): the average rate, every frame once.
+3. No timestamp deviates by half a frame from i / average rate (jitter only): the average rate, every frame once.
 4. Otherwise the rate varies: at the average rate, each tick shows the nearest earlier frame.
 A rate asked for by the user replaces all four: each tick of it shows the nearest earlier frame.
 """
@@ -95,7 +95,7 @@ def exact_rate(fps: float | Fraction) -> Fraction:
 def _grid_with_gaps(times: np.ndarray, duration: float, slack: float, named: list[Fraction]) -> Timing | None:
     steps = np.diff(times)
     shortest = float(steps.min())
-    if shortest <= 2.5 * slack:  # the clock is too coarse to tell a grid from chance
+    if shortest <= 2.5 * slack:  # the clock is too coarse to distinguish a grid from chance
         return None
     periods = times[-1] / max(1, round(times[-1] / shortest))
     for rate in (*named, _whole(_simple(1 / shortest)), _whole(_simple(1 / periods)), _simple(1 / periods)):

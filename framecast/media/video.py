@@ -1,4 +1,4 @@
-"""Video files in: what they are, their frames as a stream, and clips of them. Writing is in write.py.
+"""Reading of video files: properties, streams of frames, and clips. Writing is in write.py.
 
 Frames come out as uint8 RGB (c, h, w). Rotation and mirroring flags are applied, 10 and more bits become 8 by rounding,
 grey is repeated three times, transparency is composited on black, odd sizes stay odd, pixels are taken as stored
@@ -32,7 +32,7 @@ MAX_CLIP_BYTES = 2**33
 
 
 def probe(path: str | os.PathLike[str], skip_bad: bool = False) -> VideoInfo:
-    """What a video file holds, read from its packets and its first frame; nothing else is decoded.
+    """Properties of a video file, read from its packets and its first frame.
 
     skip_bad: count the part before the damage of a truncated file instead of refusing it.
     Raises: UserError if the file is missing, empty, not a video, without a picture, truncated or too large.
@@ -127,7 +127,7 @@ def _decode(index: VideoIndex, wanted: np.ndarray, plan: Placement, skip_bad: bo
                 key, done = 0, False  # the file's seek index points past the frame: decode from the start
                 break
             while shown < len(wanted) and wanted[shown] < number:
-                # No frame of this number came out (one never shown, or hidden by damage): the one before stands in.
+                # No frame of this number was decoded (never shown, or damaged): the previous one is repeated.
                 yield converter(previous or (number, frame))
                 shown += 1
             previous = (number, frame)

@@ -1,6 +1,6 @@
-"""Video files out. A file appears whole or not at all: it is written under another name beside its place, then renamed.
+"""Writing of videos. Writes are atomic: a temporary file in the same folder is renamed when complete.
 
-| ending | how | odd sizes |
+| suffix | how | odd sizes |
 | .mp4 .mov .mkv .m4v | H.264, yuv420p, crf 16 (MPEG-4 where the build has no x264) | last row or column repeated |
 | .webm | VP9, yuv420p, crf 20 | last row or column repeated |
 | .avi | MPEG-4, near the best quality | last row or column repeated |
@@ -52,8 +52,8 @@ def write_video(frames: Any, path: str | os.PathLike[str], fps: float | Fraction
     taken one by one (only .gif and .webp hold them all: one palette needs them).  fps: frames per second, kept exactly
     by the video containers; GIF counts hundredths of a second, so its frames last 3, 3, 4, … of them at 30 fps and
     no less than 2, WebP thousandths.
-    Returns: the path.  Raises: UserError for no frames, frames of two sizes, an unknown ending, a path in the way, or
-    a disk that refuses.
+    Returns: the path.  Raises: UserError for no frames, frames of two sizes, an unknown ending, an occupied path, or
+    a write error.
     """
     path = Path(path)
     suffix = path.suffix.lower()
@@ -85,7 +85,7 @@ def write_video(frames: Any, path: str | os.PathLike[str], fps: float | Fraction
             os.replace(temporary, path)
     except OSError as error:  # the codecs' own errors are OSErrors too
         reason = error.strerror or error
-        raise UserError(f"{path} could not be written ({reason}); free some space or choose another place") from error
+        raise UserError(f"{path} could not be written ({reason}); free some space or choose another path") from error
     finally:
         if temporary.is_dir():
             shutil.rmtree(temporary, ignore_errors=True)
@@ -101,14 +101,14 @@ def _check_place(path: Path, folder: bool) -> None:
         )
     if not folder and path.is_dir():
         raise UserError(f"{path} is a folder, but a video was to be written there; choose another name")
-    if folder and path.is_dir() and any(not _ours(entry) for entry in path.iterdir()):
+    if folder and path.is_dir() and any(not _is_numbered_png(entry) for entry in path.iterdir()):
         raise UserError(f"{path} holds other files than numbered PNGs; choose another folder, nothing was overwritten")
     taken = next((parent for parent in path.parents if parent.is_file()), None)
     if taken:
-        raise UserError(f"{taken} is a file, so {path} cannot be written below it; choose another place")
+        raise UserError(f"{taken} is a file, so {path} cannot be written below it; choose another path")
 
 
-def _ours(entry: Path) -> bool:
+def _is_numbered_png(entry: Path) -> bool:
     return entry.suffix == ".png" and entry.stem.isdecimal() and len(entry.stem) == 6
 
 

@@ -1,4 +1,4 @@
-"""Which key does what: actions bound to arrows and space by what their names mean."""
+"""Key bindings: actions bound to arrows and space by the words in their names."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ from torch import Tensor
 from framecast.core.types import ActionSpec
 from framecast.data.loader import standardise
 
-#: Keys of the page, as it calls them.
+#: Names of keys in messages to the page.
 KEYS = ("up", "down", "left", "right", "space")
 
-#: What words in an action's name stand for; the empty string for doing nothing.
+#: Words in action names by key; the empty string is the idle action.
 _WORDS = {
     "up": ("up", "upward", "upwards", "north", "forward", "forwards", "accelerate", "gas"),
     "down": ("down", "downward", "downwards", "south", "back", "backward", "backwards", "brake"),
@@ -37,7 +37,7 @@ _AXIS = {name: keys for keys, names in _AXES.items() for name in names}
 
 
 def meaning(name: str) -> frozenset[str] | None:
-    """The keys an action's name stands for, none of them for doing nothing; None when it is not understood.
+    """Keys of an action name, empty for the idle action; None if a word is unknown.
 
     UPRIGHT, "up-right" and "move_up_and_right" are all up and right.
     """
@@ -54,10 +54,10 @@ def meaning(name: str) -> frozenset[str] | None:
 
 
 def pad(spec: ActionSpec) -> dict[str, Any]:
-    """What the page must know of the actions, as plain data.
+    """Description of the actions for the page, as plain data.
 
-    Discrete: choices, each with label and keys (None when its name says nothing), and idle, the choice when no key is
-    down; None keeps the last one.  Continuous: axes, each with label, low, high, idle and keys (lowering, raising) or
+    Discrete: `choices`, each with label and keys (None for an unknown name), and `idle`, the choice when no key is
+    down; None keeps the last one. Continuous: `axes`, each with label, low, high, idle and keys (lowering, raising) or
     None.
     """
     if spec.kind == "discrete":
@@ -68,7 +68,7 @@ def pad(spec: ActionSpec) -> dict[str, Any]:
     axes = []
     for i, label in enumerate(labels):
         keys = bound[i] if bound[i] not in bound[:i] else None
-        if keys is None and not any(bound) and free:  # names say nothing: the first two lie along the arrows
+        if keys is None and not any(bound) and free:  # unknown names: the arrows control the first two
             keys = free.pop(0)
         low, high = _range(spec, i)
         idle = min(max(0.0, low), high)
@@ -91,7 +91,7 @@ def _choices(spec: ActionSpec) -> dict[str, Any]:
 
 
 def _plain(label: str) -> str:
-    """A dimension's name without what is around it: vx, dx, "x position" and delta_x are all x."""
+    """Name of a dimension without prefixes and suffixes: vx, dx, "x position" and delta_x are all x."""
     words = re.findall(r"[a-z]+", label.lower())
     words = [w for w in words if w not in ("delta", "velocity", "position", "pos", "force", "target")] or words
     text = " ".join(words)
@@ -99,7 +99,7 @@ def _plain(label: str) -> str:
 
 
 def _range(spec: ActionSpec, i: int) -> tuple[float, float]:
-    """The values worth offering: the stated range, else two standard deviations around the mean, else -1…1."""
+    """Range of a slider: the stated range, else two standard deviations around the mean, else -1…1."""
     if spec.low and spec.high and math.isfinite(spec.low[i]) and math.isfinite(spec.high[i]):
         low, high = spec.low[i], spec.high[i]
     elif spec.mean and spec.std:
@@ -110,18 +110,22 @@ def _range(spec: ActionSpec, i: int) -> tuple[float, float]:
 
 
 def idle(spec: ActionSpec) -> Any:
-    """What is done when nobody does anything: an index, or a list of numbers."""
-    told = pad(spec)
+    """Idle action: an index, or a list of numbers."""
+    layout = pad(spec)
     if spec.kind == "discrete":
-        return 0 if told["idle"] is None else told["idle"]
-    return [axis["idle"] for axis in told["axes"]]
+        return 0 if layout["idle"] is None else layout["idle"]
+    return [axis["idle"] for axis in layout["axes"]]
 
 
 def vector(spec: ActionSpec, given: Any) -> Tensor:
-    """An action from the page as the model takes it, (1, a): one-hot, or standardised within its range.
+    """Model input (1, a) of an action from the page: one-hot, or standardised and clipped to its range.
 
-    given: an index; for continuous actions one number each.
-    Raises: ValueError in one sentence for anything else.
+    Args:
+        spec: actions of the model.
+        given: index; for continuous actions a list of numbers.
+
+    Raises:
+        ValueError: invalid action, in one sentence.
     """
     if spec.kind == "discrete":
         if not isinstance(given, int) or isinstance(given, bool) or not 0 <= given < spec.size:

@@ -1,4 +1,4 @@
-"""`framecast play`: open a run and serve its dream until somebody stops it."""
+"""`framecast play`: open a run and serve its page until stopped."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from framecast.training.run_folder import Run
 
 @dataclasses.dataclass(frozen=True)
 class Playing:
-    """A server that is ready: where it is, and what runs it until a signal comes."""
+    """A prepared server: its URL, port, and the function that serves until a signal arrives."""
 
     url: str
     serve: Callable[[], None]
@@ -36,12 +36,22 @@ def prepare(
     device: str = "cpu",
     precision: str = "fp32",
 ) -> Playing:
-    """Open model, real frames and port, and dream two frames, so that what cannot work fails here.
+    """Prepared server: opens model, start frames and port, and predicts two frames so that errors appear early.
 
-    data: where real frames come from; None is the run's examples, else held-out frames of what it was trained on.
-    host: address to listen on; beyond loopback a token is in the URL.  port: 0 takes a free one.  names: further host
-    names the page is called by.  sessions: browsers at once.  size: bring frames to this size.
-    Raises: UserError in one sentence.
+    Args:
+        run: trained run.
+        data: source of start frames; None uses the examples of the run, otherwise held-out frames of its data.
+        host: address to listen on; outside loopback the URL contains a token.
+        port: TCP port; 0 selects a free one.
+        names: further accepted host names.
+        sessions: largest number of browsers at once.
+        size: frame size, "128" (shorter side) or "96x128".
+        seed: random seed for start selection and sampling.
+        device: torch device.
+        precision: autocast precision.
+
+    Raises:
+        UserError: invalid input, in one sentence.
     """
     _check_installed()
     if sessions < 1:
@@ -54,7 +64,7 @@ def prepare(
 
     listener = _listen(host, port)
     try:
-        torch.set_num_threads(1)  # one for the live loop: two beside a busy browser get in each other's way
+        torch.set_num_threads(1)  # one thread: more compete with the browser for cores
         starts = open_starts(run, data, size, seed)
         title = f"{run.config.name} ({run.config.profile})"
         try:
@@ -77,7 +87,7 @@ def prepare(
 
 
 def _title(run: Run) -> str:
-    """What the page calls the run: its name without the folders before it."""
+    """Name of the run without its parent folders."""
     return (run.name or str(run.folder)).rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1]
 
 
@@ -89,7 +99,7 @@ def _check_installed() -> None:
 
 def _listen(host: str, port: int) -> socket.socket:
     if not 0 <= port < 65536:
-        raise UserError(f"--port {port}: a port lies in 0…65535; 0 takes a free one")
+        raise UserError(f"--port {port}: must be in 0…65535; use 0 for a free port")
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         return socket.create_server((host, port), family=family)
@@ -107,7 +117,7 @@ def _loopback(listener: socket.socket) -> bool:
 
 
 def _names(host: str, names: Sequence[str]) -> set[str]:
-    """What the page may be called by. An address of all interfaces is reached by any address of this machine."""
+    """Accepted host names. With an address of all interfaces, every numeric address is accepted."""
     own = {socket.gethostname().lower(), f"{socket.gethostname().lower()}.local"}
     return {host.lower(), *(name.lower() for name in names), *own} | ({"*"} if host in ("0.0.0.0", "::") else set())
 
@@ -118,9 +128,10 @@ def _shown(host: str) -> str:
 
 
 def _serve(app: Any, listener: socket.socket) -> None:
-    """Run until a signal comes.
+    """Run until a signal arrives.
 
-    Raises: KeyboardInterrupt after Ctrl-C.
+    Raises:
+        KeyboardInterrupt: after Ctrl-C.
     """
     running, stopped = server(app), []
     leave = running.handle_exit
@@ -136,7 +147,7 @@ def _serve(app: Any, listener: socket.socket) -> None:
 
 
 def server(app: Any) -> Any:
-    """The web server for `app`, its bounds set; `run(sockets=[…])` runs it until a signal comes."""
+    """Configured web server of `app`; `run(sockets=[…])` serves until a signal arrives."""
     import uvicorn
 
     config = uvicorn.Config(

@@ -1,6 +1,6 @@
-"""The server: one page, one socket a browser, and nothing for strangers.
+"""Web server of `framecast play`: one page, one websocket per browser, access control.
 
-All model work runs on one thread with one torch thread; sockets wait for it without holding each other up.
+All model work runs on one thread with one torch thread; sockets wait for it without blocking each other.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ from framecast.web.session import Complaint, Player, Recording, Session
 T = TypeVar("T")
 
 PAGE = Path(__file__).parent / "page"
-#: What is served to everybody whom the gate lets in: nothing in it is about the run.
+#: Static files, path -> (file name, media type). They contain nothing about the run.
 FILES = {
     "/": ("index.html", "text/html; charset=utf-8"),
     "/play.css": ("play.css", "text/css; charset=utf-8"),
@@ -51,21 +51,27 @@ HEADERS = {
     "Referrer-Policy": "no-referrer",
     "Cache-Control": "no-store",
 }
-#: Why a socket is closed, as numbers (RFC 6455).
+#: Close codes of a websocket (RFC 6455).
 POLICY, TOO_BIG, FAULT, LATER = 1008, 1009, 1011, 1013
 
-#: Frames on their way to a browser that has not yet said it drew them.
+#: Largest number of frames sent to a browser and not yet acknowledged as drawn.
 _IN_FLIGHT = 2
-#: A key may bring the next frame forward, but frames stay so many seconds apart.
+#: Shortest time between two frames, seconds, also after a key press.
 _APART = 1 / 60
-#: Frames per second a browser may ask for.
+#: Highest frame rate of a browser, 1/s.
 MAX_FPS = 240.0
 
 
 @dataclass(frozen=True)
 class Limits:
-    """sessions: browsers at once.  message: bytes of one message.  rate, burst: messages per second in the long run,
-    and at once."""
+    """Limits of the server.
+
+    Attributes:
+        sessions: browsers connected at once.
+        message: size of one message, bytes.
+        rate: sustained messages per second.
+        burst: messages at once.
+    """
 
     sessions: int = 4
     message: int = 1 << 14
@@ -75,21 +81,23 @@ class Limits:
 
 @dataclass(frozen=True)
 class Gate:
-    """Who is let in: by the name the server was called by, by the page that calls, and by token.
+    """Access control by host name, origin and token.
 
-    hosts: names and addresses it answers to besides loopback; "*" stands for every address that is a number (a page
-    of a foreign name that resolves to this machine is turned away).  token: asked for in the URL; None asks for none.
+    Attributes:
+        hosts: names and addresses accepted besides loopback; "*" accepts every numeric address (a page under a foreign
+            name that resolves to this machine is refused).
+        token: token required in the URL; None requires none.
     """
 
     hosts: Collection[str] = ()
     token: str | None = None
 
     def problem(self, host: str, origin: str | None, token: str | None, live: bool) -> str | None:
-        """Why a request is turned away, in one sentence; None when it is welcome. live: it opens a socket."""
+        """Reason why a request is refused; None if it is accepted. live: the request opens a websocket."""
         name = urlsplit(f"//{host}").hostname or ""
         if not self._known(name):
             return f"this server does not answer to the name {name[:80]!r}; open the address it printed"
-        if origin is not None or live:  # a page of another place may call, but must not be heard
+        if origin is not None or live:  # a foreign page may send a request, but must not open a socket
             there = urlsplit(origin or "")
             if there.scheme not in ("http", "https") or there.netloc.lower() != host.lower():
                 return "this page comes from another place; open the address the server printed"
@@ -106,34 +114,34 @@ class Gate:
 
 
 class Bucket:
-    """Lets `burst` messages through at once and `rate` a second in the long run."""
+    """Token bucket: `burst` messages at once, `rate` per second sustained."""
 
     def __init__(self, rate: float, burst: int, now: float) -> None:
         self.rate, self.burst, self.left, self.then = rate, burst, float(burst), now
 
     def take(self, now: float) -> bool:
-        """Whether there is room for one more at time `now` (seconds)."""
+        """Whether one more message is allowed at time `now`, seconds."""
         self.left = min(self.burst, self.left + (now - self.then) * self.rate) - 1
         self.then = now
         return self.left >= 0
 
 
 class AppState:
-    """What all connections share: the player, the model's thread, films, and who is here."""
+    """State shared by all connections: the player, the thread of the model, recorded videos, open connections."""
 
     def __init__(self, player: Player, gate: Gate, limits: Limits) -> None:
         self.player, self.gate, self.limits = player, gate, limits
-        self.guests: set[Connection] = set()
+        self.connections: set[Connection] = set()
         self.films: dict[str, Path] = {}
         self.folder = tempfile.TemporaryDirectory(prefix="framecast-play-")
         self.worker = ThreadPoolExecutor(1, "model", initializer=torch.set_num_threads, initargs=(1,))
 
     async def compute(self, work: Callable[[], T]) -> T:
-        """What `work` returns, computed on the model's thread."""
+        """Result of `work`, computed on the thread of the model."""
         return await asyncio.get_running_loop().run_in_executor(self.worker, work)
 
     async def film(self, recording: Recording, old: str | None) -> str:
-        """The name under which a recording can be fetched; `old` is dropped."""
+        """Name of the written video of a recording; `old` is deleted."""
         if old is not None:
             self.drop(old)
         name = f"{secrets.token_urlsafe(12)}.mp4"
@@ -143,37 +151,37 @@ class AppState:
         return name
 
     def drop(self, name: str) -> None:
-        """Forget a film."""
+        """Delete a video."""
         if path := self.films.pop(name, None):
             path.unlink(missing_ok=True)
 
     def close(self) -> None:
-        """End the model's thread and remove the films."""
+        """Stop the thread of the model and delete the videos."""
         self.worker.shutdown(wait=False, cancel_futures=True)
         self.folder.cleanup()
 
 
 def make_app(player: Player, gate: Gate | None = None, limits: Limits | None = None) -> FastAPI:
-    """The application: page, socket and films, behind the gate.  `app.state.house` is what its connections share."""
-    house = AppState(player, gate or Gate(), limits or Limits())
+    """Application with page, websocket and videos behind the gate. `app.state.shared` is the shared `AppState`."""
+    shared = AppState(player, gate or Gate(), limits or Limits())
 
     @contextlib.asynccontextmanager
     async def lifespan(_: FastAPI) -> Any:
         yield
-        house.close()
+        shared.close()
 
     app = FastAPI(docs_url=None, redoc_url=None, openapi_url=None, lifespan=lifespan)
-    app.state.house = house
+    app.state.shared = shared
 
     @app.middleware("http")
     async def guard(request: Request, answer: Any) -> Response:
-        # Style and script of the page are the same everywhere, and are asked for without the token.
+        # Style and scripts are static and requested without the token.
         token = (
-            house.gate.token
+            shared.gate.token
             if request.url.path in FILES and request.url.path != "/"
             else request.query_params.get("token")
         )
-        problem = house.gate.problem(request.headers.get("host", ""), request.headers.get("origin"), token, live=False)
+        problem = shared.gate.problem(request.headers.get("host", ""), request.headers.get("origin"), token, live=False)
         if problem is not None:
             return PlainTextResponse(f"{problem}\n", 403, headers=HEADERS)
         response: Response = await answer(request)
@@ -193,14 +201,14 @@ def make_app(player: Player, gate: Gate | None = None, limits: Limits | None = N
 
     @app.get("/film/{name}")
     def film(name: str) -> Response:
-        path = house.films.get(name)
+        path = shared.films.get(name)
         if path is None or not path.is_file():
-            return PlainTextResponse("this film is gone; record it again\n", 404)
+            return PlainTextResponse("this video was deleted; record it again\n", 404)
         return FileResponse(path, media_type="video/mp4", filename="dream.mp4")
 
     @app.websocket("/live")
     async def live(socket: WebSocket) -> None:
-        problem = house.gate.problem(
+        problem = shared.gate.problem(
             socket.headers.get("host", ""),
             socket.headers.get("origin"),
             socket.query_params.get("token"),
@@ -210,28 +218,28 @@ def make_app(player: Player, gate: Gate | None = None, limits: Limits | None = N
             await socket.close(POLICY, problem)  # before accepting: the handshake is refused
             return
         await socket.accept()
-        await Connection(house, socket).run()
+        await Connection(shared, socket).run()
 
     return app
 
 
 class ClientDisconnected(Exception):
-    """The browser is gone, or is sent away. code, says: why, for the browser; None when it left by itself."""
+    """The browser disconnected or is disconnected. code, reason: sent to the browser; code None if it left itself."""
 
-    def __init__(self, code: int | None = None, says: str = "") -> None:
-        super().__init__(says)
-        self.code, self.says = code, says
+    def __init__(self, code: int | None = None, reason: str = "") -> None:
+        super().__init__(reason)
+        self.code, self.reason = code, reason
 
 
 class Connection:
-    """One browser's socket: what it asks is done in turn, and while it plays, frames are sent at its pace."""
+    """Websocket of one browser: requests are handled in order, and frames are sent at its frame rate while it plays."""
 
-    def __init__(self, house: AppState, socket: WebSocket) -> None:
-        self.house, self.socket = house, socket
+    def __init__(self, shared: AppState, socket: WebSocket) -> None:
+        self.shared, self.socket = shared, socket
         self.inbox: deque[dict[str, Any]] = deque()
         self.wake = asyncio.Event()
         self.left: ClientDisconnected | None = None
-        self.playing, self.fps = False, min(house.player.fps, MAX_FPS)
+        self.playing, self.fps = False, min(shared.player.fps, MAX_FPS)
         self.due = self.last = 0.0
         self.eager = False
         self.sent = self.drawn = self.input = 0
@@ -239,17 +247,17 @@ class Connection:
         self.session: Session
 
     async def run(self) -> None:
-        """From the first word to the last; whatever goes wrong ends this socket alone."""
-        house = self.house
+        """Serve the socket until it closes; any error closes this socket only."""
+        shared = self.shared
         try:
-            if len(house.guests) >= house.limits.sessions:
-                seats = "1 browser" if house.limits.sessions == 1 else f"{house.limits.sessions} browsers"
+            if len(shared.connections) >= shared.limits.sessions:
+                seats = "1 browser" if shared.limits.sessions == 1 else f"{shared.limits.sessions} browsers"
                 raise ClientDisconnected(
                     LATER, f"{seats} may play at once and all seats are taken; close another page and reload"
                 )
-            house.guests.add(self)
-            self.session = await house.compute(lambda: Session(house.player))
-            await self.socket.send_json({**house.player.hello(), "speed": self.fps})
+            shared.connections.add(self)
+            self.session = await shared.compute(lambda: Session(shared.player))
+            await self.socket.send_json({**shared.player.hello(), "speed": self.fps})
             reader = asyncio.create_task(self._read())
             try:
                 await self._show(still=True)
@@ -258,30 +266,30 @@ class Connection:
                 reader.cancel()
         except ClientDisconnected as left:
             if left.code is not None:
-                await self._bye(left.code, left.says)
+                await self._bye(left.code, left.reason)
         except (WebSocketDisconnect, OSError):
-            pass  # it left while a frame was on its way
+            pass  # disconnected while a frame was being sent
         except asyncio.CancelledError:
-            pass  # the server ends and has waited for it long enough, while a film was being written, say
+            pass  # the server shuts down, e.g. while a video is being written
         except Exception:
             if self.left is None:
                 traceback.print_exc()
-                await self._bye(FAULT, "the server had a fault of its own, its console says which; reload to go on")
+                await self._bye(FAULT, "internal error of the server; see its console, then reload the page")
         finally:
-            house.guests.discard(self)
+            shared.connections.discard(self)
             if self.film is not None:
-                house.drop(self.film)
+                shared.drop(self.film)
 
-    async def _bye(self, code: int, says: str) -> None:
-        with contextlib.suppress(Exception):  # it may be gone already
-            await self.socket.send_json({"type": "bye", "says": says})
-            await self.socket.close(code, says[:120])
+    async def _bye(self, code: int, reason: str) -> None:
+        with contextlib.suppress(Exception):  # it may already be disconnected
+            await self.socket.send_json({"type": "bye", "message": reason})
+            await self.socket.close(code, reason[:120])
 
     # ------------------------------------------------------------------------------------------------- what comes in
 
     async def _read(self) -> None:
-        """Put what the browser says into the inbox, within the limits."""
-        limits, loop = self.house.limits, asyncio.get_running_loop()
+        """Put messages of the browser into the inbox, within the limits."""
+        limits, loop = self.shared.limits, asyncio.get_running_loop()
         bucket = Bucket(limits.rate, limits.burst, loop.time())
         try:
             while True:
@@ -304,7 +312,7 @@ class Connection:
     # ---------------------------------------------------------------------------------------------- what is done
 
     async def _play(self) -> None:
-        """Do what is asked; while playing, step when a frame is due. Ends with `Left`."""
+        """Handle requests and step when a frame is due, until `ClientDisconnected`."""
         loop = asyncio.get_running_loop()
         while True:
             await self._wait(loop)
@@ -318,8 +326,8 @@ class Connection:
                 await self._show(still=not self.playing)
 
     def _next(self) -> float:
-        """When the next frame is to be computed: at its time, or after a key as soon as may be, though no more than one
-        period early: mashing keys does not hurry the dream."""
+        """Time of the next frame, seconds: its scheduled time, or after a key press up to one period earlier, so that
+        repeated key presses do not raise the frame rate."""
         early = max(self.last + _APART, self.due - 1 / self.fps)
         return min(self.due, early) if self.eager else self.due
 
@@ -332,38 +340,38 @@ class Connection:
 
     async def _step(self, now: float) -> None:
         period = 1 / self.fps
-        # The tempo stays when a key brought a frame forward, and lost time is not made up for by a rush.
+        # The frame rate is unchanged by an early frame, and late frames are not caught up.
         self.due = max(self.due + period, now)
         self.last, self.eager = now, False
         if await self._do(self.session.step):
             await self._show()
 
     async def _do(self, work: Callable[[], Any]) -> bool:
-        """Whether the model's thread could do it; if not, the dream pauses and the browser is told why."""
+        """Whether `work` succeeded; if not, playing pauses and the error is sent to the browser."""
         try:
-            await self.house.compute(work)
+            await self.shared.compute(work)
         except (Complaint, UserError) as error:
             self.playing = self.playing and isinstance(error, Complaint)
-            await self.socket.send_json({"type": "complaint", "says": str(error), "playing": self.playing})
+            await self.socket.send_json({"type": "complaint", "message": str(error), "playing": self.playing})
             return False
         return True
 
     async def _show(self, still: bool = False) -> None:
-        said, pixels = await self.house.compute(lambda: self.session.look(still))
+        header, pixels = await self.shared.compute(lambda: self.session.look(still))
         self.sent += 1
-        said |= {"id": self.sent, "input": self.input, "playing": self.playing}
-        head = json.dumps(said, separators=(",", ":")).encode()
+        header |= {"id": self.sent, "input": self.input, "playing": self.playing}
+        head = json.dumps(header, separators=(",", ":")).encode()
         await self.socket.send_bytes(struct.pack("<I", len(head)) + head + pixels)
 
     async def _answer_all(self) -> bool:
-        """Answer what has come in; whether the picture, or what is said of it, may have changed."""
+        """Handle all received messages; whether the frame or its header may have changed."""
         changed = False
         while self.inbox:
             message = self.inbox.popleft()
             try:
                 changed = await self._answer(message) or changed
             except Complaint as error:
-                await self.socket.send_json({"type": "complaint", "says": str(error), "playing": self.playing})
+                await self.socket.send_json({"type": "complaint", "message": str(error), "playing": self.playing})
             number = message.get("id")
             if isinstance(number, int) and not isinstance(number, bool):
                 self.input = number
@@ -403,7 +411,7 @@ class Connection:
         return await self._do(work)
 
     def _work(self, kind: Any, message: dict[str, Any]) -> Callable[[], Any]:
-        """What the model's thread is to do."""
+        """Work for the thread of the model."""
         session = self.session
         if kind == "step":
             return session.step
@@ -422,7 +430,7 @@ class Connection:
             if chosen is not None and not (isinstance(chosen, list) and all(isinstance(i, int) for i in chosen)):
                 raise Complaint("pins are let go by a list of numbers")
             return lambda: session.free(chosen)
-        raise Complaint("this message is not known")
+        raise Complaint(f"unknown message type {kind!r}"[:120])
 
     async def _record(self, on: bool) -> bool:
         if on:
@@ -430,7 +438,7 @@ class Connection:
             return True
         recording = self.session.stop()
         try:
-            self.film = await self.house.film(recording, self.film)
+            self.film = await self.shared.film(recording, self.film)
         except UserError as error:
             raise Complaint(str(error)) from error
         await self.socket.send_json({"type": "film", "name": self.film, "frames": recording.length})

@@ -1,4 +1,4 @@
-"""One browser's dream: where it stands, how it got there, and what it is told to do. Knows nothing of sockets."""
+"""Roll-out of one browser: current frame, history, controls and recording. Independent of sockets."""
 
 from __future__ import annotations
 
@@ -20,27 +20,33 @@ from framecast.models.rollout import RolloutSession, evaluating
 from framecast.web.actions import idle, pad, vector
 from framecast.web.starts import Start, Starts, noise
 
-#: Moments of the past one can go back to: so many, and so many bytes of them.
+#: Largest length of the history, in moments and in bytes.
 HISTORY, HISTORY_BYTES = 600, 48 << 20
-#: Of a recording.
+#: Largest length of a recording, in frames and in bytes.
 FILM_FRAMES, FILM_BYTES = 3600, 64 << 20
-#: Numbers of a code that get a slider at most; of longer codes those that vary most.
+#: Largest number of latent sliders; of longer latents the dimensions that vary most.
 SLIDERS = 64
-#: A slider goes so many standard deviations of the data to either side, and at least from -3 to 3.
+#: Range of a slider in standard deviations of the data to either side; at least -3 to 3.
 REACH = 3.0
-#: What the state of a world is taken to hold.
+#: Assumed size of the state of a simulator, bytes.
 _WORLD_BYTES = 1 << 14
-#: Starts whose codes say how codes vary.
+#: Number of starts from which the distribution of latents is estimated.
 _SURVEYED = 8
 
 
 class Complaint(ValueError):
-    """What a browser asked for cannot be done; one sentence for its user."""
+    """A request of a browser is invalid; one sentence for its user."""
 
 
 @dataclass(frozen=True)
 class Slider:
-    """One number of the code. low, high: of the slider.  mean, sd: over real frames."""
+    """Slider of one latent dimension.
+
+    Attributes:
+        index: latent dimension.
+        low, high: range of the slider.
+        mean, std: of the dimension over real frames.
+    """
 
     index: int
     low: float
@@ -50,10 +56,12 @@ class Slider:
 
 
 class Player:
-    """What all browsers share: the model, real frames to begin with, and what can be done to the dream.
+    """Model, start frames, actions and sliders shared by all browsers.
 
-    fps: at which the data were recorded, with the model's stride.
-    Raises: ValueError when the model cannot take these frames.
+    `fps` is the frame rate of the data divided by the stride of the model.
+
+    Raises:
+        ValueError: the model cannot take these frames.
     """
 
     def __init__(
@@ -66,7 +74,7 @@ class Player:
         self.sliders = self._survey() if isinstance(model, LatentModel) else []
 
     def hello(self) -> dict[str, Any]:
-        """What a page must know before the first frame, as plain data."""
+        """First message to a page: sizes, starts, controls, actions and sliders as plain data."""
         first = self.starts[0].seen
         return {
             "type": "hello",
@@ -85,7 +93,7 @@ class Player:
         }
 
     def _controls(self) -> list[dict[str, Any]]:
-        """The model's controls with the values it begins with."""
+        """Controls of the model with their initial values."""
         found = self.model.controls()
         carry = (
             RolloutSession(self.model, self.starts[0].seen, self.past(self.starts[0]), None, self.precision).carry
@@ -95,7 +103,7 @@ class Player:
         return [{**vars(control), "value": round(float(carry[control.name][0]), 4)} for control in found]
 
     def past(self, start: Start) -> Tensor | None:
-        """The actions that led through a start's context, (1, t - 1, a); nothing done where none are known."""
+        """Actions during the context of a start, (1, t - 1, a); idle actions where none are recorded."""
         if self.actions is None:
             return None
         if start.actions is not None:
@@ -104,29 +112,29 @@ class Player:
 
     @property
     def steerable(self) -> bool:
-        """Whether a dream can go on from a code made by hand."""
+        """Whether a roll-out can continue from an edited latent."""
         return isinstance(self.model, EditableLatent)
 
     @torch.no_grad()
     def encode(self, window: Tensor) -> Tensor:
-        """The code (z,) of the last of some frames, (t, c, h, w) float 0…1."""
+        """Latent (z,) of the last frame of `window`, float (t, c, h, w) in 0…1."""
         with evaluating(self.model):
             return self.model.encode(window[None])[0, -1].float()  # type: ignore[operator, no-any-return]
 
     @torch.no_grad()
     def decode(self, z: Tensor, window: Tensor) -> Tensor:
-        """The picture (c, h, w) of a code (z,), where a decoder needs one after the first frames of `window`."""
+        """Decoded image (c, h, w) of a latent (z,); decoders that need context use the first frames of `window`."""
         with evaluating(self.model):
             context = window[None, : self.model.num_context]
             return self.model.decode(z[None, None], context)[0, -1].float()  # type: ignore[operator, no-any-return]
 
     def floats(self, frames: np.ndarray) -> Tensor:
-        """uint8 frames as float 0…1 on the model's device."""
+        """uint8 frames as float in 0…1 on the device of the model."""
         return torch.from_numpy(np.ascontiguousarray(frames)).to(self.device).float().div(255)
 
     @property
     def device(self) -> torch.device:
-        """Where the model computes."""
+        """Device of the model."""
         parameter = next(self.model.parameters(), None)
         return parameter.device if parameter is not None else torch.device("cpu")
 
@@ -145,17 +153,25 @@ class Player:
 
 def _slider(index: int, mean: float, std: float) -> Slider:
     low, high = min(-REACH, math.floor(mean - REACH * std)), max(REACH, math.ceil(mean + REACH * std))
-    if abs(mean) + 2 * std <= REACH:  # codes that a variational model keeps near N(0, 1)
+    if abs(mean) + 2 * std <= REACH:  # latents that a variational model keeps near N(0, 1)
         low, high = -REACH, REACH
     return Slider(index, low, high, round(mean, 4), round(std, 4))
 
 
 @dataclass
 class Moment:
-    """A frame of the dream and all that is needed to go on from it. kind: "real", "dream" or "hand".
+    """One frame of a roll-out and the state needed to continue from it.
 
-    action: the one that led here.  code: (1, z), None where the model has none at hand.  truth: what really happened
-    under the same actions, where the scene can be gone on with; world: its state then.
+    Attributes:
+        number: frame number, 0 for the start frame.
+        picture: the frame, uint8 (c, h, w).
+        carry: state of the roll-out.
+        kind: "real", "noise", "dream" (predicted) or "hand" (decoded from an edited latent).
+        action: action that led to this frame.
+        code: latent (1, z); None where the model has none.
+        milliseconds: computing time.
+        truth: frame of the simulator under the same actions, where the source has one.
+        world: state of the simulator at `truth`.
     """
 
     number: int
@@ -170,14 +186,14 @@ class Moment:
 
     @property
     def bytes(self) -> int:
-        """Memory it holds."""
+        """Size in memory, bytes."""
         beside = 0 if self.truth is None else self.truth.nbytes + _WORLD_BYTES
         return beside + self.picture.nbytes + sum(t.numel() * t.element_size() for t in self.carry.values())
 
 
 @dataclass
 class Recording:
-    """Frames for a film. full: no more were taken after this."""
+    """Frames of a video being recorded."""
 
     fps: float
     frames: dict[str, list[np.ndarray]] = field(default_factory=dict)
@@ -185,16 +201,16 @@ class Recording:
 
     @property
     def length(self) -> int:
-        """Frames so far."""
+        """Number of frames."""
         return max((len(frames) for frames in self.frames.values()), default=0)
 
     @property
     def full(self) -> bool:
-        """Whether it has reached its bounds."""
+        """Whether the largest length is reached; further frames are ignored."""
         return self.length >= FILM_FRAMES or self.bytes >= FILM_BYTES
 
     def add(self, pictures: Mapping[str, np.ndarray]) -> None:
-        """One frame of each film; a film that has none now stays on its last."""
+        """Append one frame to each video; a video without a new frame repeats its last."""
         if self.full:
             return
         for name, picture in pictures.items():
@@ -205,13 +221,13 @@ class Recording:
                 frames.append(frames[-1])
 
     def film(self) -> Iterator[np.ndarray]:
-        """All of it, frame by frame, uint8 (3, h, w): labelled films side by side."""
+        """Frames of the labelled videos side by side, uint8 (3, h, w)."""
         for i in range(self.length):
             yield side_by_side({name: frames[i][None] for name, frames in self.frames.items()}, least=384)[0]
 
 
 class Session:
-    """One browser's dream. Every method that computes is called on the one thread that runs the model."""
+    """Roll-out of one browser. Methods that compute must be called on the thread of the model."""
 
     def __init__(self, player: Player) -> None:
         self.player = player
@@ -224,18 +240,23 @@ class Session:
         self.start_index, self.seed = 0, player.seed - 1
         self.reset(0)
 
-    # -------------------------------------------------------------------------------------------- where it stands
+    # -------------------------------------------------------------------------------------------- position
 
     def reset(self, start: int | None = None, from_noise: bool = False, again: bool = False) -> None:
-        """Back to a real frame: `start`, or the one it began with; from_noise: frames of noise instead.
+        """Return to a start frame and release pinned latent dimensions.
 
-        Pinned numbers of the code are let go. A stochastic model dreams another future each time, with again the same.
-        Raises: Complaint when there is no such start.
+        Args:
+            start: index of the start; None keeps the current one.
+            from_noise: start from frames of noise.
+            again: keep the random seed; by default each reset increments it.
+
+        Raises:
+            Complaint: there is no such start.
         """
         player = self.player
         index = self.start_index if start is None else start
         if not isinstance(index, int) or isinstance(index, bool) or not 0 <= index < len(player.starts):
-            raise Complaint(f"there are starts 0…{len(player.starts) - 1}")
+            raise Complaint(f"start must be in 0…{len(player.starts) - 1}")
         if not again:
             self.seed += 1
         if index != self.start_index or not hasattr(self, "start"):
@@ -259,16 +280,16 @@ class Session:
 
     @property
     def now(self) -> Moment:
-        """The moment that is shown."""
+        """The moment shown."""
         return self.moments[self.at]
 
     def _code(self) -> Tensor | None:
         return self.dream.code if self.player.steerable else None
 
-    # ---------------------------------------------------------------------------------------------------- moving on
+    # ---------------------------------------------------------------------------------------------------- stepping
 
     def step(self) -> None:
-        """One frame further from the moment that is shown; what was dreamed after it is forgotten."""
+        """Predict one frame from the moment shown; later moments are discarded."""
         began = time.perf_counter()
         self.hand = None
         if self.player.sliders and not self.player.steerable:
@@ -292,7 +313,7 @@ class Session:
             self.recording.add(self.pictures())
 
     def _action(self) -> tuple[Any, Tensor | None]:
-        """What is done at the frame shown: as the page and as the model have it."""
+        """Action at the frame shown: as sent to the page, and as a tensor for the model."""
         spec, number = self.player.actions, self.now.number
         if spec is None:
             return None, None
@@ -301,7 +322,7 @@ class Session:
             if recorded is not None and recorded[1] is not None:
                 shown = int(recorded[1].argmax()) if spec.kind == "discrete" else None
                 return shown, recorded[1]
-        # A key that went down and up between two frames still counts for one.
+        # A key pressed and released between two frames counts for one frame.
         chosen = self.held if self.tapped is None else self.tapped
         self.tapped = None
         chosen = idle(spec) if chosen is None else chosen
@@ -320,19 +341,20 @@ class Session:
         del self.moments[at + 1 :]
 
     def go(self, number: int) -> None:
-        """Show frame `number` of the past, or the nearest that is kept; the dream goes on from there."""
+        """Show frame `number` of the history, or the nearest one stored; the roll-out continues from there."""
         if not isinstance(number, int) or isinstance(number, bool):
-            raise Complaint("a frame has a whole number")
+            raise Complaint("frame must be an integer")
         first = self.moments[0].number
         self.at = min(max(number - first, 0), len(self.moments) - 1)
         self.hand, self.pins = None, {}
 
-    # -------------------------------------------------------------------------------------------------- steering it
+    # -------------------------------------------------------------------------------------------------- control
 
     def press(self, action: Any) -> None:
-        """What the player does from now on; None is nothing. Recorded actions no longer lead.
+        """Set the action from now on, None for idle; stops following recorded actions.
 
-        Raises: Complaint for an action the model does not know.
+        Raises:
+            Complaint: the model does not have this action.
         """
         spec = self.player.actions
         if spec is None:
@@ -346,18 +368,20 @@ class Session:
         self.held = action
 
     def follow(self, on: bool) -> None:
-        """Let the recorded actions lead, as far as they go.
+        """Follow the recorded actions, or stop following them.
 
-        Raises: Complaint where there are none.
+        Raises:
+            Complaint: there are no recorded actions.
         """
         if on and (self.player.actions is None or self.start.actions is None or self.from_noise):
             raise Complaint("there are no recorded actions to follow here")
         self.following = bool(on)
 
     def set_control(self, name: str, value: float) -> None:
-        """Set a control of the model, also for dreams to come.
+        """Set a control of the model, also for later roll-outs.
 
-        Raises: Complaint for an unknown name or a value beyond its range.
+        Raises:
+            Complaint: unknown name, or value outside its range.
         """
         control = next((c for c in self.player.model.controls() if c.name == name), None)
         if control is None:
@@ -367,10 +391,13 @@ class Session:
         self.settings[name] = float(value)
 
     def pin(self, values: Mapping[int, float]) -> None:
-        """Hold numbers of the code at these values; the picture shown is that of the code made by hand.
+        """Pin latent dimensions to values and show the decoded edited latent.
 
-        A steerable model's dream goes on from it, with the pinned numbers held; other models show it as a still.
-        Raises: Complaint for a number or value that has no slider.
+        The roll-out of an `EditableLatent` model continues from it with the dimensions held; other models show a still
+        image.
+
+        Raises:
+            Complaint: a dimension or value has no slider.
         """
         sliders = {slider.index: slider for slider in self.player.sliders}
         if not sliders:
@@ -395,7 +422,7 @@ class Session:
         self._keep(replace(old, picture=picture, carry=self.dream.carry, kind="hand", code=self.dream.code))
 
     def free(self, indices: list[int] | None = None) -> None:
-        """Let pinned numbers go, all of them without a list; a still picture made by hand goes with the last."""
+        """Release pinned dimensions, by default all of them; without pins the edited still image is removed."""
         for index in list(self.pins) if indices is None else indices:
             self.pins.pop(index, None)
         if not self.pins:
@@ -408,15 +435,15 @@ class Session:
         return code
 
     def _window(self) -> Tensor:
-        """The last frames up to the one shown, as many as a start has."""
+        """Last frames up to the one shown, as many as a start has."""
         past = [moment.picture for moment in self.moments[: self.at + 1] if moment.number > 0]
         frames = np.concatenate([self.seen, np.stack(past)]) if past else self.seen
         return self.player.floats(frames[-len(self.seen) :])
 
-    # --------------------------------------------------------------------------------------------- what is shown
+    # --------------------------------------------------------------------------------------------- display
 
     def truth(self) -> np.ndarray | None:
-        """What really happens at the moment shown, uint8 (c, h, w), or else what was recorded; None without either."""
+        """Simulated or else recorded frame at the moment shown, uint8 (c, h, w); None without either."""
         if self.from_noise:
             return None
         if self.now.truth is not None:
@@ -427,15 +454,16 @@ class Session:
         return None if recorded is None else recorded[0]
 
     def pictures(self) -> dict[str, np.ndarray]:
-        """What is shown, by name: dream, and recording where there is one."""
+        """Frames shown, by name: dream, and recording where there is one."""
         dream = self.hand[0] if self.hand is not None else self.now.picture
         truth = self.truth()
         return {"dream": dream} | ({} if truth is None else {"recording": truth})
 
     def look(self, still: bool = False) -> tuple[dict[str, Any], bytes]:
-        """The moment shown: what is to be said of it, and the pixels of `pictures` as RGB, row by row.
+        """Header and pixels of the moment shown; pixels are those of `pictures` as RGB, row by row.
 
-        still: nothing moves, so a code that has to be computed is.
+        Args:
+            still: not playing, so that a latent that must be computed is included.
         """
         now, pictures = self.now, self.pictures()
         code = now.code[0].cpu() if now.code is not None else None
@@ -444,7 +472,7 @@ class Session:
         elif code is None and still and self.player.sliders:
             code = self.player.encode(self._window()).cpu()
         values = [] if code is None else [round(float(code[s.index]), 3) for s in self.player.sliders]
-        said = {
+        header = {
             "type": "frame",
             "number": now.number,
             "first": self.moments[0].number,
@@ -463,19 +491,20 @@ class Session:
             "filmed": self.recording.length if self.recording is not None else None,
         }
         pixels = b"".join(_pixels(picture) for picture in pictures.values())
-        return said, pixels
+        return header, pixels
 
     # -------------------------------------------------------------------------------------------------- recording
 
     def record(self, fps: float) -> None:
-        """Begin a film with the moment shown; an older one is dropped."""
+        """Start a recording with the moment shown; an older one is discarded."""
         self.recording = Recording(fps)
         self.recording.add(self.pictures())
 
     def stop(self) -> Recording:
-        """The film so far; it is ended.
+        """Stop recording and return the recording.
 
-        Raises: Complaint when none was begun.
+        Raises:
+            Complaint: nothing is being recorded.
         """
         if self.recording is None:
             raise Complaint("nothing is being recorded")

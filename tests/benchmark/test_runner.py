@@ -141,7 +141,7 @@ def test_one_seed_has_the_interval_of_the_clips():
     assert joined([one, {"mean": None, "low": None, "high": None}])["mean"] is None
 
 
-def test_things_stand_in_table_and_page_where_the_data_name_them(within, tmp_path):
+def test_objects_named_by_the_data_are_in_table_and_page(within, tmp_path):
     """The baselines' figures are those of the comparison; a model's are means over its seeds."""
     things = {"size": [32, 32], "grounds": [[30, 30, 30]]}
     things["things"] = [{"name": "square", "colours": [[220, 220, 220]], "least": 4, "near": 4}]
@@ -196,7 +196,7 @@ def test_the_page_shows_every_row_and_asks_for_nothing(whole):
     assert "object recall" not in text
 
 
-def test_names_reach_the_page_only_as_text(whole, tmp_path):
+def test_page_escapes_names(whole, tmp_path):
     evil = "<img src=x onerror=alert(1)>"
     page = write_benchmark(tmp_path, json.loads(json.dumps(whole).replace("judged", evil))).read_text()
     assert "<img src=x" not in page
@@ -230,7 +230,7 @@ def kill_children():
             child.kill()
 
 
-def test_killed_twice_in_the_middle_it_ends_with_the_same_table(plainly, monkeypatch, tmp_path):
+def test_killed_benchmark_resumes_to_the_same_table(plainly, monkeypatch, tmp_path):
     """The first run's process is killed; then, in the middle of the second run, the benchmark is told to end."""
     often = "--train.save-every 5 --train.validate-every 1000 --train.preview-every 1000"
     models = [f"{name}=multiscale-gan:tiny --model.no-adversarial {often}" for name in ("one", "two")]
@@ -280,7 +280,7 @@ def test_shards_merge_to_the_table_of_one_machine(whole, plainly, tmp_path):
         out = tmp_path / f"shard{i}"
         assert plainly(MODELS, store(), seeds=(0, 1), out=out, shard=f"{i}/2", **SETTINGS) is None
         assert len(list((out / "still/results").glob("*.json"))) == 2
-    with pytest.raises(UserError, match=r"2 of 4 runs are not there yet \(judged-seed0, judged-seed1\)"):
+    with pytest.raises(UserError, match=r"2 of 4 runs are missing \(judged-seed0, judged-seed1\)"):
         plainly(merge=[tmp_path / "shard1"], out=tmp_path / "half", **{**SETTINGS, "steps": None})
     shards = [tmp_path / "shard1", tmp_path / "shard2"]
     merged = plainly(merge=shards, out=tmp_path / "both", **{**SETTINGS, "steps": None})
@@ -300,7 +300,7 @@ def test_shards_merge_to_the_table_of_one_machine(whole, plainly, tmp_path):
 # ------------------------------------------------------------------------------------------------------- beforehand
 
 
-def test_it_says_beforehand_how_long_it_takes(within, capsys, tmp_path):
+def test_expected_duration_is_reported_first(within, capsys, tmp_path):
     settings = {**SETTINGS, "steps": None, "quiet": False, "dry_run": True}
     assert within(MODELS, store(), budget="4m", seeds=(0, 1, 2), out=tmp_path / "dry", **settings) is None
     told = capsys.readouterr().err
@@ -332,7 +332,7 @@ def test_it_says_beforehand_how_long_it_takes(within, capsys, tmp_path):
         (["multiscale-gan:tiny", "c-ae:tiny"], {}, r"frames of different sizes \(.*c-ae:tiny of 32x32\); say one for"),
     ],
 )
-def test_what_cannot_be(within, tmp_path, models, changes, sentence):
+def test_invalid_plans_raise(within, tmp_path, models, changes, sentence):
     with pytest.raises(UserError, match=sentence):
         within(models, store(), out=tmp_path / "out", **{**SETTINGS, "steps": 2, **changes})
     assert not (tmp_path / "out").exists()
@@ -372,7 +372,7 @@ def test_runs_of_the_first_seed_come_first():
     assert made[2].config.train.seed == 5
 
 
-def test_the_command_gives_one_sentence(refused, tmp_path):  # noqa: F811
+def test_command_reports_errors_in_one_sentence(refused, tmp_path):  # noqa: F811
     told = refused("benchmark", "--models", "nothing", "--data", store(), "--steps", 1, "--out", tmp_path / "x")
     assert told.startswith("unknown model 'nothing'")
     assert "benchmark: unknown flag --bugdet; did you mean '--budget'?" in refused("benchmark", "--bugdet", "4m")

@@ -18,7 +18,7 @@ from framecast.models.multiscale_gan.config import PROFILES
 from framecast.models.multiscale_gan.predictor import MultiscaleGAN
 from framecast.training.device import Device
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 SCRIPTS = {  # and how many rows they leave at least: fewer without native bf16 or the emulator
     "training_step": 2,
     "hierarchical": 9,

@@ -51,7 +51,7 @@ def test_no_local_path_and_the_scores_with_their_protocol(tmp_path):
     assert "| copy-last |" in card
 
 
-def test_what_is_there_is_never_overwritten(tmp_path):
+def test_existing_files_are_never_overwritten(tmp_path):
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match="not an empty folder; choose another --out"):
         export(open_run(copy_run()), tmp_path)
@@ -74,7 +74,7 @@ def test_a_full_disk_leaves_nothing_behind(tmp_path, monkeypatch):
 
 
 @pytest.mark.parametrize("name", MODELS)
-def test_every_model_comes_back_the_same_without_a_network(name, tmp_path):
+def test_every_model_reloads_identically_offline(name, tmp_path):
     model = build(name).eval()
     folder = save_pretrained(model, tmp_path / "out")
     again = from_pretrained(folder)
@@ -95,7 +95,7 @@ def test_half_precision_is_widened_when_it_is_loaded(tmp_path):
     assert "float16 on disk and widened" in (folder / "README.md").read_text()
 
 
-def test_lean_weights_predict_the_same_with_fewer(tmp_path):
+def test_inference_only_weights_predict_the_same(tmp_path):
     whole, inference_only = (
         save_pretrained(tiny_run(), tmp_path / str(inference_only), inference_only=inference_only)
         for inference_only in (False, True)
@@ -108,7 +108,7 @@ def test_lean_weights_predict_the_same_with_fewer(tmp_path):
     assert torch.equal(future(again), future(inference_only))
 
 
-def test_steps_and_time_of_training_travel(tmp_path):
+def test_export_keeps_training_steps_and_time(tmp_path):
     run = shutil.copytree(tiny_run(), tmp_path / "run")
     (run / "metrics.jsonl").write_text('{"step": 1, "seconds": 300.5}\n{"step": 2, "val/loss": 1}\n')
     folder = save_pretrained(run, tmp_path / "out")
@@ -117,7 +117,7 @@ def test_steps_and_time_of_training_travel(tmp_path):
     assert open_run(save_pretrained(folder, tmp_path / "again")).trained == (2, 300.5)
 
 
-def test_a_model_outside_the_package_travels_with_its_file(tmp_path):
+def test_export_of_a_custom_model_loads_with_its_class(tmp_path):
     model_class = find_model(f"{mine(tmp_path)}:Mine")
     model = model_class(model_class.Config(), framecast.load(tiny_run()).spec)
     folder = save_pretrained(model, tmp_path / "out")
@@ -126,7 +126,7 @@ def test_a_model_outside_the_package_travels_with_its_file(tmp_path):
     assert from_pretrained(folder, model=model_class).gain == 1
 
 
-def test_names_of_the_hub_open_what_is_in_its_cache(tmp_path, monkeypatch):
+def test_hub_names_open_cached_weights(tmp_path, monkeypatch):
     """The hub's own cache, laid out as it does, without a network: a revision by name."""
     snapshot = tmp_path / "models--somebody--clips" / "snapshots" / ("a" * 40)
     snapshot.parent.mkdir(parents=True)

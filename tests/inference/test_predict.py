@@ -37,7 +37,7 @@ def test_a_forecast_can_begin_from_noise(done, refused, tmp_path):
     for place, seed in ((first, "0"), (again, "0"), (other, "1")):
         told = done("predict", tiny_run(), "--from-noise", "--horizon", "3", "--seed", seed, "--out", place)
         assert "4 context frames, 3 predicted" in told
-        assert "begun from noise" in told
+        assert "starts from noise" in told
     films = [read_video(place).frames for place in (first, again, other)]
     assert films[0].shape[0] == 7
     assert np.array_equal(films[0], films[1])
@@ -73,7 +73,7 @@ def test_a_model_bound_to_its_frame_size_gets_it(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["f.mp4", "f.gif", "f.webp", "f.avi", "f.mkv", "f.webm", "f.mov"])
-def test_every_kind_of_film_has_the_length_and_rate_of_the_input(tmp_path, name):
+def test_every_video_format_has_the_length_and_rate_of_the_input(tmp_path, name):
     made, shown = film(tiny_run(), clip(), tmp_path / name)
     assert len(shown) == 4 + 3
     assert made.fps == 15
@@ -85,7 +85,7 @@ def test_frames_in_a_folder_are_taken_to_have_the_rate_of_training(tmp_path):
 
 
 @pytest.mark.parametrize(("at", "last"), [("end", 39), ("40", 39), ("10", 9), ("1s", 14), ("0.4s", 5), ("1", 0)])
-def test_the_forecast_begins_where_it_is_told(tmp_path, at, last):
+def test_forecast_begins_at_the_given_position(tmp_path, at, last):
     path = write_video(moving(), tmp_path / "in.webp", 15)  # frames of its own rate, and animated WebP is a film
     made, shown = film(copy_run(), path, tmp_path / "out", at=at, horizon=1)
     difference = shown[0, :, 1:-1, 1:-1].astype(int) - moving()
@@ -96,16 +96,16 @@ def test_the_forecast_begins_where_it_is_told(tmp_path, at, last):
 @pytest.mark.parametrize(
     ("at", "sentence"),
     [
-        ("3", "the model looks at 4 frames but only 3 come before the forecast"),
+        ("3", "the model uses 4 frames but only 3 come before the forecast"),
         ("41", "--at 41 lies outside its 40 frames (2.7 s)"),
         ("99s", "lies outside"),
         ("-1", "lies outside"),
-        ("soon", "--at 'soon' is not understood; give end, a frame number or seconds such as 2.5s"),
+        ("soon", "--at 'soon' is not understood; use end, a frame number or seconds such as 2.5s"),
         ("infs", "is not understood"),
         ("nans", "is not understood"),
     ],
 )
-def test_places_where_no_forecast_can_begin(tmp_path, at, sentence):
+def test_invalid_positions_raise(tmp_path, at, sentence):
     with pytest.raises(UserError) as error:
         film(tiny_run(), clip(), tmp_path / "f.mp4", at=at)
     assert sentence in str(error.value)
@@ -135,9 +135,9 @@ def test_frames_are_brought_to_the_size_of_training(tmp_path):
     assert (made.size, made.note) == ((16, 16), "frames brought from 32x32 to 16x16, as in training")
 
 
-def test_more_samples_than_a_model_has_futures(tmp_path):
+def test_deterministic_model_gives_one_sample(tmp_path):
     made, shown = film(tiny_run(), clip(), tmp_path / "out", samples=3)
-    assert "one future" in made.note
+    assert "is deterministic" in made.note
     assert shown.shape[3] == 34
 
 
@@ -149,17 +149,17 @@ def test_a_video_of_a_store_by_its_name(tmp_path):
     assert np.abs(shown[-1, :, 1:-1, 1:-1].astype(int) - last).mean() < 1
 
 
-def test_inputs_that_cannot_be_continued(tmp_path):
+def test_invalid_inputs_raise(tmp_path):
     two = tmp_path / "two"
     for name in "ab":
         write_video(moving(8), two / f"{name}.mp4")
     for source, sentence in (
-        (frames() / "000000.png", "is one picture, the model looks at 4 frames; give a video or a folder of frames"),
+        (frames() / "000000.png", "got one image, the model uses 4 frames; give a video or a folder of frames"),
         (clip().with_name("clap.mp4"), "no such file; did you mean 'clip.mp4'?"),
         (acting_store(), f"; name one behind it, e.g. --input {acting_store() / Store(acting_store()).names[0]}"),
         (acting_store() / "nobody", "holds no video 'nobody'"),
         (two, "holds 2 videos (a, b); give one of them"),
-        (write_video(moving(2), tmp_path / "short.mp4"), "looks at 4 frames but only 2"),
+        (write_video(moving(2), tmp_path / "short.mp4"), "uses 4 frames but only 2"),
         (write_video(moving(8, 3, 3), tmp_path / "dots"), "dots"),
     ):
         with pytest.raises(UserError) as error:
@@ -237,7 +237,7 @@ def test_one_continuous_dimension_needs_no_brackets(tmp_path):
         ("a.json", [1, 2, 3], STICK, "must be rows of 2 finite numbers"),
     ],
 )
-def test_actions_that_are_none(tmp_path, name, value, spec, sentence):
+def test_invalid_actions_raise(tmp_path, name, value, spec, sentence):
     path = written(tmp_path, name, value)
     with pytest.raises(UserError) as error:
         read_actions(path, spec, 3)
@@ -276,5 +276,5 @@ def test_actions_lead_the_forecast(tmp_path):
 
 def test_actions_for_a_model_that_takes_none(tmp_path):
     path = written(tmp_path, "moves.json", [0] * 9)
-    with pytest.raises(UserError, match="takes no actions; leave --actions out"):
+    with pytest.raises(UserError, match="takes no actions; remove --actions"):
         film(tiny_run(), clip(), tmp_path / "f.gif", actions=path)

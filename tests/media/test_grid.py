@@ -57,7 +57,7 @@ def test_side_by_side_wraps_and_centres():
     film = side_by_side(panels, columns=3)
     assert film.shape[2] > 2 * 200
     assert film.shape[3] < 4 * 220
-    with pytest.raises(UserError, match="nothing to lay side by side"):
+    with pytest.raises(UserError, match="expected at least one labelled video"):
         side_by_side({})
 
 

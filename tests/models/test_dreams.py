@@ -521,4 +521,4 @@ def test_what_is_too_short_is_told_in_a_sentence(run, refused, tmp_path):
     assert not (tmp_path / "run").exists()
     write_video(np.zeros((2, 3, 64, 64), np.uint8), tmp_path / "two.mp4", 24)
     told = refused("predict", run, "--input", tmp_path / "two.mp4", "--out", tmp_path / "f.gif")
-    assert "the model looks at 3 frames but only 2 come before the forecast" in told
+    assert "the model uses 3 frames but only 2 come before the forecast" in told

@@ -31,11 +31,11 @@ PACMAN = ("NOOP", "UP", "RIGHT", "LEFT", "DOWN", "UPRIGHT", "UPLEFT", "DOWNRIGHT
         ("open door", None),
     ],
 )
-def test_names_say_which_keys_they_mean(name, keys):
+def test_action_names_map_to_keys(name, keys):
     assert meaning(name) == (None if keys is None else frozenset(keys))
 
 
-def test_a_game_lies_on_arrows_and_space():
+def test_game_actions_use_arrows_and_space():
     told = pad(ActionSpec(kind="discrete", size=9, names=PACMAN))
     assert told["kind"] == "discrete"
     assert told["idle"] == 0
@@ -52,7 +52,7 @@ def test_a_game_lies_on_arrows_and_space():
     }
 
 
-def test_actions_without_meaning_have_no_keys_and_of_two_alike_the_first_has_them():
+def test_unknown_names_have_no_keys_and_duplicates_bind_once():
     told = pad(ActionSpec(kind="discrete", size=4))
     assert [c["keys"] for c in told["choices"]] == [None] * 4
     assert [c["label"] for c in told["choices"]] == ["0", "1", "2", "3"]
@@ -62,7 +62,7 @@ def test_actions_without_meaning_have_no_keys_and_of_two_alike_the_first_has_the
     assert told["idle"] is None
 
 
-def test_continuous_dimensions_lie_along_the_arrows():
+def test_continuous_dimensions_use_arrows():
     spec = ActionSpec(kind="continuous", size=3, names=("vy", "delta_x", "grip"), low=(-2, -1, 0.5), high=(2, 1, 1))
     axes = pad(spec)["axes"]
     assert [a["keys"] for a in axes] == [["down", "up"], ["left", "right"], None]
@@ -75,13 +75,13 @@ def test_continuous_dimensions_lie_along_the_arrows():
     assert idle(spec) == [0, 0, 0.5]
 
 
-def test_ranges_that_are_not_told_come_from_mean_and_sd():
+def test_unstated_ranges_come_from_mean_and_std():
     axes = pad(ActionSpec(kind="continuous", size=2, mean=(1.0, 5.0), std=(2.0, 0.0)))["axes"]
     assert [(a["low"], a["high"]) for a in axes] == [(-3, 5), (4, 6)]
     assert [(a["low"], a["high"]) for a in pad(ActionSpec(kind="continuous", size=1))["axes"]] == [(-1, 1)]
 
 
-def test_an_action_of_the_page_is_what_the_model_takes():
+def test_page_action_becomes_model_input():
     discrete = ActionSpec(kind="discrete", size=3)
     assert vector(discrete, 2).tolist() == [[0, 0, 1]]
     assert idle(discrete) == 0
@@ -91,12 +91,12 @@ def test_an_action_of_the_page_is_what_the_model_takes():
 
 
 @pytest.mark.parametrize("given", [3, -1, True, 1.0, "1", None, [1], {}])
-def test_what_is_no_choice_is_refused(given):
+def test_invalid_choice_raises(given):
     with pytest.raises(ValueError, match="an action is a number in 0…2"):
         vector(ActionSpec(kind="discrete", size=3), given)
 
 
 @pytest.mark.parametrize("given", [1, [1], [1, 2, 3], [1, float("nan")], [1, "2"], [1, None], "ab", None])
-def test_what_is_no_vector_is_refused(given):
+def test_invalid_vector_raises(given):
     with pytest.raises(ValueError, match="an action is a list of 2 finite numbers"):
         vector(ActionSpec(kind="continuous", size=2), given)

@@ -116,7 +116,7 @@ def tab(laptop, url):
         assert tab.faults == []
 
 
-def test_the_picture_changes_pause_holds_and_reset_returns_to_the_real_frame(tab):
+def test_play_changes_the_frame_pause_holds_it_and_reset_returns_to_the_start_frame(tab):
     real = tab.pixels()
     assert tab.kind() == "real"
     assert tab.pixels("truth") == real
@@ -135,7 +135,7 @@ def test_the_picture_changes_pause_holds_and_reset_returns_to_the_real_frame(tab
     assert (tab.number(), tab.kind()) == (0, "real")
 
 
-def test_a_slider_of_the_code_changes_the_picture_and_is_held(tab):
+def test_latent_slider_changes_the_frame_and_stays_pinned(tab):
     before = tab.pixels()
     tab.then_drawn(lambda: tab.set(".bar:nth-child(1) input", 0.25))
     assert set(tab.pixels()) == {64}
@@ -152,7 +152,7 @@ def test_a_slider_of_the_code_changes_the_picture_and_is_held(tab):
     assert tab.pixels() == before
 
 
-def test_temperature_changes_what_is_dreamed(tab):
+def test_temperature_changes_sampled_latents(tab):
     def latents(warmth):
         tab.set("#control-warmth", warmth)
         tab.then_drawn(lambda: tab.page.click("#again"))
@@ -204,7 +204,7 @@ def test_keys_change_the_outcome(tab):
     assert page.locator("#doing").inner_text() == "noop"
 
 
-def test_everything_can_be_done_without_a_mouse(tab):
+def test_all_functions_work_by_keyboard(tab):
     page, keyboard = tab.page, tab.page.keyboard
     seen = []
     for _ in range(40):
@@ -213,7 +213,7 @@ def test_everything_can_be_done_without_a_mouse(tab):
         seen.append(found)
         outline = page.evaluate("getComputedStyle(document.activeElement).outlineStyle")
         assert found is None or outline != "none", found
-    wanted = {"play", "step", "reset", "record", "scrub", "starts", "speed", "control-warmth", "number 0 of the code"}
+    wanted = {"play", "step", "reset", "record", "scrub", "starts", "speed", "control-warmth", "latent dimension 0"}
     assert wanted <= set(seen)
     page.evaluate("document.activeElement.blur()")
     tab.then_drawn(lambda: keyboard.press("."))
@@ -237,7 +237,7 @@ def test_everything_can_be_done_without_a_mouse(tab):
     assert page.locator(".bar.pinned").count() == 0
 
 
-def test_the_past_can_be_gone_through(tab):
+def test_scrub_bar_shows_earlier_frames(tab):
     tab.step(6)
     last = tab.pixels()
     tab.then_drawn(lambda: tab.set("#scrub", 0))
@@ -252,19 +252,19 @@ def test_the_past_can_be_gone_through(tab):
     assert line
 
 
-def test_a_film_is_saved(tab, tmp_path):
+def test_recording_is_saved_as_video(tab, tmp_path):
     tab.then_drawn(lambda: tab.page.click("#record"))
     tab.step(4)
     with tab.page.expect_download() as waiting:
         tab.page.click("#record")
-        tab.until("/being written|A film of/.test(document.getElementById('word').textContent)")
+        tab.until("/being written|A video of/.test(document.getElementById('word').textContent)")
     assert waiting.value.suggested_filename == "dream.mp4"
     waiting.value.save_as(tmp_path / "dream.mp4")
     assert len(read_video(tmp_path / "dream.mp4").frames) == 5
-    assert "A film of 5 frames" in tab.page.locator("#word").inner_text()
+    assert "A video of 5 frames" in tab.page.locator("#word").inner_text()
 
 
-def test_on_a_phone_buttons_are_held_by_a_finger_and_nothing_is_too_wide(browser, url):
+def test_phone_layout_fits_and_buttons_respond_to_touch(browser, url):
     with browser.new_context(**PHONE) as context, Tab(context.new_page(), url) as tab:
         page = tab.page
         tab.set("#control-warmth", 0)
@@ -291,7 +291,7 @@ def test_on_a_phone_buttons_are_held_by_a_finger_and_nothing_is_too_wide(browser
 
 
 @pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_what_is_written_can_be_read(tab, scheme):
+def test_text_contrast_meets_wcag_aa(tab, scheme):
     """Contrast of every text with what lies behind it is at least 4.5 (WCAG AA)."""
     tab.page.emulate_media(color_scheme=scheme, reduced_motion="reduce")
     tab.step()
@@ -324,21 +324,21 @@ CONTRAST = """() => {
 }"""
 
 
-def test_one_browser_too_many_is_told_and_a_server_that_goes_away_is_missed(laptop, tmp_path):
+def test_page_reports_full_and_stopped_server(laptop, tmp_path):
     with serving(make_player(tmp_path / "data", "plain"), limits=limits(sessions=1)) as url:
         tab = Tab(laptop, url)
         second = laptop.context.new_page()
         second.goto(url)
         second.wait_for_selector("#reload:visible")
-        assert second.locator("#curtain-says").inner_text().startswith("1 browser may play at once and all seats")
+        assert second.locator("#curtain-message").inner_text().startswith("1 browser may play at once and all seats")
         second.close()
         tab.step()
         assert tab.faults == []
     laptop.wait_for_selector("#reload:visible")
-    assert "The server is gone" in laptop.locator("#curtain-says").inner_text()
+    assert "The server is gone" in laptop.locator("#curtain-message").inner_text()
 
 
-def test_a_model_without_anything_to_turn_has_a_plain_page(laptop, tmp_path):
+def test_model_without_controls_hides_their_sections(laptop, tmp_path):
     with serving(make_player(tmp_path / "data", "plain")) as url, Tab(laptop, url) as tab:
         for part in ("#code", "#pad", "#controls", "#again"):
             assert not tab.page.locator(part).is_visible()
@@ -358,7 +358,7 @@ def test_names_are_shown_as_text(laptop, tmp_path):
         assert tab.faults == []
 
 
-def test_many_frames_take_no_more_memory(tab, monkeypatch):
+def test_memory_is_constant_over_many_frames(tab, monkeypatch):
     """A shorter form of the 1,000 frames that benchmarks/playing.py goes through."""
     monkeypatch.setattr("framecast.web.session.HISTORY", 30)
     process = psutil.Process()
@@ -379,7 +379,7 @@ def test_many_frames_take_no_more_memory(tab, monkeypatch):
     assert tab.page.evaluate("document.getElementById('scrub').max - document.getElementById('scrub').min") == 29
 
 
-def test_how_fast_it_is_stands_on_the_page(tab):
+def test_page_shows_speed_and_latency(tab):
     page = tab.page
     page.click("#play")
     tab.until_number("number > 4")

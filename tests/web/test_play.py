@@ -38,12 +38,12 @@ def run(tmp_path):
     return open_run(tmp_path / "run")
 
 
-def test_on_loopback_there_is_no_token(run):
+def test_loopback_url_has_no_token(run):
     ready = prepare(run, port=0)
     assert ready.url == f"http://127.0.0.1:{ready.port}/"
 
 
-def test_elsewhere_the_url_holds_a_token_of_its_own(run):
+def test_url_outside_loopback_has_a_fresh_token(run):
     first, second = (prepare(run, host="0.0.0.0", port=0) for _ in range(2))
     name = socket.gethostname()
     for ready in (first, second):
@@ -52,14 +52,14 @@ def test_elsewhere_the_url_holds_a_token_of_its_own(run):
     assert len(first.url.rsplit("=")[-1]) >= 20
 
 
-def test_what_cannot_work_is_said_before_anything_is_served(run, monkeypatch, tmp_path):
+def test_invalid_input_fails_before_serving(run, monkeypatch, tmp_path):
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
         with pytest.raises(UserError, match=f"127.0.0.1:{port}: cannot be listened on .*; give another --port"):
             prepare(run, port=port)
     with pytest.raises(UserError, match=r"no\.such\.host:0: cannot be listened on"):
         prepare(run, host="no.such.host", port=0)
-    with pytest.raises(UserError, match="--port 70000: a port lies in 0…65535"):
+    with pytest.raises(UserError, match="--port 70000: must be in 0…65535"):
         prepare(run, port=70000)
     with pytest.raises(UserError, match="--sessions must be at least 1, got 0"):
         prepare(run, port=0, sessions=0)
@@ -70,7 +70,7 @@ def test_what_cannot_work_is_said_before_anything_is_served(run, monkeypatch, tm
         prepare(run, port=0)
 
 
-def test_a_model_that_cannot_take_the_frames_says_so_at_once(tmp_path):
+def test_unsuitable_frames_fail_before_serving(tmp_path):
     write_store(tmp_path / "data", videos=3, frames=30, channels=3)
     spec = Store(tmp_path / "data").spec
     config = RunConfig(name="multiscale-gan", model=tiny(), data=DataConfig(path=str(tmp_path / "data")), spec=spec)

@@ -30,7 +30,7 @@ class Guest:
         address = url.replace("http", "ws") + path
         self.manager = client.connect(address, origin=origin or url, compression=None, max_size=None)
         self.socket = self.manager.__enter__()
-        self.is_stochastic, self.frames, self.said = draws, [], []
+        self.is_stochastic, self.frames, self.received = draws, [], []
         self.count = 0
 
     def hello(self):
@@ -45,27 +45,27 @@ class Guest:
         """The next message: a dict; of a frame with its pictures under `pictures`."""
         data = self.socket.recv(timeout)
         if isinstance(data, str):
-            said = json.loads(data)
+            received = json.loads(data)
         else:
             (length,) = struct.unpack("<I", data[:4])
-            said = json.loads(data[4 : 4 + length])
-            side = int(((len(data) - 4 - length) // 3 // (1 + said["recorded"])) ** 0.5)
-            said["pictures"] = np.frombuffer(data[4 + length :], np.uint8).reshape(-1, side, side, 3)
+            received = json.loads(data[4 : 4 + length])
+            side = int(((len(data) - 4 - length) // 3 // (1 + received["recorded"])) ** 0.5)
+            received["pictures"] = np.frombuffer(data[4 + length :], np.uint8).reshape(-1, side, side, 3)
             if self.is_stochastic:
-                self.socket.send(json.dumps({"type": "drawn", "frame": said["id"]}))
-        self.said.append(said)
-        return said
+                self.socket.send(json.dumps({"type": "drawn", "frame": received["id"]}))
+        self.received.append(received)
+        return received
 
-    def until(self, kind, test=lambda said: True):
+    def until(self, kind, test=lambda received: True):
         while True:
-            said = self.next()
-            if said["type"] == kind and test(said):
-                return said
+            received = self.next()
+            if received["type"] == kind and test(received):
+                return received
 
     def answer(self, **message):
         """The first frame that knows of this message."""
         number = self.ask(**message)
-        return self.until("frame", lambda said: said["input"] >= number)
+        return self.until("frame", lambda received: received["input"] >= number)
 
     def ending(self):
         """Code and reason with which the server closes."""
@@ -113,7 +113,7 @@ def fine(url):
 # ------------------------------------------------------------------------------------------------------------- pages
 
 
-def test_the_page_asks_nobody_else_and_runs_nothing_of_others(url):
+def test_page_loads_no_foreign_resources(url):
     status, headers, text = get(url + "/")
     assert status == 200
     assert headers["Content-Security-Policy"].startswith("default-src 'none'; script-src 'self'")
@@ -130,7 +130,7 @@ def test_the_page_asks_nobody_else_and_runs_nothing_of_others(url):
         assert get(address)[2] == file.read_bytes()
 
 
-def test_there_is_nothing_else(url):
+def test_other_paths_are_not_found(url):
     for path in ("/docs", "/openapi.json", "/film/x.mp4", "/../session.py", "/film/..%2f..%2fetc%2fpasswd", "/play.py"):
         assert get(url + path)[0] == 404, path
 
@@ -157,12 +157,12 @@ def test_there_is_nothing_else(url):
         ("127.0.0.1:80", "http://evil.example", None, False, "comes from another place"),
     ],
 )
-def test_strangers_are_turned_away(host, origin, token, live, sentence):
+def test_gate_refuses_foreign_requests(host, origin, token, live, sentence):
     problem = Gate().problem(host, origin, token, live)
     assert (problem is None) if sentence is None else (sentence in problem)
 
 
-def test_beyond_loopback_a_token_is_asked_for():
+def test_gate_requires_token_outside_loopback():
     gate = Gate({"*", "lab"}, "secret")
     assert gate.problem("10.0.0.7:80", None, "secret", False) is None
     assert gate.problem("lab:80", None, "secret", False) is None
@@ -205,7 +205,7 @@ def test_pages_and_sockets_pass_the_gate(player, url):
         ("x" * (1 << 17), 1009, ""),
     ],
 )
-def test_what_is_no_message_ends_that_socket_alone(url, text, code, sentence):
+def test_malformed_message_closes_only_its_socket(url, text, code, sentence):
     with Guest(url) as other, Guest(url) as guest:
         guest.socket.send(text)
         found, reason = guest.ending()
@@ -219,8 +219,8 @@ def test_what_is_no_message_ends_that_socket_alone(url, text, code, sentence):
 @pytest.mark.parametrize(
     ("message", "sentence"),
     [
-        ({"type": "dance"}, "this message is not known"),
-        ({}, "this message is not known"),
+        ({"type": "dance"}, "unknown message type"),
+        ({}, "unknown message type"),
         ({"type": "turn", "name": "warmth", "value": 99}, "temperature lies in 0…2"),
         ({"type": "turn", "name": "warmth", "value": "x"}, "temperature lies in 0…2"),
         ({"type": "turn", "name": ["a"]}, "no such control"),
@@ -234,16 +234,16 @@ def test_what_is_no_message_ends_that_socket_alone(url, text, code, sentence):
         ({"type": "speed", "fps": 0}, "the speed lies in 0.1…240"),
         ({"type": "speed", "fps": None}, "the speed is a number"),
         ({"type": "speed", "fps": True}, "the speed is a number"),
-        ({"type": "go", "frame": "last"}, "a frame has a whole number"),
-        ({"type": "reset", "start": 10**9}, "there are starts 0…"),
-        ({"type": "reset", "start": {}}, "there are starts 0…"),
+        ({"type": "go", "frame": "last"}, "frame must be an integer"),
+        ({"type": "reset", "start": 10**9}, "start must be in 0…"),
+        ({"type": "reset", "start": {}}, "start must be in 0…"),
         ({"type": "record", "on": False}, "nothing is being recorded"),
     ],
 )
-def test_what_cannot_be_done_is_answered_in_a_sentence(url, message, sentence):
+def test_invalid_request_is_answered_with_a_complaint(url, message, sentence):
     with Guest(url) as guest:
         guest.ask(**message)
-        assert sentence in guest.until("complaint")["says"]
+        assert sentence in guest.until("complaint")["message"]
         assert guest.answer(type="step")["number"] == 1  # and it goes on
 
 
@@ -257,7 +257,7 @@ def test_too_many_messages_end_the_socket(player):
         assert other.answer(type="step")["number"] == 1
 
 
-def test_a_bucket_lets_a_burst_through_and_then_the_rate():
+def test_bucket_allows_burst_then_rate():
     bucket = Bucket(10, 5, now=0)
     assert [bucket.take(0) for _ in range(6)] == [True] * 5 + [False]
     assert not bucket.take(0.05)
@@ -267,12 +267,12 @@ def test_a_bucket_lets_a_burst_through_and_then_the_rate():
     assert not all(fast.take(i / 12) for i in range(500))
 
 
-def test_all_seats_taken(player):
+def test_connections_beyond_the_limit_are_refused(player):
     with serving(player, limits=limits(sessions=1)) as url:
         with Guest(url) as first:
             first.hello()
             with Guest(url) as second:
-                assert "1 browser may play at once" in second.until("bye")["says"]
+                assert "1 browser may play at once" in second.until("bye")["message"]
                 assert second.ending()[0] == 1013
             assert first.answer(type="step")["number"] == 1
         until(lambda: free(url))
@@ -291,14 +291,14 @@ def until(test, seconds=10.0):
         time.sleep(0.02)
 
 
-def test_a_browser_that_vanishes_frees_its_seat(player):
+def test_lost_connection_frees_its_slot(player):
     with serving(player, limits=limits(sessions=2)) as url, Guest(url) as stays:
         stays.hello()
         goes = Guest(url)
         goes.hello()
         goes.ask(type="play", on=True)
-        goes.until("frame", lambda said: said["number"] > 2)
-        # The wire is cut, as when a telephone leaves the house: no farewell.
+        goes.until("frame", lambda received: received["number"] > 2)
+        # The wire is cut, as when a telephone leaves the shared: no farewell.
         goes.socket.socket.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         goes.socket.socket.shutdown(socket.SHUT_RDWR)
         goes.socket.socket.close()
@@ -306,7 +306,7 @@ def test_a_browser_that_vanishes_frees_its_seat(player):
         assert stays.answer(type="step")["number"] == 1
 
 
-def test_a_browser_that_draws_nothing_gets_no_more_frames(url):
+def test_unacknowledged_frames_stop_sending(url):
     with Guest(url, draws=False) as guest:
         guest.hello()
         guest.ask(type="speed", fps=MAX_FPS)
@@ -316,12 +316,12 @@ def test_a_browser_that_draws_nothing_gets_no_more_frames(url):
             while len(frames) < 9:
                 frames.append(guest.next(timeout=0.5))
         assert len(frames) <= 4
-        number = guest.said[-1]["id"]
+        number = guest.received[-1]["id"]
         guest.socket.send(json.dumps({"type": "drawn", "frame": number}))
-        assert guest.next()["number"] == guest.said[-2]["number"] + 1
+        assert guest.next()["number"] == guest.received[-2]["number"] + 1
 
 
-def test_a_fault_of_ours_ends_one_socket_and_is_told(player, monkeypatch, capfd):
+def test_internal_error_closes_only_its_socket_and_is_reported(player, monkeypatch, capfd):
     def broken(self):
         raise RuntimeError("the roof is on fire")
 
@@ -331,13 +331,13 @@ def test_a_fault_of_ours_ends_one_socket_and_is_told(player, monkeypatch, capfd)
             guest.hello()
             patch.setattr(Session, "step", broken)
             guest.ask(type="step")
-            assert "fault of its own" in guest.until("bye")["says"]
+            assert "internal error" in guest.until("bye")["message"]
             assert guest.ending()[0] == 1011
         assert other.answer(type="step")["number"] == 1
     assert "the roof is on fire" in capfd.readouterr().err
 
 
-def test_a_dream_that_breaks_pauses_and_says_why(player, monkeypatch):
+def test_failed_step_pauses_and_reports_the_error(player, monkeypatch):
     def torn(self):
         raise UserError("frames hold values that are not finite")
 
@@ -346,8 +346,8 @@ def test_a_dream_that_breaks_pauses_and_says_why(player, monkeypatch):
         with monkeypatch.context() as patch:
             patch.setattr(Session, "step", torn)
             guest.ask(type="play", on=True)
-            said = guest.until("complaint")
-        assert said == {"type": "complaint", "says": "frames hold values that are not finite", "playing": False}
+            received = guest.until("complaint")
+        assert received == {"type": "complaint", "message": "frames hold values that are not finite", "playing": False}
         assert guest.answer(type="reset")["number"] == 0
 
 
@@ -360,7 +360,7 @@ def test_it_plays_and_pauses(url):
         guest.ask(type="speed", fps=MAX_FPS)
         guest.ask(type="play", on=True)
         frames = [guest.until("frame") for _ in range(8)]
-        numbers = [said["number"] for said in frames if said["number"]]
+        numbers = [received["number"] for received in frames if received["number"]]
         assert numbers == list(range(1, 1 + len(numbers)))
         still = guest.answer(type="play", on=False)
         with pytest.raises(TimeoutError):
@@ -369,13 +369,13 @@ def test_it_plays_and_pauses(url):
         assert guest.answer(type="go", frame=1)["number"] == 1
 
 
-def test_the_pace_is_kept(player):
+def test_frame_rate_is_kept(player):
     """Frames are due one period apart, whatever keys bring forward; counted on the connection's own clock."""
     with serving(player) as url, Guest(url) as guest:
         guest.hello()
         guest.ask(type="speed", fps=20)
         guest.ask(type="play", on=True)
-        guest.until("frame", lambda said: said["number"] == 1)
+        guest.until("frame", lambda received: received["number"] == 1)
         began = time.monotonic()
         while guest.until("frame")["number"] < 11:
             guest.ask(type="act", action=2)
@@ -388,11 +388,11 @@ def test_keys_reach_the_next_frame(url):
     with Guest(url) as guest:
         guest.hello()
         guest.ask(type="play", on=True)
-        guest.until("frame", lambda said: said["number"] > 1)
+        guest.until("frame", lambda received: received["number"] > 1)
         assert guest.answer(type="act", action=2)["action"] == 2
 
 
-def test_a_film_comes_back_and_is_gone_with_its_browser(url):
+def test_video_is_deleted_with_its_connection(url):
     with Guest(url) as guest:
         guest.hello()
         guest.ask(type="record", on=True)
@@ -409,7 +409,7 @@ def test_a_film_comes_back_and_is_gone_with_its_browser(url):
     until(lambda: get(path)[0] == 404)
 
 
-def test_the_film_can_be_read(url, tmp_path):
+def test_downloaded_video_can_be_read(url, tmp_path):
     with Guest(url) as guest:
         guest.hello()
         guest.ask(type="speed", fps=12)
@@ -425,7 +425,7 @@ def test_the_film_can_be_read(url, tmp_path):
     assert clip.frames[0].std() > 10
 
 
-def test_a_server_that_ends_while_a_film_is_written_says_nothing_of_it(player, capsys):
+def test_shutdown_while_writing_a_video_is_silent(player, capsys):
     """After its time of grace the web server cancels what still runs; its users see no trace of that."""
 
     class Wire:
@@ -441,8 +441,8 @@ def test_a_server_that_ends_while_a_film_is_written_says_nothing_of_it(player, c
             await asyncio.Event().wait()
 
     async def live():
-        house, wire = make_app(player).state.house, Wire()
-        connection = Connection(house, wire)
+        shared, wire = make_app(player).state.shared, Wire()
+        connection = Connection(shared, wire)
         task = asyncio.create_task(connection.run())
         while wire.sent < 2:  # hello and the first frame
             await asyncio.sleep(0.01)
@@ -452,14 +452,14 @@ def test_a_server_that_ends_while_a_film_is_written_says_nothing_of_it(player, c
             writing.set()
             await asyncio.Event().wait()
 
-        house.film = film
+        shared.film = film
         connection.inbox += [{"type": "record", "on": True}, {"type": "record", "on": False}]
         connection.wake.set()
         await writing.wait()
         task.cancel()
         await task
-        assert not house.guests
-        house.close()
+        assert not shared.connections
+        shared.close()
 
     asyncio.run(asyncio.wait_for(live(), 60))
     assert capsys.readouterr() == ("", "")

@@ -20,11 +20,11 @@ def steered(tmp_path):
 
 
 def pixels(session):
-    said, raw = session.look()
+    header, raw = session.look()
     h, w = session.start.seen.shape[2:]
     pictures = np.frombuffer(raw, np.uint8).reshape(-1, h, w, 3)
-    assert len(pictures) == 1 + said["recorded"]
-    return said, pictures
+    assert len(pictures) == 1 + header["recorded"]
+    return header, pictures
 
 
 def walk(session, count):
@@ -33,7 +33,7 @@ def walk(session, count):
     return session.now.picture
 
 
-def test_a_page_is_told_what_it_must_know(steered):
+def test_hello_describes_sizes_controls_actions_and_starts(steered):
     hello = steered.player.hello()
     assert (hello["width"], hello["height"], hello["fps"]) == (12, 12, 10)  # the recording's rate
     assert hello["stochastic"] is True
@@ -46,9 +46,9 @@ def test_a_page_is_told_what_it_must_know(steered):
     assert hello["starts"][0].startswith("video")
 
 
-def test_it_begins_with_a_real_frame_and_comes_back_to_it(steered):
-    said, pictures = pixels(steered)
-    assert (said["number"], said["kind"], said["recorded"]) == (0, "real", True)
+def test_reset_returns_to_the_start_frame(steered):
+    header, pictures = pixels(steered)
+    assert (header["number"], header["kind"], header["recorded"]) == (0, "real", True)
     real = steered.start.seen[-1]
     assert np.array_equal(pictures[0].transpose(2, 0, 1)[:1], real)
     assert np.array_equal(pictures[0], pictures[1])
@@ -60,7 +60,7 @@ def test_it_begins_with_a_real_frame_and_comes_back_to_it(steered):
     assert steered.look()[0]["number"] == 0
 
 
-def test_the_recording_beside_is_what_came_next(steered):
+def test_recording_shows_the_frames_after_the_start(steered):
     start = steered.start
     video = start.video
     for number in range(1, start.length + 1):
@@ -72,7 +72,7 @@ def test_the_recording_beside_is_what_came_next(steered):
     assert steered.look()[0]["recorded"] is False
 
 
-def test_recorded_actions_lead_until_a_key_is_pressed(steered):
+def test_recorded_actions_are_followed_until_a_key_press(steered):
     start = steered.start
     recorded = start.pairs.source.clip(start.video, start.last, 6).arrays["actions"]
     for move in recorded[:4]:
@@ -92,7 +92,7 @@ def test_recorded_actions_lead_until_a_key_is_pressed(steered):
     assert steered.look()[0]["action"] == recorded[0]
 
 
-def test_actions_change_what_comes(steered):
+def test_actions_change_the_prediction(steered):
     steered.set_control("warmth", 0)
     bright = []
     for action in (0, 2):
@@ -103,7 +103,7 @@ def test_actions_change_what_comes(steered):
     assert bright[1] > bright[0] + 20
 
 
-def test_a_key_that_went_down_and_up_between_two_frames_counts(steered):
+def test_short_key_press_counts_for_one_frame(steered):
     steered.press(0)
     steered.press(None)
     steered.step()
@@ -112,7 +112,7 @@ def test_a_key_that_went_down_and_up_between_two_frames_counts(steered):
     assert steered.look()[0]["action"] == 1
 
 
-def test_one_can_go_back_and_on_another_way(steered):
+def test_step_after_going_back_starts_a_new_branch(steered):
     steered.set_control("warmth", 0)
     steered.press(2)
     there = walk(steered, 4)
@@ -130,7 +130,7 @@ def test_one_can_go_back_and_on_another_way(steered):
     assert steered.now.number == 4
 
 
-def test_the_past_is_bounded(steered, monkeypatch):
+def test_history_is_bounded(steered, monkeypatch):
     monkeypatch.setattr(module, "HISTORY", 10)
     walk(steered, 25)
     assert [m.number for m in steered.moments] == list(range(16, 26))
@@ -145,7 +145,7 @@ def test_the_past_is_bounded(steered, monkeypatch):
     assert len(steered.moments) == 3
 
 
-def test_once_the_past_is_full_frames_take_no_more_memory(steered, monkeypatch):
+def test_memory_is_constant_once_history_is_full(steered, monkeypatch):
     """What Python holds; what the process holds over 1,000 frames, through a browser: benchmarks/playing.py."""
     monkeypatch.setattr(module, "HISTORY", 40)
     walk(steered, 5)
@@ -165,7 +165,7 @@ def test_once_the_past_is_full_frames_take_no_more_memory(steered, monkeypatch):
     assert grown < 50_000, grown  # moments that stayed would be 200 times 900 bytes
 
 
-def test_draws_are_new_with_every_reset_unless_asked_for_again(steered):
+def test_reset_changes_the_seed_unless_again(steered):
     first = walk(steered, 5)
     steered.reset(again=True)
     assert np.array_equal(walk(steered, 5), first)
@@ -188,13 +188,13 @@ def test_controls_last_through_a_reset(steered):
         steered.set_control("heat", 1)
 
 
-def test_a_code_made_by_hand_is_shown_and_held(steered):
+def test_edited_latent_is_shown_and_held(steered):
     steered.set_control("warmth", 0)
     steered.press(1)
     steered.pin({0: 0.25})
-    said, pictures = pixels(steered)
-    assert (said["kind"], said["number"], said["pins"]) == ("hand", 0, [0])
-    assert said["code"][0] == 0.25
+    header, pictures = pixels(steered)
+    assert (header["kind"], header["number"], header["pins"]) == ("hand", 0, [0])
+    assert header["code"][0] == 0.25
     assert np.unique(pictures[0]).tolist() == [64]
     steered.pin({0: 1.0})
     steered.press(0)
@@ -209,32 +209,32 @@ def test_a_code_made_by_hand_is_shown_and_held(steered):
 
 
 @pytest.mark.parametrize("values", [{9: 0}, {0: 3.5}, {0: float("inf")}, {0: "1"}, {0: None}, {0: True}])
-def test_sliders_have_only_their_values(steered, values):
+def test_pin_rejects_values_outside_the_slider(steered, values):
     with pytest.raises(Complaint, match="a slider was set"):
         steered.pin(values)
     assert steered.pins == {}
 
 
-def test_a_model_that_does_not_dream_in_codes_shows_a_still(tmp_path):
+def test_model_without_editable_latent_shows_a_still_image(tmp_path):
     session = Session(make_player(tmp_path / "data", "codes"))
     player = session.player
     assert len(player.sliders) == 6
     assert player.hello()["steerable"] is False
     dream = walk(session, 4).copy()
     assert session.look()[0]["code"] == []  # not computed while it plays
-    said, _ = session.look(still=True)
+    header, _ = session.look(still=True)
     window = player.floats(np.concatenate([session.seen, np.stack([m.picture for m in session.moments[1:]])])[-3:])
     expected = player.model.encode(window[None])[0, -1].detach()
-    assert said["code"] == [round(float(v), 3) for v in expected]
+    assert header["code"] == [round(float(v), 3) for v in expected]
     session.pin({2: 1.5})
     session.pin({0: -1.0})
-    said, pictures = pixels(session)
+    header, pictures = pixels(session)
     code = expected.clone()
     code[2], code[0] = 1.5, -1.0
     picture = player.model.decode(code[None, None])[0, 0].clamp(0, 1).mul(255).round()
     assert np.array_equal(pictures[0][..., 0], picture[0].detach().numpy())
-    assert said["kind"] == "hand"
-    assert sorted(said["pins"]) == [0, 2]
+    assert header["kind"] == "hand"
+    assert sorted(header["pins"]) == [0, 2]
     session.free([0])
     session.free([2])
     assert np.array_equal(session.pictures()["dream"], dream)
@@ -244,7 +244,7 @@ def test_a_model_that_does_not_dream_in_codes_shows_a_still(tmp_path):
     assert session.pins == {}
 
 
-def test_long_codes_have_sliders_for_what_varies_most(tmp_path, monkeypatch):
+def test_long_latents_have_sliders_for_dimensions_that_vary_most(tmp_path, monkeypatch):
     monkeypatch.setattr(module, "SLIDERS", 2)
     player = make_player(tmp_path / "data", "codes")
     assert len(player.sliders) == 2
@@ -253,12 +253,12 @@ def test_long_codes_have_sliders_for_what_varies_most(tmp_path, monkeypatch):
     assert {s.index for s in player.sliders} == set(spread.argsort(descending=True)[:2].tolist())
 
 
-def test_a_wider_code_has_wider_sliders():
+def test_wider_latents_have_wider_sliders():
     assert (module._slider(0, 0.2, 0.9).low, module._slider(0, 0.2, 0.9).high) == (-3, 3)
     assert (module._slider(0, 1.0, 4.0).low, module._slider(0, 1.0, 4.0).high) == (-11, 13)
 
 
-def test_a_model_without_actions_or_codes_says_so(tmp_path):
+def test_model_without_actions_or_latents_raises_complaint(tmp_path):
     session = Session(make_player(tmp_path / "data", "plain"))
     hello = session.player.hello()
     assert (hello["actions"], hello["sliders"], hello["controls"]) == (None, [], [])
@@ -277,17 +277,17 @@ def test_a_baseline_plays(tmp_path):
 
 
 @pytest.mark.parametrize("start", [99, -1, True, "1", 1.0])
-def test_there_are_only_the_starts_there_are(steered, start):
+def test_reset_rejects_invalid_starts(steered, start):
     before = steered.now
-    with pytest.raises(Complaint, match="there are starts 0…"):
+    with pytest.raises(Complaint, match="start must be in 0…"):
         steered.reset(start)
     assert steered.now is before
 
 
-def test_a_dream_from_noise_has_nothing_beside_it(steered):
+def test_start_from_noise_has_no_recording(steered):
     steered.reset(from_noise=True)
-    said, pictures = pixels(steered)
-    assert (said["kind"], said["recorded"], len(pictures)) == ("noise", False, 1)
+    header, pictures = pixels(steered)
+    assert (header["kind"], header["recorded"], len(pictures)) == ("noise", False, 1)
     assert len(np.unique(pictures[0])) > 50
     walk(steered, 3)
     with pytest.raises(Complaint, match="no recorded actions"):
@@ -296,7 +296,7 @@ def test_a_dream_from_noise_has_nothing_beside_it(steered):
     assert steered.look()[0]["kind"] == "real"
 
 
-def test_a_film_is_what_was_seen(steered):
+def test_recording_contains_the_frames_shown(steered):
     steered.record(12.0)
     walk(steered, 4)
     recording = steered.stop()
@@ -309,7 +309,7 @@ def test_a_film_is_what_was_seen(steered):
     assert recording.length == 5
 
 
-def test_a_film_ends_by_itself(monkeypatch):
+def test_recording_stops_at_its_limit(monkeypatch):
     monkeypatch.setattr(module, "FILM_BYTES", 500)
     recording = Recording(10)
     picture = np.zeros((1, 10, 10), np.uint8)
@@ -323,7 +323,7 @@ def test_a_film_ends_by_itself(monkeypatch):
     assert recording.bytes == 500
 
 
-def test_two_sessions_of_one_player_do_not_meet(tmp_path):
+def test_sessions_of_one_player_are_independent(tmp_path):
     player = make_player(tmp_path / "data")
     one, other = Session(player), Session(player)
     one.set_control("warmth", 0)
@@ -351,12 +351,12 @@ def test_a_model_without_actions_plays_on_a_game_that_has_them(tmp_path, monkeyp
     starts = Starts(store, [Segment(0, 0, 8)], model.request(model.config), 2, store.spec.actions)
     session = Session(Player(model, starts, "run", "copy-last"))
     walk(session, 1)
-    said, pictures = pixels(session)
-    assert (said["alive"], said["recorded"], said["action"]) == (False, True, None)
+    header, pictures = pixels(session)
+    assert (header["alive"], header["recorded"], header["action"]) == (False, True, None)
     assert np.array_equal(pictures[1].transpose(2, 0, 1), session.start.after(1)[0])
 
 
-def test_beside_the_dream_stands_the_scene_itself_under_the_same_actions(tmp_path, monkeypatch):
+def test_simulated_scene_follows_the_same_actions(tmp_path, monkeypatch):
     """Here a scene that counts: its picture is what was done so far, added up."""
 
     class Counting:

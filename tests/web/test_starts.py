@@ -42,7 +42,7 @@ def test_starts_are_held_out_frames_of_the_runs_own_data(tmp_path):
     assert start.after(start.length + 1) is None
 
 
-def test_strides_and_actions_are_the_models(tmp_path):
+def test_stride_and_actions_follow_the_model(tmp_path):
     store = write_store(tmp_path / "data", videos=3, frames=60, actions=True)
     segments = store.splits(9)["test"]
     starts = Starts(store, segments, ClipRequest(context=2, future=1, stride=3), 2, store.spec.actions)
@@ -62,7 +62,7 @@ def test_examples_beside_the_weights_come_before_the_data(tmp_path):
     assert len(open_starts(run)) > 0
 
 
-def test_a_video_of_ones_own(tmp_path):
+def test_user_video_is_a_start(tmp_path):
     frames = np.random.default_rng(0).integers(0, 256, (20, 3, 16, 24), np.uint8)
     path = write_video(frames, tmp_path / "mine.mp4", 10)
     spec = ClipSpec(channels=3, height=16, width=24)
@@ -72,7 +72,7 @@ def test_a_video_of_ones_own(tmp_path):
     assert "mine" in starts.names[0]
 
 
-def test_what_is_missing_is_said(tmp_path):
+def test_missing_data_is_reported(tmp_path):
     with pytest.raises(UserError, match=r"what it was trained on \('gone'\) is not here; give --data PATH"):
         open_starts(opened(tmp_path, path="gone"))
     write_store(tmp_path / "data", videos=3, frames=20)
@@ -86,14 +86,14 @@ def test_what_is_missing_is_said(tmp_path):
         open_starts(opened(tmp_path), str(tmp_path / "short"))
 
 
-def test_noise_is_noise():
+def test_noise_is_uniform():
     frames = noise((4, 3, 16, 16), torch.Generator().manual_seed(0))
     assert frames.dtype == np.uint8
     assert (frames.min(), frames.max()) == (0, 255)
     assert abs(frames.mean() - 127.5) < 5
 
 
-def test_a_game_goes_on_under_ones_own_actions(tmp_path):
+def test_restored_game_continues_under_given_actions(tmp_path):
     """Beside the dream stands the game itself: as recorded under the recorded actions, another way under others."""
     pytest.importorskip("ale_py")
     from framecast.data.store import Store
@@ -119,7 +119,7 @@ def test_a_game_goes_on_under_ones_own_actions(tmp_path):
     assert not np.array_equal(seen, start.after(8)[0])
 
 
-def test_what_cannot_be_brought_back_as_it_was_recorded_is_left_alone(tmp_path, monkeypatch):
+def test_game_that_replays_differently_is_not_restored(tmp_path, monkeypatch):
     pytest.importorskip("ale_py")
     from framecast.data.registry import replay
     from framecast.data.store import Store

@@ -1,6 +1,6 @@
-"""What codes of motion hold: futures drawn from them, one pair's motion on other pictures, and which numbers count.
+"""Motion latents: samples of the next frame, transfer of motion to other images, and active dimensions.
 
-Works on models whose codes are motions (`models/base.py: MotionCoder`).
+Works on any `MotionLatentModel` (`models/base.py`).
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from framecast.core.errors import UserError
 from framecast.core.io import write_json
-from framecast.inference.latents.traversal import Told, as_floats, clips, latent_model, out_folder
+from framecast.inference.latents.io import LatentResult, as_floats, clips, latent_model, out_folder
 from framecast.media.grid import as_rgb, enlarge, grid
 from framecast.media.images import to_uint8, write_image
 from framecast.media.write import write_video
@@ -27,21 +27,24 @@ if TYPE_CHECKING:
 
 #: Samples between the first frame and the true second one, as in the published grids.
 SAMPLES = 6
-#: A number of the code is active if its mean KL divergence exceeds this, nats.
+#: Smallest mean KL divergence of an active latent dimension, nats.
 ACTIVE = 0.01
-#: At most so many numbers are listed as dominant, in order of their KL divergence.
+#: Largest number of dominant dimensions listed, in order of their KL divergence.
 DOMINANT = 16
 _CELL = 128  # px; smaller frames are enlarged to it in grids
 
 
 def motion_coder(run: Run, device: str = "cpu") -> Predictor:
-    """The run's model, whose codes are motions.
+    """The run's model, a `MotionLatentModel`.
 
-    Raises: UserError when they are not.
+    Raises:
+        UserError: the latents of the model do not represent motion.
     """
     model = latent_model(run, device)
     if not isinstance(model, MotionLatentModel):
-        raise UserError(f"{run.folder}: codes of {run.config.name} are no motions; give a run of visual-dynamics")
+        raise UserError(
+            f"{run.folder}: latents of {run.config.name} do not represent motion; use a run of visual-dynamics"
+        )
     return model
 
 
@@ -58,14 +61,24 @@ def sample(
     seed: int = 0,
     out: str | Path | None = None,
     device: str = "cpu",
-) -> Told:
-    """Different next frames of each of some pictures.
+) -> LatentResult:
+    """Samples of the next frame for each of several images.
 
-    source: see `latents.clips`.  prior: "normal" or "posterior"; None as the model is configured.  pictures: rows, at
-    most.  Writes sample.png, a row for each picture: the first frame, six samples, and the true second frame where
-    there is one; and sample.gif, which goes to and fro between first frames and that grid, half a second each. With
-    prior "posterior" the files are called sample-posterior.
-    Raises: UserError when posteriors are asked for and none are stored.
+    Writes sample.png (one row per image: first frame, six samples, and the true second frame where there is one) and
+    sample.gif (alternates between the first frames and that grid, 0.5 s each). With prior "posterior" the files are
+    named sample-posterior.
+
+    Args:
+        run: trained run of a `MotionLatentModel`.
+        source: input clips, see `io.clips`.
+        prior: "normal" or "posterior"; None uses the model's configuration.
+        pictures: largest number of rows.
+        seed: random seed for clip selection and sampling.
+        out: output folder, see `io.out_folder`.
+        device: torch device.
+
+    Raises:
+        UserError: posteriors are requested but none are stored.
     """
     model: Any = motion_coder(run, device)
     taken = clips(run, source, pictures, seed)
@@ -87,11 +100,15 @@ def sample(
     }
     spread = torch.stack(drawn).std(0, correction=0).mean()
     facts = {"prior": prior or str(model.config.prior), "pictures": len(frames), "spread": round(float(spread), 6)}
-    return Told(files, facts)
+    return LatentResult(files, facts)
 
 
 def tiled(columns: Sequence[Tensor]) -> np.ndarray:
-    """A picture of columns of frames (n, c, h, w) 0…1 without gaps, uint8 (3, H, W); small frames enlarged."""
+    """Image of columns of frames without gaps, uint8 (3, H, W); small frames are enlarged.
+
+    Args:
+        columns: frames (n, c, h, w) in 0…1 of each column.
+    """
     cells = [enlarge(as_rgb(column.cpu()), _CELL) for column in columns]
     return np.concatenate([np.concatenate(list(cell), axis=1) for cell in cells], axis=2)
 
@@ -109,28 +126,38 @@ def transfer(
     seed: int = 0,
     out: str | Path | None = None,
     device: str = "cpu",
-) -> Told:
-    """The motion of one pair on other pictures.
+) -> LatentResult:
+    """Motion of one pair of frames applied to other images.
 
-    source: where the pair comes from, see `latents.clips`; its first clip counts.  onto: the pictures; None takes the
-    other clips of `source`.  Writes transfer.png, a row for each picture: the pair, the picture, and the picture moved;
-    and transfer.gif, in which pair and picture move, a second each.
-    Raises: UserError when there is nothing to move.
+    Writes transfer.png (one row per image: the pair, the image, the moved image) and transfer.gif (pair and image
+    move, 1 s each).
+
+    Args:
+        run: trained run of a `MotionLatentModel`.
+        source: input clips, see `io.clips`; the first clip is the pair.
+        onto: images to move; None uses the other clips of `source`.
+        pictures: largest number of rows.
+        seed: random seed for clip selection.
+        out: output folder, see `io.out_folder`.
+        device: torch device.
+
+    Raises:
+        UserError: there is no image to move.
     """
     model: Any = motion_coder(run, device)
     taken = as_floats(model, clips(run, source, pictures + 1, seed))
     targets = taken[1:] if onto is None else as_floats(model, clips(run, onto, pictures, seed))
     if not len(targets):
-        raise UserError(f"--input {source}: holds one clip, whose motion needs a picture to go to; give --onto")
+        raise UserError(f"--input {source}: got one clip, expected at least one further image to move; use --onto")
     pair, still = taken[:1].expand(len(targets), -1, -1, -1, -1), targets[:, 0]
     moved = model.decode(model.encode(pair[:, :2]), still[:, None])[:, 0]
     folder = out_folder(run, out)
-    films = [tiled([pair[:, 0], still]), tiled([pair[:, 1], moved])]
+    videos = [tiled([pair[:, 0], still]), tiled([pair[:, 1], moved])]
     files = {
         "grid": write_image(tiled([pair[:, 0], pair[:, 1], still, moved]), folder / "transfer.png"),
-        "film": write_video(np.stack(films), folder / "transfer.gif", 1.0),
+        "film": write_video(np.stack(videos), folder / "transfer.gif", 1.0),
     }
-    return Told(files, {"pictures": len(targets)})
+    return LatentResult(files, {"pictures": len(targets)})
 
 
 # --------------------------------------------------------------------------------------------------------------- dims
@@ -145,12 +172,20 @@ def dims(
     seed: int = 0,
     out: str | Path | None = None,
     device: str = "cpu",
-) -> Told:
-    """Which numbers of a code say something, and what the network makes of a picture and of a motion.
+) -> LatentResult:
+    """KL divergence of every latent dimension, and feature maps and kernels of the first clip.
 
-    source: see `latents.clips`; at most `count` of them are looked at.  Writes dims.json (of every number the mean KL
-    divergence from N(0, 1), nats, smallest and largest mean and log-variance), dims.png (the same for the dominant
-    ones, as bars), and pages of feature maps and kernels of the first clip, one for each scale, finest first.
+    Writes dims.json (for every dimension the mean KL divergence from N(0, 1) in nats, and the smallest and largest mean
+    and log-variance), dims.png (bars of the same for the dominant dimensions), and one page of feature maps and one of
+    kernels for each scale, finest first.
+
+    Args:
+        run: trained run of a `MotionLatentModel`.
+        source: input clips, see `io.clips`.
+        count: largest number of clips.
+        seed: random seed for clip selection.
+        out: output folder, see `io.out_folder`.
+        device: torch device.
     """
     model: Any = motion_coder(run, device)
     frames = as_floats(model, clips(run, source, count, seed))
@@ -182,19 +217,19 @@ def dims(
     ):
         files[f"features {k}"] = write_image(_page(maps[0]), folder / f"features-{k}.png")
         files[f"kernels {k}"] = write_image(_page(kernels[0]), folder / f"kernels-{k}.png")
-    said = f"{facts['active']} of {facts['size']} numbers above {ACTIVE:g} nats, {facts['kl']:.1f} nats in all"
-    return Told(files, facts, (said,))
+    summary = f"{facts['active']} of {facts['size']} dimensions above {ACTIVE:g} nats, {facts['kl']:.1f} nats in total"
+    return LatentResult(files, facts, (summary,))
 
 
 def _page(maps: Tensor, columns: int = 8) -> np.ndarray:
-    """Maps (n, h, w) as a page of grey pictures, each stretched to its own range."""
+    """Maps (n, h, w) as a page of grey images, each stretched to its own range."""
     low, high = maps.amin((1, 2), keepdim=True), maps.amax((1, 2), keepdim=True)
     grey = to_uint8(((maps - low) / (high - low).clamp(min=1e-12)).float())[:, None]
     return grid([grey[i : i + columns] for i in range(0, len(grey), columns)])
 
 
 def _bars(numbers: Mapping[str, Sequence[float]], shown: Sequence[int], path: Path) -> Path:
-    """KL divergence and ranges of the dominant numbers, as bars."""
+    """KL divergence and ranges of the dominant dimensions, as bars."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(7, 6), layout="constrained")
@@ -208,6 +243,6 @@ def _bars(numbers: Mapping[str, Sequence[float]], shown: Sequence[int], path: Pa
         axes.axhline(0, color="0.5", linewidth=0.8)
         axes.set_ylabel(f"{label}, range")
     bottom.set_xticks(at, [str(i) for i in shown])
-    bottom.set_xlabel("number of the code")
+    bottom.set_xlabel("latent dimension")
     figure.savefig(path, dpi=100)
     return path

@@ -1,7 +1,6 @@
-"""Codes in figures: which numbers of a code the pictures hang on, how codes are spread, and whether a dream keeps to
-them.
+"""Latent statistics: importance of each dimension, distribution over data, and drift of the latent norm in dreams.
 
-Works on any model that encodes and decodes (`models/base.py: Coder`); dreams are measured where it dreams in codes.
+Works on any `LatentModel` (`models/base.py`); dreams are measured for models that are also `EditableLatent`.
 """
 
 from __future__ import annotations
@@ -16,16 +15,16 @@ import torch
 from torch import Tensor
 
 from framecast.core.errors import UserError
-from framecast.inference.latents.traversal import Told, as_floats, clips, latent_model, out_folder
+from framecast.inference.latents.io import LatentResult, as_floats, clips, latent_model, out_folder
 from framecast.media.grid import grid
 from framecast.media.images import write_image
 from framecast.models.base import EditableLatent, Predictor
 from framecast.models.rollout import RolloutSession, evaluating
 from framecast.training.run_folder import Run
 
-#: Steps of a dream whose codes are told.
+#: Steps of a dream at which latent norms are reported.
 STEPS = (1, 10, 30, 100, 300)
-#: Frames that importance is measured on, at most: each is decoded once for every number of a code.
+#: Largest number of frames evaluated: each is decoded once per latent dimension.
 _FRAMES = 128
 
 
@@ -37,45 +36,51 @@ def importance(
     count: int = 32,
     out: str | Path | None = None,
     device: str = "cpu",
-) -> Told:
-    """How much each number of a code matters: the rise of the squared error when it is replaced by its mean.
+) -> LatentResult:
+    """Rise of the squared reconstruction error when one latent dimension is replaced by its mean.
 
-    source: see `latents.clips`.  count: clips looked at, at most.
-    Writes importance.csv (number, rise, share of all rises, sd; most important first) and importance.png (frames, their
-    reconstruction, and without each of the five most important numbers).
-    Errors are summed over a frame's values in 0…1, averaged over frames.
+    Errors are summed over a frame's values in 0…1 and averaged over frames. Writes importance.csv (number, rise, share
+    of all rises, std; most important first) and importance.png (frames, their reconstructions, and reconstructions
+    without each of the five most important dimensions).
+
+    Args:
+        run: trained run of a `LatentModel`.
+        source: input clips, see `io.clips`.
+        count: largest number of clips.
+        out: output folder, see `io.out_folder`.
+        device: torch device.
     """
     model = latent_model(run, device)
     frames, latents = _encoded(model, clips(run, source, count))
-    context, pictures = frames[:, : model.num_context], frames.flatten(0, 1)
+    context, images = frames[:, : model.num_context], frames.flatten(0, 1)
     mean, size = latents.mean((0, 1)), latents.shape[-1]
     whole = _decoded(model, latents, context)
-    base = float(_error(whole, pictures))
+    base = float(_error(whole, images))
     without, rises = {}, []
     for dim in range(size):
         changed = latents.clone()
         changed[..., dim] = mean[dim]
         without[dim] = _decoded(model, changed, context)
-        rises.append(float(_error(without[dim], pictures)) - base)
+        rises.append(float(_error(without[dim], images)) - base)
     order = sorted(range(size), key=lambda d: -rises[d])
     total = sum(max(r, 0.0) for r in rises)
-    sd = latents.flatten(0, 1).std(0)
+    std = latents.flatten(0, 1).std(0)
     rows = [
-        {"number": d, "rise": rises[d], "share": max(rises[d], 0.0) / total if total else 0.0, "std": float(sd[d])}
+        {"number": d, "rise": rises[d], "share": max(rises[d], 0.0) / total if total else 0.0, "std": float(std[d])}
         for d in order
     ]
     folder = out_folder(run, out)
-    shown = np.linspace(0, len(pictures) - 1, min(len(pictures), 8)).round().astype(int)
-    sheet = {"frames": pictures, "decoded": whole, **{f"without {d}": without[d] for d in order[:5]}}
+    shown = np.linspace(0, len(images) - 1, min(len(images), 8)).round().astype(int)
+    sheet = {"frames": images, "decoded": whole, **{f"without {d}": without[d] for d in order[:5]}}
     files = {
         "table": _write_csv(folder / "importance.csv", rows),
         "sheet": write_image(
             grid({k: v[shown].clamp(0, 1).cpu() for k, v in sheet.items()}), folder / "importance.png"
         ),
     }
-    lines = [f"squared error a frame {base:.4g}; without one number of its code:"]
-    lines += [f"  number {r['number']:>3}  {r['rise']:+10.4g}  {r['share']:6.1%}" for r in rows[:10]]
-    return Told(files, {"error": base, "frames": len(pictures), "numbers": rows}, tuple(lines))
+    lines = [f"squared error per frame {base:.4g}; rise without one latent dimension:"]
+    lines += [f"  dimension {r['number']:>3}  {r['rise']:+10.4g}  {r['share']:6.1%}" for r in rows[:10]]
+    return LatentResult(files, {"error": base, "frames": len(images), "numbers": rows}, tuple(lines))
 
 
 @torch.no_grad()
@@ -87,14 +92,22 @@ def statistics(
     steps: int = 300,
     out: str | Path | None = None,
     device: str = "cpu",
-) -> Told:
-    """Mean and spread of every number of a code, the length of codes, and that of a dream's codes step by step.
+) -> LatentResult:
+    """Mean and std of every latent dimension, latent norm of the data, and latent norm of dreams by step.
 
-    source: see `latents.clips`.  count: clips looked at, at most.  steps: length of the dreams, one from each of at
-    most 16 clips; models that dream by given actions are not let dream.
-    Writes statistics.csv (number, mean, sd, lowest, highest).
-    Returns: facts with norm (mean length of the data's codes) and dream (step, norm: mean length of its codes, seen: of
-    the codes that its frames have when they are encoded, ratio: seen to that of the data).
+    Writes statistics.csv (number, mean, std, lowest, highest).
+
+    Args:
+        run: trained run of a `LatentModel`.
+        source: input clips, see `io.clips`.
+        count: largest number of clips.
+        steps: length of the dreams in frames, one from each of at most 16 clips; skipped for models that need actions.
+        out: output folder, see `io.out_folder`.
+        device: torch device.
+
+    Returns:
+        Facts with `norm` (mean latent norm of the data) and `dream` (step; norm: mean latent norm; seen: mean norm of
+        the re-encoded frames; ratio: seen divided by the norm of the data).
     """
     if steps < 0:
         raise UserError(f"--steps must be at least 0, got {steps}")
@@ -105,28 +118,33 @@ def statistics(
     rows = [{"number": d, **{k: float(v[d]) for k, v in columns.items()}} for d in range(flat.shape[-1])]
     norm = float(flat.norm(dim=-1).mean())
     facts: dict[str, Any] = {"frames": len(flat), "norm": norm, "numbers": rows}
-    lines = [f"{flat.shape[-1]} numbers a code; mean length of {len(flat)} codes {norm:.3f}"]
+    lines = [f"{flat.shape[-1]} latent dimensions; mean norm of {len(flat)} latents {norm:.3f}"]
     if isinstance(model, EditableLatent) and model.actions != "required" and steps:
         facts["dream"] = [
             {"step": step, "norm": length, "seen": seen, "ratio": seen / norm if norm else float("nan")}
             for step, length, seen in dream_norms(model, frames[:16, : model.num_context], _up_to(steps))
         ]
         lines += [
-            f"  dream, step {r['step']:>4}: codes of {r['norm']:.3f}; its frames, encoded, of {r['seen']:.3f}, "
-            f"{r['ratio']:.2f} of the data's"
+            f"  dream, step {r['step']:>4}: latent norm {r['norm']:.3f}; re-encoded frames {r['seen']:.3f}, "
+            f"{r['ratio']:.2f} of the data"
             for r in facts["dream"]
         ]
     folder = out_folder(run, out)
-    return Told({"table": _write_csv(folder / "statistics.csv", rows)}, facts, tuple(lines))
+    return LatentResult({"table": _write_csv(folder / "statistics.csv", rows)}, facts, tuple(lines))
 
 
 def dream_norms(
     model: Predictor, context: Tensor, steps: Sequence[int], seed: int = 0
 ) -> list[tuple[int, float, float]]:
-    """(step, mean length of the codes, mean length of the codes of its frames) of dreams that begin from each row of
-    context (b, t, c, h, w) 0…1. The two differ where codes are drawn: those of frames are means, without the noise.
+    """(step, mean latent norm, mean norm of the re-encoded frames) of dreams from each context.
 
-    model: a Steerable Coder that needs no actions.
+    The two differ where latents are sampled: re-encoded latents are means, without noise.
+
+    Args:
+        model: an `EditableLatent` model that needs no actions.
+        context: frames (b, t, c, h, w) in 0…1.
+        steps: steps to report, counted from 1.
+        seed: random seed for sampling.
     """
     generator = torch.Generator(context.device).manual_seed(seed)
     dream, found = RolloutSession(model, context, generator=generator), []
@@ -144,7 +162,7 @@ def _up_to(steps: int) -> list[int]:
 
 
 def _encoded(model: Predictor, found: Tensor) -> tuple[Tensor, Tensor]:
-    """Frames as floats and their codes (n, t, z), of as many clips as `_FRAMES` allow."""
+    """Float frames and their latents (n, t, z), for as many clips as `_FRAMES` allows."""
     frames = as_floats(model, found[: max(1, _FRAMES // found.shape[1])])
     with evaluating(model):
         latents: Tensor = model.encode(frames)  # type: ignore[operator]
@@ -152,7 +170,7 @@ def _encoded(model: Predictor, found: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def _decoded(model: Predictor, latents: Tensor, context: Tensor) -> Tensor:
-    """(n t, c, h, w)."""
+    """Decoded frames, (n t, c, h, w)."""
     with evaluating(model):
         frames: Tensor = model.decode(latents, context)  # type: ignore[operator]
     return frames.flatten(0, 1)

@@ -1,4 +1,4 @@
-// What is done: arrows, space, digits and buttons become the model's actions.
+// Mapping of arrows, space, digits and buttons to actions of the model.
 
 const ARROWS = { ArrowUp: "up", ArrowDown: "down", ArrowLeft: "left", ArrowRight: "right", " ": "space", w: "up", s: "down", a: "left", d: "right" };
 const SIGNS = { up: "↑", down: "↓", left: "←", right: "→" };
@@ -10,7 +10,7 @@ export class Pad {
     this.send = send;
     this.held = [];  // keys that are down, the newest last
     this.chip = null;
-    this.values = {};  // continuous: what sliders say, by axis
+    this.values = {};  // continuous: slider values by axis
     this.last = null;
     this.buttons = new Map();
     this.build(document.getElementById("pad"));
@@ -19,7 +19,7 @@ export class Pad {
     addEventListener("blur", () => this.release());
   }
 
-  /** Keys that stand for something here. */
+  /** Keys bound to an action. */
   get bound() {
     const all = this.actions.kind === "discrete" ? this.actions.choices : this.actions.axes;
     return new Set(all.flatMap((one) => one.keys ?? []));
@@ -38,7 +38,7 @@ export class Pad {
     pad.hidden = false;
   }
 
-  /** Actions whose names say nothing: a button each, and the digits. */
+  /** Buttons and digits for actions without a key. */
   chips(pad) {
     const nameless = this.actions.choices.map((choice, index) => ({ ...choice, index })).filter((choice) => choice.keys === null);
     if (!nameless.length) return;
@@ -56,12 +56,12 @@ export class Pad {
       if (axis.keys) return;
       const label = element(pad, "label", { className: "axis", textContent: axis.label });
       const input = element(label, "input", { type: "range", min: axis.low, max: axis.high, step: (axis.high - axis.low) / 100, value: axis.idle });
-      input.addEventListener("input", (event) => { this.values[index] = input.valueAsNumber; this.tell(event.timeStamp); });
-      input.addEventListener("dblclick", (event) => { input.value = axis.idle; delete this.values[index]; this.tell(event.timeStamp); });
+      input.addEventListener("input", (event) => { this.values[index] = input.valueAsNumber; this.update(event.timeStamp); });
+      input.addEventListener("dblclick", (event) => { input.value = axis.idle; delete this.values[index]; this.update(event.timeStamp); });
     });
   }
 
-  /** What a key does, in words. */
+  /** Label of a key. */
   label(key) {
     if (this.actions.kind === "discrete") {
       const own = this.actions.choices.find((choice) => choice.keys?.length === 1 && choice.keys[0] === key);
@@ -80,7 +80,7 @@ export class Pad {
     });
     for (const name of ["pointerup", "pointercancel", "lostpointercapture"]) button.addEventListener(name, (event) => this.hold(key, false, event.timeStamp));
     button.addEventListener("contextmenu", (event) => event.preventDefault());
-    // Of a button that has the focus, Enter and space hold it.
+    // Enter holds the focused button.
     button.addEventListener("keydown", (event) => { if (event.key === "Enter" && !event.repeat) this.hold(key, true, event.timeStamp); });
     button.addEventListener("keyup", (event) => { if (event.key === "Enter") this.hold(key, false, event.timeStamp); });
     button.addEventListener("blur", (event) => this.hold(key, false, event.timeStamp));
@@ -102,14 +102,14 @@ export class Pad {
     if (was === down) return;
     this.held = down ? [...this.held, key] : this.held.filter((other) => other !== key);
     this.buttons.get(key)?.classList?.toggle("held", down);
-    this.tell(time);
+    this.update(time);
   }
 
   release() {
     for (const key of [...this.held]) this.hold(key, false, performance.now());
   }
 
-  tell(time) {
+  update(time) {
     const action = this.actions.kind === "discrete" ? this.choice() : this.vector();
     const text = JSON.stringify(action);
     if (text === this.last || action === undefined) return;
@@ -142,10 +142,10 @@ export class Pad {
     return idle ? null : values;
   }
 
-  /** Say what led to the frame shown. */
-  show(said) {
-    const choice = this.actions.kind === "discrete" && Number.isInteger(said.action) ? this.actions.choices[said.action].label.toLowerCase() : "";
-    this.doing.textContent = said.following && said.number ? `recorded: ${choice || "actions"}` : choice;
+  /** Show the action that led to the frame. */
+  show(header) {
+    const choice = this.actions.kind === "discrete" && Number.isInteger(header.action) ? this.actions.choices[header.action].label.toLowerCase() : "";
+    this.doing.textContent = header.following && header.number ? `recorded: ${choice || "actions"}` : choice;
   }
 }
 

@@ -10,11 +10,11 @@ const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}:/
 socket.binaryType = "arraybuffer";
 
 let screen, pad, code, hello;
-let said = { playing: false, number: 0, first: 0, last: 0 };
+let header = { playing: false, number: 0, first: 0, last: 0 };
 let count = 0;
-let resting = false;  // paused because nobody looks
+let resting = false;  // paused while the page is hidden
 
-/** Ask the server for something. time: when the hand moved, to measure until the picture follows. */
+/** Send a request; returns its id. time: of the input event, for the latency until the frame that answers it. */
 function ask(message, time) {
   if (socket.readyState !== WebSocket.OPEN) return 0;
   count += 1;
@@ -31,30 +31,30 @@ socket.addEventListener("message", ({ data }) => {
     return;
   }
   const length = new DataView(data).getUint32(0, true);
-  said = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 4, length)));
-  screen.draw(said, new Uint8Array(data, 4 + length));
-  socket.send(JSON.stringify({ type: "drawn", frame: said.id }));
+  header = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 4, length)));
+  screen.draw(header, new Uint8Array(data, 4 + length));
+  socket.send(JSON.stringify({ type: "drawn", frame: header.id }));
   refresh();
 });
 
 socket.addEventListener("close", () => {
-  if ($("curtain").dataset.said) return;
-  curtain(hello ? "The server is gone, or the connection was lost." : "The server lets nobody in from here. Open the whole address that it printed.");
+  if ($("curtain").dataset.closed) return;
+  curtain(hello ? "The server is gone, or the connection was lost." : "The server refused the connection. Open the complete address that it printed.");
 });
 
 function curtain(text) {
-  $("curtain").dataset.said = "yes";
-  $("curtain-says").textContent = text;
+  $("curtain").dataset.closed = "yes";
+  $("curtain-message").textContent = text;
   $("curtain").hidden = $("reload").hidden = false;
   $("reload").focus();
 }
 
-const bye = ({ says }) => curtain(`${says[0].toUpperCase()}${says.slice(1)}.`);
+const bye = ({ message }) => curtain(`${message[0].toUpperCase()}${message.slice(1)}.`);
 
-function complaint({ says, playing }) {
-  said.playing = playing;
+function complaint({ message, playing }) {
+  header.playing = playing;
   refresh();
-  word(`${says[0].toUpperCase()}${says.slice(1)}.`);
+  word(`${message[0].toUpperCase()}${message.slice(1)}.`);
 }
 
 let fading;
@@ -69,7 +69,7 @@ function word(text, link) {
 function film({ name, frames }) {
   const link = Object.assign(document.createElement("a"), { href: `/film/${name}${query}`, download: "dream.mp4", textContent: "Save it again" });
   link.click();
-  word(`A film of ${frames} ${frames === 1 ? "frame" : "frames"}, dream.mp4.`, link);
+  word(`A video of ${frames} ${frames === 1 ? "frame" : "frames"}, dream.mp4.`, link);
 }
 
 // ------------------------------------------------------------------------------------------------------ the page
@@ -94,7 +94,7 @@ function welcome(message) {
     );
   }
   if (hello.actions) {
-    pad = new Pad(hello.actions, (action, time) => ask({ type: "act", action }, said.playing ? time : undefined));
+    pad = new Pad(hello.actions, (action, time) => ask({ type: "act", action }, header.playing ? time : undefined));
     $("follow-label").hidden = !hello.recorded;
     if (pad.bound.has("space")) $("play-key").textContent = "P";
   }
@@ -104,34 +104,34 @@ function welcome(message) {
   if (!matchMedia("(prefers-reduced-motion: reduce)").matches && document.visibilityState === "visible") play(true);
 }
 
-/** Everything that depends on the frame shown, besides the picture. */
+/** Update everything that depends on the frame shown, except the canvas. */
 function refresh() {
-  $("play").setAttribute("aria-pressed", said.playing);
-  $("play-word").textContent = said.playing ? "Pause" : "Play";
-  $("back").disabled = said.number <= said.first;
-  if (document.activeElement !== $("starts")) $("starts").value = said.start;
-  $("follow").checked = said.following;
-  $("seed").textContent = hello.stochastic ? `seed ${said.seed}` : "";
-  $("record").setAttribute("aria-pressed", said.filmed !== null && said.filmed !== undefined);
-  $("record-word").textContent = said.filmed ? `Save ${said.filmed}` : "Record";
-  code?.show(said);
-  pad?.show(said);
+  $("play").setAttribute("aria-pressed", header.playing);
+  $("play-word").textContent = header.playing ? "Pause" : "Play";
+  $("back").disabled = header.number <= header.first;
+  if (document.activeElement !== $("starts")) $("starts").value = header.start;
+  $("follow").checked = header.following;
+  $("seed").textContent = hello.stochastic ? `seed ${header.seed}` : "";
+  $("record").setAttribute("aria-pressed", header.filmed !== null && header.filmed !== undefined);
+  $("record-word").textContent = header.filmed ? `Save ${header.filmed}` : "Record";
+  code?.show(header);
+  pad?.show(header);
 }
 
 const play = (on) => ask({ type: "play", on });
 const reset = (more = {}, time) => ask({ type: "reset", ...more }, time);
-const jump = (by, time) => reset({ start: (said.start + by + hello.starts.length) % hello.starts.length }, time);
+const jump = (by, time) => reset({ start: (header.start + by + hello.starts.length) % hello.starts.length }, time);
 const step = (time) => ask({ type: "step" }, time);
-const back = (time) => { if (said.number > said.first) ask({ type: "go", frame: said.number - 1 }, time); };
+const back = (time) => { if (header.number > header.first) ask({ type: "go", frame: header.number - 1 }, time); };
 
 function pace() {
   const value = $("speed").valueAsNumber, own = Math.round(hello.speed);
   const fps = value > 60 ? 240 : value === own ? hello.speed : value;
-  $("speed-value").textContent = value > 60 ? "as fast as it can" : `${Number(fps.toFixed(2))} a second${value === own ? ", as recorded" : ""}`;
+  $("speed-value").textContent = value > 60 ? "as fast as possible" : `${Number(fps.toFixed(2))} frames per second${value === own ? ", as recorded" : ""}`;
   return fps;
 }
 
-$("play").addEventListener("click", () => play(!said.playing));
+$("play").addEventListener("click", () => play(!header.playing));
 $("step").addEventListener("click", (event) => step(event.timeStamp));
 $("back").addEventListener("click", (event) => back(event.timeStamp));
 $("reset").addEventListener("click", (event) => reset({}, event.timeStamp));
@@ -143,7 +143,7 @@ $("starts").addEventListener("change", (event) => { reset({ start: Number($("sta
 $("record").addEventListener("click", () => {
   const on = $("record").getAttribute("aria-pressed") !== "true";
   ask({ type: "record", on });
-  if (!on) word("The film is being written …");
+  if (!on) word("The video is being written …");
 });
 $("speed").addEventListener("input", () => ask({ type: "speed", fps: pace() }));
 $("speed").addEventListener("dblclick", () => { $("speed").value = Math.min(Math.round(hello.speed), 60); ask({ type: "speed", fps: pace() }); });
@@ -154,9 +154,9 @@ $("reload").addEventListener("click", () => location.reload());
 // ------------------------------------------------------------------------------------------------------------- keys
 
 const KEYS = {
-  p: ["play or pause", () => play(!said.playing)],
+  p: ["play or pause", () => play(!header.playing)],
   ",": ["one frame back", (event) => back(event.timeStamp)],
-  ".": ["one frame on", (event) => step(event.timeStamp)],
+  ".": ["one frame forward", (event) => step(event.timeStamp)],
   r: ["back to the real frame", (event) => reset({}, event.timeStamp)],
   n: ["next real frame", (event) => jump(1, event.timeStamp)],
 };
@@ -166,7 +166,7 @@ addEventListener("keydown", (event) => {
   if (event.target.closest?.("select")) return;
   if (event.key === " " && !pad?.bound.has("space") && !event.target.closest?.("button, input, summary")) {
     event.preventDefault();
-    play(!said.playing);
+    play(!header.playing);
   }
   KEYS[event.key.toLowerCase()]?.[1](event);
 });
@@ -181,16 +181,16 @@ function keys() {
   }
   if (!pad?.bound.has("space")) rows.push(["space", "play or pause"]);
   for (const [key, [what]] of Object.entries(KEYS)) rows.push([key.toUpperCase(), what]);
-  if (hello.sliders.length) rows.push(["Delete", "let the focused number of the code go"]);
+  if (hello.sliders.length) rows.push(["Delete", "release the focused latent dimension"]);
   for (const [key, what] of rows) {
     element(element($("key-list"), "dt"), "kbd", { textContent: key });
     element($("key-list"), "dd", { textContent: what });
   }
 }
 
-// A page that nobody looks at rests; a film that is being made goes on.
+// A hidden page pauses, unless it is recording.
 document.addEventListener("visibilitychange", () => {
-  if (document.visibilityState === "hidden" && said.playing && said.filmed == null) {
+  if (document.visibilityState === "hidden" && header.playing && header.filmed == null) {
     resting = true;
     play(false);
   } else if (document.visibilityState === "visible" && resting) {

@@ -1,10 +1,10 @@
-// What is seen: pictures, the line of the past, and how fast it all goes.
+// Display of frames, the chart of earlier frames, and speed.
 
 const $ = (id) => document.getElementById(id);
-const KINDS = { real: "real frame", noise: "noise", dream: "dreamed", hand: "made by hand" };
+const KINDS = { real: "real frame", noise: "noise", dream: "predicted", hand: "edited" };
 const KEPT = 120;
 
-/** Median and 95th percentile of the last numbers put in. */
+/** Median and 95th percentile of the most recent values. */
 class Recent {
   constructor() { this.values = []; }
   add(value) { this.values.push(value); if (this.values.length > KEPT) this.values.shift(); }
@@ -41,38 +41,38 @@ export class Screen {
     setInterval(() => this.vitals(), 250);
   }
 
-  /** An input was made at `time` (ms, as in performance.now); the next picture that knows it stops the clock. */
+  /** Register an input at `time` (ms, as in performance.now); the first frame that reflects it ends the measurement. */
   expect(id, time) {
     if (this.pending.size > 200) this.pending.clear();
     this.pending.set(id, time);
   }
 
-  /** Draw a frame: what is said of it, and its pixels, RGB, picture after picture. */
-  draw(said, pixels) {
+  /** Draw a frame from its header and its pixels, RGB, image after image. */
+  draw(header, pixels) {
     const size = this.hello.width * this.hello.height * 3;
-    this.paint("dream", said, pixels.subarray(0, size));
-    if (said.recorded) this.paint("truth", said, pixels.subarray(size, 2 * size));
-    this.said = said;
+    this.paint("dream", header, pixels.subarray(0, size));
+    if (header.recorded) this.paint("truth", header, pixels.subarray(size, 2 * size));
+    this.header = header;
     this.drawn += 1;
     document.body.dataset.drawn = this.drawn;
-    document.body.dataset.number = said.number;
-    document.body.dataset.kind = said.kind;
-    document.body.dataset.answered = said.input;  // the newest request that this frame reflects
-    const made = [...this.pending].filter(([id]) => id <= said.input);
+    document.body.dataset.number = header.number;
+    document.body.dataset.kind = header.kind;
+    document.body.dataset.answered = header.input;  // the newest request that this frame reflects
+    const made = [...this.pending].filter(([id]) => id <= header.input);
     for (const [id] of made) this.pending.delete(id);
-    // The picture is on the glass with the browser's next frame, not when it was written into the canvas.
+    // The image is visible with the browser's next animation frame, not when the canvas is written.
     requestAnimationFrame(() => {
       const now = performance.now();
       this.times.push(now);
       for (const [, time] of made) this.waits.add(now - time);
     });
-    if (said.playing && said.ms) this.model.add(said.ms);
-    this.caption(said);
-    this.trim(said);
+    if (header.playing && header.ms) this.model.add(header.ms);
+    this.caption(header);
+    this.trim(header);
     this.chart();
   }
 
-  paint(id, said, rgb) {
+  paint(id, header, rgb) {
     const data = this.images[id].data;
     const before = this.before[id];
     let change = 0;
@@ -80,36 +80,36 @@ export class Screen {
       if (before) change += Math.abs(rgb[i] - data[j]) + Math.abs(rgb[i + 1] - data[j + 1]) + Math.abs(rgb[i + 2] - data[j + 2]);
       data[j] = rgb[i]; data[j + 1] = rgb[i + 1]; data[j + 2] = rgb[i + 2];
     }
-    if (before && before.number === said.number - 1) this.motion[id].set(said.number, change / rgb.length);
-    this.before[id] = { number: said.number };
+    if (before && before.number === header.number - 1) this.motion[id].set(header.number, change / rgb.length);
+    this.before[id] = { number: header.number };
     this.contexts[id].putImageData(this.images[id], 0, 0);
   }
 
-  caption(said) {
-    $("kind").className = `kind ${said.kind === "noise" ? "" : said.kind}`;
-    $("kind").textContent = said.number ? `${KINDS[said.kind]}, frame ${said.number}` : KINDS[said.kind];
-    const other = this.hello.actions && !said.following && said.number > 0;
-    $("beside-word").textContent = said.alive ? "Real" : "Recording";
-    $("beside").title = said.alive ? "the scene itself, under the same actions" : "what was recorded after the real frame";
-    $("recorded").textContent = said.alive ? (said.number && !said.following ? "under your actions" : "") : said.noise ? "none, as it began with noise" : !said.recorded ? "ends before this frame" : other ? "under its own actions" : "";
-    $("beside").classList.toggle("over", !said.recorded);
+  caption(header) {
+    $("kind").className = `kind ${header.kind === "noise" ? "" : header.kind}`;
+    $("kind").textContent = header.number ? `${KINDS[header.kind]}, frame ${header.number}` : KINDS[header.kind];
+    const other = this.hello.actions && !header.following && header.number > 0;
+    $("beside-word").textContent = header.alive ? "Real" : "Recording";
+    $("beside").title = header.alive ? "the simulated scene under the same actions" : "the recording after the start frame";
+    $("recorded").textContent = header.alive ? (header.number && !header.following ? "under your actions" : "") : header.noise ? "none, started from noise" : !header.recorded ? "ends before this frame" : other ? "under its own actions" : "";
+    $("beside").classList.toggle("over", !header.recorded);
     const scrub = $("scrub");
-    scrub.min = said.first;
-    scrub.max = Math.max(said.last, said.first + 1);
-    if (document.activeElement !== scrub || said.playing || !scrub.matches(":active")) scrub.value = said.number;
-    scrub.setAttribute("aria-valuetext", `frame ${said.number} of ${said.last}`);
+    scrub.min = header.first;
+    scrub.max = Math.max(header.last, header.first + 1);
+    if (document.activeElement !== scrub || header.playing || !scrub.matches(":active")) scrub.value = header.number;
+    scrub.setAttribute("aria-valuetext", `frame ${header.number} of ${header.last}`);
   }
 
-  trim(said) {
+  trim(header) {
     for (const motion of Object.values(this.motion)) {
-      for (const number of motion.keys()) if (number <= said.first || number > said.last) motion.delete(number);
+      for (const number of motion.keys()) if (number <= header.first || number > header.last) motion.delete(number);
     }
   }
 
-  /** Mean change of each frame since the one before, over the frames that are kept. */
+  /** Mean change of each stored frame from the previous one. */
   chart() {
-    const canvas = $("chart"), said = this.said;
-    if (!said) return;
+    const canvas = $("chart"), header = this.header;
+    if (!header) return;
     const ratio = devicePixelRatio || 1, width = canvas.clientWidth, height = canvas.clientHeight;
     if (canvas.width !== Math.round(width * ratio) || canvas.height !== Math.round(height * ratio)) {
       canvas.width = Math.round(width * ratio);
@@ -126,7 +126,7 @@ export class Screen {
     context.stroke();
     let top = 1;
     for (const motion of Object.values(this.motion)) for (const value of motion.values()) top = Math.max(top, value);
-    const first = said.first, span = Math.max(said.last - first, 1);
+    const first = header.first, span = Math.max(header.last - first, 1);
     const x = (number) => 5 + (width - 10) * (number - first) / span;  // the handle is 10 px wide
     for (const [id, name] of [["truth", "--truth"], ["dream", "--accent"]]) {
       context.strokeStyle = colour(name);
@@ -148,7 +148,7 @@ export class Screen {
     const recent = this.times.filter((time) => now - time < 1000);
     const span = recent.length > 1 ? recent[recent.length - 1] - recent[0] : 0;
     const fps = span ? 1000 * (recent.length - 1) / span : 0;
-    $("fps").textContent = this.said?.playing && fps ? fps.toFixed(fps < 10 ? 1 : 0) : "–";
+    $("fps").textContent = this.header?.playing && fps ? fps.toFixed(fps < 10 ? 1 : 0) : "–";
     $("model-ms").textContent = this.model.text;
     $("latency").textContent = this.waits.text;
     document.body.dataset.fps = fps.toFixed(2);

@@ -1,4 +1,4 @@
-// What is turned: the model's controls, and the numbers of its code.
+// Sliders of the model's controls and of its latents.
 
 import { element } from "./pad.js";
 
@@ -13,8 +13,8 @@ export function controls(all, send) {
     const output = element(head, "output");
     const input = element(box, "input", { type: "range", id: `control-${control.name}`, min: control.low, max: control.high, step: (control.high - control.low) / 200, value: control.value });
     if (control.description) {
-      element(box, "p", { className: "soft", id: `says-${control.name}`, textContent: control.description });
-      input.setAttribute("aria-describedby", `says-${control.name}`);
+      element(box, "p", { className: "soft", id: `help-${control.name}`, textContent: control.description });
+      input.setAttribute("aria-describedby", `help-${control.name}`);
     }
     const show = () => { output.textContent = input.valueAsNumber.toFixed(2); };
     show();
@@ -23,7 +23,7 @@ export function controls(all, send) {
   }
 }
 
-/** One upright bar for each number of the code. Touching one pins it. */
+/** One vertical bar for each latent dimension. Moving one pins it. */
 export class Code {
   constructor(sliders, steerable, pin, free) {
     this.sliders = sliders;
@@ -32,9 +32,9 @@ export class Code {
     this.bars = new Map();
     this.waiting = new Map();
     $("code").hidden = false;
-    $("code-says").textContent = steerable
-      ? "Move a bar and the dream goes on with that number held. Tinted: where real frames lie; thin where they hardly differ."
-      : "Move a bar to see the picture of that code; playing goes back to the dream. Tinted: where real frames lie; thin where they hardly differ.";
+    $("code-help").textContent = steerable
+      ? "Move a bar to hold that latent dimension during the roll-out. Tinted: mean ± std over real frames."
+      : "Move a bar to decode the edited latent; playing continues the roll-out. Tinted: mean ± std over real frames.";
     for (const slider of sliders) this.build(slider);
     $("free").addEventListener("click", (event) => this.free(null, event.timeStamp));
   }
@@ -42,8 +42,8 @@ export class Code {
   build(slider) {
     const share = (value) => `${100 * Math.min(Math.max((value - slider.low) / (slider.high - slider.low), 0), 1)}%`;
     const label = element($("bars"), "label", { className: "bar" });
-    const input = element(label, "input", { type: "range", min: slider.low, max: slider.high, step: .001, value: slider.mean, title: `number ${slider.index}; double-click lets it go` });
-    input.setAttribute("aria-label", `number ${slider.index} of the code`);
+    const input = element(label, "input", { type: "range", min: slider.low, max: slider.high, step: .001, value: slider.mean, title: `latent dimension ${slider.index}; double-click to release` });
+    input.setAttribute("aria-label", `latent dimension ${slider.index}`);
     input.style.setProperty("--low", share(slider.mean - slider.std));
     input.style.setProperty("--high", share(slider.mean + slider.std));
     element(label, "span", { textContent: slider.index });
@@ -56,7 +56,7 @@ export class Code {
     for (const name of ["focus", "pointerenter"]) input.addEventListener(name, () => this.read(slider.index));
   }
 
-  /** Moves are sent one at a time: the next when the picture of the last has come. */
+  /** Moves are sent one at a time: the next when the frame of the last has arrived. */
   move(index, value, time) {
     this.waiting.set(index, value);
     this.bars.get(index).label.classList.add("pinned");
@@ -73,21 +73,21 @@ export class Code {
 
   read(index) {
     this.reading = index;
-    $("code-value").textContent = `number ${index}: ${this.bars.get(index).input.valueAsNumber.toFixed(2)}`;
+    $("code-value").textContent = `dimension ${index}: ${this.bars.get(index).input.valueAsNumber.toFixed(2)}`;
   }
 
-  /** Show the code of a frame. */
-  show(said) {
-    if (this.busy && said.input >= this.busy) this.busy = null;
-    const pins = new Set(said.pins);
+  /** Show the latent of a frame. */
+  show(header) {
+    if (this.busy && header.input >= this.busy) this.busy = null;
+    const pins = new Set(header.pins);
     this.sliders.forEach((slider, place) => {
       const { label, input } = this.bars.get(slider.index);
       label.classList.toggle("pinned", pins.has(slider.index) || this.waiting.has(slider.index));
-      label.classList.toggle("idle", !said.code.length);
-      if (said.code.length && !this.waiting.has(slider.index) && !input.matches(":active")) input.value = said.code[place];
+      label.classList.toggle("idle", !header.code.length);
+      if (header.code.length && !this.waiting.has(slider.index) && !input.matches(":active")) input.value = header.code[place];
     });
     $("free").hidden = !pins.size;
-    $("free").textContent = pins.size > 1 ? `let all ${pins.size} go` : "let it go";
+    $("free").textContent = pins.size > 1 ? `release all ${pins.size}` : "release";
     if (this.reading !== undefined) this.read(this.reading);
     this.flush();
   }

@@ -12,8 +12,8 @@ from PIL import Image
 
 from framecast.cli import run as command
 from framecast.core.errors import UserError
+from framecast.inference.latents.io import as_floats, clips
 from framecast.inference.latents.motions import dims, sample, tiled, transfer
-from framecast.inference.latents.traversal import as_floats, clips
 from framecast.media.images import read_image, write_image
 from framecast.models.visual_dynamics.predictor import VisualDynamics
 from framecast.nn.mixture import gaussian_kl
@@ -24,7 +24,7 @@ def opened():
     return open_run(moving_run())
 
 
-def test_the_published_grid_of_eight_pictures_is_1024_px_a_side():
+def test_grid_of_eight_images_is_1024_px_wide():
     columns = [torch.full((8, 3, 128, 128), k / 8) for k in range(8)]
     picture = tiled(columns)
     assert picture.shape == (3, 1024, 1024)
@@ -48,14 +48,14 @@ def test_samples_stand_between_first_and_true_second_frame(tmp_path):
     )
 
 
-def test_a_still_picture_has_no_true_second_frame(tmp_path):
+def test_still_image_has_no_true_second_frame(tmp_path):
     write_image(np.zeros((3, 40, 50), np.uint8), tmp_path / "still.png")
     told = sample(opened(), tmp_path / "still.png", prior="posterior", out=tmp_path)
     assert told.files["grid"].name == "sample-posterior.png"
     assert read_image(told.files["grid"]).shape == (3, 128, 7 * 128)
 
 
-def test_motions_are_carried_to_other_pictures(tmp_path, monkeypatch):
+def test_transfer_applies_motion_to_other_images(tmp_path, monkeypatch):
     run = opened()
     model = run.model()
     seen = {}
@@ -79,15 +79,15 @@ def test_motions_are_carried_to_other_pictures(tmp_path, monkeypatch):
         assert (film.n_frames, film.info["duration"]) == (2, 1000)
 
 
-def test_a_single_clip_has_nowhere_to_go(tmp_path):
+def test_transfer_from_a_single_clip_raises(tmp_path):
     write_image(np.zeros((3, 32, 32), np.uint8), tmp_path / "still.png")
-    with pytest.raises(UserError, match="holds one clip, whose motion needs a picture to go to; give --onto"):
+    with pytest.raises(UserError, match="expected at least one further image to move; use --onto"):
         transfer(opened(), tmp_path / "still.png", out=tmp_path)
     told = transfer(opened(), tmp_path / "still.png", pairs(), pictures=2, out=tmp_path)
     assert told.facts == {"pictures": 2}
 
 
-def test_numbers_that_count(tmp_path):
+def test_dims_finds_active_dimensions(tmp_path):
     told = dims(opened(), pairs(), count=5, out=tmp_path)
     assert (told.facts["clips"], told.facts["size"]) == (5, 100)
     table = json.loads(told.files["table"].read_text())
@@ -101,7 +101,7 @@ def test_numbers_that_count(tmp_path):
     assert all(path.is_file() for path in told.files.values())
 
 
-def test_divergences_are_those_of_the_loss(tmp_path):
+def test_kl_equals_that_of_the_loss(tmp_path):
     run = opened()
     told = dims(run, pairs(), count=4, out=tmp_path)
     model = run.model()
@@ -116,10 +116,10 @@ def test_the_commands(done, refused, tmp_path):
         told = done("latents", verb, moving_run(), "--out", tmp_path, "--input", pairs())
         assert str(tmp_path / file) in told
     assert "has no latent space" in refused("latents", "sample", copy_run())
-    assert "numbers above 0.01 nats" in done("latents", "dims", moving_run(), "--out", tmp_path, "--clips", "3")
+    assert "dimensions above 0.01 nats" in done("latents", "dims", moving_run(), "--out", tmp_path, "--clips", "3")
 
 
-def test_posteriors_that_were_not_stored(refused, tmp_path):
+def test_missing_posteriors_raise(refused, tmp_path):
     out = tmp_path / "none"
     words = ("train", "visual-dynamics", "--profile", "tiny", "--data", pairs(), "--out", out, "--steps", "1")
     assert command([str(w) for w in (*words, "--model.stored", "0", "--quiet", "--train.no-tensorboard")]) == 0
@@ -149,7 +149,7 @@ def test_any_video_is_a_source_of_pairs(done, tmp_path):
     assert last["step"] == 2
 
 
-def test_one_picture_is_enough_to_predict_from(done, refused, tmp_path):
+def test_prediction_from_one_image(done, refused, tmp_path):
     write_image(np.full((3, 48, 40), 90, np.uint8), tmp_path / "still.png")
     film = ("--input", tmp_path / "still.png", "--horizon", "2", "--samples", "3", "--out", tmp_path / "f.gif")
     assert "1 context frames, 2 predicted" in done("predict", moving_run(), *film)

@@ -12,8 +12,8 @@ from cli_support import done, refused, store, work
 from small_models import Plain, Steered, TwoStage, small_config
 
 from framecast.core.errors import UserError
+from framecast.inference.latents.io import clips
 from framecast.inference.latents.statistics import dream_norms, importance, statistics
-from framecast.inference.latents.traversal import clips
 from framecast.training.run_folder import open_run
 from framecast.training.train import train
 
@@ -48,7 +48,7 @@ def known():
     return with_model(Known(run.config.model, run.config.spec))
 
 
-def test_importance_is_the_rise_of_the_error_without_a_number(tmp_path, monkeypatch):
+def test_importance_is_the_rise_of_the_error_without_a_dimension(tmp_path, monkeypatch):
     colours = torch.randint(0, 256, (4, 3, 3, 1, 1), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     flat = colours.expand(-1, -1, -1, 32, 32)
     monkeypatch.setattr("framecast.inference.latents.statistics.clips", lambda *_: flat)
@@ -67,7 +67,7 @@ def test_importance_is_the_rise_of_the_error_without_a_number(tmp_path, monkeypa
     assert (tmp_path / "importance.png").is_file()
 
 
-def test_statistics_of_codes(tmp_path):
+def test_statistics_of_latents(tmp_path):
     run = known()
     told = statistics(run, out=tmp_path, count=4)
     latents = run.model().encode(clips(run, count=4).float().div(255)).flatten(0, 1)
@@ -81,7 +81,7 @@ def test_statistics_of_codes(tmp_path):
         statistics(run, steps=-1)
 
 
-def test_lengths_of_a_dreams_codes():
+def test_latent_norms_of_dreams():
     torch.manual_seed(0)
     run = open_run(coding_run(), TwoStage)
     model = Steered(small_config(Steered).model, run.config.spec)

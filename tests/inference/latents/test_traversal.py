@@ -15,7 +15,8 @@ from small_models import TwoStage, small_config
 
 from framecast.cli.latents import numbers
 from framecast.core.errors import UserError
-from framecast.inference.latents.traversal import clips, traverse
+from framecast.inference.latents.io import clips
+from framecast.inference.latents.traversal import traverse
 from framecast.media.images import write_image
 from framecast.training.run_folder import open_run
 from framecast.training.train import train
@@ -32,7 +33,7 @@ def opened():
     return open_run(coding_run(), TwoStage)
 
 
-def test_clips_are_those_held_out_or_those_named(tmp_path):
+def test_clips_are_held_out_or_given(tmp_path):
     run = opened()
     held = clips(run, count=2)
     assert (held.dtype, held.shape) == (torch.uint8, (2, 3, 3, 32, 32))
@@ -52,7 +53,7 @@ def test_examples_beside_the_weights_come_first(tmp_path):
     np.testing.assert_array_equal(clips(open_run(folder, TwoStage))[0], frames)
 
 
-def test_one_number_moves_and_the_others_stay(tmp_path):
+def test_one_dimension_moves_and_the_others_stay(tmp_path):
     run = opened()
     told = traverse(run, dims=[4, 1], low=-2, high=2, steps=5, out=tmp_path)
     assert told.facts == {"dims": [4, 1], "values": [-2, -1, 0, 1, 2]}
@@ -87,12 +88,12 @@ def test_without_dims_the_most_varied_are_shown(tmp_path):
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"dims": [6]}, r"--dims 6: codes of .* have 6 numbers; give 0…5"),
-        ({"low": 1, "high": 1}, "need low below high"),
+        ({"dims": [6]}, r"--dims 6: latents of .* have 6 dimensions; use 0…5"),
+        ({"low": 1, "high": 1}, "expected low < high"),
         ({"steps": 1}, "at least 2 steps"),
     ],
 )
-def test_what_cannot_be_traversed(settings, sentence, tmp_path):
+def test_invalid_traversal_raises(settings, sentence, tmp_path):
     with pytest.raises(UserError, match=sentence):
         traverse(opened(), out=tmp_path, **settings)
     assert not list(tmp_path.iterdir())
