@@ -323,7 +323,7 @@ def test_expected_duration_is_reported_first(within, capsys, tmp_path):
         (["copy-last"], {}, "--models copy-last: is in every table by itself; leave it out"),
         (['multiscale-gan --model.x "'], {}, "mend its quotes"),
         ([], {}, "say what to train: --models"),
-        (MODELS, {"budget": "1ms", "steps": None}, "duration '1ms' is not understood"),
+        (MODELS, {"budget": "1ms", "steps": None}, "duration '1ms': expected a positive duration"),
         (MODELS, {"budget": "4m", "steps": 2}, "say how long every run trains: --budget 4m, or --steps N"),
         (MODELS, {"steps": None}, "say how long every run trains"),
         (MODELS, {"steps": None, "budget": "0.0001"}, r"--budget 0.0001: is too short for one step of multiscale-gan"),

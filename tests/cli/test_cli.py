@@ -52,7 +52,7 @@ def test_version_is_printed_and_no_arguments_print_the_help(done):
 def test_training_help_lists_each_flag_once(done, monkeypatch):
     monkeypatch.setenv("COLUMNS", "200")
     output = done("train", "multiscale-gan", "--help")
-    assert "Frames seen, at least 1; published: 4" in output
+    assert "Number of context frames, at least 1; published: 4" in output
     assert "Steps between checkpoints." in output
     assert "--model.optim" not in output
     assert output.count("--optim.generator-lr ") == output.count("--steps ") == output.count("--batch-size ") == 1

@@ -47,7 +47,7 @@ class SyntheticSource:
 
     def plan(self, folder: Path) -> Plan:
         """The videos to be written into `folder`, which are drawn one by one."""
-        raise NotImplementedError
+        raise TypeError(f"{type(self).__name__} must define plan(folder)")
 
     def prepare(
         self, folder: Path | str, overwrite: bool = False, progress: Callable[[int, int], None] | None = None

@@ -182,7 +182,7 @@ def test_damaged_files_raise_specific_errors(tmp_path):
     with pytest.raises(UserError, match=r"1\.txt is missing but its images exist"):
         open_path(tmp_path / "a")
     rows.rmdir()
-    with pytest.raises(UserError, match="where actions, rewards and scores of qbert are; unpack the game's"):
+    with pytest.raises(UserError, match="is missing, expected the trajectories of qbert"):
         open_path(tmp_path / "a")
 
 
