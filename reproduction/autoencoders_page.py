@@ -9,7 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
+from reproduction.claims import RESULTS
+
 FRAMES = ("1", "5", "10", "20", "60")
 METRICS = {
     "moving_psnr": ("PSNR in the moving area [dB]", 2),

@@ -31,9 +31,8 @@ from framecast.training.run_folder import Run, open_run
 from reproduction import claims
 from reproduction.benchmark_page import README, family_rows, page, with_table
 from reproduction.first_frame import obstacles
-from reproduction.results import ROOT, command, relative, stored
+from reproduction.results import RESULTS, ROOT, command, relative, stored
 
-RESULTS = ROOT / "docs" / "results"
 FILE = RESULTS / "benchmark.json"
 WORK = ROOT / "runs" / "benchmark-pacman"
 SIZE, HORIZON, CLIPS, BUDGET, HEADLINE_BUDGET = "84x64", 64, 27, "4m", "90s"

@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS, README = ROOT / "docs" / "results", ROOT / "README.md"
+from reproduction.claims import RESULTS, ROOT
+
+README = ROOT / "README.md"
 #: Between these README has the table.
 BEGIN, END = "<!-- table: benchmark -->", "<!-- end of table -->"
 #: The families, by the models they have.

@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "docs" / "results"
+from reproduction.claims import RESULTS
+
 #: Facts of a result that are reported in a line, and what they are.
 LABELS = {
     "reconstruction": "held-out frames, decoded from their codes",

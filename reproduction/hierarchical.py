@@ -15,6 +15,7 @@ import argparse
 import dataclasses
 import functools
 import json
+import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -29,9 +30,6 @@ from framecast.core.types import Batch
 from framecast.data.base import Source
 from framecast.data.store import Store
 from framecast.evaluation.clips import Clips, held_out_clips
-from framecast.media.grid import GREEN, RED, border, side_by_side, strip
-from framecast.media.images import to_uint8, write_image
-from framecast.media.write import write_video
 from framecast.metrics import psnr, sharpness_ratio
 from framecast.metrics.averages import summarize
 from framecast.metrics.scenes import foreground, iou, presence, probe, shape_colours
@@ -40,7 +38,7 @@ from framecast.models.rollout import evaluating, rollout
 from framecast.training.run_folder import open_run
 from reproduction.hierarchical_page import FIRST, page
 from reproduction.hierarchical_training import DATA, shapes, trained
-from reproduction.results import RESULTS, Results
+from reproduction.results import RESULTS, Results, write_film
 
 HIERARCHICAL = Results("hierarchical", page)
 
@@ -121,31 +119,16 @@ def colours(
             )
         found.append(shape_colours(predicted, frames[:, seen:], palette, grey))
         if film and not start:
-            write_film(film, frames[0, seen:], {"prediction": predicted[0]}, 30, shown=200)
+            write_film(
+                {"truth": frames[0, seen:], "prediction": predicted[0]}, film.with_suffix(".webp"), 30, shown=200
+            )
     whole = {name: torch.cat([getattr(v, name) for v in found]).double() for name in vars(found[0])}
     shares: dict[str, Any] = {k: whole[k].mean(0).tolist() for k in ("correct", "wrong", "gone")}
-    shares["away_px"] = [None if math_nan(x) else x for x in whole["away"].nanmean(0).tolist()]
+    shares["away_px"] = [None if math.isnan(x) else x for x in whole["away"].nanmean(0).tolist()]
     every = [k - 1 for k in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000) if k <= horizon]
     if horizon > 16:
         shares = {"frames": [k + 1 for k in every], **{k: [v[i] for i in every] for k, v in shares.items()}}
     return {"trials": len(source), **shares}
-
-
-def math_nan(x: float) -> bool:
-    """Whether it is not a number."""
-    return x != x
-
-
-def write_film(path: Path, truth: Tensor, rows: Mapping[str, Tensor], fps: float, shown: int | None = None) -> None:
-    """Truth beside predictions as animated WebP, and eight moments of each as PNG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    every = {"truth": truth, **rows}
-    write_video(side_by_side({k: v[:shown] for k, v in every.items()}, least=160), path.with_suffix(".webp"), fps)
-    step = max(1, len(truth) // 8)
-    lines = [strip(border(to_uint8(v), GREEN if k == "truth" else RED), every=step) for k, v in every.items()]
-    width = max(line.shape[2] for line in lines)
-    padded = [np.pad(line, ((0, 0), (0, 0), (0, width - line.shape[2])), constant_values=255) for line in lines]
-    write_image(np.concatenate(padded, axis=1), path.with_suffix(".png"))
 
 
 # ------------------------------------------------------------------------------------------------------------ delay
@@ -153,7 +136,8 @@ def write_film(path: Path, truth: Tensor, rows: Mapping[str, Tensor], fps: float
 
 def delay() -> dict[str, Any]:
     """The weight of the encoding loss in full from step 0, against the schedule: does the encoding collapse?"""
-    table, training = {}, {}
+    table: dict[str, Any] = {}
+    training: dict[str, Any] = {}
     for name in ("schedule", "at-once"):
         run, ours = trained(f"delay-{name}")
         training |= ours
@@ -234,8 +218,7 @@ def pushes(model: Predictor, clips: Clips) -> str:
         "its actions": rollout(model, batch.context, batch.future.shape[1], batch.actions)[0, 0],
         "another's": rollout(model, batch.context, batch.future.shape[1], batch.actions.roll(1, 0))[0, 0],
     }
-    write_film(RESULTS / "hierarchical-pushing", batch.future[0], rows, 10)
-    return "hierarchical-pushing.webp"
+    return write_film({"truth": batch.future[0], **rows}, RESULTS / "hierarchical-pushing.webp", 10)
 
 
 def held(opened: Any, model: Predictor, source: Source, split: str, horizon: int, clips: int) -> Clips:
@@ -278,7 +261,8 @@ def batches(clips: Clips) -> Iterator[Batch]:
 
 def walking() -> dict[str, Any]:
     """epva, e2e and a small epva-gan on people that walk: are they still there, sharp and in place, at frame 127?"""
-    source, runs, training = Store(DATA["walking"]()), {}, {}
+    source, runs = Store(DATA["walking"]()), {}
+    training: dict[str, Any] = {}
     for mode in ("epva", "e2e", "epva-gan"):
         runs[mode], ours = trained(f"walking-{mode}")
         training |= ours
@@ -413,7 +397,7 @@ def films(runs: Mapping[str, Path], clips: Clips) -> None:
         mode: rollout(framecast.load(run), batch.context, batch.future.shape[1])[0, 0] for mode, run in runs.items()
     }
     rows["first frame"] = batch.context[0, :1].expand_as(batch.future[0])
-    write_film(RESULTS / "hierarchical-walking", batch.future[0], rows, 6.25)
+    write_film({"truth": batch.future[0], **rows}, RESULTS / "hierarchical-walking.webp", 6.25)
 
 
 if __name__ == "__main__":

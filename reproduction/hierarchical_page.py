@@ -9,6 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
+from reproduction.claims import RESULTS
+
 #: The row of no forecast.
 FIRST = "repeat the first frame"
 #: What the rows of a strip of frames show, from the top.
@@ -17,7 +19,6 @@ ROWS = {
     "pushing": "truth, the forecast with its actions, with another clip's",
     "walking": "truth, `epva`, `e2e`, `epva-gan`, the first frame repeated",
 }
-RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
 
 
 def page(found: dict[str, Any], folder: Path = RESULTS) -> str:

@@ -83,7 +83,7 @@ def shapes(name: str, videos: int, frames: int, seed: int) -> Path:
     """One saturated shape bouncing on grey, 3 to 6 pixels a frame; the same bytes everywhere."""
     data = WORK / "data" / name
     if not (data / "index.json").is_file():
-        words = {"videos": videos, "frames": frames, "shapes": 1, "seed": seed}
+        words: dict[str, Any] = {"videos": videos, "frames": frames, "shapes": 1, "seed": seed}
         words |= {"palette": "saturated", "speed-min": 3, "speed-max": 6}
         flags = [word for k, v in words.items() for word in (f"--{k}", str(v))]
         command("data", "make", "bouncing", *flags, "--out", relative(data))

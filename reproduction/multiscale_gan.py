@@ -25,12 +25,10 @@ import torch
 
 from framecast.evaluation.evaluate import evaluate
 from framecast.evaluation.scorer import KeptClip
-from framecast.media.grid import GREEN, RED, border, side_by_side, strip
-from framecast.media.images import write_image
 from framecast.media.write import write_video
 from framecast.metrics.scores import Scores
 from reproduction.multiscale_gan_page import page
-from reproduction.results import LOSSES, RESULTS, ROOT, WORK, Results, command, record, relative, slug
+from reproduction.results import LOSSES, RESULTS, ROOT, WORK, Results, command, record, relative, slug, write_film
 
 
 def main() -> None:
@@ -124,18 +122,6 @@ def film(kept: list[KeptClip], path: Path, fps: float) -> None:
     main = next(iter(shown.predictions))
     rows = {"truth": shown.truth, "prediction": shown.predictions[main], "copy-last": shown.predictions["copy-last"]}
     write_film(rows, path, fps)
-
-
-def write_film(rows: dict[str, np.ndarray], path: Path, fps: float) -> str:
-    """The rows as a film side by side, and a strip of every eighth of it as PNG. Returns the film's name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_video(side_by_side(rows, least=160), path, fps)
-    every = max(1, len(rows["truth"]) // 8)
-    lines = [strip(border(v, GREEN if k == "truth" else RED), every=every) for k, v in rows.items()]
-    width = max(line.shape[2] for line in lines)
-    padded = [np.pad(line, ((0, 0), (0, 0), (0, width - line.shape[2])), constant_values=255) for line in lines]
-    write_image(np.concatenate(padded, axis=1), path.with_suffix(".png"))
-    return path.name
 
 
 def claim(loss: str, seed: int, steps: int) -> dict[str, Any]:

@@ -9,17 +9,20 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 
 import framecast
+from framecast.media.grid import GREEN, RED, border, side_by_side, strip
+from framecast.media.images import to_uint8, write_image
+from framecast.media.write import write_video
 from reproduction import claims
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "docs" / "results"
+ROOT, RESULTS = claims.ROOT, claims.RESULTS
 WORK = ROOT / "runs" / "acceptance"
 LOSSES = {
     "l2": ["--model.lp-exponent", "2", "--model.gdl-weight", "0", "--model.no-adversarial"],
@@ -134,3 +137,22 @@ def record(name: str, skip: int) -> Path:
             *("--max-frames", "300", "--out", relative(data)),
         )
     return data
+
+
+def write_film(rows: Mapping[str, Any], path: Path, fps: float, shown: int | None = None) -> str:
+    """Name of the written video of all rows side by side; a strip of every eighth part is written beside it as PNG.
+
+    Args:
+        rows: label -> frames (t, c, h, w), float in 0…1 or uint8; "truth" is one of them.
+        path: file of the video, with suffix.
+        fps: frame rate, Hz.
+        shown: frames of the video; None takes all. The strip covers all frames.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    write_video(side_by_side({k: v[:shown] for k, v in rows.items()}, least=160), path, fps)
+    every = max(1, len(rows["truth"]) // 8)
+    lines = [strip(border(to_uint8(v), GREEN if k == "truth" else RED), every=every) for k, v in rows.items()]
+    width = max(line.shape[2] for line in lines)
+    padded = [np.pad(line, ((0, 0), (0, 0), (0, width - line.shape[2])), constant_values=255) for line in lines]
+    write_image(np.concatenate(padded, axis=1), path.with_suffix(".png"))
+    return path.name
