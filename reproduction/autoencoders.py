@@ -6,7 +6,7 @@
     python -m reproduction.autoencoders --part overfit-c-ae    one part
 
 Models of a table train equally long (`--budget 4m`), one after another, at 84x64, by `framecast benchmark`: a run that
-was stopped goes on, a finished one is kept, and all are scored on the same held-out episodes. The fourteen in `small`
+was stopped resumes, a finished one is kept, and all are scored on the same held-out episodes. The fourteen in `small`
 are those of reproduction/benchmark.py: one training serves both pages.
 """
 
@@ -31,7 +31,7 @@ from framecast.training.step import train_step
 from reproduction import benchmark as acceptance_benchmark
 from reproduction.autoencoders_page import page
 from reproduction.benchmark import brief, recording, series
-from reproduction.multiscale_gan import RESULTS, ROOT, Results, command, relative
+from reproduction.results import RESULTS, ROOT, Results, command, relative
 
 WORK = ROOT / "runs" / "acceptance" / "autoencoders"
 GAME = "ms_pacman"
@@ -44,7 +44,7 @@ OPTIONS = (
     "code-30-on-newest-frame=c-ae:default --model.residual",
     "code-256-on-newest-frame=c-ae:default --model.latent 256 --model.residual",
 )
-#: Seeds of learning by heart, 0 elsewhere: from 0 this one stays with the mean clip (4.4 times in 6,000 steps).
+#: Seeds of overfitting, 0 elsewhere: from 0 this one stays with the mean clip (4.4 times in 6,000 steps).
 OVERFIT_SEEDS = {"c-lstm-ae": 1}
 #: Metrics by which the published claims are judged.
 JUDGED = ("psnr", "moving_psnr", "ssim", "sharpness_ratio")
@@ -71,7 +71,7 @@ def main() -> None:
     parser.add_argument("--only", choices=GROUPS, help="one group instead of all")
     parser.add_argument("--part", help="one part instead of all")
     parser.add_argument("--budget", default="4m", help="training time of every run")
-    parser.add_argument("--again", action="store_true", help="do finished parts anew")
+    parser.add_argument("--again", action="store_true", help="run finished parts again")
     parser.add_argument("--list", action="store_true", help="name the parts and stop")
     given = parser.parse_args()
     every, results = parts(given.budget), Results("generative-autoencoders", lambda done: page(done, RESULTS))
@@ -95,14 +95,14 @@ def together(profile: str, budget: str) -> dict[str, Any]:
         work, models = WORK / f"all-{profile}", [*(f"{name}:{profile}" for name in VARIANTS), f"{GAN}:small"]
     table = made(models, {GAME: recording(GAME)}, work, budget)
     shutil.copyfile(work / GAME / "strip.png", RESULTS / f"autoencoders-{profile}.png")
-    found = told(table, GAME, [f"{n}:{profile}" for n in VARIANTS] + [f"{GAN}:small"])
+    found = extract(table, GAME, [f"{n}:{profile}" for n in VARIANTS] + [f"{GAN}:small"])
     pairs = {
         "convolutional above fully connected": conv_above_dense(),
         "c-gia-ae and c-lstm-vae above the other twelve": best_above_rest(),
         "c-gia-ae and c-lstm-vae above multiscale-gan": [(name, GAN) for name in BEST],
     }
     return {
-        "sentence": f"by PSNR where something moves: {', '.join(row['name'] for row in found['ranking'])}",
+        "sentence": f"by PSNR in the moving area: {', '.join(row['name'] for row in found['ranking'])}",
         "profile": profile,
         "picture": f"autoencoders-{profile}.png",
         **found,
@@ -117,27 +117,27 @@ def together(profile: str, budget: str) -> dict[str, Any]:
 
 
 def options(budget: str) -> dict[str, Any]:
-    """What a larger code and drawing upon the newest frame buy `default` of one model, at the same size and budget."""
+    """Gains of `default` of one model by a larger latent and residual prediction, at the same size and budget."""
     table = made(OPTIONS, {GAME: recording(GAME)}, WORK / "options", budget)
     names = [text.partition("=")[0] for text in OPTIONS]
-    found = told(table, GAME, names)
+    found = extract(table, GAME, names)
     at_five = {name: found["table"][name]["moving_psnr"]["5"][0] for name in names}
     gains = ", ".join(f"{name} {at_five[name] - at_five[names[0]]:+.2f} dB" for name in names[1:])
-    return {"sentence": f"five frames ahead, where something moves, beside {names[0]}: {gains}", **found}
+    return {"sentence": f"five frames ahead, in the moving area, beside {names[0]}: {gains}", **found}
 
 
 def games(budget: str) -> dict[str, Any]:
     """The two that were called the best, on the other four games."""
     models = [f"{name}:small" for name in BEST]
     table = made(models, {game: recording(game) for game in OTHERS}, WORK / "games", budget)
-    found = {game: told(table, game, models) for game in OTHERS}
+    found = {game: extract(table, game, models) for game in OTHERS}
     above = []
     for game in OTHERS:
         shutil.copyfile(WORK / "games" / game / "strip.png", RESULTS / f"autoencoders-{game}.png")
         gains = {name: found[game]["gains"][name]["moving_psnr"]["5"] for name in BEST}
         above += [f"{name} on {game}" for name, gain in gains.items() if gain[1] is not None and gain[1] > 0]
     return {
-        "sentence": f"five frames ahead above copy-last where something moves: {', '.join(above) or 'none'}",
+        "sentence": f"five frames ahead above copy-last in the moving area: {', '.join(above) or 'none'}",
         "games": found,
     }
 
@@ -149,10 +149,10 @@ def made(models: Sequence[str], data: Mapping[str, Path], work: Path, budget: st
     return table
 
 
-def told(table: Mapping[str, Any], data: str, names: Sequence[str]) -> dict[str, Any]:
+def extract(table: Mapping[str, Any], data: str, names: Sequence[str]) -> dict[str, Any]:
     """The rows of `names` and the baselines on one set of data, profiles left out of their names.
 
-    models: row -> weights, steps, seconds, commands.  ranking: from best to worst by PSNR where something moves.
+    models: row -> weights, steps, seconds, commands.  ranking: from best to worst by PSNR in the moving area.
     table: row -> metric -> frame -> [mean, low, high]; gains: the same to copy-last.
     """
     short = brief(table)

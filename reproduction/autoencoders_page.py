@@ -9,10 +9,11 @@ import json
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
+from reproduction.claims import RESULTS
+
 FRAMES = ("1", "5", "10", "20", "60")
 METRICS = {
-    "moving_psnr": ("PSNR where something moves [dB]", 2),
+    "moving_psnr": ("PSNR in the moving area [dB]", 2),
     "psnr": ("PSNR [dB]", 2),
     "ssim": ("SSIM", 3),
     "ms_ssim": ("MS-SSIM", 3),
@@ -23,7 +24,7 @@ METRICS = {
     "mse": ("MSE", 5),
 }
 HEADS = {
-    "small": "Profile `small`: drawn upon the newest frame known, 256 numbers",
+    "small": "Profile `small`: residual prediction on the newest known frame, 256 numbers",
     "default": "Profile `default` at 84x64: drawn from 30 numbers alone",
 }
 
@@ -64,8 +65,8 @@ def _series(whole: dict[str, Any]) -> list[str]:
     lines = [
         f"Ms. Pac-Man. {_conditions(whole)} At five frames:",
         "",
-        "| | steps | weights | PSNR [dB] | where something moves [dB] | SSIM | sharpness ratio "
-        "| above the temporal mean | to copy-last where something moves [dB] |",
+        "| | steps | weights | PSNR [dB] | in the moving area [dB] | SSIM | sharpness ratio "
+        "| above the temporal mean | to copy-last in the moving area [dB] |",
         "|---|---|---|---|---|---|---|---|---|",
     ]
     mean = whole["table"]["temporal-mean"]["psnr"]["5"][0]
@@ -78,7 +79,7 @@ def _series(whole: dict[str, Any]) -> list[str]:
         cells += [_interval(own["sharpness_ratio"]["5"], 3)]
         cells += ["yes" if own["psnr"]["5"][0] > mean else "no", _gain(whole["gains"][name])] if model else ["", ""]
         lines.append("| " + " | ".join(cells) + " |")
-    return [*lines, "", "From best to worst by PSNR where something moves over the whole horizon.", ""]
+    return [*lines, "", "From best to worst by PSNR in the moving area over the whole horizon.", ""]
 
 
 def _gain(gains: dict[str, Any]) -> str:
@@ -115,10 +116,10 @@ def _whole(whole: dict[str, Any], folder: Path) -> list[str]:
 
 
 def _claims(whole: dict[str, Any]) -> list[str]:
-    """How many pairs differ as claimed, by every metric; the pairs themselves by PSNR where something moves."""
+    """How many pairs differ as claimed, by every metric; the pairs themselves by PSNR in the moving area."""
     claims = whole["claims"]
     lines = ["### The published claims", "", "Mean differences over the horizon, paired by clip; in brackets the pairs"]
-    lines += ["that differ the other way. The rest are not told apart.", ""]
+    lines += ["that differ the other way. The rest are not distinguished.", ""]
     lines += ["| claim | " + " | ".join(METRICS[m][0] for m in claims) + " |", "|---" * (len(claims) + 1) + "|"]
     for claim in next(iter(claims.values())):
         cells = []
@@ -126,7 +127,7 @@ def _claims(whole: dict[str, Any]) -> list[str]:
             verdicts = [_verdict(p) for p in rows]
             cells.append(f"{verdicts.count('above')} of {len(rows)} ({verdicts.count('below')})")
         lines.append(f"| {claim} | " + " | ".join(cells) + " |")
-    lines += ["", "| a | b | a − b where something moves [dB] | |", "|---|---|---|---|"]
+    lines += ["", "| a | b | a − b in the moving area [dB] | |", "|---|---|---|---|"]
     seen = set()
     for p in (p for rows in claims["moving_psnr"].values() for p in rows):
         if (p["a"], p["b"]) not in seen:
@@ -138,7 +139,7 @@ def _claims(whole: dict[str, Any]) -> list[str]:
 
 def _verdict(pair: dict[str, Any]) -> str:
     if pair["low"] is None or pair["low"] <= 0 <= pair["high"]:
-        return "not told apart"
+        return "not distinguished"
     return "above" if pair["low"] > 0 else "below"
 
 
@@ -147,7 +148,7 @@ def _options(found: dict[str, Any] | None) -> list[str]:
         return []
     lines = ["## What the options buy", "", f"`c-ae`, `default`. {_conditions(found)} At five frames:", ""]
     lines += [
-        "| | steps | PSNR [dB] | where something moves [dB] | SSIM | sharpness ratio |",
+        "| | steps | PSNR [dB] | in the moving area [dB] | SSIM | sharpness ratio |",
         "|---|---|---|---|---|---|",
     ]
     for name, model in found["models"].items():
@@ -164,12 +165,12 @@ def _games(found: dict[str, Any] | None, folder: Path) -> list[str]:
     first = next(iter(found["games"].values()))
     lines = ["## The other games", "", f"Profile `small` of commit {found['commit']}. {_conditions(first)}", ""]
     lines += ["PSNR at five frames:", ""]
-    lines += ["| game | | whole frame [dB] | where something moves [dB] | to copy-last where something moves [dB] |"]
+    lines += ["| game | | whole frame [dB] | in the moving area [dB] | to copy-last in the moving area [dB] |"]
     lines += ["|---|---|---|---|---|"]
-    for game, told in found["games"].items():
-        for name, own in told["table"].items():
+    for game, result in found["games"].items():
+        for name, own in result["table"].items():
             cells = [_interval(own["psnr"]["5"], 2), _interval(own["moving_psnr"]["5"], 2)]
-            cells += [_gain(told["gains"][name]) if name in told["gains"] else ""]
+            cells += [_gain(result["gains"][name]) if name in result["gains"] else ""]
             lines.append(f"| {game} | `{name}` | " + " | ".join(cells) + " |")
     lines.append("")
     for game in found["games"]:
@@ -185,7 +186,7 @@ def _packaged(row: dict[str, Any] | None) -> list[str]:
     own, table = row["table"][row["model"]], row["table"]
     shown = {row["model"]: own, **{name: table[name] for name in ("copy-last", "temporal-mean")}}
     lines = ["## The packaged weights", "", f"`{row['command']}`: {row['steps']:,} steps. Scored on {row['split']}."]
-    lines += ["", "| five frames ahead | PSNR [dB] | where something moves [dB] | SSIM |", "|---|---|---|---|"]
+    lines += ["", "| five frames ahead | PSNR [dB] | in the moving area [dB] | SSIM |", "|---|---|---|---|"]
     for name, scores in shown.items():
         cells = (_interval(scores[m]["5"], d) for m, d in (("psnr", 2), ("moving_psnr", 2), ("ssim", 3)))
         lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
@@ -196,12 +197,12 @@ def _overfit(results: dict[str, Any]) -> list[str]:
     rows = [r for n, r in results.items() if n.startswith("overfit-")]
     if not rows:
         return []
-    lines = ["## A hundred pairs by heart", "", "`default`, 42x32, the loss in eval mode:", ""]
+    lines = ["## Overfitting a hundred pairs", "", "`default`, 42x32, the loss in eval mode:", ""]
     lines += ["| | seed | at first | at last | steps | tenfold |", "|---|---|---|---|---|---|"]
     for r in rows:
-        told = "yes" if r["tenfold"] else "no"
+        reached = "yes" if r["tenfold"] else "no"
         seed, fall = r.get("seed", 0), f"{r['first']:.4f} | {r['last']:.4f}"
-        lines.append(f"| `{r['model']}` | {seed} | {fall} | {r['steps']:,} | {told} |")
+        lines.append(f"| `{r['model']}` | {seed} | {fall} | {r['steps']:,} | {reached} |")
     return [*lines, ""]
 
 

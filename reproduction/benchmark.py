@@ -7,7 +7,7 @@
     python -m reproduction.benchmark --headline --clip FILE
                               a member of each family on three sets of data, three seeds: benchmark-headline.json
 
-The third set is a filmed clip of your own, of which only figures are kept. A run that was stopped goes on, a finished
+The third set is a filmed clip of your own, of which only figures are kept. A run that was stopped resumes, a finished
 one is kept. The episodes of the comparison are held out from every run: `framecast benchmark` sees to it.
 reproduction/autoencoders.py takes the fourteen's rows from the same runs.
 """
@@ -31,16 +31,15 @@ from framecast.training.run_folder import Run, open_run
 from reproduction import claims
 from reproduction.benchmark_page import README, family_rows, page, with_table
 from reproduction.first_frame import obstacles
-from reproduction.multiscale_gan import ROOT, command, relative, stored
+from reproduction.results import RESULTS, ROOT, command, relative, stored
 
-RESULTS = ROOT / "docs" / "results"
 FILE = RESULTS / "benchmark.json"
 WORK = ROOT / "runs" / "benchmark-pacman"
 SIZE, HORIZON, CLIPS, BUDGET, HEADLINE_BUDGET = "84x64", 64, 27, "4m", "90s"
 #: A member of each family; the autoencoder is one of the two that were published as the best.
 HEADLINE = ("multiscale-gan", "visual-dynamics", "c-gia-ae", "dreams", "hierarchical")
 #: Remedies for what stands in the way at the first frame: codes too coarse to draw sprites, a draw where the best guess
-#: is asked for, drawing upon a frame of five frames ago.
+#: is asked for, as a residual on the frame five frames before.
 REMEDIES = (
     "dreams-light-kl=dreams:small --model.kl-weight 0.01",
     "dreams-light-kl-128=dreams:small --model.kl-weight 0.01 --model.code-size 128",
@@ -51,8 +50,8 @@ REMEDIES = (
     "c-vae-frame-by-frame=c-vae:small --model.shift 1",
     "c-vae-light-kl=c-vae:small --model.beta 0.01",
 )
-#: Frames of the horizon that are told.
-TOLD = (1, 2, 4, 5, 8, 10, 16, 20, 32, 40, 60, 64)
+#: Reported frames of the horizon.
+REPORTED = (1, 2, 4, 5, 8, 10, 16, 20, 32, 40, 60, 64)
 
 
 def main() -> None:
@@ -108,13 +107,13 @@ def further(
     if "--dry-run" in flags or not (work / "table.json").is_file():
         return
     text = json.dumps(brief(json.loads((work / "table.json").read_text(encoding="utf-8"))))
-    for path in (Path(told.split(" --")[0]) for told in sets.values()):
+    for path in (Path(data.split(" --")[0]) for data in sets.values()):
         text = text.replace(str(path), path.name) if path.is_absolute() else text  # no path of this machine
-    told = json.loads(text)
+    results = json.loads(text)
     for data in pictures:
         shutil.copyfile(work / data / "strip.png", RESULTS / f"benchmark-{name}-{data}.png")
-    told = stored(file, {"format": 1, "family": "benchmark", "results": told})["results"]
-    file.with_suffix(".md").write_text(page(told, RESULTS, file.stem), encoding="utf-8")
+    results = stored(file, {"format": 1, "family": "benchmark", "results": results})["results"]
+    file.with_suffix(".md").write_text(page(results, RESULTS, file.stem), encoding="utf-8")
     claims.write()
     print(f"benchmark: {relative(file)}, {relative(file.with_suffix('.md'))}")
 
@@ -143,18 +142,18 @@ def series(
 
 def write(table: Mapping[str, Any], work: Path = WORK) -> None:
     """The result file, its page, strip and film, and the claims."""
-    told = brief(table)
+    results = brief(table)
     RESULTS.mkdir(parents=True, exist_ok=True)
-    for data, found in told["data"].items():
+    for data, found in results["data"].items():
         runs = {row["name"]: first_run(work / data, row) for row in found["rows"] if row["seeds"]}
         source, _ = open_data(next(iter(runs.values())).config.data)
         found["first_frame"] = obstacles(runs, source, found["protocol"]["clips"])
         found["training"] = {name: progress(run) for name, run in runs.items()}
         shutil.copyfile(work / data / "strip.png", RESULTS / f"benchmark-{data}.png")  # the film is 4 MB, and stays
         film({name: runs[name] for name in family_rows(found) if name in runs}, source, data)
-    told = stored(FILE, {"format": 1, "family": "benchmark", "results": told})["results"]
-    FILE.with_suffix(".md").write_text(page(told, RESULTS), encoding="utf-8")
-    README.write_text(with_table(README.read_text(encoding="utf-8"), told), encoding="utf-8")
+    results = stored(FILE, {"format": 1, "family": "benchmark", "results": results})["results"]
+    FILE.with_suffix(".md").write_text(page(results, RESULTS), encoding="utf-8")
+    README.write_text(with_table(README.read_text(encoding="utf-8"), results), encoding="utf-8")
     claims.write()
 
 
@@ -168,27 +167,27 @@ def film(runs: Mapping[str, Run], source: Source, data: str) -> None:
 
 
 def brief(table: Mapping[str, Any]) -> dict[str, Any]:
-    """A benchmark's table with curves at the told frames alone."""
+    """A benchmark's table with curves at the reported frames only."""
 
-    def at_told(curves: Mapping[str, Any]) -> dict[str, Any]:
+    def at_reported(curves: Mapping[str, Any]) -> dict[str, Any]:
         return {
             metric: {
                 str(k): [series[part][k - 1] for part in ("mean", "low", "high")]
-                for k in TOLD
+                for k in REPORTED
                 if k <= len(series["mean"]) and series["mean"][k - 1] is not None
             }
             for metric, series in curves.items()
         }
 
-    told = {key: table[key] for key in ("version", "settings", "costs", "runs")} | {"data": {}}
+    results = {key: table[key] for key in ("version", "settings", "costs", "runs")} | {"data": {}}
     for data, found in table["data"].items():
         curves = ("by_frame", "to_copy_last_by_frame")
-        rows = [{**row, **{name: at_told(row[name]) for name in curves}} for row in found["rows"]]
-        told["data"][data] = {**found, "rows": rows}
+        rows = [{**row, **{name: at_reported(row[name]) for name in curves}} for row in found["rows"]]
+        results["data"][data] = {**found, "rows": rows}
         if objects := found.get("objects"):
-            lost = {name: at_told(by_frame) for name, by_frame in objects["by_frame"].items()}
-            told["data"][data]["objects"] = {**objects, "by_frame": lost}
-    return told
+            lost = {name: at_reported(by_frame) for name, by_frame in objects["by_frame"].items()}
+            results["data"][data]["objects"] = {**objects, "by_frame": lost}
+    return results
 
 
 def first_run(folder: Path, row: Mapping[str, Any]) -> Run:

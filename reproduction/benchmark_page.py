@@ -10,8 +10,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS, README = ROOT / "docs" / "results", ROOT / "README.md"
+from reproduction.claims import RESULTS, ROOT
+
+README = ROOT / "README.md"
 #: Between these README has the table.
 BEGIN, END = "<!-- table: benchmark -->", "<!-- end of table -->"
 #: The families, by the models they have.
@@ -28,9 +29,9 @@ HEADS = {
     "benchmark-remedies": ("what helps at the first frame", " --remedies"),
 }
 BASELINES = ("copy-last", "temporal-mean")
-#: Metrics told along the horizon: label and digits.
+#: Metrics reported along the horizon: label and digits.
 ALONG = {
-    "moving_psnr": ("PSNR where something moves [dB]", 2),
+    "moving_psnr": ("PSNR in the moving area [dB]", 2),
     "psnr": ("PSNR [dB]", 2),
     "ssim": ("SSIM", 3),
     "sharpness_ratio": ("sharpness ratio, 1 as sharp as the truth", 3),
@@ -38,7 +39,7 @@ ALONG = {
 FRAMES = ("1", "2", "5", "10", "20", "40", "64")
 
 
-def page(told: Mapping[str, Any], folder: Path, stem: str = "benchmark") -> str:
+def page(results: Mapping[str, Any], folder: Path, stem: str = "benchmark") -> str:
     """The page's text. stem: of the result file and its pictures."""
     head, flag = HEADS[stem]
     lines = [
@@ -50,15 +51,16 @@ def page(told: Mapping[str, Any], folder: Path, stem: str = "benchmark") -> str:
         "these.",
         "",
     ]
-    for data, found in told["data"].items():
-        lines += [f"## {data}", "", *_conditions(told, data), *_picture(f"{stem}-{data}", folder), *_ranked(told, data)]
-        lines += [*_along(found), *_things(found), *_first(found), *_commands(told, data)]
+    for data, found in results["data"].items():
+        lines += [f"## {data}", "", *_conditions(results, data), *_picture(f"{stem}-{data}", folder)]
+        lines += _ranked(results, data)
+        lines += [*_along(found), *_things(found), *_first(found), *_commands(results, data)]
     return "\n".join(lines).rstrip() + "\n"
 
 
-def _conditions(told: Mapping[str, Any], data: str) -> list[str]:
-    found, settings = told["data"][data], told["settings"]
-    p, runs = found["protocol"], told["runs"][data]
+def _conditions(results: Mapping[str, Any], data: str) -> list[str]:
+    found, settings = results["data"][data], results["settings"]
+    p, runs = found["protocol"], results["runs"][data]
     places = sorted(
         {
             f"{r['hardware']['cores']} core{'s' * (r['hardware']['cores'] > 1)} of {r['hardware']['cpu']}"
@@ -69,9 +71,11 @@ def _conditions(told: Mapping[str, Any], data: str) -> list[str]:
     )
     length = f"{settings['steps']:,} steps" if settings["steps"] else settings["budget"]
     seeds = settings["seeds"]
-    luck = "one seed, so intervals know nothing of the luck of training" if len(seeds) == 1 else f"{len(seeds)} seeds"
+    one = "one seed, so the intervals do not include the variation between seeds"
+    variation = one if len(seeds) == 1 else f"{len(seeds)} seeds"
     lines = [
-        f"{len(settings['models'])} models, each trained from scratch for {length} on {'; '.join(places)}; {luck}. "
+        f"{len(settings['models'])} models, each trained from scratch for {length} on {'; '.join(places)}; "
+        f"{variation}. "
         f"{p['clips']} clips of {p['videos']} held-out videos, horizon {p['horizon']}, {p['height']}x{p['width']} at "
         f"{p['fps']:g} frames a second. {p['split_rule']}.".replace("..", "."),
         "",
@@ -82,23 +86,23 @@ def _conditions(told: Mapping[str, Any], data: str) -> list[str]:
 def _picture(stem: str, folder: Path) -> list[str]:
     if not (folder / f"{stem}.png").is_file():
         return []
-    told = f"[The film]({stem}.webp). " if (folder / f"{stem}.webp").is_file() else ""
+    link = f"[The film]({stem}.webp). " if (folder / f"{stem}.webp").is_file() else ""
     return [
         f"![truth and every model's forecast of one clip]({stem}.png)",
         "",
-        f"{told}One clip for all.",
+        f"{link}One clip for all.",
         "",
     ]
 
 
-def _ranked(told: Mapping[str, Any], data: str) -> list[str]:
-    found, costs = told["data"][data], told["costs"][data]
+def _ranked(results: Mapping[str, Any], data: str) -> list[str]:
+    found, costs = results["data"][data], results["costs"][data]
     things = found.get("objects")
     lines = [
-        "Means over all frames of the horizon; “=” cannot be told from the row above. Gains are to copy-last, where "
-        "something moves [dB].",
+        "Means over all frames of the horizon; “=” is not distinguished from the row above. Gains are to copy-last, "
+        "in the moving area [dB].",
         "",
-        "| # | model | where something moves [dB] | gain | gain at frame 1 | gain at frame 5 | PSNR [dB] | SSIM "
+        "| # | model | in the moving area [dB] | gain | gain at frame 1 | gain at frame 5 | PSNR [dB] | SSIM "
         f"| sharpness at {found['protocol']['horizon']} |{' things found |' if things else ''} steps | weights |",
         "|---" * (12 if things else 11) + "|",
     ]
@@ -136,22 +140,22 @@ def _curves(label: str, rows: Mapping[str, Mapping[str, Any]], digits: int) -> l
 
 def _things(found: Mapping[str, Any]) -> list[str]:
     """What is still there: by thing over the horizon, and all together frame by frame."""
-    told = found.get("objects")
-    if not told:
+    results = found.get("objects")
+    if not results:
         return []
     order = [row["name"] for row in found["rows"]]
-    lines = ["### Things that get lost", ""]
+    lines = ["### Object presence", ""]
     lines += [
-        "Found by colour in truth and forecast alike; true places are the console's memory where it tells them.",
+        "Found by colour in truth and forecast alike; true places are the console's memory where it holds them.",
         "",
     ]
-    lines += ["| found near its true place, share of clips | " + " | ".join(told["things"]) + " |"]
-    lines += ["|---" * (len(told["things"]) + 1) + "|"]
+    lines += ["| found near its true place, share of clips | " + " | ".join(results["things"]) + " |"]
+    lines += ["|---" * (len(results["things"]) + 1) + "|"]
     for name in order:
-        cells = (_of(told["rows"][name]["found"][thing], 2) for thing in told["things"])
+        cells = (_of(results["rows"][name]["found"][thing], 2) for thing in results["things"])
         lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
     lines.append("")
-    rows = {name: told["by_frame"][name]["found"] for name in order}
+    rows = {name: results["by_frame"][name]["found"] for name in order}
     return lines + _curves("all things found", rows, 2)
 
 
@@ -165,20 +169,20 @@ def _first(found: Mapping[str, Any]) -> list[str]:
             continue
         later = row["to_copy_last_by_frame"]["moving_psnr"]
         ahead = next((k for k, v in later.items() if v[1] is not None and v[1] > 0), "–")
-        told = training.get(row["name"], {})
-        half, last = told.get("half"), told.get("end")
+        results = training.get(row["name"], {})
+        half, last = results.get("half"), results.get("end")
         fall = "–" if not half or last is None else f"{(half - last) / abs(half):+.0%}"
         cells = [f"`{row['name']}`", _cell(gain, 2, signed=True), ahead, fall]
         lines.append("| " + " | ".join(cells) + " |")
     if not lines:
-        return ["### The first frame", "", "Every model beats copy-last where something moves.", ""]
+        return ["### The first frame", "", "Every model beats copy-last in the moving area.", ""]
     head = [
         "### Not above copy-last at the first frame",
         "",
-        "Where something moves. What still fell in the second half of training was cut short by the budget.",
+        "In the moving area. What still fell in the second half of training was cut short by the budget.",
         "",
-        "| model | gain at frame 1 [dB] | first told frame with a sure gain | fall of the loss on validation in the "
-        "second half |",
+        "| model | gain at frame 1 [dB] | first reported frame with a significant gain | fall of the loss on "
+        "validation in the second half |",
         "|---|---|---|---|",
     ]
     below = [line.split("`")[1] for line in lines]
@@ -186,32 +190,38 @@ def _first(found: Mapping[str, Any]) -> list[str]:
 
 
 def _obstacles(found: Mapping[str, Any], names: Sequence[str]) -> list[str]:
-    """What stands in the way of some rows at the first frame; `first_frame.py` says what was measured."""
-    told = {name: found["first_frame"][name]["1"] for name in names if name in found.get("first_frame", {})}
-    if not told:
+    """Limits of some rows at the first frame; `first_frame.py` describes the measurements."""
+    results = {name: found["first_frame"][name]["1"] for name in names if name in found.get("first_frame", {})}
+    if not results:
         return []
-    columns = [n for n in dict.fromkeys(n for row in told.values() for n in row) if n != "copy-last"]
+    label = {
+        "through its own code": "through its own latent",
+        "the frame it is drawn upon": "base frame of the residual",
+    }
+    columns = [n for n in dict.fromkeys(n for row in results.values() for n in row) if n != "copy-last"]
     forecasts = {row["name"]: row["by_frame"]["moving_psnr"]["1"][0] for row in found["rows"]}
     lines = [
         "Frames that need no foresight, scored like a forecast: the truth at the model's own size and back; the "
-        "truth through the model's own code; the frame that a forecast is drawn upon. Where such a frame is below "
+        "truth through the model's own latent; the base frame of residual prediction. Where such a frame is below "
         "copy-last, predicting better would not help.",
         "",
-        "| where something moves at frame 1 [dB] | forecast | copy-last | " + " | ".join(columns) + " |",
+        "| in the moving area at frame 1 [dB] | forecast | copy-last | "
+        + " | ".join(label.get(c, c) for c in columns)
+        + " |",
         "|---" * (len(columns) + 3) + "|",
     ]
-    for name, row in told.items():
+    for name, row in results.items():
         cells = (_cell([row[n]], 2) if n in row else "" for n in ("copy-last", *columns))
         lines.append(f"| `{name}` | {_cell([forecasts[name]], 2)} | " + " | ".join(cells) + " |")
     return [*lines, ""]
 
 
-def _commands(told: Mapping[str, Any], data: str) -> list[str]:
+def _commands(results: Mapping[str, Any], data: str) -> list[str]:
     lines = ["### Runs", "", "```"]
-    for name, run in told["runs"][data].items():
+    for name, run in results["runs"][data].items():
         done = "" if run.get("steps") is None else f"   # {name}: {run['steps']:,} steps in {run['seconds']:,.0f} s"
         lines.append(f"{run.get('command', name)}{done}")
-    first = next(iter(told["runs"][data].values()))
+    first = next(iter(results["runs"][data].values()))
     versions = ", ".join(f"{k} {v}" for k, v in first.get("versions", {}).items())
     return [*lines, "```", "", f"{versions}, {first.get('date', '')}.", ""]
 
@@ -246,10 +256,10 @@ def family_rows(found: Mapping[str, Any]) -> dict[str, str]:
     return chosen
 
 
-def lead(told: Mapping[str, Any]) -> list[str]:
+def lead(results: Mapping[str, Any]) -> list[str]:
     """What README leads with: a row of every family on the first set of data."""
-    data, found = next(iter(told["data"].items()))
-    p, settings = found["protocol"], told["settings"]
+    data, found = next(iter(results["data"].items()))
+    p, settings = found["protocol"], results["settings"]
     length = f"{settings['steps']:,} steps" if settings["steps"] else settings["budget"]
     horizon = str(p["horizon"])
     lines = [
@@ -272,17 +282,17 @@ def lead(told: Mapping[str, Any]) -> list[str]:
     return [
         *lines,
         "",
-        f"*Gains over repeating the last frame, PSNR where something moves, with 95 % intervals over {p['videos']} "
-        f"held-out episodes; {ours}. [All {count} models, conditions and what stands in the way of those that do not "
+        f"*Gains over copy-last, PSNR in the moving area, with 95 % intervals over {p['videos']} "
+        f"held-out episodes; {ours}. [All {count} models, conditions and the limits of those that do not "
         "gain](docs/results/benchmark.md).*",
     ]
 
 
-def with_table(text: str, told: Mapping[str, Any]) -> str:
+def with_table(text: str, results: Mapping[str, Any]) -> str:
     """README with the table in its place."""
     before, rest = text.split(BEGIN)
     after = rest.split(END)[1]
-    return before + "\n".join([BEGIN, *lead(told), END]) + after
+    return before + "\n".join([BEGIN, *lead(results), END]) + after
 
 
 if __name__ == "__main__":

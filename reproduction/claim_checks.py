@@ -1,10 +1,11 @@
-"""How claims are judged: checks of figures in result files. Each gives whether the claim holds, and what says so."""
+"""Checks of claims by the figures in result files: whether a claim holds, and the figures that show it."""
 
 from __future__ import annotations
 
 import itertools
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from framecast.metrics.averages import t_quantile
@@ -14,6 +15,31 @@ Finding = tuple[bool, str]
 #: Result files by name without ending: their "results", or the whole of a benchmark's table.
 Results = dict[str, Any]
 Check = Callable[[Results], Finding]
+
+
+@dataclass(frozen=True, kw_only=True)
+class Claim:
+    """One testable statement. name: short, unique.  statement: in our words.  source: where it is made.  run: the
+    command that tests it.  check: of the results; a KeyError means that a part was not run.  why_not: why it cannot be
+    tested here, in place of a check."""
+
+    name: str
+    statement: str
+    source: str
+    run: str = ""
+    check: Check | None = None
+    why_not: str = ""
+
+    def judged(self, results: Results) -> dict[str, str]:
+        """Plain values: name, statement, source, run, status and what was found."""
+        about = {"name": self.name, "statement": self.statement, "source": self.source, "run": self.run}
+        if self.check is None:
+            return {**about, "status": "not testable here", "found": self.why_not}
+        try:
+            holds, found = self.check(results)
+        except KeyError:
+            return {**about, "status": "not yet run", "found": ""}
+        return {**about, "status": "confirmed" if holds else "not seen", "found": found}
 
 
 def over_seeds(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
@@ -38,7 +64,7 @@ def loss_gap(a: str, b: str, figure: str, unit: str = " dB") -> Check:
 
 
 def no_gap(a: str, b: str, figure: str) -> Check:
-    """That two losses cannot be told apart in one figure."""
+    """That two losses are not distinguished in one figure."""
 
     def check(results: Results) -> Finding:
         table = results["multiscale-gan"]["claims"]["table"]
@@ -103,8 +129,8 @@ def pairs(metric: str, claim: str) -> Check:
         rows = results["generative-autoencoders"]["small-all"]["claims"][metric][claim]
         sure = [r for r in rows if r["low"] is not None and r["low"] > 0]
         against = [r for r in rows if r["high"] is not None and r["high"] < 0]
-        told = f"{metric}: {len(sure)} of {len(rows)} pairs as claimed, {len(against)} the other way"
-        return bool(rows) and len(sure) == len(rows), f"{told}, the rest not told apart"
+        text = f"{metric}: {len(sure)} of {len(rows)} pairs as claimed, {len(against)} the other way"
+        return bool(rows) and len(sure) == len(rows), f"{text}, the rest not distinguished"
 
     return check
 
@@ -125,7 +151,7 @@ def all_above_mean(results: Results) -> Finding:
 
 
 def gain_on_game(results: Results) -> Finding:
-    """That the network beats repeating the last frame where something moves."""
+    """That the network beats persistence (copy-last) in the moving area."""
     gain = results["multiscale-gan"]["ms_pacman"]["scores"]["versus_copy_last"]["multiscale-gan"]["moving_psnr"]
     low, high = gain["low"][0], gain["high"][0]
     return low is not None and low > 0, f"{gain['mean'][0]:+.2f} dB at frame 1 ({low:+.2f} to {high:+.2f})"
@@ -144,38 +170,39 @@ def table_gap(file: str, a: str, b: str, metric: str) -> Check:
     """That row `a` of a benchmark's table is above row `b`, on every set of data it has."""
 
     def check(results: Results) -> Finding:
-        told, holds = [], True
+        text, holds = [], True
         for name, data in results[file]["data"].items():
             found = data["differences"][metric]
             gap = found[a][b] if b in found.get(a, {}) else {k: -v for k, v in found[b][a].items() if k != "seeds"}
             low, high = sorted((gap["low"], gap["high"]))
             holds &= low > 0
-            told.append(f"{name}: {gap['mean']:+.2f} ({low:+.2f} to {high:+.2f})")
-        return holds, f"{a} − {b}, {metric}: " + "; ".join(told)
+            text.append(f"{name}: {gap['mean']:+.2f} ({low:+.2f} to {high:+.2f})")
+        return holds, f"{a} − {b}, {metric}: " + "; ".join(text)
 
     return check
 
 
 def no_worse(mode: str) -> Check:
-    """That people are there at frame 127 as often as at 32, and drawn anew: the mask is open on half a person's area or
+    """That people are there at frame 127 as often as at 32, and drawn again: the mask
+    is open on half a person's area or
     more. Somebody of the first frame who shines through is nobody."""
 
     def check(results: Results) -> Finding:
         row = results["hierarchical"]["walking"]["table"][mode]
         there, drawn = row["present"], row["mask_area"]["127"]
-        told = f"present at frame 32: {there['32']:.0%}, at 127: {there['127']:.0%}; drawn anew: {drawn:.1f} persons"
-        return there["127"] >= there["32"] - 0.05 and drawn >= 0.5, told
+        text = f"present at frame 32: {there['32']:.0%}, at 127: {there['127']:.0%}; drawn again: {drawn:.1f} persons"
+        return there["127"] >= there["32"] - 0.05 and drawn >= 0.5, text
 
     return check
 
 
-def surely(path: str, what: str, otherwise: bool = False) -> Check:
+def significant(path: str, what: str, otherwise: bool = False) -> Check:
     """That an interval, in dB, lies above 0, or otherwise that it does not; path: to a mean with low and high."""
 
     def check(results: Results) -> Finding:
         mean, low, high = (at(results, f"{path}/{name}") for name in ("mean", "low", "high"))
-        told = f"{what}: {mean:+.2f} dB ({low:+.2f} to {high:+.2f})"
-        return (low > 0) is not otherwise, told
+        text = f"{what}: {mean:+.2f} dB ({low:+.2f} to {high:+.2f})"
+        return (low > 0) is not otherwise, text
 
     return check
 
@@ -216,8 +243,8 @@ def motions(column: str, low: float, high: float, what: str) -> Check:
     def check(results: Results) -> Finding:
         rows = results["visual-dynamics"]["shapes"]["motions"]["normal"]["shapes"]
         values = {kind: row[column] for kind, row in rows.items()}
-        told = ", ".join(f"{k} {'–' if v is None else f'{v:.2f}'}" for k, v in values.items())
-        return all(v is not None and low <= v <= high for v in values.values()), f"{what}, drawn from N(0, I): {told}"
+        text = ", ".join(f"{k} {'–' if v is None else f'{v:.2f}'}" for k, v in values.items())
+        return all(v is not None and low <= v <= high for v in values.values()), f"{what}, drawn from N(0, I): {text}"
 
     return check
 
@@ -227,8 +254,8 @@ def below_flow(results: Results) -> Finding:
     found = results["visual-dynamics"]
     ours, flow = found["shapes"]["motions"]["normal"]["shapes"], found["flow"]["motions"]["flow"]["shapes"]
     ok = all(ours[k]["kl"] is not None and ours[k]["kl"] < flow[k]["kl"] for k in ours)
-    told = ", ".join(f"{k} {ours[k]['kl'] if ours[k]['kl'] is not None else math.nan:.2f}" for k in ours)
-    return ok, f"divergence: {told}; flow: " + ", ".join(f"{k} {flow[k]['kl']:.2f}" for k in flow)
+    text = ", ".join(f"{k} {ours[k]['kl'] if ours[k]['kl'] is not None else math.nan:.2f}" for k in ours)
+    return ok, f"divergence: {text}; flow: " + ", ".join(f"{k} {flow[k]['kl']:.2f}" for k in flow)
 
 
 def more_diverse(few: str, many: str) -> Check:
@@ -239,8 +266,8 @@ def more_diverse(few: str, many: str) -> Check:
         a, b = (rows[n]["motions"]["normal"]["shapes"] for n in (few, many))
         values = {k: (a[k]["within_image_sd"], b[k]["within_image_sd"]) for k in a}
         ok = all(x is not None and y is not None and y > x for x, y in values.values())
-        told = ", ".join(f"{k} {x or 0.0:.2f} → {y or 0.0:.2f}" for k, (x, y) in values.items())
-        return ok, f"within-picture sd, {few} → {many}: {told}"
+        text = ", ".join(f"{k} {x or 0.0:.2f} → {y or 0.0:.2f}" for k, (x, y) in values.items())
+        return ok, f"within-image std, {few} → {many}: {text}"
 
     return check
 

@@ -2,7 +2,7 @@
 
     python -m reproduction.compare                      both data sets; what is trained is kept
     python -m reproduction.compare --only bouncing      one of them: bouncing, ms_pacman
-    python -m reproduction.compare --again              compare anew what is there
+    python -m reproduction.compare --again              compare existing runs again
     python -m reproduction.compare --as-they-are        with runs as far as they are trained
 
 On Ms. Pac-Man the forms are runs of `acceptance.py --only claims`, beside the packaged weights, all on episodes that no
@@ -29,7 +29,7 @@ from framecast.evaluation.compare import compare
 from framecast.evaluation.external import make_clips
 from framecast.reporting.compare_page import write_comparison
 from framecast.training.checkpoint import snapshots
-from reproduction.multiscale_gan import LOSSES, RESULTS, WORK, Results, command, record, relative, slug
+from reproduction.results import LOSSES, RESULTS, WORK, Results, command, record, relative, slug
 
 #: Forms trained on bouncing, and losses of the claims taken on Ms. Pac-Man.
 FORMS = {
@@ -49,7 +49,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=1_000, help="training steps of each form on bouncing")
     parser.add_argument("--claim-steps", type=int, default=1_200, help="training steps of each claim's run")
     parser.add_argument("--horizon", type=int, default=16, help="frames to forecast")
-    parser.add_argument("--again", action="store_true", help="do finished parts anew")
+    parser.add_argument("--again", action="store_true", help="run finished parts again")
     parser.add_argument("--as-they-are", action="store_true", help="train no run that has weights any further")
     options, results = parser.parse_args(), Results("compare", page)
     for name in [options.only] if options.only else ["bouncing", "ms_pacman"]:
@@ -185,9 +185,9 @@ def shown(page: Path, name: str) -> dict[str, Any] | None:
         browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         tab = browser.new_page(viewport={"width": 1280, "height": 900})
         asked: list[str] = []
-        said: list[str] = []
+        messages: list[str] = []
         tab.on("request", lambda request: asked.append(request.url))
-        tab.on("console", lambda message: said.append(message.text))
+        tab.on("console", lambda message: messages.append(message.text))
         tab.goto(page.resolve().as_uri())
         tab.wait_for_load_state("networkidle")
         tab.screenshot(path=page.with_suffix(".png"), full_page=True)
@@ -196,7 +196,7 @@ def shown(page: Path, name: str) -> dict[str, Any] | None:
         browser.close()
     foreign = [url for url in asked if not url.startswith(("data:", page.resolve().as_uri()))]
     assert not foreign, f"{page} asked for {foreign}"
-    return {"requests": len(foreign), "complaints": said}
+    return {"requests": len(foreign), "complaints": messages}
 
 
 # ------------------------------------------------------------------------------------------------------------- the page
@@ -231,7 +231,7 @@ def page(done: dict[str, Any]) -> str:
         ]
         lines += ["|---|---|---|---|---|"]
         lines += [
-            f"| {r['name']} | {_told(r['first'])} | {_told(r['second'])} | {'yes' if r['meet'] else 'no'} "
+            f"| {r['name']} | {_interval(r['first'])} | {_interval(r['second'])} | {'yes' if r['meet'] else 'no'} "
             f"| {r['apart']:.2f} |"
             for r in found["halves"]
         ]
@@ -268,7 +268,7 @@ def _table(found: dict[str, Any]) -> list[str]:
         cells = [
             ("=" if row["tied"] else "") + str(row["rank"]),
             name,
-            _told(means["moving_psnr"]),
+            _interval(means["moving_psnr"]),
             gain,
             f"{means['psnr']['mean']:.2f}",
             f"{means['ssim']['mean']:.3f}",
@@ -298,7 +298,7 @@ def _objects(found: dict[str, Any]) -> list[str]:
     return lines
 
 
-def _told(found: dict[str, Any]) -> str:
+def _interval(found: dict[str, Any]) -> str:
     if found["mean"] is None:
         return "–"
     half = "" if found["low"] is None else f" ± {(found['high'] - found['low']) / 2:.2f}"

@@ -1,4 +1,4 @@
-"""A predictor that knows nothing of framecast: with NumPy and the written clips, what moves goes on moving.
+"""A predictor that knows nothing of framecast: with NumPy and the written clips, moving content keeps its velocity.
 
     framecast data clips --data data/shapes --out clips
     python -m reproduction.constant_velocity clips forecasts
@@ -61,7 +61,7 @@ def moving(before, last):
     return found
 
 
-def go_on(context, horizon):
+def extrapolate(context, horizon):
     """uint8 (horizon, c, h, w) from uint8 (t, c, h, w): every moving patch at its constant velocity."""
     last = context[-1]
     colours, counts = np.unique(last.reshape(len(last), -1), axis=1, return_counts=True)
@@ -79,14 +79,14 @@ def go_on(context, horizon):
 
 
 def main(clips, out):
-    """Forecasts of every clip in `clips` into `out`, with the manifest that says whose they are."""
+    """Forecasts of every clip in `clips` into `out`, with the manifest that names their source."""
     manifest = json.loads((clips / "manifest.json").read_text())
     manifest["predictor"] = {"name": "constant velocity", "parameters": 0}
     out.mkdir(parents=True, exist_ok=True)
     (out / "manifest.json").write_text(json.dumps(manifest))
     for clip in manifest["clips"]:
         with np.load(clips / f"{clip['id']}.npz") as arrays:
-            frames = go_on(arrays["context"], manifest["horizon"])
+            frames = extrapolate(arrays["context"], manifest["horizon"])
         np.savez_compressed(out / f"{clip['id']}.npz", prediction=frames)
 
 

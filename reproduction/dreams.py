@@ -3,9 +3,9 @@
     python -m reproduction.dreams                   all parts, one after another; finished ones are kept
     python -m reproduction.dreams --only ball       one part: ball, crossroads, ms_pacman
     python -m reproduction.dreams --clip FILE       a natural clip of your own; its films stay with the run
-    python -m reproduction.dreams --again           do finished ones anew
+    python -m reproduction.dreams --again           run finished ones again
 
-A run that was stopped goes on; one that is there is measured, not trained again. Dreams are drawn with fixed seeds.
+A run that was stopped resumes; one that is there is measured, not trained again. Dreams are drawn with fixed seeds.
 """
 
 from __future__ import annotations
@@ -26,7 +26,6 @@ from framecast.core.types import Batch, ClipRequest
 from framecast.data.base import Source
 from framecast.data.cache import open_data
 from framecast.data.loader import Loader
-from framecast.data.registry import replay
 from framecast.inference.latents.statistics import dream_norms
 from framecast.media.grid import grid, side_by_side
 from framecast.media.images import write_image
@@ -36,8 +35,9 @@ from framecast.metrics.frames import sharpness
 from framecast.models.dreams.predictor import Dreams
 from framecast.models.rollout import rollout
 from framecast.training.run_folder import Run, open_run
-from reproduction.find_ms_pacman import NEAR, Finder, console_place, fit
-from reproduction.multiscale_gan import RESULTS, WORK, Results, command, relative, slug
+from reproduction.dreams_page import page
+from reproduction.find_ms_pacman import FAR, HELD, NEAR, console_place, fitted_finder, frames_of, replayed
+from reproduction.results import RESULTS, WORK, Results, command, relative, slug
 
 #: Training of each part, beside --data and --out.
 TRAINING = {
@@ -49,8 +49,6 @@ TRAINING = {
 DREAMS, LENGTH = 8, 300
 #: Temperatures of which a video without known truth is given one, by its validation frames.
 OFFERED = (0.25, 0.5, 0.75, 1.0)
-#: Frames for which a direction is held, and how far she must have gone then, px of the console; she is some ten wide.
-HELD, FAR = 10, 4.0
 
 
 def main() -> None:
@@ -58,7 +56,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", choices=["ball", "crossroads", "ms_pacman"], help="one part instead of all")
     parser.add_argument("--clip", type=Path, help="train and measure on this video instead")
-    parser.add_argument("--again", action="store_true", help="do finished parts anew")
+    parser.add_argument("--again", action="store_true", help="run finished parts again")
     options, part = parser.parse_args(), Results("dreams", page).part
     torch.manual_seed(0)
     if options.clip:
@@ -153,7 +151,7 @@ def settled(trained: Trained) -> dict[str, float]:
 @torch.no_grad()
 def flicker(model: Dreams, real: Tensor) -> dict[str, float]:
     """Change of decoded real frames over that of the frames: from their mean codes, and from draws, which are what the
-    memory learns to go on with, noise of the posterior and all."""
+    memory learns to continue, noise of the posterior and all."""
     found = {k: v[0] for k, v in model.latents(Batch(context=real[None], future=real[None, :0])).items()}
     noise = torch.randn(found["mean"].shape, generator=torch.Generator().manual_seed(0))
     latents = {"means": found["mean"], "draws": found["mean"] + (found["logvar"] / 2).exp() * noise}
@@ -411,7 +409,7 @@ def _held_out_nll(trained: Trained, head: Any) -> float:
 
 
 def ms_pacman() -> dict[str, Any]:
-    """A game with actions: a long dream under the player's own actions, and whether she goes where she is told."""
+    """A game with actions: a long dream under the player's own actions, and whether she moves as directed."""
     data = WORK / "data" / "ms_pacman-held"
     if not (data / "index.json").is_file():
         words = ("--game", "ms_pacman", "--episodes", "48", "--max-frames", "250", "--frame-skip", "4")
@@ -420,16 +418,16 @@ def ms_pacman() -> dict[str, Any]:
     trained = Trained("ms_pacman", relative(data), "ms_pacman")
     found["steering"] = steering(trained)
     row = found["steering"]
-    told = f"held left or right moves her so within {HELD} frames in {row['obeyed']:.0%} of {row['starts']} starts"
+    text = f"held left or right moves her so within {HELD} frames in {row['obeyed']:.0%} of {row['starts']} starts"
     real = f"the game itself: {row['real']:.0%}; she is seen in {row['seen']:.0%}"
-    return {**found, "sentence": f"{found['sentence']}; {told} ({real})"}
+    return {**found, "sentence": f"{found['sentence']}; {text} ({real})"}
 
 
 def steering(trained: Trained, starts: int = 50) -> dict[str, Any]:
     """Held left and held right for 10 frames from held-out starts, in the dream and in the game itself: where
     Ms. Pac-Man is then. She cannot always go: walls are in the way of the real one too.
 
-    Each share is over starts and both directions. obeyed: she went where she was told.  real: of the game itself.
+    Each share is over starts and both directions. obeyed: she moved as directed.  real: of the game itself.
     followed: of those the game obeys, those the dream obeys too.  place: she is where the game has her.  apart: starts
     where held right ends right of held left.  seen, decoded: she is to be seen at the end of the dream, in the decoded
     last real frame (and where she is).  finder: real held-out frames in which she is found where she is.
@@ -443,11 +441,11 @@ def steering(trained: Trained, starts: int = 50) -> dict[str, Any]:
     places = loader.windows.fixed(starts)
     batch = loader.gather(places).to("cpu")
     assert batch.actions is not None
-    finder = _finder(trained, console)
+    finder = fitted_finder(trained.source, console, t)
     last = [(video, first + t - 1) for video, first in places]
-    before = console_place(torch.cat([_frames(console, video, [frame]) for video, frame in last]))
+    before = console_place(torch.cat([frames_of(console, video, [frame]) for video, frame in last]))
     moves = [names.index(name) for name in ("LEFT", "RIGHT")]
-    real = torch.stack([_lived(console, video, frame, moves) for video, frame in last], 1)
+    real = torch.stack([replayed(console, video, frame, moves) for video, frame in last], 1)
     dreamt = []
     for move in moves:
         held = torch.zeros(batch.size, HELD, spec.actions.size)
@@ -456,8 +454,8 @@ def steering(trained: Trained, starts: int = 50) -> dict[str, Any]:
         future = rollout(model, batch.context, HELD, led, generator=torch.Generator().manual_seed(0))[0]
         dreamt.append(finder(future[:, -1]))
     ours = torch.stack(dreamt)
-    told = torch.tensor([-1.0, 1.0])[:, None]
-    obeyed, obeys = ((ends[..., 0] - before[:, 0]) * told > FAR for ends in (ours, real))
+    direction = torch.tensor([-1.0, 1.0])[:, None]
+    obeyed, obeys = ((ends[..., 0] - before[:, 0]) * direction > FAR for ends in (ours, real))
     decoded = finder(model.decode(model.encode(batch.context))[:, -1])
 
     def share(truth: Tensor) -> float:
@@ -475,106 +473,6 @@ def steering(trained: Trained, starts: int = 50) -> dict[str, Any]:
         "decoded": share((decoded - before).norm(dim=-1) <= NEAR),
         "finder": share((finder(batch.context[:, -1]) - before).norm(dim=-1) <= NEAR),
     }
-
-
-def _finder(trained: Trained, console: Source, every: int = 8) -> Finder:
-    """Fitted on every eighth training frame."""
-    frames, places = [], []
-    for segment in trained.source.splits(trained.model.config.context + 1)["train"]:
-        at = list(range(segment.start, segment.stop, every))
-        frames.append(_frames(trained.source, segment.video, at))
-        places.append(console_place(_frames(console, segment.video, at)))
-    return fit(torch.cat(frames), torch.cat(places))
-
-
-def _frames(source: Source, video: int, at: list[int]) -> Tensor:
-    """Some frames of a video, float (n, c, h, w) in 0…1."""
-    clip = source.clip(video, at[0], at[-1] + 1 - at[0]).frames
-    return torch.from_numpy(np.ascontiguousarray(clip[[i - at[0] for i in at]])).float() / 255
-
-
-def _lived(console: Source, video: int, frame: int, moves: list[int]) -> Tensor:
-    """Where she is in the game itself after HELD frames of each action, (actions, 2)."""
-    world = replay(console, video, frame)
-    assert world is not None, "the game cannot be brought back; install the emulator it was recorded with"
-    before, ends = world.save(), []
-    for action in moves:
-        world.restore(before)
-        for _ in range(HELD):
-            world.act(action)
-        ends.append(torch.from_numpy(np.ascontiguousarray(world.frame())).float() / 255)
-    return console_place(torch.stack(ends))
-
-
-# ------------------------------------------------------------------------------------------------------------- page
-
-
-#: Facts of a result that are told in a line, and what they are.
-LABELS = {
-    "reconstruction": "held-out frames, decoded from their codes",
-    "blank": "squared error of a black frame",
-    "centre_within_1px": "share of decoded balls within 1 px of the true place",
-    "nll": "nats a held-out code",
-    "temperature": "spread of one-step codes, at temperatures of",
-    "norms": "length of a dream's codes over the data's, at step",
-    "movement": "movement over the data's",
-    "settled": "temperature settled on validation frames, movement there and on held-out frames",
-    "flicker": "movement of decoded real frames over the data's, from their mean codes and from draws",
-    "mean_code": "distance of the first imagined code from the mean of both ways' (1: either way's)",
-    "steering": "steering (what each share is of: `reproduction/dreams.py`, `steering`)",
-}
-
-
-def page(found: dict[str, Any]) -> str:
-    """The page's text: a section a result with command, figures and film."""
-    lines = [
-        "# Results: dreams",
-        "",
-        "Written by `reproduction/dreams.py` from [dreams.json](dreams.json), which `make acceptance` makes:",
-        "figures, command, seed, versions and hardware. One run each. Movement is the mean frame-to-frame change of",
-        "dreams after their 20th frame over that of the data; squared errors are summed over a frame in 0…1.",
-        "",
-    ]
-    for name, result in found["results"].items():
-        lines += [f"## {name}", "", f"{result['sentence'][0].upper()}{result['sentence'][1:]}.", ""]
-        lines += ["```", result["command"], "```", ""]
-        lines += [
-            f"{result['steps']:,} steps ({result['vision_steps']:,} of vision) in "
-            f"{result['training_seconds'] / 60:.0f} minutes, seed {result['seed']}.",
-            "",
-        ]
-        for key, label in LABELS.items():
-            if key in result:
-                row = result[key] if isinstance(result[key], dict) else {"": result[key]}
-                told = ", ".join(f"{k.replace('_', ' ')} {_number(v)}".strip() for k, v in row.items())
-                lines.append(f"- {label}: {told}")
-        lines.append("")
-        lines += _table("head", result.get("heads", {}))
-        chosen = result.get("long", {})
-        for head, table in chosen.items() if "real" not in chosen else [("frame", chosen)]:
-            lines += _table(f"long dream, {head}" if head != "frame" else "long dream, frame", table)
-        if (film := result.get("film")) and (RESULTS / film).is_file():
-            lines += [f"![{name}]({film})", "", f"![{name}, frame by frame]({Path(film).with_suffix('.png')})", ""]
-        versions, hardware = result["versions"], result["hardware"]
-        lines += [
-            f"framecast {versions['framecast']} ({result['commit']}), torch {versions['torch']}, {hardware['cpu']}, "
-            f"{hardware['cores']} core(s), {hardware['torch_threads']} torch thread(s), {result['date']}.",
-            "",
-        ]
-    return "\n".join(lines).rstrip() + "\n"
-
-
-def _number(value: float) -> str:
-    return f"{value:.3g}"
-
-
-def _table(label: str, rows: dict[str, dict[str, float]]) -> list[str]:
-    if not rows:
-        return []
-    columns = list(next(iter(rows.values())))
-    head = f"| {label} | " + " | ".join(c.replace("_", " ") for c in columns) + " |"
-    body = [f"| {name} | " + " | ".join(_number(row[c]) for c in columns) + " |" for name, row in rows.items()]
-    return [head, "|---" * (len(columns) + 1) + "|", *body, ""]
 
 
 if __name__ == "__main__":

@@ -1,22 +1,27 @@
 """Finding Ms. Pac-Man in frames that were shrunk to 64x64, where she is ten pixels of no clear colour.
 
 Her place in a frame of the console's own size is known by colour (`framecast.metrics.objects`). A small network is
-fitted to tell it from the same frame shrunk, on training frames, and then looks at dreams as well as at held-out ones.
+fitted to tell it from the same frame shrunk, on training frames, and then reads dreams as well as held-out ones.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from framecast.data.base import Source
+from framecast.data.registry import replay
 from framecast.metrics.objects import GAMES, find
 
 #: Steps and frames a step of the fit.
 _STEPS, _BATCH = 300, 24
 #: How far from her place an answer may be to be right, px of the console's 160x210; she is some ten wide.
 NEAR = 8.0
+#: Frames for which a direction is held, and the least distance moved then, px of the console.
+HELD, FAR = 10, 4.0
 
 
 def console_place(frames: Tensor) -> Tensor:
@@ -74,3 +79,32 @@ def fit(frames: Tensor, places: Tensor, seed: int = 0) -> Finder:
     with torch.no_grad():
         best = torch.cat([net(part - ground).flatten(1).amax(1) for part in frames.split(256)])
     return Finder(net.eval(), ground, float(best.quantile(0.02)))
+
+
+def fitted_finder(source: Source, console: Source, context: int, every: int = 8) -> Finder:
+    """Finder fitted on every eighth training frame."""
+    frames, places = [], []
+    for segment in source.splits(context + 1)["train"]:
+        at = list(range(segment.start, segment.stop, every))
+        frames.append(frames_of(source, segment.video, at))
+        places.append(console_place(frames_of(console, segment.video, at)))
+    return fit(torch.cat(frames), torch.cat(places))
+
+
+def frames_of(source: Source, video: int, at: list[int]) -> Tensor:
+    """Some frames of a video, float (n, c, h, w) in 0…1."""
+    clip = source.clip(video, at[0], at[-1] + 1 - at[0]).frames
+    return torch.from_numpy(np.ascontiguousarray(clip[[i - at[0] for i in at]])).float() / 255
+
+
+def replayed(console: Source, video: int, frame: int, moves: list[int]) -> Tensor:
+    """Where she is in the game itself after HELD frames of each action, (actions, 2)."""
+    world = replay(console, video, frame)
+    assert world is not None, "the game cannot be brought back; install the emulator it was recorded with"
+    before, ends = world.save(), []
+    for action in moves:
+        world.restore(before)
+        for _ in range(HELD):
+            world.act(action)
+        ends.append(torch.from_numpy(np.ascontiguousarray(world.frame())).float() / 255)
+    return console_place(torch.stack(ends))

@@ -1,8 +1,8 @@
 """Why a model is not above copy-last at the first frame: what stands in its way, in figures.
 
 Three frames need no foresight: the truth brought to the model's own size and back; the truth squeezed through the
-model's own code; and, where a forecast is drawn upon a frame that was seen, that frame. Each is scored like a forecast
-where something moves. What lies below copy-last there cannot be made good by predicting better.
+model's own latent; and, where a forecast is a residual on a frame that was seen, that frame. Each is scored like a
+forecast in the moving area. What lies below copy-last there cannot be made good by predicting better.
 """
 
 from __future__ import annotations
@@ -23,16 +23,16 @@ from framecast.models.base import LatentModel, Predictor
 from framecast.models.visual_dynamics.predictor import VisualDynamics
 from framecast.training.run_folder import Run
 
-#: The two frames that are told: the first, and the end of an autoencoder's first block.
-TOLD = (1, 5)
+#: The two reported frames: the first, and the end of an autoencoder's first block.
+REPORTED = (1, 5)
 
 
 def obstacles(runs: Mapping[str, Run], source: Source, count: int) -> dict[str, dict[str, dict[str, float]]]:
-    """Row -> frame -> PSNR where something moves, dB, of what the module's head lists, and of copy-last.
+    """Row -> frame -> PSNR in the moving area, dB, of what the module's head lists, and of copy-last.
 
     source: at the size that is compared.  count: clips of the test split.
     """
-    clips, _ = spread_clips(source, source.splits(11)["test"], "test", 10, max(TOLD), count, 0)
+    clips, _ = spread_clips(source, source.splits(11)["test"], "test", 10, max(REPORTED), count, 0)
     models = {name: run.model() for name, run in runs.items()}
     return {name: _of(model, runs[name], clips) for name, model in models.items()}
 
@@ -40,7 +40,7 @@ def obstacles(runs: Mapping[str, Run], source: Source, count: int) -> dict[str, 
 @torch.no_grad()
 def _of(model: Predictor, run: Run, clips: Clips) -> dict[str, dict[str, float]]:
     request = type(model).request(run.config.model)
-    scores: dict[str, dict[str, list[float]]] = {str(k): {} for k in TOLD}
+    scores: dict[str, dict[str, list[float]]] = {str(k): {} for k in REPORTED}
     for given in clips:
         batch = given.to("cpu")  # as a model gets them: floats in 0…1
         context, truth = batch.context, batch.future
@@ -56,7 +56,7 @@ def _of(model: Predictor, run: Run, clips: Clips) -> dict[str, dict[str, float]]
         masks = moving_masks(truth, context[:, -1], MetricSettings())
         for name, frames in rows.items():
             values = masked_psnr(frames.double(), truth.double(), masks)
-            for k in TOLD:
+            for k in REPORTED:
                 scores[str(k)].setdefault(name, []).extend(values[:, k - 1].tolist())
     return {k: {name: _mean(v) for name, v in found.items()} for k, found in scores.items()}
 
@@ -67,7 +67,7 @@ def _coded(model: LatentModel, seen: Tensor, truth: Tensor) -> Tensor:
 
 
 def _sized(frames: Tensor, size: tuple[int, ...]) -> Tensor:
-    """(b, t, c, h, w) by the triangle filter that resizes all frames of the house."""
+    """(b, t, c, h, w) by the triangle filter that resizes all frames of the package."""
     if tuple(frames.shape[-2:]) == tuple(size):
         return frames
     made = interpolate(frames.flatten(0, 1), size=tuple(size), mode="bilinear", antialias=True)

@@ -2,10 +2,11 @@
 
     python -m reproduction.hierarchical                    all parts, one after another; finished ones are kept
     python -m reproduction.hierarchical --only bouncing    one part: eight, bouncing, delay, pushing, walking
-    python -m reproduction.hierarchical --again            do finished ones anew
+    python -m reproduction.hierarchical --again            run finished ones again
 
-A training is a chain of commands, each of which starts from the weights of the one before (`TRAINING`); finished ones
-are kept, one that was stopped goes on. Each result holds its figures, commands, seed, versions and hardware.
+A training is a chain of commands, each of which starts from the weights of the one before
+(`hierarchical_training.py`); finished ones are kept, one that was stopped resumes. Each result holds its
+figures, commands, seed, versions and hardware.
 """
 
 from __future__ import annotations
@@ -14,7 +15,8 @@ import argparse
 import dataclasses
 import functools
 import json
-from collections.abc import Callable, Iterator, Mapping
+import math
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -28,9 +30,6 @@ from framecast.core.types import Batch
 from framecast.data.base import Source
 from framecast.data.store import Store
 from framecast.evaluation.clips import Clips, held_out_clips
-from framecast.media.grid import GREEN, RED, border, side_by_side, strip
-from framecast.media.images import to_uint8, write_image
-from framecast.media.write import write_video
 from framecast.metrics import psnr, sharpness_ratio
 from framecast.metrics.averages import summarize
 from framecast.metrics.scenes import foreground, iou, presence, probe, shape_colours
@@ -38,74 +37,10 @@ from framecast.models.base import Predictor
 from framecast.models.rollout import evaluating, rollout
 from framecast.training.run_folder import open_run
 from reproduction.hierarchical_page import FIRST, page
-from reproduction.multiscale_gan import RESULTS, WORK, Results, command, relative
+from reproduction.hierarchical_training import DATA, shapes, trained
+from reproduction.results import RESULTS, Results, write_film
 
 HIERARCHICAL = Results("hierarchical", page)
-#: A loss of encodings that counts what moves within clips, at full weight from the start.
-_MOVES = "--model.encoding-loss relative --model.alpha 0.003 --model.alpha-delay 0"
-#: Encoder and VAN learn on clips of which the predictor sees the first frames only and four are drawn.
-_DRAWING = f"{_MOVES} --model.rolled 6 --model.drawn 4 --optim.all-lr"
-_DRAWN = f"{_DRAWING} 1.5e-3"
-#: Then the predictor alone, on encodings made once.
-_RELATIVE = "--model.encoding-loss relative --model.mode predictor --batch-size 64 --optim.predictor-lr"
-_ROLLED, _SETTLED = f"{_RELATIVE} 1e-3", f"{_RELATIVE} 2e-4"
-#: And further with every direction of the encodings counted alike, as one that is written small may be a whole axis.
-_WHITENED = "--model.encoding-loss whitened --model.mode predictor --batch-size 64 --optim.predictor-lr"
-_FIVE = "--model.context 5 --model.future 16"
-_FORTY = "--model.context 5 --model.future 35"
-_TEN = "--model.context 10 --model.future 22 --model.stride 2"
-_PEOPLE = "--model.context 5 --model.future 27 --model.stride 2"
-
-
-def _looks(every: int, batches: int = 2) -> str:
-    """How often a training looks at held-out clips, and at how many batches; it saves as often."""
-    return f"--train.val-batches {batches} --train.validate-every {every} --train.save-every {every}"
-
-
-#: Trainings of `small` beside --data, --out and --init-from: the one whose weights it starts from, and its flags.
-TRAINING: dict[str, tuple[str, str]] = {
-    "eight": ("", f"{_DRAWN} --model.future 16 --batch-size 8 --steps 2500 {_looks(500)}"),
-    "bouncing-drawn": ("", f"{_DRAWN} --model.future 16 --batch-size 16 --steps 2000 {_looks(200)}"),
-    "bouncing-rolled": ("bouncing-drawn", f"{_ROLLED} --model.future 16 --steps 2950 {_looks(500)}"),
-    "bouncing-five": (
-        "bouncing-rolled",
-        f"{_ROLLED} {_FIVE} --steps 1500 {_looks(500)}",
-    ),
-    "bouncing-whitened": ("bouncing-five", f"{_WHITENED} 1e-3 {_FIVE} --steps 1800 {_looks(300)}"),
-    "bouncing-whitened-2": ("bouncing-whitened", f"{_WHITENED} 1e-3 {_FIVE} --steps 8000 {_looks(500)}"),
-    "bouncing-whitened-3": ("bouncing-whitened-2", f"{_WHITENED} 1e-3 {_FIVE} --steps 12000 {_looks(500)}"),
-    "bouncing-settled": ("bouncing-whitened-3", f"{_WHITENED} 2e-4 {_FIVE} --steps 5000 {_looks(500)}"),
-    # Longer futures: what drifts within forty frames is seen, and 1,000 frames ahead most shapes are still there.
-    "bouncing-far": ("bouncing-settled", f"{_WHITENED} 3e-4 {_FORTY} --steps 5000 {_looks(500)}"),
-    **{
-        f"delay-{name}": (
-            "",
-            "--model.alpha 0.1 --model.future 16 --model.rolled 6 --model.drawn 4 --optim.all-lr 1.5e-3 "
-            f"--batch-size 16 --steps 2000 --train.stats-every 10 {_looks(500)} --model.alpha-delay {delay}",
-        )
-        for name, delay in (("schedule", 1000), ("at-once", 0))
-    },
-    # From the weights that draw bouncing shapes: 23.8 dB from true encodings after 500 steps, 21.1 from scratch.
-    "pushing-drawn": (
-        "bouncing-drawn",
-        f"{_DRAWN} --model.future 18 --batch-size 16 --steps 3000 {_looks(100)}",
-    ),
-    "pushing-rolled": ("pushing-drawn", f"{_ROLLED} --model.future 18 --steps 4000 {_looks(500)}"),
-    "pushing-settled": ("pushing-rolled", f"{_SETTLED} --model.future 18 --steps 1500 {_looks(500)}"),
-    "walking-drawn": ("bouncing-drawn", f"{_DRAWN} {_PEOPLE} --batch-size 8 --steps 5000 {_looks(500, 4)}"),
-    "walking-drawn-2": ("walking-drawn", f"{_DRAWING} 4e-4 {_PEOPLE} --batch-size 8 --steps 3000 {_looks(500, 4)}"),
-    "walking-epva": ("walking-drawn-2", f"{_ROLLED} {_PEOPLE} --steps 3000 {_looks(500, 4)}"),
-    "walking-ten": ("walking-drawn-2", f"{_ROLLED} {_TEN} --steps 3000 {_looks(500, 4)}"),
-    "walking-e2e": (
-        "walking-drawn-2",
-        f"--model.mode e2e {_PEOPLE} --model.drawn 4 --optim.all-lr 5e-4 --batch-size 8 --steps 1200 {_looks(400, 4)}",
-    ),
-    "walking-epva-gan": (
-        "walking-epva",
-        f"--model.mode epva-gan --model.encoding-loss relative --model.alpha 10 {_PEOPLE} --optim.predictor-lr 1e-4 "
-        f"--optim.van-lr 1e-4 --optim.discriminator-lr 1e-4 --batch-size 4 --steps 2400 {_looks(600, 4)}",
-    ),
-}
 
 
 def main() -> None:
@@ -113,7 +48,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     makers = {"eight": eight, "bouncing": bouncing, "delay": delay, "pushing": pushing, "walking": walking}
     parser.add_argument("--only", choices=list(makers), help="one part instead of all")
-    parser.add_argument("--again", action="store_true", help="do finished parts anew")
+    parser.add_argument("--again", action="store_true", help="run finished parts again")
     options = parser.parse_args()
     for name in [options.only] if options.only else makers:
         HIERARCHICAL.part(name, makers[name], options.again)
@@ -123,8 +58,8 @@ def main() -> None:
 
 
 def eight() -> dict[str, Any]:
-    """Eight clips by heart: PSNR of their frames drawn from true encodings."""
-    run, told = trained("eight")
+    """Overfitting on eight clips: PSNR of their frames drawn from true encodings."""
+    run, training = trained("eight")
     model, source = framecast.load(run), Store(DATA["eight"]())
     parts = source.splits(18)["train"]
     frames = torch.stack([torch.from_numpy(source.clip(p.video, 0, 18).frames) for p in parts]).float() / 255
@@ -133,9 +68,9 @@ def eight() -> dict[str, Any]:
     still = psnr(frames[:, :1].expand_as(frames[:, 1:]), frames[:, 1:])
     drawn, first = float(found.mean()), float(still.mean())
     return {
-        "sentence": f"{len(parts)} clips of 18 frames by heart: {drawn:.1f} dB for frames drawn from their true "
+        "sentence": f"{len(parts)} clips of 18 frames, overfitted: {drawn:.1f} dB for frames drawn from their true "
         f"encodings, {first:.1f} for repeating the first frame",
-        "training": told,
+        "training": training,
         "clips": len(parts),
         "psnr_on_enc": drawn,
         "psnr_first": first,
@@ -147,7 +82,7 @@ def eight() -> dict[str, Any]:
 
 def bouncing() -> dict[str, Any]:
     """Table 1 of the paper: one shape on grey, 16 predicted frames, 1,000 trials; then 1,000 frames."""
-    run, told = trained("bouncing-far")
+    run, training = trained("bouncing-far")
     model, trials = framecast.load(run), Store(shapes("bouncing-trials", 1000, 24, 1))
     short, drawn = colours(model, trials, 16), colours(model, trials, 16, known=True)
     film = RESULTS / "hierarchical-bouncing"
@@ -158,73 +93,12 @@ def bouncing() -> dict[str, Any]:
         "sentence": f"at frame 16 of {short['trials']:,} trials: {at['correct']} % in their colour, {at['wrong']} % in "
         f"another, {at['gone']} % gone (paper 96.9 / 3.1 / 0); at frame 1,000 of {far['trials']}: {end['correct']} / "
         f"{end['wrong']} / {end['gone']} %",
-        "training": told,
+        "training": training,
         "context": model.num_context,
         "short": short,
         "reconstruction": drawn,
         "long": far,
         "film": f"{film.name}.webp",
-    }
-
-
-def shapes(name: str, videos: int, frames: int, seed: int) -> Path:
-    """One saturated shape bouncing on grey, 3 to 6 pixels a frame; the same bytes everywhere."""
-    data = WORK / "data" / name
-    if not (data / "index.json").is_file():
-        words = {"videos": videos, "frames": frames, "shapes": 1, "seed": seed}
-        words |= {"palette": "saturated", "speed-min": 3, "speed-max": 6}
-        flags = [word for k, v in words.items() for word in (f"--{k}", str(v))]
-        command("data", "make", "bouncing", *flags, "--out", relative(data))
-    return data
-
-
-def trained(name: str) -> tuple[Path, dict[str, dict[str, Any]]]:
-    """A finished run, and the command, steps, time and validations of every run of its part it took, first to last.
-
-    A run of another part whose weights it starts from is told of there.
-    """
-    before, flags = TRAINING[name]
-    part = name.split("-")[0]
-    data = DATA.get(name, DATA[part])()
-    run, words = WORK / f"hierarchical-{name}", flags.split()
-    told = trained(before)[1] if before else {}
-    if before:
-        words += ["--init-from", relative(WORK / f"hierarchical-{before}")]
-    start = ("train", "hierarchical", "--profile", "small", "--data", relative(data), "--out", relative(run))
-    ours = {name: {"command": command(*start, *words), **curves(run)}}
-    return run, {**{k: v for k, v in told.items() if k.split("-")[0] == part}, **ours}
-
-
-def made(name: str, *flags: str) -> Path:
-    """A generated set, by its source's name."""
-    data = WORK / "data" / name
-    if not (data / "index.json").is_file():
-        command("data", "make", name.split("-")[0], *flags, "--out", relative(data))
-    return data
-
-
-#: What each training is on, or all of its part.
-DATA: dict[str, Callable[[], Path]] = {
-    "bouncing": lambda: shapes("bouncing-train", 1000, 40, 0),
-    "eight": lambda: shapes("bouncing-eight", 10, 18, 3),  # of which eight are to be trained on
-    "delay": lambda: shapes("bouncing-train", 1000, 40, 0),
-    "pushing-drawn": lambda: made("pushing", "--train", "600", "--test", "64", "--novel", "64"),
-    # its first 600 clips are those of the above
-    "pushing": lambda: made("pushing-2000", "--train", "2000", "--val", "32", "--test", "128", "--novel", "128"),
-    "walking": lambda: made("walking-28", "--subjects", "28", "--held-out", "4", "--cameras", "2"),
-}
-
-
-def curves(run: Path) -> dict[str, Any]:
-    """Steps, time and the validations of a run."""
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
-    names = ("val/psnr_forecast", "val/psnr_on_enc_forecast", "val/psnr_first_forecast", "val/enc_pred")
-    seen = [{"step": r["step"], **{n: r[n] for n in names if n in r}} for r in rows if "val/loss" in r]
-    return {
-        "seed": 0,
-        "steps": rows[-1]["step"],
-        "training_seconds": round(max(r.get("seconds", 0) for r in rows)),
-        "validations": [seen[i] for i in sorted({*range(0, len(seen), max(1, len(seen) // 8)), len(seen) - 1})],
     }
 
 
@@ -245,31 +119,16 @@ def colours(
             )
         found.append(shape_colours(predicted, frames[:, seen:], palette, grey))
         if film and not start:
-            write_film(film, frames[0, seen:], {"prediction": predicted[0]}, 30, shown=200)
+            write_film(
+                {"truth": frames[0, seen:], "prediction": predicted[0]}, film.with_suffix(".webp"), 30, shown=200
+            )
     whole = {name: torch.cat([getattr(v, name) for v in found]).double() for name in vars(found[0])}
-    said: dict[str, Any] = {k: whole[k].mean(0).tolist() for k in ("correct", "wrong", "gone")}
-    said["away_px"] = [None if math_nan(x) else x for x in whole["away"].nanmean(0).tolist()]
+    shares: dict[str, Any] = {k: whole[k].mean(0).tolist() for k in ("correct", "wrong", "gone")}
+    shares["away_px"] = [None if math.isnan(x) else x for x in whole["away"].nanmean(0).tolist()]
     every = [k - 1 for k in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000) if k <= horizon]
     if horizon > 16:
-        said = {"frames": [k + 1 for k in every], **{k: [v[i] for i in every] for k, v in said.items()}}
-    return {"trials": len(source), **said}
-
-
-def math_nan(x: float) -> bool:
-    """Whether it is not a number."""
-    return x != x
-
-
-def write_film(path: Path, truth: Tensor, rows: Mapping[str, Tensor], fps: float, shown: int | None = None) -> None:
-    """Truth beside predictions as animated WebP, and eight moments of each as PNG."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    every = {"truth": truth, **rows}
-    write_video(side_by_side({k: v[:shown] for k, v in every.items()}, least=160), path.with_suffix(".webp"), fps)
-    step = max(1, len(truth) // 8)
-    lines = [strip(border(to_uint8(v), GREEN if k == "truth" else RED), every=step) for k, v in every.items()]
-    width = max(line.shape[2] for line in lines)
-    padded = [np.pad(line, ((0, 0), (0, 0), (0, width - line.shape[2])), constant_values=255) for line in lines]
-    write_image(np.concatenate(padded, axis=1), path.with_suffix(".png"))
+        shares = {"frames": [k + 1 for k in every], **{k: [v[i] for i in every] for k, v in shares.items()}}
+    return {"trials": len(source), **shares}
 
 
 # ------------------------------------------------------------------------------------------------------------ delay
@@ -277,10 +136,11 @@ def write_film(path: Path, truth: Tensor, rows: Mapping[str, Tensor], fps: float
 
 def delay() -> dict[str, Any]:
     """The weight of the encoding loss in full from step 0, against the schedule: does the encoding collapse?"""
-    table, told = {}, {}
+    table: dict[str, Any] = {}
+    training: dict[str, Any] = {}
     for name in ("schedule", "at-once"):
         run, ours = trained(f"delay-{name}")
-        told |= ours
+        training |= ours
         rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
         seen = [r for r in rows if "epva/spread" in r]
         table[name] = {
@@ -288,7 +148,7 @@ def delay() -> dict[str, Any]:
             "spread": [r["epva/spread"] for r in seen],
             "van_on_enc": [r["epva/van_on_enc"] for r in seen],
         }
-    return {"sentence": f"{spreads(table)}; {drawings(told)}", "training": told, "table": table}
+    return {"sentence": f"{spreads(table)}; {drawings(training)}", "training": training, "table": table}
 
 
 def spreads(table: Mapping[str, Mapping[str, Any]]) -> str:
@@ -303,9 +163,9 @@ def spreads(table: Mapping[str, Mapping[str, Any]]) -> str:
     return f"standard deviation of encodings: {at[0]}; {at[1]}"
 
 
-def drawings(told: Mapping[str, Mapping[str, Any]]) -> str:
+def drawings(training: Mapping[str, Mapping[str, Any]]) -> str:
     """PSNR of validation frames drawn from true encodings, with and without schedule, look by look."""
-    slow, fast = (told[f"delay-{name}"]["validations"] for name in ("schedule", "at-once"))
+    slow, fast = (training[f"delay-{name}"]["validations"] for name in ("schedule", "at-once"))
     name = "val/psnr_on_enc_forecast"
     at = [f"{a[name]:.1f} and {b[name]:.1f} dB after {a['step']:,}" for a, b in zip(slow, fast, strict=True)]
     return f"held-out frames drawn from true encodings: {', '.join(at)}"
@@ -316,7 +176,7 @@ def drawings(told: Mapping[str, Mapping[str, Any]]) -> str:
 
 def pushing() -> dict[str, Any]:
     """Do actions matter, and is a push of known objects easier than one of new ones?"""
-    run, told = trained("pushing-settled")
+    run, training = trained("pushing-settled")
     opened = open_run(run)
     model, source = opened.model(), Store(DATA["pushing"]())
     table, gains, costs = {}, {}, {}
@@ -333,7 +193,7 @@ def pushing() -> dict[str, Any]:
         f"{mean(seen['shuffled']):.2f} with another clip's, {mean(seen['shifted']):.2f} with actions one step late, "
         f"{mean(seen[FIRST]):.2f} for repeating the first frame; novel objects {mean(novel['recorded']):.2f}, and "
         f"{mean(novel[FIRST]):.2f} for repeating the first frame",
-        "training": told,
+        "training": training,
         "table": table,
         "gain_over_first_frame": gains,
         "recorded_minus": costs,
@@ -358,8 +218,7 @@ def pushes(model: Predictor, clips: Clips) -> str:
         "its actions": rollout(model, batch.context, batch.future.shape[1], batch.actions)[0, 0],
         "another's": rollout(model, batch.context, batch.future.shape[1], batch.actions.roll(1, 0))[0, 0],
     }
-    write_film(RESULTS / "hierarchical-pushing", batch.future[0], rows, 10)
-    return "hierarchical-pushing.webp"
+    return write_film({"truth": batch.future[0], **rows}, RESULTS / "hierarchical-pushing.webp", 10)
 
 
 def held(opened: Any, model: Predictor, source: Source, split: str, horizon: int, clips: int) -> Clips:
@@ -402,12 +261,13 @@ def batches(clips: Clips) -> Iterator[Batch]:
 
 def walking() -> dict[str, Any]:
     """epva, e2e and a small epva-gan on people that walk: are they still there, sharp and in place, at frame 127?"""
-    source, runs, told = Store(DATA["walking"]()), {}, {}
+    source, runs = Store(DATA["walking"]()), {}
+    training: dict[str, Any] = {}
     for mode in ("epva", "e2e", "epva-gan"):
         runs[mode], ours = trained(f"walking-{mode}")
-        told |= ours
+        training |= ours
     ten, ours = trained("walking-ten")
-    told |= ours
+    training |= ours
     opened, rooms = open_run(runs["epva"]), empty_rooms(source)
     clips = held(opened, opened.model(), source, "test", 127, 24)
     request = dataclasses.replace(clips.loader.request, extras=("masks", "joints", "visibility"))
@@ -422,7 +282,7 @@ def walking() -> dict[str, Any]:
     at = {k: v["present"][126] for k, v in table.items()}
     return {
         "sentence": "people still there at frame 127: " + ", ".join(f"{k} {100 * v:.0f} %" for k, v in at.items()),
-        "training": told,
+        "training": training,
         "table": {k: {m: thin(v) for m, v in row.items()} for k, row in table.items()},
         "ten_minus_five": gap,
         "film": "hierarchical-walking.webp",
@@ -450,7 +310,7 @@ def empty_rooms(source: Source) -> Tensor:
 def people(model: Predictor | None, clips: Clips, rooms: Tensor, known: bool = False) -> dict[str, list[float]]:
     """By frame: share of clips with a person, anywhere and near the true one, area of what is not room over the true
     person's, IoU of it with the true mask; both of the drawing mask too; PSNR; sharpness over the truth's, of frames
-    and of whom they show.
+    and of the person they show.
 
     None repeats the first frame. known: of frames drawn from their own encodings, not of forecasts.
     """
@@ -537,7 +397,7 @@ def films(runs: Mapping[str, Path], clips: Clips) -> None:
         mode: rollout(framecast.load(run), batch.context, batch.future.shape[1])[0, 0] for mode, run in runs.items()
     }
     rows["first frame"] = batch.context[0, :1].expand_as(batch.future[0])
-    write_film(RESULTS / "hierarchical-walking", batch.future[0], rows, 6.25)
+    write_film({"truth": batch.future[0], **rows}, RESULTS / "hierarchical-walking.webp", 6.25)
 
 
 if __name__ == "__main__":

@@ -3,52 +3,32 @@
     python -m reproduction.multiscale_gan                       all parts, one after another; finished ones are kept
     python -m reproduction.multiscale_gan --only games          one part: games, claims, kills, phone
     python -m reproduction.multiscale_gan --clip FILE           a natural clip of your own: last 20 % held out
-    python -m reproduction.multiscale_gan --again               do finished ones anew
+    python -m reproduction.multiscale_gan --again               run finished ones again
 
-Each result holds its figures, protocol, command, seed, versions and hardware. A run that was stopped goes on.
+Each result holds its figures, protocol, command, seed, versions and hardware. A run that was stopped resumes.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import platform
 import random
-import re
 import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-import framecast
 from framecast.evaluation.evaluate import evaluate
 from framecast.evaluation.scorer import KeptClip
-from framecast.media.grid import GREEN, RED, border, side_by_side, strip
-from framecast.media.images import write_image
 from framecast.media.write import write_video
 from framecast.metrics.scores import Scores
-from reproduction import claims
 from reproduction.multiscale_gan_page import page
-
-ROOT = Path(__file__).resolve().parent.parent
-RESULTS = ROOT / "docs" / "results"
-WORK = ROOT / "runs" / "acceptance"
-LOSSES = {
-    "l2": ["--model.lp-exponent", "2", "--model.gdl-weight", "0", "--model.no-adversarial"],
-    "l1": ["--model.lp-exponent", "1", "--model.gdl-weight", "0", "--model.no-adversarial"],
-    "l1+gdl": ["--model.lp-exponent", "1", "--model.gdl-weight", "1", "--model.no-adversarial"],
-    "adversarial+gdl": [
-        *("--model.lp-exponent", "1", "--model.gdl-weight", "1"),
-        *("--model.adversarial", "--model.adversarial-weight", "0.05"),  # the published weight
-        *("--optim.discriminator-lr", "1e-4"),  # at 2e-5 it hardly learns within so few steps
-    ],
-}
+from reproduction.results import LOSSES, RESULTS, ROOT, WORK, Results, command, record, relative, slug, write_film
 
 
 def main() -> None:
@@ -59,7 +39,7 @@ def main() -> None:
     parser.add_argument("--steps", type=int, default=20_000, help="training steps of games and clips")
     parser.add_argument("--claim-steps", type=int, default=1_200, help="training steps of each claim's run")
     parser.add_argument("--seeds", type=int, default=3, help="runs per loss in claims")
-    parser.add_argument("--again", action="store_true", help="do finished parts anew")
+    parser.add_argument("--again", action="store_true", help="run finished parts again")
     options, part = parser.parse_args(), MULTISCALE_GAN.part
     if options.clip:
         part(f"clip-{slug(options.clip.stem)}", lambda: clip(options.clip, options.steps), options.again)
@@ -84,96 +64,7 @@ def main() -> None:
         part("phone", phone, options.again)
 
 
-class Results:
-    """The results of one family, docs/results/FAMILY.json, and the page beside it, which `page` makes of them."""
-
-    def __init__(self, family: str, page: Callable[[dict[str, Any]], str]) -> None:
-        self.family, self.page, self.file = family, page, RESULTS / f"{family}.json"
-
-    def load(self) -> dict[str, Any]:
-        """What the file holds, or an empty one."""
-        if not self.file.is_file():
-            return {"format": 1, "family": self.family, "results": {}}
-        found: dict[str, Any] = json.loads(self.file.read_text(encoding="utf-8"))
-        return found
-
-    def part(self, name: str, make: Callable[[], dict[str, Any]], again: bool) -> None:
-        """One result, kept under its name with versions and hardware; skipped when it is there."""
-        if name in self.load()["results"] and not again:
-            print(f"{name}: done before", flush=True)
-            return
-        print(f"{name} …", flush=True)
-        found = {**make(), **circumstances()}
-        done = self.load()  # only now: another part may have ended meanwhile
-        done["results"][name] = found
-        self.file.with_suffix(".md").write_text(self.page(stored(self.file, done)), encoding="utf-8")
-        claims.write()
-        print(f"{name}: {found.get('sentence', 'done')}", flush=True)
-
-
-def stored(file: Path, done: dict[str, Any]) -> dict[str, Any]:
-    """Write results; what the file then says, its numbers rounded, is what pages are made of."""
-    file.parent.mkdir(parents=True, exist_ok=True)
-    file.write_text(dumped(done), encoding="utf-8")
-    told: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
-    return told
-
-
-def dumped(done: dict[str, Any]) -> str:
-    """JSON with one line a result, so that a new one is one line of difference; numbers to six digits."""
-
-    def short(value: Any) -> Any:
-        if isinstance(value, float):
-            return float(f"{value:.6g}")
-        if isinstance(value, dict):
-            return {k: short(v) for k, v in value.items()}
-        return [short(v) for v in value] if isinstance(value, list) else value
-
-    rows = [f"  {json.dumps(k)}: {json.dumps(short(v), allow_nan=False)}" for k, v in done["results"].items()]
-    head = f'"format": {done["format"]}, "family": {json.dumps(done["family"])}'
-    return f'{{{head}, "results": {{\n' + ",\n".join(rows) + "\n}}\n"
-
-
 MULTISCALE_GAN = Results("multiscale-gan", lambda done: page(done, RESULTS))
-
-
-def circumstances() -> dict[str, Any]:
-    """Versions and hardware of this run."""
-    cpu = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").is_file():
-        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
-        cpu = found[1] if found else cpu
-    commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT).stdout
-    return {
-        "versions": {
-            "framecast": framecast.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
-        "hardware": {"cpu": cpu, "cores": len_cores(), "torch_threads": torch.get_num_threads()},
-        "commit": commit.strip(),
-        "date": time.strftime("%Y-%m-%d"),
-    }
-
-
-def len_cores() -> int:
-    """Cores this process may use."""
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def slug(text: str) -> str:
-    """A name for files."""
-    return re.sub(r"[^a-z0-9]+", "-", text.lower()).strip("-")
-
-
-def command(*words: str) -> str:
-    """Run `framecast …` and return the command as a user would type it."""
-    line = " ".join(["framecast", *words])
-    print(f"  {line}", flush=True)
-    subprocess.run([sys.executable, "-m", "framecast", *words], check=True, cwd=ROOT)
-    return line
 
 
 # ------------------------------------------------------------------------------------------------------------ parts
@@ -187,17 +78,6 @@ def game(name: str, skip: int, steps: int, clips: int = 25, horizon: int = 64) -
         *("--steps", str(steps), "--model.no-adversarial", "--optim.decay-steps", str(steps)),
     )
     return scored(run, train, f"{name}-skip{skip}", clips=clips, horizon=horizon)
-
-
-def record(name: str, skip: int) -> Path:
-    """Fifty episodes of a game as a packed store: five of them are held out for the scores."""
-    data = WORK / "data" / f"{name}-skip{skip}"
-    if not (data / "index.json").is_file():
-        command(
-            *("data", "make", "atari", "--game", name, "--frame-skip", str(skip), "--episodes", "50"),
-            *("--max-frames", "300", "--out", relative(data)),
-        )
-    return data
 
 
 def clip(path: Path, steps: int) -> dict[str, Any]:
@@ -242,18 +122,6 @@ def film(kept: list[KeptClip], path: Path, fps: float) -> None:
     main = next(iter(shown.predictions))
     rows = {"truth": shown.truth, "prediction": shown.predictions[main], "copy-last": shown.predictions["copy-last"]}
     write_film(rows, path, fps)
-
-
-def write_film(rows: dict[str, np.ndarray], path: Path, fps: float) -> str:
-    """The rows as a film side by side, and a strip of every eighth of it as PNG. Returns the film's name."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    write_video(side_by_side(rows, least=160), path, fps)
-    every = max(1, len(rows["truth"]) // 8)
-    lines = [strip(border(v, GREEN if k == "truth" else RED), every=every) for k, v in rows.items()]
-    width = max(line.shape[2] for line in lines)
-    padded = [np.pad(line, ((0, 0), (0, 0), (0, width - line.shape[2])), constant_values=255) for line in lines]
-    write_image(np.concatenate(padded, axis=1), path.with_suffix(".png"))
-    return path.name
 
 
 def claim(loss: str, seed: int, steps: int) -> dict[str, Any]:
@@ -304,7 +172,7 @@ def claims_film(name: str) -> str:
 
 
 def kills(count: int) -> dict[str, Any]:
-    """A run killed (SIGKILL) at `count` random moments and gone on with ends with the weights of the unbroken one."""
+    """A run killed (SIGKILL) at `count` random moments and resumed ends with the weights of the unbroken one."""
     data = WORK / "data" / "bouncing"
     if not (data / "index.json").is_file():
         command("data", "make", "bouncing", "--videos", "12", "--frames", "40", "--out", relative(data))
@@ -390,11 +258,6 @@ def rotate(path: Path) -> None:
     at = data.index(plain, data.index(b"tkhd"))
     data[at : at + 36] = zero + unit + zero + minus + zero * 4 + one
     path.write_bytes(bytes(data))
-
-
-def relative(path: Path) -> str:
-    """The path as typed from the repository's root."""
-    return str(path.relative_to(ROOT))
 
 
 if __name__ == "__main__":

@@ -9,7 +9,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-RESULTS = Path(__file__).resolve().parent.parent / "docs" / "results"
+from reproduction.claims import RESULTS
+
 METRICS = {
     "moving_psnr": "PSNR, moving area [dB]",
     "psnr": "PSNR [dB]",

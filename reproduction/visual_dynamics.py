@@ -3,9 +3,9 @@
     python -m reproduction.visual_dynamics                   all parts, one after another; finished ones are kept
     python -m reproduction.visual_dynamics --only shapes     one part: bound, shapes, flow, ablation, objects
     python -m reproduction.visual_dynamics --clip FILE       a natural clip of your own; its grids stay with the run
-    python -m reproduction.visual_dynamics --again           do finished ones anew
+    python -m reproduction.visual_dynamics --again           run finished ones again
 
-A run that was stopped goes on; one that is there is measured, not trained again. Samples are drawn with fixed seeds.
+A run that was stopped resumes; one that is there is measured, not trained again. Samples are drawn with fixed seeds.
 """
 
 from __future__ import annotations
@@ -26,12 +26,12 @@ from framecast.evaluation.motion import first_frame, flow_baseline, measure_moti
 from framecast.inference.latents.motions import dims, sample, transfer
 from framecast.metrics.displacement import KINDS, find_displacements
 from framecast.training.run_folder import Run, open_run
-from reproduction.multiscale_gan import RESULTS, WORK, Results, command, relative, slug
+from reproduction.results import RESULTS, WORK, Results, command, relative, slug
 
 SIZE, SAMPLES = 64, 20
 #: Trainings each from the weights of the one before. The first has a code of 5x5 places, of which it then turned out
 #: that all say the same (docs/log.md); the second pools them into one, which costs the first one's code only. Off-axis
-#: errors and the spread of sampled motions go on improving long after the loss looks settled, hence the last two.
+#: errors and the spread of sampled motions keep improving long after the loss looks settled, hence the last two.
 AGAIN = "--epochs 4.8 --model.kl-weights {} --optim.lr 1.5e-3 --optim.decay-epochs 4.8"
 CHAIN = {
     "visual-first": "--model.no-pool --epochs 5 --model.kl-weights 0 0.01 0.5 0.05 1.5 0.2 3 0.6 4.5 1 "
@@ -57,7 +57,7 @@ def main() -> None:
     parser.add_argument("--clip", type=Path, help="train and sample on this video instead")
     parser.add_argument("--pictures", type=int, default=500, help="test pictures that are sampled from")
     parser.add_argument("--ablation-epochs", type=float, default=0.16, help="passes of each run of the ablation")
-    parser.add_argument("--again", action="store_true", help="do finished parts anew")
+    parser.add_argument("--again", action="store_true", help="run finished parts again")
     options, part = parser.parse_args(), Results("visual-dynamics", page).part
     if options.clip:
         part(f"clip-{slug(options.clip.stem)}", lambda: clip(options.clip), options.again)
@@ -104,11 +104,11 @@ def trained(name: str, source: str, extra: str = "") -> tuple[Run, dict[str, Any
 
 def continued(name: str, source: str, extra: str, before: str) -> tuple[Run, dict[str, Any]]:
     """A run that starts from the weights of another of `CHAIN`, which is made if it is not there; facts of all."""
-    first, told = chained(before, source)
+    first, earlier = chained(before, source)
     run, facts = trained(name, source, f"--init-from {relative(first.folder)} {extra}")
-    facts["command"] = f"{told['command']}\n{facts['command']}"
-    facts["steps"] += told["steps"]
-    facts["training_seconds"] += told["training_seconds"]
+    facts["command"] = f"{earlier['command']}\n{facts['command']}"
+    facts["steps"] += earlier["steps"]
+    facts["training_seconds"] += earlier["training_seconds"]
     return run, facts
 
 
@@ -190,11 +190,11 @@ def flow(pictures: int) -> dict[str, Any]:
     store = Store(data())
     splits = store.splits(2)
     sampler = flow_baseline(store, splits["train"], (SIZE, SIZE))
-    told = measure_motions(sampler, store, splits["test"][:pictures], (SIZE, SIZE), true_motions(store), SAMPLES)
+    result = measure_motions(sampler, store, splits["test"][:pictures], (SIZE, SIZE), true_motions(store), SAMPLES)
     return {
         "sentence": "copying the exact flow of one of ten neighbours among 2,000 training pictures",
-        "pictures": told["images"],
-        "motions": {"flow": told},
+        "pictures": result["images"],
+        "motions": {"flow": result},
     }
 
 
@@ -261,7 +261,7 @@ def page(done: dict[str, Any]) -> str:
         "# Results: cross convolutional networks",
         "",
         "Written by `reproduction/visual_dynamics.py` from [visual-dynamics.json](visual-dynamics.json), which",
-        "`make acceptance` writes. Displacements are in px of a 128 px frame; how they are found is said in",
+        "`make acceptance` writes. Displacements are in px of a 128 px frame; how they are found is described in",
         "[the model's page](../models/visual-dynamics.md#are-the-sampled-motions-the-true-ones).",
         "",
     ]
@@ -277,8 +277,8 @@ def page(done: dict[str, Any]) -> str:
             lines += _losses(found["losses"])
         if "dims" in found:
             d = found["dims"]
-            said = f"{d['active']} of {d['size']} numbers of the code exceed 0.01 nats"
-            lines += [f"{said}; {d['kl']:.1f} nats in all.", ""]
+            text = f"{d['active']} of {d['size']} numbers of the code exceed 0.01 nats"
+            lines += [f"{text}; {d['kl']:.1f} nats in all.", ""]
         if "motions" in found:
             lines += _motions(found["motions"], found["pictures"])
         if found.get("transfer_px") is not None:
@@ -311,11 +311,11 @@ def _goals(results: dict[str, Any]) -> list[str]:
     copied = ", ".join(f"{results['flow']['motions']['flow']['shapes'][k]['kl']:.1f}" for k in KINDS)
 
     def row(what: str, goal: str, key: str, digits: str) -> str:
-        cells = [", ".join(format(told["shapes"][k][key], digits) for k in KINDS) for told in motions.values()]
+        cells = [", ".join(format(result["shapes"][k][key], digits) for k in KINDS) for result in motions.values()]
         return f"| {what} | {goal} | {' | '.join(cells)} |"
 
     def one(what: str, goal: str, key: str) -> str:
-        return f"| {what} | {goal} | {' | '.join(_number(told[key]) for told in motions.values())} |"
+        return f"| {what} | {goal} | {' | '.join(_number(result[key]) for result in motions.values())} |"
 
     return [
         f"| {', '.join(KINDS)} | to reach | {' | '.join(f'codes: {name}' for name in motions)} |",
@@ -350,11 +350,11 @@ def _motions(motions: dict[str, Any], pictures: int) -> list[str]:
     lines = [
         f"{pictures} test pictures, {SAMPLES} samples of each.",
         "",
-        "| samples from | shape | rejected | off axis ≤ 1 px | sd ratio | sd within a picture | KL(true, sampled) |",
+        "| samples from | shape | rejected | off axis ≤ 1 px | std ratio | std within an image | KL(true, sampled) |",
         "|---|---|---|---|---|---|---|",
     ]
-    for name, told in motions.items():
-        for kind, row in told["shapes"].items():
+    for name, result in motions.items():
+        for kind, row in result["shapes"].items():
             cells = [
                 _percent(row["rejected"]),
                 _percent(row["off_axis"]),
@@ -366,8 +366,8 @@ def _motions(motions: dict[str, Any], pictures: int) -> list[str]:
         "| samples from | correlation of circle and triangle | of circle and square | KL of circle and triangle |",
         "|---|---|---|---|",
     ]
-    for name, told in motions.items():
-        cells = [_number(told[k]) for k in ("corr_circle_triangle", "corr_circle_square", "kl_circle_triangle")]
+    for name, result in motions.items():
+        cells = [_number(result[k]) for k in ("corr_circle_triangle", "corr_circle_square", "kl_circle_triangle")]
         lines.append(f"| {name} | {' | '.join(cells)} |")
     true = next(iter(motions.values()))["true_corr_circle_triangle"]
     return [*lines, "", f"The true correlation of circle and triangle is {_number(true)}, of circle and square 0.", ""]

@@ -18,7 +18,7 @@ PAGES = {
 
 @pytest.fixture
 def load(monkeypatch):
-    """Imports a script as it imports its neighbours."""
+    """Imports a script with the modules beside it."""
     monkeypatch.syspath_prepend(str(ROOT))
     return importlib.import_module
 
@@ -26,7 +26,7 @@ def load(monkeypatch):
 @pytest.fixture
 def results(load, monkeypatch, tmp_path):
     """An empty file of results in a folder that is not there yet; claims are left alone."""
-    acceptance = load("reproduction.multiscale_gan")
+    acceptance = load("reproduction.results")
     monkeypatch.setattr(acceptance, "RESULTS", tmp_path / "results")
     monkeypatch.setattr(acceptance.claims, "write", lambda: None)
     return acceptance.Results("family", lambda done: " ".join(done["results"]))
@@ -58,7 +58,7 @@ def test_a_result_made_meanwhile_stays(results):
 def test_the_page_in_the_docs_is_that_of_its_results(load, family):
     module = load(PAGES[family])
     written = ROOT / "docs" / "results" / f"{family}.md"
-    done = load("reproduction.multiscale_gan").Results(family, str).load()
+    done = load("reproduction.results").Results(family, str).load()
     made = (
         module.page(done, written.parent)
         if family in ("multiscale-gan", "generative-autoencoders")

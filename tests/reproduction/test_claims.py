@@ -1,4 +1,4 @@
-"""Claims: a status follows from figures alone, and the page says what the results say."""
+"""Claims: a status follows from figures alone, and the page reports what the results hold."""
 
 import importlib
 from pathlib import Path
@@ -25,7 +25,11 @@ def seeds(a, b):
 
 
 def status(claims, check, results):
-    return claims.Claim(name="n", statement="s", source="o", run="r", check=check).judged(results)["status"]
+    return (
+        importlib.import_module("reproduction.claim_checks")
+        .Claim(name="n", statement="s", source="o", run="r", check=check)
+        .judged(results)["status"]
+    )
 
 
 def test_a_difference_is_confirmed_by_its_interval_not_by_its_mean(claims, checks):
@@ -37,7 +41,7 @@ def test_a_difference_is_confirmed_by_its_interval_not_by_its_mean(claims, check
     assert status(claims, checks.loss_gap("a", "b", "x"), seeds([3.0], [1.0])) == "not seen"  # one seed shows nothing
 
 
-def test_what_is_not_there_is_not_yet_run(claims, checks):
+def test_missing_results_are_not_yet_run(claims, checks):
     for results in ({}, {"multiscale-gan": {}}, seeds([1.0], [1.0])):
         assert status(claims, checks.loss_gap("a", "b", "y"), results) == "not yet run"
     assert status(claims, checks.within("dreams/rows/3", 0, 1, "x"), {"dreams": {"rows": [1]}}) == "not yet run"
@@ -60,15 +64,15 @@ def test_tables_of_benchmarks_are_read_from_both_sides(claims, checks):
     assert "−1.00 (−1.50 to −0.50)".replace("−", "-") in checks.table_gap("file", "b", "a", "psnr")(results)[1]
 
 
-def test_an_interval_is_above_nothing_or_is_not(claims, checks):
+def test_significant_gain_needs_interval_above_zero(claims, checks):
     rows = {"sure": {"mean": 1.0, "low": 0.5, "high": 1.5}, "open": {"mean": 1.0, "low": -0.5, "high": 2.5}}
     for name, above, otherwise in (("sure", "confirmed", "not seen"), ("open", "not seen", "confirmed")):
-        assert status(claims, checks.surely(f"f/{name}", "x"), {"f": rows}) == above
-        assert status(claims, checks.surely(f"f/{name}", "x", otherwise=True), {"f": rows}) == otherwise
-    assert checks.surely("f/sure", "x")({"f": rows})[1] == "x: +1.00 dB (+0.50 to +1.50)"
+        assert status(claims, checks.significant(f"f/{name}", "x"), {"f": rows}) == above
+        assert status(claims, checks.significant(f"f/{name}", "x", otherwise=True), {"f": rows}) == otherwise
+    assert checks.significant("f/sure", "x")({"f": rows})[1] == "x: +1.00 dB (+0.50 to +1.50)"
 
 
-def test_somebody_who_is_still_there_was_drawn(claims, checks):
+def test_present_person_must_be_drawn(claims, checks):
     def found(late, drawn):
         row = {"present": {"32": 0.9, "127": late}, "mask_area": {"127": drawn}}
         return {"hierarchical": {"walking": {"table": {"epva": row}}}}
@@ -87,9 +91,9 @@ def test_every_claim_has_a_run_or_a_reason(claims):
         assert claim.judged({})["status"] in ("not yet run", "not testable here"), claim.name
 
 
-def test_the_page_says_what_the_results_say(claims):
+def test_page_matches_results(claims):
     made = claims.page(claims.judge(claims.read()))
-    assert made == claims.PAGE.read_text(encoding="utf-8"), "write it anew: python -m reproduction.claims"
+    assert made == claims.PAGE.read_text(encoding="utf-8"), "write it again: python -m reproduction.claims"
     assert all(f"{word}" in made for word in claims.STATUSES)
 
 

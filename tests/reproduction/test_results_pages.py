@@ -32,14 +32,14 @@ def script(monkeypatch):
         ("hierarchical", "reproduction.hierarchical_page"),
     ],
 )
-def test_the_page_says_what_the_file_says(script, file, writer):
+def test_page_matches_its_result_file(script, file, writer):
     path = RESULTS / f"{file}.json"
     if not path.is_file():
         pytest.skip("not run yet")
-    told = json.loads(path.read_text(encoding="utf-8"))
-    told = told["results"] if writer == "reproduction.benchmark_page" else told
-    made = script(writer).page(told, RESULTS)
-    assert made == path.with_suffix(".md").read_text(encoding="utf-8"), f"write it anew: python -m {writer}"
+    results = json.loads(path.read_text(encoding="utf-8"))
+    results = results["results"] if writer == "reproduction.benchmark_page" else results
+    made = script(writer).page(results, RESULTS)
+    assert made == path.with_suffix(".md").read_text(encoding="utf-8"), f"write it again: python -m {writer}"
 
 
 def test_readme_leads_with_the_table_of_the_file(script):
@@ -47,8 +47,8 @@ def test_readme_leads_with_the_table_of_the_file(script):
     if not path.is_file():
         pytest.skip("not run yet")
     text = pages.README.read_text(encoding="utf-8")
-    told = json.loads(path.read_text(encoding="utf-8"))["results"]
-    assert pages.with_table(text, told) == text, "write it anew: python -m reproduction.benchmark_page"
+    results = json.loads(path.read_text(encoding="utf-8"))["results"]
+    assert pages.with_table(text, results) == text, "write it again: python -m reproduction.benchmark_page"
 
 
 def interval(mean, half=0.5):
@@ -110,14 +110,14 @@ def table(levels):
     }
 
 
-def test_the_benchmarks_page_tells_gains_with_their_intervals(script):
-    told = script("reproduction.benchmark").brief(table({"good": 22.0, "copy-last": 20.0, "poor": 19.0}))
-    first = told["data"]["ms_pacman"]["rows"][0]["by_frame"]["psnr"]
+def test_benchmark_page_reports_gains_with_intervals(script):
+    results = script("reproduction.benchmark").brief(table({"good": 22.0, "copy-last": 20.0, "poor": 19.0}))
+    first = results["data"]["ms_pacman"]["rows"][0]["by_frame"]["psnr"]
     assert first["5"] == [21.996, 21.496, 22.496]
-    assert set(first) == {str(k) for k in script("reproduction.benchmark").TOLD}
-    told["data"]["ms_pacman"]["training"] = {"poor": {"half": 4.0, "end": 3.0}}
-    told["data"]["ms_pacman"]["first_frame"] = {"poor": {"1": {"copy-last": 20.0, "through its own code": 18.5}}}
-    text = script("reproduction.benchmark_page").page(told, Path("nowhere"))
+    assert set(first) == {str(k) for k in script("reproduction.benchmark").REPORTED}
+    results["data"]["ms_pacman"]["training"] = {"poor": {"half": 4.0, "end": 3.0}}
+    results["data"]["ms_pacman"]["first_frame"] = {"poor": {"1": {"copy-last": 20.0, "through its own code": 18.5}}}
+    text = script("reproduction.benchmark_page").page(results, Path("nowhere"))
     assert "| 1 | `good` | 22.00 ± 0.50 | +2.00 ± 0.50 | +2.00 ± 0.50 | +2.00 ± 0.50 |" in text
     assert "1 core of a processor" in text
     assert "`another` failed: the loss became infinite." in text
@@ -129,15 +129,15 @@ def test_the_benchmarks_page_tells_gains_with_their_intervals(script):
 def test_readmes_table_has_a_row_of_every_family(script):
     pages = script("reproduction.benchmark_page")
     levels = {"fc-ae": 23.0, "dreams": 22.0, "c-ae": 21.5, "c-gia-ae": 21.0, "copy-last": 20.0, "multiscale-gan": 19.0}
-    told = script("reproduction.benchmark").brief(table(levels))
-    chosen = pages.family_rows(told["data"]["ms_pacman"])
+    results = script("reproduction.benchmark").brief(table(levels))
+    chosen = pages.family_rows(results["data"]["ms_pacman"])
     assert set(chosen) == {"fc-ae", "dreams", "c-gia-ae", "copy-last", "multiscale-gan"}, "the best, and one called so"
-    text = pages.with_table(f"before\n{pages.BEGIN}\nold\n{pages.END}\nafter\n", told)
+    text = pages.with_table(f"before\n{pages.BEGIN}\nold\n{pages.END}\nafter\n", results)
     assert text.startswith(f"before\n{pages.BEGIN}\n![ms_pacman")
     assert text.endswith(f"{pages.END}\nafter\n")
     assert "old" not in text
     assert "| `fc-ae` | autoencoders | +3.00 ± 0.50 | +3.00 ± 0.50 | +3.00 ± 0.50 | 22.94 |" in text
-    assert pages.with_table(text, told) == text
+    assert pages.with_table(text, results) == text
 
 
 def test_the_fourteens_part_is_taken_from_the_benchmark(script):
@@ -145,7 +145,7 @@ def test_the_fourteens_part_is_taken_from_the_benchmark(script):
     labels = [name if name in ("copy-last", "temporal-mean") else f"{name}:small" for name in names]
     made = table({label: 25.0 - k for k, label in enumerate(labels)})
     parts = script("reproduction.autoencoders")
-    found = parts.told(made, "ms_pacman", [f"{name}:small" for name in (*parts.VARIANTS, parts.GAN)])
+    found = parts.extract(made, "ms_pacman", [f"{name}:small" for name in (*parts.VARIANTS, parts.GAN)])
     assert [row["name"] for row in found["ranking"]] == names[:-1], "the fourteen, the network beside them, baselines"
     assert found["models"]["c-ae"]["commands"] == ["framecast train c-ae:small"]
     assert found["gains"]["c-ae"]["psnr"]["1"] == [2.0, 1.5, 2.5]
@@ -155,7 +155,7 @@ def test_the_fourteens_part_is_taken_from_the_benchmark(script):
     assert len(parts.best_above_rest()) == 2 * 12
 
 
-def test_the_page_of_hierarchical_prediction_tells_every_part(script, tmp_path):
+def test_hierarchical_page_reports_every_part(script, tmp_path):
     run = {"command": "framecast train hierarchical", "steps": 1500, "training_seconds": 600}
     about = {"commit": "abc", "date": "2026-11-21", "versions": {"framecast": "0", "torch": "2"}}
     about |= {"hardware": {"cpu": "one", "cores": 1, "torch_threads": 1}, "training": {"drawn": run}}
@@ -184,7 +184,7 @@ def test_the_page_of_hierarchical_prediction_tells_every_part(script, tmp_path):
     }
     results = {name: {"sentence": f"what {name} found", **about, **part} for name, part in parts.items()}
     text = script("reproduction.hierarchical_page").page({"results": results}, tmp_path)
-    for told in (
+    for line in (
         "What eight found.",
         "What walking found.",
         "| 16 | 97.0 % | 2.0 % | 1.0 % |  |",
@@ -197,10 +197,10 @@ def test_the_page_of_hierarchical_prediction_tells_every_part(script, tmp_path):
         "+0.50 dB (+0.25 to +0.75), an interval over takes.",
         "`drawn` 1,500 steps in 10 minutes.",
     ):
-        assert told in text, told
+        assert line in text, line
 
 
-def test_what_stands_in_the_way_is_scored_on_the_scale_of_scores(script, tmp_path):
+def test_first_frame_limits_are_scored_on_the_scale_of_scores(script, tmp_path):
     """Frames that need no foresight lie on the scale of the table beside them, copy-last among them."""
     config = PROFILES["tiny"]("c-ae")
     rng = np.random.default_rng(0)
@@ -212,7 +212,7 @@ def test_what_stands_in_the_way_is_scored_on_the_scale_of_scores(script, tmp_pat
     source = Store(tmp_path / "d")
     model = Autoencoder(config, source.spec)
     run = SimpleNamespace(model=lambda: model, config=SimpleNamespace(model=config))
-    told = script("reproduction.first_frame").obstacles({"c-ae": run}, source, 6)["c-ae"]
-    assert set(told) == {"1", "5"}
-    for row in told.values():
+    results = script("reproduction.first_frame").obstacles({"c-ae": run}, source, 6)["c-ae"]
+    assert set(results) == {"1", "5"}
+    for row in results.values():
         assert 10 < row["copy-last"] < 40

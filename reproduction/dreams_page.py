@@ -1,0 +1,75 @@
+"""Writes docs/results/dreams.md from dreams.json."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+from reproduction.claims import RESULTS
+
+#: Facts of a result that are reported in a line, and what they are.
+LABELS = {
+    "reconstruction": "held-out frames, decoded from their codes",
+    "blank": "squared error of a black frame",
+    "centre_within_1px": "share of decoded balls within 1 px of the true place",
+    "nll": "nats a held-out code",
+    "temperature": "spread of one-step codes, at temperatures of",
+    "norms": "length of a dream's codes over the data's, at step",
+    "movement": "movement over the data's",
+    "settled": "temperature settled on validation frames, movement there and on held-out frames",
+    "flicker": "movement of decoded real frames over the data's, from their mean codes and from draws",
+    "mean_code": "distance of the first imagined code from the mean of both ways' (1: either way's)",
+    "steering": "steering (what each share is of: `reproduction/dreams.py`, `steering`)",
+}
+
+
+def page(found: dict[str, Any]) -> str:
+    """The page's text: a section a result with command, figures and film."""
+    lines = [
+        "# Results: dreams",
+        "",
+        "Written by `reproduction/dreams.py` from [dreams.json](dreams.json), which `make acceptance` makes:",
+        "figures, command, seed, versions and hardware. One run each. Movement is the mean frame-to-frame change of",
+        "dreams after their 20th frame over that of the data; squared errors are summed over a frame in 0…1.",
+        "",
+    ]
+    for name, result in found["results"].items():
+        lines += [f"## {name}", "", f"{result['sentence'][0].upper()}{result['sentence'][1:]}.", ""]
+        lines += ["```", result["command"], "```", ""]
+        lines += [
+            f"{result['steps']:,} steps ({result['vision_steps']:,} of vision) in "
+            f"{result['training_seconds'] / 60:.0f} minutes, seed {result['seed']}.",
+            "",
+        ]
+        for key, label in LABELS.items():
+            if key in result:
+                row = result[key] if isinstance(result[key], dict) else {"": result[key]}
+                text = ", ".join(f"{k.replace('_', ' ')} {_number(v)}".strip() for k, v in row.items())
+                lines.append(f"- {label}: {text}")
+        lines.append("")
+        lines += _table("head", result.get("heads", {}))
+        chosen = result.get("long", {})
+        for head, table in chosen.items() if "real" not in chosen else [("frame", chosen)]:
+            lines += _table(f"long dream, {head}" if head != "frame" else "long dream, frame", table)
+        if (film := result.get("film")) and (RESULTS / film).is_file():
+            lines += [f"![{name}]({film})", "", f"![{name}, frame by frame]({Path(film).with_suffix('.png')})", ""]
+        versions, hardware = result["versions"], result["hardware"]
+        lines += [
+            f"framecast {versions['framecast']} ({result['commit']}), torch {versions['torch']}, {hardware['cpu']}, "
+            f"{hardware['cores']} core(s), {hardware['torch_threads']} torch thread(s), {result['date']}.",
+            "",
+        ]
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def _number(value: float) -> str:
+    return f"{value:.3g}"
+
+
+def _table(label: str, rows: dict[str, dict[str, float]]) -> list[str]:
+    if not rows:
+        return []
+    columns = list(next(iter(rows.values())))
+    head = f"| {label} | " + " | ".join(c.replace("_", " ") for c in columns) + " |"
+    body = [f"| {name} | " + " | ".join(_number(row[c]) for c in columns) + " |" for name, row in rows.items()]
+    return [head, "|---" * (len(columns) + 1) + "|", *body, ""]
