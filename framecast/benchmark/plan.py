@@ -22,7 +22,7 @@ from framecast.core.types import FORMAT
 from framecast.data import SOURCES
 from framecast.media.resize import Fit
 from framecast.metrics.scores import BASELINES
-from framecast.models import MODELS
+from framecast.models import MODELS, UNTRAINED
 from framecast.training.checkpoint import check_format
 from framecast.training.config import RunConfig
 from framecast.training.flags import LENGTHS, train_config, train_flags
@@ -258,7 +258,7 @@ def _entries(text: str) -> Iterator[Entry]:
     if name == "all":
         if label is not None:
             raise UserError(f"--models {text}: all models cannot have one label; leave {label}= out")
-        for model in (m for m in MODELS if m not in BASELINES):
+        for model in (m for m in MODELS if m not in UNTRAINED):
             yield from _entries(" ".join([f"{model}:{profile}" if profile else model, shlex.join(flags)]).strip())
         return
     if name in BASELINES:

@@ -23,3 +23,6 @@ MODELS: dict[str, tuple[str, str]] = {
     "c-td-vae": ("framecast.models.autoencoders.predictor", "Autoencoder"),
     "visual-dynamics": ("framecast.models.visual_dynamics.predictor", "VisualDynamics"),
 }
+
+#: Models without weights: there is nothing to train.
+UNTRAINED = ("copy-last", "temporal-mean", "linear-flow")

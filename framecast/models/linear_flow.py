@@ -16,7 +16,7 @@ from torch.nn.functional import grid_sample
 
 from framecast.core.errors import UserError
 from framecast.core.types import Batch, ClipRequest, Loss, Phase
-from framecast.models.base import Frames, Predictor, RolloutState, as_frames
+from framecast.models.base import Predictor, RolloutState
 
 #: DIS needs frames of at least this many pixels a side; smaller ones are repeated like copy-last.
 LEAST_SIDE = 12
@@ -62,34 +62,14 @@ class LinearFlow(Predictor):
         """No phases: there is nothing to train."""
         return []
 
-    def predict(
-        self,
-        context: Frames,
-        horizon: int,
-        actions: Frames | None = None,
-        samples: int = 1,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """The warped last frame at steps 1 to `horizon`: (s, b, horizon, c, h, w) float 0…1."""
-        frames = torch.as_tensor(context)
-        flow = backward_flow(frames[:, -2], frames[:, -1])
-        future = torch.stack([warp(frames[:, -1], k * flow) for k in range(1, horizon + 1)], 1)
-        return future[None].repeat(samples, 1, 1, 1, 1, 1)
-
-    @torch.no_grad()
-    def rollout_init(
-        self,
-        context: Frames,
-        actions: Frames | None = None,
-        samples: int = 1,
-        generator: torch.Generator | None = None,
+    def initial_state(
+        self, frames: Tensor, actions: Tensor | None, samples: int, generator: torch.Generator | None
     ) -> RolloutState:
         """The last frame ((s b), c, h, w), its flow ((s b), 2, h, w) in px a step, and the step count ((s b),)."""
-        frames = as_frames(context, self)[:, -2:].repeat(samples, 1, 1, 1, 1)
+        frames = frames[:, -2:].repeat(samples, 1, 1, 1, 1)
         steps = torch.zeros(len(frames), dtype=torch.int64, device=frames.device)
-        return {"last": frames[:, -1], "flow": backward_flow(frames[:, 0], frames[:, 1]), "step": steps}
+        return {"last": frames[:, 1], "flow": backward_flow(frames[:, 0], frames[:, 1]), "step": steps}
 
-    @torch.no_grad()
     def rollout_step(self, state: RolloutState, action: Tensor | None = None) -> tuple[RolloutState, Tensor]:
         """The state one step on, and its frame; the forecast is always warped from the last real frame."""
         steps = state["step"] + 1

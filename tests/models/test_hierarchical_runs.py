@@ -100,7 +100,7 @@ def test_masks_and_reconstructions_are_written_beside_the_video(shelf, tmp_path,
 
 
 def test_predictor_mode_requires_an_encoder(shelf, tmp_path):
-    with pytest.raises(UserError, match="name its run with --init-from"):
+    with pytest.raises(UserError, match="give its run with --init-from"):
         train("hierarchical", shelf / "store", config=config(mode="predictor"), out=tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()
 

@@ -211,7 +211,7 @@ def test_every_prior_samples_latents(model):
     assert float(z.std()) == pytest.approx(1, abs=0.02)
     with pytest.raises(UserError, match="no stored posteriors to sample from"):
         model.draw(1, "posterior")
-    with pytest.raises(UserError, match="choose normal or posterior"):
+    with pytest.raises(UserError, match="use normal or posterior"):
         model.draw(1, "uniform")
     stored = build(replace(tiny(), prior="posterior"))
     with pytest.raises(UserError, match="no stored posteriors"):
@@ -285,17 +285,17 @@ def test_other_sizes_where_maps_nest(model):
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
-        ({"size": 64}, "frames of 64x64 do not fit: layer 6 of model.motion has nothing left"),
+        ({"size": 64}, "frames of 64x64 do not fit: layer 6 of model.motion has no input left"),
         ({"size": 120}, "multiples of 16"),
         ({"size": 160}, "makes latents of 9x9, but kernels are 5x5"),
         ({"kernel_size": 4}, "must be odd"),
         ({"kl_weights": ((1, 0.1),)}, "must start at 0"),
-        ({"kl_weights": ((0, 0.1), (0, 0.2))}, "rise"),
+        ({"kl_weights": ((0, 0.1), (0, 0.2))}, "increase"),
         ({"kl_weights": ((0, -0.1),)}, "weights of at least 0"),
         ({"motion": ((96, 5, 2),)}, "every row must be feature maps-kernel-stride-padded"),
-        ({"motion": ((97, 5, 1, 0),)}, "an even width"),
+        ({"motion": ((97, 5, 1, 0),)}, "must be even"),
         ({"image": ()}, "at least one layer"),
-        ({"pool": True, "split": "spatial"}, "there is none left"),
+        ({"pool": True, "split": "spatial"}, "there is none"),
         ({"split": "half"}, "one of channel, spatial"),
         ({"bn_momentum": 2.0}, "must lie in 0…1"),
         ({"stored": -1}, "stored must be at least 0"),
