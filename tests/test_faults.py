@@ -185,8 +185,8 @@ def test_a_store_of_a_newer_version(training_refused, tmp_path):
 
 def test_missing_actions_are_refused(training_refused, refused, tmp_path):
     name = f"{mine(tmp_path, actions='required')}:Mine"
-    told = refused("train", name, "--data", store(), "--steps", "2", "--out", tmp_path / "run", "--quiet")
-    assert f"{store()}: has no actions but Mine requires them; use data with actions" in told
+    result = refused("train", name, "--data", store(), "--steps", "2", "--out", tmp_path / "run", "--quiet")
+    assert f"{store()}: has no actions but Mine requires them; use data with actions" in result
     assert not (tmp_path / "run").exists()
     given = ("--model-class", f"{pathlib.Path(__file__).parent / 'small_models.py'}:Acting")
     source = write_video(moving(6, 12, 12), tmp_path / "in")
@@ -271,8 +271,8 @@ def test_a_run_folder_without_its_config(refused, tmp_path):
         ("export", tmp_path, "--out", tmp_path / "x"),
         ("predict", tmp_path, "--input", clip(), "--out", tmp_path / "f.gif"),
     ):
-        told = refused(*words)
-        assert f"{tmp_path}: has no config.json; expected a run folder written by framecast train" in told
+        result = refused(*words)
+        assert f"{tmp_path}: has no config.json; expected a run folder written by framecast train" in result
     assert list(tmp_path.iterdir()) == []
 
 

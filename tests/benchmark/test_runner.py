@@ -1,4 +1,4 @@
-"""Benchmarks: the same table however often they are stopped, shards that merge, faults said before hours are spent."""
+"""Benchmarks: equal tables however often they are stopped, shards that merge, errors reported before the first run."""
 
 import csv
 import dataclasses
@@ -107,23 +107,23 @@ def test_the_folder_holds_runs_results_comparison_and_table(whole):
 
 
 def test_figures_are_means_of_the_seeds_of_the_comparison(whole):
-    told = json.loads((whole_out() / "still/comparison.json").read_text())
+    result = json.loads((whole_out() / "still/comparison.json").read_text())
     rows = {row["name"]: row for row in whole["data"]["still"]["rows"]}
     assert set(rows) == {"multiscale-gan:tiny --model.no-adversarial", "judged", *BASELINES}
-    own = [told["means"][f"judged seed {s}"]["psnr"] for s in (0, 1)]
+    own = [result["means"][f"judged seed {s}"]["psnr"] for s in (0, 1)]
     found = rows["judged"]["figures"]["psnr"]
     assert found["seeds"] == [own[0]["mean"], own[1]["mean"]]
     assert found["mean"] == pytest.approx(sum(found["seeds"]) / 2)
     clips = sum((i["high"] - i["low"]) / 2 for i in own) / 2
-    luck = t_quantile(1) * abs(found["seeds"][0] - found["seeds"][1]) / 2  # sd / sqrt(2) of two numbers
-    assert (found["high"] - found["low"]) / 2 == pytest.approx((clips**2 + luck**2) ** 0.5)
+    variation = t_quantile(1) * abs(found["seeds"][0] - found["seeds"][1]) / 2  # std / sqrt(2) of two numbers
+    assert (found["high"] - found["low"]) / 2 == pytest.approx((clips**2 + variation**2) ** 0.5)
     apart = whole["data"]["still"]["differences"]["psnr"]
     gap = apart.get("judged", {}).get("copy-last") or apart["copy-last"]["judged"]
     assert abs(gap["mean"]) == pytest.approx(abs(rows["judged"]["to_copy_last"]["psnr"]["mean"]))
     gain = rows["judged"]["to_copy_last"]["psnr"]["mean"]
     assert gain == pytest.approx(found["mean"] - rows["copy-last"]["figures"]["psnr"]["mean"])
-    assert rows["copy-last"]["figures"]["psnr"]["mean"] == told["means"]["copy-last"]["psnr"]["mean"]
-    series = told["predictors"]
+    assert rows["copy-last"]["figures"]["psnr"]["mean"] == result["means"]["copy-last"]["psnr"]["mean"]
+    series = result["predictors"]
     at2 = [series[f"judged seed {s}"]["psnr"]["mean"][1] for s in (0, 1)]
     assert rows["judged"]["by_frame"]["psnr"]["mean"][1] == pytest.approx(sum(at2) / 2)
     means = [row["figures"][whole["data"]["still"]["rank_by"]]["mean"] for row in whole["data"]["still"]["rows"]]
@@ -156,16 +156,16 @@ def test_objects_named_by_the_data_are_in_table_and_page(within, tmp_path):
         "multiscale-gan:tiny --model.no-adversarial", tmp_path / "named", seeds=(0, 1), out=tmp_path, **settings
     )
     found = table["data"]["named"]["objects"]
-    told = json.loads((tmp_path / "named/comparison.json").read_text())["objects"]
+    result = json.loads((tmp_path / "named/comparison.json").read_text())["objects"]
     assert found["things"] == ["all", "square"]
     name = "multiscale-gan:tiny --model.no-adversarial"
     for metric in ("found", "present"):
-        own = [told["means"][f"{name} seed {s}"][metric]["square"]["mean"] for s in (0, 1)]
+        own = [result["means"][f"{name} seed {s}"][metric]["square"]["mean"] for s in (0, 1)]
         assert found["rows"][name][metric]["square"]["mean"] == pytest.approx(sum(own) / 2)
-        base = told["means"]["copy-last"][metric]["square"]["mean"]
+        base = result["means"]["copy-last"][metric]["square"]["mean"]
         assert found["rows"]["copy-last"][metric]["square"]["mean"] == base
     assert found["rows"]["copy-last"]["present"]["square"]["mean"] == 1
-    assert found["by_frame"]["copy-last"]["found"]["mean"] == told["rows"]["copy-last"]["found"]["all"]["mean"]
+    assert found["by_frame"]["copy-last"]["found"]["mean"] == result["rows"]["copy-last"]["found"]["all"]["mean"]
     page = (tmp_path / "benchmark.html").read_text()
     assert "Object recall and presence, by colour" in page
     assert "<th>square</th>" in page
@@ -185,7 +185,7 @@ def test_differences_are_taken_seed_by_seed_also_where_a_run_failed():
     assert of(three, {1: "b1"}) == [-0.5, 0.5, 4.5]
 
 
-def test_the_page_shows_every_row_and_asks_for_nothing(whole):
+def test_page_shows_every_row_and_makes_no_request(whole):
     text = (whole_out() / "benchmark.html").read_text()
     for name in ("judged", *BASELINES, "framecast train multiscale-gan", "still/comparison.html", "data:image/png"):
         assert name in text
@@ -231,10 +231,10 @@ def kill_children():
 
 
 def test_killed_benchmark_resumes_to_the_same_table(plainly, monkeypatch, tmp_path):
-    """The first run's process is killed; then, in the middle of the second run, the benchmark is told to end."""
-    often = "--train.save-every 5 --train.validate-every 1000 --train.preview-every 1000"
+    """The first run's process is killed; then, in the middle of the second run, the benchmark gets SIGTERM."""
+    often = "--train.save-every 2 --train.validate-every 1000 --train.preview-every 1000"
     models = [f"{name}=multiscale-gan:tiny --model.no-adversarial {often}" for name in ("one", "two")]
-    settings = {**SETTINGS, "steps": 40}
+    settings = {**SETTINGS, "steps": 16}
     whole = plainly(models, store(), out=tmp_path / "whole", **settings)
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
@@ -257,18 +257,18 @@ def test_killed_benchmark_resumes_to_the_same_table(plainly, monkeypatch, tmp_pa
     with pytest.raises(Interrupted) as stopped:
         again()
     assert stopped.value.code == 143
-    assert (first / "weights/step-40").is_dir()
+    assert (first / "weights/step-16").is_dir()
     assert (second / "checkpoint.pt").is_file()
-    assert not (second / "weights/step-40").exists()
+    assert not (second / "weights/step-16").exists()
     assert lasting(again()) == lasting(whole)
 
 
 def test_a_run_that_fails_leaves_the_others_in_the_table(plainly, tmp_path):
     model = "broken=multiscale-gan:tiny --model.no-adversarial --optim.generator-lr 1e38"
     table = plainly([model, MODELS[0]], store(), out=tmp_path, **SETTINGS)
-    told = table["data"]["still"]
-    assert "not finite" in told["failed"]["broken"]
-    assert "broken" not in [row["name"] for row in told["rows"]]
+    result = table["data"]["still"]
+    assert "not finite" in result["failed"]["broken"]
+    assert "broken" not in [row["name"] for row in result["rows"]]
     assert "broken failed: " in describe(table)
 
 
@@ -285,9 +285,9 @@ def test_shards_merge_to_the_table_of_one_machine(whole, plainly, tmp_path):
     shards = [tmp_path / "shard1", tmp_path / "shard2"]
     merged = plainly(merge=shards, out=tmp_path / "both", **{**SETTINGS, "steps": None})
     assert lasting(merged) == lasting(whole)
-    told = json.loads((tmp_path / "shard2/plan.json").read_text())
-    told["settings"]["steps"] = 5
-    (tmp_path / "shard2/plan.json").write_text(json.dumps(told))
+    result = json.loads((tmp_path / "shard2/plan.json").read_text())
+    result["settings"]["steps"] = 5
+    (tmp_path / "shard2/plan.json").write_text(json.dumps(result))
     with pytest.raises(UserError, match=r"has other settings \(steps: 5 there, 4 here\); merge shards of one"):
         plainly(merge=shards, out=tmp_path / "other")
     write_store(tmp_path / "more", videos=4, channels=3, side=32)
@@ -303,8 +303,8 @@ def test_shards_merge_to_the_table_of_one_machine(whole, plainly, tmp_path):
 def test_expected_duration_is_reported_first(within, capsys, tmp_path):
     settings = {**SETTINGS, "steps": None, "quiet": False, "dry_run": True}
     assert within(MODELS, store(), budget="4m", seeds=(0, 1, 2), out=tmp_path / "dry", **settings) is None
-    told = capsys.readouterr().err
-    assert "6 runs of 4m (2 models, 1 set of data, 3 seeds): training takes about 24 min, until" in told
+    result = capsys.readouterr().err
+    assert "6 runs of 4m (2 models, 1 set of data, 3 seeds): training takes about 24 min, until" in result
     assert not (tmp_path / "dry").exists()
     assert within(MODELS, store(), budget="4m", seeds=(0, 1, 2), shard="2/3", out=tmp_path, **settings) is None
     assert "2 runs of 4m" in capsys.readouterr().err
@@ -343,7 +343,7 @@ def test_other_settings_in_the_same_folder_are_refused(whole, within):
         within(MODELS, store(), seeds=(0,), out=whole_out(), **{**SETTINGS, "steps": 5})
 
 
-def test_all_stands_for_every_model_there_is():
+def test_all_selects_every_model():
     found = plans.read_entries(["all:small"])
     assert {e.model for e in found} == set(plans.MODELS) - set(BASELINES)
     assert {e.profile for e in found} == {"small"}
@@ -373,8 +373,8 @@ def test_runs_of_the_first_seed_come_first():
 
 
 def test_command_reports_errors_in_one_sentence(refused, tmp_path):  # noqa: F811
-    told = refused("benchmark", "--models", "nothing", "--data", store(), "--steps", 1, "--out", tmp_path / "x")
-    assert told.startswith("unknown model 'nothing'")
+    result = refused("benchmark", "--models", "nothing", "--data", store(), "--steps", 1, "--out", tmp_path / "x")
+    assert result.startswith("unknown model 'nothing'")
     assert "benchmark: unknown flag --bugdet; did you mean '--budget'?" in refused("benchmark", "--bugdet", "4m")
 
 

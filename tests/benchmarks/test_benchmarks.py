@@ -48,17 +48,17 @@ def load(monkeypatch):
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_every_script_leaves_rows(script, load, tmp_path, capsys):
+def test_every_script_writes_rows(script, load, tmp_path, capsys):
     module = load(script)
     out = tmp_path / "results" / "rows.jsonl"
     arguments = ["--tiny", "--device", "cpu", "--out", str(out), "--charts", str(tmp_path)]
     load("row").run_script(module.run, module.__doc__, arguments)
     rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
-    said = capsys.readouterr().out
+    printed = capsys.readouterr().out
     assert len(rows) >= SCRIPTS[script]
     assert len({row["name"] for row in rows}) == len(rows)
     for row in rows:
-        assert row["name"] in said
+        assert row["name"] in printed
         assert row["tiny"] is True
         assert "goal" not in row
         assert row["unit"]
@@ -75,7 +75,7 @@ def test_every_script_leaves_rows(script, load, tmp_path, capsys):
         assert (tmp_path / "precision-curves.svg").read_text(encoding="utf-8").startswith("<?xml")
 
 
-def test_all_of_them_one_after_another(load, tmp_path):
+def test_all_benchmarks_run_in_sequence(load, tmp_path):
     main = load("__main__")
     assert set(main.SCRIPTS) == set(SCRIPTS)
     out = tmp_path / "rows.jsonl"
@@ -111,7 +111,7 @@ def test_plain_step_at_paper_widths_has_450_gflop():
     assert operations(model, 8) == pytest.approx(450e9, rel=0.01)
 
 
-def test_nothing_is_kept_without_asking(load, tmp_path, monkeypatch):
+def test_rows_are_stored_only_on_request(load, tmp_path, monkeypatch):
     row, results = load("row"), tmp_path / "results.jsonl"
     monkeypatch.setattr(row, "RESULTS", results)
     rows = row.run_script(load("metrics").run, "", ["--tiny"])
@@ -140,7 +140,7 @@ def test_goals_and_ratios(load):
     assert "NOT reached" in row.Row(figure=1.1, goal=2.0, **common).line()
 
 
-def test_memory_is_what_was_held_meanwhile(load):
+def test_peak_memory_is_measured(load):
     def work() -> int:
         held = np.ones(25_000_000, np.float64)
         return int(held[-1])

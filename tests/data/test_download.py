@@ -169,9 +169,9 @@ def test_command_reports_size_and_host_and_unpacks(tmp_path, capsys, monkeypatch
     with serving(files={"qbert.tar.gz": content}) as (address, _):
         words = ["data", "download", "agc", "--game", "qbert", "--out", str(tmp_path / "agc"), "--url", address]
         assert run(words) == 2
-        told = capsys.readouterr().err
-        assert f"qbert.tar.gz, {len(content)} bytes, from {address[7:]}" in told
-        assert "is not a terminal, so the question cannot be answered; use --yes" in told
+        result = capsys.readouterr().err
+        assert f"qbert.tar.gz, {len(content)} bytes, from {address[7:]}" in result
+        assert "is not a terminal, so the question cannot be answered; use --yes" in result
         assert not list(tmp_path.glob("agc/*"))
         assert run([*words, "--yes"]) == 0
     assert "4 files in" in capsys.readouterr().out

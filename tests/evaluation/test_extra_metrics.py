@@ -147,11 +147,11 @@ def test_calibration_where_the_source_provides_a_distribution(tmp_path, monkeypa
     def outcome_distribution(clip, context):
         assert (len(clip.frames), context) == (6, 3)
 
-        def tell(frames):
+        def outcome_of(frames):
             place = frames[-1, 0].astype(float).sum(0) @ np.arange(16) / frames[-1, 0].astype(float).sum()
             return None if frames[-1].std() < 1 else int(place > 7.5)
 
-        return OutcomeDistribution(outcomes=("left", "right"), probabilities=(0.25, 0.75), classify=tell)
+        return OutcomeDistribution(outcomes=("left", "right"), probabilities=(0.25, 0.75), classify=outcome_of)
 
     monkeypatch.setattr(Bouncing, "outcome_distribution", staticmethod(outcome_distribution), raising=False)
     make_clips(tmp_path / "data", tmp_path / "clips", context=3, horizon=3, clips=16)

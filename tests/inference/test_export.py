@@ -1,4 +1,4 @@
-"""Weights that travel: what is written, that it opens, that it says nothing of this machine."""
+"""Exported weights: files, loading, and no trace of the machine that wrote them."""
 
 import errno
 import json
@@ -142,8 +142,8 @@ def test_hub_names_open_cached_weights(tmp_path, monkeypatch):
         from_pretrained("hf://somebody/clips@v2")
 
 
-def test_the_command_writes_the_same(done, tmp_path):  # noqa: F811
-    told = done("export", tiny_run(), "--out", tmp_path / "out", "--half", "--inference-only")
-    assert str(tmp_path / "out") in told
+def test_command_writes_the_same_as_the_function(done, tmp_path):  # noqa: F811
+    result = done("export", tiny_run(), "--out", tmp_path / "out", "--half", "--inference-only")
+    assert str(tmp_path / "out") in result
     want = save_pretrained(tiny_run(), tmp_path / "python", half=True, inference_only=True)
     assert (tmp_path / "out" / "model.safetensors").read_bytes() == (want / "model.safetensors").read_bytes()

@@ -35,9 +35,9 @@ def film(run, source, out, horizon=3, **settings):
 def test_a_forecast_can_begin_from_noise(done, refused, tmp_path):
     first, again, other = (tmp_path / f"{n}.gif" for n in ("first", "again", "other"))
     for place, seed in ((first, "0"), (again, "0"), (other, "1")):
-        told = done("predict", tiny_run(), "--from-noise", "--horizon", "3", "--seed", seed, "--out", place)
-        assert "4 context frames, 3 predicted" in told
-        assert "starts from noise" in told
+        result = done("predict", tiny_run(), "--from-noise", "--horizon", "3", "--seed", seed, "--out", place)
+        assert "4 context frames, 3 predicted" in result
+        assert "starts from noise" in result
     films = [read_video(place).frames for place in (first, again, other)]
     assert films[0].shape[0] == 7
     assert np.array_equal(films[0], films[1])
@@ -58,7 +58,7 @@ def test_context_then_forecast_each_in_its_border(tmp_path):
     np.testing.assert_array_equal(shown[:, :, 1:-1, 1:-1], np.stack([moving()[-1]] * 6))
 
 
-def test_a_model_bound_to_its_frame_size_gets_it(tmp_path):
+def test_model_of_fixed_frame_size_gets_resized_frames(tmp_path):
     chosen = preset("c-ae", "tiny")
     model = find_model("c-ae")(chosen.model, ClipSpec(channels=3, height=24, width=16))
     folder = save_pretrained(model, tmp_path / "weights")
@@ -121,13 +121,13 @@ def test_any_frame_size_that_the_model_can_take(tmp_path, height, width):
     assert shown.shape[2:] == (height + 2 * edge, width + 2 * edge)
 
 
-def test_frames_are_brought_to_the_size_asked_for(tmp_path):
+def test_frames_are_resized_to_the_given_size(tmp_path):
     made, _ = film(tiny_run(), clip(), tmp_path / "f.gif", size="24x40")
     assert made.size == (24, 40)
     assert made.note == "frames brought from 32x32 to 24x40, as asked"
 
 
-def test_frames_are_brought_to_the_size_of_training(tmp_path):
+def test_frames_are_resized_to_the_size_of_training(tmp_path):
     run = open_run(tiny_run())
     data = dataclasses.replace(run.config.data, trained_size="16")
     run = dataclasses.replace(run, config=dataclasses.replace(run.config, data=data))
@@ -256,7 +256,7 @@ def test_action_files_that_are_missing_damaged_or_huge(tmp_path, monkeypatch):
         read_actions(tmp_path / "b.json", LED, 1)
 
 
-def test_actions_lead_the_forecast(tmp_path):
+def test_actions_change_the_forecast(tmp_path):
     run = open_run(acting_run(), Acting)
     source = write_video(moving(6, 12, 12), tmp_path / "in")
 

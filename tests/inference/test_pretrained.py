@@ -1,4 +1,4 @@
-"""Weights that came with the package: whole, small, in single precision when loaded, and as good as they say."""
+"""Packaged weights: complete, small, in single precision when loaded, with the scores of their model cards."""
 
 # ruff: noqa: F811 - fixtures come by import
 
@@ -36,7 +36,7 @@ def fresh_pacman(folder, episodes=2, frames=30, seed=20251121):
 
 
 @pytest.mark.parametrize("name", packaged())
-def test_packaged_weights_are_whole_and_small(name):
+def test_packaged_weights_are_complete_and_small(name):
     folder = packaged()[name]
     files = {p.name: p for p in folder.iterdir()}
     assert {"config.json", "model.safetensors", "README.md"} <= set(files)
@@ -53,14 +53,14 @@ def test_packaged_weights_are_whole_and_small(name):
     scores = files["scores.json"].read_text()
     Scores.load(files["scores.json"])
     assert len(scores.splitlines()) < 300, "one curve a line"
-    assert not re.search(r"[1-9]\.\d{6}", scores), "six digits tell all that a test split can"
+    assert not re.search(r"[1-9]\.\d{6}", scores), "six digits are enough for a test split"
 
 
-def test_all_of_them_together_are_small():
+def test_total_size_of_packaged_weights_is_small():
     assert sum(p.stat().st_size for folder in packaged().values() for p in folder.iterdir()) <= 16_000_000
 
 
-def test_they_are_listed(done):
+def test_packaged_weights_are_listed(done):
     rows = {row["name"]: row for row in json.loads(done("models", "--pretrained", "--json"))}
     assert set(LIMITS) <= set(rows)
     row = rows["multiscale-gan-pacman"]
@@ -68,22 +68,22 @@ def test_they_are_listed(done):
     assert "multiscale-gan-pacman" in done("models", "--pretrained")
 
 
-def test_pacman_is_as_good_on_fresh_episodes_as_its_card_says(tmp_path):
+def test_pacman_scores_on_new_episodes_match_its_model_card(tmp_path):
     source = fresh_pacman(tmp_path / "fresh")
     scores, _ = evaluate("multiscale-gan-pacman", source, split="all", horizon=1, clips=4, save=False)
-    told = Scores.load(packaged()["multiscale-gan-pacman"] / "scores.json")
-    gain, said = (s.versus["multiscale-gan"]["moving_psnr"] for s in (scores, told))
+    result = Scores.load(packaged()["multiscale-gan-pacman"] / "scores.json")
+    gain, stored = (s.versus["multiscale-gan"]["moving_psnr"] for s in (scores, result))
     assert scores.protocol.videos == 2
-    assert said.mean[0] > 10
-    assert gain.mean[0] > said.low[0] - 3, "far below what its card says"
+    assert stored.mean[0] > 10
+    assert gain.mean[0] > stored.low[0] - 3, "far below its model card"
     assert scores.predictors["multiscale-gan"]["psnr"].mean[0] > 33
 
 
-def test_a_forecast_right_after_installing(done, tmp_path):
+def test_packaged_model_predicts_a_video(done, tmp_path):
     source = fresh_pacman(tmp_path / "fresh", episodes=1, frames=8)
     clip = write_video(source.clip(0, 0, 8).frames, tmp_path / "clip.mp4", 15)
-    told = done("predict", "multiscale-gan-pacman", "--input", clip, "--horizon", 2, "--out", tmp_path / "future.gif")
-    assert "4 context frames, 2 predicted" in told
+    result = done("predict", "multiscale-gan-pacman", "--input", clip, "--horizon", 2, "--out", tmp_path / "future.gif")
+    assert "4 context frames, 2 predicted" in result
     assert framecast.read_video(tmp_path / "future.gif").frames.shape[0] == 6
     frames = source.clip(0, 0, 4).frames
     assert framecast.load("multiscale-gan-pacman").predict(np.array(frames), 1).shape == (1, 1, 1, 3, 210, 160)
@@ -101,19 +101,19 @@ def fresh_shapes(tmp_path_factory):
 def test_motions_of_shapes_follow_their_law_in_fresh_scenes(fresh_shapes, prior):
     law = {kind: list(range(-10, 11)) for kind in KINDS}
     sampler = samplers(framecast.load("visual-dynamics-shapes"))[prior]
-    told = measure_motions(sampler, fresh_shapes, fresh_shapes.splits(2)["test"], (64, 64), law)
+    result = measure_motions(sampler, fresh_shapes, fresh_shapes.splits(2)["test"], (64, 64), law)
     for kind in KINDS:
-        row = told["shapes"][kind]
+        row = result["shapes"][kind]
         assert row["off_axis"] > (0.88 if kind == "triangle" else 0.95), kind
         assert 0.8 < row["sd_ratio"] < 1.2, kind
         assert row["within_image_sd"] > 3, kind
         assert row["kl"] < 0.8, kind  # 600 samples: the sparse bins alone make up to half of it
-    assert told["shapes"]["square"]["rejected"] < 0.05
-    assert told["corr_circle_triangle"] > 0.9
-    assert abs(told["corr_circle_square"]) < 0.15
+    assert result["shapes"]["square"]["rejected"] < 0.05
+    assert result["corr_circle_triangle"] > 0.9
+    assert abs(result["corr_circle_square"]) < 0.15
 
 
-def test_many_futures_right_after_installing(done, tmp_path):
+def test_packaged_model_samples_many_futures(done, tmp_path):
     done("latents", "sample", "visual-dynamics-shapes", "--prior", "posterior", "--out", tmp_path)
     with Image.open(tmp_path / "sample-posterior.png") as grid:
         assert grid.size == (1024, 1024)

@@ -10,7 +10,7 @@ from framecast.training.run_folder import packaged
 
 
 @pytest.mark.skipif("ms-pacman-c-ae" not in packaged(), reason="no packaged weights")
-def test_it_beats_both_baselines_five_frames_ahead_on_fresh_episodes(tmp_path):
+def test_packaged_autoencoder_beats_both_baselines_at_frame_five_on_new_episodes(tmp_path):
     pytest.importorskip("ale_py")
     weights = packaged()["ms-pacman-c-ae"] / "model.safetensors"
     assert weights.stat().st_size <= 4_000_000

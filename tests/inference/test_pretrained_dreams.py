@@ -30,14 +30,14 @@ def dream(model, frames):
     return model.predict(frames[:10], LENGTH, samples=2, generator=generator)[:, 0]
 
 
-def test_they_are_half_precision_and_travel_without_a_path():
+def test_weights_are_half_precision_and_contain_no_path():
     run = open_run("dreams-ball")
     assert run.config.name == "dreams"
     assert run.config.data.path == "ball"
     assert sum(p.stat().st_size for p in packaged()["dreams-ball"].iterdir()) < 5_000_000
 
 
-def test_frames_are_kept(model, frames):
+def test_reconstruction_preserves_frames(model, frames):
     decoded = model.decode(model.encode(frames[None]))[0]
     assert float((decoded - frames).square().sum((1, 2, 3)).mean()) <= 5
     truth, found = spot(frames), spot(decoded)
@@ -45,7 +45,7 @@ def test_frames_are_kept(model, frames):
     assert float(((found.centre - truth.centre)[whole].norm(dim=-1) <= 1).float().mean()) >= 0.95
 
 
-def test_the_ball_is_there_and_goes_to_and_fro(dream, frames):
+def test_dreams_contain_a_moving_ball_that_turns(dream, frames):
     seen = spot(dream)
     x = seen.centre[..., 0]
     step = (x[:, 1:] - x[:, :-1]).abs()
@@ -55,13 +55,13 @@ def test_the_ball_is_there_and_goes_to_and_fro(dream, frames):
     assert 0.5 <= float(change(dream[:, 20:]).mean() / change(frames)) <= 2
 
 
-def test_codes_keep_their_length(model, frames, dream):
+def test_latent_norms_of_dreams_stay_constant(model, frames, dream):
     data = model.encode(frames[None]).norm(dim=-1).mean()
     dreamt = model.encode(dream).norm(dim=-1)
     assert 0.5 <= float(dreamt[:, -20:].mean() / data) <= 2
 
 
-def test_they_play_right_after_installing(tmp_path, monkeypatch):
+def test_packaged_dreams_can_be_played(tmp_path, monkeypatch):
     pytest.importorskip("fastapi")
     from framecast.web.session import Player, Session
     from framecast.web.starts import open_starts

@@ -47,7 +47,7 @@ def test_forecast_shapes_keep_colour_and_place(model, fresh):
     assert float(found.away[:, 15].nanmean()) < 8
 
 
-def test_another_training_starts_from_them_by_name(fresh, tmp_path, capsys):
+def test_training_starts_from_packaged_weights_by_name(fresh, tmp_path, capsys):
     folder, frames, palette, ground = fresh
     start = {"profile": "small", "steps": 1, "batch_size": 1, "init_from": "hierarchical-bouncing"}
     run = framecast.train("hierarchical", folder, out=tmp_path / "run", **start)

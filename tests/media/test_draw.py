@@ -1,4 +1,4 @@
-"""Shapes cover what geometry says, and the same bytes come out everywhere."""
+"""Shapes cover the area that geometry gives, with the same bytes on every platform."""
 
 import hashlib
 

@@ -36,7 +36,7 @@ def test_shorter_side_never_vanishes():
 @pytest.mark.parametrize("fit", ["squash", "crop", "pad"])
 @pytest.mark.parametrize("source", [(211, 160), (160, 211), (3, 3), (64, 64), (1, 9)])
 @pytest.mark.parametrize("size", [(32, 32), (64, 17), (5, 80)])
-def test_pairs_are_met_exactly(fit, source, size):
+def test_height_and_width_are_met_exactly(fit, source, size):
     frames = np.full((2, 3, *source), 77, np.uint8)
     out = resize_frames(frames, size, fit)
     assert out.shape == (2, 3, *size)

@@ -1,4 +1,4 @@
-"""Every container, rotation, rate and pixel format comes in as promised; every fault says file and remedy."""
+"""Every container, rotation, rate and pixel format is read as documented; every error names file and remedy."""
 
 import struct
 from fractions import Fraction
@@ -117,7 +117,7 @@ def test_dropped_frames_are_shown_again(tmp_path):
     close_to(read_video(path).frames, frames[[0, 1, 2, 3, 3, 3, 4, 5, 6, 7]])
 
 
-def test_asked_rate(tmp_path):
+def test_requested_rate(tmp_path):
     frames = moving(12)
     path = write_video(frames, tmp_path / "a.mp4", 30)
     whole = read_video(path).frames
@@ -245,13 +245,13 @@ def fault(tmp_path, name):
         ("folder.mp4", r"folder\.mp4 is a folder, not a video"),
     ],
 )
-def test_faults(tmp_path, name, sentence):
+def test_unreadable_files_are_refused(tmp_path, name, sentence):
     with pytest.raises(UserError, match=sentence):
         read_video(fault(tmp_path, name))
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".mkv", ".webm", ".avi", ".gif", ".webp"])
-def test_truncated(tmp_path, suffix):
+def test_truncated_video_is_refused_or_decoded_up_to_the_damage(tmp_path, suffix):
     noise = np.random.default_rng(0).integers(0, 256, (40, 3, 32, 48), np.uint8)
     if suffix == ".mp4":
         whole = encode(tmp_path / "whole.mp4", noise, container={"movflags": "faststart"}, bf="0")

@@ -96,7 +96,7 @@ def test_mpeg4_stands_in_for_a_missing_x264(tmp_path, monkeypatch):
     assert np.abs(read_video(path).frames.astype(int) - ramp()).mean() < 4
 
 
-def test_what_cannot_be_written(tmp_path):
+def test_invalid_frames_and_paths_are_refused(tmp_path):
     (tmp_path / "file").write_text("x")
     (tmp_path / "folder.mp4").mkdir()
     (tmp_path / "full").mkdir()
@@ -124,7 +124,7 @@ def test_what_cannot_be_written(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.mp4", "a.gif", "a.webp", "a"])
-def test_what_was_there_survives_a_failure(tmp_path, name):
+def test_failed_write_keeps_the_existing_file(tmp_path, name):
     path = write_video(ramp(), tmp_path / name)
     before = read_video(path).frames if path.is_file() else read_image(path / "000005.png")
 

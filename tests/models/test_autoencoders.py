@@ -92,7 +92,7 @@ def test_parts_have_the_published_sizes():
     assert parts("fc-ia-ae")["latent_discriminator"] == 3_227_473
 
 
-def test_trainable_weights_are_two_fewer_a_normed_channel():
+def test_normalised_channels_have_two_untrained_statistics():
     model = build("c-ae", "original", RESIZED, "meta")
     assert sum(p.numel() for p in model.parameters()) == 895_521
 
@@ -171,7 +171,7 @@ def test_figures_in_the_documentation_are_of_the_built_model(name):
     assert "30" in text  # the code
     folder = Path(__file__).parents[2] / "docs" / "models" / "autoencoders"
     assert (folder / f"{name}.svg").read_text(encoding="utf-8") == drawn, (
-        f"draw it anew: framecast models {name} --figure docs/models/autoencoders/{name}.svg"
+        f"draw it again: framecast models {name} --figure docs/models/autoencoders/{name}.svg"
     )
 
 

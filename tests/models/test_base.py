@@ -18,7 +18,7 @@ class Bare(Predictor):
     Config = Plain.Config
 
 
-def test_what_a_model_must_give_is_asked_for_by_name():
+def test_missing_methods_are_named_in_the_error():
     model = Bare(Plain.Config(), SPEC)
     with pytest.raises(TypeError, match=r"Bare must define request\(config\)"):
         Bare.request(model.config)
@@ -52,7 +52,7 @@ def test_defaults_are_one_stage_one_phase_all_parameters():
     assert model.num_context == 2
 
 
-def test_every_subclass_has_the_door_also_one_that_only_inherits_predict():
+def test_every_subclass_checks_predict_arguments_also_if_inherited():
     context = torch.rand(2, 1, 1, 12, 12)
     for model_class in (Plain, TwoStage, Group, Noisy):
         with pytest.raises(ValueError, match=f"{model_class.__name__} needs 2 context frames, got 1"):
@@ -69,7 +69,7 @@ def test_every_subclass_has_the_door_also_one_that_only_inherits_predict():
         ({"horizon": 2, "actions": np.zeros((3, 3, 4))}, r"got \(3, 3, 4\)"),
     ],
 )
-def test_the_door_answers_with_a_sentence(settings, sentence):
+def test_invalid_predict_arguments_are_refused_in_one_sentence(settings, sentence):
     with pytest.raises(ValueError, match=sentence):
         build(Acting).eval().predict(torch.rand(3, 2, 1, 12, 12), **settings)
 
@@ -98,7 +98,7 @@ def test_the_window_slides():
         assert carry["tick"].tolist() == [tick + 1]
 
 
-def test_a_carry_is_flat_and_has_a_row_per_sample_and_clip():
+def test_rollout_state_is_flat_with_a_row_per_sample_and_clip():
     model = build(Acting).eval()
     context, led = torch.rand(3, 4, 1, 12, 12), torch.rand(3, 3, 3)
     carry = model.rollout_init(context, led, samples=2)
@@ -116,7 +116,7 @@ def test_a_carry_is_flat_and_has_a_row_per_sample_and_clip():
         model.rollout_init(context, led[:, :0])
 
 
-def test_a_carry_begun_with_a_seed_repeats_and_one_without_does_not():
+def test_seeded_rollout_repeats_and_unseeded_does_not():
     model, context = build(Noisy).eval(), torch.rand(1, 2, 1, 12, 12)
     seeds = [model.rollout_init(context, generator=torch.Generator().manual_seed(3))["seed"] for _ in range(2)]
     assert torch.equal(*seeds)
@@ -131,7 +131,7 @@ def test_the_preview_is_context_truth_and_prediction():
     assert shown["prediction"].shape == batch.future.shape
 
 
-def test_a_coder_is_known_by_what_it_can_do():
+def test_encoder_is_recognised_by_its_methods():
     assert isinstance(build(TwoStage), LatentModel)
     assert not isinstance(build(Plain), LatentModel)
 
@@ -148,6 +148,6 @@ def test_frames_of_every_kind():
         as_frames(np.zeros((2, 12, 12, 1), np.uint8), model)
 
 
-def test_a_request_is_asked_before_the_model_is_built():
+def test_request_is_read_before_the_model_is_built():
     assert Plain.request(Plain.Config()) == ClipRequest(context=2, future=1)
     assert isinstance(Loss(torch.zeros(())).parts, dict)

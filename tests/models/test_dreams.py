@@ -68,7 +68,7 @@ def test_parameters_are_the_published_ones():
     assert model.rnn.out.out_features == 650 == 320 + 320 + 10
 
 
-def test_keras_has_one_set_of_biases_less():
+def test_keras_lstm_has_one_bias_vector_fewer():
     layers = build(default()).rnn.layers
     second = sum(layer.bias_hh_l0.numel() for layer in layers)
     assert 183_498 - second == 182_826
@@ -126,7 +126,7 @@ def test_a_frame_of_a_dream_copies_no_weights():
     assert 3 * 64 * 64 * 4 <= max(asked) < 1e6, max(asked)
 
 
-def test_its_second_name():
+def test_alias_builds_the_same_model():
     assert find_model("vae-mdn-rnn") is Dreams
     assert preset("vae-mdn-rnn", "small").name == "dreams"
 
@@ -156,7 +156,7 @@ def windows(t, *lengths):
 
 
 @pytest.mark.parametrize(("n", "t"), [(7200, 10), (500, 4)])
-def test_windows_of_codes(n, t):
+def test_windows_of_latents(n, t):
     source, loader = windows(t, n)
     assert loader.num_clips == n - t
     found = loader.gather([(0, i) for i in (0, 17, n - t - 1)]).latents["mean"]
@@ -201,7 +201,7 @@ def test_parts_add_up_to_the_total():
     torch.testing.assert_close(found.total.detach(), expected)
 
 
-def test_below_the_floor_the_kl_does_not_push():
+def test_kl_below_its_minimum_has_no_gradient():
     def pushed(**settings):
         model = build(replace(tiny(), **settings))
         torch.manual_seed(1)
@@ -217,7 +217,7 @@ def test_below_the_floor_the_kl_does_not_push():
 
 
 @pytest.mark.parametrize("recurrence", ["window", "carried"])
-def test_the_memory_is_trained_on_the_code_after_the_window(recurrence):
+def test_memory_target_is_the_latent_after_the_window(recurrence):
     config = replace(tiny(), recurrence=recurrence, sequence=5, resample=False, head="linear")
     model = build(config)
     length = model.request(config).length
@@ -231,7 +231,7 @@ def test_the_memory_is_trained_on_the_code_after_the_window(recurrence):
     assert length == (4 if recurrence == "window" else 6)
 
 
-def test_codes_are_drawn_anew_whenever_they_are_used():
+def test_latents_are_sampled_again_at_every_use():
     model = build()
     empty = torch.zeros(2, 0, 3, 64, 64)
     latents = {"mean": torch.zeros(2, 4, 4), "logvar": torch.zeros(2, 4, 4)}
@@ -310,7 +310,7 @@ def test_frame_by_frame_is_predict(config, spec):
     assert torch.equal(whole[0], whole[1]) is not model.stochastic
 
 
-def test_a_carried_state_is_that_of_the_whole_past():
+def test_rollout_state_equals_that_of_the_whole_past():
     config = replace(tiny(), recurrence="carried", sequence=6, head="linear")
     model = build(config)
     carry = model.rollout_init(batch(model).context)
@@ -332,7 +332,7 @@ def test_actions_lead_to_the_next_frame_and_not_to_this_one():
     assert not torch.equal(one[:, :, 2], two[:, :, 2])  # by action 4
 
 
-def test_without_its_actions_it_says_so():
+def test_missing_actions_are_reported():
     model = build(tiny(), ACTING)
     assert model.actions == "required"
     context = batch(model).context
@@ -351,7 +351,7 @@ def test_frames_of_another_size_are_refused():
         build().predict(torch.zeros(1, 3, 3, 32, 48), 1)
 
 
-def test_temperatures_are_entries_of_the_carry():
+def test_temperatures_are_entries_of_the_rollout_state():
     model = build(replace(tiny(), weight_temperature=0.5, sigma_temperature=0.25))
     assert isinstance(model, EditableLatent)
     dream = RolloutSession(model, batch(model).context, generator=torch.Generator().manual_seed(0))
@@ -441,7 +441,7 @@ def run(tmp_path_factory):
     return train("dreams", "ball", config=replace(config, model=model), out=folder / "run", quiet=True, steps=30)
 
 
-def test_one_command_goes_all_the_way(run):
+def test_one_command_trains_all_stages(run):
     rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     assert [r["stage"] for r in rows] == sorted((r["stage"] for r in rows), reverse=True)
     assert {"vision/reconstruction", "memory/nll", "linear/mse"} <= {k for r in rows for k in r}
@@ -454,7 +454,7 @@ def test_one_command_goes_all_the_way(run):
     assert json.loads((run / "config.json").read_text())["data"]["path"] == "ball"
 
 
-def test_reloaded_it_decodes_the_same(run):
+def test_reloaded_model_decodes_equally(run):
     z = torch.randn(1, 5, 4)
     state = torch.load(run / "checkpoint.pt", weights_only=True)
     model = Dreams(open_run(run).config.model, open_run(run).config.spec).eval()
@@ -462,21 +462,21 @@ def test_reloaded_it_decodes_the_same(run):
     assert torch.equal(load(run).decode(z), model.decode(z))
 
 
-def test_another_window_is_not_gone_on_with(run):
+def test_resuming_with_another_window_is_refused(run):
     config = preset("dreams", "tiny")
     model = replace(config.model, compare=("linear",), vision_patience=1, context=4)
     with pytest.raises(UserError, match=r"model\.context was 3 and is now 4"):
         train("dreams", "ball", config=replace(config, model=model), out=run, quiet=True, steps=30)
 
 
-def test_stages_are_what_the_engine_takes():
+def test_stages_are_valid_for_the_trainer():
     state = TrainState.create(build(default()))
     assert [stage.name for stage in state.stages] == ["vision", "memory"]
     assert state.stages[0].until.patience == 5
     assert state.stages[1].precompute_latents is not None
 
 
-def test_films_run_at_24_frames_a_second(run):
+def test_videos_have_24_frames_per_second(run):
     for film in (run / "final_videos").iterdir():
         assert video_rate(film) == pytest.approx(24, rel=0.01), film.name
 
@@ -497,28 +497,30 @@ def test_long_dreams_from_real_frames_and_from_noise(run, done, tmp_path):
     (tmp_path / "frames").mkdir()
     for i, frame in enumerate(np.load(clip)):
         write_image(frame, tmp_path / "frames" / f"{i}.png")
-    told = done("predict", run, "--input", tmp_path / "frames", "--horizon", 300, "--out", tmp_path / "long.mp4")
-    assert "3 context frames, 300 predicted, at 24 fps" in told
+    result = done("predict", run, "--input", tmp_path / "frames", "--horizon", 300, "--out", tmp_path / "long.mp4")
+    assert "3 context frames, 300 predicted, at 24 fps" in result
     assert probe(tmp_path / "long.mp4").frames == 303
     done("predict", run, "--from-noise", "--horizon", 5, "--out", tmp_path / "noise.gif")
     assert read_video(tmp_path / "noise.gif").frames.shape == (8, 3, 66, 66)
 
 
-def test_codes_are_looked_into(run, done, tmp_path):
-    told = json.loads(done("latents", "importance", run, "--out", tmp_path, "--clips", 2, "--json", "-"))
-    assert len(told["numbers"]) == 4
-    told = json.loads(done("latents", "statistics", run, "--out", tmp_path, "--clips", 2, "--steps", 5, "--json", "-"))
-    assert [row["step"] for row in told["dream"]] == [1, 5]
-    assert told["dream"][0]["ratio"] > 0
+def test_latent_commands_accept_the_model(run, done, tmp_path):
+    result = json.loads(done("latents", "importance", run, "--out", tmp_path, "--clips", 2, "--json", "-"))
+    assert len(result["numbers"]) == 4
+    result = json.loads(
+        done("latents", "statistics", run, "--out", tmp_path, "--clips", 2, "--steps", 5, "--json", "-")
+    )
+    assert [row["step"] for row in result["dream"]] == [1, 5]
+    assert result["dream"][0]["ratio"] > 0
     done("latents", "traverse", run, "--out", tmp_path, "--low", "-3", "--high", "3", "--steps", "3")
     assert (tmp_path / "traverse.gif").is_file()
 
 
-def test_what_is_too_short_is_told_in_a_sentence(run, refused, tmp_path):
+def test_too_short_videos_are_refused_in_one_sentence(run, refused, tmp_path):
     np.save(tmp_path / "short.npy", np.zeros((1, 10, 3, 64, 64), np.uint8))
-    told = refused("train", "dreams", "--data", tmp_path / "short.npy", "--steps", 2, "--out", tmp_path / "run")
-    assert "has 10 frames but one clip spans 11; give a longer video" in told
+    result = refused("train", "dreams", "--data", tmp_path / "short.npy", "--steps", 2, "--out", tmp_path / "run")
+    assert "has 10 frames but one clip spans 11; give a longer video" in result
     assert not (tmp_path / "run").exists()
     write_video(np.zeros((2, 3, 64, 64), np.uint8), tmp_path / "two.mp4", 24)
-    told = refused("predict", run, "--input", tmp_path / "two.mp4", "--out", tmp_path / "f.gif")
-    assert "the model uses 3 frames but only 2 come before the forecast" in told
+    result = refused("predict", run, "--input", tmp_path / "two.mp4", "--out", tmp_path / "f.gif")
+    assert "the model uses 3 frames but only 2 come before the forecast" in result

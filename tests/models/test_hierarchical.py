@@ -153,7 +153,7 @@ def test_the_drawing_of_the_model_shows_its_own_layers_too():
     assert seen["van.decoder.0"].out == (16, 8, 8)
 
 
-def test_the_cell_two_below_the_top_feeds_back_at_the_next_step():
+def test_second_cell_below_the_top_is_fed_back_at_the_next_step():
     model = narrow()
     predictor, states = model.predictor, model.predictor.start(2)
     assert states.shape == (2, 6, 34)
@@ -166,7 +166,7 @@ def test_the_cell_two_below_the_top_feeds_back_at_the_next_step():
     assert not torch.equal(predictor(encoding, action, states)[0], predictor(encoding, action, other)[0])
 
 
-def test_a_fresh_predictor_is_neither_silent_nor_loud():
+def test_untrained_predictor_output_has_moderate_scale():
     """With the usual epsilon of 1e-5 the tiny output of the first cell would drown, and all others with it."""
     torch.manual_seed(0)
     with torch.device("cpu"):
@@ -220,13 +220,13 @@ def test_encodings_reach_encoder_and_predictor_and_nothing_of_the_van():
     found = reached(model, type(loss)(apart))
     assert set(found) == {"encoder", "predictor"}
     assert found["encoder"] == 1
-    assert found["predictor"] > 0.95  # the forget gate of a cell that starts from zero has little to say
+    assert found["predictor"] > 0.95  # the forget gate of a cell that starts from zero has little effect
     assert float(loss.total.detach()) == pytest.approx(
         float(loss.parts["van_on_enc"] + loss.parts["enc_pred"]), rel=1e-5
     )
 
 
-def test_the_predictor_alone_sees_stored_encodings_or_makes_them_and_moves_nothing_else():
+def test_predictor_mode_uses_stored_or_computed_encodings_and_trains_only_the_predictor():
     model = narrow(mode="predictor")
     batch = batch_of(model)
     found = model.prediction_loss(batch)
@@ -265,7 +265,7 @@ def test_end_to_end_reaches_the_frames_through_the_context_only():
     assert seen == [2 * 2]  # two clips, two context frames: later ones are only compared with
 
 
-def test_individual_trains_three_networks_apart():
+def test_individual_mode_trains_three_networks_independently():
     model = narrow(mode="individual")
     batch, networks = batch_of(model), list[str]()
     seen = []
@@ -363,7 +363,7 @@ def test_the_plain_discriminator_has_smoothed_labels():
     assert float(model.generator_loss(batch_of(model)).parts["generator"]) == pytest.approx(-2 * math.log(2), rel=1e-6)
 
 
-def test_false_sequences_begin_with_true_encodings():
+def test_generated_sequences_begin_with_true_encodings():
     model = narrow(mode="epva-gan", critic_context=2)
     encodings, predicted = torch.rand(2, 5, 12), torch.rand(2, 4, 12)
     real, fake = model._sequences(encodings, predicted)
@@ -461,7 +461,7 @@ def test_the_whitened_encoding_loss_counts_every_direction_alike():
 
 
 @pytest.mark.parametrize("leak", [0.0, 0.2])
-def test_with_a_leak_maps_that_died_before_the_last_convolution_still_learn(leak):
+def test_leaky_activation_keeps_gradients_of_inactive_maps(leak):
     model = narrow(van_leak=leak)
     doubling = model.van.decoder[-4]
     with torch.no_grad():
@@ -470,7 +470,7 @@ def test_with_a_leak_maps_that_died_before_the_last_convolution_still_learn(leak
     assert bool(doubling.weight.grad.abs().max() > 0) is (leak > 0)
 
 
-def test_the_predictor_may_put_out_changes():
+def test_predictor_output_may_be_the_change_of_the_encoding():
     plain, change = narrow(seed=3), narrow(seed=3, predict_change=True)
     assert {n: p.shape for n, p in plain.named_parameters()} == {n: p.shape for n, p in change.named_parameters()}
     encoding, action = torch.randn(2, 12), torch.randn(2, 5)
@@ -615,7 +615,7 @@ def test_decoding_needs_a_frame_to_draw_on_and_encoding_frames_of_its_size():
 # ----------------------------------------------------------------------------------------------------------- settings
 
 
-def test_the_first_release_called_it_epev():
+def test_name_epev_of_the_first_release_still_works():
     assert HierarchicalConfig(mode="epev") == HierarchicalConfig(mode="epva")
     assert HierarchicalConfig(mode="epev-gan").mode == "epva-gan"
 
@@ -636,19 +636,19 @@ def test_the_first_release_called_it_epev():
         ({"rolled": 1}, "model.rolled must be 0 or at least 2, got 1"),
     ],
 )
-def test_settings_that_cannot_be(settings, sentence):
+def test_invalid_settings_are_refused(settings, sentence):
     with pytest.raises(UserError, match=sentence):
         replace(NARROW, **settings)
 
 
-def test_rates_that_cannot_be():
+def test_invalid_learning_rates_are_refused():
     with pytest.raises(UserError, match=r"optim\.van_lr must be above 0"):
         OptimConfig(van_lr=0)
     with pytest.raises(UserError, match=r"optim\.clip must be at least 0"):
         OptimConfig(clip=-1)
 
 
-def test_modes_with_poses_say_what_the_data_lack():
+def test_modes_with_poses_report_missing_arrays():
     bare = replace(ROBOT, extras={"states": (5,)})
     with pytest.raises(UserError, match="no joints per frame"):
         Hierarchical(replace(NARROW, mode="individual"), bare)

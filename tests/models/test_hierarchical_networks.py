@@ -27,7 +27,7 @@ def test_blend_takes_each_pixel_from_one_of_two():
             torch.testing.assert_close(mask[b, t, 0], m)
 
 
-def test_the_anchor_computed_once_gives_the_whole_join():
+def test_precomputed_anchor_gives_the_joined_convolution():
     torch.manual_seed(0)
     van = AnalogyNetwork(6, 32, 3, d=4).double().eval()
     frame, first, targets = (torch.randn(*s).double() for s in ((2, 3, 32, 32), (2, 6), (2, 3, 6)))
@@ -47,7 +47,7 @@ def test_negative_entries_of_an_encoding_are_not_seen():
     torch.testing.assert_close(van.structure(one)[1], van.structure(other)[1])
 
 
-def test_the_critic_sees_the_whole_sequence_and_remembers_its_own_output():
+def test_critic_output_depends_on_the_whole_sequence_and_its_own_past():
     torch.manual_seed(0)
     critic = Discriminator(6, 32, d=4)
     structures = torch.randn(2, 3, 6 + 8 * 16 + 16 * 16)

@@ -17,7 +17,7 @@ def quaternion(pitch, yaw):
     )
 
 
-def test_joints_place_and_rotation_add_up():
+def test_pose_distance_is_the_sum_of_joints_place_and_rotation():
     rng = np.random.default_rng(0)
     ours, theirs = rng.normal(size=(2, 3, 4, 12))
     joints = np.mean((ours[..., :7] - theirs[..., :7]) ** 2)
@@ -29,12 +29,12 @@ def test_joints_place_and_rotation_add_up():
     assert float(found) == pytest.approx(joints + place + np.mean(turned))
 
 
-def test_quaternions_have_length_one_so_equal_poses_are_free():
+def test_equal_poses_have_distance_zero_with_normalised_quaternions():
     pose = torch.randn(5, 12)
     assert float(pose_loss(pose, pose)) == pytest.approx(0, abs=1e-6)
 
 
-def test_a_whole_turn_costs_two_unless_either_sign_counts():
+def test_quaternion_distance_is_two_for_a_whole_turn_unless_signs_are_ignored():
     pose = torch.zeros(1, 5)
     turned = pose.clone()
     turned[0, -1] = 2 * math.pi

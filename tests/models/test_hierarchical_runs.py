@@ -65,32 +65,32 @@ def test_the_adversarial_mode_starts_from_an_epva_run(shelf, tmp_path, capsys):
     first = train("hierarchical", shelf / "store", config=config(), out=tmp_path / "epva", quiet=True)
     judged = config(mode="epva-gan", predictor_noise=1.0, normalise=True)
     second = train("hierarchical", shelf / "store", config=judged, out=tmp_path / "gan", init_from=first)
-    told = capsys.readouterr().err
+    result = capsys.readouterr().err
     own, ours = (len(framecast.load(run).state_dict()) for run in (second, first))
-    assert f"{ours} of {own} tensors taken from" in told
+    assert f"{ours} of {own} tensors taken from" in result
     assert isinstance(framecast.load(second), Hierarchical)
 
 
-def test_a_film_with_actions_from_a_file(shelf, tmp_path, done):  # noqa: F811
+def test_video_is_predicted_with_actions_from_a_file(shelf, tmp_path, done):  # noqa: F811
     run = train("hierarchical", shelf / "store", config=config(), out=tmp_path / "run", quiet=True)
     frames = Store(shelf / "store").clip(0, 0, 4).frames
     framecast.write_video(frames, tmp_path / "seen.mp4", 10)
     (tmp_path / "actions.json").write_text(json.dumps(np.zeros((7, 5)).tolist()))
-    told = json.loads(
+    result = json.loads(
         done(
             *("predict", run, "--input", tmp_path / "seen.mp4", "--horizon", "6", "--out", tmp_path / "film.webp"),
             *("--actions", tmp_path / "actions.json", "--json", "-"),
         )
     )
-    assert (told["context"], told["frames"]) == (2, 6)
+    assert (result["context"], result["frames"]) == (2, 6)
 
 
-def test_masks_and_reconstructions_beside_a_film(shelf, tmp_path, done):  # noqa: F811
+def test_masks_and_reconstructions_are_written_beside_the_video(shelf, tmp_path, done):  # noqa: F811
     run = train("hierarchical", shelf / "store", config=config(), out=tmp_path / "run", quiet=True)
     made = ("predict", run, "--input", shelf / "store" / Store(shelf / "store").names[0], "--views", "--json", "-")
-    told = json.loads(done(*made, "--horizon", "5", "--at", "4", "--out", tmp_path / "film.gif"))
-    assert told["views"] == {n: str(tmp_path / f"film-{n}.gif") for n in ("mask", "reconstruction")}
-    shown = {name: framecast.read_video(path).frames for name, path in told["views"].items()}
+    result = json.loads(done(*made, "--horizon", "5", "--at", "4", "--out", tmp_path / "film.gif"))
+    assert result["views"] == {n: str(tmp_path / f"film-{n}.gif") for n in ("mask", "reconstruction")}
+    shown = {name: framecast.read_video(path).frames for name, path in result["views"].items()}
     assert {name: len(frames) for name, frames in shown.items()} == {"mask": 5, "reconstruction": 4}  # of 8, 4 are left
     model, truth = framecast.load(run), Store(shelf / "store").clip(0, 2, 6).frames[None]
     drawn = model.reconstruct(np.concatenate([truth[:, :1], truth[:, 2:]], 1))[0].numpy() * 255
@@ -99,13 +99,13 @@ def test_masks_and_reconstructions_beside_a_film(shelf, tmp_path, done):  # noqa
     assert list(at_the_end["views"]) == ["mask"]
 
 
-def test_the_predictor_alone_asks_for_an_encoder(shelf, tmp_path):
+def test_predictor_mode_requires_an_encoder(shelf, tmp_path):
     with pytest.raises(UserError, match="give its run with --init-from"):
         train("hierarchical", shelf / "store", config=config(mode="predictor"), out=tmp_path / "run", quiet=True)
     assert not (tmp_path / "run").exists()
 
 
-def test_the_predictor_alone_learns_on_encodings_made_once(shelf, tmp_path):
+def test_predictor_mode_trains_on_precomputed_encodings(shelf, tmp_path):
     first = train("hierarchical", shelf / "store", config=config(), out=tmp_path / "epva", quiet=True)
     alone = config(mode="predictor", context=3, optim=OptimConfig(predictor_lr=0.01))
     second = train("hierarchical", shelf / "store", config=alone, out=tmp_path / "alone", init_from=first, quiet=True)

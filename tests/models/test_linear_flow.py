@@ -23,7 +23,7 @@ def model(side=48, channels=3):
 
 
 @pytest.mark.parametrize("channels", [1, 3])
-def test_a_panning_texture_is_extrapolated_better_than_copied(channels):
+def test_panning_texture_is_predicted_better_than_by_copy_last(channels):
     clip = panning(channels=channels)
     context, truth = clip[:, :4], clip[:, 4:8]
     forecast = model(channels=channels).predict(context, 4)[0]

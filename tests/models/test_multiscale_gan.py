@@ -152,7 +152,7 @@ def test_clips_are_augmented_in_training_only():
     assert model.loss(batch).total == model.loss(batch).total
 
 
-def test_changes_never_leave_the_range_of_pictures():
+def test_predicted_changes_stay_in_the_image_range():
     model = MultiscaleGAN(replace(tiny(), output="change"), SPEC)
     for scale in model.generator.scales:
         nn.init.constant_(scale.layers[-1].bias, 8.0)
@@ -342,7 +342,7 @@ def test_adversarial_term_alone_moves_every_scale_of_the_generator():
     assert all(p.grad is None for p in model.discriminator.parameters())
 
 
-def test_discriminator_step_leaves_the_generator_alone():
+def test_discriminator_step_does_not_change_the_generator():
     model = MultiscaleGAN(tiny(), SPEC)
     phase = model.phases()[0]
     with only(model, phase):

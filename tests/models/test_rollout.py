@@ -23,7 +23,7 @@ def actions(length, b=3):
     return torch.nn.functional.one_hot(index, 3).float()
 
 
-def test_every_part_has_its_mode_back_also_after_an_error():
+def test_modes_of_all_modules_are_restored_after_an_error():
     model = build(Group)
     model.critic[1].eval()
     before = [m.training for m in model.modules()]
@@ -53,7 +53,7 @@ def test_bytes_numpy_and_floats_give_the_same(context):
         torch.testing.assert_close(rollout(build(Plain), given, 3), expected)
 
 
-def test_a_long_rollout_goes_on_from_a_short_one(context):
+def test_long_rollout_begins_with_the_short_one(context):
     model = build(Plain)
     long, short = rollout(model, context, 6), rollout(model, context, 3)
     torch.testing.assert_close(long[:, :, :3], short)
@@ -78,7 +78,7 @@ def test_a_dream_follows_actions(context):
     assert not torch.allclose(other.step(led[:, 1].roll(1, -1)), frames[:, 0])
 
 
-def test_a_stochastic_dream_is_repeatable_from_its_seed_and_moves_on(context):
+def test_stochastic_dream_repeats_from_its_seed_and_changes_between_frames(context):
     def dreamt(seed):
         dream = RolloutSession(build(Noisy), context, generator=torch.Generator().manual_seed(seed))
         return torch.stack([dream.step() for _ in range(3)], 1)
@@ -94,7 +94,7 @@ def test_a_stochastic_dream_is_repeatable_from_its_seed_and_moves_on(context):
     assert not torch.equal(RolloutSession(model, context).step(), first)
 
 
-def test_a_control_is_obeyed_from_the_next_frame_on(context):
+def test_control_takes_effect_from_the_next_frame(context):
     def dreamt(warmth):
         dream = RolloutSession(build(Steered), context, generator=torch.Generator().manual_seed(0))
         dream.set_control("warmth", warmth)
@@ -109,7 +109,7 @@ def test_a_control_is_obeyed_from_the_next_frame_on(context):
         RolloutSession(build(Plain), context).set_control("heat", 1)
 
 
-def test_a_dream_goes_on_from_a_code_made_by_hand(context):
+def test_dream_continues_from_a_replaced_latent(context):
     dream = RolloutSession(build(Steered), context, generator=torch.Generator().manual_seed(0))
     dream.set_control("warmth", 0)
     assert dream.steerable

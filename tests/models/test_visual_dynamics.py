@@ -64,7 +64,7 @@ def test_published_counts(profile, counts, generation):
 
 
 @pytest.mark.parametrize("profile", ["original", "default"])
-def test_shapes_on_the_way(profile):
+def test_intermediate_shapes(profile):
     model = build(PROFILES[profile]()).eval()
     batch = pairs(2, 128)
     with torch.no_grad():
@@ -89,7 +89,7 @@ def test_the_spatial_cut_is_that_of_the_published_layout():
 
 
 @pytest.mark.parametrize(("split", "sees_all"), [("channel", True), ("spatial", False)])
-def test_means_see_the_whole_pair_only_if_cut_between_channels(split, sees_all):
+def test_means_depend_on_the_whole_pair_only_if_split_between_channels(split, sees_all):
     model = build(replace(tiny(), split=split)).eval()
     frames = torch.rand(1, 2, 3, 32, 32, requires_grad=True)
     model.encode(frames).square().sum().backward()
@@ -99,7 +99,7 @@ def test_means_see_the_whole_pair_only_if_cut_between_channels(split, sees_all):
 
 
 @pytest.mark.parametrize("pool", [True, False])
-def test_a_pooled_code_says_what_moves_and_not_where(pool):
+def test_pooled_latent_encodes_what_moves_and_not_where(pool):
     # a spot that changes, in the middle of nothing; the motion encoder's strides are 4 px together
     config = replace(tiny(), size=64 if pool else 32, pool=pool)
     model, spot = build(config).eval(), torch.rand(2, 3, 6, 6)
@@ -118,7 +118,7 @@ def test_a_pooled_code_says_what_moves_and_not_where(pool):
 # --------------------------------------------------------------------------------------------------------------- loss
 
 
-def test_kl_by_hand():
+def test_kl_equals_a_plain_computation():
     mean, logvar = torch.randn(3, 7), torch.randn(3, 7)
     m, v = mean.double().numpy(), logvar.double().numpy()
     expected = -0.5 * (1 + v - np.exp(v) - m**2)
@@ -203,7 +203,7 @@ def test_training_stores_the_latest_posteriors_unmixed():
     assert torch.equal(state.model.posteriors, before)
 
 
-def test_priors(model):
+def test_every_prior_samples_latents(model):
     g = torch.Generator
     z = model.draw(500, generator=g().manual_seed(0))
     assert z.shape == (500, 100)
@@ -302,7 +302,7 @@ def test_other_sizes_where_maps_nest(model):
         ({"num_scales": 0}, "num_scales must be at least 1"),
     ],
 )
-def test_what_does_not_fit_is_said(settings, sentence):
+def test_invalid_input_is_refused(settings, sentence):
     with pytest.raises(UserError, match=sentence):
         VisualDynamicsConfig(**settings)
 
@@ -316,7 +316,7 @@ def test_what_does_not_fit_is_said(settings, sentence):
         ({"clip": -1.0}, "optim.clip must be at least 0"),
     ],
 )
-def test_optimiser_settings_that_cannot_be(settings, sentence):
+def test_invalid_optimiser_settings_are_refused(settings, sentence):
     with pytest.raises(UserError, match=sentence):
         OptimConfig(**settings)
 

@@ -26,7 +26,7 @@ def test_frames_of_a_clip_are_changed_alike():
         assert steps.tolist() in ([3 * 36.0], [-3 * 36.0])  # one frame further or back, at every pixel
 
 
-def test_every_kind_of_change_occurs_and_clips_draw_for_themselves():
+def test_every_augmentation_occurs_and_clips_are_augmented_independently():
     torch.manual_seed(0)
     corners = {tuple(clip[0, :, 0, 0].long().sub(i * 324).tolist()) for i, clip in enumerate(augment(clips()))}
     colours = {tuple(sorted(range(3), key=lambda c: corner[c])) for corner in corners}

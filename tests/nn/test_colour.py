@@ -17,7 +17,7 @@ def test_turned_hues_are_those_of_colorsys():
         torch.testing.assert_close(found[b, t, :, y, x], expected, atol=1e-6, rtol=1e-6)
 
 
-def test_grey_and_a_whole_turn_stay():
+def test_grey_and_a_full_hue_rotation_are_unchanged():
     grey = torch.full((1, 2, 3, 2, 2), 0.4)
     torch.testing.assert_close(shift_hue(grey, torch.tensor([0.3])), grey)
     frames = torch.rand(1, 3, 4, 4)

@@ -73,7 +73,7 @@ def test_lp_agrees_with_a_plain_loop():
         assert lp(a, b, exponent).item() == pytest.approx(total / a.numel(), rel=1e-9)
 
 
-def test_equal_images_lose_nothing():
+def test_equal_images_have_zero_loss():
     assert lp(RAMP, RAMP) == 0
     assert gdl(RAMP, RAMP) == 0
 
@@ -92,7 +92,7 @@ def test_bce_agrees_with_the_formula_in_both_bases():
         assert bce(logits, label, log_base="10").item() == pytest.approx(formula.mean() / math.log(10), rel=1e-9)
 
 
-def test_bce_on_logits_survives_certainty():
+def test_bce_on_logits_is_finite_for_extreme_logits():
     logits = torch.tensor([200.0, -200.0], requires_grad=True)
     loss = bce(logits, 1.0, reduction="sum")
     loss.backward()

@@ -23,7 +23,7 @@ def one(sigma=1.0, size=32, rows=1):
     return Mixture(torch.zeros(rows, 1, 1), torch.zeros(rows, 1, size), torch.full((rows, 1, size), sigma))
 
 
-def test_standard_normal_costs_what_it_must():
+def test_standard_normal_has_the_analytic_likelihood():
     assert float(-one().log_prob(torch.zeros(1, 32))) == pytest.approx(16 * math.log(2 * math.pi), abs=1e-4)
     assert 16 * math.log(2 * math.pi) == pytest.approx(29.406, abs=1e-3)
     # an untrained ideal code: 16 ln(2 pi e) on average over draws of N(0, I)
@@ -73,7 +73,7 @@ def test_extreme_logits_stay_finite_with_finite_gradients(joint):
 
 
 @pytest.mark.parametrize(("joint", "count"), [(True, 650), (False, 960)])
-def test_numbers_of_a_network_are_means_then_spreads_then_logits(joint, count):
+def test_network_outputs_are_means_then_spreads_then_logits(joint, count):
     assert Mixture.outputs(10, 32, joint) == count
     x = torch.arange(count, dtype=torch.float32)[None] / count - 0.5
     m = Mixture.split(x, 10, 32, joint, "elu", 1e-3)
@@ -86,7 +86,7 @@ def test_numbers_of_a_network_are_means_then_spreads_then_logits(joint, count):
     torch.testing.assert_close(exp.sigma, raw.exp() + 1e-3)
 
 
-def test_sigma_never_falls_below_its_floor():
+def test_sigma_has_a_minimum():
     for spread in ("elu", "exp"):
         m = Mixture.split(torch.full((1, 2 * 2 * 3 + 2), -1e4), 2, 3, True, spread, 1e-3)
         assert float(m.sigma.min()) >= 1e-3

@@ -32,6 +32,6 @@ def test_a_signal_of_1e_4_comes_out_with_variance_one():
     assert float(LayerNorm(64, eps=1e-5)(x).std()) < 0.05
 
 
-def test_it_is_wide_inside_mixed_precision():
+def test_layer_norm_computes_in_float32_under_autocast():
     with torch.autocast("cpu", dtype=torch.bfloat16):
         assert LayerNorm(8)(torch.randn(2, 8, 3, 3).bfloat16()).dtype == torch.float32

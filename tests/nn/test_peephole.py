@@ -27,7 +27,7 @@ def test_one_step_is_that_of_the_equations():
     np.testing.assert_allclose(new.detach().numpy(), np.concatenate([c_new, m_new], 1), atol=1e-12)
 
 
-def test_counts():
+def test_parameter_counts():
     n = 7
     for inputs, expected in ((3 * n, 17), (n, 9), (2 * n, 13)):
         assert sum(p.numel() for p in PeepholeCell(inputs, n).parameters()) == expected * n**2 + 7 * n

@@ -45,7 +45,7 @@ def test_uneven_shrinking_agrees_with_a_plain_loop():
         assert out[0, 0, i, j].item() == pytest.approx(x[0, 0, rows, columns].mean().item())
 
 
-def test_own_size_is_no_copy():
+def test_resize_to_the_same_size_makes_no_copy():
     x = torch.rand(1, 3, 8, 8)
     assert shrink(x, (8, 8)) is x
     assert enlarge(x, (8, 8)) is x

@@ -33,7 +33,7 @@ def test_every_kind_of_file_gives_the_same_tensors(tmp_path):
         assert all(torch.equal(found[k], v) for k, v in TABLE.items())
 
 
-def test_what_is_no_table_of_tensors_is_refused_and_nothing_runs(tmp_path, monkeypatch):
+def test_other_files_are_refused_and_no_code_runs(tmp_path, monkeypatch):
     def refused(name, sentence):
         with pytest.raises(UserError, match=rf"{name}: {sentence}.*; give another"):
             read_tensors(tmp_path / name, "give another")

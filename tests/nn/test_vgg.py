@@ -1,4 +1,4 @@
-"""VGG's convolutions: sizes, preparation of images, and weights of both conventions, told apart by their names."""
+"""VGG's convolutions: sizes, preparation of images, and weights of both conventions, distinguished by their names."""
 
 import re
 
@@ -88,7 +88,7 @@ def test_slim_weights_have_their_kernels_turned(narrow, tmp_path, weight_name, b
     assert float(narrow.scale[0]) == 256
 
 
-def test_files_that_do_not_fit_get_a_sentence(narrow, tmp_path):
+def test_mismatched_files_are_refused_in_one_sentence(narrow, tmp_path):
     def refused(path, sentence, trunk=narrow, convention=None):
         with pytest.raises(UserError, match=re.escape(sentence)):
             load_imagenet(trunk, path, convention)

@@ -127,11 +127,11 @@ def test_full_disk_is_one_sentence_and_keeps_previous_files(state, tmp_path):
     settings = process_settings()
     settings["env"]["PYTHONPATH"] += os.pathsep + os.path.dirname(os.path.dirname(__file__))
     done = subprocess.run([sys.executable, "-c", FULL_DISK, tmp_path], **settings, capture_output=True)
-    said = done.stdout.splitlines()
-    assert len(said) == 2, done.stderr
-    assert "checkpoint.pt: the checkpoint could not be written" in said[0]
-    assert "the previous one is intact" in said[0]
-    assert "step-9: the weights could not be written" in said[1]
+    printed = done.stdout.splitlines()
+    assert len(printed) == 2, done.stderr
+    assert "checkpoint.pt: the checkpoint could not be written" in printed[0]
+    assert "the previous one is intact" in printed[0]
+    assert "step-9: the weights could not be written" in printed[1]
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
     other = TrainState.create(build(Group, seed=1))
     assert restore(tmp_path, other)

@@ -77,7 +77,7 @@ def test_numbers_are_averaged_and_any_flag_counts(monkeypatch):
         assert flag
 
 
-def test_the_main_process_goes_first(monkeypatch):
+def test_main_process_runs_first(monkeypatch):
     order = []
 
     def work(device):

@@ -36,10 +36,10 @@ def test_action_names_map_to_keys(name, keys):
 
 
 def test_game_actions_use_arrows_and_space():
-    told = pad(ActionSpec(kind="discrete", size=9, names=PACMAN))
-    assert told["kind"] == "discrete"
-    assert told["idle"] == 0
-    assert {c["label"]: c["keys"] for c in told["choices"]} == {
+    result = pad(ActionSpec(kind="discrete", size=9, names=PACMAN))
+    assert result["kind"] == "discrete"
+    assert result["idle"] == 0
+    assert {c["label"]: c["keys"] for c in result["choices"]} == {
         "NOOP": [],
         "UP": ["up"],
         "RIGHT": ["right"],
@@ -53,13 +53,13 @@ def test_game_actions_use_arrows_and_space():
 
 
 def test_unknown_names_have_no_keys_and_duplicates_bind_once():
-    told = pad(ActionSpec(kind="discrete", size=4))
-    assert [c["keys"] for c in told["choices"]] == [None] * 4
-    assert [c["label"] for c in told["choices"]] == ["0", "1", "2", "3"]
-    assert told["idle"] is None
-    told = pad(ActionSpec(kind="discrete", size=3, names=("left", "west", "kiss")))
-    assert [c["keys"] for c in told["choices"]] == [["left"], None, None]
-    assert told["idle"] is None
+    result = pad(ActionSpec(kind="discrete", size=4))
+    assert [c["keys"] for c in result["choices"]] == [None] * 4
+    assert [c["label"] for c in result["choices"]] == ["0", "1", "2", "3"]
+    assert result["idle"] is None
+    result = pad(ActionSpec(kind="discrete", size=3, names=("left", "west", "kiss")))
+    assert [c["keys"] for c in result["choices"]] == [["left"], None, None]
+    assert result["idle"] is None
 
 
 def test_continuous_dimensions_use_arrows():

@@ -84,15 +84,15 @@ def test_unsuitable_frames_fail_before_serving(tmp_path):
 
 
 def test_the_command_serves_until_it_is_stopped(run, tmp_path):
-    command = [*python(), "play", str(run.folder), "--port", "0", "--json", str(tmp_path / "told.json")]
+    command = [*python(), "play", str(run.folder), "--port", "0", "--json", str(tmp_path / "result.json")]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **process_settings()) as process:
-        said = process.stdout.readline()
-        assert said.startswith(f"playing {run.folder}: http://127.0.0.1:")
+        printed = process.stdout.readline()
+        assert printed.startswith(f"playing {run.folder}: http://127.0.0.1:")
         process.stdout.readline()
         process.stdout.readline()
-        told = json.loads((tmp_path / "told.json").read_text())
-        assert told["url"] in said
-        with urllib.request.urlopen(told["url"], timeout=30) as page:
+        result = json.loads((tmp_path / "result.json").read_text())
+        assert result["url"] in printed
+        with urllib.request.urlopen(result["url"], timeout=30) as page:
             assert b"framecast play" in page.read()
         process.send_signal(signal.SIGINT)
         assert process.wait(30) == 130

@@ -24,7 +24,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus  # noqa: E402
 
 
 class Guest:
-    """A browser without a window: it says what it is told to, and draws nothing."""
+    """A browser without a window: it sends the given messages and draws nothing."""
 
     def __init__(self, url, origin=None, draws=True, path="/live"):
         address = url.replace("http", "ws") + path
@@ -354,7 +354,7 @@ def test_failed_step_pauses_and_reports_the_error(player, monkeypatch):
 # ---------------------------------------------------------------------------------------------------------- playing
 
 
-def test_it_plays_and_pauses(url):
+def test_session_plays_and_pauses(url):
     with Guest(url) as guest:
         guest.hello()
         guest.ask(type="speed", fps=MAX_FPS)

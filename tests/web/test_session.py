@@ -1,4 +1,4 @@
-"""One dream: moving on, going back, steering, codes by hand, films; all without a socket."""
+"""One session: steps, history, controls, edited latents, recordings; all without a socket."""
 
 import gc
 import tracemalloc
@@ -336,7 +336,7 @@ def test_sessions_of_one_player_are_independent(tmp_path):
 
 
 def test_a_model_without_actions_plays_on_a_game_that_has_them(tmp_path, monkeypatch):
-    """What is beside it is the recording: the game cannot be told what such a model does."""
+    """What is beside it is the recording: the game has no input for such a model."""
     pytest.importorskip("ale_py")
     from framecast.data.base import Segment
     from framecast.data.store import Store

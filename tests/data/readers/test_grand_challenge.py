@@ -19,7 +19,7 @@ from framecast.media.images import read_image, write_image
 
 
 def image(game, episode, frame, size=(14, 10)):
-    """A frame that tells where it is from."""
+    """A frame whose pixels encode its episode and number."""
     pixels = np.zeros((3, *size), np.uint8)
     pixels[0], pixels[1], pixels[2] = hash_of(game), episode, frame
     return pixels

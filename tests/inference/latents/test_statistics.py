@@ -52,31 +52,31 @@ def test_importance_is_the_rise_of_the_error_without_a_dimension(tmp_path, monke
     colours = torch.randint(0, 256, (4, 3, 3, 1, 1), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
     flat = colours.expand(-1, -1, -1, 32, 32)
     monkeypatch.setattr("framecast.inference.latents.statistics.clips", lambda *_: flat)
-    told = importance(known(), out=tmp_path, count=4)
+    result = importance(known(), out=tmp_path, count=4)
     frames = flat.float().div(255)
     red, green = (frames[:, :, c].mean((-1, -2)) for c in (0, 1))
-    rises = {row["number"]: row["rise"] for row in told.facts["numbers"]}
+    rises = {row["number"]: row["rise"] for row in result.facts["numbers"]}
     # Of a flat picture, replacing a colour by its mean over frames costs its variance at every pixel.
     for dim, value in ((0, red), (1, green)):
         assert rises[dim] == pytest.approx(float(value.var(unbiased=False)) * 32 * 32, rel=1e-3)
     assert rises[2] == pytest.approx(0, abs=1e-3)
-    assert [row["rise"] for row in told.facts["numbers"]] == sorted(rises.values(), reverse=True)
-    assert sum(row["share"] for row in told.facts["numbers"]) == pytest.approx(1)
+    assert [row["rise"] for row in result.facts["numbers"]] == sorted(rises.values(), reverse=True)
+    assert sum(row["share"] for row in result.facts["numbers"]) == pytest.approx(1)
     rows = list(csv.DictReader((tmp_path / "importance.csv").open()))
-    assert [int(row["number"]) for row in rows] == [row["number"] for row in told.facts["numbers"]]
+    assert [int(row["number"]) for row in rows] == [row["number"] for row in result.facts["numbers"]]
     assert (tmp_path / "importance.png").is_file()
 
 
 def test_statistics_of_latents(tmp_path):
     run = known()
-    told = statistics(run, out=tmp_path, count=4)
+    result = statistics(run, out=tmp_path, count=4)
     latents = run.model().encode(clips(run, count=4).float().div(255)).flatten(0, 1)
-    assert told.facts["norm"] == pytest.approx(float(latents.norm(dim=1).mean()), rel=1e-5)
-    for d, row in enumerate(told.facts["numbers"]):
+    assert result.facts["norm"] == pytest.approx(float(latents.norm(dim=1).mean()), rel=1e-5)
+    for d, row in enumerate(result.facts["numbers"]):
         assert row["mean"] == pytest.approx(float(latents[:, d].mean()), rel=1e-4)
         assert row["std"] == pytest.approx(float(latents[:, d].std()), rel=1e-4)
         assert (row["low"], row["high"]) == (float(latents[:, d].min()), float(latents[:, d].max()))
-    assert "dream" not in told.facts  # it has codes but does not dream in them
+    assert "dream" not in result.facts  # it has codes but does not dream in them
     with pytest.raises(UserError, match="--steps must be at least 0"):
         statistics(run, steps=-1)
 
@@ -96,10 +96,10 @@ def test_latent_norms_of_dreams():
     assert found[-1][2] == pytest.approx(float(model.encode(frame[:, None]).norm(dim=-1).mean()))
 
 
-def test_the_commands(done, refused, tmp_path):
+def test_commands_write_the_same_results(done, refused, tmp_path):
     (tmp_path / "mine.py").write_text("from small_models import TwoStage\n")
     given = ("--model-class", f"{tmp_path / 'mine.py'}:TwoStage", "--clips", "2", "--json", "-")
-    told = json.loads(done("latents", "importance", coding_run(), *given, "--out", tmp_path / "a"))
-    assert len(told["numbers"]) == 6
-    told = json.loads(done("latents", "statistics", coding_run(), *given, "--out", tmp_path / "b"))
-    assert told["files"]["table"] == str(tmp_path / "b" / "statistics.csv")
+    result = json.loads(done("latents", "importance", coding_run(), *given, "--out", tmp_path / "a"))
+    assert len(result["numbers"]) == 6
+    result = json.loads(done("latents", "statistics", coding_run(), *given, "--out", tmp_path / "b"))
+    assert result["files"]["table"] == str(tmp_path / "b" / "statistics.csv")

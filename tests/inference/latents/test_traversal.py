@@ -55,10 +55,10 @@ def test_examples_beside_the_weights_come_first(tmp_path):
 
 def test_one_dimension_moves_and_the_others_stay(tmp_path):
     run = opened()
-    told = traverse(run, dims=[4, 1], low=-2, high=2, steps=5, out=tmp_path)
-    assert told.facts == {"dims": [4, 1], "values": [-2, -1, 0, 1, 2]}
-    assert set(told.files) == {"sheet", "film"}
-    with Image.open(told.files["film"]) as film:
+    result = traverse(run, dims=[4, 1], low=-2, high=2, steps=5, out=tmp_path)
+    assert result.facts == {"dims": [4, 1], "values": [-2, -1, 0, 1, 2]}
+    assert set(result.files) == {"sheet", "film"}
+    with Image.open(result.files["film"]) as film:
         assert film.n_frames == 5
         assert film.info["duration"] == 100
     seen = {}
@@ -112,7 +112,7 @@ def test_the_command(done, refused, tmp_path):
     assert "copy-last has no latent space" in refused("latents", "traverse", copy_run())
     (tmp_path / "mine.py").write_text("from small_models import TwoStage\n")
     given = ("--model-class", f"{tmp_path / 'mine.py'}:TwoStage", "--steps", "3")
-    told = done("latents", "traverse", coding_run(), *given, "--out", tmp_path / "new", "--json", "-")
-    made = json.loads(told)
+    result = done("latents", "traverse", coding_run(), *given, "--out", tmp_path / "new", "--json", "-")
+    made = json.loads(result)
     assert made["files"]["sheet"] == str(tmp_path / "new" / "traverse.png")
     assert (tmp_path / "new" / "traverse.gif").is_file()
