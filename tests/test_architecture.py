@@ -149,7 +149,7 @@ def test_no_torchvision_no_pickle_and_the_emulator_in_one_file():
         assert not outside & {"pickle", "shelve", "marshal"}, name
 
 
-#: Lines of a file, and of a function with its docstring, at most.
+#: Lines of a file, and of the statements of a function (without signature and docstring), at most.
 FILE_LINES, FUNCTION_LINES = 500, 70
 
 
@@ -158,13 +158,19 @@ def test_files_have_at_most_500_lines():
     assert not {str(p): n for p, n in lengths.items() if n > FILE_LINES}
 
 
+def statements(function):
+    """The statements of a function, without its docstring where something follows."""
+    return function.body[1:] if ast.get_docstring(function) is not None and len(function.body) > 1 else function.body
+
+
 def test_functions_have_at_most_70_lines():
     lengths = {
-        f"{module}.{node.name}": node.end_lineno - node.lineno + 1
+        f"{module}.{node.name}": node.end_lineno - statements(node)[0].lineno + 1
         for module, tree in MODULES.items()
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     }
+    assert max(lengths.values()) > 40, "the lengths are measured"
     assert not {name: n for name, n in lengths.items() if n > FUNCTION_LINES}
 
 

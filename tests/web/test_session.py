@@ -342,7 +342,7 @@ def test_a_model_without_actions_plays_on_a_game_that_has_them(tmp_path, monkeyp
     from framecast.data.store import Store
     from framecast.data.synthetic.atari import Atari, AtariConfig
     from framecast.models.base import Predictor
-    from framecast.web.session import Player
+    from framecast.web.player import Player
     from framecast.web.starts import Starts
 
     Atari(AtariConfig(episodes=1, max_frames=8)).prepare(tmp_path / "game")
