@@ -58,8 +58,9 @@ def prepare(
         raise UserError(f"--sessions must be at least 1, got {sessions}")
     import torch
 
+    from framecast.web.player import Player
     from framecast.web.server import Gate, Limits, make_app
-    from framecast.web.session import Player, Session
+    from framecast.web.session import Session
     from framecast.web.starts import open_starts
 
     listener = _listen(host, port)

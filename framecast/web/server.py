@@ -28,7 +28,8 @@ from fastapi.responses import FileResponse, PlainTextResponse, Response
 
 from framecast.core.errors import UserError
 from framecast.media.write import write_video
-from framecast.web.session import Complaint, Player, Recording, Session
+from framecast.web.player import Player
+from framecast.web.session import Complaint, Recording, Session
 
 T = TypeVar("T")
 

@@ -63,7 +63,8 @@ def test_codes_keep_their_length(model, frames, dream):
 
 def test_they_play_right_after_installing(tmp_path, monkeypatch):
     pytest.importorskip("fastapi")
-    from framecast.web.session import Player, Session
+    from framecast.web.player import Player
+    from framecast.web.session import Session
     from framecast.web.starts import open_starts
 
     monkeypatch.setenv("FRAMECAST_CACHE", str(tmp_path))  # nothing was made before

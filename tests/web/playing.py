@@ -14,8 +14,8 @@ from small_models import Plain, Steered, TwoStage, small_config, write_store
 
 from framecast.core.types import ActionSpec, ClipSpec
 from framecast.models.base import Predictor
+from framecast.web.player import Player
 from framecast.web.server import Gate, Limits, make_app
-from framecast.web.session import Player
 from framecast.web.starts import Starts
 
 MOVES = ActionSpec(kind="discrete", size=3, names=("LEFT", "NOOP", "RIGHT"))
