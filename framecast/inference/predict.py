@@ -117,12 +117,11 @@ def predict_file(
         future = rollout(model, context, horizon, table, samples, generator, precision)
     except ValueError as error:
         raise UserError(f"{run.folder if source is None else source}: {error}") from error
-    seen = border(frames, SEEN)
     predicted = np.concatenate([border(to_uint8(sample.cpu()), FORECAST) for sample in future[:, 0]], axis=3)
-    seen = np.concatenate([seen] * samples, axis=3)
+    seen = np.concatenate([border(frames, SEEN)] * samples, axis=3)
     rate = fps / request.stride
     path = write_video(np.concatenate([seen, predicted]), Path(out), rate)
-    made: dict[str, Path] = {}
+    made = {}
     if views:
         made = _write_views(model.views(context, horizon, table, torch.from_numpy(known)[None]), path, rate)
         note = note if made else f"{note}; {run.config.name} has no further views"

@@ -250,7 +250,7 @@ def test_killed_benchmark_resumes_to_the_same_table(plainly, monkeypatch, tmp_pa
     monkeypatch.setattr(runner, "_start", start)
     first, second = (tmp_path / f"broken/still/runs/{name}-seed0" for name in ("one", "two"))
     when(first / "checkpoint.pt", kill_children)
-    with pytest.raises(UserError, match=r"its process was killed \(code -9\); the same command goes on"):
+    with pytest.raises(UserError, match=r"its process was killed \(code -9\); repeat the command to resume"):
         again()
     assert trials.state_of(tmp_path / "broken/still/results/one-seed0.json") == "begun"
     when(second / "checkpoint.pt", lambda: os.kill(os.getpid(), signal.SIGTERM))
@@ -323,13 +323,17 @@ def test_expected_duration_is_reported_first(within, capsys, tmp_path):
         (["copy-last"], {}, "--models copy-last: is in every table by itself; leave it out"),
         (['multiscale-gan --model.x "'], {}, "fix its quotes"),
         ([], {}, "no model given: use --models"),
-        (MODELS, {"budget": "1ms", "steps": None}, "duration '1ms' is not understood"),
+        (MODELS, {"budget": "1ms", "steps": None}, "duration '1ms': expected a positive duration"),
         (MODELS, {"budget": "4m", "steps": 2}, "given twice: use either --budget 4m or --steps N"),
         (MODELS, {"steps": None}, "length of training missing"),
         (MODELS, {"steps": None, "budget": "0.0001"}, r"--budget 0.0001: is too short for one step of multiscale-gan"),
         (MODELS, {"seeds": (1, 1)}, "--seeds must be different numbers"),
         (MODELS, {"shard": "4/3"}, "--shard '4/3' is not understood; the first of three machines is --shard 1/3"),
-        (["multiscale-gan:tiny", "c-ae:tiny"], {}, r"frames of different sizes \(.*c-ae:tiny of 32x32\); say one for"),
+        (
+            ["multiscale-gan:tiny", "c-ae:tiny"],
+            {},
+            r"frames of different sizes \(.*c-ae:tiny of 32x32\); give one size for",
+        ),
     ],
 )
 def test_invalid_plans_raise(within, tmp_path, models, changes, sentence):
