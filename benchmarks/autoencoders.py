@@ -5,7 +5,7 @@
 Batches of 100 frame pairs, or 10 clips of 10 frames, at 210x160 in `default`, the last stage of training (with an
 adversary its discriminators too), fp32. A frame is a target frame. The ceiling is the larger of two floors: operations
 at the rate of a plain matrix product, and the bytes that weights, gradients, moments and the average of the weights
-must be moved a step at the rate of a memory copy. Which of the two is larger is said: dense layers of 15 million
+must be moved a step at the rate of a memory copy. The row states which of the two is larger: dense layers of 15 million
 weights are bound by memory; ConvLSTM layers by neither, but by passing over gates ten times in a row.
 """
 

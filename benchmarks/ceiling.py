@@ -41,7 +41,7 @@ class Ceiling:
         return self.bf16 if precision == "bf16" else self.fp32
 
     def floor(self, flops: float, precision: str) -> float:
-        """Seconds that so many operations take at the speed of a plain matrix product."""
+        """Seconds that `flops` operations take at the speed of a plain matrix product."""
         return flops / (self.gemm(precision) * 1e9)
 
 

@@ -36,7 +36,7 @@ def run(settings: Settings) -> Iterator[Row]:
 
 
 def operations(clips: int) -> float:
-    """Floating-point operations of the convolutions for so many clips of 16 frames."""
+    """Floating-point operations of the convolutions for `clips` clips of 16 frames."""
     size, total = [FRAMES, SIDE, SIDE], 0
     for inputs, filters, kernel, stride in LAYERS:
         size = [-(-n // s) for n, s in zip(size, stride, strict=True)]

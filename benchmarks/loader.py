@@ -29,7 +29,7 @@ from framecast.models.multiscale_gan.config import PROFILES
 from framecast.models.multiscale_gan.predictor import MultiscaleGAN
 
 CPU = torch.device("cpu")
-#: The published clips: so many files, each 32x32 pixels by 15 channels (five RGB frames) of float64.
+#: The published clips: number of files and bytes of each, 32x32 pixels by 15 channels (five RGB frames) of float64.
 PUBLISHED_FILES, PUBLISHED_BYTES = 5_000_000, 32 * 32 * 15 * 8
 #: Goal of whole clips a second.
 GOAL = 20_000.0

@@ -128,17 +128,17 @@ def _measure(made: Path, chromium: str, tiny: bool) -> dict[str, Any]:
 @contextlib.contextmanager
 def _served(made: Path) -> Iterator[tuple[psutil.Process, str]]:
     """The server's process and its address."""
-    told = made / "told.json"
+    address = made / "address.json"
     command = [sys.executable, "-m", "framecast", "play", str(made), "--port", "0", "--device", "cpu"]
-    with subprocess.Popen([*command, "--json", str(told)], stdout=subprocess.PIPE, text=True) as process:
+    with subprocess.Popen([*command, "--json", str(address)], stdout=subprocess.PIPE, text=True) as process:
         assert process.stdout is not None
         try:
             while "Ctrl-C" not in (line := process.stdout.readline()):
                 assert line or process.poll() is None, "the server did not start"
-            while not told.is_file():  # written after the words
+            while not address.is_file():  # written after the printed line
                 assert process.poll() is None, "the server did not stay"
                 time.sleep(0.05)
-            yield psutil.Process(process.pid), json.loads(told.read_text())["url"]
+            yield psutil.Process(process.pid), json.loads(address.read_text())["url"]
         finally:
             process.terminate()
 
@@ -177,7 +177,7 @@ def _held(page: Any, process: psutil.Process) -> tuple[int, int]:
 
 
 def _keys(page: Any, keys: int) -> dict[str, float]:
-    """Median and 95th percentile, ms, of what the page says: first of pictures of the past, then of keys."""
+    """Median and 95th percentile, ms, of the latencies reported by the page: first of past images, then of keys."""
     read = "[Number(document.body.dataset.p50), Number(document.body.dataset.p95)]"
     page.click("#reset")
     _slide(page, "#speed", PACE)

@@ -29,7 +29,7 @@ from framecast.training.device import Device
 from framecast.training.state import TrainState
 from framecast.training.step import train_step
 
-#: Where the picture goes unless `--charts` says otherwise, and what it is called.
+#: Default of `--charts`, the folder of the chart, and its file name.
 CHARTS = Path(__file__).parents[1] / "docs" / "results"
 CHART = "precision-curves.svg"
 PARTS = ("generator/total", "generator/lp", "generator/gdl", "discriminator/total")

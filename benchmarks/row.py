@@ -24,7 +24,7 @@ from framecast.training.device import pick_device
 
 T = TypeVar("T")
 
-#: Where rows go unless `--out` says otherwise.
+#: Default of `--out`, the file of rows.
 RESULTS = Path(__file__).parent / "results.jsonl"
 
 
@@ -32,7 +32,7 @@ RESULTS = Path(__file__).parent / "results.jsonl"
 class Row:
     """A figure beside its ceiling.
 
-    figure, ceiling: in `unit`; the ceiling is the floor where less is better, and `against` says what it is.
+    figure, ceiling: in `unit`; the ceiling is the floor where less is better, and `against` describes it.
     goal: the ratio to reach (or, with `goal_is` "figure", the figure itself), at least where more is better and at
     most where less is.  machine: GEMM and copy rates of the same run.  flops: operations of one unit of work, counted.
     details: what else was measured.
@@ -95,16 +95,16 @@ class Row:
     def line(self) -> str:
         """The row as a person reads it."""
         sign = {"less": "<=", "more": ">="}[self.better]
-        parts = [f"{self.name}: {_said(self.figure)} {self.unit}"]
+        parts = [f"{self.name}: {_formatted(self.figure)} {self.unit}"]
         if self.flops is not None:
             parts.append(f"{self.flops / 1e9:,.1f} GFLOP")
-        parts.append(f"beside {_said(self.ceiling)} {self.unit} ({self.against})")
+        parts.append(f"beside {_formatted(self.ceiling)} {self.unit} ({self.against})")
         parts.append(f"ratio {self.ratio:.3g}")
         if self.goal is not None:
             parts.append(
-                f"goal {self.goal_is} {sign} {_said(self.goal)}: {'reached' if self.reached else 'NOT reached'}"
+                f"goal {self.goal_is} {sign} {_formatted(self.goal)}: {'reached' if self.reached else 'NOT reached'}"
             )
-        parts += [f"{k.replace('_', ' ')} {_said(v)}" for k, v in self.details.items()]
+        parts += [f"{k.replace('_', ' ')} {_formatted(v)}" for k, v in self.details.items()]
         return " | ".join(parts)
 
 
@@ -185,8 +185,13 @@ def peak_memory(work: Callable[[], T]) -> tuple[T, float, float]:
 
 @dataclass(frozen=True)
 class Settings:
-    """What every script is told. tiny: so small that it takes seconds and its figures mean nothing.  charts: folder
-    for pictures, None for none."""
+    """Settings of every script.
+
+    Attributes:
+        device: Device to measure on.
+        tiny: Sizes so small that a script takes seconds; the figures are meaningless.
+        charts: Folder of charts; None writes none.
+    """
 
     device: torch.device
     tiny: bool = False
@@ -289,7 +294,7 @@ def _short(value: float) -> float:
     return float(f"{value:.6g}")
 
 
-def _said(value: Any) -> str:
+def _formatted(value: Any) -> str:
     if not isinstance(value, int | float) or isinstance(value, bool):
         return str(value)
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"

@@ -62,21 +62,21 @@ def _line(row: dict[str, Any]) -> str:
     unit = row["unit"]
     goal = "–"
     if "goal" in row:
-        asked = f"{_said(row['goal'])} {unit}" if row["goal_is"] == "figure" else f"ratio {_said(row['goal'])}"
+        asked = f"{_text(row['goal'])} {unit}" if row["goal_is"] == "figure" else f"ratio {_text(row['goal'])}"
         goal = f"{asked}: {'reached' if row['reached'] else 'not reached'}"
     cells = (
         row["name"],
-        f"{_said(row['figure'])} {unit}",
-        f"{_said(row['ceiling'])} {unit} ({row['against']})",
-        _said(row["ratio"]),
+        f"{_text(row['figure'])} {unit}",
+        f"{_text(row['ceiling'])} {unit} ({row['against']})",
+        _text(row["ratio"]),
         goal,
-        f"{_said(row['machine']['gemm_fp32_gflops'])} GFLOP/s",
+        f"{_text(row['machine']['gemm_fp32_gflops'])} GFLOP/s",
         row["hardware"]["date"][:10],
     )
     return "| " + " | ".join(cells) + " |"
 
 
-def _said(value: float) -> str:
+def _text(value: float) -> str:
     return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
 
 

@@ -6,7 +6,7 @@ Paper widths at batches of 8 patches of 32x32, plain and adversarial (which runs
 and `small` at 16; in bf16 and fp32. A step is the engine's: forward, backward, optimisers, EMA copy. Operations are
 those of convolutions and matrix products, forward and backward, counted while they run.
 
-On a GPU it is the same code (bf16 autocast, channels-last memory, fused optimisers), and the figure is also said in
+On a GPU it is the same code (bf16 autocast, channels-last memory, fused optimisers), and the figure is also given in
 steps per second beside the goal for a card of the H200 class; that path has not been run so far.
 """
 
@@ -46,7 +46,7 @@ def run(settings: Settings) -> Iterator[Row]:
 
 
 def precisions(device: torch.device) -> tuple[str, ...]:
-    """fp32, and bf16 first where the hardware multiplies it natively; emulated, it says nothing."""
+    """fp32, and bf16 first where the hardware multiplies it natively; emulated bf16 is not measured."""
     return ("bf16", "fp32") if resolve_precision("auto", device) == "bf16" else ("fp32",)
 
 

@@ -4,8 +4,8 @@
 
 Published sizes: a step on 32 pairs of 128x128; 100 samples of the next frame of one picture, for which the image
 encoder runs once and the motion encoder not at all; the same without that sharing; and the four cross convolutions of a
-step alone, forward and backward, whose share of the step is told. Operations are those of convolutions, counted while
-they run.
+step alone, forward and backward, whose share of the step is reported. Operations are those of convolutions, counted
+while they run.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""One run of a benchmark in a process of its own: it trains, keeps what is small and writes how it went.
+"""One run of a benchmark in a separate process: trains, deletes large files and writes a result file.
 
 `python -m framecast.benchmark.job JOB` is started by `benchmark/runner.py`. It stops, with a checkpoint, when its
-standard input ends: however the process that started it comes to its end, nothing is left running.
+standard input ends, so that no process remains after the end of the one that started it.
 """
 
 from __future__ import annotations
@@ -38,14 +38,18 @@ from framecast.training.step import NotFinite
 from framecast.training.train import train
 from framecast.training.trainer import peak_memory
 
-#: Seconds to wait for another process to let go of the run: one that was orphaned finishes its step and saves.
+#: Seconds to wait for the lock of a run: an orphaned process finishes its step and saves.
 PATIENCE = 120.0
-#: What is deleted of a finished run; its config, last weights, log and pictures stay.
+#: Files deleted from a finished run; config, last weights, log and images remain.
 BULKY = (CHECKPOINT, "latents", "tensorboard")
 
 
 def main(argument: str) -> int:
-    """Do one job, JSON as `benchmark.py` writes it; the exit code as that of `framecast train`."""
+    """Exit code of one job, as of `framecast train`.
+
+    Args:
+        argument: Job as JSON, see `runner.py`.
+    """
     job = json.loads(argument)
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     result = Path(job["result"])
@@ -56,13 +60,13 @@ def main(argument: str) -> int:
     except Interrupted as stop:
         return stop.code
     except Timeout:
-        fault, code = f"{result.stem}: another process is at work on this run; wait for it, or stop it", 2
+        fault, code = f"{result.stem}: another process is training this run; wait for it, or stop it", 2
     except UserError as error:
         fault, code = str(error), 2
     except NotFinite as error:
         fault, code = str(error), 1
     except MemoryError:
-        fault, code = "not enough memory; give a smaller --size or a smaller profile", 1
+        fault, code = "not enough memory; use a smaller --size or a smaller profile", 1
     except Exception as error:
         traceback.print_exc()
         fault, code = f"{type(error).__name__}: {error}", 1
@@ -71,13 +75,13 @@ def main(argument: str) -> int:
 
 
 def begun(job: Mapping[str, Any]) -> dict[str, Any]:
-    """The part of a result that is known before anything is trained."""
+    """Part of a result that is known before training."""
     about = {name: job[name] for name in ("row", "label", "model", "profile", "seed", "command", "settings")}
     return {"format": FORMAT, "kind": "benchmark run", "state": "begun", **about}
 
 
 def work(job: Mapping[str, Any]) -> None:
-    """Train what the job says, or go on with it, and write its result."""
+    """Train or resume the run of a job and write its result."""
     result, folder = Path(job["result"]), Path(job["run"])
     if finished(result):
         tidy(folder)
@@ -88,23 +92,28 @@ def work(job: Mapping[str, Any]) -> None:
     config = dataclasses.replace(config, data=data)
     began, worked = time.monotonic(), time.process_time()
     train(job["model"], source, out=folder, config=config, device=job["device"], quiet=job["quiet"])
-    told = {
+    summary = {
         **begun(job),
         "state": "finished",
         **facts(folder, job["model"]),
-        # of the last sitting; processor time well below seconds times threads: the machine was shared
+        # of the last process only; processor time far below seconds times threads indicates a shared machine
         "sitting_seconds": round(time.monotonic() - began, 1),
         "sitting_cpu_seconds": round(time.process_time() - worked, 1),
     }
-    write_json(result, {**told, "peak_memory_gb": round(peak_memory(), 3), **circumstances(job["device"])})
+    write_json(result, {**summary, "peak_memory_gb": round(peak_memory(), 3), **circumstances(job["device"])})
     tidy(folder)
 
 
 def facts(folder: Path, model: str) -> dict[str, Any]:
-    """What a finished run says of itself: parameters, steps, seconds, its last validation."""
+    """Parameters, steps, seconds and last validation of a finished run.
+
+    Args:
+        folder: Run folder.
+        model: Name of the model.
+    """
     run = open_run(folder, find_model(model))
     steps, seconds = run.trained
-    if saved := load_checkpoint(folder):  # the log has its time every so many steps only
+    if saved := load_checkpoint(folder):  # the log has the time of every n-th step only
         seconds = float(saved["seconds"])
     counts = count_parameters(run.model())
     validated = [r for r in read_metrics(folder) if "val/loss" in r]
@@ -119,7 +128,11 @@ def facts(folder: Path, model: str) -> dict[str, Any]:
 
 
 def circumstances(device: str) -> dict[str, Any]:
-    """Hardware, versions and day."""
+    """Hardware, versions and date.
+
+    Args:
+        device: Device of the run, such as auto, cpu or cuda:0.
+    """
     import torch
 
     info, cpu = Path("/proc/cpuinfo"), platform.processor() or platform.machine()
@@ -146,12 +159,12 @@ def circumstances(device: str) -> dict[str, Any]:
 
 
 def finished(result: Path) -> bool:
-    """Whether this run has ended well."""
+    """Whether the run of a result file finished without error."""
     return state_of(result) == "finished"
 
 
 def state_of(result: Path) -> str | None:
-    """begun, failed, finished, or None where nothing was begun."""
+    """State in a result file: begun, failed or finished; None without the file."""
     if not result.is_file():
         return None
     state: str = json.loads(result.read_text(encoding="utf-8"))["state"]
@@ -159,7 +172,7 @@ def state_of(result: Path) -> str | None:
 
 
 def tidy(folder: Path) -> None:
-    """Delete what only training needs."""
+    """Delete the files of a run folder that only training needs."""
     for name in BULKY:
         path = folder / name
         if path.is_dir():
@@ -172,7 +185,7 @@ def tidy(folder: Path) -> None:
 
 def _stop_with_parent() -> None:
     """Wait for the end of standard input, then ask for a stop as SIGTERM does."""
-    # not sys.stdin: its buffer's lock, held by a thread, would break the interpreter's end
+    # not sys.stdin: a thread that holds the lock of its buffer blocks the shutdown of the interpreter
     while os.read(0, 4096):
         pass
     signal.raise_signal(signal.SIGTERM)

@@ -1,8 +1,7 @@
-"""What a benchmark consists of: models, data, seeds, one length for all; and the runs that follow from them.
+"""Plan of a benchmark (models, data, seeds and one training length) and the runs that it consists of.
 
-A model is written as on the command line: NAME, NAME:PROFILE, with flags of `framecast train` behind it, and LABEL=
-before it; `all` and `all:PROFILE` stand for every model there is. Data are written alike: PATH, with --size, --fit and
---axes behind it.
+A model is written as on the command line: [LABEL=]NAME[:PROFILE], followed by flags of `framecast train`; `all` and
+`all:PROFILE` stand for every model. Data are written as [LABEL=]PATH, followed by --size, --fit and --axes.
 """
 
 from __future__ import annotations
@@ -29,16 +28,23 @@ from framecast.training.flags import LENGTHS, train_config, train_flags
 from framecast.training.presets import preset, profiles
 
 PLAN = "plan.json"
-#: Flags of `train` that are the same for all runs, and those that a run from scratch cannot have.
+#: Flags of `train` that are the same for all runs, and flags that do not apply to a run from scratch.
 COMMON = ("data", "out", "seed", "precision", "size", "fit", "axes", "device", "devices", "num-nodes", *LENGTHS)
 OWN = ("profile", "init-from", "overwrite", "config", "dry-run", "quiet", "json", "help")
-#: Given to every run unless its flags say otherwise: what is kept is small.
+#: Default flags of every run, which keep its folder small.
 SMALL = {"--train.keep": ("--train.keep", "1"), "--train.no-tensorboard": ("--train.no-tensorboard",)}
 
 
 @dataclass(frozen=True, kw_only=True)
 class Entry:
-    """One model to train. label: of its row.  flags: of `framecast train`, beside those all runs share."""
+    """One model to train.
+
+    Attributes:
+        label: Name of its row.
+        model: Name of the model.
+        profile: Profile of its settings.
+        flags: Flags of `framecast train`, beside those that all runs share.
+    """
 
     label: str
     model: str
@@ -48,7 +54,16 @@ class Entry:
 
 @dataclass(frozen=True, kw_only=True)
 class DataEntry:
-    """One set of data. label: of its folder and its table.  path: as the user gave it.  digest: of what it holds."""
+    """One data set.
+
+    Attributes:
+        label: Name of its folder and table.
+        path: Path or name of a source, as given by the user.
+        size: Frame size; None is the data's own.
+        fit: Resizing of frames of another shape.
+        axes: Order of axes of .npy files.
+        digest: Digest of its content; empty before it is opened.
+    """
 
     label: str
     path: str
@@ -60,19 +75,28 @@ class DataEntry:
 
 @dataclass(frozen=True, kw_only=True)
 class DataFlags:
-    """What may stand behind a path of --data.
-
-    size: 128 (shorter side) or 96x128.  fit: how frames meet a size of another shape.  axes: of .npy files.
-    """
+    """Flags after a path of --data."""
 
     size: str | None = None
+    """Frame size: 128 (shorter side) or 96x128."""
     fit: Literal["crop", "pad", "squash"] | None = None
+    """Resizing of frames to a size of another shape."""
     axes: str | None = None
+    """Order of axes of .npy files."""
 
 
 @dataclass(frozen=True, kw_only=True)
 class Trial:
-    """One run: a model on data from a seed. row: its name in a comparison.  folder: OUT/<data>."""
+    """One run: a model trained on one data set from one seed.
+
+    Attributes:
+        entry: Model to train.
+        data: Data set.
+        seed: Random seed of weights and batches.
+        row: Name in a comparison.
+        folder: OUT/<data>.
+        words: Arguments of `framecast train` after the model.
+    """
 
     entry: Entry
     data: DataEntry
@@ -83,27 +107,27 @@ class Trial:
 
     @property
     def name(self) -> str:
-        """Of its folder and its result."""
+        """Name of the run folder and of the result file."""
         return f"{slug(self.entry.label)}-seed{self.seed}"
 
     @property
     def run(self) -> Path:
-        """The run's folder."""
+        """Run folder."""
         return self.folder / "runs" / self.name
 
     @property
     def result(self) -> Path:
-        """The file that says how it went."""
+        """Result file."""
         return self.folder / "results" / f"{self.name}.json"
 
     @property
     def config(self) -> RunConfig:
-        """The whole of its settings."""
+        """All settings of the run."""
         return entry_config(self.entry.model, self.entry.profile, self.words)
 
     @property
     def settings(self) -> dict[str, Any]:
-        """What makes it this run and no other, as plain values; places on a disk are no part of it."""
+        """Settings that identify the run, as plain values without paths."""
         words = list(self.words)
         at = words.index("--data")
         return {
@@ -115,14 +139,23 @@ class Trial:
 
     @property
     def command(self) -> str:
-        """What a user would type for it."""
+        """Equivalent command line."""
         shown = [Path(self.data.path).name if w == self.data.path else w for w in self.words]
         return shlex.join(["framecast", "train", self.entry.model, *shown])
 
 
 @dataclass(frozen=True, kw_only=True)
 class Plan:
-    """All runs of a benchmark. steps, budget: one of both, the length of every run."""
+    """All runs of a benchmark.
+
+    Attributes:
+        entries: Models to train.
+        data: Data sets.
+        seeds: Random seeds; each gives one run per model and data set.
+        steps: Optimiser steps of every run; None if `budget` is given.
+        budget: Training time of every run, such as 4m; None if `steps` is given.
+        precision: Autocast precision.
+    """
 
     entries: tuple[Entry, ...]
     data: tuple[DataEntry, ...]
@@ -133,16 +166,16 @@ class Plan:
 
     @property
     def seconds(self) -> float | None:
-        """Of a run, where a budget says it."""
+        """Training time of a run in seconds; None if the length is given in steps."""
         return parse_duration(self.budget) if self.budget else None
 
     @property
     def length(self) -> str:
-        """In words."""
+        """Training length of a run as text."""
         return f"{self.steps:,} steps" if self.steps else str(self.budget)
 
     def trials(self, out: Path) -> list[Trial]:
-        """Every run, data by data, seed by seed, so that an early end leaves whole tables of fewer seeds."""
+        """Every run, ordered by data set, then seed: a stopped benchmark has complete tables of fewer seeds."""
         return [
             Trial(
                 entry=entry,
@@ -159,15 +192,20 @@ class Plan:
 
     def _words(self, entry: Entry, data: DataEntry, seed: int) -> tuple[str, ...]:
         given = {w.split("=", 1)[0] for w in entry.flags}
-        told: dict[str, Any] = {"--profile": entry.profile, "--data": data.path, "--size": data.size, "--fit": data.fit}
-        told |= {"--axes": data.axes, "--steps": self.steps, "--budget": self.budget, "--seed": seed}
-        told |= {"--precision": self.precision}
-        words = [w for flag, value in told.items() if value is not None for w in (flag, str(value))]
+        shared: dict[str, Any] = {
+            "--profile": entry.profile,
+            "--data": data.path,
+            "--size": data.size,
+            "--fit": data.fit,
+        }
+        shared |= {"--axes": data.axes, "--steps": self.steps, "--budget": self.budget, "--seed": seed}
+        shared |= {"--precision": self.precision}
+        words = [w for flag, value in shared.items() if value is not None for w in (flag, str(value))]
         words += [w for flag, small in SMALL.items() if flag not in given for w in small]
         return (*words, *entry.flags)
 
     def to_json(self) -> dict[str, Any]:
-        """Plain values. `settings` must be alike for results to be merged; paths may differ from place to place."""
+        """Plain values. Results with equal `settings` can be merged; `paths` may differ between machines."""
         return {
             "format": FORMAT,
             "kind": "benchmark plan",
@@ -194,19 +232,21 @@ class Plan:
 
 
 def read_plan(folder: str | Path) -> tuple[Plan, dict[str, Any]]:
-    """The plan of an output folder, and its settings as plain values.
+    """Plan of an output folder, and its settings as plain values.
 
-    Raises: UserError when there is none.
+    Args:
+        folder: Output folder of `framecast benchmark`.
+
+    Raises:
+        UserError: The folder has no plan, or the plan is damaged.
     """
     path = Path(folder) / PLAN
     if not path.is_file():
-        raise UserError(
-            f"{folder}: has no {PLAN}, so no benchmark was begun there; give folders of framecast benchmark"
-        )
-    told = read_file(path)
-    check_format(told.get("format"), path)
+        raise UserError(f"{folder}: has no {PLAN}; use output folders of framecast benchmark")
+    stored = read_file(path)
+    check_format(stored.get("format"), path)
     try:
-        s, paths = told["settings"], told["paths"]
+        s, paths = stored["settings"], stored["paths"]
         plan = Plan(
             entries=tuple(Entry(**{**e, "flags": tuple(e["flags"])}) for e in s["models"]),
             data=tuple(DataEntry(**d, path=paths[d["label"]]) for d in s["data"]),
@@ -221,7 +261,17 @@ def read_plan(folder: str | Path) -> tuple[Plan, dict[str, Any]]:
 
 
 def refuse_other(here: Mapping[str, Any], there: Mapping[str, Any], what: str, remedy: str) -> None:
-    """Raise UserError where settings differ, with the first difference."""
+    """Check that settings are equal.
+
+    Args:
+        here: Expected settings.
+        there: Settings of a stored result.
+        what: Subject of the message.
+        remedy: How to fix it.
+
+    Raises:
+        UserError: Settings differ; the message names the first difference.
+    """
     changed = differences(dict(there), dict(here))
     if changed:
         name, (old, new) = next(iter(changed.items()))
@@ -232,12 +282,16 @@ def refuse_other(here: Mapping[str, Any], there: Mapping[str, Any], what: str, r
 
 
 def read_entries(texts: Sequence[str]) -> tuple[Entry, ...]:
-    """Models from what a user wrote, checked: names, profiles, flags.
+    """Entries of `--models`, with checked names, profiles and flags.
 
-    Raises: UserError for an unknown model, profile or flag, and for two rows of one name.
+    Args:
+        texts: [LABEL=]NAME[:PROFILE] with flags of `framecast train`, one text per model.
+
+    Raises:
+        UserError: Unknown model, profile or flag, or two rows of one name.
     """
     if not texts:
-        raise UserError("say what to train: --models multiscale-gan:small c-ae:small, or --models all:small")
+        raise UserError("no model given: use --models multiscale-gan:small c-ae:small, or --models all:small")
     found = [entry for text in texts for entry in _entries(text)]
     for entry in found:
         entry_config(entry.model, entry.profile, ("--data", "data", *entry.flags))
@@ -284,19 +338,29 @@ def _check_flags(flags: Sequence[str], head: str) -> None:
 
 
 def entry_config(model: str, profile: str, words: Sequence[str]) -> RunConfig:
-    """The settings of a run from words as `framecast train MODEL` takes them."""
+    """Settings of a run.
+
+    Args:
+        model: Name of the model.
+        profile: Profile of its settings.
+        words: Arguments of `framecast train MODEL`.
+    """
     base = preset(model, profile)
     made: RunConfig = train_config(base, parse(train_flags(base, profiles(model)), words, f"train {model}"))
     return made
 
 
 def read_data(texts: Sequence[str]) -> tuple[DataEntry, ...]:
-    """Sets of data from what a user wrote; nothing is opened.
+    """Data sets of `--data`, not opened.
 
-    Raises: UserError for an unknown flag behind a path, and for two sets of one name.
+    Args:
+        texts: [LABEL=]PATH with --size, --fit and --axes, one text per data set.
+
+    Raises:
+        UserError: Unknown flag after a path, or two data sets of one name.
     """
     if not texts:
-        raise UserError("say what to train on: --data PATH, or a source's name")
+        raise UserError("no data given: use --data PATH, or a source's name")
     found = []
     for text in texts:
         if Path(text).expanduser().exists() or text in SOURCES:
@@ -321,7 +385,7 @@ def read_shard(text: str | None) -> tuple[int, int]:
 
 
 def slug(text: str) -> str:
-    """A name for folders, of letters, digits, dots and single dashes."""
+    """Folder name of letters, digits, dots and single dashes."""
     return re.sub(r"-{2,}", "-", re.sub(r"[^A-Za-z0-9._]+", "-", text)).strip("-.") or "data"
 
 
@@ -329,7 +393,7 @@ def _split(text: str, flag: str) -> tuple[str | None, list[str]]:
     try:
         words = shlex.split(text)
     except ValueError as error:
-        raise UserError(f"{flag} {text!r} is not understood ({error}); mend its quotes") from error
+        raise UserError(f"{flag} {text!r} is not understood ({error}); fix its quotes") from error
     if not words or words[0].startswith("-"):
         raise UserError(f"{flag} {text!r} is not understood; flags stand behind the name, all in one pair of quotes")
     match = re.match(r"([\w.+ -]+)=(.+)", words[0])
@@ -339,7 +403,7 @@ def _split(text: str, flag: str) -> tuple[str | None, list[str]]:
 
 
 def _label(text: str) -> str:
-    """A row's name: no slash and no equals sign, which mean something in a comparison."""
+    """Name of a row, without slash and equals sign, which are syntax in a comparison."""
     return re.sub(r"\s+", " ", text.replace("/", " ").replace("=", " ")).strip()
 
 

@@ -49,7 +49,7 @@ from framecast.training.signals import Interrupted, Signals
 from framecast.training.step import NotFinite
 from framecast.training.train import try_out
 
-#: What a comparison was made of, so that it is made once.
+#: File with the inputs of a comparison, which is repeated only if they change.
 ASKED = "asked.json"
 
 
@@ -172,12 +172,20 @@ def make_plan(
     seeds: int | Sequence[int],
     precision: str = "auto",
 ) -> Plan:
-    """The plan of what a user asked for, checked as far as that needs no data.
+    """Plan of a benchmark, checked as far as possible without opening data.
 
-    Raises: UserError for unknown models, profiles or flags, and for a length that is none.
+    Args:
+        models, data: See `run_benchmark`.
+        budget: Training time of each run, such as 4m.
+        steps: Optimiser steps of each run, instead of `budget`.
+        seeds: One random seed or several.
+        precision: Autocast precision.
+
+    Raises:
+        UserError: Unknown models, profiles or flags, or an invalid length.
     """
     if (budget is None) == (steps is None):
-        raise UserError("say how long every run trains: --budget 4m, or --steps N")
+        raise UserError("length of training missing or given twice: use either --budget 4m or --steps N")
     if steps is not None and steps < 1:
         raise UserError(f"--steps must be at least 1, got {steps}")
     chosen = (seeds,) if isinstance(seeds, int) else tuple(seeds)
@@ -203,17 +211,19 @@ def _made(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
     except OSError as error:
-        raise UserError(f"{folder}: cannot be made ({error.strerror}); choose another --out") from error
+        raise UserError(f"{folder}: cannot be created ({error.strerror}); choose another --out") from error
     return folder
 
 
-# ------------------------------------------------------------------------------------------------------- beforehand
+# ----------------------------------------------------------------------------------------------- checks before a run
 
 
 def _opened(plan: Plan, known: bool) -> tuple[Plan, dict[str, tuple[Source, DataConfig]]]:
-    """All data, decoded into the cache if need be, and the plan with their digests.
+    """Plan with the digests of all data, and label -> opened data (decoded into the cache if needed).
 
-    known: the digests are there, and must be those.
+    Args:
+        plan: Plan of the benchmark.
+        known: Whether the plan has digests, which the data must match.
     """
     sources: dict[str, tuple[Source, DataConfig]] = {}
     entries: list[DataEntry] = []
@@ -223,26 +233,27 @@ def _opened(plan: Plan, known: bool) -> tuple[Plan, dict[str, tuple[Source, Data
         digest = data_digest(sources[entry.label][0])
         if known and digest != entry.digest:
             raise UserError(
-                f"--data {entry.path}: are not the data that the runs were trained on; give {entry.label} as it was"
+                f"--data {entry.path}: differs from the data that the runs were trained on; use the original "
+                f"{entry.label}"
             )
         entries.append(dataclasses.replace(entry, digest=digest))
     return dataclasses.replace(plan, data=tuple(entries)), sources
 
 
 def _check_sizes(trials: Sequence[Trial]) -> None:
-    """Refuse models that would train on frames of different sizes."""
+    """Raise UserError if models would train on frames of different sizes."""
     for data in {t.data.label: t.data for t in trials}.values():
         sizes = {t.config.data.size: t.entry.label for t in trials if t.data == data}
         if len(sizes) > 1:
-            said = " and ".join(f"{label} {f'of {size}' if size else 'as they are'}" for size, label in sizes.items())
+            given = " and ".join(f"{label} {f'of {size}' if size else 'as stored'}" for size, label in sizes.items())
             raise UserError(
-                f"--data {data.path}: the models take frames of different sizes ({said}); say one for all behind the "
-                f'path, e.g. --data "{data.path} --size {next(s for s in sizes if s)}"'
+                f"--data {data.path}: the models take frames of different sizes ({given}); give one size for all "
+                f'after the path, e.g. --data "{data.path} --size {next(s for s in sizes if s)}"'
             )
 
 
 def _check_results(trials: Sequence[Trial]) -> None:
-    """Refuse an output folder whose runs of the same names were trained otherwise."""
+    """Raise UserError if the output folder has runs of the same names with other settings."""
     for trial in trials:
         if trial.result.is_file():
             there = read_file(trial.result).get("settings", {})
@@ -255,7 +266,7 @@ def _tried(
     plan: Plan,
     place: Device,
 ) -> dict[str, float]:
-    """Seconds a step takes, of every run still to be trained; what cannot be trained is refused now, not in hours."""
+    """Run -> seconds of one training step, of all unfinished runs; UserError for one that cannot be trained."""
     found: dict[tuple[str, str], float] = {}
     for trial in left:
         key = (trial.data.label, trial.entry.label)
@@ -266,7 +277,7 @@ def _tried(
         try:
             found[key] = try_out(config, source, find_model(trial.entry.model), place)
         except NotFinite:
-            found[key] = 0.0  # its run will say so, and the others go on
+            found[key] = 0.0  # its own run reports the error, and the others are trained
         except UserError as error:
             raise UserError(f"{trial.entry.label} on {trial.data.label}: {error}") from error
         gc.collect()
@@ -275,17 +286,17 @@ def _tried(
         if plan.seconds is not None and found[key] > plan.seconds:
             raise UserError(
                 f"--budget {plan.budget}: is too short for one step of {trial.entry.label}, which takes "
-                f"{found[key]:.2g} s here; give more, or a smaller profile or --size"
+                f"{found[key]:.2g} s here; use a longer one, a smaller profile or a smaller --size"
             )
     return {t.name + t.data.label: found[t.data.label, t.entry.label] for t in left}
 
 
 def _outlook(plan: Plan, mine: Sequence[Trial], left: Sequence[Trial], seconds: Mapping[str, float]) -> str:
-    """How much there is to do, and how long it will take."""
+    """Number of runs and expected duration as text."""
     counts = [(len(plan.entries), "model"), (len(plan.data), "set"), (len(plan.seeds), "seed")]
-    told = ", ".join(f"{n} {'sets of data' if w == 'set' and n > 1 else w + 's' * (n > 1)}" for n, w in counts)
-    told = told.replace("1 set,", "1 set of data,")
-    text = f"{len(mine)} {'run' if len(mine) == 1 else 'runs'} of {plan.length} ({told})"
+    contents = ", ".join(f"{n} {'sets of data' if w == 'set' and n > 1 else w + 's' * (n > 1)}" for n, w in counts)
+    contents = contents.replace("1 set,", "1 set of data,")
+    text = f"{len(mine)} {'run' if len(mine) == 1 else 'runs'} of {plan.length} ({contents})"
     if len(left) < len(mine):
         text += f", {len(mine) - len(left)} done before"
     if not left:
@@ -304,9 +315,9 @@ def _say(text: str, quiet: bool) -> None:
 
 
 def _run(trial: Trial, signals: Signals, device: str, quiet: bool) -> None:
-    """Train one run in a process of its own and wait for its end.
+    """Train one run in a separate process and wait for its end.
 
-    A run that fails by itself (a loss that is not finite) is left to its result; bad input ends the benchmark.
+    The failure of a run (a loss that is not finite) is recorded in its result file; bad input ends the benchmark.
     """
     job = {
         "row": trial.row,
@@ -332,27 +343,27 @@ def _run(trial: Trial, signals: Signals, device: str, quiet: bool) -> None:
     fault = read_file(trial.result).get("fault") if trial.result.is_file() else None
     if code == 2:
         raise UserError(str(fault))
-    if fault is None:  # killed from outside: nobody could write down why
-        raise UserError(f"{trial.run}: its process was killed (code {code}); the same command goes on from there")
-    _say(f"{trial.row}: {fault}; going on with the others", quiet)
+    if fault is None:  # killed from outside, without a result
+        raise UserError(f"{trial.run}: its process was killed (code {code}); repeat the command to resume")
+    _say(f"{trial.row}: {fault}; continuing with the other runs", quiet)
 
 
 def _start(job: Mapping[str, Any], signals: Signals) -> int:
-    """The exit code of a process that does the job; a signal to this one stops it, with a checkpoint."""
+    """Exit code of a process that runs the job; a signal to this process stops it, with a checkpoint."""
     # -P: a file random.py or json.py in the current folder is not imported in place of the standard library's
     command = [sys.executable, "-P", "-m", "framecast.benchmark.job", json.dumps(job)]
     with subprocess.Popen(command, stdin=subprocess.PIPE) as process:
         assert process.stdin is not None
         while process.poll() is None:
             if signals.number and not process.stdin.closed:
-                process.stdin.close()  # it saves and ends
+                process.stdin.close()  # the job saves a checkpoint and ends
             time.sleep(0.1)
     return process.returncode
 
 
 def _stop(signals: Signals) -> None:
     if signals.number:
-        print("stopped; the same command goes on from here", file=sys.stderr)
+        print("stopped; repeat the command to resume", file=sys.stderr)
         raise Interrupted(128 + signals.number)
 
 
@@ -360,10 +371,15 @@ def _stop(signals: Signals) -> None:
 
 
 def _merged(folders: Sequence[Path], out: Path, data: Sequence[str]) -> Plan:
-    """The plan of shards, their finished runs copied into `out`.
+    """Plan of shards, whose finished runs are copied into `out`.
 
-    data: where the data are here, if elsewhere; by label.
-    Raises: UserError for shards of different settings.
+    Args:
+        folders: Output folders of the shards.
+        out: Output folder of the merged benchmark.
+        data: [LABEL=]PATH of data that are stored elsewhere on this machine.
+
+    Raises:
+        UserError: Shards have different settings.
     """
     plan, settings = read_plan(folders[0])
     for folder in folders[1:]:
@@ -374,8 +390,8 @@ def _merged(folders: Sequence[Path], out: Path, data: Sequence[str]) -> Plan:
         given = {d.label: d for d in read_data(data)}
         if unknown := [label for label in given if label not in {d.label for d in plan.data}]:
             raise UserError(
-                f"--data {given[unknown[0]].path}: the shards know {', '.join(d.label for d in plan.data)}; name it as "
-                "there, LABEL=PATH"
+                f"--data {given[unknown[0]].path}: the data of the shards are {', '.join(d.label for d in plan.data)}; "
+                "use one of these labels, LABEL=PATH"
             )
         entries = [dataclasses.replace(d, path=given[d.label].path) if d.label in given else d for d in plan.data]
         plan = dataclasses.replace(plan, data=tuple(entries))
@@ -391,7 +407,7 @@ def _merged(folders: Sequence[Path], out: Path, data: Sequence[str]) -> Plan:
 
 
 def _copy(there: Trial, here: Trial) -> None:
-    """A run and, once that is whole, its result."""
+    """Copy a run and then its result, so that a result implies a complete run."""
     try:
         if there.run.is_dir():
             unfinished = here.run.with_name(f".{here.run.name}.part")
@@ -417,7 +433,7 @@ def _compared(
     place: Device,
     quiet: bool,
 ) -> None:
-    """Every finished run on these data, on the same clips; left as it is where that was done before."""
+    """Compare all finished runs on one data set on the same clips; a complete earlier comparison is kept."""
     results = {t.row: read_file(t.result) for t in trials}
     asked = {
         "version": framecast.__version__,

@@ -1,8 +1,8 @@
-"""The table of a benchmark: every model over its seeds, from the comparisons of single runs.
+"""Table of a benchmark: every model over its seeds, from the comparisons of single runs.
 
-The figure of a model is the mean of its seeds. Its interval joins two doubts, in quadrature: which clips were drawn
-(the mean of the seeds' half-widths, which the half-width of their mean cannot exceed) and how training happened to go
-(Student's t over the seeds, from two seeds on).
+The figure of a model is the mean of its seeds. Its interval combines two uncertainties in quadrature: selection of
+clips (mean of the seeds' half-widths, an upper bound of the half-width of their mean) and variation between seeds
+(Student's t over the seeds, for two seeds or more).
 """
 
 from __future__ import annotations
@@ -30,9 +30,9 @@ from framecast.metrics.scores import BASELINES, Scores
 Interval = dict[str, Any]
 #: Seed -> name of the row in a comparison; a baseline has one without a seed.
 Rows = dict[int | None, str]
-#: Metrics, beside the one that ranks, by which every row is set against every other.
+#: Metrics, beside the ranking one, of which the differences of all pairs of rows are listed.
 _COMPARED = ("moving_psnr", "psnr", "ssim", "sharpness_ratio")
-#: Of a run's result file.
+#: Keys copied from the result file of a run.
 _OF_A_RUN = (
     *("command", "seed", "steps", "seconds", "sitting_seconds", "sitting_cpu_seconds"),
     *("hardware", "versions", "date"),
@@ -40,9 +40,14 @@ _OF_A_RUN = (
 
 
 def make_table(plan: Plan, trials: Sequence[Trial], out: Path) -> dict[str, Any]:
-    """Everything the finished runs and their comparisons say, as plain values.
+    """Results of all finished runs and their comparisons, as plain values.
 
-    Equal runs give equal tables, but for `costs` and `runs`, where times are measured.
+    Equal runs give equal tables, except for `costs` and `runs`, which hold measured times.
+
+    Args:
+        plan: Plan of the benchmark.
+        trials: Its runs.
+        out: Output folder with the comparison of each data set.
     """
     tables: dict[str, Any] = {}
     costs: dict[str, Any] = {}
@@ -51,11 +56,11 @@ def make_table(plan: Plan, trials: Sequence[Trial], out: Path) -> dict[str, Any]
         own = [t for t in trials if t.data == data]
         done = [t for t in own if finished(t.result)]
         results = {t.row: read_file(t.result) for t in own}
-        told = read_file(out / data.label / "comparison.json")
-        tables[data.label] = _of_data(plan, done, told) | {
+        compared = read_file(out / data.label / "comparison.json")
+        tables[data.label] = _of_data(plan, done, compared) | {
             "failed": {t.row: results[t.row].get("fault", "") for t in own if t not in done}
         }
-        costs[data.label] = _costs(done, results, told)
+        costs[data.label] = _costs(done, results, compared)
         runs[data.label] = {row: {k: r[k] for k in _OF_A_RUN if k in r} for row, r in results.items()}
     return {
         "format": FORMAT,
@@ -68,15 +73,15 @@ def make_table(plan: Plan, trials: Sequence[Trial], out: Path) -> dict[str, Any]
     }
 
 
-def _of_data(plan: Plan, done: Sequence[Trial], told: Mapping[str, Any]) -> dict[str, Any]:
-    """One table: rows from best to worst, each with its figures and its difference to copy-last."""
-    metric, metrics = told["rank_by"], list(told["headline"])
+def _of_data(plan: Plan, done: Sequence[Trial], compared: Mapping[str, Any]) -> dict[str, Any]:
+    """Table of one data set: rows from best to worst, with figures and differences to copy-last."""
+    metric, metrics = compared["rank_by"], list(compared["headline"])
     names: dict[str, Rows] = {e.label: {t.seed: t.row for t in done if t.entry.label == e.label} for e in plan.entries}
     names = {label: trained for label, trained in names.items() if trained}
     names |= {b: {None: b} for b in BASELINES}
-    scores = Scores.from_json(told)
+    scores = Scores.from_json(compared)
     figures = {
-        label: {m: joined([told["means"][r][m] for r in rows.values()]) for m in metrics}
+        label: {m: joined([compared["means"][r][m] for r in rows.values()]) for m in metrics}
         for label, rows in names.items()
     }
     curves = {
@@ -92,7 +97,7 @@ def _of_data(plan: Plan, done: Sequence[Trial], told: Mapping[str, Any]) -> dict
     rows = []
     for place, label in enumerate(order):
         entry = next((e for e in plan.entries if e.label == label), None)
-        before = difference(told, metric, names[label], names[order[place - 1]]) if place else None
+        before = difference(compared, metric, names[label], names[order[place - 1]]) if place else None
         rows.append(
             {
                 "rank": place + 1,
@@ -105,7 +110,7 @@ def _of_data(plan: Plan, done: Sequence[Trial], told: Mapping[str, Any]) -> dict
                 "figures": figures[label],
                 "to_copy_last": None
                 if label == BASELINES[0]
-                else {m: difference(told, m, names[label], names[BASELINES[0]]) for m in metrics},
+                else {m: difference(compared, m, names[label], names[BASELINES[0]]) for m in metrics},
                 "to_copy_last_by_frame": {
                     m: _curve([scores.versus[r][m] for r in names[label].values()]).to_json()
                     for m in metrics
@@ -115,26 +120,26 @@ def _of_data(plan: Plan, done: Sequence[Trial], told: Mapping[str, Any]) -> dict
             }
         )
     return {
-        "protocol": told["protocol"],
+        "protocol": compared["protocol"],
         "rank_by": metric,
-        "frames": told["frames"],
+        "frames": compared["frames"],
         "headline_frames": scores.headline_frames,
-        "rules": told["rules"],
+        "rules": compared["rules"],
         "rows": rows,
         "differences": {
             m: {
-                a: {b: difference(told, m, names[a], names[b]) for b in order[i + 1 :]}
+                a: {b: difference(compared, m, names[a], names[b]) for b in order[i + 1 :]}
                 for i, a in enumerate(order[:-1])
             }
             for m in dict.fromkeys((metric, *_COMPARED))
             if m in metrics
         },
-        "objects": None if told.get("objects") is None else _objects(told["objects"], names),
+        "objects": None if compared.get("objects") is None else _objects(compared["objects"], names),
     }
 
 
 def _objects(found: Mapping[str, Any], names: Mapping[str, Rows]) -> dict[str, Any]:
-    """What became of things: label -> metric -> thing -> mean over the common frames; of all together by frame too."""
+    """Object metrics: label -> metric -> object -> mean over the common frames; by frame for all objects together."""
     things = [ALL_THINGS, *(thing["name"] for thing in found["things"]["things"])]
     seen = [n for n in things if any(row["present"][n]["n"] for row in found["means"].values())]
     return {
@@ -157,7 +162,11 @@ def _objects(found: Mapping[str, Any], names: Mapping[str, Rows]) -> dict[str, A
 
 
 def joined(intervals: Sequence[Mapping[str, Any]]) -> Interval:
-    """The mean of seeds with its interval; see above. seeds: their own means."""
+    """Mean over seeds with its interval (see the module docstring), and the means of the seeds.
+
+    Args:
+        intervals: mean, low and high of each seed.
+    """
     means = [i["mean"] for i in intervals]
     if any(m is None for m in means):
         return {"mean": None, "low": None, "high": None, "seeds": means}
@@ -166,28 +175,34 @@ def joined(intervals: Sequence[Mapping[str, Any]]) -> Interval:
     if any(h is None for h in halves):
         return {"mean": mean, "low": None, "high": None, "seeds": means}
     clips = sum(h for h in halves if h is not None) / count
-    luck = 0.0
+    between_seeds = 0.0
     if count > 1:
-        sd = math.sqrt(sum((m - mean) ** 2 for m in means) / (count - 1))
-        luck = t_quantile(count - 1) * sd / math.sqrt(count)
-    half = math.hypot(clips, luck)
+        std = math.sqrt(sum((m - mean) ** 2 for m in means) / (count - 1))
+        between_seeds = t_quantile(count - 1) * std / math.sqrt(count)
+    half = math.hypot(clips, between_seeds)
     return {"mean": mean, "low": mean - half, "high": mean + half, "seeds": means}
 
 
-def difference(told: Mapping[str, Any], metric: str, a: Rows, b: Rows) -> Interval:
-    """a's mean minus b's, seed by seed: over the seeds that came to their end in both.
+def difference(compared: Mapping[str, Any], metric: str, a: Rows, b: Rows) -> Interval:
+    """Mean of a minus mean of b, paired by the seeds that finished in both.
 
-    Where these are fewer than two, every row of one stands beside every row of the other, as copy-last, which has no
-    seeds, does beside all.
+    With fewer than two common seeds, every row of one is paired with every row of the other; so is copy-last, which
+    has no seeds.
+
+    Args:
+        compared: Stored comparison (comparison.json).
+        metric: Metric to compare.
+        a: Rows by seed.
+        b: Rows by seed.
     """
     pairs = [(row, b[seed]) for seed, row in a.items() if seed in b]
     if len(pairs) < 2:
         pairs = [(x, y) for x in a.values() for y in b.values()]
-    return joined([paired_difference(told["paired"][metric], x, y) for x, y in pairs])
+    return joined([paired_difference(compared["paired"][metric], x, y) for x, y in pairs])
 
 
 def _curve(seeds: Sequence[Series]) -> Series:
-    """Frame by frame as `joined`."""
+    """`joined` for every frame."""
     columns = []
     for k in range(len(seeds[0].mean)):
         found = joined([{"mean": s.mean[k], "low": s.low[k], "high": s.high[k]} for s in seeds])
@@ -195,8 +210,8 @@ def _curve(seeds: Sequence[Series]) -> Series:
     return Series(*zip(*columns, strict=True))
 
 
-def _costs(done: Sequence[Trial], results: Mapping[str, Any], told: Mapping[str, Any]) -> dict[str, Any]:
-    """Label -> what it took, means over seeds; measured, so no two times the same."""
+def _costs(done: Sequence[Trial], results: Mapping[str, Any], compared: Mapping[str, Any]) -> dict[str, Any]:
+    """Label -> measured costs, means over seeds."""
     found: dict[str, Any] = {}
     for label in dict.fromkeys(t.entry.label for t in done):
         rows = [t.row for t in done if t.entry.label == label]
@@ -205,8 +220,8 @@ def _costs(done: Sequence[Trial], results: Mapping[str, Any], told: Mapping[str,
             "parameters": own[0]["parameters"],
             "steps": sum(r["steps"] for r in own) / len(own),
             "training_seconds": sum(r["seconds"] or 0.0 for r in own) / len(own),
-            "frames_per_second": _mean([told["costs"][r]["frames_per_second"] for r in rows]),
-            "memory_mb": _mean([told["costs"][r]["memory_mb"] for r in rows]),
+            "frames_per_second": _mean([compared["costs"][r]["frames_per_second"] for r in rows]),
+            "memory_mb": _mean([compared["costs"][r]["memory_mb"] for r in rows]),
         }
     return found
 
@@ -220,17 +235,23 @@ def _mean(values: Sequence[float | None]) -> float | None:
 
 
 def to_csv(table: Mapping[str, Any]) -> str:
-    """One line per data, model, metric and frame; frame "mean" is that over the frames all rows forecast."""
+    """Table as CSV, one line per data set, model, metric and frame.
+
+    Frame "mean" is the mean over the frames that all rows forecast.
+
+    Args:
+        table: Result of `make_table`.
+    """
     out = io.StringIO()
     writer = csv.writer(out, lineterminator="\n")
     writer.writerow(["data", "model", "seeds", "metric", "frame", "mean", "low", "high", "to_copy_last"])
-    for data, told in table["data"].items():
-        for row in told["rows"]:
+    for data, found in table["data"].items():
+        for row in found["rows"]:
             seeds = " ".join(map(str, row["seeds"]))
-            for metric, found in row["figures"].items():
+            for metric, figure in row["figures"].items():
                 gain = (row["to_copy_last"] or {}).get(metric, {}).get("mean")
                 line = [data, row["name"], seeds, metric]
-                writer.writerow([*line, "mean", found["mean"], found["low"], found["high"], gain])
+                writer.writerow([*line, "mean", figure["mean"], figure["low"], figure["high"], gain])
                 series, versus = row["by_frame"][metric], row["to_copy_last_by_frame"].get(metric)
                 for k, mean in enumerate(series["mean"]):
                     if mean is not None:
@@ -240,6 +261,11 @@ def to_csv(table: Mapping[str, Any]) -> str:
 
 
 def write_table(out: Path, table: Mapping[str, Any]) -> None:
-    """table.json and table.csv, each whole or not at all."""
+    """Write table.json and table.csv, each atomically.
+
+    Args:
+        out: Output folder.
+        table: Result of `make_table`.
+    """
     write_text(out / "table.csv", to_csv(table))
     write_json(out / "table.json", table)

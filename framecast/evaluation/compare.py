@@ -81,61 +81,36 @@ def compare(
 ) -> tuple[Comparison, list[KeptClip]]:
     """Every run and folder of forecasts, beside copy-last and temporal-mean, on the same clips of `data`.
 
-    Args:
-        runs: Run folders, packaged weights, hf:// names, or folders of forecasts by other programs (see `external.py`);
-            "label=RUN" names a row.
-        data: A path, a source's name or a Source.
-        split: test by default; all for data that no run was trained on.
-        context: Source frames of every clip before its forecast, at least those of the rows.
-        horizon: Source frames to forecast; None is 64, or half of what the longest held-out video leaves.
-        samples: Futures per clip of stochastic rows.
-        clips: Maximum number of clips; None is 32.
-        seed: Random seed for clip selection and sampling; None is 0.
-        part: "1/2" takes the first half of the videos.
-        size: Frame size of the opened data; None is the training size of the runs whose models take any size.
-        fit: Resizing of the opened data, crop or another `Fit`.
-        axes: Order of axes of opened arrays.
-        rank_by: Metric of the ranking; None is PSNR of the moving area.
-        show: Number of clips to display.
-        device: Device to compute on.
-        precision: Autocast precision.
-        devices: Number of processes.
-        batch_size: Clips forecast at once; the scores do not depend on it.
-        out: Folder for comparison.json and .csv; None writes nothing.
-        lpips: Weights file; LPIPS is not available without it.
-        lpips_sha256: Expected digest of the file.
-        fvd: Weights file; FVD is not available without it.
-        fvd_sha256: Expected digest of the file.
-        objects: File of the objects to find, instead of those known for the data.
-        mmd: Whether to measure rf-mmd.
-        model_class: Of the runs, where it is not one of the registry.
-        progress: Called with the numbers of finished and of all clips.
-
     With folders of forecasts split, seed, part, size, fit, axes and the clips are those of their manifest.
 
-    Returns:
-        The comparison, and the clips to display.
+    Args:
+        runs: Run folders, packaged weights, hf:// names, folders of forecasts (`external.py`); "label=RUN" names one.
+        data: A path, a source's name or a Source.
+        split, part: None is test, or all for data that no run was trained on; "1/2" is the first half of its videos.
+        context: Source frames of every clip before its forecast, at least those of the rows.
+        horizon: Source frames to forecast; None is 64, or half of what the longest held-out video leaves.
+        samples, clips: Futures per clip of stochastic rows; maximum number of clips, None is 32.
+        seed: Random seed for clip selection and sampling; None is 0.
+        size, fit, axes: Frame size, resizing and order of axes of the opened data; None are those of training.
+        rank_by, show: Metric of the ranking, None is PSNR of the moving area; number of clips to display.
+        device, precision, devices: Device, autocast precision and number of processes.
+        batch_size: Clips forecast at once; the scores do not depend on it.
+        out: Folder for comparison.json and .csv; None writes nothing.
+        lpips, lpips_sha256, fvd, fvd_sha256: Weights files, without which the metric is omitted, and their digests.
+        objects, mmd: File of the objects to find, instead of those known for the data; whether to measure rf-mmd.
+        model_class, progress: Class outside the registry; called with the numbers of finished and of all clips.
 
     Raises:
         UserError: When rows cannot share clips, a frame size or a frame of the horizon.
     """
-    counts = (samples, clips, batch_size, horizon, context, devices)
-    if min(n for n in counts if n is not None) < 1 or show < 0:
-        raise UserError("--context, --horizon, --samples, --clips and --batch-size must be at least 1")
-    if out is not None and Path(out).is_file():
-        raise UserError(f"{out}: is a file; --out must be a folder")
+    _check((samples, clips, batch_size, horizon, context, devices), show, out)
     wanted = ExtraMetrics.read(lpips, lpips_sha256, fvd, fvd_sha256, objects, mmd)
     options = _ClipOptions(split=split, context=context, horizon=horizon, clips=clips, seed=seed, part=part, size=size)
     place = device if isinstance(device, Device) else make_device(device, devices, 1, precision)
     opened = _open(runs, model_class)
-    if not opened:
-        raise UserError("nothing to compare: give at least one run or folder of forecasts")
     folders = {name: f for name, f in opened.items() if isinstance(f, Forecasts)}
     options = options.resolved(folders)
-    manifests = [f.manifest for f in folders.values()]
-    fit = fit or next((m.fit for m in manifests if m.size), None)
-    axes = axes or next((m.axes for m in manifests if m.axes), None)
-    source, where = _data(data, [r for r in opened.values() if isinstance(r, Run)], options.size, fit, axes, place)
+    source, where = _data(data, opened, options.size, fit, axes, place)
     rows = _comparison_rows(opened, source, where, options, samples, place)
     comparison, kept = _measured(
         source, where, rows, folders, options, wanted, rank_by, show, place, batch_size, progress
@@ -144,6 +119,14 @@ def compare(
         comparison.save(out)
     place.barrier()
     return comparison, kept
+
+
+def _check(counts: Sequence[int | None], show: int, out: str | Path | None) -> None:
+    """Raise UserError for invalid numbers or an output path that is a file."""
+    if min(n for n in counts if n is not None) < 1 or show < 0:
+        raise UserError("--context, --horizon, --samples, --clips and --batch-size must be at least 1")
+    if out is not None and Path(out).is_file():
+        raise UserError(f"{out}: is a file; --out must be a folder")
 
 
 def _measured(
@@ -303,11 +286,18 @@ def _open(runs: Sequence[str | Path | Run], model_class: type[Predictor] | None)
             found[name] = Forecasts(folder)
         else:
             found[name] = open_run(path, model_class)
+    if not found:
+        raise UserError("nothing to compare: give at least one run or folder of forecasts")
     return found
 
 
 def _data(
-    data: str | Path | Source, runs: Sequence[Run], size: str | None, fit: Fit | None, axes: str | None, place: Device
+    data: str | Path | Source,
+    opened: Mapping[str, Run | Forecasts],
+    size: str | None,
+    fit: Fit | None,
+    axes: str | None,
+    place: Device,
 ) -> tuple[Source, str]:
     """The source, at the requested size, else at the training size of the runs; and its name.
 
@@ -315,6 +305,10 @@ def _data(
     """
     if not isinstance(data, str | Path):
         return data, str(getattr(data, "folder", "data"))
+    manifests = [f.manifest for f in opened.values() if isinstance(f, Forecasts)]
+    fit = fit or next((m.fit for m in manifests if m.size), None)
+    axes = axes or next((m.axes for m in manifests if m.axes), None)
+    runs = [r for r in opened.values() if isinstance(r, Run)]
     trained = [run.config.data for run in [r for r in runs if r.frame_size is None] or runs]
     sizes = sorted({t.size or t.trained_size for t in trained} - {None}, key=str)
     if size is None and len(sizes) > 1:

@@ -78,9 +78,7 @@ def evaluate(
     model = run.model(str(place))
     request = run.model_class.request(run.config.model)
     refuse_trained(run, source, split)
-    seen = context or model.num_context
-    if seen < model.num_context:
-        raise UserError(f"--context {seen}: the model needs {model.num_context} frames; use at least that many")
+    seen = _context(model, context)
     chosen = held_out_clips(source, request, split, seen, horizon, clips, seed, run.config.spec.actions)
     chosen.size = batch_size
     name = Path(run.config.data.path if data is None or not isinstance(data, str | Path) else data).name or "data"
@@ -96,11 +94,22 @@ def evaluate(
         motions = motions_of_model(model, source, pairs, max(samples, SAMPLES), seed, place)
         scores = dataclasses.replace(scores, motions=motions)
     if save:
-        folder = Path(out) if out is not None else run.results
-        if folder.is_file():
-            raise UserError(f"{folder}: is a file; --out must be a folder")
-        scores.save(folder / "scores.json")
+        _save(scores, Path(out) if out is not None else run.results)
     return scores, kept
+
+
+def _context(model: Predictor, context: int | None) -> int:
+    """Number of context frames, at least the model's."""
+    if context is not None and context < model.num_context:
+        raise UserError(f"--context {context}: the model needs {model.num_context} frames; use at least that many")
+    return context or model.num_context
+
+
+def _save(scores: Scores, folder: Path) -> None:
+    """Write scores.json."""
+    if folder.is_file():
+        raise UserError(f"{folder}: is a file; --out must be a folder")
+    scores.save(folder / "scores.json")
 
 
 def _protocol(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -116,19 +117,25 @@ def predict_file(
         future = rollout(model, context, horizon, table, samples, generator, precision)
     except ValueError as error:
         raise UserError(f"{run.folder if source is None else source}: {error}") from error
-    seen = border(frames, SEEN)
     predicted = np.concatenate([border(to_uint8(sample.cpu()), FORECAST) for sample in future[:, 0]], axis=3)
-    seen = np.concatenate([seen] * samples, axis=3)
+    seen = np.concatenate([border(frames, SEEN)] * samples, axis=3)
     rate = fps / request.stride
     path = write_video(np.concatenate([seen, predicted]), Path(out), rate)
-    made: dict[str, Path] = {}
+    made = {}
     if views:
-        for name, film in model.views(context, horizon, table, torch.from_numpy(known)[None]).items():
-            plain = to_uint8(film[0].cpu())
-            plain = plain.repeat(3, 1) if plain.shape[1] == 1 else plain
-            made[name] = write_video(plain, path.with_name(f"{path.stem}-{name}{path.suffix}"), rate)
+        made = _write_views(model.views(context, horizon, table, torch.from_numpy(known)[None]), path, rate)
         note = note if made else f"{note}; {run.config.name} has no further views"
     return Written(path, len(seen), len(predicted), shown, rate, note, made)
+
+
+def _write_views(views: Mapping[str, torch.Tensor], path: Path, rate: float) -> dict[str, Path]:
+    """View -> video file beside `path`."""
+    made: dict[str, Path] = {}
+    for name, video in views.items():
+        plain = to_uint8(video[0].cpu())
+        plain = plain.repeat(3, 1) if plain.shape[1] == 1 else plain
+        made[name] = write_video(plain, path.with_name(f"{path.stem}-{name}{path.suffix}"), rate)
+    return made
 
 
 def _action_table(run: Run, model: Predictor, actions: str | Path | None, count: int) -> np.ndarray | None:

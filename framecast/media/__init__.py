@@ -1,1 +1,1 @@
-"""Video, image and drawing files in and out. Imports nothing of the house but its types."""
+"""Video, image and drawing files in and out. Imports only the types of framecast.core."""

@@ -252,7 +252,7 @@ def _missing(container: Any, expected: int, pts: list[int | None], tick: float) 
 
 
 def _edited(container: Any, lost: int, tick: float) -> bool:
-    """Whether so many packets were left out because the edit list of an MP4 or MOV hides them."""
+    """Whether `lost` packets were left out because the edit list of an MP4 or MOV hides them."""
     if "mov" not in container.format.name:
         return False
     stream = container.streams.video[0]

@@ -27,7 +27,7 @@ __all__ = ["VIDEO_SUFFIXES", "VideoInfo", "iter_frames", "probe", "read_video", 
 
 VIDEO_SUFFIXES = frozenset((".mp4", ".mkv", ".mov", ".webm", ".avi", ".gif", ".webp", ".m4v", ".mpg", ".mpeg", ".ts"))
 
-#: A clip asked for at once may take so many bytes (8 GiB); longer ones are streamed by `iter_frames`.
+#: Largest size in bytes of a clip read at once (8 GiB); longer ones are streamed by `iter_frames`.
 MAX_CLIP_BYTES = 2**33
 
 

@@ -130,7 +130,7 @@ def ms_ssim(prediction: Tensor, truth: Tensor, scales: int = len(MS_WEIGHTS)) ->
         float64 (…).
 
     Raises:
-        UserError: If the shapes differ, or the frames are too small for so many scales.
+        UserError: If the shapes differ, or the frames are too small for the number of scales.
 
     Source: Wang et al. 2003, equation 7 and section 3.2.
     """

@@ -1,4 +1,4 @@
-"""The model behind the live page: its device, latents and sliders, shared by all browser sessions."""
+"""Model, start frames, actions and sliders shared by all browsers."""
 
 from __future__ import annotations
 
@@ -18,10 +18,8 @@ from framecast.web.starts import Start, Starts
 
 #: Largest number of latent sliders; of longer latents the dimensions that vary most.
 SLIDERS = 64
-
 #: Range of a slider in standard deviations of the data to either side; at least -3 to 3.
 REACH = 3.0
-
 #: Number of starts from which the distribution of latents is estimated.
 _SURVEYED = 8
 

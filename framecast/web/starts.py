@@ -1,4 +1,4 @@
-"""Real frames that a dream can begin with, and what was recorded after them."""
+"""Start frames of a roll-out and the recording after them."""
 
 from __future__ import annotations
 
@@ -20,25 +20,30 @@ from framecast.data.options import DataConfig
 from framecast.data.registry import fitted, replay
 from framecast.data.windows import Windows
 from framecast.evaluation.clips import check_fit
+from framecast.inference.latents.io import EXAMPLES
 from framecast.media.resize import resize_frames
 from framecast.training.run_folder import Run
 
-#: Clips beside a run's weights that dreams begin with where the training data are not at hand.
-EXAMPLES = "examples"
-#: Places to begin that are offered at most, evenly spread.
+#: Largest number of starts, evenly spaced.
 MOST = 12
-#: Recorded frames that should follow a start; half of what there is where the data have fewer.
+#: Number of recorded frames after a start; half of the available ones for shorter data.
 FUTURE = 48
 
 
 @dataclass(frozen=True)
 class Start:
-    """A real context and what was recorded after it, read when asked for.
+    """Recorded context and the recording after it, read on demand.
 
-    name: video and frame.  seen: uint8 (t, c, h, w).  actions: (t - 1, a) that led through it, None without.
-    length: recorded frames after it.  pairs: reads two frames and the action between them.  video, last: where the
-    context ends.  world: the scene itself at the context's last frame, where the source can bring it back; shared by
-    all who begin here.  before: its state then.
+    Attributes:
+        name: video and frame.
+        seen: context, uint8 (t, c, h, w).
+        actions: actions during the context, (t - 1, a); None without actions.
+        length: number of recorded frames after the context.
+        pairs: loader of two frames and the action between them.
+        video: video index.
+        last: index of the last context frame.
+        world: simulator restored to the last context frame, where the source has one; shared by all sessions.
+        before: state of the simulator at the last context frame.
     """
 
     name: str
@@ -52,7 +57,7 @@ class Start:
     before: Any = None
 
     def lived(self, state: Any, action: Any) -> tuple[np.ndarray, Any]:
-        """What really happens after `action` in a state of the world: frame, uint8 (c, h, w), and the next state."""
+        """Simulated frame after `action`, uint8 (c, h, w), and the next state of the simulator."""
         assert self.world is not None, "this start has no world"
         assert self.pairs is not None, "a start with a world has a recording"
         self.world.restore(state)
@@ -72,11 +77,17 @@ class Start:
 
 
 class Starts:
-    """Places in real videos where a dream can begin.
+    """Start frames in recorded videos.
 
-    source, segments: where from.  request: the model's.  seen: frames of context.  actions: as the model knows them,
-    None if it takes none.
-    Raises: UserError when no video is long enough.
+    Args:
+        source, segments: videos and the segments to choose from.
+        request: clip request of the model.
+        seen: number of context frames.
+        actions: action specification of the model; None if it takes none.
+        seed: random seed for start selection.
+
+    Raises:
+        UserError: no video is long enough.
     """
 
     def __init__(
@@ -102,7 +113,7 @@ class Starts:
 
     @property
     def names(self) -> list[str]:
-        """Video and first dreamed frame of every start."""
+        """Video and last context frame of every start."""
         return [self._name(*place) for place in self._places]
 
     @property
@@ -134,9 +145,9 @@ class Starts:
         )
 
     def _world(self, index: int, video: int, last: int) -> tuple[World | None, Any]:
-        """The scene at a start and its state there; brought back once, as it takes playing it from its beginning."""
+        """Simulator at a start and its state; cached, because restoring replays the video from its beginning."""
         if index not in self._worlds:
-            # Under a stride several recorded actions lead to one model frame; one's own would not stand for them.
+            # With a stride, several recorded actions lead to one model frame; one user action cannot replace them.
             world = replay(self.source, video, last) if self._request.stride == 1 and self.actions else None
             self._worlds[index] = (world, None if world is None else world.save())
         return self._worlds[index]
@@ -146,18 +157,24 @@ class Starts:
 
 
 def open_starts(run: Run, data: str | None = None, size: str | None = None, seed: int = 0) -> Starts:
-    """Real frames for a run: of `data`, else of the folder `examples` in the run, else held-out ones of its own data.
+    """Start frames of `data`, by default of the folder `examples` in the run, otherwise held-out frames of its data.
 
-    size: bring frames to this size, "128" (shorter side) or "96x128"; None is the training's.
-    Raises: UserError when there are none, or the model cannot take them.
+    Args:
+        run: trained run.
+        data: path or name of a source.
+        size: frame size, "128" (shorter side) or "96x128"; None uses the training size.
+        seed: random seed for start selection.
+
+    Raises:
+        UserError: there are no frames, or the model cannot take them.
     """
     request, trained = run.model_class.request(run.config.model), run.config.data
-    # As many as a training window where a context has fewer: codes of clips, or of motions, need them.
+    # At least a training window, where available: latents of clips or of motion need it.
     model_context = request.context
     if data is None and (run.folder / EXAMPLES).is_dir():
         data = str(run.folder / EXAMPLES)
     if data is None and not (trained.path in SOURCES or (trained.path and Path(trained.path).expanduser().exists())):
-        raise UserError(f"{run.folder}: what it was trained on ({trained.path!r}) is not here; give --data PATH")
+        raise UserError(f"{run.folder}: training data {trained.path!r} not found; use --data PATH")
     if data is None:
         source, _ = open_data(replace(trained, size=size or trained.size))
         segments = source.splits(request.source_length)["test"]
@@ -173,5 +190,5 @@ def open_starts(run: Run, data: str | None = None, size: str | None = None, seed
 
 
 def noise(shape: tuple[int, ...], generator: torch.Generator) -> np.ndarray:
-    """Frames of uniform noise, uint8, for a dream from nothing."""
+    """Frames of uniform noise, uint8."""
     return torch.randint(256, shape, generator=generator, dtype=torch.uint8).numpy()

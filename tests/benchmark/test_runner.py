@@ -250,7 +250,7 @@ def test_killed_benchmark_resumes_to_the_same_table(plainly, monkeypatch, tmp_pa
     monkeypatch.setattr(runner, "_start", start)
     first, second = (tmp_path / f"broken/still/runs/{name}-seed0" for name in ("one", "two"))
     when(first / "checkpoint.pt", kill_children)
-    with pytest.raises(UserError, match=r"its process was killed \(code -9\); the same command goes on"):
+    with pytest.raises(UserError, match=r"its process was killed \(code -9\); repeat the command to resume"):
         again()
     assert trials.state_of(tmp_path / "broken/still/results/one-seed0.json") == "begun"
     when(second / "checkpoint.pt", lambda: os.kill(os.getpid(), signal.SIGTERM))
@@ -291,9 +291,9 @@ def test_shards_merge_to_the_table_of_one_machine(whole, plainly, tmp_path):
     with pytest.raises(UserError, match=r"has other settings \(steps: 5 there, 4 here\); merge shards of one"):
         plainly(merge=shards, out=tmp_path / "other")
     write_store(tmp_path / "more", videos=4, channels=3, side=32)
-    with pytest.raises(UserError, match="are not the data that the runs were trained on"):
+    with pytest.raises(UserError, match="differs from the data that the runs were trained on"):
         plainly([], f"still={tmp_path / 'more'}", merge=shards[:1], out=tmp_path / "elsewhere")
-    with pytest.raises(UserError, match=r"has no plan\.json, so no benchmark was begun there"):
+    with pytest.raises(UserError, match=r"has no plan\.json; use output folders of"):
         plainly(merge=[tmp_path], out=tmp_path / "none")
 
 
@@ -321,15 +321,19 @@ def test_expected_duration_is_reported_first(within, capsys, tmp_path):
         (["multiscale-gan --profile small"], {}, "write the profile behind the name, as NAME:PROFILE"),
         (["c-ae", "c-ae"], {}, "--models c-ae: is named twice; give one of them a name of its own"),
         (["copy-last"], {}, "--models copy-last: is in every table by itself; leave it out"),
-        (['multiscale-gan --model.x "'], {}, "mend its quotes"),
-        ([], {}, "say what to train: --models"),
+        (['multiscale-gan --model.x "'], {}, "fix its quotes"),
+        ([], {}, "no model given: use --models"),
         (MODELS, {"budget": "1ms", "steps": None}, "duration '1ms': expected a positive duration"),
-        (MODELS, {"budget": "4m", "steps": 2}, "say how long every run trains: --budget 4m, or --steps N"),
-        (MODELS, {"steps": None}, "say how long every run trains"),
+        (MODELS, {"budget": "4m", "steps": 2}, "given twice: use either --budget 4m or --steps N"),
+        (MODELS, {"steps": None}, "length of training missing"),
         (MODELS, {"steps": None, "budget": "0.0001"}, r"--budget 0.0001: is too short for one step of multiscale-gan"),
         (MODELS, {"seeds": (1, 1)}, "--seeds must be different numbers"),
         (MODELS, {"shard": "4/3"}, "--shard '4/3' is not understood; the first of three machines is --shard 1/3"),
-        (["multiscale-gan:tiny", "c-ae:tiny"], {}, r"frames of different sizes \(.*c-ae:tiny of 32x32\); say one for"),
+        (
+            ["multiscale-gan:tiny", "c-ae:tiny"],
+            {},
+            r"frames of different sizes \(.*c-ae:tiny of 32x32\); give one size for",
+        ),
     ],
 )
 def test_invalid_plans_raise(within, tmp_path, models, changes, sentence):

@@ -10,6 +10,7 @@ from small_models import Steered
 
 from framecast.models.baselines import CopyLast
 from framecast.web import session as module
+from framecast.web.player import _slider
 from framecast.web.session import Complaint, Recording, Session
 from tests.web.playing import make_player
 
@@ -245,7 +246,7 @@ def test_model_without_editable_latent_shows_a_still_image(tmp_path):
 
 
 def test_long_latents_have_sliders_for_dimensions_that_vary_most(tmp_path, monkeypatch):
-    monkeypatch.setattr(module, "SLIDERS", 2)
+    monkeypatch.setattr("framecast.web.player.SLIDERS", 2)
     player = make_player(tmp_path / "data", "codes")
     assert len(player.sliders) == 2
     windows = [player.floats(player.starts[i].seen)[None] for i in range(min(len(player.starts), 8))]
@@ -254,8 +255,8 @@ def test_long_latents_have_sliders_for_dimensions_that_vary_most(tmp_path, monke
 
 
 def test_wider_latents_have_wider_sliders():
-    assert (module._slider(0, 0.2, 0.9).low, module._slider(0, 0.2, 0.9).high) == (-3, 3)
-    assert (module._slider(0, 1.0, 4.0).low, module._slider(0, 1.0, 4.0).high) == (-11, 13)
+    assert (_slider(0, 0.2, 0.9).low, _slider(0, 0.2, 0.9).high) == (-3, 3)
+    assert (_slider(0, 1.0, 4.0).low, _slider(0, 1.0, 4.0).high) == (-11, 13)
 
 
 def test_model_without_actions_or_latents_raises_complaint(tmp_path):

@@ -73,7 +73,7 @@ def test_user_video_is_a_start(tmp_path):
 
 
 def test_missing_data_is_reported(tmp_path):
-    with pytest.raises(UserError, match=r"what it was trained on \('gone'\) is not here; give --data PATH"):
+    with pytest.raises(UserError, match=r"training data 'gone' not found; use --data PATH"):
         open_starts(opened(tmp_path, path="gone"))
     write_store(tmp_path / "data", videos=3, frames=20)
     with pytest.raises(UserError, match="has no actions but Acting requires them"):
