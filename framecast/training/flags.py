@@ -12,6 +12,7 @@ import tyro
 from framecast.core.config import overlay
 from framecast.core.errors import UserError
 from framecast.core.flags import Switch, documented, field_docs, fields_of
+from framecast.core.migration import migrate_config
 from framecast.data.base import RecordSettings
 
 LENGTHS = ("steps", "epochs", "budget")
@@ -156,7 +157,7 @@ def from_file(base: Any, given: Mapping[str, Any], where: str) -> Any:
     Raises:
         UserError: an unknown key, a wrong type, or the file of another model.
     """
-    given = {k: v for k, v in given.items() if k not in ("format", "version", "spec", "profile")}
+    given = {k: v for k, v in migrate_config(given).items() if k not in ("format", "version", "spec", "profile")}
     name = given.pop("name", base.name)
     if name != base.name:
         raise UserError(f"{where}: is a config of {name}; expected one of {base.name}")

@@ -347,9 +347,9 @@ def test_other_settings_in_the_same_folder_are_refused(whole, within):
         within(MODELS, store(), seeds=(0,), out=whole_out(), **{**SETTINGS, "steps": 5})
 
 
-def test_all_selects_every_model():
+def test_all_selects_every_trained_model():
     found = plans.read_entries(["all:small"])
-    assert {e.model for e in found} == set(plans.MODELS) - set(BASELINES)
+    assert {e.model for e in found} == set(plans.MODELS) - set(plans.UNTRAINED)
     assert {e.profile for e in found} == {"small"}
     with pytest.raises(UserError, match="all models cannot have one label"):
         plans.read_entries(["x=all"])

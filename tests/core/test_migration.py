@@ -8,6 +8,8 @@ import torch
 from framecast.cli.export import ExportFlags
 from framecast.core.flags import parse
 from framecast.core.migration import migrate_checkpoint, migrate_config, migrate_run_folder
+from framecast.training.flags import from_file
+from framecast.training.presets import preset
 
 
 def test_renamed_settings_are_found_under_their_new_names():
@@ -40,6 +42,11 @@ def test_a_resumed_run_finds_the_latents_an_older_version_computed(tmp_path):
     assert not (tmp_path / "codes").exists()
     migrate_run_folder(tmp_path)
     assert (tmp_path / "latents" / "memory" / "latents.json").is_file()
+
+
+def test_a_config_file_may_use_the_old_names():
+    base = preset("multiscale-gan", "tiny")
+    assert from_file(base, {"train": {"accumulate": 2}}, "old.yaml").train.grad_accum_steps == 2
 
 
 @pytest.mark.parametrize("words", [["--lean"], ["--inference-only"]])
