@@ -64,7 +64,7 @@ def open_path(path: str | os.PathLike[str], options: ReadOptions = AS_STORED) ->
 
 def _refuse_lerobot(path: Path) -> None:
     """Raises: UserError for a LeRobot dataset, whose videos hold many episodes and one camera each."""
-    if (path / "meta" / "info.json").is_file() and any((path / "meta").glob("*")):
+    if (path / "meta" / "info.json").is_file():
         text = (path / "meta" / "info.json").read_text(encoding="utf-8", errors="replace")
         if '"codebase_version"' in text or '"robot_type"' in text:
             raise UserError(

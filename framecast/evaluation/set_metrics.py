@@ -48,6 +48,14 @@ MMD = SetMetric(
 
 
 def fvd_metric(fvd: FVD) -> SetMetric:
+    """Fréchet video distance of all forecasts of a row to real clips.
+
+    Args:
+        fvd: network with the weights that the user named.
+
+    Returns:
+        The measure, with the distance between two halves of the real clips as its floor.
+    """
     return SetMetric(
         name="fvd",
         features=fvd.features,
