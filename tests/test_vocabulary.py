@@ -27,7 +27,7 @@ PARTS = {
     "docs/results": ["docs/results/*.md", "docs/claims.md"],
     "root": ["*.md"],
     "examples": ["examples/*.py", "examples/*.ipynb", "examples/*.md"],
-    "reproduction": ["reproduction/*.py"],
+    "reproduction": ["reproduction/*.py", "reproduction/*.toml"],
     "benchmarks": ["benchmarks/*.py"],
     "names of tests": ["tests/**/*.py"],
 }
