@@ -99,9 +99,7 @@ def demo(out: Path, budget: str = "65s", seed: int = 0, game: str = "ms_pacman",
     print(f"report  {page}")
     print(f"video   {video}   (truth | prediction | copy-last)")
     print(f"scores  {run / 'scores.json'}")
-    print(
-        "Skill: 1 for the true frames, 0 for a forecast no better than the last frame repeated, below 0 for a worse one."
-    )
+    print("Skill: 1 for the true frames, 0 for a forecast no better than the last frame repeated, below 0 worse.")
     return page
 
 

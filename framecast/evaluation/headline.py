@@ -18,7 +18,7 @@ def headline_sentence(scores: Scores) -> str:
     if scores.main in BASELINES:
         return f"Only baselines were scored, over {over}; there is no model to compare with."
     summary = scores.summaries.get(scores.main)
-    return OLD if summary is None else f"{row_sentence(scores, scores.main)} ({over})."
+    return OLD if summary is None else f"{row_sentence(scores, scores.main)}; {over}."
 
 
 def row_sentence(scores: Scores, name: str) -> str:

@@ -68,7 +68,7 @@ class Summary:
         names = {f.name for f in fields(cls)}
         if not isinstance(data, Mapping) or not {"skill", "skill_best", "frames"} <= set(data) <= names:
             raise UserError("a summary of scores must have skill, skill_best and frames; run framecast evaluate again")
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
+        values: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in data.items()}
         return cls(**{**values, "ranges": tuple((int(a), int(b)) for a, b in data.get("ranges", []))})
 
 

@@ -40,7 +40,7 @@ def made(ranges=((1, 12),), useful=12, best=None, last=-59.0, **changes) -> Scor
             made(),
             "Better than the best baseline for 12 frames (0.4 s), then worse; at frame 64 its squared error is 60 "
             "times that of the last frame repeated. Skill over persistence -3.250 over 64 frames (95 % interval "
-            "-4.000 to -2.500) (9 held-out clips of 4 videos).",
+            "-4.000 to -2.500); 9 held-out clips of 4 videos.",
         ),
         (
             made(((1, 64),), 64, [0.5] * 64, 0.7),
@@ -72,7 +72,7 @@ def test_headline_agrees_with_the_scores_it_is_made_from():
     text, last = headline_sentence(scores), scores.predictors["mine"]["skill"].mean[-1]
     assert f"at frame 3 its squared error is {1 - last:.2g} times" in text
     assert f"Skill over persistence {scores.summaries['mine'].skill['mean']:.3f} over 3 frames" in text
-    assert "(7 held-out clips of 4 videos)." in text
+    assert "; 7 held-out clips of 4 videos." in text
 
 
 def test_cases_without_a_skill_have_a_sentence():
