@@ -27,18 +27,18 @@ from reproduction.results import WORK, Results, command, relative
 DATA = WORK / "linear-flow"
 #: Name -> words of `framecast data make`, packaged weights to compare, clips, horizon.
 SETS: dict[str, tuple[tuple[str, ...], tuple[str, ...], int, int]] = {
-    "bouncing": (("bouncing", "--videos", "24", "--frames", "80", "--seed", "7"), ("hierarchical-bouncing",), 24, 64),
+    "bouncing": (("bouncing", "--videos", "24", "--frames", "80", "--seed", "7"), ("hierarchical-bouncing",), 12, 32),
     "ms_pacman": (
-        ("atari", "--game", "ms_pacman", "--episodes", "12", "--max-frames", "240", "--seed", "7"),
+        ("atari", "--game", "ms_pacman", "--episodes", "8", "--max-frames", "120", "--seed", "7"),
         ("ms-pacman-c-ae",),
-        12,
-        64,
+        8,
+        32,
     ),
-    "walking": (("walking", "--subjects", "2", "--takes", "3", "--cameras", "1", "--frames", "72"), (), 12, 32),
+    "walking": (("walking", "--subjects", "2", "--takes", "3", "--cameras", "1", "--frames", "48"), (), 6, 32),
     "pushing": (
         ("pushing", "--train", "8", "--val", "2", "--test", "2", "--novel", "2", "--frames", "20"),
         (),
-        14,
+        8,
         14,
     ),
 }
@@ -91,7 +91,7 @@ def generated(name: str, words: tuple[str, ...], packaged: tuple[str, ...], clip
 
 def filmed(path: Path) -> dict[str, Any]:
     """Scores of the baselines on a filmed clip, shorter side 128 px."""
-    scores, _ = evaluate(copying(), path, split="all", horizon=32, clips=12, save=False)
+    scores, _ = evaluate(copying(), path, split="all", horizon=16, clips=8, save=False)
     return {**figures(scores), "commands": []}
 
 

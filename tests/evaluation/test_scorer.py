@@ -136,6 +136,8 @@ def test_kept_clips_are_worst_median_and_best_of_the_first_predictor():
         assert torch.equal(k.truth, clip(k.index)[2:].float() / 255)
         assert torch.equal(k.context, clip(k.index)[:2].float() / 255)
         assert torch.equal(k.predictions["copy-last"], k.context[-1:].repeat(HORIZON, 1, 1, 1))
+        error, base = (frames.mse(k.predictions[n], k.truth).sum().item() for n in ("mine", "copy-last"))
+        assert k.value == pytest.approx(1 - error / base)  # what is displayed is what was ranked
     # Four batches once, and again only those that hold a clip to be shown.
     again = len({k.index // 2 for k in kept})
     assert len(predictors["mine"].asked) == 4 + again
