@@ -81,7 +81,7 @@ def test_cases_without_a_skill_have_a_sentence():
     alone, _ = score({k: v for k, v in predictors_of().items() if k in BASELINES}, batches(), protocol(), roll=roll)
     assert headline_sentence(alone).startswith("Only baselines were scored")
     single, _ = score(predictors_of(), batches(n=1), protocol(split="train", videos=1), roll=roll)
-    assert "1 clip it was trained on of 1 video" in headline_sentence(single)
+    assert "1 clip of 1 video it was trained on" in headline_sentence(single)
     assert "interval" not in headline_sentence(single)
     assert "no interval: one clip" in describe(single)
     assert headline_sentence(replace(single, summaries={})) == OLD

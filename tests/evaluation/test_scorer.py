@@ -229,7 +229,11 @@ def test_copy_has_skill_zero_and_the_truth_one():
         return roll(model, context, horizon, **settings)
 
     scores, _ = score(
-        {"same": predictor("copy"), **predictors_of("truth")} | {"mine": truth}, data, protocol(), roll=known
+        {"same": predictor("copy"), **predictors_of("truth")} | {"mine": truth},
+        data,
+        protocol(),
+        roll=known,
+        keep=False,
     )
     for name, value in (("same", 0.0), ("copy-last", 0.0), ("mine", 1.0)):
         assert set(scores.predictors[name]["skill"].mean) == {value}
@@ -240,8 +244,6 @@ def test_copy_has_skill_zero_and_the_truth_one():
 
 
 def test_invented_motion_lowers_skill_and_is_false_motion():
-    data = batches(size=7)
-
     def inventing(model, context, horizon, **settings):
         made = roll(model, context, horizon, **settings)
         if model.kind == "shift" and model.stripe:
@@ -250,7 +252,7 @@ def test_invented_motion_lowers_skill_and_is_false_motion():
 
     plain, striped = predictors_of(), predictors_of()
     plain["mine"].stripe, striped["mine"].stripe = False, True
-    still = torch.stack([clip(i) for i in (1, 4, 5)])
+    still = torch.stack([x for x in map(clip, range(30)) if int((x[0] != x[-1]).any((0, 2)).nonzero()[0]) >= 6])
     data = [Batch(context=still[:, :2], future=still[:, 2:])]
     honest, _ = score(plain, data, protocol(), roll=inventing, keep=False)
     invented, _ = score(striped, data, protocol(), roll=inventing, keep=False)

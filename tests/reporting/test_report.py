@@ -152,7 +152,7 @@ def test_report_contains_scores_and_protocol(tmp_path):
     ):
         assert text in page.text, text
     # 3 metrics, the losses of one phase, PSNR; a validation loss that was never finite has no curve.
-    assert page.tags.count("svg") == 3 + 2
+    assert page.tags.count("svg") == 5 + 2
     # Truth, prediction and copy-last, each with the last frame seen and frames 1, 2, 4, 8.
     sources = page.values("img", "src")
     assert len(sources) == 1 + 3 * 5
@@ -233,7 +233,7 @@ def test_metric_without_any_number_has_no_curve(tmp_path):
     empty = Scores(protocol=scores().protocol, predictors=rows)
     assert horizon_chart(empty, "moving_psnr") is None
     page = Page(write_report(tmp_path, empty, [], title="t"))
-    assert page.tags.count("svg") == 1
+    assert page.tags.count("svg") == 3  # skill, over both references, and PSNR
     assert "–" in page.text
 
 
