@@ -17,7 +17,7 @@ import numpy as np
 
 from framecast.evaluation.compare import compare
 from framecast.evaluation.evaluate import evaluate
-from framecast.evaluation.headline import headline_sentence, row_sentence
+from framecast.evaluation.headline import best_baselines, headline_sentence
 from framecast.metrics.scores import BASELINES, Scores
 from framecast.metrics.skill import interval_rule, ratio_interval
 from framecast.training.presets import preset
@@ -108,9 +108,7 @@ def figures(scores: Scores) -> dict[str, Any]:
             "by_frame": {m: {str(k): v[k - 1] for k in SHOWN if k <= p.horizon} for m, v in by_frame.items()},
         }
     main = scores.main
-    sentence = (
-        headline_sentence(scores) if main not in BASELINES else f"linear-flow: {row_sentence(scores, 'linear-flow')}."
-    )
+    sentence = headline_sentence(scores) if main not in BASELINES else best_baselines(scores)
     kept = ("clips", "videos", "context", "horizon", "height", "width", "fps", "baselines", "split")
     return {
         "sentence": sentence,

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from framecast.metrics.averages import Series
 from framecast.metrics.clips import METRICS, POOLED
 from framecast.metrics.scores import BASELINES, Protocol, Scores
@@ -50,7 +52,7 @@ def _against_best(scores: Scores, name: str, summary: Summary) -> str:
     frames, fps = summary.frames, scores.protocol.fps
     curve = scores.predictors[name]["skill_best"]
     useful, seconds = summary.useful_horizon, f"({summary.useful_horizon / fps:.2g} s)"
-    later = [f"{a} to {b}" if a < b else str(a) for a, b in summary.ranges if a > useful]
+    later = [_range(a, b) for a, b in summary.ranges if a > useful]
     if useful == frames[-1]:
         return f"Better than the best baseline at all {_frames(len(frames))} {seconds}"
     after = [k for k in frames if k > useful]
@@ -60,7 +62,21 @@ def _against_best(scores: Scores, name: str, summary: Summary) -> str:
     else:
         text = f"{tail.capitalize()} than the best baseline from frame {frames[0]}"
     again = "better again" if useful else "better"
-    return text + (f", but {again} at frames {', '.join(later)}" if later else "")
+    return text + (f", but {again} at {', '.join(later)}" if later else "")
+
+
+def _range(first: int, last: int) -> str:
+    return f"frame {first}" if first == last else f"frames {first} to {last}"
+
+
+def best_baselines(scores: Scores) -> str:
+    """Which baseline is the best at which frames, in a sentence; empty for older scores."""
+    parts, first = [], 1
+    for name, frames in itertools.groupby(scores.best_baseline):
+        last = first + len(list(frames)) - 1
+        parts.append(f"{name} at {_range(first, last)}")
+        first = last + 1
+    return f"Best baseline: {', '.join(parts)}." if parts else ""
 
 
 def _tail(curve: Series, frames: list[int]) -> str:
