@@ -2,14 +2,18 @@
 
 import pytest
 import torch
+from cli_support import store
 from evaluation.test_scorer import protocol
 
+from framecast import load
 from framecast.core.types import Batch, ClipSpec
 from framecast.evaluation.baselines import baselines, missing_baselines
+from framecast.evaluation.compare import compare
 from framecast.evaluation.scorer import score
 from framecast.metrics.clips import MetricSettings
 from framecast.metrics.scores import BASELINES, REQUIRED
 from framecast.models.rollout import rollout
+from framecast.training.train import train
 
 
 def table(channels: int, side: int, horizon: int, clips: int = 3):
@@ -28,7 +32,7 @@ def test_grey_and_small_frames_are_scored_with_all_baselines(channels, side):
     assert tuple(scores.predictors) == scores.protocol.baselines == BASELINES
     flow = scores.summaries["linear-flow"].skill["mean"]
     if side < 12:  # DIS needs 12 px: the last frame is repeated
-        assert flow == pytest.approx(0, abs=1e-9)
+        assert flow == pytest.approx(0, abs=1e-5)  # rounding of the sampling grid
     assert scores.summaries["copy-last"].skill["mean"] == 0
 
 
@@ -53,3 +57,12 @@ def test_flow_uses_two_frames_beside_a_model_of_one():
     assert models["linear-flow"].num_context == 2
     made = rollout(models["linear-flow"], torch.rand(1, 4, 3, 16, 16), 2)
     assert made.shape == (1, 1, 2, 3, 16, 16)
+
+
+def test_linear_flow_is_a_run_that_can_be_loaded_and_compared(tmp_path):
+    run = train("linear-flow", store(), out=tmp_path / "flow", steps=1, tensorboard=False, quiet=True)
+    assert load(run).predict(torch.rand(1, 2, 3, 32, 32), horizon=3).shape == (1, 1, 3, 3, 32, 32)
+    found, _ = compare([run], store(), horizon=2, clips=2, show=0, mmd=False)
+    rows = found.scores.predictors
+    assert rows["flow"]["mse"].mean == pytest.approx(rows["linear-flow"]["mse"].mean)
+    assert found.paired["skill"]["flow"]["linear-flow"]["mean"] == pytest.approx(0, abs=1e-9)

@@ -135,7 +135,8 @@ def test_report_contains_scores_and_protocol(tmp_path):
         "mine on bouncing",
         "Better than the best baseline for 4 frames (0.27 s), then not significantly better; at frame 10 its squared "
         "error is 1.3 times that of the last frame repeated. Skill over persistence 0.150 over "
-        "10 frames (95 % interval -0.100 to 0.400), blurred from frame 7 (sharpness ratio in the moving area below 0.7); 12 held-out clips of 3 videos.",
+        "10 frames (95 % interval -0.100 to 0.400), blurred from frame 7 "
+        "(sharpness ratio in the moving area below 0.7); 12 held-out clips of 3 videos.",
         "mine: false motion 25% of the squared error, mean absolute error of it 0.0123; sharpness ratio in the moving "
         "area 0.90 at frame 1, 0.90 at frame 10.",
         "+0.15",
