@@ -34,6 +34,21 @@ SETS: dict[str, tuple[tuple[str, ...], tuple[str, ...], int, int]] = {
         8,
         32,
     ),
+    "ms_pacman-skip4": (
+        (
+            *("atari", "--game", "ms_pacman", "--frame-skip", "4", "--episodes", "6", "--max-frames", "40"),
+            *("--seed", "7"),
+        ),
+        ("multiscale-gan-pacman",),
+        6,
+        16,
+    ),
+    "shapes": (
+        (*("shapes", "--train", "8", "--val", "4", "--test", "8", "--visualise", "0", "--size", "64", "--seed", "7"),),
+        ("visual-dynamics-shapes",),
+        20,
+        1,
+    ),
     "walking": (("walking", "--subjects", "2", "--takes", "3", "--cameras", "1", "--frames", "48"), (), 6, 32),
     "pushing": (
         ("pushing", "--train", "8", "--val", "2", "--test", "2", "--novel", "2", "--frames", "20"),
