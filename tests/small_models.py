@@ -27,7 +27,8 @@ from framecast.core.types import (
     every,
 )
 from framecast.data.store import DatasetWriter, Store
-from framecast.models.base import Control, Predictor, as_frames
+from framecast.models.base import Control, Predictor
+from framecast.models.inputs import as_frames
 from framecast.training.config import RunConfig, TrainConfig
 from framecast.training.device import Device
 from framecast.training.step import train_step
