@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -16,6 +14,7 @@ from framecast.core.config import suggest, to_dict
 from framecast.core.errors import UserError
 from framecast.data import SOURCES
 from framecast.data.base import Source
+from framecast.data.digest import short_digest
 from framecast.data.options import DataConfig
 from framecast.data.registry import find_source, make_source
 
@@ -54,7 +53,8 @@ def open_data(data: DataConfig, progress: Callable[[int, int], None] | None = No
     path = Path(data.path).expanduser()
     if data.path in SOURCES and not path.exists():
         folder = (
-            cache_folder() / f"{data.path}-{_digest(framecast.__version__, to_dict(find_source(data.path).Config()))}"
+            cache_folder()
+            / f"{data.path}-{short_digest(framecast.__version__, to_dict(find_source(data.path).Config()))}"
         )
         if not (folder / "index.json").is_file():
             make_source(data.path, folder, progress=progress)
@@ -71,7 +71,8 @@ def open_data(data: DataConfig, progress: Callable[[int, int], None] | None = No
     if kind in ("Store", "Arrays") and size is None:
         return source, data
     folder = (
-        cache_folder() / f"{path.stem}-{_digest(_signature(path), size, data.fit, data.axes, framecast.__version__)}"
+        cache_folder()
+        / f"{path.stem}-{short_digest(_signature(path), size, data.fit, data.axes, framecast.__version__)}"
     )
     if not (folder / "index.json").is_file():
         options = dataclasses.replace(options, size=parse_size(size))
@@ -79,16 +80,6 @@ def open_data(data: DataConfig, progress: Callable[[int, int], None] | None = No
             source = open_path(path, options)
         pack(source, folder, options, progress)
     return Store(folder), dataclasses.replace(data, trained_size=size)
-
-
-def data_digest(source: Source) -> str:
-    """Sixteen hex digits that depend on the names, lengths and origin of the videos."""
-    origin = {k: v for k, v in source.meta().items() if k not in ("path", "folder")}
-    return _digest(list(source.names), [int(n) for n in source.lengths], origin)
-
-
-def _digest(*parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def _signature(path: Path) -> list[Any]:

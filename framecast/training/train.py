@@ -17,7 +17,8 @@ from framecast.core.io import read_file
 from framecast.core.migration import migrate_run_folder
 from framecast.core.random import seed_for
 from framecast.data.base import Source
-from framecast.data.cache import data_digest, open_data
+from framecast.data.cache import open_data
+from framecast.data.digest import data_digest
 from framecast.data.loader import Loader
 from framecast.models import MODELS
 from framecast.models.base import Predictor
