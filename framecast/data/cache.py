@@ -46,7 +46,7 @@ def open_data(data: DataConfig, progress: Callable[[int, int], None] | None = No
     Raises:
         UserError: The path does not exist or holds nothing that can be read.
     """
-    from framecast.data.open import open_path
+    from framecast.data.open import kind_of, open_path
     from framecast.data.store import Store, pack
     from framecast.media.resize import parse_size
 
@@ -63,22 +63,18 @@ def open_data(data: DataConfig, progress: Callable[[int, int], None] | None = No
         near = suggest(data.path, [*SOURCES, *(p.name for p in Path().iterdir() if not p.name.startswith("."))])
         raise UserError(f"--data {data.path}: is neither a file or folder nor the name of a source; {near}")
     options = data.options()
-    source = open_path(path, options)
-    kind = type(source).__name__
-    size = data.size or (VIDEO_SIZE if kind == "Videos" else None)
-    if kind == "TFRecords":
-        return source, dataclasses.replace(data, trained_size=size)
-    if kind in ("Store", "Arrays") and size is None:
-        return source, data
-    folder = (
-        cache_folder()
-        / f"{path.stem}-{short_digest(_signature(path), size, data.fit, data.axes, framecast.__version__)}"
-    )
+    kind = kind_of(path, options)
+    size = data.size or (VIDEO_SIZE if kind == "videos" else None)
+    if kind == "records":
+        return open_path(path, options), dataclasses.replace(data, trained_size=size)
+    if kind in ("store", "arrays") and size is None:
+        return open_path(path, options), data
+    settings = [size, data.fit, data.axes, framecast.__version__, *(["skip-bad"] if data.skip_bad else [])]
+    folder = cache_folder() / f"{path.stem}-{short_digest(_signature(path), *settings)}"
     if not (folder / "index.json").is_file():
-        options = dataclasses.replace(options, size=parse_size(size))
-        if kind == "Videos" and not data.size:  # resized while decoding: phone videos at full size exceed the memory
-            source = open_path(path, options)
-        pack(source, folder, options, progress)
+        # videos are resized while decoding: those of phones at full size exceed the memory
+        decoded = dataclasses.replace(options, size=parse_size(size))
+        pack(open_path(path, decoded if kind == "videos" else options), folder, decoded, progress)
     return Store(folder), dataclasses.replace(data, trained_size=size)
 
 
