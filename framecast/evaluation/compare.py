@@ -324,7 +324,7 @@ def _data(
         axes=axes or next((t.axes for t in trained if t.axes), None),
         records=next((t.records for t in trained if t.records), None),
     )
-    with place.main_first():
+    with place.local_first():
         source, _ = open_data(config)
     return source, str(data)
 

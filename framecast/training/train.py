@@ -88,7 +88,7 @@ def train(
     config = dataclasses.replace(config, train=dataclasses.replace(config.train, **{**cleared, **settings}))
     process = make_device(device, devices, num_nodes, config.train.precision)
     if isinstance(data, str | Path):
-        with process.main_first():  # it decodes a video into the cache, which the others read
+        with process.local_first():  # it decodes a video into the cache of its machine, which the others read
             source, found = open_data(dataclasses.replace(config.data, path=str(data)))
         config = dataclasses.replace(config, data=found)
     else:
