@@ -30,6 +30,7 @@ from framecast.evaluation.external import make_clips
 from framecast.reporting.compare_page import write_comparison
 from framecast.training.checkpoint import snapshots
 from framecast.training.log import read_metrics
+from reproduction.claims import OLDER_HEADLINE
 from reproduction.pages import code, table
 from reproduction.results import LOSSES, RESULTS, WORK, Results, arguments, command, made, record, relative, slug
 
@@ -202,6 +203,8 @@ def page(done: dict[str, Any]) -> str:
         "Written by `reproduction/compare.py` from [compare.json](compare.json). Intervals are over videos.",
         "Three forms of the small multi-scale networks, briefly trained, both baselines, and the forecasts of",
         "another program, `reproduction/constant_velocity.py`, which knows nothing of framecast.",
+        "",
+        *OLDER_HEADLINE[:-1],
     ]
     for name, found in done["results"].items():
         lines += ["", f"## {name}", "", f"{found['sentence']}.", "", *code(found["command"])]

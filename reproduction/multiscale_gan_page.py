@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from reproduction.claims import OLDER_HEADLINE
 from reproduction.pages import code, machine, opening, rewrite, table, text
 
 METRICS = {
@@ -27,6 +28,7 @@ def page(found: dict[str, Any], folder: Path) -> str:
         "Written by `reproduction/multiscale_gan_page.py` from [multiscale-gan.json](multiscale-gan.json), which the runs of",  # noqa: E501
         "`make acceptance` write: figures, protocol, command, seed, versions and hardware. Intervals are 95 %.",
         "",
+        *OLDER_HEADLINE,
     ]
     for name, result in found["results"].items():
         lines += opening(name, result) + (code(result["command"]) if "command" in result else [])
