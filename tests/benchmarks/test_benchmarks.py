@@ -49,7 +49,7 @@ def load(monkeypatch):
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_every_script_writes_rows(script, load, tmp_path, capsys, monkeypatch):
     fork = multiprocessing.get_context("fork")  # which imports nothing anew
-    monkeypatch.setattr(multiprocessing, "get_context", lambda method: fork)
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method=None: fork)
     module = load(script)
     out = tmp_path / "results" / "rows.jsonl"
     arguments = ["--tiny", "--device", "cpu", "--out", str(out), "--charts", str(tmp_path)]
