@@ -124,7 +124,7 @@ class Atari(SyntheticSource):
             size=config.episodes * config.max_frames * (3 * height * width + 14 + 128 * config.ram),
             fps=_FPS / config.frame_skip,
             videos=self._videos(game, console, given),
-            meta=self._meta(game),
+            meta=self.described(),
             actions=ActionSpec(kind="discrete", size=len(legal), names=names),
         )
 
@@ -162,12 +162,14 @@ class Atari(SyntheticSource):
             console.act(action)
         return console
 
-    def _meta(self, game: str) -> dict[str, Any]:
-        ale, _ = _emulator()
+    def described(self) -> dict[str, Any]:
+        """Entries of meta.json about emulator, settings and field of play."""
+        (ale, _), game = _emulator(), find_game(self.config.game)
         settings = asdict(self.config) | {"game": game, "skip_start": _skip_start(self.config, game)}
         if self.config.actions_file is not None:
             settings["actions_file"] = Path(self.config.actions_file).name
-        return {"emulator": f"ale-py {ale.__version__}", "parameters": settings}
+        field = {"field": list(FIELDS[game])} if self.config.field and game in FIELDS else {}
+        return {"emulator": f"ale-py {ale.__version__}", "parameters": settings, **field}
 
 
 class Console:
