@@ -392,22 +392,25 @@ def test_page_shows_speed_and_latency(tab):
 
 
 def test_a_real_game_obeys_keys_and_gamepad_and_shows_the_score(browser):
-    with serving(GamePlayer(open_game("paddle"))) as url, browser.new_context(**LAPTOP) as context:
-        with Tab(context.new_page(), url) as tab:
-            assert tab.page.inner_text("#dream-word") == "Game"
-            assert tab.page.inner_text("#score") == "score 0"
-            assert not tab.page.is_visible("#beside")
-            before = tab.pixels()
-            tab.page.keyboard.down("ArrowUp")
-            tab.step(3)
-            tab.page.keyboard.up("ArrowUp")
-            assert tab.page.inner_text("#doing") == "up"
-            assert tab.pixels() != before
-            tab.page.evaluate(
-                "() => { navigator.getGamepads = () => [{ connected: true, axes: [0, 1], buttons: [] }];"
-                " dispatchEvent(new Event('gamepadconnected')) }"
-            )
-            tab.until("document.querySelector('[data-key=down]').classList.contains('held')")
-            tab.step(2)
-            assert tab.page.inner_text("#doing") == "down"
-            assert not tab.faults
+    with (
+        serving(GamePlayer(open_game("paddle"))) as url,
+        browser.new_context(**LAPTOP) as context,
+        Tab(context.new_page(), url) as tab,
+    ):
+        assert tab.page.inner_text("#dream-word") == "Game"
+        assert tab.page.inner_text("#score") == "score 0"
+        assert not tab.page.is_visible("#beside")
+        before = tab.pixels()
+        tab.page.keyboard.down("ArrowUp")
+        tab.step(3)
+        tab.page.keyboard.up("ArrowUp")
+        assert tab.page.inner_text("#doing") == "up"
+        assert tab.pixels() != before
+        tab.page.evaluate(
+            "() => { navigator.getGamepads = () => [{ connected: true, axes: [0, 1], buttons: [] }];"
+            " dispatchEvent(new Event('gamepadconnected')) }"
+        )
+        tab.until("document.querySelector('[data-key=down]').classList.contains('held')")
+        tab.step(2)
+        assert tab.page.inner_text("#doing") == "down"
+        assert not tab.faults
