@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from framecast.core.errors import UserError
 from framecast.core.types import ActionSpec, Batch, ClipRequest
 from framecast.data.base import Segment, Source, rank_by_hash
-from framecast.data.cache import data_digest
+from framecast.data.digest import data_digest, same_content
 from framecast.data.loader import Loader
 from framecast.data.splits import choose, split_rule
 from framecast.training.config import check_actions
@@ -114,10 +114,14 @@ def held_out_clips(
             f"the {split} split's longest video has {longest} frames at stride {request.stride}, too few for {context} "
             f"of context and a horizon of {max(wanted, 1)}; use --horizon {max(longest - context, 1)} or less"
         )
-    whole = dataclasses.replace(
-        request, context=context, future=wanted, target_offset=1, crop=None, motion_filter=None, extras=()
+    loader = Loader(
+        source,
+        segments,
+        request.consecutive(context, wanted),
+        1,
+        seed,
+        actions=actions if source.spec.actions else None,
     )
-    loader = Loader(source, segments, whole, 1, seed, actions=actions if source.spec.actions else None)
     return Clips(loader, loader.windows.fixed(clips, seed))
 
 
@@ -214,7 +218,7 @@ def refuse_trained(run: Run, source: Source, split: str) -> None:
     Raises:
         UserError: For the run's own training data.
     """
-    if split == ALL and run.config.data.digest == data_digest(source):
+    if split == ALL and same_content(run.config.data.digest, data_digest(source)):
         raise UserError(f"--split all: {run.folder} was trained on these data; use other data, or --split test")
 
 
