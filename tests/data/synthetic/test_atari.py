@@ -138,7 +138,7 @@ def test_ghosts_that_flicker_are_painted_from_the_newest_of_three_frames(tmp_pat
         ghosts = (0xC84848, 0xC659B3, 0x54B899, 0xB47A30)
         shares.append([(found == ghost).any((1, 2)).mean() for ghost in ghosts])
     assert min(shares[0]) < 0.7
-    assert min(shares[1][i] for i in range(4) if shares[0][i] > 0) >= 0.9
+    assert min(shares[1]) > 0.85
 
 
 def test_shrinking_keeps_the_colour_of_highest_rank():
