@@ -11,7 +11,7 @@ _TRAIN = {"accumulate": "grad_accum_steps"}
 _ACTIONS = {"sd": "std"}
 
 #: Fields of `TrainConfig` that older configs lack, with the values that repeat their runs.
-_ADDED = {"select": "last", "select_horizon": 0}
+_ADDED = {"deterministic": False, "select": "last", "select_horizon": 0}
 
 #: Flags that were renamed: they work for one more version, with a warning.
 RENAMED_FLAGS = {

@@ -50,6 +50,8 @@ class TrainConfig:
     """Steps per epoch under random order; 0 for clips / batch-size."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Autocast precision; auto selects bf16 on hardware that supports it."""
+    deterministic: bool = False
+    """Deterministic algorithms only: a GPU repeats a run bit for bit, slower; an error where there is none."""
     stats_every: int = 10
     """Steps between losses written to metrics.jsonl."""
     summary_every: int = 100

@@ -34,7 +34,7 @@ from framecast.training.config import (
     resolve_steps,
     write_config,
 )
-from framecast.training.device import Device, make_device
+from framecast.training.device import Device, deterministic, make_device
 from framecast.training.presets import preset
 from framecast.training.run_folder import open_run
 from framecast.training.state import TrainState
@@ -149,6 +149,21 @@ def fit(
     """
     config = settle(config, source, model_class)
     _check_folder(folder, config, overwrite, init_from)
+    with deterministic(config.train.deterministic):
+        _fit(config, source, folder, model_class, device, init_from, overwrite, quiet)
+    return folder
+
+
+def _fit(
+    config: RunConfig,
+    source: Source,
+    folder: Path,
+    model_class: type[Predictor],
+    device: Device,
+    init_from: str | Path | None,
+    overwrite: bool,
+    quiet: bool,
+) -> None:
     torch.manual_seed(seed_for(config.train.seed, "weights"))  # the same in every process
     model = model_class(config.model, config.spec)
     fresh = overwrite or not (folder / CHECKPOINT).is_file()
@@ -173,7 +188,6 @@ def fit(
             _make_folder(folder, overwrite)
             write_config(folder, config)  # also when resuming, as steps and log settings may change
     trainer.run()
-    return folder
 
 
 def try_out(config: RunConfig, source: Source, model_class: type[Predictor], device: Device) -> float:

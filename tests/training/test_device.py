@@ -10,7 +10,7 @@ from torch import nn
 from framecast.core.errors import UserError
 from framecast.core.random import seed_for
 from framecast.nn.precision import autocast, resolve_precision
-from framecast.training.device import Device, all_finite, make_device, pick_device
+from framecast.training.device import Device, make_device, pick_device
 
 CPU = torch.device("cpu")
 
@@ -24,8 +24,8 @@ class Pretend:
     def all_reduce(self, value, op=dist.ReduceOp.SUM):
         self.shared[threading.get_ident()] = value.clone()
         self.gate.wait()
-        values = list(self.shared.values())
-        total = sum(values) if op == dist.ReduceOp.SUM else torch.stack(values).amax(0)
+        values = torch.stack(list(self.shared.values()))
+        total = {dist.ReduceOp.SUM: values.sum(0), dist.ReduceOp.MAX: values.amax(0)}.get(op, values.amin(0))
         self.gate.wait()
         value.copy_(total)
 
@@ -60,10 +60,11 @@ def test_gradients_are_averaged_missing_ones_as_zeros_and_none_stays_none(monkey
         parameters[0].grad = torch.full((2, 3), 1.0 + 2 * device.rank)
         if device.rank == 1:
             parameters[1].grad = torch.arange(4.0)
-        device.average_gradients(parameters)
-        return [p.grad for p in parameters]
+        fault = device.average_gradients(parameters, torch.tensor(device.rank == 1))
+        return *(p.grad for p in parameters), fault
 
-    for first, second, third in on_two_ranks(work, monkeypatch):
+    for first, second, third, fault in on_two_ranks(work, monkeypatch):
+        assert fault
         assert torch.equal(first, torch.full((2, 3), 2.0))
         assert torch.equal(second, torch.arange(4.0) / 2)
         assert third is None
@@ -72,9 +73,11 @@ def test_gradients_are_averaged_missing_ones_as_zeros_and_none_stays_none(monkey
 def test_numbers_are_averaged_and_any_flag_counts(monkeypatch):
     def work(device):
         means = device.average({"b": 1.0 + device.rank, "a": 4.0 * device.rank})
-        return means, device.any(device.rank == 1), device.maximum(-3.0 - device.rank)
+        least = device.minimum(torch.tensor([5, 7]) - 3 * device.rank)
+        return means, device.any(device.rank == 1), device.maximum(-3.0 - device.rank), least
 
-    for values, flag, largest in on_two_ranks(work, monkeypatch):
+    for values, flag, largest, least in on_two_ranks(work, monkeypatch):
+        assert least.tolist() == [2, 4]
         assert values == {"a": 2.0, "b": 1.5}
         assert flag
         assert largest == -3.0
@@ -102,7 +105,7 @@ def test_failure_of_the_main_process_releases_the_others(monkeypatch):
 def test_one_process_exchanges_nothing():
     device = Device(CPU)
     p = nn.Parameter(torch.zeros(2))
-    device.average_gradients([p])
+    assert not device.average_gradients([p], torch.tensor(False))
     device.barrier()
     assert p.grad is None
     assert device.is_main
@@ -147,9 +150,3 @@ def test_autocast_is_active_only_for_bf16():
         assert (x @ x).dtype == torch.bfloat16
     with autocast(CPU, "fp32"):
         assert (x @ x).dtype == torch.float32
-
-
-def test_all_finite_detects_nan_and_inf():
-    assert all_finite(torch.tensor([1.0, 2.0]))
-    assert not all_finite(torch.tensor([1.0, float("inf")]))
-    assert not all_finite(torch.tensor(float("nan"), requires_grad=True))
