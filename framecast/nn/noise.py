@@ -1,115 +1,56 @@
-"""Noise of a part of a batch, equal to that of the whole batch drawn at once.
+"""Noise as a function of a seed in each row of a batch: no row depends on the others, nor on the size of the batch.
 
-Random numbers in a loss come from torch's generators, whose draws depend on the size of the tensor. A process or a
-micro-batch that has a part of the clips only therefore draws for all of them and keeps its rows.
+A generator of torch gives the noise of a whole batch, on one kind of device, and its seed must be a number of the host.
+Here seeds are a tensor on the device, so noise needs no transfer, and a row has the same noise in every batch.
+
+Source:
+    Steele, Lea, Flood 2014, "Fast splittable pseudorandom number generators" (SplitMix64); Box, Muller 1958.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
-from typing import Any
+import math
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor
-from torch.overrides import TorchFunctionMode
 
-#: Functions whose result has a size given by their arguments.
-SIZED: tuple[Callable[..., Any], ...] = (torch.randn, torch.rand, torch.randint)
-#: Functions of tensors with one row per clip, whose result has the same rows.
-ROWWISE: tuple[Callable[..., Any], ...] = (
-    *(torch.randn_like, torch.rand_like, torch.randint_like, torch.bernoulli, torch.multinomial, torch.poisson),
-    *(torch.binomial, torch.dropout, torch.alpha_dropout, torch.feature_dropout, torch.feature_alpha_dropout),
-    *(torch.native_dropout, torch.rrelu, torch.normal, Tensor.bernoulli, Tensor.multinomial),
-    *(F.dropout, F.dropout1d, F.dropout2d, F.dropout3d, F.alpha_dropout, F.feature_alpha_dropout),
-    *(F.gumbel_softmax, F.rrelu, F.scaled_dot_product_attention),
-)
-#: Methods that fill a tensor with random numbers.
-IN_PLACE: tuple[Callable[..., Any], ...] = (
-    *(Tensor.normal_, Tensor.uniform_, Tensor.bernoulli_, Tensor.exponential_, Tensor.geometric_, Tensor.cauchy_),
-    *(Tensor.log_normal_, Tensor.random_),
-)
+# Odd constants of SplitMix64, as signed 64-bit numbers; products wrap around.
+_STEP = 0x9E3779B97F4A7C15 - 2**64
+_FIRST, _SECOND = 0xBF58476D1CE4E5B9 - 2**64, 0x94D049BB133111EB - 2**64
+#: Random bits of a uniform number: with 23 the middle of every interval is a float32 inside (0, 1).
+_BITS = 23
 
 
-class JointNoise(TorchFunctionMode):
-    """Within: random numbers for clips `start` … `start + rows` of a batch of `total` clips.
-
-    A random tensor whose first axis is `rows`, or a multiple of it, has one row, or several consecutive ones, per clip;
-    all others are the same for every part of the batch. Not covered are the dropout inside torch's recurrent layers and
-    tensors whose first axis is not that of clips although its length is a multiple of `rows`.
+def row_uniform(seed: Tensor, tick: Tensor, shape: tuple[int, ...], draw: int = 0) -> Tensor:
+    """Uniform noise of every row.
 
     Args:
-        start: index of the first clip of this part.
-        rows: clips of this part, at least 1.
-        total: clips of the batch.
+        seed: (rows,) int64, of each row.
+        tick: (rows,) int64, step of each row's roll-out, at least 0; other steps have other noise.
+        shape: of one row's noise.
+        draw: number of this noise within the step, at least 0; other draws have other noise.
+
+    Returns:
+        (rows, *shape) float32 above 0 and below 1, on the device of the seeds.
     """
+    key = _mixed(_mixed(_mixed(seed) + tick) + draw)
+    counters = torch.arange(1, math.prod(shape) + 1, device=seed.device) * _STEP
+    bits = _shifted(_mixed(key[:, None] + counters), 64 - _BITS)
+    return ((bits.float() + 0.5) * 2.0**-_BITS).reshape(len(seed), *shape)
 
-    def __init__(self, start: int, rows: int, total: int) -> None:
-        super().__init__()
-        self.start, self.rows, self.total = start, rows, total
 
-    def __torch_function__(
-        self,
-        func: Callable[..., Any],
-        types: Iterable[type],
-        args: tuple[Any, ...] = (),
-        kwargs: Mapping[str, Any] | None = None,
-    ) -> Any:
-        given = dict(kwargs or {})
-        if func in SIZED or (func is torch.normal and "size" in given):
-            return self._sized(func, args, given)
-        if func in ROWWISE:
-            return self._rowwise(func, args, given)
-        if func in IN_PLACE and len(args[0]) and not len(args[0]) % self.rows:
-            found = func(self._whole(args[0].detach()), *args[1:], **given)
-            with torch.no_grad():
-                return args[0].copy_(self._own(found))
-        return func(*args, **given)
+def row_normal(seed: Tensor, tick: Tensor, shape: tuple[int, ...], draw: int = 0) -> Tensor:
+    """Noise of N(0, 1) of every row, at most 5.8 from 0; arguments and result as of `row_uniform`."""
+    radius, angle = row_uniform(seed, tick, (2, *shape), draw).unbind(1)
+    return (-2 * radius.log()).sqrt() * (2 * math.pi * angle).cos()
 
-    def _sized(self, func: Callable[..., Any], args: tuple[Any, ...], given: dict[str, Any]) -> Tensor:
-        before = 0 if func is not torch.randint else sum(isinstance(a, int) for a in args)
-        if "size" in given:
-            fixed, size = args, tuple(given.pop("size"))
-        elif before or not isinstance(args[0], int):  # the size is the last argument
-            fixed, size = args[:-1], tuple(args[-1])
-        else:
-            fixed, size = (), args
-        if not size or not size[0] or size[0] % self.rows:
-            return self._call(func, fixed, size, given)
-        return self._own(self._call(func, fixed, (size[0] // self.rows * self.total, *size[1:]), given))
 
-    @staticmethod
-    def _call(func: Callable[..., Any], fixed: tuple[Any, ...], size: tuple[int, ...], given: dict[str, Any]) -> Tensor:
-        found: Tensor = func(*fixed, size=size, **given)
-        return found
+def _mixed(x: Tensor) -> Tensor:
+    x = (x ^ _shifted(x, 30)) * _FIRST
+    x = (x ^ _shifted(x, 27)) * _SECOND
+    return x ^ _shifted(x, 31)
 
-    def _rowwise(self, func: Callable[..., Any], args: tuple[Any, ...], given: dict[str, Any]) -> Any:
-        tensors = [x for x in (*args, *given.values()) if isinstance(x, Tensor)]
-        if not tensors or not all(x.ndim and len(x) and not len(x) % self.rows for x in tensors):
-            return func(*args, **given)
-        if given.get("inplace"):
-            given["inplace"] = False
-        found = func(
-            *(self._whole(x) if isinstance(x, Tensor) else x for x in args),
-            **{name: self._whole(x) if isinstance(x, Tensor) else x for name, x in given.items()},
-        )
-        return tuple(self._own(x) for x in found) if isinstance(found, tuple) else self._own(found)
 
-    def _whole(self, x: Tensor) -> Tensor:
-        """`x` at its place among the rows of the whole batch, which are 1 elsewhere."""
-        each = len(x) // self.rows
-        last = x.ndim == 4 and x.is_contiguous(memory_format=torch.channels_last) and not x.is_contiguous()
-        layout = torch.channels_last if last else torch.contiguous_format
-
-        def other(clips: int) -> Tensor:
-            return torch.ones((clips * each, *x.shape[1:]), dtype=x.dtype, device=x.device).contiguous(
-                memory_format=layout
-            )
-
-        return torch.cat([other(self.start), x, other(self.total - self.start - self.rows)]).contiguous(
-            memory_format=layout
-        )
-
-    def _own(self, x: Tensor) -> Tensor:
-        each = len(x) // self.total
-        return x[self.start * each : (self.start + self.rows) * each]
+def _shifted(x: Tensor, bits: int) -> Tensor:
+    """x >> bits, filled with zeros; torch fills with the sign."""
+    return (x >> bits) & ((1 << (64 - bits)) - 1)

@@ -17,6 +17,7 @@ from framecast.core.io import read_file, write_json
 from framecast.core.migration import migrate_config
 from framecast.core.types import FORMAT, ClipRequest, ClipSpec
 from framecast.data.base import Segment, Source
+from framecast.data.digest import same_data
 from framecast.data.options import DataConfig
 from framecast.models import MODELS
 from framecast.models.base import Predictor
@@ -238,6 +239,8 @@ def check_resume(folder: Path, config: RunConfig) -> None:
     check_format(stored.get("format"), folder / CONFIG)
     new = json.loads(json.dumps(config.to_json()))
     changed = differences(stored, new)
+    if same_data(*(str(value) for value in changed.get("data.digest", ("", "")))):
+        changed.pop("data.digest", None)  # a digest of an older version, of the same data
     refused = {k: v for k, v in changed.items() if k not in CHANGEABLE and k not in ("version", "format")}
     if refused:
         listed = "; ".join(

@@ -80,7 +80,8 @@ def roll(model, context, horizon, actions=None, samples=1, generator=None):
         future = torch.cat(step, 1)
     future = future.expand(samples, *future.shape)
     if model.stochastic:
-        future = (future + 0.1 * torch.randn(future.shape, generator=generator)).clamp(0, 1)
+        noise = [torch.randn(samples, 1, *future.shape[2:], generator=own) for own in generator]
+        future = (future + 0.1 * torch.cat(noise, 1)).clamp(0, 1)
     return future
 
 
