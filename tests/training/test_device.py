@@ -133,9 +133,9 @@ def test_deterministic_algorithms_are_asked_for_within_the_run_only(wanted):
 
 
 def test_operation_without_a_deterministic_algorithm_is_one_sentence():
-    with pytest.raises(UserError, match="--deterministic: put_ has no deterministic algorithm on this device"):
-        with deterministic(True):
-            torch.zeros(3).put_(torch.tensor([0, 0]), torch.ones(2), accumulate=False)
+    sentence = "--deterministic: put_ has no deterministic algorithm on this device"
+    with pytest.raises(UserError, match=sentence), deterministic(True):
+        torch.zeros(3).put_(torch.tensor([0, 0]), torch.ones(2), accumulate=False)
     assert not torch.are_deterministic_algorithms_enabled()
 
 
