@@ -205,7 +205,7 @@ def try_out(config: RunConfig, source: Source, model_class: type[Predictor], dev
 
 def _placed(model: Predictor, device: Device) -> Predictor:
     if device.world > 1 and device.device.type == "cuda":
-        # on CPUs each process has its own statistics
+        # on CPUs each process normalises by its own clips, and running statistics are averaged at every step
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     model = model.to(device.device)
     if device.device.type != "mps":
