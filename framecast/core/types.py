@@ -300,10 +300,13 @@ class Loss:
     Attributes:
         total: scalar to minimise.
         parts: named terms, detached and unweighted, so that they are comparable between runs.
+        reduction: whether total and parts are means or sums over the clips of the batch; gradients of micro-batches and
+            processes are averaged or summed accordingly.
     """
 
     total: Tensor
     parts: dict[str, Tensor] = field(default_factory=dict)
+    reduction: Literal["mean", "sum"] = "mean"
 
 
 @dataclass(frozen=True)

@@ -330,7 +330,6 @@ class Predictor(nn.Module):
         """The next state and frame. Default: `rollout_latent`, drawn; else `predict` on a sliding window, `block`
         frames at a time without actions.
 
-
         Args:
             state: from `rollout_init` or the previous step; it is not changed.
             action: ((s b), a), the action at the last frame. Actions are known one by one, so frames are predicted so.

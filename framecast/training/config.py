@@ -14,7 +14,7 @@ import framecast
 from framecast.core.config import brief, differences, from_dict, parse_duration, to_dict
 from framecast.core.errors import UserError
 from framecast.core.io import read_file, write_json
-from framecast.core.migration import migrate_config
+from framecast.core.migration import complete_train, migrate_config
 from framecast.core.types import FORMAT, ClipRequest, ClipSpec
 from framecast.data.base import Segment, Source
 from framecast.data.digest import same_data
@@ -51,6 +51,8 @@ class TrainConfig:
     """Steps per epoch under random order; 0 for clips / batch-size."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Autocast precision; auto selects bf16 on hardware that supports it."""
+    deterministic: bool = False
+    """Deterministic algorithms only: a GPU repeats a run bit for bit, slower; an error where there is none."""
     stats_every: int = 10
     """Steps between losses written to metrics.jsonl."""
     summary_every: int = 100
@@ -235,6 +237,7 @@ def check_resume(folder: Path, config: RunConfig) -> None:
     """
     stored = migrate_config(read_file(folder / CONFIG))
     check_format(stored.get("format"), folder / CONFIG)
+    stored["train"] = complete_train(stored.get("train", {}))
     new = json.loads(json.dumps(config.to_json()))
     changed = differences(stored, new)
     if same_data(*(str(value) for value in changed.get("data.digest", ("", "")))):

@@ -35,7 +35,7 @@ from framecast.training.config import (
     resolve_steps,
     write_config,
 )
-from framecast.training.device import Device, make_device
+from framecast.training.device import Device, deterministic, make_device
 from framecast.training.presets import preset
 from framecast.training.run_folder import open_run
 from framecast.training.state import TrainState
@@ -150,6 +150,21 @@ def fit(
     """
     config = settle(config, source, model_class)
     _check_folder(folder, config, overwrite, init_from)
+    with deterministic(config.train.deterministic):
+        _fit(config, source, folder, model_class, device, init_from, overwrite, quiet)
+    return folder
+
+
+def _fit(
+    config: RunConfig,
+    source: Source,
+    folder: Path,
+    model_class: type[Predictor],
+    device: Device,
+    init_from: str | Path | None,
+    overwrite: bool,
+    quiet: bool,
+) -> None:
     torch.manual_seed(seed_for(config.train.seed, "weights"))  # the same in every process
     model = model_class(config.model, config.spec)
     fresh = overwrite or not (folder / CHECKPOINT).is_file()
@@ -174,7 +189,6 @@ def fit(
             _make_folder(folder, overwrite)
             write_config(folder, config)  # also when resuming, as steps and log settings may change
     trainer.run()
-    return folder
 
 
 def try_out(config: RunConfig, source: Source, model_class: type[Predictor], device: Device) -> float:
@@ -191,7 +205,7 @@ def try_out(config: RunConfig, source: Source, model_class: type[Predictor], dev
 
 def _placed(model: Predictor, device: Device) -> Predictor:
     if device.world > 1 and device.device.type == "cuda":
-        # on CPUs each process has its own statistics
+        # on CPUs each process normalises by its own clips, and running statistics are averaged at every step
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     model = model.to(device.device)
     if device.device.type != "mps":
