@@ -1,0 +1,122 @@
+"""Configuration and profiles of direct multi-horizon prediction."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Literal
+
+from framecast.core.config import require_least
+from framecast.core.errors import UserError
+
+
+@dataclass(frozen=True, kw_only=True)
+class OptimConfig:
+    """AdamW with linear warm-up and a cosine over the elapsed share of the run."""
+
+    lr: float = 5e-3
+    """Largest learning rate, above 0."""
+    final: float = 0.01
+    """Share of the largest rate at the end of the run, in 0…1."""
+    warmup: int = 50
+    """Steps of linear warm-up."""
+    betas: tuple[float, float] = (0.9, 0.95)
+    """Decay of the optimiser's two averages, each in 0…1."""
+    weight_decay: float = 0.01
+    """Decoupled weight decay."""
+    clip: float = 1.0
+    """Bound of the norm of all gradients together; 0 is off."""
+
+    def __post_init__(self) -> None:
+        if not self.lr > 0 or not 0 <= self.final <= 1:
+            raise UserError(f"optim.lr must be above 0 and optim.final in 0…1, got {self.lr} and {self.final}")
+        require_least(self, "optim.", warmup=0, weight_decay=0, clip=0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class DirectConfig:
+    """Clip, networks, sources of the mixture and loss."""
+
+    # --- clip
+    context: int = 10
+    """Context frames, 2 to 16; a forecast may be given fewer, then the first is repeated."""
+    horizon: int = 64
+    """Longest lead time in frames, a multiple of `block`; later frames are predicted from predicted ones."""
+    block: int = 8
+    """Frames that one call of the decoder gives; 1 where actions move large parts of the picture."""
+    blocks_per_clip: int = 2
+    """Blocks drawn per clip in a training step."""
+    first_block: float = 0.3
+    """Probability that the first of them is the block that follows the context."""
+    crop: int | None = None
+    """Side of the random square crops in training, in px, at most the frame's; None for whole frames."""
+    work_side: int = 160
+    """Most px of the shorter side on which the networks work; weights and motion of larger frames are enlarged, colours
+    are taken from the full frames."""
+    # --- networks
+    recent: int = 8
+    """Last frames that the encoder sees, at most `context`; it also sees the mean of all."""
+    widths: tuple[int, int, int] = (32, 64, 96)
+    """Feature maps at the three scales."""
+    depth: int = 2
+    """Residual blocks of the decoder at the coarsest scale."""
+    patch: int = 2
+    """Side of the square of pixels that becomes one position of the finest scale."""
+    # --- sources of the mixture
+    kept: int = 4
+    """Last frames whose pixels can be reused, at most `context`."""
+    mean: bool = True
+    """Whether the context's mean is a source."""
+    new: bool = True
+    """Whether new colours are a source."""
+    flow: Literal["auto", "dis", "blocks", "none"] = "auto"
+    """Optical flow whose warped last frame is a source: DIS of the extra `flow`, block matching of the package, DIS
+    where it is installed (auto), or none."""
+    # --- loss
+    loss: Literal["relative", "l2", "log", "charbonnier"] = "relative"
+    """Loss of a block: its MSE divided by that of copy-last (plus `relative_floor`), 10 MSE, the logarithm of its MSE,
+    or sqrt(error^2 + 1e-6)."""
+    relative_floor: float = 1e-4
+    """Added to copy-last's MSE in the relative loss, above 0, so that still clips do not dominate."""
+    coverage: float = 0.9
+    """Share of true values between the two bounds that the uncertainty's head learns, in 0…1."""
+    bounds_weight: float = 0.1
+    """Weight of the bounds' loss; it does not change the mean. 0 is off."""
+    optim: OptimConfig = field(default_factory=OptimConfig)
+    """Settings of the optimiser."""
+
+    def __post_init__(self) -> None:
+        require_least(
+            self,
+            "model.",
+            **{n: 1 for n in ("horizon", "block", "blocks_per_clip", "recent", "kept", "depth", "patch")},
+            work_side=8,
+            bounds_weight=0,
+        )
+        if not 2 <= self.context <= 16:
+            raise UserError(f"model.context must be 2 to 16 frames, got {self.context}")
+        if self.horizon % self.block:
+            raise UserError(f"model.horizon must be a multiple of model.block, got {self.horizon} and {self.block}")
+        if max(self.recent, self.kept) > self.context:
+            raise UserError(
+                f"model.recent and model.kept must be at most model.context, got {self.recent}, {self.kept} and "
+                f"{self.context}"
+            )
+        if len(self.widths) != 3 or min(self.widths) < 1:
+            raise UserError(f"model.widths must be three numbers of at least 1, got {self.widths}")
+        if self.crop is not None and self.crop < 4 * self.patch:
+            raise UserError(f"model.crop must be at least {4 * self.patch} px (4 patches), got {self.crop}")
+        if not 0 < self.coverage < 1 or not 0 <= self.first_block <= 1 or not self.relative_floor > 0:
+            raise UserError("model: coverage and first_block must lie in 0…1, relative_floor above 0")
+
+
+#: Profile -> its configuration.
+PROFILES: dict[str, Callable[[], DirectConfig]] = {
+    "default": partial(DirectConfig, widths=(64, 128, 256), depth=6, crop=128, blocks_per_clip=4),
+    "small": DirectConfig,
+    "natural": partial(DirectConfig, context=8, horizon=16, crop=96),
+    "tiny": partial(
+        DirectConfig, context=3, horizon=4, block=2, recent=2, kept=2, widths=(8, 8, 8), depth=1, blocks_per_clip=1
+    ),
+}

@@ -1,0 +1,60 @@
+"""Block matching: dense optical flow without further packages."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+from torch.nn.functional import avg_pool2d, grid_sample, interpolate, pad
+
+
+def sample(frames: Tensor, flow: Tensor) -> Tensor:
+    """Frames sampled at displaced positions, bilinear, edges repeated.
+
+    Args:
+        frames: (b, c, h, w).
+        flow: (b, 2, h, w), displacement (x, y) in px.
+
+    Returns:
+        (b, c, h, w), frames(x + flow(x)).
+    """
+    _, _, h, w = frames.shape
+    ys, xs = torch.meshgrid(torch.arange(h).to(flow), torch.arange(w).to(flow), indexing="ij")
+    x = (xs + flow[:, 0]) * (2 / max(w - 1, 1)) - 1
+    y = (ys + flow[:, 1]) * (2 / max(h - 1, 1)) - 1
+    return grid_sample(frames, torch.stack([x, y], -1), padding_mode="border", align_corners=True)
+
+
+@torch.no_grad()
+def block_matching(previous: Tensor, last: Tensor, levels: int = 4, reach: int = 2, window: int = 7) -> Tensor:
+    """Backward flow by matching blocks from coarse to fine.
+
+    At every level the displacement is the one of (2 reach + 1)^2 candidates around the coarser level's with the
+    smallest mean absolute difference in a window; among equals, the one nearest to the coarser level's.
+
+    Args:
+        previous: frames before the last, (b, c, h, w) float 0…1.
+        last: last frames, (b, c, h, w) float 0…1.
+        levels: most levels of the pyramid, each half as large; fewer for small frames.
+        reach: most displacement per level, in px of that level.
+        window: side of the blocks in px, odd.
+
+    Returns:
+        (b, 2, h, w) float, displacement (x, y) in px with last(x) ≈ previous(x + flow).
+    """
+    pairs = [(previous.float().mean(1, keepdim=True), last.float().mean(1, keepdim=True))]
+    while len(pairs) < levels and min(pairs[-1][0].shape[2:]) >= 4 * window:
+        pairs.append((avg_pool2d(pairs[-1][0], 2), avg_pool2d(pairs[-1][1], 2)))
+    flow = pairs[-1][0].new_zeros(len(last), 2, *pairs[-1][0].shape[2:])
+    offsets = [(x, y) for y in range(-reach, reach + 1) for x in range(-reach, reach + 1)]
+    moves = flow.new_tensor(sorted(offsets, key=lambda o: o[0] ** 2 + o[1] ** 2))
+    for before, after in reversed(pairs):
+        if flow.shape[2:] != before.shape[2:]:
+            flow = 2 * interpolate(flow, size=before.shape[2:], mode="bilinear", align_corners=False)
+        edge = [window // 2] * 4
+        costs = []
+        for i, move in enumerate(moves):
+            difference = (sample(before, flow + move.view(1, 2, 1, 1)) - after).abs()
+            # the small term decides where a block has no texture: no displacement of its own
+            costs.append(avg_pool2d(pad(difference, edge, mode="replicate"), window, 1) + 1e-4 * (i > 0))
+        flow = flow + moves[torch.cat(costs, 1).argmin(1)].permute(0, 3, 1, 2)
+    return flow
