@@ -56,10 +56,10 @@ def _checked(predict: Callable[..., Tensor]) -> Callable[..., Tensor]:
         samples: int = 1,
         generator: torch.Generator | None = None,
     ) -> Tensor:
-        name, need = type(self).__name__, self.num_context
+        name, need, least = type(self).__name__, self.num_context, self.min_context
         frames = as_frames(context, self)
-        if frames.shape[1] < need:
-            raise ValueError(f"{name} needs {need} context frames, got {frames.shape[1]}; give a longer clip")
+        if frames.shape[1] < least:
+            raise ValueError(f"{name} needs {least} context frames, got {frames.shape[1]}; give a longer clip")
         if horizon < 1 or samples < 1:
             raise ValueError(f"{name}: horizon and samples must be at least 1, got {horizon} and {samples}")
         if actions is not None:
@@ -70,7 +70,7 @@ def _checked(predict: Callable[..., Tensor]) -> Callable[..., Tensor]:
                 raise ValueError(
                     f"{name}: actions must be (b, context + horizon - 1, a) = {want}, got {tuple(actions.shape)}"
                 )
-            actions = actions[:, frames.shape[1] - need :]
+            actions = actions[:, max(frames.shape[1] - need, 0) :]
         elif self.actions == "required":
             raise ValueError(f"{name} predicts from actions: pass actions (b, context + horizon - 1, a)")
         return predict(self, frames[:, -need:], horizon, actions, samples, generator)
@@ -196,6 +196,16 @@ class Predictor(nn.Module):
         return config
 
     @classmethod
+    def fit_to_data(cls, config: Any, holds: Callable[[ClipRequest], bool]) -> Any:
+        """The config adapted to what the data hold, before anything else is done with it. Default: unchanged.
+
+        Args:
+            config: of the model.
+            holds: whether the splits for training and validation have a window of a request.
+        """
+        return config
+
+    @classmethod
     def frame_size(cls, config: Any, spec: ClipSpec) -> tuple[int, int] | None:
         """The only size (h, w) of frames that a built model accepts; None if it accepts any. Default: the request's."""
         return cls.request(config).resize
@@ -291,6 +301,11 @@ class Predictor(nn.Module):
         """Number of context frames that `predict` uses."""
         return self.request(self.config).context
 
+    @property
+    def min_context(self) -> int:
+        """Least number of context frames that `predict` accepts. Default: `num_context`."""
+        return self.num_context
+
     def controls(self) -> tuple[Control, ...]:
         """Entries of the state that may be changed between frames, such as temperatures. Default: none."""
         return ()
@@ -318,7 +333,7 @@ class Predictor(nn.Module):
         frames, past = as_frames(context, self)[:, -self.num_context :], None
         if actions is not None:
             past = torch.as_tensor(actions, dtype=torch.float32, device=frames.device)
-            past, keep = past[None] if past.ndim == 2 else past, self.num_context - 1
+            past, keep = past[None] if past.ndim == 2 else past, frames.shape[1] - 1
             if past.shape[1] < keep and self.actions != "none":
                 raise ValueError(f"{type(self).__name__} needs the {keep} actions of its context, got {past.shape[1]}")
             past = past[:, max(past.shape[1] - keep, 0) :]

@@ -25,11 +25,12 @@ def sample(frames: Tensor, flow: Tensor) -> Tensor:
 
 
 @torch.no_grad()
-def block_matching(previous: Tensor, last: Tensor, levels: int = 4, reach: int = 2, window: int = 7) -> Tensor:
+def block_matching(previous: Tensor, last: Tensor, levels: int = 4, reach: int = 2, window: int = 9) -> Tensor:
     """Backward flow by matching blocks from coarse to fine.
 
     At every level the displacement is the one of (2 reach + 1)^2 candidates around the coarser level's with the
-    smallest mean absolute difference in a window; among equals, the one nearest to the coarser level's.
+    smallest mean absolute difference in a window; among equals, the one nearest to the coarser level's. Each level is
+    smoothed by the window and searched twice, since single wrong blocks of a coarse level are lost for all finer ones.
 
     Args:
         previous: frames before the last, (b, c, h, w) float 0…1.
@@ -50,11 +51,17 @@ def block_matching(previous: Tensor, last: Tensor, levels: int = 4, reach: int =
     for before, after in reversed(pairs):
         if flow.shape[2:] != before.shape[2:]:
             flow = 2 * interpolate(flow, size=before.shape[2:], mode="bilinear", align_corners=False)
-        edge = [window // 2] * 4
-        costs = []
-        for i, move in enumerate(moves):
-            difference = (sample(before, flow + move.view(1, 2, 1, 1)) - after).abs()
-            # the small term decides where a block has no texture: no displacement of its own
-            costs.append(avg_pool2d(pad(difference, edge, mode="replicate"), window, 1) + 1e-4 * (i > 0))
-        flow = flow + moves[torch.cat(costs, 1).argmin(1)].permute(0, 3, 1, 2)
+        for _ in range(2):
+            flow = _mean(flow, window // 2)
+            costs = []
+            for i, move in enumerate(moves):
+                difference = (sample(before, flow + move.view(1, 2, 1, 1)) - after).abs()
+                # the small term decides where a block has no texture: no displacement of its own
+                costs.append(_mean(difference, window // 2) + 1e-4 * (i > 0))
+            flow = flow + moves[torch.cat(costs, 1).argmin(1)].permute(0, 3, 1, 2)
     return flow
+
+
+def _mean(x: Tensor, radius: int) -> Tensor:
+    """Mean over the square of pixels around each, edges repeated."""
+    return avg_pool2d(pad(x, [radius] * 4, mode="replicate"), 2 * radius + 1, 1)

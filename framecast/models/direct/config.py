@@ -51,6 +51,10 @@ class DirectConfig:
     """Probability that the first of them is the block that follows the context."""
     crop: int | None = None
     """Side of the random square crops in training, in px, at most the frame's; None for whole frames."""
+    short_contexts: float = 0.0
+    """Share of training steps in which only 1 to `context` - 1 last frames are given."""
+    augment: bool = False
+    """Random flips, transposition of square clips and orders of the colour channels in training."""
     work_side: int = 160
     """Most px of the shorter side on which the networks work; weights and motion of larger frames are enlarged, colours
     are taken from the full frames."""
@@ -107,15 +111,19 @@ class DirectConfig:
             raise UserError(f"model.widths must be three numbers of at least 1, got {self.widths}")
         if self.crop is not None and self.crop < 4 * self.patch:
             raise UserError(f"model.crop must be at least {4 * self.patch} px (4 patches), got {self.crop}")
-        if not 0 < self.coverage < 1 or not 0 <= self.first_block <= 1 or not self.relative_floor > 0:
-            raise UserError("model: coverage and first_block must lie in 0…1, relative_floor above 0")
+        shares = (self.coverage, self.first_block, self.short_contexts)
+        if not all(0 <= share <= 1 for share in shares) or self.coverage in (0, 1):
+            raise UserError("model.coverage, model.first_block and model.short_contexts must lie in 0…1")
+        if not self.relative_floor > 0:
+            raise UserError(f"model.relative_floor must be above 0, got {self.relative_floor}")
 
 
 #: Profile -> its configuration.
 PROFILES: dict[str, Callable[[], DirectConfig]] = {
     "default": partial(DirectConfig, widths=(64, 128, 256), depth=6, crop=128, blocks_per_clip=4),
     "small": DirectConfig,
-    "natural": partial(DirectConfig, context=8, horizon=16, crop=96),
+    "natural": partial(DirectConfig, horizon=32, crop=96),
+    "any": partial(DirectConfig, short_contexts=0.2, augment=True),
     "tiny": partial(
         DirectConfig, context=3, horizon=4, block=2, recent=2, kept=2, widths=(8, 8, 8), depth=1, blocks_per_clip=1
     ),

@@ -14,17 +14,16 @@ FREQUENCIES = 16
 CODE = 64
 
 
-def lead_code(lead: Tensor, longest: int) -> Tensor:
+def lead_code(lead: Tensor) -> Tensor:
     """Sines and cosines of lead times.
 
     Args:
         lead: (n,) lead times in frames, fractions allowed.
-        longest: longest lead time the model is trained for.
 
     Returns:
-        (n, 2 * FREQUENCIES), periods from 4 frames to 4 times the longest.
+        (n, 2 * FREQUENCIES), periods from 4 to 256 frames, whatever the horizon, so that weights fit any.
     """
-    low, high = math.log(2 * math.pi / 4), math.log(2 * math.pi / (4 * max(longest, 2)))
+    low, high = math.log(2 * math.pi / 4), math.log(2 * math.pi / 256)
     rates = torch.exp(torch.linspace(low, high, FREQUENCIES, device=lead.device))
     angles = lead.float()[:, None] * rates
     return torch.cat([angles.sin(), angles.cos()], 1)

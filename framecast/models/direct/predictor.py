@@ -6,7 +6,8 @@ to the mean of the futures.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 
 
 import torch
@@ -77,10 +78,10 @@ class Direct(Predictor):
         self.sources = config.kept + config.mean + (self.flow_kind != "none") + config.new
         inputs = c * (config.recent + 1) + (3 if self.flow_kind != "none" else 0)
         self.lead = nn.Sequential(nn.Linear(2 * FREQUENCIES, CODE), nn.SiLU(), nn.Linear(CODE, CODE))
-        code = 2 * CODE if self.action_size else CODE
         self.past = nn.GRUCell(self.action_size, CODE) if self.action_size else None
+        self.action_code = nn.Linear(CODE, CODE, bias=False) if self.action_size else None
         self.encoder = Encoder(inputs, config.widths, config.patch)
-        self.decoder = Decoder(config.widths, config.depth, code)
+        self.decoder = Decoder(config.widths, config.depth, CODE)
         self._layout = {"logits": self.sources, "new": c * config.new, "motion": 3 * (self.flow_kind != "none")}
         width, per_action = config.widths[0], CODE if self.action_size else 0
         self.head = Head(width, sum(self._layout.values()), config.block, config.patch, per_action)
@@ -92,6 +93,12 @@ class Direct(Predictor):
             nn.init.zeros_(head.project.weight)
             nn.init.zeros_(head.project.bias)  # type: ignore[arg-type]
         nn.init.normal_(self.head.project.weight, std=1e-3)
+        if self.action_code is not None:  # hardly any effect at first, so that weights trained without actions fit
+            nn.init.normal_(self.action_code.weight, std=1e-2)
+            for head in (self.head, self.bounds):
+                assert head.film is not None
+                nn.init.normal_(head.film.weight, std=1e-2)
+                nn.init.zeros_(head.film.bias)
         with torch.no_grad():
             bias = self.head.project.bias.view(self.config.block, self.head.outputs, -1)  # type: ignore[union-attr]
             bias[:, 0] = 3.0  # the last frame
@@ -111,6 +118,14 @@ class Direct(Predictor):
             crop=None if config.crop is None else (config.crop, config.crop),
             crop_at_most=True,
         )
+
+    @classmethod
+    def fit_to_data(cls, config: DirectConfig, holds: Callable[[ClipRequest], bool]) -> DirectConfig:
+        """The config with the longest horizon, of the chosen one halved again and again, that the data can show."""
+        horizon = config.horizon
+        while horizon > config.block and not holds(cls.request(replace(config, horizon=horizon))):
+            horizon = max(config.block, horizon // 2 // config.block * config.block)
+        return replace(config, horizon=horizon)
 
     @classmethod
     def frame_size(cls, config: DirectConfig, spec: ClipSpec) -> tuple[int, int] | None:
@@ -134,15 +149,34 @@ class Direct(Predictor):
             schedule=Cosine(o.final),
         )
         clip = GradClip(kind="global" if o.clip else "none", value=o.clip or 1.0)
-        return [Phase(name="main", loss=self.loss, optimiser=optimiser, clip=clip)]
+        return [Phase(name="main", loss=self.training_loss, optimiser=optimiser, clip=clip)]
+
+    def training_loss(self, batch: Batch, step: int = 0) -> Loss:
+        """`loss` of the batch after the config's random changes, the same for all its clips."""
+        config, frames, future = self.config, batch.context, batch.future
+        if config.short_contexts and float(torch.rand(())) < config.short_contexts:
+            kept = int(torch.randint(1, config.context, ()))
+            frames = self._padded(frames[:, -kept:])
+        if config.augment:
+            turns = torch.rand(3).tolist()
+            for axis, turn in zip((3, 4), turns, strict=False):
+                if turn < 0.5:
+                    frames, future = frames.flip(axis), future.flip(axis)
+            if turns[2] < 0.5 and frames.shape[3] == frames.shape[4]:
+                frames, future = frames.transpose(3, 4), future.transpose(3, 4)
+            order = torch.randperm(frames.shape[2])
+            frames, future = frames[:, :, order], future[:, :, order]
+        return self.loss(replace(batch, context=frames, future=future), step)
 
     def loss(self, batch: Batch, step: int = 0) -> Loss:
         """Loss of the drawn blocks: of the mean as `config.loss`, and of the bounds by quantile regression."""
         config, n = self.config, self.config.block
-        assert batch.lead_times is not None
         context = self._encode(batch.context)
         b, count = batch.future.shape[0], batch.future.shape[1] // n
-        block = (batch.lead_times[:, ::n] - 1) // n  # (b, count)
+        leads = batch.lead_times
+        if leads is None:  # all frames after the context
+            leads = torch.arange(1, count * n + 1, device=batch.future.device).expand(b, -1)
+        block = (leads[:, ::n] - 1) // n  # (b, count)
         codes = self._action_codes(batch.actions, config.horizon)
         # one frame of every block is enough for the bounds, whose loss costs as much as the mixture's
         chosen = step % n
@@ -222,7 +256,10 @@ class Direct(Predictor):
     def _forecast(self, frames: Tensor, horizon: int, actions: Frames | None) -> tuple[Tensor, Tensor]:
         """Mean (b, horizon, c, h, w) in 0…1 and distances of the bounds (b, horizon, 2, h, w)."""
         window, done, means, bounds = self._padded(frames), 0, [], []
-        led = None if actions is None else torch.as_tensor(actions, dtype=torch.float32, device=window.device)
+        led = None
+        if actions is not None:  # zeros for the frames that were repeated
+            led = torch.as_tensor(actions, dtype=torch.float32, device=window.device)
+            led = functional.pad(led, (0, 0, window.shape[1] - frames.shape[1], 0))
         while done < horizon:
             count = min(self.config.horizon, horizon - done)
             blocks = -(-count // self.config.block)
@@ -363,8 +400,10 @@ class Direct(Predictor):
         """Decoder features of blocks (b, count); hidden is that of each block's first frame, (b * count, CODE)."""
         n = self.config.block
         middle = block.flatten().float() * n + (n + 1) / 2
-        code = self.lead(lead_code(middle, self.config.horizon))
-        return self.decoder(context.maps, code if hidden is None else torch.cat([code, hidden], 1))
+        code = self.lead(lead_code(middle))
+        if self.action_code is not None:
+            code = code + self.action_code(hidden)
+        return self.decoder(context.maps, code)
 
     def _decode(
         self, context: _Context, block: Tensor, codes: Tensor | None, bounded: slice = slice(None)
