@@ -148,11 +148,13 @@ class Head(nn.Module):
         """
         bias = self.project.bias
         assert bias is not None
-        weight = self.project.weight.unflatten(0, (self.frames, -1))[chosen]  # (frames, outputs * patch^2, width, 1, 1)
-        bias = bias.unflatten(0, (self.frames, -1))[chosen]
+        weight = torch.unflatten(self.project.weight, 0, (self.frames, -1))[
+            chosen
+        ]  # (frames, outputs * patch^2, width, 1, 1)
+        bias = torch.unflatten(bias, 0, (self.frames, -1))[chosen]
         if self.film is None or codes is None:
             y = functional.conv2d(functional.relu(x), weight.flatten(0, 1), bias.flatten())
-            return functional.pixel_shuffle(y, self.patch).unflatten(1, (len(bias), self.outputs))
+            return torch.unflatten(functional.pixel_shuffle(y, self.patch), 1, (len(bias), self.outputs))
         # one modulation per frame: frame k depends on the actions before it, and on none that lead to later frames
         scale, shift = self.film(codes)[..., None, None].chunk(2, 2)
         y = functional.relu(x[:, None] * (1 + scale) + shift)

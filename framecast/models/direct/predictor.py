@@ -9,12 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 
-
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from framecast.core.errors import UserError
 from framecast.core.types import (
     Batch,
     ClipRequest,
@@ -182,7 +180,7 @@ class Direct(Predictor):
         chosen = step % n
         mean, bounds = self._decode(context, block, codes, slice(chosen, chosen + 1))
         with autocast_off(mean):
-            truth = batch.future.unflatten(1, (count, n)).flatten(0, 1)
+            truth = torch.unflatten(batch.future, 1, (count, n)).flatten(0, 1)
             mean, last = mean.flatten(0, 1), context.sources[:, :1].repeat_interleave(count, 0)
             squared = (mean - truth).square().mean((1, 2, 3, 4))
             copied = (last - truth).square().mean((1, 2, 3, 4))
@@ -349,7 +347,9 @@ class Direct(Predictor):
         seen = torch.cat([frames[:, -config.recent :], mean], 1)
         size = self._work_size(*frames.shape[-2:])
         if size != tuple(frames.shape[-2:]):
-            seen = functional.interpolate(seen.flatten(0, 1), size=size, mode="area").unflatten(0, seen.shape[:2])
+            seen = torch.unflatten(
+                functional.interpolate(seen.flatten(0, 1), size=size, mode="area"), 0, seen.shape[:2]
+            )
         inputs, flow = [2 * seen.flatten(1, 2) - 1], None
         if self.flow_kind != "none":
             before, last = seen[:, -3], seen[:, -2]
@@ -403,7 +403,7 @@ class Direct(Predictor):
         code = self.lead(lead_code(middle))
         if self.action_code is not None:
             code = code + self.action_code(hidden)
-        return self.decoder(context.maps, code)
+        return self.decoder(context.maps, code)  # type: ignore[no-any-return]
 
     def _decode(
         self, context: _Context, block: Tensor, codes: Tensor | None, bounded: slice = slice(None)
@@ -421,7 +421,7 @@ class Direct(Predictor):
         per_frame = None if per_frame is None else per_frame[:, bounded]
         bounds = functional.softplus(self.bounds(x.detach(), per_frame, bounded).float())
         bounds = self._enlarged(bounds, context)
-        return mean.unflatten(0, (b, count)), bounds.unflatten(0, (b, count))
+        return torch.unflatten(mean, 0, (b, count)), torch.unflatten(bounds, 0, (b, count))
 
     def _enlarged(self, maps: Tensor, context: _Context) -> Tensor:
         """Maps (m, n, k, h', w') without padding, at the frame's size."""
@@ -430,7 +430,7 @@ class Direct(Predictor):
         if context.size == tuple(size):
             return maps
         grown = functional.interpolate(maps.flatten(0, 1), size=size, mode="bilinear", align_corners=False)
-        return grown.unflatten(0, maps.shape[:2])
+        return torch.unflatten(grown, 0, maps.shape[:2])
 
     def _mix(self, context: _Context, maps: Tensor, leads: Tensor) -> Tensor:
         """Frames (m, n, c, h, w) from the head's maps (m, n, outputs, h', w') at lead times (m, n)."""
@@ -452,7 +452,7 @@ class Direct(Predictor):
             maps = self._enlarged(maps.float(), context)
             m, n = maps.shape[:2]
             rows = m // len(context.sources)
-            logits, new, motion = maps.split(list(self._layout.values()), 2)
+            logits, new, motion = torch.split(maps, list(self._layout.values()), 2)
             weights = list(logits.softmax(2).unsqueeze(3).unbind(2))
             stills = context.sources if rows == 1 else context.sources.repeat_interleave(rows, 0)
             frames = torch.zeros((), device=maps.device)
@@ -476,7 +476,7 @@ class Direct(Predictor):
         moved = (motion[:, :, :1] + 2).sigmoid() * flow + 0.1 * motion[:, :, 1:]
         moved = moved * scale * leads.to(flow).view(m, n, 1, 1, 1)
         frames = last[:, None].expand(-1, n, -1, -1, -1).flatten(0, 1)
-        return sample(frames, moved.flatten(0, 1)).unflatten(0, (m, n))
+        return torch.unflatten(sample(frames, moved.flatten(0, 1)), 0, (m, n))
 
 
 def _flow_kind(wanted: str) -> str:
