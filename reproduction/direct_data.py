@@ -31,7 +31,7 @@ PHOTOS = ("astronaut", "brick", "camera", "coins", "grass", "gravel", "hubble_de
 HELD_OUT_PHOTOS = ("chelsea", "coffee")
 
 
-def windows_of_games(root: Path, per_episode: int = 6, seed: int = 0) -> Iterator[dict[str, Any]]:
+def windows_of_games(root: Path, per_episode: int = 4, seed: int = 0) -> Iterator[dict[str, Any]]:
     """Windows of recorded episodes at random scales; places where nothing moves are taken once in five times."""
     import cv2
 
@@ -167,25 +167,35 @@ def _add_cutout(frames: list[np.ndarray], image: np.ndarray, rng: np.random.Gene
         frames[i] = np.rint(frame * (1 - there) + moved * there).astype(np.uint8)
 
 
+#: Generated scenes in the training set, with the settings of their recording.
+SCENES: dict[str, dict[str, int]] = {
+    "bouncing": {"videos": 80, "frames": LENGTH},
+    "pushing": {"train": 60, "val": 1, "test": 1, "novel": 1, "frames": LENGTH},
+    "walking": {"subjects": 2, "held_out": 1, "takes": 2, "frames": LENGTH},
+}
+
+
 def scenes(root: Path, seed: int = 0) -> Iterator[dict[str, Any]]:
-    """Videos of the generated scenes bouncing, pushing and walking."""
-    for name, count in (("bouncing", 80), ("pushing", 60), ("walking", 60)):
+    """Videos of generated scenes, without their actions."""
+    for name, settings in SCENES.items():
         folder = root / name
         if not (folder / "index.json").is_file():
             maker = find_source(name)
-            maker(maker.Config(videos=count, frames=LENGTH, seed=seed)).prepare(folder)
+            maker(maker.Config(seed=seed, **settings)).prepare(folder)
         store = Store(folder)
         for video in range(len(store.names)):
-            clip = store.clip(video, 0, min(store.lengths[video], LENGTH), 1)
-            yield {"frames": clip.frames, "name": f"{name}-{video:03d}", "fps": store.spec.fps}
+            length = min(store.lengths[video], LENGTH)
+            if length == LENGTH:
+                clip = store.clip(video, 0, length, 1)
+                yield {"frames": clip.frames, "name": f"{name}-{video:03d}", "fps": store.spec.fps}
 
 
 def make(folder: Path, root: Path, photographs: int = 500) -> Path:
     """The mixed store in `folder`; recordings are kept in `root`."""
     if not (folder / "index.json").is_file():
-        meta = {"games": GAMES, "skips": SKIPS, "photographs": PHOTOS, "scenes": ("bouncing", "pushing", "walking")}
+        meta = {"games": GAMES, "skips": SKIPS, "photographs": PHOTOS, "scenes": SCENES}
         with DatasetWriter(folder, fps=30, meta=meta) as writer:
-            for videos in (windows_of_games(root), moving_photographs(PHOTOS, photographs), scenes(root)):
+            for videos in (scenes(root), moving_photographs(PHOTOS, photographs), windows_of_games(root)):
                 for video in videos:
                     writer.add(**video)
     return folder

@@ -31,7 +31,7 @@ def direct(profile: str) -> RunConfig:
         "default": replace(common, steps=100_000, batch_size=32, validate_every=2000, save_every=2000),
         "small": common,
         "natural": common,
-        "any": replace(common, steps=10_000, validate_every=1000, save_every=1000, preview_every=1000),
+        "any": replace(common, steps=10_000, batch_size=16, validate_every=1000, save_every=1000, preview_every=1000),
         "tiny": TrainConfig(steps=20, batch_size=4, validate_every=10, save_every=10, preview_every=10, val_batches=1),
     }
     chosen = _choose("direct", profile, PROFILES)

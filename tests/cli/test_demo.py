@@ -22,7 +22,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_demo_writes_report_and_scores(made: Path) -> None:
     run = made / "run"
     scores = json.loads((run / "scores.json").read_text())
-    assert list(scores["predictors"]) == ["multiscale-gan", "copy-last", "temporal-mean"]
+    assert list(scores["predictors"]) == ["direct", "copy-last", "temporal-mean"]
     assert scores["protocol"]["split"] == "test"
     assert "<html" in (run / "report.html").read_text()
     assert (run / "checkpoint.pt").is_file()
@@ -59,9 +59,8 @@ def test_folder_with_other_content_is_refused(tmp_path: Path) -> None:
         demo.record(tmp_path / "data", "ms_pacman", 0, tiny=True)
 
 
-def test_learning_rate_decays_over_the_timed_steps(made: Path) -> None:
-    from framecast.data.store import Store
-
-    config = demo.demo_config("1s", 0, False, Store(made / "data"))
-    assert config.train.steps == config.model.optim.decay_steps >= 50
-    assert not config.model.adversarial
+def test_training_takes_the_budget_from_the_packaged_weights() -> None:
+    config = demo.demo_config("1s", 0, False)
+    assert config.name == "direct"
+    assert config.train.budget == "1s"
+    assert config.train.steps is None

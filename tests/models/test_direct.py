@@ -115,6 +115,16 @@ def test_loss_of_drawn_blocks_and_gradients_of_the_bounds():
     torch.testing.assert_close(with_bounds, model.head.project.weight.grad)
 
 
+def test_training_loss_counts_every_second_frame_from_alternating_ones():
+    model = build(replace(TINY, target_stride=2, bounds_weight=0.0, loss="l2")).train()
+    batch = Batch(context=clip(model, 3), future=clip(model, 2, seed=1))
+    forecast = model.predict(batch.context, 2)[0]
+    mse = 10 * (forecast - batch.future).square().mean((0, 2, 3, 4))
+    for step in range(4):
+        torch.testing.assert_close(model.loss(batch, step).total.detach(), mse[step % 2])
+    torch.testing.assert_close(model.eval().loss(batch, 1).total.detach(), mse.mean())
+
+
 def replace_loss(model, **changes):
     made = Direct(replace(model.config, **changes), model.spec)
     made.load_state_dict(model.state_dict())
@@ -196,6 +206,7 @@ def test_uncertainty_is_a_view_of_the_forecast():
         ({"context": 1}, "2 to 16"),
         ({"context": 17}, "2 to 16"),
         ({"horizon": 5}, "multiple of model.block"),
+        ({"target_stride": 3}, "at most model.block"),
         ({"recent": 4}, "at most model.context"),
         ({"kept": 4}, "at most model.context"),
         ({"crop": 4}, "at least 8 px"),

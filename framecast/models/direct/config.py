@@ -49,6 +49,8 @@ class DirectConfig:
     """Blocks drawn per clip in a training step."""
     first_block: float = 0.3
     """Probability that the first of them is the block that follows the context."""
+    target_stride: int = 2
+    """Every n-th frame of a drawn block enters the loss, counted from another frame at each step."""
     crop: int | None = None
     """Side of the random square crops in training, in px, at most the frame's; None for whole frames."""
     short_contexts: float = 0.0
@@ -94,7 +96,10 @@ class DirectConfig:
         require_least(
             self,
             "model.",
-            **{n: 1 for n in ("horizon", "block", "blocks_per_clip", "recent", "kept", "depth", "patch")},
+            **{
+                n: 1
+                for n in ("horizon", "block", "blocks_per_clip", "target_stride", "recent", "kept", "depth", "patch")
+            },
             work_side=8,
             bounds_weight=0,
         )
@@ -102,6 +107,10 @@ class DirectConfig:
             raise UserError(f"model.context must be 2 to 16 frames, got {self.context}")
         if self.horizon % self.block:
             raise UserError(f"model.horizon must be a multiple of model.block, got {self.horizon} and {self.block}")
+        if self.target_stride > self.block:
+            raise UserError(
+                f"model.target_stride must be at most model.block, got {self.target_stride} and {self.block}"
+            )
         if max(self.recent, self.kept) > self.context:
             raise UserError(
                 f"model.recent and model.kept must be at most model.context, got {self.recent}, {self.kept} and "
@@ -123,8 +132,17 @@ PROFILES: dict[str, Callable[[], DirectConfig]] = {
     "default": partial(DirectConfig, widths=(64, 128, 256), depth=6, crop=128, blocks_per_clip=4),
     "small": DirectConfig,
     "natural": partial(DirectConfig, horizon=32, crop=96),
-    "any": partial(DirectConfig, short_contexts=0.2, augment=True),
+    "any": partial(DirectConfig, short_contexts=0.2, augment=True, blocks_per_clip=1, target_stride=4),
     "tiny": partial(
-        DirectConfig, context=3, horizon=4, block=2, recent=2, kept=2, widths=(8, 8, 8), depth=1, blocks_per_clip=1
+        DirectConfig,
+        context=3,
+        horizon=4,
+        block=2,
+        recent=2,
+        kept=2,
+        widths=(8, 8, 8),
+        depth=1,
+        blocks_per_clip=1,
+        target_stride=1,
     ),
 }

@@ -176,11 +176,15 @@ class Direct(Predictor):
             leads = torch.arange(1, count * n + 1, device=batch.future.device).expand(b, -1)
         block = (leads[:, ::n] - 1) // n  # (b, count)
         codes = self._action_codes(batch.actions, config.horizon)
-        # one frame of every block is enough for the bounds, whose loss costs as much as the mixture's
-        chosen = step % n
-        mean, bounds = self._decode(context, block, codes, slice(chosen, chosen + 1))
+        # Frames of a block are alike and the mixture is most of a step's cost, so a part of them is enough; one for the
+        # bounds, whose loss costs as much.
+        stride = config.target_stride if self.training else 1
+        shown = range(step % stride, n, stride)
+        chosen = step // stride % len(shown)
+        bounded = slice(shown[chosen], shown[chosen] + 1)
+        mean, bounds = self._decode(context, block, codes, slice(shown.start, n, stride), bounded)
         with autocast_off(mean):
-            truth = torch.unflatten(batch.future, 1, (count, n)).flatten(0, 1)
+            truth = torch.unflatten(batch.future, 1, (count, n)).flatten(0, 1)[:, shown.start :: stride]
             mean, last = mean.flatten(0, 1), context.sources[:, :1].repeat_interleave(count, 0)
             squared = (mean - truth).square().mean((1, 2, 3, 4))
             copied = (last - truth).square().mean((1, 2, 3, 4))
@@ -406,9 +410,14 @@ class Direct(Predictor):
         return self.decoder(context.maps, code)  # type: ignore[no-any-return]
 
     def _decode(
-        self, context: _Context, block: Tensor, codes: Tensor | None, bounded: slice = slice(None)
+        self,
+        context: _Context,
+        block: Tensor,
+        codes: Tensor | None,
+        shown: slice = slice(None),
+        bounded: slice = slice(None),
     ) -> tuple[Tensor, Tensor]:
-        """Mean (b, count, n, c, h, w) float32 and bounds (b, count, bounded, 2, h, w) of blocks (b, count)."""
+        """Mean (b, count, shown, c, h, w) float32 and bounds (b, count, bounded, 2, h, w) of blocks (b, count)."""
         n, (b, count) = self.config.block, block.shape
         per_frame = hidden = None
         if codes is not None:
@@ -417,9 +426,9 @@ class Direct(Predictor):
             hidden = per_frame[:, 0]
         x = self._features(context, block, hidden)
         leads = (block[:, :, None] * n + torch.arange(1, n + 1, device=block.device)).flatten(0, 1)
-        mean = self._mix(context, self.head(x, per_frame), leads)
-        per_frame = None if per_frame is None else per_frame[:, bounded]
-        bounds = functional.softplus(self.bounds(x.detach(), per_frame, bounded).float())
+        of_shown, of_bounded = (None if per_frame is None else per_frame[:, part] for part in (shown, bounded))
+        mean = self._mix(context, self.head(x, of_shown, shown), leads[:, shown])
+        bounds = functional.softplus(self.bounds(x.detach(), of_bounded, bounded).float())
         bounds = self._enlarged(bounds, context)
         return torch.unflatten(mean, 0, (b, count)), torch.unflatten(bounds, 0, (b, count))
 
