@@ -101,7 +101,7 @@ class Predictor(nn.Module):
     stochastic: bool = False
     #: Use of actions: "none", "optional" or "required"; "optional" is settled when the model is built.
     actions: str = "none"
-    #: Frames that one call of the networks in `predict` yields; a roll-out without actions calls it once per so many.
+    #: Frames that one call of the networks in `predict` yields; a roll-out without actions makes one call per block.
     block: int = 1
 
     config: Any
