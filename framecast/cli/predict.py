@@ -88,13 +88,16 @@ def run_predict(argv: list[str]) -> None:
         made, test = forecast_file(flags.input, adapt=flags.adapt, say=progress, **options)
     else:
         made = predict_file(open_run_of(flags), flags.input, **options)
+    note = made.note
     if flags.uncertainty and "uncertainty" not in made.views:
-        raise UserError(f"{flags.run or (test and test.chosen)}: gives no uncertainty; leave out --uncertainty")
+        if test is None:
+            raise UserError(f"{flags.run}: gives no uncertainty; leave out --uncertainty")
+        note = f"{note}; {test.chosen} gives no uncertainty"
     views = {name: str(path) for name, path in made.views.items()}
     summary = {"film": str(made.path), "context": made.context, "frames": made.frames}
-    summary |= {"size": list(made.size), "fps": made.fps, "note": made.note, "views": views}
+    summary |= {"size": list(made.size), "fps": made.fps, "note": note, "views": views}
     summary |= {} if test is None else {"backtest": asdict(test)}
-    text = f"{made.context} context frames, {made.frames} predicted, at {made.fps:g} fps; {made.note}"
+    text = f"{made.context} context frames, {made.frames} predicted, at {made.fps:g} fps; {note}"
     print_result(
         flags.json, summary, "\n".join([text, f"video: {made.path}", *(f"{k}: {v}" for k, v in views.items())])
     )

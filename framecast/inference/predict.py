@@ -272,6 +272,8 @@ def _wanted(run: Run, size: str | None) -> tuple[str | None, Fit, str]:
 def _channels(frames: np.ndarray, wanted: int, path: str | Path) -> np.ndarray:
     if frames.shape[1] == wanted:
         return frames
+    if wanted == 3 and frames.shape[1] == 1:
+        return np.repeat(frames, 3, axis=1)
     if wanted == 1 and frames.shape[1] == 3:
         grey: np.ndarray = np.round(frames.mean(axis=1, keepdims=True)).astype(np.uint8)
         return grey
