@@ -102,10 +102,10 @@ def test_forecast_continues_the_file_at_its_size_and_names_what_made_it(video, t
 
 
 def test_better_baseline_makes_the_forecast(video, tmp_path, monkeypatch):
-    dark = lambda self, frames, horizon, actions: (  # noqa: E731
-        torch.zeros(len(frames), horizon, *frames.shape[2:]),
-        torch.zeros(len(frames), horizon, 2, *frames.shape[3:]),
-    )
+    def dark(self, frames, horizon, actions):
+        shape = len(frames), horizon
+        return torch.zeros(*shape, *frames.shape[2:]), torch.zeros(*shape, 2, *frames.shape[3:])
+
     monkeypatch.setattr(Direct, "_forecast", dark)
     lines = []
     _, test = forecast_file(video, tmp_path / "out.gif", 4, say=lines.append)
