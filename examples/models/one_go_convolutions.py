@@ -5,8 +5,8 @@ framecast compare runs/one-go runs/direct --data data/pacman --horizon 64
 
 After Gao, Tan, Wu, Li, "SimVP: Simpler yet Better Video Prediction", CVPR 2022: an encoder of single frames, a
 translator over the stacked features of all context frames made of grouped convolutions with several kernel sizes, and a
-decoder of single frames with a skip from the encoder. Trained by mean squared error. Written from the paper's description, at a
-width that trains in minutes on a CPU.
+decoder of single frames with a skip from the encoder. Trained by mean squared error. Written from the paper's
+description, at a width that trains in minutes on a CPU.
 """
 
 from dataclasses import dataclass
