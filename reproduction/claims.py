@@ -20,6 +20,12 @@ from reproduction.publications import PUBLICATIONS
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
 PAGE = ROOT / "docs" / "claims.md"
+#: On pages whose tables were made before skill was the headline.
+OLDER_HEADLINE = (
+    "Made under the older headline, PSNR in the moving area, which does not count what a forecast invents where the",
+    "truth stands still. By [skill](../scores.md) over the whole frame the order may differ.",
+    "",
+)
 STATUSES = ("confirmed", "not seen", "not yet run", "not testable here")
 
 

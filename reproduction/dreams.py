@@ -188,7 +188,7 @@ def temperatures(model: Dreams, context: Tensor, actions: Tensor | None = None) 
         carry["weight_temperature"].fill_(tau)
         carry["sigma_temperature"].fill_(tau)
         action = None if actions is None else actions[t - 1].expand(500, -1)
-        found[str(tau)] = float(model.imagine(carry, action)["latents"][:, -1].std(0).mean())
+        found[str(tau)] = float(model.rollout_latent(carry, action)[0]["latents"][:, -1].std(0).mean())
     return found
 
 
@@ -385,7 +385,7 @@ def _off_mean_code(model: Dreams, context: Tensor, latents: dict[int, Tensor]) -
     """How far the first code imagined at the crossing, on average over draws, is from the mean of both ways' codes: in
     halves of the distance between these two, so that 1 is as far as either way itself."""
     carry = model.rollout_init(context[None], None, 2000 if model.stochastic else 1, torch.Generator().manual_seed(0))
-    imagined = model.imagine(carry)["latents"][:, -1].mean(0)
+    imagined = model.rollout_latent(carry)[0]["latents"][:, -1].mean(0)
     middle = (latents[-1] + latents[1]) / 2
     return float((imagined - middle).norm() / (latents[1] - middle).norm())
 

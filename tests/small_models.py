@@ -5,6 +5,8 @@ from __future__ import annotations
 import dataclasses
 import json
 import os
+import socket
+import subprocess
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,7 +29,8 @@ from framecast.core.types import (
     every,
 )
 from framecast.data.store import DatasetWriter, Store
-from framecast.models.base import Control, Predictor, as_frames
+from framecast.models.base import Control, Predictor
+from framecast.models.inputs import as_frames
 from framecast.training.config import RunConfig, TrainConfig
 from framecast.training.device import Device
 from framecast.training.step import train_step
@@ -70,6 +73,20 @@ def process_settings():
     path = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH")) if p)
     environment = {**os.environ, "PYTHONPATH": path, "OMP_NUM_THREADS": "1", "CUDA_VISIBLE_DEVICES": ""}
     return {"env": environment, "text": True}
+
+
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+def torchrun(words, processes=2):
+    """The result of a script or "-m" module with its arguments in so many processes of this machine."""
+    settings = process_settings()
+    settings["env"] |= {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
+    launch = ["--nproc-per-node", str(processes), "--master-addr", "127.0.0.1", "--master-port", str(free_port())]
+    return subprocess.run([*python("torch.distributed.run"), *launch, *words], **settings, capture_output=True)
 
 
 def rows_of(folder):

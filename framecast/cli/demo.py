@@ -23,7 +23,7 @@ from framecast.inference.backtest import DEFAULT_RUN
 from framecast.media.grid import side_by_side
 from framecast.media.write import write_video
 from framecast.reporting.report import report_run
-from framecast.training.config import RunConfig
+from framecast.training.config import RunConfig, short_run
 from framecast.training.presets import preset
 from framecast.training.run_folder import open_run
 from framecast.training.train import train
@@ -121,12 +121,7 @@ def demo_config(budget: str, seed: int, tiny: bool) -> RunConfig:
     config = preset("direct", "tiny" if tiny else "small")
     if tiny:
         return dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed, steps=4, val_batches=1))
-    never = 10**9  # a minute is too short to be interrupted by validations; the run ends with one
-    settings = dataclasses.replace(
-        config.train,
-        **{"seed": seed, "steps": None, "budget": budget, "select": "last"},
-        **dict.fromkeys(("validate_every", "preview_every", "save_every"), never),
-    )
+    settings = short_run(config.train, budget, seed)
     return dataclasses.replace(config, model=dataclasses.replace(config.model, crop=64), train=settings)
 
 

@@ -16,7 +16,8 @@ import framecast
 from framecast.core.errors import UserError
 from framecast.core.types import ClipRequest
 from framecast.data.base import Segment, Source
-from framecast.data.cache import data_digest, open_data
+from framecast.data.cache import open_data
+from framecast.data.digest import data_digest, same_data
 from framecast.data.options import DataConfig
 from framecast.evaluation.baselines import missing_baselines
 from framecast.evaluation.clips import (
@@ -337,7 +338,7 @@ def _data(
         axes=axes or next((t.axes for t in trained if t.axes), None),
         records=next((t.records for t in trained if t.records), None),
     )
-    with place.main_first():
+    with place.local_first():
         source, _ = open_data(config)
     return source, str(data)
 
@@ -367,7 +368,7 @@ def _listed(
     """The clips of the manifests, which must be equal, as (video, first frame of the context)."""
     first, *others = folders.values()
     manifest = first.manifest
-    if manifest.data_digest != data_digest(source):
+    if not same_data(manifest.data_digest, data_digest(source)):
         raise UserError(
             f"{first.folder}: its forecasts are for other data ({manifest.data}), or these have changed since; write "
             "the clips again with framecast data clips"

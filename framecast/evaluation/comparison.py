@@ -202,7 +202,8 @@ class ComparisonRun:
         """Mean over the rows that are no baselines, per clip."""
         names = [name for name in self.table.frames if name not in BASELINES] or list(self.table.frames)
         if metric in POOLED:
-            return np.mean([clip_skills(self.table, name, self.frames) for name in names], 0).tolist()
+            skills = [clip_skills(self.table, name, self.frames) for name in names]
+            return [float(value) for value in np.mean(skills, 0)]
         found = self._clip_means(metric)
         return list(torch.stack([found[name] for name in names]).mean(0)[:, 0].tolist())
 

@@ -12,7 +12,8 @@ from framecast.core.errors import UserError
 from framecast.core.types import ClipRequest, ClipSpec
 from framecast.data import SOURCES
 from framecast.data.base import Segment, Source
-from framecast.data.cache import data_digest, open_data
+from framecast.data.cache import open_data
+from framecast.data.digest import data_digest, same_data
 from framecast.data.options import DataConfig
 from framecast.evaluation.baselines import baselines, missing_baselines
 from framecast.evaluation.clips import Clips, check_fit, held_out_clips, refuse_trained, rule_of
@@ -178,7 +179,7 @@ def _source(run: Run, data: str | Path | Source | None) -> Source:
         if not trained.path or not (Path(trained.path).expanduser().exists() or trained.path in SOURCES):
             raise UserError(f"{run.folder}: its training data ({trained.path!r}) do not exist here; use --data PATH")
         source, _ = open_data(trained)
-        if trained.digest and data_digest(source) != trained.digest:
+        if trained.digest and not same_data(trained.digest, data_digest(source)):
             raise UserError(
                 f"{trained.path}: has changed since {run.folder} was trained on it, so the held-out clips may differ; "
                 f"use --data {trained.path} to score on it as it is"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 from framecast.metrics.averages import Series
 from framecast.metrics.clips import METRICS, POOLED
 from framecast.metrics.scores import BASELINES, Protocol, Scores
@@ -50,7 +52,7 @@ def _against_best(scores: Scores, name: str, summary: Summary) -> str:
     frames, fps = summary.frames, scores.protocol.fps
     curve = scores.predictors[name]["skill_best"]
     useful, seconds = summary.useful_horizon, f"({summary.useful_horizon / fps:.2g} s)"
-    later = [f"{a} to {b}" if a < b else str(a) for a, b in summary.ranges if a > useful]
+    later = [_range(a, b) for a, b in summary.ranges if a > useful]
     if useful == frames[-1]:
         return f"Better than the best baseline at all {_frames(len(frames))} {seconds}"
     after = [k for k in frames if k > useful]
@@ -60,14 +62,28 @@ def _against_best(scores: Scores, name: str, summary: Summary) -> str:
     else:
         text = f"{tail.capitalize()} than the best baseline from frame {frames[0]}"
     again = "better again" if useful else "better"
-    return text + (f", but {again} at frames {', '.join(later)}" if later else "")
+    return text + (f", but {again} at {', '.join(later)}" if later else "")
+
+
+def _range(first: int, last: int) -> str:
+    return f"frame {first}" if first == last else f"frames {first} to {last}"
+
+
+def best_baselines(scores: Scores) -> str:
+    """Which baseline is the best at which frames, in a sentence; empty for older scores."""
+    parts, first = [], 1
+    for name, frames in itertools.groupby(scores.best_baseline):
+        last = first + len(list(frames)) - 1
+        parts.append(f"{name} at {_range(first, last)}")
+        first = last + 1
+    return f"Best baseline: {', '.join(parts)}." if parts else ""
 
 
 def _tail(curve: Series, frames: list[int]) -> str:
-    """Comparison with the best baseline over frames without skill, by the last of them."""
-    high, mean = curve.high[frames[-1] - 1], curve.mean[frames[-1] - 1]
-    bound = mean if high is None else high
-    return "worse" if bound is not None and bound < 0 else "not significantly better"
+    """Comparison with the best baseline over frames without skill: worse if most of them are significantly worse."""
+    highs = [curve.mean[k - 1] if curve.high[k - 1] is None else curve.high[k - 1] for k in frames]
+    worse = sum(high is not None and high < 0 for high in highs)
+    return "worse" if 2 * worse > len(frames) else "not significantly better"
 
 
 def _times(ratio: float) -> str:
@@ -87,16 +103,13 @@ def _interval(found: Interval) -> str:
 
 def clips_in_words(protocol: Protocol) -> str:
     """Number and kind of the scored clips: "32 held-out clips of 8 videos"."""
-    kinds = {
-        "test": "held-out clip",
-        "all": "clip outside its training data",
-        "val": "validation clip",
-        "train": "clip it was trained on",
-    }
-    kind = kinds.get(protocol.split, f"clip of the {protocol.split} split")
-    kind = kind if protocol.clips == 1 else kind.replace("clip", "clips", 1)
+    before = {"test": "held-out ", "val": "validation "}.get(protocol.split, "")
+    after = {"all": " outside its training data", "train": " it was trained on"}.get(protocol.split, "")
+    if "/" in protocol.split:
+        after = f" of the {protocol.split} split"
+    clips = "clip" if protocol.clips == 1 else "clips"
     videos = "1 video" if protocol.videos == 1 else f"{protocol.videos} videos"
-    return f"{protocol.clips} {kind} of {videos}"
+    return f"{protocol.clips} {before}{clips} of {videos}{after}"
 
 
 def guards(scores: Scores, name: str) -> str:
@@ -125,6 +138,7 @@ def guards(scores: Scores, name: str) -> str:
 def describe(scores: Scores) -> str:
     """The headline sentence, the scores as a plain text table with skill first, and the protocol in one line."""
     p, frames = scores.protocol, scores.headline_frames
+    videos = "1 video" if p.videos == 1 else f"{p.videos} videos"
     width = max(len(name) for name in (*scores.predictors, *scores.missing))
     lines = [headline_sentence(scores), ""]
     for metric in scores.metrics:
@@ -149,7 +163,7 @@ def describe(scores: Scores) -> str:
     lines += [f"{name}: {text}" for name in scores.summaries if (text := guards(scores, name))]
     best = f", {p.samples} samples" if scores.samples else ""
     lines.append(
-        f"{p.data}, {p.split} split: {p.clips} clips of {'1 video' if p.videos == 1 else f'{p.videos} videos'}, "
+        f"{p.data}, {p.split} split: {p.clips} clips of {videos}, "
         f"{p.context} context frames, horizon {p.horizon}, stride {p.stride}, {p.height}x{p.width}x{p.channels}{best}, "
         f"seed {p.seed}; baselines {', '.join(p.baselines)}; {interval_rule(p.clips, p.videos)}"
     )

@@ -45,7 +45,7 @@ def training_limits(
     for place in np.unique(np.linspace(0, ends[-1] - 1, FRAMES).round().astype(int)):
         i = int(np.searchsorted(ends, place, "right"))
         frames = source.clip(segments[i].video, int(segments[i].stop - ends[i] + place), 1).frames
-        image = torch.tensor(resize_frames(frames, size), dtype=torch.float64)[0] / 255
+        image = torch.tensor(resize_frames(frames, size)[0]).double() / 255
         found = (image.mean(), image.var(correction=0), sharpness(image))
         for name, value in zip(STATISTICS, found, strict=True):
             values[name].append(float(value))

@@ -31,7 +31,7 @@ from torch.nn.functional import interpolate
 from framecast.core.errors import UserError
 from framecast.core.types import ActionSpec, Batch, ClipRequest
 from framecast.data.base import Segment, Source
-from framecast.data.cache import data_digest
+from framecast.data.digest import data_digest, same_content
 from framecast.data.loader import Loader
 from framecast.evaluation.baselines import baselines
 from framecast.evaluation.external import Forecasts
@@ -155,7 +155,7 @@ def of_run(
         "stochastic": model.stochastic,
         "actions": model.actions != "none" and source.spec.actions is not None,
         "trained_on": Path(run.config.data.path).name or None,
-        "trained_on_these_data": run.config.data.digest == data_digest(source),
+        "trained_on_these_data": same_content(run.config.data.digest, data_digest(source)),
         "parameters": sum(p.numel() for p in model.parameters()),
         "parameters_by_part": counts,
         "training_steps": steps,

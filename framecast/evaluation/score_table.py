@@ -129,10 +129,10 @@ class ScoreTable:
         missing: Mapping[str, str] | None = None,
     ) -> None:
         names = [f.name for f in forecasters]
-        missing = [name for name in REQUIRED if name not in names]
-        if missing:
+        lacking = [name for name in REQUIRED if name not in names]
+        if lacking:
             raise UserError(
-                f"every table must contain {' and '.join(REQUIRED)}; add {' and '.join(missing)} to the predictors"
+                f"every table must contain {' and '.join(REQUIRED)}; add {' and '.join(lacking)} to the predictors"
             )
         self.forecasters, self.device = list(forecasters), device
         self.protocol = replace(protocol, baselines=tuple(name for name in BASELINES if name in names))
@@ -197,8 +197,8 @@ class ScoreTable:
             for kind, metrics in reduce_samples(found.values).items():
                 for metric, part in metrics.items():
                     values.setdefault((kind, metric), []).append(part)
-            for part, value in found.parts.items():
-                self._parts[forecaster.name].setdefault(part, []).append(value)
+            for name, numbers_of in found.parts.items():
+                self._parts[forecaster.name].setdefault(name, []).append(numbers_of)
             if found.spread is not None:
                 self._spread[forecaster.name].append(found.spread)
             for extra, value in zip(self.extras, found.extras, strict=True):

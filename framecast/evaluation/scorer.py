@@ -20,11 +20,14 @@ from framecast.evaluation.score_table import Extra, Forecaster, ScoreTable
 from framecast.evaluation.summaries import clip_skills
 from framecast.metrics.clips import METRICS, horizon_mean
 from framecast.metrics.scores import Protocol, Scores
-from framecast.models.base import Frames, Predictor
+from framecast.models.base import Predictor
+from framecast.models.inputs import Frames
 from framecast.models.rollout import rollout
 from framecast.training.run_folder import Run
 
 Roll = Callable[..., Tensor]
+#: Largest number of futures that a stochastic model predicts at once, if one clip has fewer; it bounds the memory.
+ROWS = 64
 #: Roles of the displayed clips, in their order.
 ROLES = ("worst", "median", "best")
 
@@ -139,7 +142,7 @@ def forecasters_of(
     """Predictors as rows of a table; each uses the whole context of the clips.
 
     A stochastic predictor draws the samples of every clip from a generator seeded by the protocol's seed and the
-    clip's number, one clip at a time: they do not depend on the batch that a clip is in.
+    clip's number: they do not depend on the batch that a clip is in.
     """
     found = []
     for name, model in predictors.items():
@@ -169,10 +172,12 @@ def forecast(
     if not model.stochastic:
         return roll(model, context, horizon, actions=actions, samples=1, generator=None)
     at, parts = next((x.device for x in model.parameters()), torch.device("cpu")), []
-    for i, number in enumerate(numbers):
-        generator = torch.Generator(at).manual_seed((seed * 1_000_003 + number) % 2**63)
-        led = None if actions is None else actions[i : i + 1]
-        parts.append(roll(model, context[i : i + 1], horizon, actions=led, samples=samples, generator=generator))
+    step = max(1, ROWS // samples)
+    for first in range(0, len(numbers), step):
+        rows = slice(first, first + step)
+        own = [torch.Generator(at).manual_seed((seed * 1_000_003 + number) % 2**63) for number in numbers[rows]]
+        led = None if actions is None else actions[rows]
+        parts.append(roll(model, context[rows], horizon, actions=led, samples=samples, generator=own))
     return torch.cat(parts, 1)
 
 

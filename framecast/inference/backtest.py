@@ -25,7 +25,7 @@ from framecast.models import UNTRAINED
 from framecast.models.base import Predictor
 from framecast.models.registry import find_model
 from framecast.models.rollout import rollout
-from framecast.training.config import RunConfig
+from framecast.training.config import RunConfig, short_run
 from framecast.training.run_folder import Run, open_run
 
 #: Packaged weights that `framecast predict` uses without a run, and `framecast train` starts from.
@@ -169,12 +169,7 @@ def adapted(run: Run, past: np.ndarray, fps: float, budget: float, folder: Path,
 
     model = dataclasses.replace(run.config.model, crop=96, short_contexts=0.0, augment=False)
     model = dataclasses.replace(model, optim=dataclasses.replace(model.optim, lr=model.optim.lr / 2))
-    never = 10**9
-    settings = dataclasses.replace(
-        *(run.config.train,),
-        **{"steps": None, "epochs": None, "budget": f"{budget:g}s", "select": "last", "tensorboard": False},
-        **dict.fromkeys(("validate_every", "preview_every", "save_every"), never),
-    )
+    settings = dataclasses.replace(short_run(run.config.train, f"{budget:g}s"), tensorboard=False)
     config = RunConfig(name=run.config.name, profile=run.config.profile, model=model, train=settings)
     source = Past(past, fps, len(past))
     made = train(run.model_class, source, out=folder, config=config, init_from=run.folder, device=device, quiet=True)

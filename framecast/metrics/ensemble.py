@@ -8,6 +8,8 @@ skill).
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor
 
@@ -45,8 +47,9 @@ def ensemble_parts(samples: Tensor, truth: Tensor) -> dict[str, Tensor]:
         # of sorted samples the sum of all differences between pairs is one weighted sum
         between = weights @ x.sort(0).values / (count * (count - 1))
         out["crps"][i, j] = ((x - y).abs().mean(0) - between).mean()
-        distances = (x[:, None] - x[None]).square().mean(-1).sqrt().sum() / (2 * count * (count - 1))
-        out["energy"][i, j] = (x - y).square().mean(1).sqrt().mean() - distances
+        # not by matrix products, whose rounding error is that of the squares
+        distances = torch.cdist(x, x, compute_mode="donot_use_mm_for_euclid_dist").sum() / (2 * count * (count - 1))
+        out["energy"][i, j] = (x - y).square().mean(1).sqrt().mean() - distances / math.sqrt(x.shape[1])
         out["ensemble_variance"][i, j] = x.var(0).mean()
         out["ensemble_mse"][i, j] = (x.mean(0) - y).square().mean()
     return out

@@ -56,20 +56,25 @@ def frame_parts(
 
 def _block(x: Tensor, y: Tensor, mask: Tensor, area: Tensor) -> Tensor:
     """PARTS of a block of frames, (n, c, h, w), with masks (n, 1, h, w): (n, len(PARTS))."""
-    moves, values = mask.flatten(1), x.shape[-3:].numel()
-    moving_values = x.shape[-3] * moves.sum(1)
+    values, moving_values = x.shape[-3:].numel(), x.shape[-3] * mask.sum((-3, -2, -1))
+    moves = torch.cat([mask, 1 - mask], 1)
     difference, each = x - y, []
     for error in (difference.square(), difference.abs_()):
-        total = error.sum(-3).flatten(1)
-        moving, still = (total * moves).sum(1), (total * (1 - moves)).sum(1)
+        moving, still = _weighted(error, moves)
         each.append(((moving + still) / values, moving / moving_values, still / values))  # NaN of an empty mask: 0 / 0
     errors = [part for pair in zip(*each, strict=True) for part in pair]
     if min(x.shape[-2:]) < 2:
-        nothing = torch.full_like(errors[0], torch.nan)
-        sharp = [nothing] * 4
+        sharp = [torch.full_like(errors[0], torch.nan)] * 4
     else:
-        both, inside = [edges(frames, "crop").sum(-3) for frames in (x, y)], area[:, 0, :-1, :-1]
-        sharp = [(e * inside).sum((-2, -1)) for e in both]
-        sharp += [e.mean((-2, -1)) / x.shape[-3] for e in both]
-    variance, mean = torch.var_mean(x, (-3, -2, -1), correction=0)
-    return torch.stack([*errors, *sharp, mean, variance], -1)
+        inside = torch.cat([area, torch.ones_like(area)], 1)[..., :-1, :-1]
+        count = inside[0, 0].numel() * x.shape[-3]
+        (own, own_whole), (true, true_whole) = (_weighted(edges(frames, "crop"), inside) for frames in (x, y))
+        sharp = [own, true, own_whole / count, true_whole / count]
+    mean = x.mean((-3, -2, -1))
+    variance = torch.linalg.vector_norm(x, dim=(-3, -2, -1)).square() / values - mean.square()
+    return torch.stack([*errors, *sharp, mean, variance.clamp_min(0)], -1)
+
+
+def _weighted(x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:
+    """Sums of (n, c, h, w) over all values, weighted by each of two maps (n, 2, h, w), in one pass."""
+    return (x.flatten(2) @ weights.flatten(2).mT).sum(1).unbind(-1)  # type: ignore[return-value]

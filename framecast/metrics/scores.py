@@ -35,7 +35,7 @@ class Protocol:
 
     Attributes:
         data: Name of the data.
-        data_digest: Digest of its meta.json; differs for two data sets of one name.
+        data_digest: Digest of its names, lengths, origin and content.
         split: train, val, test or all.
         split_rule: Division of the videos, in words.
         clips: Number of scored clips.

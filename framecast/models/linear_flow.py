@@ -62,13 +62,10 @@ class LinearFlow(Predictor):
         """No phases: there is nothing to train."""
         return []
 
-    def initial_state(
-        self, frames: Tensor, actions: Tensor | None, samples: int, generator: torch.Generator | None
-    ) -> RolloutState:
-        """The last frame ((s b), c, h, w), its flow ((s b), 2, h, w) in px a step, and the step count ((s b),)."""
-        frames = frames[:, -2:].repeat(samples, 1, 1, 1, 1)
+    def clip_state(self, frames: Tensor, actions: Tensor | None) -> RolloutState:
+        """The last frame (b, c, h, w), its flow (b, 2, h, w) in px a step, and the step count (b,)."""
         steps = torch.zeros(len(frames), dtype=torch.int64, device=frames.device)
-        return {"last": frames[:, 1], "flow": backward_flow(frames[:, 0], frames[:, 1]), "step": steps}
+        return {"last": frames[:, -1], "flow": backward_flow(frames[:, -2], frames[:, -1]), "step": steps}
 
     def rollout_step(self, state: RolloutState, action: Tensor | None = None) -> tuple[RolloutState, Tensor]:
         """The state one step on, and its frame; the forecast is always warped from the last real frame."""

@@ -136,7 +136,7 @@ def describe(table: Mapping[str, Any]) -> str:
     for data, result in table["data"].items():
         metric = result["rank_by"]
         width = max(len("model"), *(len(r["name"]) for r in result["rows"]))
-        out.append(f"{data}: {metric_label(metric)}, {hint(metric)}, mean over {len(result['frames'])} frames")
+        out.append(f"{data}: {metric_label(metric)}, {hint(metric)}, over {len(result['frames'])} frames")
         out.append(f"  #   {'model':<{width}}{'mean':>10}   to copy-last (95 % interval)")
         for row in result["rows"]:
             gain = difference_cell((row["to_copy_last"] or {}).get(metric), metric)

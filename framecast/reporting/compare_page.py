@@ -125,7 +125,7 @@ def describe(comparison: Comparison) -> str:
     """The ranked table as plain text, with the rules and the result in one sentence."""
     metric, order = comparison.rank_by, comparison.ranking()
     width = max(len("row"), *(len(row["name"]) for row in order))
-    lines = [f"{metric_label(metric)}, {hint(metric)}, mean over {len(comparison.frames)} frames"]
+    lines = [f"{metric_label(metric)}, {hint(metric)}, over {len(comparison.frames)} frames"]
     lines.append(f"  #   {'row':<{width}}{'mean':>10}   {'to copy-last (95 % interval)':<32}{'frames/s':>10}")
     for row in order:
         gain = row["to_copy_last"]

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from framecast.core.io import write_text
-from framecast.evaluation.headline import figure, guards, headline_sentence
+from framecast.evaluation.headline import best_baselines, figure, guards, headline_sentence
 from framecast.evaluation.scorer import KeptClip
 from framecast.metrics.averages import Series
 from framecast.metrics.clips import METRICS
@@ -64,7 +64,7 @@ def write_report(
         main=scores.main,
         guards=[f"{name}: {text}." for name in scores.summaries if (text := guards(scores, name))],
         missing=[f"{name}: {reason}" for name, reason in scores.missing.items()],
-        best_baseline=_best_baseline(scores),
+        best_baseline=best_baselines(scores),
         recall=_recall(scores),
         intervals=interval_rule(scores.protocol.clips, scores.protocol.videos),
         tiles=_tiles(scores),
@@ -146,18 +146,6 @@ def _tiles(scores: Scores) -> list[dict[str, str]]:
             tiles.append({"value": f"{summary.false_motion:.0%}", "unit": "", "label": label})
     label = f"clips of {p.videos} {'video' if p.videos == 1 else 'videos'}, {p.split} split"
     return [*tiles, {"value": f"{p.clips:,}", "unit": "", "label": label}]
-
-
-def _best_baseline(scores: Scores) -> str:
-    """Which baseline is the best at which frames, in a sentence; empty for older scores."""
-    runs: list[list[Any]] = []
-    for frame, name in enumerate(scores.best_baseline, 1):
-        if runs and runs[-1][0] == name:
-            runs[-1][2] = frame
-        else:
-            runs.append([name, frame, frame])
-    parts = [f"{name} at frames {a} to {b}" if b > a else f"{name} at frame {a}" for name, a, b in runs]
-    return f"Best baseline: {', '.join(parts)}." if parts else ""
 
 
 def _recall(scores: Scores) -> str:

@@ -17,6 +17,7 @@ from framecast.core.io import read_file, write_json
 from framecast.core.migration import migrate_config
 from framecast.core.types import FORMAT, ClipRequest, ClipSpec
 from framecast.data.base import Segment, Source
+from framecast.data.digest import same_data
 from framecast.data.options import DataConfig
 from framecast.models import MODELS
 from framecast.models.base import Predictor
@@ -166,6 +167,22 @@ def config_from_json(data: Mapping[str, Any], where: Path, model_class: type[Pre
     return dataclasses.replace(config, model=from_dict(model_class.Config, data.get("model", {}), f"{where}: model"))
 
 
+def short_run(train: TrainConfig, budget: str, seed: int = 0) -> TrainConfig:
+    """Settings of a training of about a minute: a budget, and no validation, preview or checkpoint before its end."""
+    never = 10**9
+    return dataclasses.replace(
+        train,
+        steps=None,
+        epochs=None,
+        budget=budget,
+        seed=seed,
+        select="last",
+        validate_every=never,
+        preview_every=never,
+        save_every=never,
+    )
+
+
 def check_actions(model_class: type[Predictor], source: Source, where: str | Path = "the data") -> None:
     """Check that the data have actions if the model requires them.
 
@@ -236,6 +253,8 @@ def check_resume(folder: Path, config: RunConfig) -> None:
     check_format(stored.get("format"), folder / CONFIG)
     new = json.loads(json.dumps(config.to_json()))
     changed = differences(stored, new)
+    if same_data(*(str(value) for value in changed.get("data.digest", ("", "")))):
+        changed.pop("data.digest", None)  # a digest of an older version, of the same data
     refused = {k: v for k, v in changed.items() if k not in CHANGEABLE and k not in ("version", "format")}
     if refused:
         listed = "; ".join(

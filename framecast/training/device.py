@@ -12,6 +12,7 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Literal
 
 import torch
@@ -21,6 +22,11 @@ from framecast.core.errors import UserError
 from framecast.nn.precision import autocast, resolve_precision
 
 Precision = Literal["auto", "fp32", "bf16"]
+
+#: Longest wait in a collective operation of a step; then the process is taken for lost.
+STEP_TIMEOUT = timedelta(minutes=30)
+#: Longest wait for work of other processes, such as decoding a data set.
+WORK_TIMEOUT = timedelta(days=7)
 
 
 @dataclass
@@ -33,6 +39,8 @@ class Device:
         rank: number of the process, 0 for the main process.
         world: number of processes.
         fabric: the lightning-fabric object; None with one process.
+        local_rank: number of the process on its machine.
+        waiting: process group of `gather` and `barrier`, whose timeout is that of long work; None is the default group.
     """
 
     device: torch.device
@@ -40,6 +48,8 @@ class Device:
     rank: int = 0
     world: int = 1
     fabric: Any = None
+    local_rank: int = 0
+    waiting: Any = None
 
     @property
     def is_main(self) -> bool:
@@ -90,7 +100,7 @@ class Device:
         import torch.distributed as dist
 
         found: list[Any] = [None] * self.world
-        dist.all_gather_object(found, value)
+        dist.all_gather_object(found, value, group=self.waiting)
         return found
 
     def maximum(self, value: float) -> float:
@@ -107,15 +117,22 @@ class Device:
         """Whether the flag is true in any process."""
         return self.maximum(float(flag)) > 0
 
-    @contextlib.contextmanager
-    def main_first(self) -> Iterator[None]:
+    def main_first(self) -> contextlib.AbstractContextManager[None]:
         """Within: first the main process, then all others, also if the main process fails."""
-        if not self.is_main:
+        return self._first(self.is_main)
+
+    def local_first(self) -> contextlib.AbstractContextManager[None]:
+        """Within: first one process of every machine, for files that machines may not share; then all others."""
+        return self._first(self.local_rank == 0)
+
+    @contextlib.contextmanager
+    def _first(self, first: bool) -> Iterator[None]:
+        if not first:
             self.barrier()
         try:
             yield
         finally:
-            if self.is_main:
+            if first:
                 self.barrier()
 
     def barrier(self) -> None:
@@ -123,7 +140,7 @@ class Device:
         if self.world > 1:
             import torch.distributed as dist
 
-            dist.barrier()
+            dist.barrier(group=self.waiting)
 
 
 def pick_device(device: str = "auto") -> torch.device:
@@ -157,8 +174,10 @@ def make_device(device: str = "auto", devices: int = 1, num_nodes: int = 1, prec
     Raises:
         UserError: a number below 1, or an unknown device.
     """
+    import torch.distributed as dist
     from lightning_fabric import Fabric
     from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+    from lightning_fabric.strategies.ddp import DDPStrategy
 
     if devices < 1 or num_nodes < 1:
         raise UserError(f"--devices and --num-nodes must be at least 1, got {devices} and {num_nodes}")
@@ -174,11 +193,17 @@ def make_device(device: str = "auto", devices: int = 1, num_nodes: int = 1, prec
         accelerator={"cuda": "gpu"}.get(target.type, target.type),
         devices=devices,
         num_nodes=num_nodes,
-        strategy="ddp",  # for launcher and process group only; the model is not wrapped
+        strategy=DDPStrategy(timeout=STEP_TIMEOUT),  # for launcher and process group only; the model is not wrapped
     )
     fabric.launch()
     return Device(
-        fabric.device, resolve_precision(precision, fabric.device), fabric.global_rank, fabric.world_size, fabric
+        fabric.device,
+        resolve_precision(precision, fabric.device),
+        fabric.global_rank,
+        fabric.world_size,
+        fabric,
+        fabric.local_rank,
+        dist.new_group(backend="gloo", timeout=WORK_TIMEOUT),
     )
 
 

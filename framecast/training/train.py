@@ -19,7 +19,8 @@ from framecast.core.migration import migrate_run_folder
 from framecast.core.random import seed_for
 from framecast.core.types import ClipRequest
 from framecast.data.base import Source
-from framecast.data.cache import data_digest, open_data
+from framecast.data.cache import open_data
+from framecast.data.digest import data_digest
 from framecast.data.loader import Loader
 from framecast.models import MODELS
 from framecast.models.base import Predictor
@@ -89,7 +90,7 @@ def train(
     config = dataclasses.replace(config, train=dataclasses.replace(config.train, **{**cleared, **settings}))
     process = make_device(device, devices, num_nodes, config.train.precision)
     if isinstance(data, str | Path):
-        with process.main_first():  # it decodes a video into the cache, which the others read
+        with process.local_first():  # it decodes a video into the cache of its machine, which the others read
             source, found = open_data(dataclasses.replace(config.data, path=str(data)))
         config = dataclasses.replace(config, data=found)
     else:

@@ -219,7 +219,7 @@ class Trainer:
             left = max(0.0, (self.budget or 0.0) - self.state.seconds)
         end = time.strftime("%H:%M", time.localtime(time.time() + left))
         text = f"{1 / seconds:.1f} steps/s, expected end {end} (in {duration_in_words(left)}), "
-        text += f"peak memory {peak_memory():.1f} GB"
+        text += f"peak memory {peak_memory(self.device.device):.1f} GB"
         if left > 3600 and self.device.device.type == "cpu":
             text += "; on a CPU try --profile small --budget 10m --overwrite"
         return text
@@ -423,10 +423,10 @@ def resizer(request: ClipRequest) -> Callable[[np.ndarray], np.ndarray]:
     return (lambda frames: frames) if size is None else (lambda frames: resize_frames(frames, size, "squash"))
 
 
-def peak_memory() -> float:
-    """Peak memory of this process in GB; of the GPU if it was used."""
-    if torch.cuda.is_available() and (held := torch.cuda.max_memory_allocated()):
-        return held / 1e9
+def peak_memory(device: torch.device) -> float:
+    """Peak memory in GB of this process on `device`: of that GPU, otherwise of the host."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
     if sys.platform == "win32":
         return float(psutil.Process().memory_info().peak_wset) / 1e9
     import resource  # not on Windows

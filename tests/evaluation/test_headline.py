@@ -5,7 +5,7 @@ from dataclasses import replace
 import pytest
 from evaluation.test_scorer import batches, predictors_of, protocol, roll
 
-from framecast.evaluation.headline import OLD, describe, guards, headline_sentence
+from framecast.evaluation.headline import OLD, best_baselines, describe, guards, headline_sentence
 from framecast.evaluation.scorer import score
 from framecast.metrics.averages import Series
 from framecast.metrics.clips import MetricSettings
@@ -49,7 +49,10 @@ def made(ranges=((1, 12),), useful=12, best=None, last=-59.0, **changes) -> Scor
         ),
         (made((), 0), "Worse than the best baseline from frame 1; at frame 64"),
         (made((), 0, [0.05] * 64), "Not significantly better than the best baseline from frame 1; at frame 64"),
-        (made(((5, 9), (20, 20)), 0), "Worse than the best baseline from frame 1, but better at frames 5 to 9, 20; at"),
+        (
+            made(((5, 9), (20, 20)), 0),
+            "Worse than the best baseline from frame 1, but better at frames 5 to 9, frame 20; at",
+        ),
         (
             made(((1, 1), (3, 9)), 1),
             "Better than the best baseline for 1 frame (0.033 s), then worse, but better again at frames 3 to 9; at",
@@ -81,7 +84,7 @@ def test_cases_without_a_skill_have_a_sentence():
     alone, _ = score({k: v for k, v in predictors_of().items() if k in BASELINES}, batches(), protocol(), roll=roll)
     assert headline_sentence(alone).startswith("Only baselines were scored")
     single, _ = score(predictors_of(), batches(n=1), protocol(split="train", videos=1), roll=roll)
-    assert "1 clip it was trained on of 1 video" in headline_sentence(single)
+    assert "1 clip of 1 video it was trained on" in headline_sentence(single)
     assert "interval" not in headline_sentence(single)
     assert "no interval: one clip" in describe(single)
     assert headline_sentence(replace(single, summaries={})) == OLD
@@ -104,3 +107,11 @@ def test_describe_begins_with_the_headline_and_lists_skill_first():
     assert "7 clips of 4 videos" in lines[-1]
     assert "\x1b" not in text
     assert "false motion" in guards(scores, "mine")
+
+
+def test_best_baselines_are_named_by_range():
+    scores = replace(made(), best_baseline=("linear-flow",) * 3 + ("temporal-mean",) + ("copy-last",) * 60)
+    assert best_baselines(scores) == (
+        "Best baseline: linear-flow at frames 1 to 3, temporal-mean at frame 4, copy-last at frames 5 to 64."
+    )
+    assert best_baselines(made()) == ""

@@ -317,7 +317,7 @@ def test_rollout_state_equals_that_of_the_whole_past():
     latents = carry["latents"]
     for _ in range(3):
         expected = model.rnn(latents)[0][:, -1]
-        carry = model.imagine(carry)
+        carry = model.rollout_latent(carry)[0]
         torch.testing.assert_close(carry["latents"][:, -1], expected)
         latents = torch.cat([latents, expected[:, None]], 1)
 
@@ -372,7 +372,9 @@ def test_spread_of_one_step_grows_with_the_temperature():
     spread = []
     for tau in (0.1, 0.5, 1.0, 1.5):
         model.config = replace(model.config, weight_temperature=tau, sigma_temperature=tau)
-        carry = model.imagine(model.rollout_init(context, samples=500, generator=torch.Generator().manual_seed(0)))
+        carry = model.rollout_latent(
+            model.rollout_init(context, samples=500, generator=torch.Generator().manual_seed(0))
+        )[0]
         spread.append(float(carry["latents"][:, -1].std(0).mean()))
     assert spread == sorted(spread)
     assert spread[-1] > 2 * spread[0]

@@ -133,9 +133,10 @@ def test_report_contains_scores_and_protocol(tmp_path):
     page = Page(path)
     for text in (
         "mine on bouncing",
-        "Better than the best baseline for 4 frames (0.27 s), then worse; at frame 10 its squared error is 1.3 times "
-        "that of the last frame repeated. Skill over persistence 0.150 over 10 frames (95 % interval -0.100 to 0.400), "
-        "blurred from frame 7 (sharpness ratio in the moving area below 0.7); 12 held-out clips of 3 videos.",
+        "Better than the best baseline for 4 frames (0.27 s), then not significantly better; at frame 10 its squared "
+        "error is 1.3 times that of the last frame repeated. Skill over persistence 0.150 over "
+        "10 frames (95 % interval -0.100 to 0.400), blurred from frame 7 "
+        "(sharpness ratio in the moving area below 0.7); 12 held-out clips of 3 videos.",
         "mine: false motion 25% of the squared error, mean absolute error of it 0.0123; sharpness ratio in the moving "
         "area 0.90 at frame 1, 0.90 at frame 10.",
         "+0.15",
@@ -152,7 +153,7 @@ def test_report_contains_scores_and_protocol(tmp_path):
     ):
         assert text in page.text, text
     # 3 metrics, the losses of one phase, PSNR; a validation loss that was never finite has no curve.
-    assert page.tags.count("svg") == 3 + 2
+    assert page.tags.count("svg") == 5 + 2
     # Truth, prediction and copy-last, each with the last frame seen and frames 1, 2, 4, 8.
     sources = page.values("img", "src")
     assert len(sources) == 1 + 3 * 5
@@ -233,7 +234,7 @@ def test_metric_without_any_number_has_no_curve(tmp_path):
     empty = Scores(protocol=scores().protocol, predictors=rows)
     assert horizon_chart(empty, "moving_psnr") is None
     page = Page(write_report(tmp_path, empty, [], title="t"))
-    assert page.tags.count("svg") == 1
+    assert page.tags.count("svg") == 3  # skill, over both references, and PSNR
     assert "–" in page.text
 
 

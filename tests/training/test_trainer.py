@@ -5,9 +5,7 @@ import functools
 import json
 import os
 import signal
-import socket
 import subprocess
-import sys
 import time
 
 import numpy as np
@@ -27,6 +25,7 @@ from small_models import (
     same,
     same_run,
     small_config,
+    torchrun,
     write_store,
 )
 
@@ -839,23 +838,9 @@ def test_run_has_previews_scores_and_expected_end(colour, tmp_path, capsys):
 # ---------------------------------------------------------------------------------------------------- two processes
 
 
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
-def torchrun(words, processes=2):
-    """The command of `words` in so many processes of this machine."""
-    settings = process_settings()
-    settings["env"] |= {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
-    launch = ["--nproc-per-node", str(processes), "--master-addr", "127.0.0.1", "--master-port", str(free_port())]
-    return subprocess.run([*python("torch.distributed.run"), *launch, *words[1:]], **settings, capture_output=True)
-
-
 def test_two_processes_equal_one_with_the_joined_batch(colour, tmp_path):
     more = ("--profile", "tiny", "--steps", 4, "--batch-size", 4, "--train.validate-every", 2)
-    two = torchrun(command("multiscale-gan", colour.folder, tmp_path / "two", *more))
+    two = torchrun(command("multiscale-gan", colour.folder, tmp_path / "two", *more)[1:])
     assert two.returncode == 0, two.stderr
     settings = dict(steps=4, batch_size=4, validate_every=2, precision="fp32", stats_every=1, tensorboard=False)
     train("multiscale-gan", colour, out=tmp_path / "one", profile="tiny", quiet=True, **settings)

@@ -24,10 +24,12 @@ from framecast.core.types import (
     Phase,
     TargetBlocks,
 )
-from framecast.models.base import Frames, Predictor, RolloutState
+from framecast.models.base import Predictor, RolloutState
 from framecast.models.direct.config import DirectConfig
 from framecast.models.direct.networks import CODE, FREQUENCIES, Decoder, Encoder, Head, lead_code
+from framecast.models.inputs import Frames
 from framecast.models.linear_flow import LEAST_SIDE, backward_flow
+from framecast.models.seeds import Generators
 from framecast.nn.flow import block_matching, sample
 from framecast.nn.precision import autocast_off
 
@@ -227,7 +229,7 @@ class Direct(Predictor):
         horizon: int,
         actions: Frames | None = None,
         samples: int = 1,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
     ) -> Tensor:
         """The next `horizon` frames; those beyond `config.horizon` from predicted frames, a whole horizon at a time."""
         frames = self._forecast(torch.as_tensor(context), horizon, actions)[0]
@@ -287,7 +289,7 @@ class Direct(Predictor):
     # ------------------------------------------------------------------------------------------- frame by frame
 
     def initial_state(
-        self, frames: Tensor, actions: Tensor | None, samples: int, generator: torch.Generator | None
+        self, frames: Tensor, actions: Tensor | None, samples: int, generator: Generators
     ) -> RolloutState:
         """The encoded context, the window of last frames, and the lead time of the next frame (from 1)."""
         window = self._padded(frames).repeat(samples, 1, 1, 1, 1)

@@ -225,12 +225,9 @@ class MultiscaleGAN(Predictor):
             images[f"scale{k}_truth"] = self._frames(y)
         return images
 
-    def initial_state(
-        self, frames: Tensor, actions: Tensor | None, samples: int, generator: torch.Generator | None
-    ) -> RolloutState:
+    def clip_state(self, frames: Tensor, actions: Tensor | None) -> RolloutState:
         """window: the last frames, stacked (b, t c, h, w) in -1…1.  queue: predicted frames not yet returned,
         (b, t', c, h, w) 0…1, empty at first."""
-        frames = frames.repeat(samples, 1, 1, 1, 1)
         return {"window": _stack(frames), "queue": frames[:, :0]}
 
     @torch.no_grad()
