@@ -15,11 +15,12 @@ from framecast.core.types import ActionSpec, Batch, ClipSpec
 from framecast.models import MODELS
 from framecast.models.autoencoders.config import PROFILES as AUTOENCODERS
 from framecast.models.autoencoders.config import VARIANTS
-from framecast.models.base import EditableLatent, Predictor, count_parameters
+from framecast.models.base import Predictor, count_parameters
 from framecast.models.baselines import CopyLastConfig, TemporalMeanConfig
 from framecast.models.direct.config import PROFILES as DIRECT
 from framecast.models.dreams.config import tiny as tiny_dreams
 from framecast.models.hierarchical.config import PROFILES as HIERARCHICAL
+from framecast.models.latent import EditableLatent
 from framecast.models.linear_flow import LinearFlowConfig
 from framecast.models.multiscale_gan.config import tiny
 from framecast.models.visual_dynamics.config import tiny as tiny_visual_dynamics

@@ -24,7 +24,7 @@ def checked(predict: Callable[..., Tensor], clip_generators: bool = False) -> Ca
     Args:
         predict: method of a model, for float (b, num_context, c, h, w) and actions (b, num_context + horizon - 1, a).
         clip_generators: whether it takes a list of generators, one of each clip; otherwise it gets one clip at a time,
-            unless the model's class says that it does.
+            unless the model's class has clip_generators set.
     """
 
     @functools.wraps(predict)

@@ -28,9 +28,8 @@ from framecast.models.base import Predictor, RolloutState
 from framecast.models.direct.config import DirectConfig
 from framecast.models.direct.networks import CODE, FREQUENCIES, Decoder, Encoder, Head, lead_code
 from framecast.models.inputs import Frames
-from framecast.models.linear_flow import LEAST_SIDE, backward_flow
 from framecast.models.seeds import Generators
-from framecast.nn.flow import block_matching, sample
+from framecast.nn.flow import LEAST_SIDE, backward_flow, block_matching, warp
 from framecast.nn.precision import autocast_off
 
 #: Displacements are divided by this many px before they enter the encoder.
@@ -360,7 +359,7 @@ class Direct(Predictor):
         if self.flow_kind != "none":
             before, last = seen[:, -3], seen[:, -2]
             flow = self._flow(before, last)
-            explained = (sample(before, flow) - last).abs().mean(1, keepdim=True)
+            explained = (warp(before, flow) - last).abs().mean(1, keepdim=True)
             inputs += [flow / _FLOW_SCALE, 4 * explained]
         x = torch.cat(inputs, 1)
         step = 4 * config.patch
@@ -487,7 +486,7 @@ class Direct(Predictor):
         moved = (motion[:, :, :1] + 2).sigmoid() * flow + 0.1 * motion[:, :, 1:]
         moved = moved * scale * leads.to(flow).view(m, n, 1, 1, 1)
         frames = last[:, None].expand(-1, n, -1, -1, -1).flatten(0, 1)
-        return torch.unflatten(sample(frames, moved.flatten(0, 1)), 0, (m, n))
+        return torch.unflatten(warp(frames, moved.flatten(0, 1)), 0, (m, n))
 
 
 def _flow_kind(wanted: str) -> str:
