@@ -7,17 +7,24 @@ import re
 import runpy
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import nbformat
+import numpy as np
 import pytest
 from IPython.core.interactiveshell import InteractiveShell
 from IPython.utils.capture import capture_output
 from nbclient import NotebookClient
 from small_models import forked
 
+import framecast
+from framecast.data.synthetic.bouncing import Bouncing, BouncingConfig
 from framecast.media.video import read_video
+from framecast.models.registry import find_model
+from framecast.training.config import TrainConfig
+from framecast.training.presets import preset
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SCRIPTS = sorted(EXAMPLES.glob("*.py"))
@@ -104,6 +111,22 @@ def test_frame_by_frame(run: Any, tmp_path: Path) -> None:
 
 def notebook(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
     """A notebook, and the environment in which its cells run in tiny form and write to a folder."""
+
+
+def test_opponent_model_trains_and_predicts_frames_of_any_size(tmp_path: Path) -> None:
+    name = "examples/models/one_go_convolutions.py:OneGo"
+    model_class = find_model(str(EXAMPLES.parent / name))
+    config = model_class.Config(context=3, horizon=4, hidden=16, width=4, depth=1)
+    run_config = replace(preset(model_class), model=config, train=TrainConfig(steps=2, batch_size=2, val_batches=1))
+    source = Bouncing(BouncingConfig(videos=4, frames=12, size=30))
+    source.prepare(tmp_path / "data")
+    framecast.train(model_class, tmp_path / "data", out=tmp_path / "run", config=run_config, quiet=True)
+    model = framecast.load(tmp_path / "run", model=model_class)
+    assert model.predict(np.zeros((3, 3, 30, 30), np.uint8), 6).shape == (1, 1, 6, 3, 30, 30)
+
+
+def run_notebook(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> set[str]:
+    """MIME types of the outputs of a notebook, run from its first cell to its last."""
     monkeypatch.setenv("TINY", "1")
     monkeypatch.setenv("OUT", str(folder))
     book: Any = nbformat.read(EXAMPLES / f"{name}.ipynb", as_version=4)
