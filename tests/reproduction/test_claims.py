@@ -82,6 +82,34 @@ def test_present_person_must_be_drawn(claims, checks):
     assert status(claims, checks.no_worse("epva"), found(0.9, 0.0)) == "not seen"  # the first frame shines through
 
 
+def steps_of(seconds):
+    run = {"steps": 100, "training_seconds": 50.0}
+    return {"multiscale-gan": {"claim-l1-gdl-0": run, "claim-adversarial-gdl-0": {**run, "training_seconds": seconds}}}
+
+
+@pytest.mark.parametrize(
+    ("seconds", "expected"),
+    [(68.0, "not seen"), (74.0, "not seen"), (76.0, "confirmed"), (110.0, "confirmed"), (126.0, "not seen")],
+)
+def test_about_twice_is_bounded_on_both_sides(claims, checks, seconds, expected):
+    assert status(claims, checks.step_ratio, steps_of(seconds)) == expected
+    assert checks.step_ratio(steps_of(seconds))[1].endswith("times as long (about 2 is 1.5 to 2.5)")
+
+
+def test_rules_open_on_one_side_are_refused(checks):
+    for low, high in ((0, float("inf")), (float("-inf"), 1), (1, 1)):
+        with pytest.raises(ValueError, match="needs a bound on either side"):
+            checks.within("f/a", low, high, "a")
+        with pytest.raises(ValueError, match="needs a bound on either side"):
+            checks.motions("kl", low, high, "a")
+
+
+def test_a_code_without_any_used_number_is_no_minority(claims, checks):
+    for active, expected in ((0, "not seen"), (3, "confirmed"), (60, "not seen")):
+        results = {"visual-dynamics": {"shapes": {"dims": {"active": active, "size": 100}}}}
+        assert status(claims, checks.fewer_than_half, results) == expected
+
+
 def test_every_claim_has_a_run_or_a_reason(claims):
     every = [c for rows in claims.PUBLICATIONS.values() for c in rows]
     assert len(claims.PUBLICATIONS) == 5
