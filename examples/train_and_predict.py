@@ -10,7 +10,7 @@ from pathlib import Path
 import framecast
 from framecast.data.store import Store
 from framecast.data.synthetic.bouncing import Bouncing, BouncingConfig
-from framecast.evaluation.scorer import describe
+from framecast.evaluation.headline import describe
 from framecast.media.grid import side_by_side
 
 

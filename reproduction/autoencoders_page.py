@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from reproduction.claims import RESULTS
+from reproduction.claims import OLDER_HEADLINE, RESULTS
 
 FRAMES = ("1", "5", "10", "20", "60")
 METRICS = {
@@ -40,6 +40,7 @@ def page(found: dict[str, Any], folder: Path) -> str:
         "figures, protocol, commands, versions, hardware. Models of a table were trained equally long and are scored",
         "on the same clips of held-out episodes. Intervals are 95 %, over episodes.",
         "",
+        *OLDER_HEADLINE,
     ]
     for profile, head in HEADS.items():
         if whole := results.get(f"{profile}-all"):

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from reproduction.claims import RESULTS, ROOT
+from reproduction.claims import OLDER_HEADLINE, RESULTS, ROOT
 
 README = ROOT / "README.md"
 #: Between these README has the table.
@@ -28,7 +28,7 @@ HEADS = {
     "benchmark-headline": ("a member of each family, three sets of data, three seeds", " --headline --clip FILE"),
     "benchmark-remedies": ("what helps at the first frame", " --remedies"),
 }
-BASELINES = ("copy-last", "temporal-mean")
+BASELINES = ("copy-last", "temporal-mean", "linear-flow")
 #: Metrics reported along the horizon: label and digits.
 ALONG = {
     "moving_psnr": ("PSNR in the moving area [dB]", 2),
@@ -50,6 +50,7 @@ def page(results: Mapping[str, Any], folder: Path, stem: str = "benchmark") -> s
         "[`framecast benchmark`](../benchmark.md). Intervals are 95 %, over held-out videos; nothing was chosen on",
         "these.",
         "",
+        *(() if all(d["rank_by"] == "skill" for d in results["data"].values()) else OLDER_HEADLINE),
     ]
     for data, found in results["data"].items():
         lines += [f"## {data}", "", *_conditions(results, data), *_picture(f"{stem}-{data}", folder)]
@@ -282,7 +283,8 @@ def lead(results: Mapping[str, Any]) -> list[str]:
     return [
         *lines,
         "",
-        f"*Gains over copy-last, PSNR in the moving area, with 95 % intervals over {p['videos']} "
+        f"*Made under the older headline: gains over copy-last, PSNR in the moving area, with 95 % intervals over "
+        f"{p['videos']} "
         f"held-out episodes; {ours}. [All {count} models, conditions and the limits of those that do not "
         "gain](docs/results/benchmark.md).*",
     ]

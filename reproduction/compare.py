@@ -29,6 +29,7 @@ from framecast.evaluation.compare import compare
 from framecast.evaluation.external import make_clips
 from framecast.reporting.compare_page import write_comparison
 from framecast.training.checkpoint import snapshots
+from reproduction.claims import OLDER_HEADLINE
 from reproduction.results import LOSSES, RESULTS, WORK, Results, command, record, relative, slug
 
 #: Forms trained on bouncing, and losses of the claims taken on Ms. Pac-Man.
@@ -210,6 +211,8 @@ def page(done: dict[str, Any]) -> str:
         "Written by `reproduction/compare.py` from [compare.json](compare.json). Intervals are over videos.",
         "Three forms of the small multi-scale networks, briefly trained, both baselines, and the forecasts of",
         "another program, `reproduction/constant_velocity.py`, which knows nothing of framecast.",
+        "",
+        *OLDER_HEADLINE[:-1],
     ]
     for name, found in done["results"].items():
         lines += ["", f"## {name}", "", f"{found['sentence']}.", "", "```", found["command"], "```", ""]

@@ -9,7 +9,7 @@ import json
 from pathlib import Path
 from typing import Any
 
-from reproduction.claims import RESULTS
+from reproduction.claims import OLDER_HEADLINE, RESULTS
 
 METRICS = {
     "moving_psnr": "PSNR, moving area [dB]",
@@ -28,6 +28,7 @@ def page(found: dict[str, Any], folder: Path) -> str:
         "Written by `reproduction/multiscale_gan_page.py` from [multiscale-gan.json](multiscale-gan.json), which the runs of",  # noqa: E501
         "`make acceptance` write: figures, protocol, command, seed, versions and hardware. Intervals are 95 %.",
         "",
+        *OLDER_HEADLINE,
     ]
     for name, result in found["results"].items():
         lines += [f"## {name}", "", f"{result['sentence'][0].upper()}{result['sentence'][1:]}.", ""]

@@ -25,6 +25,5 @@ def test_a_missing_interpreter_is_one_sentence():
 def test_the_installed_video_library_is_one_that_was_tested():
     (wanted,) = (r for r in map(Requirement, PROJECT["dependencies"]) if r.name == "av")
     assert wanted.specifier.contains(version("av"))
-    assert {"14.0.0", "18.1.0", "19.0.0"} == {
-        v for v in ("13.1.0", "14.0.0", "18.1.0", "19.0.0", "20.0.0") if v in wanted.specifier
-    }
+    known = ("13.1.0", "14.0.0", "18.1.0", "19.0.0", "20.0.0")
+    assert [v for v in known if v in wanted.specifier] == ["14.0.0", "18.1.0", "19.0.0"]

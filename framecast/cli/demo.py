@@ -19,7 +19,8 @@ from framecast.data.loader import Loader
 from framecast.data.registry import find_source
 from framecast.data.store import Store
 from framecast.evaluation.evaluate import evaluate
-from framecast.evaluation.scorer import KeptClip, describe
+from framecast.evaluation.headline import describe
+from framecast.evaluation.scorer import KeptClip
 from framecast.media.grid import side_by_side
 from framecast.media.write import write_video
 from framecast.models.registry import find_model
@@ -98,8 +99,7 @@ def demo(out: Path, budget: str = "65s", seed: int = 0, game: str = "ms_pacman",
     print(f"report  {page}")
     print(f"video   {video}   (truth | prediction | copy-last)")
     print(f"scores  {run / 'scores.json'}")
-    print("The score is PSNR in decibels over the moving area: higher is closer to the true frames;")
-    print("copy-last, which repeats the last frame, is the baseline for every predictor.")
+    print("Skill: 1 for the true frames, 0 for a forecast no better than the last frame repeated, below 0 worse.")
     return page
 
 

@@ -33,12 +33,12 @@ from framecast.core.types import ActionSpec, Batch, ClipRequest
 from framecast.data.base import Segment, Source
 from framecast.data.digest import data_digest, same_content
 from framecast.data.loader import Loader
+from framecast.evaluation.baselines import baselines
 from framecast.evaluation.external import Forecasts
 from framecast.evaluation.score_table import Forecast, Forecaster
 from framecast.evaluation.scorer import forecast, roll_for
 from framecast.metrics.scores import BASELINES
 from framecast.models.base import Predictor, count_parameters
-from framecast.models.registry import find_model
 from framecast.training.run_folder import Run
 
 #: Clips as (video, last frame of the context).
@@ -204,11 +204,9 @@ def of_folder(name: str, forecasts: Forecasts, samples: int) -> ComparisonRow:
 
 
 def of_baselines(source: Source, context: int, place: torch.device) -> list[ComparisonRow]:
-    """Copy-last and temporal-mean, which use the whole context of the clips."""
+    """The baselines that can be computed, which use the whole context of the clips."""
     found = []
-    for name in BASELINES:
-        model_class = find_model(name)
-        model = model_class(model_class.Config(context=context), source.spec)
+    for name, model in baselines(source.spec, context).items():
         cost = Cost()
         found.append(
             ComparisonRow(

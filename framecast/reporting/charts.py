@@ -31,6 +31,8 @@ _PAGE = {
 }
 _DRAWN = {page: drawn for drawn, page in _PAGE.items()}
 _OTHERS = tuple(f"var(--other{i})" for i in range(1, 9))
+#: Line styles of copy-last, temporal-mean and linear-flow.
+_BASELINES = (("var(--base)", "dashed"), ("var(--base2)", "dotted"), ("var(--base)", "dotted"))
 _POINTS = 300  # points that a training curve is averaged down to
 
 
@@ -71,8 +73,8 @@ def lines(scores: Scores) -> list[Line]:
         if name == scores.main:
             out.append(Line(name, "var(--accent)", "solid"))
         elif name in BASELINES:
-            first = name == BASELINES[0]
-            out.append(Line(name, "var(--base)" if first else "var(--base2)", "dashed" if first else "dotted"))
+            colour, style = _BASELINES[BASELINES.index(name)]
+            out.append(Line(name, colour, style))
         else:
             style = ("solid", "dashed", "dotted")[others // len(_OTHERS) % 3]
             out.append(Line(name, _OTHERS[others % len(_OTHERS)], style))
