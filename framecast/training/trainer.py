@@ -32,8 +32,8 @@ from framecast.training.device import Device
 from framecast.training.latents import precompute_all
 from framecast.training.log import Log, Progress
 from framecast.training.signals import Interrupted, Signals
-from framecast.training.state import TrainState, bound_to
-from framecast.training.step import check_weights, train_step
+from framecast.training.state import TrainState
+from framecast.training.step import check_losses, check_weights, train_step
 from framecast.training.validation import preview_scores, previews, rollout_skill, side_by_side, validate
 
 #: Maximum number of held-out frames for the final videos.
@@ -115,6 +115,7 @@ class Trainer:
             train_step(self.state, self._batches, self.device, self.settings.grad_accum_steps, self._elapsed())
         if self.device.device.type == "cuda":
             torch.cuda.synchronize(self.device.device)
+        check_losses(self.state, self.device)
         return (time.perf_counter() - began) / count
 
     def run(self) -> None:
@@ -123,6 +124,7 @@ class Trainer:
         Raises:
             Interrupted: after a signal, with the checkpoint written.
             NotFinite: a loss or weight is inf or nan.
+            Diverged: the weights of two processes differ.
         """
         if self.device.is_main:
             self.log = Log(self.folder, self.state.step, self.settings.tensorboard, ended=self._over())
@@ -231,7 +233,8 @@ class Trainer:
         request = stage.request or type(self.state.model).request(self.config.model)
         latents: dict[str, list[np.ndarray]] | None = None
         if stage.precompute_latents is not None:
-            encode = bound_to(self.state.ema, stage.precompute_latents)
+            encode = self.state.current_ema.precompute_latents
+            assert encode is not None
             folder = self.folder / "latents" / stage.name
             begun = self.state.step - self.state.stage_step
             seed, size = self.settings.seed, resizer(request)
@@ -292,6 +295,7 @@ class Trainer:
             if self.budget is not None:
                 bar.update(self.state.seconds)
             return
+        check_losses(self.state, self.device)
         values = {k: float(v) for k, v in parts.items()}
         board = step % settings.summary_every == 0
         if board and (stream := self._scored_stream()) is not None:
@@ -398,7 +402,8 @@ class Trainer:
         """Write the checkpoint, and a snapshot of `chosen` or else of the best weights."""
         if self.saved == self.state.step:
             return
-        check_weights(self.state)
+        check_losses(self.state, self.device)
+        check_weights(self.state, self.device)
         if self.device.is_main:
             save_checkpoint(self.folder, self.state)
             config = self.config.to_json(local=False)

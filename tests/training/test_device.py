@@ -1,16 +1,19 @@
 """Devices, precision, seeds, and what two real processes agree on."""
 
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from safetensors.torch import load_file
 from small_models import ROOT, torchrun
 from torch import nn
 
 from framecast.core.errors import UserError
 from framecast.core.random import seed_for
 from framecast.nn.precision import autocast, resolve_precision
-from framecast.training.device import Device, all_finite, make_device, pick_device
+from framecast.training.device import Device, deterministic, make_device, pick_device
 
 CPU = torch.device("cpu")
 
@@ -29,7 +32,9 @@ def test_processes_know_their_numbers(ranks):
 
 
 def test_gradients_are_averaged_missing_ones_as_zeros_and_none_stays_none(ranks):
-    for first, second, third in (found["gradients"] for found in ranks):
+    for first, second, third, fault, sound in (found["gradients"] for found in ranks):
+        assert fault
+        assert not sound
         assert torch.equal(first, torch.full((2, 3), 2.0))
         assert torch.equal(second, torch.arange(4.0) / 2)
         assert third is None
@@ -38,6 +43,10 @@ def test_gradients_are_averaged_missing_ones_as_zeros_and_none_stays_none(ranks)
 def test_numbers_are_averaged_and_any_flag_counts(ranks):
     for found in ranks:
         assert found["numbers"] == ({"a": 2.0, "b": 1.5}, True, False, -3.0)
+
+
+def test_smallest_values_are_found_element_by_element(ranks):
+    assert [found["least"] for found in ranks] == [[2, 4]] * 2
 
 
 def test_values_are_gathered_in_the_order_of_ranks(ranks):
@@ -79,10 +88,61 @@ def test_a_full_disk_of_one_process_stops_all_with_the_same_sentence(ranks):
         assert "latents could not be written (No space left on device)" in found["failure_of_latents"]
 
 
+@pytest.mark.parametrize("name", ["Dropped", "Summed", "Plain"])
+def test_two_processes_equal_one_for_noise_dropout_and_sums(ranks, name):
+    for found in ranks:
+        two, one, logs = found["joint_steps"][name]
+        for key, value in one.items():
+            torch.testing.assert_close(two[key], value, rtol=1e-6, atol=1e-7)
+        assert logs[0] == pytest.approx(logs[1], rel=1e-6)
+
+
+def test_two_processes_equal_one_for_a_stochastic_model_in_stages(ranks):
+    one, two = (load_file(Path(ranks[0]["stochastic_run"][name]) / "model.safetensors") for name in ("one", "two"))
+    a, b = (torch.cat([saved[name].double().flatten() for name in sorted(saved)]) for saved in (one, two))
+    assert (b - a).norm() / a.norm() < 1e-6
+
+
+def test_batch_norm_statistics_are_those_of_all_processes(ranks):
+    (mine, joint, variance), (other, *_) = (found["statistics"] for found in ranks)
+    torch.testing.assert_close(mine, joint, rtol=1e-5, atol=1e-7)
+    assert torch.equal(mine, other)
+    assert all(torch.equal(variance, found["statistics"][2]) for found in ranks)
+
+
+def test_different_weights_of_two_processes_stop_both(ranks):
+    for found in ranks:
+        assert found["divergence"][0] == ""
+        assert "weights 'net.weight' differ between processes after step 0" in found["divergence"][1]
+
+
+def test_fault_of_one_process_stops_both_and_names_phase_part_and_step(ranks):
+    for found in ranks:
+        sentence, unmoved = found["fault_of_one"]
+        assert "loss is not finite at step 1: phase 'main', part mse" in sentence
+        assert unmoved
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_deterministic_algorithms_are_asked_for_within_the_run_only(wanted):
+    with deterministic(wanted):
+        assert torch.are_deterministic_algorithms_enabled() is wanted
+    assert not torch.are_deterministic_algorithms_enabled()
+    with pytest.raises(RuntimeError, match="something else"), deterministic(wanted):
+        raise RuntimeError("something else")
+
+
+def test_operation_without_a_deterministic_algorithm_is_one_sentence():
+    sentence = "--deterministic: put_ has no deterministic algorithm on this device"
+    with pytest.raises(UserError, match=sentence), deterministic(True):
+        torch.zeros(3).put_(torch.tensor([0, 0]), torch.ones(2), accumulate=False)
+    assert not torch.are_deterministic_algorithms_enabled()
+
+
 def test_one_process_exchanges_nothing():
     device = Device(CPU)
     p = nn.Parameter(torch.zeros(2))
-    device.average_gradients([p])
+    assert not device.average_gradients([p], torch.tensor(False))
     device.barrier()
     assert p.grad is None
     assert device.is_main
@@ -127,9 +187,3 @@ def test_autocast_is_active_only_for_bf16():
         assert (x @ x).dtype == torch.bfloat16
     with autocast(CPU, "fp32"):
         assert (x @ x).dtype == torch.float32
-
-
-def test_all_finite_detects_nan_and_inf():
-    assert all_finite(torch.tensor([1.0, 2.0]))
-    assert not all_finite(torch.tensor([1.0, float("inf")]))
-    assert not all_finite(torch.tensor(float("nan"), requires_grad=True))
