@@ -12,10 +12,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import tomllib
 from pathlib import Path
+from typing import Any, cast
 
-from reproduction.claim_checks import Results
-from reproduction.publications import PUBLICATIONS
+from reproduction import claim_checks
+from reproduction.claim_checks import Check, Claim, Results
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
@@ -27,6 +29,31 @@ OLDER_HEADLINE = (
     "",
 )
 STATUSES = ("confirmed", "not seen", "not yet run", "not testable here")
+
+
+def check_of(written: str | list[Any]) -> Check:
+    """A function of `claim_checks` by name, or what one returns for arguments, of which those of `both` are checks."""
+    if isinstance(written, str):
+        return cast(Check, getattr(claim_checks, written))
+    name, *arguments = written
+    return cast(Check, getattr(claim_checks, name)(*(map(check_of, arguments) if name == "both" else arguments)))
+
+
+def publications() -> dict[str, tuple[Claim, ...]]:
+    """Title of a publication -> its claims, from publications.toml."""
+    written = tomllib.loads(Path(__file__).with_name("publications.toml").read_text(encoding="utf-8"))
+    return {
+        one["title"]: tuple(
+            Claim(
+                **{**row, "run": written["runs"][row["run"]], "check": check_of(row["check"])} if "run" in row else row
+            )
+            for row in one["claims"]
+        )
+        for one in written["publications"]
+    }
+
+
+PUBLICATIONS = publications()
 
 
 # --------------------------------------------------------------------------------------------------------------- page

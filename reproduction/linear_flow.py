@@ -122,8 +122,7 @@ def figures(scores: Scores) -> dict[str, Any]:
             "ranges": [list(r) for r in summary.ranges],
             "by_frame": {m: {str(k): v[k - 1] for k in SHOWN if k <= p.horizon} for m, v in by_frame.items()},
         }
-    main = scores.main
-    sentence = headline_sentence(scores) if main not in BASELINES else best_baselines(scores)
+    sentence = headline_sentence(scores) if scores.main not in BASELINES else ""
     kept = ("clips", "videos", "context", "horizon", "height", "width", "fps", "baselines", "split")
     return {
         "sentence": sentence,
@@ -186,7 +185,8 @@ def _table(part: dict[str, Any]) -> list[str]:
         cells = [_interval(row["skill"]), _interval(row["skill_best"]), str(row["useful_horizon"]), share]
         cells += [_number(row["by_frame"]["skill"][k]) for k in shown]
         lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
-    return [*lines, "", part["sentence"], ""]
+    headline = "" if set(part["rows"]) <= set(BASELINES) else f" {part['sentence']}"
+    return [*lines, "", f"{best_baselines(part['best_baseline'])}{headline}", ""]
 
 
 def _commands(part: dict[str, Any]) -> list[str]:

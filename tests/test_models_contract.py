@@ -15,10 +15,12 @@ from framecast.core.types import ActionSpec, Batch, ClipSpec
 from framecast.models import MODELS
 from framecast.models.autoencoders.config import PROFILES as AUTOENCODERS
 from framecast.models.autoencoders.config import VARIANTS
-from framecast.models.base import EditableLatent, Predictor, count_parameters
+from framecast.models.base import Predictor, count_parameters
 from framecast.models.baselines import CopyLastConfig, TemporalMeanConfig
+from framecast.models.direct.config import PROFILES as DIRECT
 from framecast.models.dreams.config import tiny as tiny_dreams
 from framecast.models.hierarchical.config import PROFILES as HIERARCHICAL
+from framecast.models.latent import EditableLatent
 from framecast.models.linear_flow import LinearFlowConfig
 from framecast.models.multiscale_gan.config import tiny
 from framecast.models.visual_dynamics.config import tiny as tiny_visual_dynamics
@@ -31,6 +33,7 @@ TINY = {
     "copy-last": CopyLastConfig(),
     "temporal-mean": TemporalMeanConfig(),
     "linear-flow": LinearFlowConfig(),
+    "direct": DIRECT["tiny"](),
     "multiscale-gan": tiny(),
     "hierarchical": HIERARCHICAL["tiny"](),
     "dreams": tiny_dreams(),
@@ -79,11 +82,15 @@ def moving_blobs(model, b=4, seed=0):
     if model.spec.actions is not None:
         index = torch.randint(model.spec.action_size, (b, request.length - 1), generator=g)
         actions = torch.nn.functional.one_hot(index, model.spec.action_size).float()
-    first = request.future_start
+    first, future, leads = request.future_start, request.future, None
+    if request.targets is not None:
+        future = request.targets.length * request.targets.count
+        leads = torch.arange(1, future + 1).expand(b, -1)
     return Batch(
         context=window[:, : request.context],
-        future=window[:, first : first + request.future],
+        future=window[:, first : first + future],
         actions=actions,
+        lead_times=leads,
     )
 
 

@@ -88,7 +88,7 @@ def work(job: Mapping[str, Any]) -> None:
         tidy(folder)
         return
     write_json(result, begun(job))
-    config = entry_config(job["model"], job["profile"], job["words"])
+    config = entry_config(job["model"], job["profile"], tuple(job["words"]))
     source, data = open_data(config.data)
     config = dataclasses.replace(config, data=data)
     began, worked = time.monotonic(), time.process_time()

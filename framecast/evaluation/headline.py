@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from collections.abc import Sequence
 
 from framecast.metrics.averages import Series
 from framecast.metrics.clips import METRICS, POOLED
@@ -69,10 +70,14 @@ def _range(first: int, last: int) -> str:
     return f"frame {first}" if first == last else f"frames {first} to {last}"
 
 
-def best_baselines(scores: Scores) -> str:
-    """Which baseline is the best at which frames, in a sentence; empty for older scores."""
+def best_baselines(names: Sequence[str]) -> str:
+    """Which baseline is the best at which frames, in a sentence; empty for older scores.
+
+    Args:
+        names: The best one at every frame.
+    """
     parts, first = [], 1
-    for name, frames in itertools.groupby(scores.best_baseline):
+    for name, frames in itertools.groupby(names):
         last = first + len(list(frames)) - 1
         parts.append(f"{name} at {_range(first, last)}")
         first = last + 1

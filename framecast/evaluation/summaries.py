@@ -71,7 +71,7 @@ def summarise(table: ScoreTable, name: str, curves: dict[str, SkillCurve]) -> Su
     frames = table.frames[name]
     part = {p: errors(table, name, frames, p) for p in ("mse", "still_mse", "still_mae")}
     best = curves["skill_best"].by_frame
-    # one clip has no interval: its own values decide, and the headline says so
+    # one clip has no interval: its own values decide, and the headline states so
     lower = best.mean if table.clips < 2 else best.low
     ranges = skilful_ranges(lower)
     sharpness = pooled_ratio(*(errors(table, name, frames, p) for p in ("area_sharpness", "true_area_sharpness")))

@@ -7,9 +7,10 @@ the training engine and `rollout.py` do that.
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar
 
 import torch
 from einops import rearrange
@@ -171,6 +172,16 @@ class Predictor(nn.Module):
         return config
 
     @classmethod
+    def fit_to_data(cls, config: Any, holds: Callable[[ClipRequest], bool]) -> Any:
+        """The config adapted to what the data hold, before anything else is done with it. Default: unchanged.
+
+        Args:
+            config: of the model.
+            holds: whether the splits for training and validation have a window of a request.
+        """
+        return config
+
+    @classmethod
     def frame_size(cls, config: Any, spec: ClipSpec) -> tuple[int, int] | None:
         """The only size (h, w) of frames that a built model accepts; None if it accepts any. Default: the request's."""
         return cls.request(config).resize
@@ -266,6 +277,11 @@ class Predictor(nn.Module):
         """Number of context frames that `predict` uses."""
         return self.request(self.config).context
 
+    @property
+    def min_context(self) -> int:
+        """Least number of context frames that `predict` accepts. Default: `num_context`."""
+        return self.num_context
+
     def controls(self) -> tuple[Control, ...]:
         """Entries of the state that may be changed between frames, such as temperatures. Default: none."""
         return ()
@@ -293,7 +309,7 @@ class Predictor(nn.Module):
         frames, past = as_frames(context, self)[:, -self.num_context :], None
         if actions is not None:
             past = torch.as_tensor(actions, dtype=torch.float32, device=frames.device)
-            past, keep = past[None] if past.ndim == 2 else past, self.num_context - 1
+            past, keep = past[None] if past.ndim == 2 else past, frames.shape[1] - 1
             if past.shape[1] < keep and self.actions != "none":
                 raise ValueError(f"{type(self).__name__} needs the {keep} actions of its context, got {past.shape[1]}")
             past = past[:, max(past.shape[1] - keep, 0) :]
@@ -393,57 +409,6 @@ def _predict_by_steps(
     copies = samples if model.stochastic else 1
     frames = model.draw_frames(*model._unrolled(context, horizon, actions, copies, generator))
     return rearrange(frames, "(s b) t c h w -> s b t c h w", s=copies).expand(samples, -1, -1, -1, -1, -1)
-
-
-@runtime_checkable
-class LatentModel(Protocol):
-    """A model with a latent space, for `latents` and `play`."""
-
-    def encode(self, frames: Tensor) -> Tensor:
-        """Latents (b, t, z) of frames (b, t, c, h, w) 0…1."""
-
-    def decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
-        """Frames (b, t, c, h, w) of latents (b, t, z); context where the decoder starts from a frame."""
-
-
-@runtime_checkable
-class EditableLatent(LatentModel, Protocol):
-    """A model that predicts in latent space: the latent of the last frame can be read from the state and replaced.
-
-    `decode` of that latent is the frame that `rollout_step` returned, so a rollout can continue from an edited latent.
-    """
-
-    def get_latent(self, state: RolloutState) -> Tensor:
-        """Latent of the last frame, (b, z)."""
-
-    def with_latent(self, state: RolloutState, z: Tensor) -> RolloutState:
-        """A copy of the state in which the last frame has the latent z (b, z)."""
-
-
-@runtime_checkable
-class MotionLatentModel(LatentModel, Protocol):
-    """A model whose latents are motions between two frames, for `latents sample`, `transfer` and `dims`.
-
-    `encode` returns (b, t - 1, z), one latent per step; `decode` moves the last context frame.
-    """
-
-    def draw(self, count: int, prior: str | None = None, generator: torch.Generator | None = None) -> Tensor:
-        """Random latents, (count, z).
-
-        Args:
-            count: number of latents.
-            prior: "normal" or "posterior"; None takes the configured one.
-            generator: source of randomness.
-        """
-
-    def posterior(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of the latent of every motion in frames (b, t, c, h, w) 0…1, (b, t - 1, z) each."""
-
-    def features(self, frame: Tensor) -> list[Tensor]:
-        """Feature maps (b, maps, h_k, w_k) of frames (b, c, h, w) 0…1, which latents move."""
-
-    def kernels(self, z: Tensor) -> list[Tensor]:
-        """Kernels (b, maps, k, k) of latents (b, z), which move the feature maps."""
 
 
 def count_parameters(model: Predictor) -> dict[str, int]:

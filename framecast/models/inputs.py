@@ -24,7 +24,7 @@ def checked(predict: Callable[..., Tensor], clip_generators: bool = False) -> Ca
     Args:
         predict: method of a model, for float (b, num_context, c, h, w) and actions (b, num_context + horizon - 1, a).
         clip_generators: whether it takes a list of generators, one of each clip; otherwise it gets one clip at a time,
-            unless the model's class says that it does.
+            unless the model's class has clip_generators set.
     """
 
     @functools.wraps(predict)
@@ -37,10 +37,10 @@ def checked(predict: Callable[..., Tensor], clip_generators: bool = False) -> Ca
         samples: int = 1,
         generator: Generators = None,
     ) -> Tensor:
-        name, need = type(self).__name__, self.num_context
+        name, need, least = type(self).__name__, self.num_context, self.min_context
         frames = as_frames(context, self)
-        if frames.shape[1] < need:
-            raise ValueError(f"{name} needs {need} context frames, got {frames.shape[1]}; give a longer clip")
+        if frames.shape[1] < least:
+            raise ValueError(f"{name} needs {least} context frames, got {frames.shape[1]}; give a longer clip")
         if horizon < 1 or samples < 1:
             raise ValueError(f"{name}: horizon and samples must be at least 1, got {horizon} and {samples}")
         if actions is not None:
@@ -51,7 +51,7 @@ def checked(predict: Callable[..., Tensor], clip_generators: bool = False) -> Ca
                 raise ValueError(
                     f"{name}: actions must be (b, context + horizon - 1, a) = {want}, got {tuple(actions.shape)}"
                 )
-            actions = actions[:, frames.shape[1] - need :]
+            actions = actions[:, max(frames.shape[1] - need, 0) :]
         elif self.actions == "required":
             raise ValueError(f"{name} predicts from actions: pass actions (b, context + horizon - 1, a)")
         frames = frames[:, -need:]

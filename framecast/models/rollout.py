@@ -11,8 +11,9 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from framecast.models.base import EditableLatent, Predictor, RolloutState
+from framecast.models.base import Predictor, RolloutState
 from framecast.models.inputs import Frames
+from framecast.models.latent import EditableLatent
 from framecast.models.seeds import Generators
 from framecast.nn.precision import autocast
 

@@ -109,7 +109,8 @@ def sentence(result: Mapping[str, Any]) -> str:
     if METRICS[metric].better == "one":
         return f"Ordered by {METRICS[metric].label}, {over}."
     label = METRICS[metric].label
-    text = f"{len(better)} of {len(ours)} are significantly better than persistence (copy-last) by {label}"
+    text = f"{len(better)} of {len(ours)} are significantly better than persistence (copy-last)"
+    text += "" if metric == "skill" else f" by {label}"
     more = f"; for {len(undecided)} the difference is not significant at 95 %" if undecided else ""
     return f"{text}, {over}{more}."
 

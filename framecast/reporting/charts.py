@@ -237,6 +237,7 @@ def _svg(draw: Callable[[Any], None]) -> str:
     from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     soft, line, grid = (_DRAWN[f"var(--{name})"] for name in ("soft", "line", "grid"))
     look: dict[Any, Any] = {
@@ -264,11 +265,12 @@ def _svg(draw: Callable[[Any], None]) -> str:
         "axes.formatter.limits": (-4, 6),
     }
     with rc_context(look):
-        figure = Figure(figsize=(4.4, 2.75), layout="constrained")
+        figure = Figure(figsize=(4.4, 2.75))
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()
         axes.locator_params(axis="x", integer=True)
         draw(axes)
+        ConstrainedLayoutEngine().execute(figure)  # once; an engine of the figure's own draws everything twice
         out = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(out, format="svg", transparent=True, metadata=nothing)

@@ -64,7 +64,7 @@ def write_report(
         main=scores.main,
         guards=[f"{name}: {text}." for name in scores.summaries if (text := guards(scores, name))],
         missing=[f"{name}: {reason}" for name, reason in scores.missing.items()],
-        best_baseline=best_baselines(scores),
+        best_baseline=best_baselines(scores.best_baseline),
         recall=_recall(scores),
         intervals=interval_rule(scores.protocol.clips, scores.protocol.videos),
         tiles=_tiles(scores),

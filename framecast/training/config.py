@@ -169,6 +169,22 @@ def config_from_json(data: Mapping[str, Any], where: Path, model_class: type[Pre
     return dataclasses.replace(config, model=from_dict(model_class.Config, data.get("model", {}), f"{where}: model"))
 
 
+def short_run(train: TrainConfig, budget: str, seed: int = 0) -> TrainConfig:
+    """Settings of a training of about a minute: a budget, and no validation, preview or checkpoint before its end."""
+    never = 10**9
+    return dataclasses.replace(
+        train,
+        steps=None,
+        epochs=None,
+        budget=budget,
+        seed=seed,
+        select="last",
+        validate_every=never,
+        preview_every=never,
+        save_every=never,
+    )
+
+
 def check_actions(model_class: type[Predictor], source: Source, where: str | Path = "the data") -> None:
     """Check that the data have actions if the model requires them.
 

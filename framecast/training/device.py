@@ -257,7 +257,7 @@ def make_device(device: str = "auto", devices: int = 1, num_nodes: int = 1, prec
     import torch.distributed as dist
     from lightning_fabric import Fabric
     from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
-    from lightning_fabric.strategies import DDPStrategy
+    from lightning_fabric.strategies.ddp import DDPStrategy
 
     if devices < 1 or num_nodes < 1:
         raise UserError(f"--devices and --num-nodes must be at least 1, got {devices} and {num_nodes}")

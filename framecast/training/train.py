@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from framecast.core.errors import UserError
 from framecast.core.io import read_file
 from framecast.core.migration import migrate_run_folder
 from framecast.core.random import seed_for
+from framecast.core.types import ClipRequest
 from framecast.data.base import Source
 from framecast.data.cache import open_data
 from framecast.data.digest import data_digest
@@ -109,6 +111,7 @@ def settle(config: RunConfig, source: Source, model_class: type[Predictor]) -> R
         UserError: the data do not suit the model.
     """
     check_actions(model_class, source, config.data.path or "the data")
+    config = dataclasses.replace(config, model=model_class.fit_to_data(config.model, partial(_holds, source)))
     request = model_class.request(config.model)
     splits = source.splits(request.source_length)
     loader = Loader(source, splits["train"], request, config.train.batch_size, config.train.seed)
@@ -120,6 +123,16 @@ def settle(config: RunConfig, source: Source, model_class: type[Predictor]) -> R
         data=dataclasses.replace(config.data, digest=data_digest(source)),
         spec=model_spec(source, request, splits["train"]),
     )
+
+
+def _holds(source: Source, request: ClipRequest) -> bool:
+    """Whether train and val have a window of the request."""
+    need = request.source_length
+    try:
+        splits = source.splits(need)
+    except UserError:  # no video is as long
+        return False
+    return all(any(s.stop - s.start >= need for s in splits[split]) for split in ("train", "val"))
 
 
 def fit(

@@ -7,8 +7,9 @@ from small_models import Acting, Group, Noisy, Plain, Small, TwoStage, build
 
 from framecast.core.errors import UserError
 from framecast.core.types import Batch, ClipRequest, ClipSpec, Loss
-from framecast.models.base import LatentModel, Predictor, count_parameters
+from framecast.models.base import Predictor, count_parameters
 from framecast.models.inputs import as_frames
+from framecast.models.latent import LatentModel
 
 SPEC = ClipSpec(channels=1, height=12, width=12)
 

@@ -21,10 +21,11 @@ from framecast.inference.load import load
 from framecast.media.images import write_image
 from framecast.media.video import probe, read_video
 from framecast.media.write import write_video
-from framecast.models.base import EditableLatent, count_parameters
+from framecast.models.base import count_parameters
 from framecast.models.dreams.config import PROFILES, DreamsConfig, default, tiny
 from framecast.models.dreams.networks import PointConvTranspose2d, vision_terms
 from framecast.models.dreams.predictor import Dreams
+from framecast.models.latent import EditableLatent
 from framecast.models.registry import find_model
 from framecast.models.rollout import RolloutSession
 from framecast.reporting.catalog import one_model

@@ -8,7 +8,8 @@ import torch
 
 from framecast.core.errors import UserError
 from framecast.core.types import Batch, ClipSpec
-from framecast.models.base import LatentModel, count_parameters
+from framecast.models.base import count_parameters
+from framecast.models.latent import LatentModel
 from framecast.models.seeds import next_tick, step_normal
 from framecast.models.visual_dynamics.config import (
     PROFILES,
