@@ -17,6 +17,7 @@ from framecast.core.errors import UserError
 from framecast.data import SOURCES
 from framecast.data.base import Source
 from framecast.data.options import DataConfig
+from framecast.data.readers.folders import visible_files
 from framecast.data.registry import find_source, make_source
 
 #: Shorter side, px, to which videos are resized if no size is given.
@@ -93,5 +94,5 @@ def _digest(*parts: Any) -> str:
 
 def _signature(path: Path) -> list[Any]:
     """State of a file or folder without reading it: names, sizes and modification times."""
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    files = [path] if path.is_file() else sorted(p for p in visible_files(path) if p.is_file())
     return [str(path.resolve()), [[str(f.relative_to(path)), f.stat().st_size, f.stat().st_mtime_ns] for f in files]]

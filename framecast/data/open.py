@@ -20,6 +20,7 @@ from framecast.data.readers.tfrecords import SUFFIXES, TFRecords, record_files
 from framecast.data.readers.videos import Videos, video_files
 from framecast.data.store import Store
 from framecast.media.images import IMAGE_SUFFIXES
+from framecast.media.packets import is_address
 from framecast.media.video import VIDEO_SUFFIXES
 
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
@@ -51,9 +52,13 @@ def open_path(path: str | os.PathLike[str], options: ReadOptions = AS_STORED) ->
     Raises:
         UserError: The path holds nothing that can be read, or files of several kinds.
     """
+    if is_address(path):
+        raise UserError(f"{os.fspath(path)} is an address; download it and give the file or folder")
     path = Path(path)
     if not path.exists():
         raise UserError(_missing(path))
+    if not path.is_dir() and not path.is_file():
+        raise UserError(f"{path} is a pipe or device, not a file; write its content to a file first")
     if path.is_dir():
         _refuse_lerobot(path)
     kind = _kind_of_folder(path) if path.is_dir() else _kind_of_file(path)

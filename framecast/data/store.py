@@ -2,7 +2,7 @@
 
 A store is a folder:
 
-    index.json               format, actions; per video name, frames, size, offset, fps, meta, episode, camera, split
+    index.json               format, actions; per video name, frames, size, offset, fps, meta, episode, camera, split, breaks
     meta.json                origin of the videos
     frames-<C>x<H>x<W>.npy   uint8 (n, c, h, w), frames of all videos of that size, concatenated
     <array>-<C>x<H>x<W>.npy  (n, …), per-frame arrays (actions, rewards, …), one row per frame
@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -54,6 +55,7 @@ class Store(SplitByName):
         groups: Name -> episode where the store has episodes.
         games: Name -> game, of videos whose meta has one.
         subsets: Name -> named part of its split.
+        breaks: Name -> frames that do not continue the frame before them (pauses and cuts).
         shapes: (c, h, w) per video.
         fps: Frames per second per video.
 
@@ -75,6 +77,7 @@ class Store(SplitByName):
         self.cameras: dict[str, str] = {v["name"]: v["camera"] for v in videos if "camera" in v}
         self.subsets: dict[str, str] = {v["name"]: v["subset"] for v in videos if "subset" in v}
         self.games: dict[str, str] = {v["name"]: str(v["meta"]["game"]) for v in videos if "game" in v.get("meta", {})}
+        self.breaks: dict[str, list[int]] = {v["name"]: v["breaks"] for v in videos if "breaks" in v}
         self._video_meta = [v.get("meta", {}) for v in videos]
         self._offsets = [v["offset"] for v in videos]
         rows = Counter[str]()
@@ -166,6 +169,7 @@ def pack(
     total, done, skipped = sum(source.lengths), 0, []
     fixed, groups = getattr(source, "fixed", None) or {}, getattr(source, "groups", None) or {}
     cameras, subsets = getattr(source, "cameras", None) or {}, getattr(source, "subsets", None) or {}
+    breaks = getattr(source, "breaks", None) or {}
     meta = source.meta()
     if options.size is not None:
         meta["packed"] = options.meta()
@@ -183,6 +187,7 @@ def pack(
                     camera=cameras.get(name),
                     split=fixed.get(name),
                     subset=subsets.get(name),
+                    breaks=breaks.get(name, ()),
                     **reader.arrays,
                 )
             except DiskFull:
@@ -274,6 +279,7 @@ def _checked_videos(path: Path, index: Mapping[str, Any]) -> list[dict[str, Any]
             and isinstance(v.get("fps"), int | float)
             and v["fps"] > 0
             and isinstance(v.get("meta", {}), dict)
+            and _are_breaks(v.get("breaks", []), v["frames"])
             and all(isinstance(v.get(k, ""), str) for k in ("episode", "camera", "split", "subset"))
             and v["name"] not in names
         )
@@ -281,6 +287,13 @@ def _checked_videos(path: Path, index: Mapping[str, Any]) -> list[dict[str, Any]
             raise UserError(f"{path} is damaged (video {i}); make the store again")
         names.add(v["name"])
     return videos
+
+
+def _are_breaks(value: Any, frames: int) -> bool:
+    """Whether a value is a list of ascending frame numbers inside a video."""
+    if not isinstance(value, list) or not all(type(frame) is int for frame in value):
+        return False
+    return all(a < b for a, b in pairwise([0, *value, frames]))
 
 
 def _action_spec(path: Path, value: Any) -> ActionSpec | None:

@@ -19,9 +19,7 @@ _KNEE = 0.9  # light up to here is unchanged, in units of the reference white
 _STEPS = 4096  # entries of the tables of the output's coding
 
 # Linear light, BT.2020 to BT.709 primaries (ITU-R BT.2087).
-_PRIMARIES = np.array(
-    [[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]], np.float32
-)
+_PRIMARIES = np.array([[1.6605, -0.5876, -0.0728], [-0.1246, 1.1329, -0.0083], [-0.0182, -0.1006, 1.1187]], np.float32)
 
 
 def to_sdr(signal: np.ndarray, transfer: int) -> np.ndarray:

@@ -105,6 +105,9 @@ def _scan(path: Path, _modified: int, _bytes: int, skip_bad: bool) -> VideoIndex
         stated = (track.average_rate, track.guessed_rate)
         # Frames that are decoded out of order although the times of their packets ascend: the times may be wrong.
         doubtful = bool(track.codec_context.has_b_frames) and packets.ascending
+    if packets.corrupt and packets.damage is None:
+        strict = decode_times(path, number, decoder, None, strict=True)
+        packets.damage = len(strict.pts) if strict.damaged else None
     if not skip_bad:
         _refuse_damage(path, packets, missing, expected)
     found = decode_times(path, number, decoder, None if skip_bad else _DOUBTFUL_HEAD if doubtful else _HEAD)
@@ -124,7 +127,9 @@ def _scan(path: Path, _modified: int, _bytes: int, skip_bad: bool) -> VideoIndex
     timing = constant_rate(times, _duration(times, packets, tick, stated), tick, stated)
     matrix, raw = _matrix(found.first), (int(found.first.height), int(found.first.width))
     return VideoIndex(
-        info=_info(path, codec, raw if matrix[0] else raw[::-1], timing, times, after_pauses, _degrees(matrix), missing),
+        info=_info(
+            path, codec, raw if matrix[0] else raw[::-1], timing, times, after_pauses, _degrees(matrix), missing
+        ),
         raw=raw,
         matrix=matrix,
         times=times,

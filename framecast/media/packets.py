@@ -19,9 +19,7 @@ from framecast.core.io import check_name
 from framecast.media.images import MAX_PIXELS
 
 # Demuxers that read one local file only; playlists that refer to other files or addresses are not opened.
-_FORMATS = (
-    "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,h264,hevc,m4v,ogg,flv,asf,ivf,mjpeg,mxf,yuv4mpegpipe"
-)
+_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,h264,hevc,m4v,ogg,flv,asf,ivf,mjpeg,mxf,yuv4mpegpipe"
 SKIP_BAD = "or pass --skip-bad (skip_bad=True) to use the part before the damage"
 
 #: Decoders that return the alpha channel of VP8 and VP9 in Matroska and WebM, which FFmpeg's own ones drop.
@@ -37,6 +35,7 @@ class Packets:
     damage: packets before a place where the container's structure is broken; None where it is not.
     end: latest end of a packet of any track, seconds; only of Matroska.
     guessed: whether the container stores decoding times only (AVI).
+    corrupt: whether parts of a packet are missing, or files were joined (MPEG-TS), which only decoding can distinguish.
     """
 
     pts: list[int | None] = field(default_factory=list)
@@ -46,6 +45,7 @@ class Packets:
     damage: int | None = None
     end: float = 0.0
     guessed: bool = False
+    corrupt: bool = False
 
     def stamps(self) -> np.ndarray | None:
         """Presentation times in display order; None if they cannot name frames: missing, repeated or restarted."""
@@ -61,7 +61,9 @@ class Packets:
         known = [value for value in self.pts if value is not None]
         return bool((np.diff(known) > 0).all())
 
-    def times(self, stamps: np.ndarray | None, count: int, tick: float, stated: Sequence[Fraction | None]) -> np.ndarray:
+    def times(
+        self, stamps: np.ndarray | None, count: int, tick: float, stated: Sequence[Fraction | None]
+    ) -> np.ndarray:
         """Seconds of the first `count` frames: from `stamps`, else from decoding times, else at the stated rate."""
         if (stamps is None or self.guessed) and len(self.dts) == count and None not in self.dts:
             stamps = np.asarray(self.dts, np.int64)
@@ -199,8 +201,9 @@ def read_packets(container: Any, track: Any) -> Packets:
                     continue
                 if matroska and found.damage is None and any("EBML" in message for _, _, message in errors):
                     found.damage = len(found.pts)
-                if packet.is_corrupt or (hidden and not bytes(packet)[0] & 0x10):
+                if hidden and not bytes(packet)[0] & 0x10:
                     continue  # VP8 stores reference frames that are never shown
+                found.corrupt = found.corrupt or bool(packet.is_corrupt)
                 found.pts.append(packet.pts)
                 found.dts.append(packet.dts)
                 found.durations.append(packet.duration or 0)
@@ -216,13 +219,15 @@ def _errors() -> Iterator[list[tuple[int, str, str]]]:
     """Within: a list that grows with FFmpeg's errors (level, origin, message); broken Matroska is reported only so."""
     import av.logging
 
-    before = av.logging.get_level()
+    before, repeated = av.logging.get_level(), av.logging.get_skip_repeated()
     av.logging.set_level(av.logging.ERROR)
+    av.logging.set_skip_repeated(False)  # otherwise a second reading of the same file reports nothing
     try:
         with av.logging.Capture() as messages:
             yield messages
     finally:
         av.logging.set_level(before)
+        av.logging.set_skip_repeated(repeated)
 
 
 def missing_frames(container: Any, track: Any, packets: Packets) -> int:

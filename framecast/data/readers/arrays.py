@@ -13,6 +13,7 @@ import numpy as np
 from numpy.lib import format as npy_format
 
 from framecast.core.errors import UserError
+from framecast.core.io import check_name
 from framecast.core.types import ActionSpec, Clip, ClipSpec
 from framecast.data.base import clip_stop
 from framecast.data.options import AS_STORED, ReadOptions
@@ -85,6 +86,7 @@ class Arrays(SplitByName):
         count, length, *size = frames.shape
         if 0 in frames.shape:
             raise UserError(f"{file} holds no frames (shape {frames.shape} as n t c h w); save at least one")
+        _check_values(frames, file)
         name = file.stem if self.path.is_file() else file.relative_to(self.path).with_suffix("").as_posix()
         if name in self.names:
             name = file.relative_to(self.path).as_posix()
@@ -142,6 +144,11 @@ class Arrays(SplitByName):
             if name == "actions" and values.dtype.kind in "biu" and rows.ndim == 2 and rows.shape[1] == 1:
                 rows = rows[:, 0]
             if rows.ndim and len(rows) == length:
+                if rows.dtype.kind == "f" and not np.isfinite(rows).all():
+                    at = int(np.flatnonzero(~np.isfinite(rows).reshape(length, -1).all(axis=1))[0])
+                    raise UserError(
+                        f"{item.file}: {name} is not a finite number at frame {at}; replace or leave it out"
+                    )
                 found[name] = rows
             elif name == "actions" and rows.ndim and len(rows) == length - 1:
                 found[name] = np.concatenate([rows, rows[-1:]])  # the action of the last frame is never used
@@ -179,8 +186,9 @@ def load_arrays(file: Path) -> dict[str, np.ndarray]:
         UserError: The file is missing, damaged, contains Python objects, or has a member above the size limit.
     """
     try:
+        check_name(file)
         if not file.is_file():
-            raise UserError(f"{file} does not exist; check the path")
+            raise UserError(f"{file} {'is no regular file' if file.exists() else 'does not exist'}; check the path")
         if file.suffix.lower() != ".npz":
             mapped: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
             return {"frames": mapped}
@@ -211,8 +219,13 @@ def guess_axes(shape: tuple[int, ...], file: Path) -> str:
     if len(shape) == 3:
         return "thw"
     if len(shape) in (4, 5):
-        first = 1 <= shape[-3] <= 4
-        last = 1 <= shape[-1] <= 4
+        # Four channels may be colour with alpha, or a stack of the last four grey frames as games store it.
+        first, last = (shape[axis] in (1, 2, 3) for axis in (-3, -1))
+        if not first and not last and 4 in (shape[-3], shape[-1]):
+            raise UserError(
+                f"{file}: shape {shape} may be frames with alpha or stacks of 4 grey frames; of stacks save the newest "
+                "frame of each, of colour the first 3 channels, or keep all 4 by --axes, such as tchw or thwc"
+            )
         if first != last:
             return ("n" if len(shape) == 5 else "") + ("tchw" if first else "thwc")
     raise UserError(f"{file}: the axes of shape {shape} are ambiguous; use --axes, such as tchw, nthwc or tnhw")
@@ -248,15 +261,34 @@ def _frames_name(arrays: dict[str, np.ndarray], file: Path) -> str:
     raise UserError(f"{file} has no array called frames, but {', '.join(arrays) or 'nothing'}; name the video frames")
 
 
+def _check_values(frames: np.ndarray, file: Path) -> None:
+    """Check dtype, range and finiteness of frames (n, t, c, h, w), one at a time.
+
+    Raises:
+        UserError: They are no uint8, bool or floats in 0…1; the message names the first frame at fault.
+    """
+    if frames.dtype in (np.uint8, np.bool_):
+        return
+    if frames.dtype.kind != "f":
+        raise UserError(f"{file} holds {frames.dtype}; save frames as uint8, or as floats in 0…1")
+    for number, frame in np.ndindex(*frames.shape[:2]):
+        values = frames[number, frame]
+        at = f"frame {frame}" + (f" of video {number}" if len(frames) > 1 else "")
+        low, high = values.min(), values.max()  # both are NaN where one value is
+        if not (np.isfinite(low) and np.isfinite(high)):
+            what = "NaN" if np.isnan(low) else "infinity"
+            raise UserError(f"{file} holds {what} in {at}; replace it by numbers in 0…1 or leave the frame out")
+        if low < -1e-3 or high > 1 + 1e-3:
+            raise UserError(
+                f"{file} holds floats from {low:g} to {high:g} in {at}, outside 0…1; scale them to 0…1 or save uint8"
+            )
+
+
 def _as_uint8(frames: np.ndarray, file: Path) -> np.ndarray:
     if frames.dtype == np.uint8:
         return frames
     if frames.dtype == np.bool_:
         return frames.astype(np.uint8) * np.uint8(255)
-    if frames.dtype.kind != "f":
-        raise UserError(f"{file} holds {frames.dtype}; save frames as uint8, or as floats in 0…1")
-    if not (np.isfinite(frames).all() and frames.min() >= -1e-3 and frames.max() <= 1 + 1e-3):
-        raise UserError(f"{file} holds floats outside 0…1 (or not finite); scale them to 0…1 or save uint8")
     scaled: np.ndarray = np.rint(np.clip(frames, 0, 1) * 255).astype(np.uint8)
     return scaled
 
