@@ -2,7 +2,8 @@
 
 A store is a folder:
 
-    index.json               format, actions; per video name, frames, size, offset, fps, meta, episode, camera, split, breaks
+    index.json               format, actions; per video name, frames, size, offset, fps, meta, episode, camera, split,
+                             breaks
     meta.json                origin of the videos
     frames-<C>x<H>x<W>.npy   uint8 (n, c, h, w), frames of all videos of that size, concatenated
     <array>-<C>x<H>x<W>.npy  (n, …), per-frame arrays (actions, rewards, …), one row per frame
@@ -117,10 +118,7 @@ class Store(SplitByName):
 
     def clip(self, index: int, start: int, length: int, stride: int = 1) -> Clip:
         """Frames start, start + stride, … (`length` of them) of video `index`, as read-only views."""
-        stop = clip_stop(self.names[index], self.lengths[index], start, length, stride)
-        first = self._offsets[index]
-        cut = slice(first + start, first + stop, stride)
-        arrays = {name: array[cut] for name, array in self._arrays[index].items()}
+        arrays = self._views(index, start, length, stride)
         return Clip(
             frames=arrays.pop("frames"),
             arrays=arrays,
@@ -128,6 +126,18 @@ class Store(SplitByName):
             fps=self.fps[index] / stride,
             meta=self._video_meta[index],
         )
+
+    def rows(self, index: int, start: int, length: int, stride: int = 1) -> dict[str, np.ndarray]:
+        """The per-frame arrays of `clip` without its frames, as read-only views."""
+        arrays = self._views(index, start, length, stride)
+        del arrays["frames"]
+        return arrays
+
+    def _views(self, index: int, start: int, length: int, stride: int) -> dict[str, np.ndarray]:
+        stop = clip_stop(self.names[index], self.lengths[index], start, length, stride)
+        first = self._offsets[index]
+        cut = slice(first + start, first + stop, stride)
+        return {name: array[cut] for name, array in self._arrays[index].items()}
 
     def meta(self) -> dict[str, Any]:
         """Contents of meta.json: generator, version and parameters."""

@@ -53,8 +53,8 @@ _NUMBERS = re.compile(r"((?<![\d.])\d+\.\d+(?!\.?\d)|\d+|/)")
 def natural_key(name: str | os.PathLike[str]) -> tuple[tuple[int, Decimal, str], ...]:
     """Sort key under which numbers are compared as numbers, decimals included, and letters regardless of case.
 
-    frame2 comes before frame10 and 0.125 before 0.25; a minus at the beginning of a name is a sign. The suffix of a file
-    decides only between equal stems, the plain spelling between equal keys.
+    frame2 comes before frame10 and 0.125 before 0.25; a minus at the beginning of a name is a sign. The suffix of a
+    file decides only between equal stems, the plain spelling between equal keys.
 
     name: file name or path; a path is compared part by part.
     """

@@ -1,10 +1,10 @@
 """HDR frames become SDR by the stated rule: reference white stays white, mid-grey stays, highlights are compressed."""
 
+import av
 import numpy as np
 import pytest
 from films import film
 
-import av
 from framecast.media.hdr import HLG, PQ, to_sdr
 from framecast.media.video import read_video
 
