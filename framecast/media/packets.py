@@ -19,7 +19,12 @@ from framecast.core.io import check_name
 from framecast.media.images import MAX_PIXELS
 
 # Demuxers that read one local file only; playlists that refer to other files or addresses are not opened.
-_FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpeg,mpegts,mpegvideo,h264,hevc,m4v,ogg,flv,asf,ivf,mjpeg,mxf,yuv4mpegpipe"
+_FORMATS = ",".join(
+    (
+        *("mov", "mp4", "m4a", "3gp", "3g2", "mj2", "matroska", "webm", "avi", "mpeg", "mpegts", "mpegvideo", "h264"),
+        *("hevc", "m4v", "ogg", "flv", "asf", "ivf", "mjpeg", "mxf", "yuv4mpegpipe"),
+    )
+)
 SKIP_BAD = "or pass --skip-bad (skip_bad=True) to use the part before the damage"
 
 #: Decoders that return the alpha channel of VP8 and VP9 in Matroska and WebM, which FFmpeg's own ones drop.
