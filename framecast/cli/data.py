@@ -23,6 +23,7 @@ framecast data: generate, import, convert and inspect data.
   framecast data make SOURCE --out DIR [flags]           generate it, e.g. data make atari --game pong --out data/pong
   framecast data import PATH --out DIR [--size 128]      videos, frames, .npy / .npz, TFRecords to a packed store
   framecast data records PATH --out DIR [--schema …]     any of them to TFRecords
+  framecast data lerobot PATH --out DIR [--task TEXT]    any of them to a LeRobot dataset, format v3.0
   framecast data inspect PATH [--sheet FILE.png]         summary, with a contact sheet
   framecast data download NAME --game G --out DIR        published data; shows size and host and asks first
   framecast data clips --data PATH --out DIR             clips for another program to forecast, for a comparison
@@ -102,6 +103,33 @@ class RecordsFlags:
     """Skipping of unreadable files, with a count."""
     overwrite: Switch = False
     """Replacement of existing records, after the new ones are complete."""
+    json: str | None = None
+    """Path for a summary of the output as JSON; - for standard output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeRobotFlags:
+    """Conversion of any data to a LeRobot dataset (format v3.0), one episode per video or per group of cameras.
+
+    Example: framecast data lerobot data/pushing --out lerobot/pushing --task "push the block"
+    """
+
+    path: PathName
+    """Packed store, video, folder of videos or of frames, .npy or .npz, TFRecords."""
+    out: str
+    """Output folder."""
+    task: str = ""
+    """Task text of videos without one."""
+    size: str | None = None
+    """Frame size, 128 (shorter side) or 96x128; unchanged if not given."""
+    fit: Literal["crop", "pad", "squash"] = "crop"
+    """Method for frames of another aspect ratio: crop, pad or squash."""
+    axes: str | None = None
+    """Axes of .npy files, such as nthwc."""
+    skip_bad: Switch = False
+    """Skipping of unreadable files, with a count."""
+    overwrite: Switch = False
+    """Replacement of an existing dataset, after the new one is complete."""
     json: str | None = None
     """Path for a summary of the output as JSON; - for standard output."""
 
@@ -294,6 +322,19 @@ def _records(argv: list[str]) -> None:
     print_result(flags.json, summary, f"{count} of the {flags.schema} schema\nrecords: {flags.out}")
 
 
+def _lerobot(argv: list[str]) -> None:
+    from framecast.data.lerobot_writer import write_lerobot
+    from framecast.data.open import open_path
+
+    flags = parse(LeRobotFlags, argv, "data lerobot")
+    options = _read_options(flags)
+    source = open_path(flags.path, dataclasses.replace(options, size=None))  # labels are resized with the frames
+    print_skipped(source)
+    with progress_bar(f"writing {flags.out}") as progress:
+        folder = write_lerobot(source, flags.out, options, flags.task, flags.overwrite, progress)
+    print_result(flags.json, {"dataset": str(folder)}, f"dataset: {folder}")
+
+
 def _inspect(argv: list[str]) -> None:
     from framecast.data.inspect import inspect
     from framecast.data.open import open_path
@@ -353,6 +394,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "make": _make,
     "import": _import,
     "records": _records,
+    "lerobot": _lerobot,
     "inspect": _inspect,
     "download": _download,
     "clips": _clips,

@@ -14,6 +14,7 @@ from framecast.data.readers.arrays import Arrays, array_files
 from framecast.data.readers.folders import visible_files
 from framecast.data.readers.frames import Frames, frame_folders
 from framecast.data.readers.grand_challenge import GrandChallenge, find_root
+from framecast.data.readers.lerobot import LeRobot, is_lerobot
 from framecast.data.readers.pairs import Pairs, pair_files
 from framecast.data.readers.tfrecord_format import is_records
 from framecast.data.readers.tfrecords import SUFFIXES, TFRecords, record_files
@@ -34,6 +35,7 @@ _READERS: dict[str, Callable[[Path, ReadOptions], Source]] = {
     "episodes": GrandChallenge,
     "videos": Videos,
     "images": Frames,
+    "lerobot": LeRobot,
 }
 
 
@@ -41,9 +43,9 @@ def open_path(path: str | os.PathLike[str], options: ReadOptions = AS_STORED) ->
     """The source that a path holds, chosen by its content.
 
     A folder with index.json is a packed store, one whose images are all named <id>_im1.png or <id>_im2.png holds
-    pairs, one with screens/<game>/<episode> an Atari Grand Challenge; otherwise a video file, a folder of videos, a
-    folder of frames (flat, nested, or with `Train/` and `Test/`), an .npy or .npz file or a folder of these, TFRecords
-    or a folder of them.
+    pairs, one with screens/<game>/<episode> an Atari Grand Challenge, one with meta/info.json a LeRobot dataset;
+    otherwise a video file, a folder of videos, a folder of frames (flat, nested, or with `Train/` and `Test/`), an .npy
+    or .npz file or a folder of these, TFRecords or a folder of them.
 
     Args:
         path: File or folder.
@@ -59,23 +61,10 @@ def open_path(path: str | os.PathLike[str], options: ReadOptions = AS_STORED) ->
         raise UserError(_missing(path))
     if not path.is_dir() and not path.is_file():
         raise UserError(f"{path} is a pipe or device, not a file; write its content to a file first")
-    if path.is_dir():
-        _refuse_lerobot(path)
     kind = _kind_of_folder(path) if path.is_dir() else _kind_of_file(path)
     if options.axes is not None and kind not in ("arrays", "store", "pairs"):
         raise UserError(f"{path} holds {kind}, whose axes are known; --axes is for .npy and .npz files, leave it out")
     return _READERS[kind](path, options)
-
-
-def _refuse_lerobot(path: Path) -> None:
-    """Raises: UserError for a LeRobot dataset, whose videos hold many episodes and one camera each."""
-    if (path / "meta" / "info.json").is_file():
-        text = (path / "meta" / "info.json").read_text(encoding="utf-8", errors="replace")
-        if '"codebase_version"' in text or '"robot_type"' in text:
-            raise UserError(
-                f"{path} is a LeRobot dataset, which cannot be read yet: its videos join many episodes and hold one "
-                "camera each; write its frames with framecast.DatasetWriter, one video an episode"
-            )
 
 
 def _missing(path: Path) -> str:
@@ -104,6 +93,8 @@ def _kind_of_file(path: Path) -> str:
 def _kind_of_folder(path: Path) -> str:
     if (path / "index.json").is_file():
         return "store"
+    if is_lerobot(path):
+        return "lerobot"
     if find_root(path) is not None:
         return "episodes"
     videos = video_files(path)
