@@ -22,6 +22,7 @@ from framecast.data.registry import find_source, make_source
 
 #: Shorter side, px, to which videos are resized if no size is given.
 VIDEO_SIZE = "128"
+_DECODED = ("Videos", "LeRobot")  # sources of videos: decoded into the cache at that size
 
 
 def cache_folder() -> Path:
@@ -66,17 +67,17 @@ def open_data(data: DataConfig, progress: Callable[[int, int], None] | None = No
     options = data.options()
     source = open_path(path, options)
     kind = type(source).__name__
-    size = data.size or (VIDEO_SIZE if kind == "Videos" else None)
+    size = data.size or (VIDEO_SIZE if kind in _DECODED else None)
     if kind == "TFRecords":
         return source, dataclasses.replace(data, trained_size=size)
-    if kind in ("Store", "Arrays") and size is None:
+    if kind in ("Store", "Arrays", "Hdf5", "Minari") and size is None:
         return source, data
     folder = (
         cache_folder() / f"{path.stem}-{_digest(_signature(path), size, data.fit, data.axes, framecast.__version__)}"
     )
     if not (folder / "index.json").is_file():
         options = dataclasses.replace(options, size=parse_size(size))
-        if kind == "Videos" and not data.size:  # resized while decoding: phone videos at full size exceed the memory
+        if kind in _DECODED and not data.size:  # resized while decoding: phone videos at full size exceed the memory
             source = open_path(path, options)
         pack(source, folder, options, progress)
     return Store(folder), dataclasses.replace(data, trained_size=size)

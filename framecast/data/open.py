@@ -14,7 +14,10 @@ from framecast.data.readers.arrays import Arrays, array_files
 from framecast.data.readers.folders import visible_files
 from framecast.data.readers.frames import Frames, frame_folders
 from framecast.data.readers.grand_challenge import GrandChallenge, find_root
+from framecast.data.readers.hdf5 import SUFFIXES as HDF5_SUFFIXES
+from framecast.data.readers.hdf5 import Hdf5, hdf5_files
 from framecast.data.readers.lerobot import LeRobot, is_lerobot
+from framecast.data.readers.minari import Minari, minari_folder
 from framecast.data.readers.pairs import Pairs, pair_files
 from framecast.data.readers.tfrecord_format import is_records
 from framecast.data.readers.tfrecords import SUFFIXES, TFRecords, record_files
@@ -36,6 +39,8 @@ _READERS: dict[str, Callable[[Path, ReadOptions], Source]] = {
     "videos": Videos,
     "images": Frames,
     "lerobot": LeRobot,
+    "hdf5": Hdf5,
+    "minari": Minari,
 }
 
 
@@ -45,7 +50,7 @@ def open_path(path: str | os.PathLike[str], options: ReadOptions = AS_STORED) ->
     A folder with index.json is a packed store, one whose images are all named <id>_im1.png or <id>_im2.png holds
     pairs, one with screens/<game>/<episode> an Atari Grand Challenge, one with meta/info.json a LeRobot dataset;
     otherwise a video file, a folder of videos, a folder of frames (flat, nested, or with `Train/` and `Test/`), an .npy
-    or .npz file or a folder of these, TFRecords or a folder of them.
+    or .npz file or a folder of these, TFRecords, HDF5 or Minari episodes, or a folder of them.
 
     Args:
         path: File or folder.
@@ -62,7 +67,7 @@ def open_path(path: str | os.PathLike[str], options: ReadOptions = AS_STORED) ->
     if not path.is_dir() and not path.is_file():
         raise UserError(f"{path} is a pipe or device, not a file; write its content to a file first")
     kind = _kind_of_folder(path) if path.is_dir() else _kind_of_file(path)
-    if options.axes is not None and kind not in ("arrays", "store", "pairs"):
+    if options.axes is not None and kind not in ("arrays", "hdf5", "store", "pairs"):
         raise UserError(f"{path} holds {kind}, whose axes are known; --axes is for .npy and .npz files, leave it out")
     return _READERS[kind](path, options)
 
@@ -81,6 +86,8 @@ def _kind_of_file(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix in (".npy", ".npz"):
         return "arrays"
+    if suffix in HDF5_SUFFIXES:
+        return "hdf5"
     if suffix in SUFFIXES or is_records(path):
         return "records"
     if suffix in _ARCHIVES:
@@ -95,6 +102,8 @@ def _kind_of_folder(path: Path) -> str:
         return "store"
     if is_lerobot(path):
         return "lerobot"
+    if minari_folder(path) is not None:
+        return "minari"
     if find_root(path) is not None:
         return "episodes"
     videos = video_files(path)
@@ -114,6 +123,8 @@ def _kind_of_folder(path: Path) -> str:
     others = list(visible_files(path))
     if not others:
         raise UserError(f"{path} is an empty folder; {_REMEDY}")
+    if hdf5_files(path):
+        return "hdf5"
     if record_files(path):
         return "records"
     archives = [file for file in others if file.suffix.lower() in _ARCHIVES]

@@ -101,7 +101,7 @@ class Arrays(SplitByName):
         """Frames start, start + stride, … of video `index`; uint8 files are viewed, not copied."""
         item, total = self._items[index], self.lengths[index]
         cut = slice(start, clip_stop(self.names[index], total, start, length, stride), stride)
-        frames = _as_uint8(self._ordered(item.file)[item.number or 0][cut], item.file)
+        frames = as_uint8(self._ordered(item.file)[item.number or 0][cut])
         arrays = {name: values[cut] for name, values in self._per_frame_arrays(item, total).items()}
         return Clip(frames=frames, arrays=arrays, name=self.names[index], fps=self.spec.fps / stride)
 
@@ -272,19 +272,37 @@ def _check_values(frames: np.ndarray, file: Path) -> None:
     if frames.dtype.kind != "f":
         raise UserError(f"{file} holds {frames.dtype}; save frames as uint8, or as floats in 0…1")
     for number, frame in np.ndindex(*frames.shape[:2]):
-        values = frames[number, frame]
         at = f"frame {frame}" + (f" of video {number}" if len(frames) > 1 else "")
-        low, high = values.min(), values.max()  # both are NaN where one value is
-        if not (np.isfinite(low) and np.isfinite(high)):
-            what = "NaN" if np.isnan(low) else "infinity"
-            raise UserError(f"{file} holds {what} in {at}; replace it by numbers in 0…1 or leave the frame out")
-        if low < -1e-3 or high > 1 + 1e-3:
-            raise UserError(
-                f"{file} holds floats from {low:g} to {high:g} in {at}, outside 0…1; scale them to 0…1 or save uint8"
-            )
+        check_frame(frames[number, frame], str(file), at)
 
 
-def _as_uint8(frames: np.ndarray, file: Path) -> np.ndarray:
+def check_frame(values: np.ndarray, where: str, at: str) -> None:
+    """Check dtype, range and finiteness of one frame.
+
+    Args:
+        values: The frame.
+        where: File, for the message.
+        at: Number of the frame, for the message.
+
+    Raises:
+        UserError: It is no uint8, bool or floats in 0…1.
+    """
+    if values.dtype in (np.uint8, np.bool_):
+        return
+    if values.dtype.kind != "f":
+        raise UserError(f"{where} holds {values.dtype}; save frames as uint8, or as floats in 0…1")
+    low, high = values.min(), values.max()  # both are NaN where one value is
+    if not (np.isfinite(low) and np.isfinite(high)):
+        what = "NaN" if np.isnan(low) else "infinity"
+        raise UserError(f"{where} holds {what} in {at}; replace it by numbers in 0…1 or leave the frame out")
+    if low < -1e-3 or high > 1 + 1e-3:
+        raise UserError(
+            f"{where} holds floats from {low:g} to {high:g} in {at}, outside 0…1; scale them to 0…1 or save uint8"
+        )
+
+
+def as_uint8(frames: np.ndarray) -> np.ndarray:
+    """Checked frames as uint8: floats 0…1 are multiplied by 255 and rounded."""
     if frames.dtype == np.uint8:
         return frames
     if frames.dtype == np.bool_:
