@@ -64,6 +64,8 @@ class ImportFlags:
     """Axes of .npy files, such as nthwc."""
     records: RecordSettings = dataclasses.field(default_factory=RecordSettings)
     """Reader settings for TFRecords."""
+    cuts: bool = True
+    """Detection of shot cuts in videos, which training clips then do not cross."""
     skip_bad: Switch = False
     """Skipping of unreadable files, with a count."""
     overwrite: Switch = False
@@ -149,6 +151,8 @@ class InspectFlags:
     """Axes of .npy files, such as nthwc."""
     records: RecordSettings = dataclasses.field(default_factory=RecordSettings)
     """Reader settings for TFRecords."""
+    cuts: bool = True
+    """Detection of shot cuts in videos, for which every frame is decoded."""
     skip_bad: Switch = False
     """Skipping of unreadable files, with a count."""
     json: str | None = None
@@ -341,7 +345,7 @@ def _inspect(argv: list[str]) -> None:
 
     flags = parse(InspectFlags, argv, "data inspect")
     source = open_path(flags.path, _read_options(flags))
-    summary = inspect(source, Path(flags.sheet) if flags.sheet else None)
+    summary = inspect(source, Path(flags.sheet) if flags.sheet else None, cuts=flags.cuts)
     print_skipped(source)
     lines = [f"{k}: {json.dumps(v) if isinstance(v, dict | list) else v}" for k, v in summary.items() if v is not None]
     print_result(flags.json, summary, "\n".join(lines))

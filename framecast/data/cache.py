@@ -72,9 +72,8 @@ def open_data(data: DataConfig, progress: Callable[[int, int], None] | None = No
         return source, dataclasses.replace(data, trained_size=size)
     if kind in ("Store", "Arrays", "Hdf5", "Minari") and size is None:
         return source, data
-    folder = (
-        cache_folder() / f"{path.stem}-{_digest(_signature(path), size, data.fit, data.axes, framecast.__version__)}"
-    )
+    settings = (size, data.fit, data.axes, data.skip_bad, data.cuts, framecast.__version__)
+    folder = cache_folder() / f"{path.stem}-{_digest(_signature(path), *settings)}"
     if not (folder / "index.json").is_file():
         options = dataclasses.replace(options, size=parse_size(size))
         if kind in _DECODED and not data.size:  # resized while decoding: phone videos at full size exceed the memory

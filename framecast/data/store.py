@@ -33,6 +33,7 @@ from framecast.data.labels import resize_clip
 from framecast.data.options import AS_STORED, ReadOptions
 from framecast.data.splits import SplitByName
 from framecast.data.writer import ARRAY_NAME, DatasetWriter, DiskFull, bytes_in_words, is_store, require_space
+from framecast.media.cuts import CutDetector
 from framecast.media.resize import Size, target_size
 
 __all__ = ["DatasetWriter", "Store", "estimate", "is_store", "pack", "require_space"]
@@ -180,12 +181,14 @@ def pack(
     fixed, groups = getattr(source, "fixed", None) or {}, getattr(source, "groups", None) or {}
     cameras, subsets = getattr(source, "cameras", None) or {}, getattr(source, "subsets", None) or {}
     breaks = getattr(source, "breaks", None) or {}
+    cuts = 0
     meta = source.meta()
     if options.size is not None:
         meta["packed"] = options.meta()
     with DatasetWriter(folder, source.spec.fps, source.spec.actions, meta, overwrite) as writer:
         for i, name in enumerate(source.names):
             reader = _Reader(source, i, options, partial(_report, progress, done, total))
+            reader.breaks += breaks.get(name, ())
             try:
                 writer.add(
                     iter(reader),
@@ -197,7 +200,7 @@ def pack(
                     camera=cameras.get(name),
                     split=fixed.get(name),
                     subset=subsets.get(name),
-                    breaks=breaks.get(name, ()),
+                    breaks=reader.breaks,
                     **reader.arrays,
                 )
             except DiskFull:
@@ -207,6 +210,9 @@ def pack(
                     raise
                 skipped.append(name)
             done += source.lengths[i]
+            cuts += len(reader.breaks) - len(breaks.get(name, ()))
+        if cuts:
+            writer.meta["notes"] = [*writer.meta.get("notes", []), f"shot cuts, which clips do not cross: {cuts}"]
         if skipped:
             writer.meta["skipped"] = skipped
             if len(skipped) == len(source.names):
@@ -227,6 +233,8 @@ class _Reader:
         self.arrays: dict[str, list[Any]] = {}
         self.meta: dict[str, Any] = {}
         self.fps = source.spec.fps
+        self.breaks: list[int] = []
+        self.cuts = CutDetector() if options.cuts and getattr(source, "may_have_cuts", False) else None
         first, self.block = None, 1
         with contextlib.suppress(UserError):  # reported, or skipped, when the frames are read
             first = source.clip(index, 0, 1)
@@ -242,8 +250,12 @@ class _Reader:
             frames, arrays = resize_clip(clip.frames, clip.arrays, self.options.size, self.options.fit)
             for name, array in arrays.items():
                 self.arrays[name].extend(array)
+            if self.cuts is not None:
+                self.cuts.add(frames)
             yield frames
             self.report(start + len(clip.frames))
+        if self.cuts is not None:
+            self.breaks[:] = sorted({*self.breaks, *self.cuts.cuts()})
 
 
 def _parse_size(key: str) -> tuple[int, int, int]:

@@ -42,6 +42,9 @@ class Videos(SplitByName):
         UserError: A file cannot be read, or there is none.
     """
 
+    #: Films may consist of shots, unlike recordings of games and robots.
+    may_have_cuts = True
+
     def __init__(self, path: str | os.PathLike[str], options: ReadOptions = AS_STORED) -> None:
         self.path, self.options, self.fps = Path(path), options, options.fps
         files = video_files(self.path) if self.path.is_dir() else [self.path]
