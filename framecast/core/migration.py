@@ -10,7 +10,8 @@ from typing import Any
 _TRAIN = {"accumulate": "grad_accum_steps"}
 _ACTIONS = {"sd": "std"}
 
-#: Fields of `TrainConfig` that older configs lack, with the values that repeat their runs.
+#: Fields of `DataConfig` and `TrainConfig` that older configs lack, with the values that their runs resume with.
+_ADDED_DATA = {"cuts": True}
 _ADDED = {"select": "last", "select_horizon": 0}
 
 #: Flags that were renamed: they work for one more version, with a warning.
@@ -35,6 +36,8 @@ def migrate_config(data: Mapping[str, Any]) -> dict[str, Any]:
     found = dict(data)
     if isinstance(found.get("train"), Mapping):
         found["train"] = {**_ADDED, **_renamed(found["train"], _TRAIN)}
+    if isinstance(found.get("data"), Mapping):
+        found["data"] = {**_ADDED_DATA, **found["data"]}
     if isinstance(found.get("spec"), Mapping):
         found["spec"] = migrate_spec(found["spec"])
     return found

@@ -1,9 +1,9 @@
 """Detection of shot cuts: places where a film goes on with another picture.
 
-Frames are reduced to a shorter side of 24 px. Two signs must agree. (1) The mean difference of consecutive frames, after
-the best shift of up to 3 px (an eighth of the picture), is large and stands out from those before and after it: a fast
-pan or a fast object changes many frames in a row, a flash two. (2) The colours differ: half the absolute difference of
-the histograms of 4 levels per channel, 0 for equal and 1 for disjoint colours.
+Frames are reduced to a shorter side of 24 px. Two signs must agree. (1) The mean difference of consecutive frames,
+after the best shift of up to 3 px (an eighth of the picture), is large and stands out from those before and after it: a
+fast pan or a fast object changes many frames in a row, a flash two. (2) The colours differ: half the absolute
+difference of the histograms of 4 levels per channel, 0 for equal and 1 for disjoint colours.
 """
 
 from __future__ import annotations
@@ -90,7 +90,7 @@ def find_cuts(frames: Iterable[np.ndarray]) -> list[int]:
 
 
 def _difference(before: np.ndarray, after: np.ndarray, best: float) -> float:
-    """Mean absolute difference of two frames (c, h, w) where they overlap, at the best shift; `best` is that of none."""
+    """Mean absolute difference of two frames (c, h, w) where they overlap, at the best shift; `best`: without one."""
     for dy, dx in _shifts():
         one = before[:, max(0, dy) : before.shape[1] + min(0, dy), max(0, dx) : before.shape[2] + min(0, dx)]
         two = after[:, max(0, -dy) : after.shape[1] + min(0, -dy), max(0, -dx) : after.shape[2] + min(0, -dx)]

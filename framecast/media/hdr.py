@@ -31,21 +31,23 @@ def to_sdr(signal: np.ndarray, transfer: int) -> np.ndarray:
 
     Source: ITU-R BT.2100, BT.2087, BT.2408; the curve is Reinhard et al., 2002, equation 4.
     """
-    light = _light(transfer)[signal]
+    light: np.ndarray = _light(transfer)[signal]
     if transfer == HLG:  # opto-optical transfer: the display's exponent is applied to the scene's luminance
         luminance = light @ np.array([0.2627, 0.6780, 0.0593], np.float32)
         light = light * (luminance[..., None] ** 0.2)
     light = np.maximum(light * (_PEAK[transfer] / _WHITE) @ _PRIMARIES.T, 0)
     largest = np.maximum(light.max(axis=-1, keepdims=True), 1e-6)
     light = light * (_compressed(largest, _PEAK[transfer] / _WHITE) / largest)
-    return _coded()[np.rint(np.minimum(light, 1) ** 0.5 * (_STEPS - 1)).astype(np.int64)]
+    coded: np.ndarray = _coded()[np.rint(np.minimum(light, 1) ** 0.5 * (_STEPS - 1)).astype(np.int64)]
+    return coded
 
 
 def _compressed(light: np.ndarray, peak: float) -> np.ndarray:
     """Light with the part above the knee compressed, so that `peak` becomes 1."""
     over = np.maximum(light - _KNEE, 0) / (1 - _KNEE)
     most = (peak - _KNEE) / (1 - _KNEE)
-    return np.minimum(light, _KNEE) + (1 - _KNEE) * over * (1 + over / most**2) / (1 + over)
+    compressed: np.ndarray = np.minimum(light, _KNEE) + (1 - _KNEE) * over * (1 + over / most**2) / (1 + over)
+    return compressed
 
 
 @cache

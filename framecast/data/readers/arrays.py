@@ -71,6 +71,8 @@ class Arrays(SplitByName):
             self._add(file)
         channels, height, width = Counter(self.sizes).most_common(1)[0][0]
         self.fixed: dict[str, str] = fixed_splits(self.names)
+        if len(files) == 1 and files[0].suffix == ".npy" and _is_moving_mnist(self._load(files[0])["frames"], files[0]):
+            self.fixed = dict.fromkeys(self.names, "test")
         actions, extras = self._describe_arrays()
         self.spec = ClipSpec(
             channels=channels,
@@ -121,7 +123,7 @@ class Arrays(SplitByName):
         """The frames as a view (n, t, c, h, w)."""
         arrays = self._load(file)
         frames = arrays[_frames_name(arrays, file)]
-        axes = self._axes or guess_axes(frames.shape, file)
+        axes = self._axes or ("tnhw" if _is_moving_mnist(frames, file) else guess_axes(frames.shape, file))
         if len(axes) != frames.ndim:
             raise UserError(f"{file} has {frames.ndim} axes {frames.shape}, but --axes {axes} names {len(axes)}")
         letters = axes
@@ -171,6 +173,12 @@ class Arrays(SplitByName):
         if len(actions) < len(self._items) or len({values.shape[1:] for values in actions}) > 1:
             raise UserError(f"{self.path}: expected actions of the same shape for every video; save them for each")
         return action_spec_of(np.concatenate(actions), self.path), shapes
+
+
+def _is_moving_mnist(frames: np.ndarray, file: Path) -> bool:
+    """Whether an array is the published test set of moving digits: (20, videos, 64, 64), 10 frames in and 10 out."""
+    shape = frames.shape
+    return "mnist" in file.name.lower() and len(shape) == 4 and (shape[0], *shape[2:]) == (20, 64, 64)
 
 
 def array_files(folder: Path) -> list[Path]:
