@@ -25,6 +25,7 @@ framecast data: generate, import, convert and inspect data.
   framecast data records PATH --out DIR [--schema …]     any of them to TFRecords
   framecast data lerobot PATH --out DIR [--task TEXT]    any of them to a LeRobot dataset, format v3.0
   framecast data inspect PATH [--sheet FILE.png]         summary, with a contact sheet
+  framecast data view PATH --out FILE.mp4                film of what is read, with frame numbers, and a contact sheet
   framecast data download NAME --game G --out DIR        published data; shows size and host and asks first
   framecast data clips --data PATH --out DIR             clips for another program to forecast, for a comparison
 
@@ -157,6 +158,37 @@ class InspectFlags:
     """Skipping of unreadable files, with a count."""
     json: str | None = None
     """Path for the description as JSON; - for standard output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewFlags:
+    """Film of what is read, with frame numbers, times, actions and cuts below the frames, and a contact sheet.
+
+    Example: framecast data view holiday.mp4 --out view.mp4
+    """
+
+    path: PathName
+    """Packed store, video, folder of videos or of frames, arrays, records or robot data."""
+    out: str = "view.mp4"
+    """Path of the film: .mp4, .webm, .gif, …; the contact sheet has the same name with .png."""
+    video: str | None = None
+    """Name of one video; all if not given."""
+    frames: int = 300
+    """Maximum number of frames of each video."""
+    size: str | None = None
+    """Frame size, 128 (shorter side) or 96x128; unchanged if not given."""
+    fit: Literal["crop", "pad", "squash"] = "crop"
+    """Method for frames of another aspect ratio: crop, pad or squash."""
+    fps: float | None = None
+    """Frame rate to resample videos to; for frames and arrays, the rate they have (30 if not given)."""
+    axes: str | None = None
+    """Axes of .npy files, such as nthwc."""
+    cuts: bool = True
+    """Detection of shot cuts in videos."""
+    skip_bad: Switch = False
+    """Skipping of unreadable files, with a count."""
+    json: str | None = None
+    """Path for a summary of the output as JSON; - for standard output."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -351,6 +383,19 @@ def _inspect(argv: list[str]) -> None:
     print_result(flags.json, summary, "\n".join(lines))
 
 
+def _view(argv: list[str]) -> None:
+    from framecast.data.inspect import write_sheet
+    from framecast.data.open import open_path
+    from framecast.data.view import write_view
+
+    flags = parse(ViewFlags, argv, "data view")
+    source, out = open_path(flags.path, _read_options(flags)), Path(flags.out)
+    print_skipped(source)
+    film = write_view(source, out, flags.video, flags.frames, flags.cuts)
+    sheet = write_sheet(source, out.with_suffix(".png"))
+    print_result(flags.json, {"film": str(film), "sheet": str(sheet)}, f"film: {film}\nsheet: {sheet}")
+
+
 def _download(argv: list[str]) -> None:
     flags = parse(DownloadFlags, argv, "data download")
     from framecast.data.download import SETS, fetch, find, offer, unpack
@@ -400,6 +445,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "records": _records,
     "lerobot": _lerobot,
     "inspect": _inspect,
+    "view": _view,
     "download": _download,
     "clips": _clips,
 }
