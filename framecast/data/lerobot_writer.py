@@ -221,7 +221,7 @@ class _Writer:
             if numbers:
                 splits[split] = f"{numbers[0]}:{numbers[-1] + 1}"
         fps = self.source.spec.fps
-        info = {"codebase_version": "v3.0", "robot_type": None, "total_episodes": len(self.episodes)}
+        info: dict[str, Any] = {"codebase_version": "v3.0", "robot_type": None, "total_episodes": len(self.episodes)}
         info |= {"total_frames": self.frames, "total_tasks": len(self.tasks), "chunks_size": _CHUNK}
         info |= {"data_files_size_in_mb": 100, "video_files_size_in_mb": 200}
         info |= {"fps": int(fps) if float(fps).is_integer() else fps, "splits": splits}
@@ -236,7 +236,7 @@ class _Writer:
             meta / "episodes" / "chunk-000" / "file-000.parquet",
         )
         # The task text is the index of a pandas table, which its schema's metadata describe.
-        columns = {"task_index": list(self.tasks.values()), "task": list(self.tasks)}
+        columns: dict[str, list[Any]] = {"task_index": list(self.tasks.values()), "task": list(self.tasks)}
         fields = [{"name": n, "field_name": n, "pandas_type": t, "numpy_type": y, "metadata": None}
                   for n, t, y in (("task_index", "int64", "int64"), ("task", "unicode", "object"))]  # fmt: skip
         index = [{"name": None, "field_name": None, "pandas_type": "unicode", "numpy_type": "object", "metadata": None}]

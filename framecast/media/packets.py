@@ -106,7 +106,7 @@ class Decoded:
 
     def matches(self, stamps: np.ndarray) -> bool:
         """Whether the frames came out in the order of the presentation times, none left out."""
-        return self.pts == stamps[: len(self.pts)].tolist()
+        return bool(self.pts == stamps[: len(self.pts)].tolist())
 
 
 def is_address(path: str | os.PathLike[str]) -> bool:
@@ -271,7 +271,7 @@ def decoded_frames(container: Any, track: Any, decoder: str) -> Iterator[Any]:
         return
     import av
 
-    context = av.CodecContext.create(decoder, "r")
+    context: Any = av.CodecContext.create(decoder, "r")
     context.extradata = track.codec_context.extradata
     for packet in container.demux(track):
         yield from context.decode(packet)

@@ -234,7 +234,8 @@ class _Converter:
             # At full size: scaling first would mix colours that transparency hides into the edges.
             clear = self.scaler.reformat(frame, frame.width, frame.height, "rgba", **options).to_ndarray()
             shown = on_black(clear).transpose(2, 0, 1)[None]
-            return resize_frames(shown, (height, width))[0].transpose(1, 2, 0)
+            scaled: np.ndarray = resize_frames(shown, (height, width))[0].transpose(1, 2, 0)
+            return scaled
         transfer = int(getattr(frame, "color_trc", 2) or 2)
         if transfer in (PQ, HLG):
             return to_sdr(self.scaler.reformat(frame, width, height, "gbrp16le", **options).to_ndarray(), transfer)

@@ -165,9 +165,9 @@ def _datasets(group: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def _is_image(data: Any) -> bool:
     """Whether a data set holds frames: four axes with channels, or three of uint8."""
-    return (data.ndim == 4 and (data.dtype.kind == "f" or data.dtype == np.uint8)) or (
-        data.ndim == 3 and data.dtype == np.uint8 and min(data.shape[1:]) >= 8
-    )
+    if data.ndim == 4:
+        return bool(data.dtype.kind == "f" or data.dtype == np.uint8)
+    return bool(data.ndim == 3 and data.dtype == np.uint8 and min(data.shape[1:]) >= 8)
 
 
 def _recognised(root: Any, file: Path, axes: str) -> list[Recording]:
