@@ -67,7 +67,8 @@ BY_HAND = {
     "kth": "KTH actions: download the six .zip files of its project page (www.csc.kth.se/cvap/actions), unpack each "
     "into a folder of its name, then framecast data import kth --out data/kth --size 64x64",
     "bair": "BAIR robot pushing: download bair_robot_pushing_dataset_v0.tar (rail.eecs.berkeley.edu/datasets), unpack "
-    "it, then framecast data import softmotion30_44k --out data/bair --records.train '*train/*' --records.test '*test/*'",
+    "it, then framecast data import softmotion30_44k --out data/bair --records.train '*train/*' --records.test "
+    "'*test/*'",
     "robonet": "RoboNet: download robonet_v3.tar.gz (github.com/SudeepDasari/RoboNet), unpack it, then framecast data "
     "import hdf5 --out data/robonet",
     "cityscapes": "Cityscapes: register, download leftImg8bit_sequence_trainvaltest.zip (www.cityscapes-dataset.com), "

@@ -62,6 +62,23 @@ def open_path(path: str | os.PathLike[str], options: ReadOptions = AS_STORED) ->
     if is_address(path):
         raise UserError(f"{os.fspath(path)} is an address; download it and give the file or folder")
     path = Path(path)
+    return _READERS[kind_of(path, options)](path, options)
+
+
+def kind_of(path: Path, options: ReadOptions = AS_STORED) -> str:
+    """What a path holds, without reading it.
+
+    One of store, pairs, arrays, records, episodes, lerobot, minari, hdf5, videos and images.
+
+    Args:
+        path: File or folder.
+        options: Settings of the reader.
+
+    Raises:
+        UserError: The path holds nothing that can be read, or files of several kinds.
+    """
+    if is_address(path):
+        raise UserError(f"{path} is an address; download it and give the file or folder")
     if not path.exists():
         raise UserError(_missing(path))
     if not path.is_dir() and not path.is_file():
@@ -69,7 +86,7 @@ def open_path(path: str | os.PathLike[str], options: ReadOptions = AS_STORED) ->
     kind = _kind_of_folder(path) if path.is_dir() else _kind_of_file(path)
     if options.axes is not None and kind not in ("arrays", "hdf5", "store", "pairs"):
         raise UserError(f"{path} holds {kind}, whose axes are known; --axes is for .npy and .npz files, leave it out")
-    return _READERS[kind](path, options)
+    return kind
 
 
 def _missing(path: Path) -> str:

@@ -35,7 +35,7 @@ from framecast.media.video import iter_frames, probe
 
 #: Columns that number frames, and names of per-frame arrays for the usual features.
 BOOKKEEPING = ("timestamp", "frame_index", "episode_index", "index", "task_index")
-NAMES = {"action": "actions", "observation.state": "states", "next.reward": "rewards", "next.done": "terminals"}
+NAMES = {"action": "actions", "observation.state": "states", "next.reward": "rewards", "next.done": "terminated"}
 _JSON_LIMIT = 1 << 28  # bytes
 _V2_DATA = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
 _V2_VIDEO = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"

@@ -206,7 +206,7 @@ def test_written_datasets_read_back(tmp_path):
                     f"{episode}-{camera}",
                     episode=str(episode),
                     camera=camera,
-                    terminals=np.arange(15) == 14,
+                    terminated=np.arange(15) == 14,
                 )
     folder = write_lerobot(Store(tmp_path / "store"), tmp_path / "out")
     source = open_path(folder)
@@ -217,7 +217,7 @@ def test_written_datasets_read_back(tmp_path):
         episode = int(clip.arrays["states"][0].item())
         assert numbers(clip.frames) == list(range(15 * episode, 15 * episode + 15)), name
         assert clip.arrays["actions"][2].tolist() == [4 + episode, 5 + episode]
-        assert clip.arrays["terminals"].tolist() == [False] * 14 + [True]
+        assert clip.arrays["terminated"].tolist() == [False] * 14 + [True]
         assert clip.meta["task"] == f"task {episode % 2}"
         seen.add((episode, source.cameras[name]))
     assert len(seen) == 8
