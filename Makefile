@@ -93,6 +93,7 @@ bench: setup
 	$(PY) -m benchmarks
 
 acceptance: setup
+	$(if $(CLIP),,FRAMECAST_EXAMPLES=500 $(ONE_THREAD) $(PY) -m pytest -q tests/media/test_properties.py)
 	$(PY) -m reproduction.multiscale_gan $(if $(CLIP),--clip "$(CLIP)")
 	$(PY) -m reproduction.dreams $(if $(CLIP),--clip "$(CLIP)")
 	$(PY) -m reproduction.visual_dynamics $(if $(CLIP),--clip "$(CLIP)")
