@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from framecast.cli.convert import check_target, describe_store, read_options, run_import, run_lerobot, run_records
 from framecast.cli.output import arguments, print_result, print_skipped, progress_bar
 from framecast.core.config import suggest
 from framecast.core.errors import UserError
@@ -43,99 +44,6 @@ class SourcesFlags:
 
     json: Switch = False
     """JSON output only."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ImportFlags:
-    """Conversion of videos, folders of frames, .npy, .npz or TFRecords to a packed store, the fastest training input.
-
-    Example: framecast data import holiday.mp4 --out data/holiday --size 128
-    """
-
-    path: PathName
-    """Video, folder of videos or of frames, .npy or .npz, TFRecords."""
-    out: str
-    """Output folder."""
-    size: str | None = None
-    """Frame size, 128 (shorter side) or 96x128; unchanged if not given."""
-    fit: Literal["crop", "pad", "squash"] = "crop"
-    """Method for frames of another aspect ratio: crop, pad or squash."""
-    fps: float | None = None
-    """Frame rate to resample videos to; for frames and arrays, the rate they have (30 if not given)."""
-    axes: str | None = None
-    """Axes of .npy files, such as nthwc."""
-    records: RecordSettings = dataclasses.field(default_factory=RecordSettings)
-    """Reader settings for TFRecords."""
-    cuts: bool = True
-    """Detection of shot cuts in videos, which training clips then do not cross."""
-    skip_bad: Switch = False
-    """Skipping of unreadable files, with a count."""
-    overwrite: Switch = False
-    """Replacement of an existing store, after the new one is complete."""
-    json: str | None = None
-    """Path for a summary of the output as JSON; - for standard output."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecordsFlags:
-    """Conversion of any data to TFRecords, one record per video, in the schema of a published system.
-
-    Example: framecast data records data/pushing --out records/pushing --schema robot-push
-    """
-
-    path: PathName
-    """Packed store, video, folder of videos or of frames, .npy or .npz, TFRecords."""
-    out: str
-    """Output folder."""
-    schema: Literal["published", "robot-push"] = "published"
-    """Schema: published (of the hierarchical predictor's release, with all per-frame arrays) or robot-push."""
-    size: str | None = None
-    """Frame size, 128 (shorter side) or 96x128; unchanged if not given."""
-    fit: Literal["crop", "pad", "squash"] = "crop"
-    """Method for frames of another aspect ratio: crop, pad or squash."""
-    length: int | None = None
-    """Frames per record; whole videos if not given."""
-    quality: int = 95
-    """JPEG quality, 1 to 100."""
-    per_file: int = 256
-    """Maximum number of records per file."""
-    fps: float | None = None
-    """Frame rate to resample videos to; for frames and arrays, the rate they have (30 if not given)."""
-    axes: str | None = None
-    """Axes of .npy files, such as nthwc."""
-    skip_bad: Switch = False
-    """Skipping of unreadable files, with a count."""
-    overwrite: Switch = False
-    """Replacement of existing records, after the new ones are complete."""
-    json: str | None = None
-    """Path for a summary of the output as JSON; - for standard output."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class LeRobotFlags:
-    """Conversion of any data to a LeRobot dataset (format v3.0), one episode per video or per group of cameras.
-
-    Example: framecast data lerobot data/pushing --out lerobot/pushing --task "push the block"
-    """
-
-    path: PathName
-    """Packed store, video, folder of videos or of frames, .npy or .npz, TFRecords."""
-    out: str
-    """Output folder."""
-    task: str = ""
-    """Task text of videos without one."""
-    size: str | None = None
-    """Frame size, 128 (shorter side) or 96x128; unchanged if not given."""
-    fit: Literal["crop", "pad", "squash"] = "crop"
-    """Method for frames of another aspect ratio: crop, pad or squash."""
-    axes: str | None = None
-    """Axes of .npy files, such as nthwc."""
-    skip_bad: Switch = False
-    """Skipping of unreadable files, with a count."""
-    overwrite: Switch = False
-    """Replacement of an existing dataset, after the new one is complete."""
-    json: str | None = None
-    """Path for a summary of the output as JSON; - for standard output."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -337,66 +245,10 @@ def _make(argv: list[str]) -> None:
     maker = find_source(name)
     flags = parse(make_flags(name, maker.Config), argv[1:], f"data make {name}")
     source, folder = maker(make_config(maker.Config, flags)), Path(flags.out)
-    _check_target(folder, flags.overwrite)
+    check_target(folder, flags.overwrite)
     with progress_bar(f"making {folder}") as progress:
         source.prepare(folder, overwrite=flags.overwrite, progress=progress)
-    _describe_store(folder, flags.json)
-
-
-def _import(argv: list[str]) -> None:
-    from framecast.data.open import open_path
-    from framecast.data.store import estimate, pack
-    from framecast.data.writer import bytes_in_words
-
-    flags = parse(ImportFlags, argv, "data import")
-    options, folder = _read_options(flags), Path(flags.out)
-    _check_target(folder, flags.overwrite)
-    # scaled while decoding: a phone clip at full size would not fit into memory
-    source = open_path(flags.path, options)
-    need = bytes_in_words(estimate(source, options.size))
-    print(f"{_counts(len(source), sum(source.lengths))}: {need} in {folder}", file=sys.stderr)
-    with progress_bar(f"importing {flags.path}") as progress:
-        pack(source, folder, options, progress, flags.overwrite)
-    _describe_store(folder, flags.json)
-
-
-def _records(argv: list[str]) -> None:
-    from framecast.data.open import open_path
-    from framecast.data.tfrecord_writer import write_records
-
-    flags = parse(RecordsFlags, argv, "data records")
-    options = _read_options(flags)
-    # joints and masks are resized with the frames, after reading
-    source = open_path(flags.path, dataclasses.replace(options, size=None))
-    print_skipped(source)
-    with progress_bar(f"writing {flags.out}") as progress:
-        files = write_records(
-            source,
-            flags.out,
-            flags.schema,
-            options=options,
-            length=flags.length,
-            quality=flags.quality,
-            per_file=flags.per_file,
-            overwrite=flags.overwrite,
-            progress=progress,
-        )
-    summary = {"records": str(flags.out), "files": {file.name: file.stat().st_size for file in files}}
-    count = "1 file" if len(files) == 1 else f"{len(files)} files"
-    print_result(flags.json, summary, f"{count} of the {flags.schema} schema\nrecords: {flags.out}")
-
-
-def _lerobot(argv: list[str]) -> None:
-    from framecast.data.lerobot_writer import write_lerobot
-    from framecast.data.open import open_path
-
-    flags = parse(LeRobotFlags, argv, "data lerobot")
-    options = _read_options(flags)
-    source = open_path(flags.path, dataclasses.replace(options, size=None))  # labels are resized with the frames
-    print_skipped(source)
-    with progress_bar(f"writing {flags.out}") as progress:
-        folder = write_lerobot(source, flags.out, options, flags.task, flags.overwrite, progress)
-    print_result(flags.json, {"dataset": str(folder)}, f"dataset: {folder}")
+    describe_store(folder, flags.json)
 
 
 def _inspect(argv: list[str]) -> None:
@@ -404,7 +256,7 @@ def _inspect(argv: list[str]) -> None:
     from framecast.data.open import open_path
 
     flags = parse(InspectFlags, argv, "data inspect")
-    source = open_path(flags.path, _read_options(flags))
+    source = open_path(flags.path, read_options(flags))
     summary = inspect(source, Path(flags.sheet) if flags.sheet else None, cuts=flags.cuts)
     print_skipped(source)
     lines = [f"{k}: {json.dumps(v) if isinstance(v, dict | list) else v}" for k, v in summary.items() if v is not None]
@@ -417,7 +269,7 @@ def _view(argv: list[str]) -> None:
     from framecast.data.view import write_view
 
     flags = parse(ViewFlags, argv, "data view")
-    source, out = open_path(flags.path, _read_options(flags)), Path(flags.out)
+    source, out = open_path(flags.path, read_options(flags)), Path(flags.out)
     print_skipped(source)
     film = write_view(source, out, flags.video, flags.frames, flags.cuts)
     sheet = write_sheet(source, out.with_suffix(".png"))
@@ -457,7 +309,7 @@ def _clips(argv: list[str]) -> None:
     from framecast.evaluation.external import make_clips
 
     flags = parse(ClipsFlags, argv, "data clips")
-    _check_target(Path(flags.out), flags.overwrite)
+    check_target(Path(flags.out), flags.overwrite)
     manifest = make_clips(**arguments(flags, "json"))
     count = len(manifest.clips)
     text = f"{count} {'clip' if count == 1 else 'clips'}: {manifest.context} frames of context, "
@@ -471,7 +323,7 @@ def _record(argv: list[str]) -> None:
 
     flags = parse(RecordFlags, argv, "data record")
     folder = Path(flags.out)
-    _check_target(folder, flags.overwrite)
+    check_target(folder, flags.overwrite)
     ready = prepare_game(
         flags.source,
         flags.out,
@@ -487,45 +339,18 @@ def _record(argv: list[str]) -> None:
 
         webbrowser.open(ready.url)
     ready.serve()
-    _describe_store(folder, flags.json)
+    describe_store(folder, flags.json)
 
 
 VERBS: dict[str, Callable[[list[str]], None]] = {
     "sources": _sources,
     "make": _make,
-    "import": _import,
-    "records": _records,
-    "lerobot": _lerobot,
+    "import": run_import,
+    "records": run_records,
+    "lerobot": run_lerobot,
     "inspect": _inspect,
     "view": _view,
     "download": _download,
     "clips": _clips,
     "record": _record,
 }
-
-
-def _read_options(flags: Any) -> Any:
-    """The reader settings among the parsed flags of a data command."""
-    from framecast.data.options import ReadOptions
-
-    given = {f.name: getattr(flags, f.name) for f in dataclasses.fields(ReadOptions) if hasattr(flags, f.name)}
-    return ReadOptions.parse(given.pop("size", None), **given)
-
-
-def _check_target(folder: Path, overwrite: bool) -> None:
-    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
-        raise UserError(f"{folder}: is not empty; choose another --out or give --overwrite")
-
-
-def _describe_store(folder: Path, target: str | None) -> None:
-    from framecast.data.inspect import inspect
-    from framecast.data.store import Store
-
-    store = Store(folder)
-    print_skipped(store)
-    summary = {**inspect(store, None), "store": str(folder)}
-    print_result(target, summary, f"{_counts(summary['videos'], summary['frames'])}\nstore: {folder}")
-
-
-def _counts(videos: int, frames: int) -> str:
-    return f"{videos} {'video' if videos == 1 else 'videos'}, {frames} frames"
