@@ -115,7 +115,7 @@ class Atari(SyntheticSource):
         game = find_game(config.game)
         if config.policy == "follow" and config.actions_file is None and game not in PLAYERS:
             raise UserError(f"atari: there is no player to follow in {game}, only in {', '.join(PLAYERS)}; use held")
-        console = Console(config, 0)
+        console = self.console()
         legal, (height, width, _) = console.legal, console.image().shape
         names = tuple(action.name for action in legal)
         given = None if config.actions_file is None else read_actions(Path(config.actions_file), names)
@@ -133,13 +133,17 @@ class Atari(SyntheticSource):
     ) -> Generator[dict[str, Any], None, None]:
         config = self.config
         for episode in range(config.episodes):
-            console = Console(config, episode) if episode else console
+            console = self.console(episode) if episode else console
             rng = np.random.default_rng([config.seed, episode])
             chosen = iter(given[episode % len(given)]) if given else _policy(config, console, rng)
             arrays: dict[str, list[Any]] = {name: [] for name in _Column.TYPES if name != "ram" or config.ram}
             columns = {name: _Column(name, values) for name, values in arrays.items()}
             frames = _play(console, chosen, config, arrays)
             yield {"frames": frames, "name": f"{game}-{episode:04d}", "axes": "thwc", "meta": {"game": game}, **columns}
+
+    def console(self, episode: int = 0) -> Console:
+        """The game of an episode at its first frame to record."""
+        return Console(self.config, episode)
 
     @classmethod
     def replay(cls, meta: Mapping[str, Any], name: str, actions: Sequence[int]) -> Console:
