@@ -41,6 +41,8 @@ def masked_crc32c(data: Buffer) -> int:
 
 def is_records(path: Path) -> bool:
     """Whether a file begins with a length and its checksum, as TFRecords do."""
+    if not path.is_file():  # a pipe would block
+        return False
     with path.open("rb") as file:
         head = file.read(12)
     return len(head) == 12 and struct.unpack("<I", head[8:])[0] == masked_crc32c(head[:8])
