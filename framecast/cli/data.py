@@ -6,16 +6,24 @@ import dataclasses
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
-from framecast.cli.convert import check_target, describe_store, read_options, run_import, run_lerobot, run_records
+from framecast.cli.data_flags import (
+    ClipsFlags,
+    DownloadFlags,
+    ImportFlags,
+    InspectFlags,
+    LeRobotFlags,
+    RecordFlags,
+    RecordsFlags,
+    SourcesFlags,
+    ViewFlags,
+)
 from framecast.cli.output import arguments, print_result, print_skipped, progress_bar
 from framecast.core.config import suggest
 from framecast.core.errors import UserError
-from framecast.core.flags import PathName, SetName, Switch, documented, fields_of, parse
-from framecast.data.base import RecordSettings
+from framecast.core.flags import Switch, documented, fields_of, parse
 
 HELP = """\
 framecast data: generate, import, convert and inspect data.
@@ -33,158 +41,6 @@ framecast data: generate, import, convert and inspect data.
 
 Each has its own --help.
 """
-
-
-@dataclass(frozen=True, kw_only=True)
-class SourcesFlags:
-    """List of the sources for `framecast data make`.
-
-    Example: framecast data sources --json
-    """
-
-    json: Switch = False
-    """JSON output only."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class InspectFlags:
-    """Summary of a store, video or folder: videos, frames, sizes, actions, splits; with a contact sheet.
-
-    Example: framecast data inspect data/pacman --sheet pacman.png
-    """
-
-    path: PathName
-    """Packed store, video, folder of videos or of frames, .npy or .npz, TFRecords."""
-    sheet: str | None = None
-    """Path (.png) for a contact sheet."""
-    axes: str | None = None
-    """Axes of .npy files, such as nthwc."""
-    records: RecordSettings = dataclasses.field(default_factory=RecordSettings)
-    """Reader settings for TFRecords."""
-    cuts: bool = True
-    """Detection of shot cuts in videos, for which every frame is decoded."""
-    skip_bad: Switch = False
-    """Skipping of unreadable files, with a count."""
-    json: str | None = None
-    """Path for the description as JSON; - for standard output."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ViewFlags:
-    """Film of what is read, with frame numbers, times, actions and cuts below the frames, and a contact sheet.
-
-    Example: framecast data view holiday.mp4 --out view.mp4
-    """
-
-    path: PathName
-    """Packed store, video, folder of videos or of frames, arrays, records or robot data."""
-    out: str = "view.mp4"
-    """Path of the film: .mp4, .webm, .gif, …; the contact sheet has the same name with .png."""
-    video: str | None = None
-    """Name of one video; all if not given."""
-    frames: int = 300
-    """Maximum number of frames of each video."""
-    size: str | None = None
-    """Frame size, 128 (shorter side) or 96x128; unchanged if not given."""
-    fit: Literal["crop", "pad", "squash"] = "crop"
-    """Method for frames of another aspect ratio: crop, pad or squash."""
-    fps: float | None = None
-    """Frame rate to resample videos to; for frames and arrays, the rate they have (30 if not given)."""
-    axes: str | None = None
-    """Axes of .npy files, such as nthwc."""
-    cuts: bool = True
-    """Detection of shot cuts in videos."""
-    skip_bad: Switch = False
-    """Skipping of unreadable files, with a count."""
-    json: str | None = None
-    """Path for a summary of the output as JSON; - for standard output."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class DownloadFlags:
-    """Download of a published data set. Shows size and host and asks first; the same command resumes.
-
-    Example: framecast data download agc --game mspacman --out data/agc
-    """
-
-    name: SetName
-    """Name of the data set: agc, the Atari Grand Challenge."""
-    out: str
-    """Folder to unpack into."""
-    game: str = "all"
-    """Game: mspacman, qbert, pinball, revenge, spaceinvaders or all; trajectories for the trajectories alone."""
-    url: str | None = None
-    """Alternative address with the same files, such as a mirror."""
-    yes: Switch = False
-    """Consent, instead of a question."""
-    keep_archive: Switch = False
-    """Preservation of the archive after unpacking."""
-    json: str | None = None
-    """Path for a summary of the output as JSON; - for standard output."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class ClipsFlags:
-    """Clips for another program to forecast: contexts, actions and a manifest; true futures only on request.
-
-    Example: framecast data clips --data data/pacman --out clips/pacman --context 4 --horizon 64
-    """
-
-    data: str
-    """Packed store, video, folder of videos or frames, .npy or .npz, or a source's name."""
-    out: str
-    """Output folder."""
-    split: str = "test"
-    """Split: train, val or test, a named part of one such as test/novel, or all."""
-    context: int = 4
-    """Number of context frames in every clip; at least as many as the models of the later comparison use."""
-    horizon: int | None = None
-    """Number of frames to forecast; if not given 64, or half of what the longest held-out video leaves."""
-    clips: int = 32
-    """Number of clips, spread over the split: one at a random position in each of equal parts."""
-    seed: int = 0
-    """Random seed for clip selection."""
-    part: str | None = None
-    """Share of the videos, such as 1/2; 1/2 and 2/2 have no video in common."""
-    size: str | None = None
-    """Frame size, 128 (shorter side) or 96x128; if not given 128 for videos, unchanged for other data."""
-    fit: Literal["crop", "pad", "squash"] = "crop"
-    """Method for frames of another aspect ratio: crop, pad or squash."""
-    axes: str | None = None
-    """Axes of .npy files, such as nthwc."""
-    with_truth: Switch = False
-    """True futures, written next to the contexts."""
-    overwrite: Switch = False
-    """Replacement of an existing folder, after the new one is complete."""
-    json: str | None = None
-    """Path for the manifest as JSON; - for standard output."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecordFlags:
-    """Recording of one's own play in the browser as a packed store, with actions, rewards and ends. Ctrl-C ends it.
-
-    Example: framecast data record --source maze --out data/mine
-    """
-
-    out: str
-    """Folder of the store, written when the server ends."""
-    source: str = "maze"
-    """Game: paddle, maze or a game of the emulator, such as pong."""
-    host: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0 for all, then the URL holds a token that every request needs."""
-    port: int = 8765
-    """Port to listen on; 0 selects a free one."""
-    sessions: int = 4
-    """Maximum number of concurrent browsers."""
-    seed: int = 0
-    """Random seed of the first game."""
-    open: Switch = False
-    """Opening of the page in this machine's browser."""
-    overwrite: Switch = False
-    """Replacement of an existing store, after the new one is complete."""
-    json: str | None = None
-    """Path for a summary of the output as JSON; - for standard output."""
 
 
 def make_flags(name: str, config: type) -> type:
@@ -245,10 +101,66 @@ def _make(argv: list[str]) -> None:
     maker = find_source(name)
     flags = parse(make_flags(name, maker.Config), argv[1:], f"data make {name}")
     source, folder = maker(make_config(maker.Config, flags)), Path(flags.out)
-    check_target(folder, flags.overwrite)
+    _check_target(folder, flags.overwrite)
     with progress_bar(f"making {folder}") as progress:
         source.prepare(folder, overwrite=flags.overwrite, progress=progress)
-    describe_store(folder, flags.json)
+    _describe_store(folder, flags.json)
+
+
+def _import(argv: list[str]) -> None:
+    from framecast.data.open import open_path
+    from framecast.data.store import estimate, pack
+    from framecast.data.writer import bytes_in_words
+
+    flags = parse(ImportFlags, argv, "data import")
+    options, folder = _read_options(flags), Path(flags.out)
+    _check_target(folder, flags.overwrite)
+    # scaled while decoding: a phone clip at full size would not fit into memory
+    source = open_path(flags.path, options)
+    need = bytes_in_words(estimate(source, options.size))
+    print(f"{_counts(len(source), sum(source.lengths))}: {need} in {folder}", file=sys.stderr)
+    with progress_bar(f"importing {flags.path}") as progress:
+        pack(source, folder, options, progress, flags.overwrite)
+    _describe_store(folder, flags.json)
+
+
+def _records(argv: list[str]) -> None:
+    from framecast.data.open import open_path
+    from framecast.data.tfrecord_writer import write_records
+
+    flags = parse(RecordsFlags, argv, "data records")
+    options = _read_options(flags)
+    # joints and masks are resized with the frames, after reading
+    source = open_path(flags.path, dataclasses.replace(options, size=None))
+    print_skipped(source)
+    with progress_bar(f"writing {flags.out}") as progress:
+        files = write_records(
+            source,
+            flags.out,
+            flags.schema,
+            options=options,
+            length=flags.length,
+            quality=flags.quality,
+            per_file=flags.per_file,
+            overwrite=flags.overwrite,
+            progress=progress,
+        )
+    summary = {"records": str(flags.out), "files": {file.name: file.stat().st_size for file in files}}
+    count = "1 file" if len(files) == 1 else f"{len(files)} files"
+    print_result(flags.json, summary, f"{count} of the {flags.schema} schema\nrecords: {flags.out}")
+
+
+def _lerobot(argv: list[str]) -> None:
+    from framecast.data.lerobot_writer import write_lerobot
+    from framecast.data.open import open_path
+
+    flags = parse(LeRobotFlags, argv, "data lerobot")
+    options = _read_options(flags)
+    source = open_path(flags.path, dataclasses.replace(options, size=None))  # labels are resized with the frames
+    print_skipped(source)
+    with progress_bar(f"writing {flags.out}") as progress:
+        folder = write_lerobot(source, flags.out, options, flags.task, flags.overwrite, progress)
+    print_result(flags.json, {"dataset": str(folder)}, f"dataset: {folder}")
 
 
 def _inspect(argv: list[str]) -> None:
@@ -256,7 +168,7 @@ def _inspect(argv: list[str]) -> None:
     from framecast.data.open import open_path
 
     flags = parse(InspectFlags, argv, "data inspect")
-    source = open_path(flags.path, read_options(flags))
+    source = open_path(flags.path, _read_options(flags))
     summary = inspect(source, Path(flags.sheet) if flags.sheet else None, cuts=flags.cuts)
     print_skipped(source)
     lines = [f"{k}: {json.dumps(v) if isinstance(v, dict | list) else v}" for k, v in summary.items() if v is not None]
@@ -269,7 +181,7 @@ def _view(argv: list[str]) -> None:
     from framecast.data.view import write_view
 
     flags = parse(ViewFlags, argv, "data view")
-    source, out = open_path(flags.path, read_options(flags)), Path(flags.out)
+    source, out = open_path(flags.path, _read_options(flags)), Path(flags.out)
     print_skipped(source)
     film = write_view(source, out, flags.video, flags.frames, flags.cuts)
     sheet = write_sheet(source, out.with_suffix(".png"))
@@ -309,7 +221,7 @@ def _clips(argv: list[str]) -> None:
     from framecast.evaluation.external import make_clips
 
     flags = parse(ClipsFlags, argv, "data clips")
-    check_target(Path(flags.out), flags.overwrite)
+    _check_target(Path(flags.out), flags.overwrite)
     manifest = make_clips(**arguments(flags, "json"))
     count = len(manifest.clips)
     text = f"{count} {'clip' if count == 1 else 'clips'}: {manifest.context} frames of context, "
@@ -323,7 +235,7 @@ def _record(argv: list[str]) -> None:
 
     flags = parse(RecordFlags, argv, "data record")
     folder = Path(flags.out)
-    check_target(folder, flags.overwrite)
+    _check_target(folder, flags.overwrite)
     ready = prepare_game(
         flags.source,
         flags.out,
@@ -339,18 +251,45 @@ def _record(argv: list[str]) -> None:
 
         webbrowser.open(ready.url)
     ready.serve()
-    describe_store(folder, flags.json)
+    _describe_store(folder, flags.json)
 
 
 VERBS: dict[str, Callable[[list[str]], None]] = {
     "sources": _sources,
     "make": _make,
-    "import": run_import,
-    "records": run_records,
-    "lerobot": run_lerobot,
+    "import": _import,
+    "records": _records,
+    "lerobot": _lerobot,
     "inspect": _inspect,
     "view": _view,
     "download": _download,
     "clips": _clips,
     "record": _record,
 }
+
+
+def _read_options(flags: Any) -> Any:
+    """The reader settings among the parsed flags of a data command."""
+    from framecast.data.options import ReadOptions
+
+    given = {f.name: getattr(flags, f.name) for f in dataclasses.fields(ReadOptions) if hasattr(flags, f.name)}
+    return ReadOptions.parse(given.pop("size", None), **given)
+
+
+def _check_target(folder: Path, overwrite: bool) -> None:
+    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
+        raise UserError(f"{folder}: is not empty; choose another --out or give --overwrite")
+
+
+def _describe_store(folder: Path, target: str | None) -> None:
+    from framecast.data.inspect import inspect
+    from framecast.data.store import Store
+
+    store = Store(folder)
+    print_skipped(store)
+    summary = {**inspect(store, None), "store": str(folder)}
+    print_result(target, summary, f"{_counts(summary['videos'], summary['frames'])}\nstore: {folder}")
+
+
+def _counts(videos: int, frames: int) -> str:
+    return f"{videos} {'video' if videos == 1 else 'videos'}, {frames} frames"

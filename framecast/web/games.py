@@ -16,13 +16,15 @@ from framecast.core.types import ActionSpec, ClipSpec
 from framecast.data.registry import find_source
 from framecast.data.store import DatasetWriter
 from framecast.data.synthetic.atari_screen import FIELDS
-from framecast.data.synthetic.game import FPS
-from framecast.models.registry import find_model
+from framecast.data.synthetic.game import FPS, GameSource
+from framecast.data.synthetic.maze import Maze
+from framecast.data.synthetic.paddle import Paddle
+from framecast.models.baselines import CopyLast, CopyLastConfig
 from framecast.web.player import Player
 from framecast.web.starts import Start
 
-#: Sources that are games drawn by this package.
-OWN = ("paddle", "maze")
+#: Games drawn by this package.
+OWN: dict[str, type[GameSource]] = {"paddle": Paddle, "maze": Maze}
 
 _SKIP = 2  # emulator frames per frame played: 30 frames/s
 _BLOCK = 64  # frames read from disk at once
@@ -59,7 +61,7 @@ class OwnGame:
     """A game drawn by this package."""
 
     def __init__(self, name: str) -> None:
-        source = find_source(name)
+        source = OWN[name]
         self.name, self.fps, self.game = name, FPS, source.game()
         self.actions = ActionSpec(kind="discrete", size=len(self.game.ACTIONS), names=self.game.ACTIONS)
         self.meta = source.described()
@@ -83,24 +85,25 @@ class EmulatorGame:
     """A game of the emulator; those with a known field of play at palette level, cropped and at half size."""
 
     def __init__(self, name: str) -> None:
-        self.atari = find_source("atari")
-        plain = self.atari.Config(game=name, episodes=1, frame_skip=_SKIP)
-        game = self.atari(plain).console().game
+        self._source = find_source("atari")
+        plain = self._source.Config(game=name, episodes=1, frame_skip=_SKIP)
+        game = self._source(plain).console().game
         small = {"field": True, "reduce": 2, "deflicker": True} if game in FIELDS else {}
         self.config = replace(plain, game=game, **small)
         self.name, self.fps = game, 60.0 / _SKIP
         self.begin(0)
         names = tuple(action.name for action in self.console.legal)
         self.actions = ActionSpec(kind="discrete", size=len(names), names=names)
-        self.meta = self.atari(self.config).described()
+        self.meta = self._source(self.config).described()
 
     def begin(self, seed: int) -> None:
         """Start a game with the given random seed."""
-        self.console = self.atari(replace(self.config, seed=max(seed, 0))).console()
+        self.console = self._source(replace(self.config, seed=max(seed, 0))).console()
 
     def frame(self) -> np.ndarray:
         """The current frame, uint8 (3, h, w)."""
-        return self.console.frame()
+        frame: np.ndarray = self.console.frame()
+        return frame
 
     def act(self, action: int) -> tuple[float, bool]:
         """One frame further: the reward, and whether this step ended the game."""
@@ -175,9 +178,7 @@ class GamePlayer(Player):
         spec = ClipSpec(channels=channels, height=height, width=width, fps=game.fps, actions=game.actions)
         title = "the game itself, recorded" if recorder is not None else "the game itself"
         # The page needs a predictor for its history of states; persistence holds none and is never stepped.
-        persistence = find_model("copy-last")
-        model = persistence(persistence.Config(), spec)
-        super().__init__(model, starts, game.name, title, seed)  # type: ignore[arg-type]
+        super().__init__(CopyLast(CopyLastConfig(), spec), starts, game.name, title, seed)  # type: ignore[arg-type]
         self.actions, self.game, self.recorder = game.actions, game, recorder
 
     def hello(self) -> dict[str, Any]:

@@ -115,7 +115,7 @@ class Atari(SyntheticSource):
         game = find_game(config.game)
         if config.policy == "follow" and config.actions_file is None and game not in PLAYERS:
             raise UserError(f"atari: there is no player to follow in {game}, only in {', '.join(PLAYERS)}; use held")
-        console = self.console()
+        console = Console(config, 0)
         legal, (height, width, _) = console.legal, console.image().shape
         names = tuple(action.name for action in legal)
         given = None if config.actions_file is None else read_actions(Path(config.actions_file), names)
@@ -133,7 +133,7 @@ class Atari(SyntheticSource):
     ) -> Generator[dict[str, Any], None, None]:
         config = self.config
         for episode in range(config.episodes):
-            console = self.console(episode) if episode else console
+            console = Console(config, episode) if episode else console
             rng = np.random.default_rng([config.seed, episode])
             chosen = iter(given[episode % len(given)]) if given else _policy(config, console, rng)
             arrays: dict[str, list[Any]] = {name: [] for name in _Column.TYPES if name != "ram" or config.ram}
@@ -142,7 +142,7 @@ class Atari(SyntheticSource):
             yield {"frames": frames, "name": f"{game}-{episode:04d}", "axes": "thwc", "meta": {"game": game}, **columns}
 
     def console(self, episode: int = 0) -> Console:
-        """The game of an episode at its first frame to record."""
+        """The game at the first frame of an episode."""
         return Console(self.config, episode)
 
     @classmethod
