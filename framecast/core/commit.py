@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import errno
 import hashlib
+import json
 import os
 import re
 import secrets
@@ -197,6 +198,16 @@ def folder_kind(folder: Path) -> str | None:
     return None
 
 
+def write_marker(folder: Path, kind: str) -> None:
+    """Write the hidden manifest of a folder whose format has none.
+
+    Args:
+        folder: the folder, not yet in its place.
+        kind: frames or records.
+    """
+    (folder / MARKER).write_text(json.dumps({"format": 1, "kind": kind}) + "\n", encoding="utf-8")
+
+
 def own_files(folder: Path) -> list[Path]:
     """Entries of a folder without leases and leftovers of this package."""
     return sorted(p for p in folder.iterdir() if not _OWN.fullmatch(p.name))
@@ -224,4 +235,5 @@ def check_target(folder: Path, kind: str, overwrite: bool) -> None:
             f"{folder} holds other files, so it is not replaced, with --overwrite neither; name a new or empty folder"
         )
     if not overwrite:
-        raise UserError(f"{folder} already holds {kind}; choose another folder or overwrite it (--overwrite)")
+        noun = {"store": "a store", "run": "a run"}.get(kind, kind)
+        raise UserError(f"{folder} already holds {noun}; choose another folder or overwrite it (--overwrite)")

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import hashlib
 import json
 import os
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import framecast
 from framecast.core.config import suggest, to_dict
 from framecast.core.errors import UserError
+from framecast.core.lease import one_writer
 from framecast.data import SOURCES
 from framecast.data.base import Source
 from framecast.data.options import DataConfig
@@ -56,8 +58,9 @@ def open_data(data: DataConfig, progress: Callable[[int, int], None] | None = No
         folder = (
             cache_folder() / f"{data.path}-{_digest(framecast.__version__, to_dict(find_source(data.path).Config()))}"
         )
-        if not (folder / "index.json").is_file():
-            make_source(data.path, folder, progress=progress)
+        with _made_once(folder) as missing:
+            if missing:
+                make_source(data.path, folder, progress=progress)
         return Store(folder), data
     if not path.exists() and not path.suffix and "/" not in data.path:
         near = suggest(data.path, [*SOURCES, *(p.name for p in Path().iterdir() if not p.name.startswith("."))])
@@ -73,12 +76,30 @@ def open_data(data: DataConfig, progress: Callable[[int, int], None] | None = No
     folder = (
         cache_folder() / f"{path.stem}-{_digest(_signature(path), size, data.fit, data.axes, framecast.__version__)}"
     )
-    if not (folder / "index.json").is_file():
+    with _made_once(folder) as missing:
+        if not missing:
+            return Store(folder), dataclasses.replace(data, trained_size=size)
         options = dataclasses.replace(options, size=parse_size(size))
         if kind == "Videos" and not data.size:  # resized while decoding: phone videos at full size exceed the memory
             source = open_path(path, options)
         pack(source, folder, options, progress)
     return Store(folder), dataclasses.replace(data, trained_size=size)
+
+
+@contextlib.contextmanager
+def _made_once(folder: Path) -> Iterator[bool]:
+    """Within: whether the set is missing; while another process makes it, this one waits and then uses it."""
+    if (folder / "index.json").is_file():
+        yield False
+        return
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    lease = folder.with_name(f".{folder.name}.making")
+
+    def say(text: str) -> None:
+        print(text, file=sys.stderr)
+
+    with one_writer(lease, f"{folder.name} of the cache", wait=True, say=say):
+        yield not (folder / "index.json").is_file()
 
 
 def data_digest(source: Source) -> str:

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
 from pathlib import Path
 from typing import Any
 
+from framecast.core.checksums import write_checksums
+from framecast.core.commit import own_files, replaced_folder
 from framecast.core.errors import UserError
 from framecast.inference.load import load
 from framecast.metrics.averages import Series
@@ -94,7 +95,7 @@ def export(
 
 
 def _check(folder: Path) -> None:
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+    if (os.path.lexists(folder) and not folder.is_dir()) or (folder.is_dir() and own_files(folder)):
         raise UserError(f"{folder}: is not an empty folder; choose another --out")
 
 
@@ -114,20 +115,18 @@ def _write(
         model, config = _without_training_parts(model, config)
     steps, seconds = trained or (None, None)
     values = {**config.to_json(local=False), "trained": {"steps": steps, "seconds": seconds}}
-    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
-        unfinished.mkdir(parents=True)
-        write_weights(unfinished, model, values, half)
-        if scores is not None:
-            scores.save(unfinished / "scores.json", digits=_DIGITS)
-        card = _card(model, config, steps, seconds, scores, half)
-        (unfinished / "README.md").write_text(card, encoding="utf-8")
-        os.replace(unfinished, folder)
+        with replaced_folder(folder) as part:
+            write_weights(part, model, values, half)
+            names = ["config.json", "model.safetensors"]
+            if scores is not None:
+                names.append(scores.save(part / "scores.json", digits=_DIGITS).name)
+            write_checksums(part, names)
+            card = _card(model, config, steps, seconds, scores, half)
+            (part / "README.md").write_text(card, encoding="utf-8")
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{folder}: cannot be written ({reason}); free some space or choose another --out") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return folder
 
 

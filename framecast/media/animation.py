@@ -8,14 +8,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from framecast.core.errors import UserError
-from framecast.media.images import MAX_PIXELS, to_rgb
+from framecast.media.images import DECODE_ERRORS, MAX_PIXELS, to_rgb
 from framecast.media.resize import Placement, resize_frames
 
 _UNTIMED = 0.1  # seconds a frame without a duration is shown, as browsers do
-_ERRORS = (OSError, SyntaxError, ValueError, EOFError)
 
 
 @dataclass(frozen=True)
@@ -44,7 +43,7 @@ def frame_count(path: str | os.PathLike[str]) -> int:
     try:
         with Image.open(path, formats=("GIF", "WEBP")) as image:
             return int(getattr(image, "n_frames", 1))
-    except _ERRORS:
+    except DECODE_ERRORS:
         return 1
 
 
@@ -62,7 +61,7 @@ def scan_animation(path: Path) -> Animation:
             try:
                 image.seek(number)
                 image.load()
-            except _ERRORS:
+            except DECODE_ERRORS:
                 break
             starts.append(clock)
             clock += float(image.info.get("duration") or 0) / 1000 or _UNTIMED
@@ -82,7 +81,7 @@ def animation_frames(path: Path, wanted: Sequence[int] | np.ndarray, plan: Place
                 try:
                     image.seek(int(number))
                     frame = to_rgb(image, path).transpose(2, 0, 1)
-                except _ERRORS as error:
+                except DECODE_ERRORS as error:
                     raise UserError(f"{path} is damaged at frame {number}; copy or export it again") from error
                 frame = resize_frames(frame[None], plan.scaled)[0]
                 last, pixels = int(number), np.ascontiguousarray(plan.settle(frame))
@@ -92,7 +91,7 @@ def animation_frames(path: Path, wanted: Sequence[int] | np.ndarray, plan: Place
 def _opened(path: Path) -> Image.Image:
     try:
         image = Image.open(path, formats=("GIF", "WEBP"))
-    except (UnidentifiedImageError, Image.DecompressionBombError, *_ERRORS) as error:
+    except DECODE_ERRORS as error:
         raise UserError(f"{path} is damaged and cannot be opened; copy or export it again") from error
     if image.width * image.height > MAX_PIXELS:
         image.close()

@@ -5,6 +5,8 @@ from __future__ import annotations
 import functools
 import os
 import re
+import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -13,7 +15,9 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from framecast.core.commit import replaced_file
 from framecast.core.errors import UserError
+from framecast.core.io import require_regular
 
 #: Images and video frames above this many pixels (8192 x 8192) are refused: a few bytes can claim any size.
 MAX_PIXELS = 2**26
@@ -30,6 +34,13 @@ IMAGE_SUFFIXES = frozenset(
         *(".png", ".jpg", ".jpeg", ".jpe", ".bmp", ".dib", ".gif", ".tif", ".tiff", ".webp", ".ppm", ".pgm", ".pbm"),
         *(".pnm", ".ico", ".jp2", ".j2k", ".avif", ".pcx", ".sgi", ".rgb", ".bw", ".qoi", ".dds", ".tga"),
     )
+)
+
+#: What Pillow raises for damaged files: its plugins parse with struct, zlib and their own code.
+DECODE_ERRORS = (
+    *(OSError, SyntaxError, ValueError, EOFError, NotImplementedError, RuntimeError, TypeError, LookupError),
+    *(AttributeError, ArithmeticError, AssertionError, struct.error, zlib.error, MemoryError),
+    Image.DecompressionBombError,
 )
 
 _ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 exchange rows and columns
@@ -127,15 +138,11 @@ def write_image(frame: Any, path: str | os.PathLike[str]) -> Path:
     if kind is None or kind not in Image.SAVE:
         raise UserError(f"{path}: images cannot be written as {path.suffix or 'a file without ending'}; use .png")
     image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)) if len(pixels) > 1 else pixels[0])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        image.save(temporary, format=kind)
-        os.replace(temporary, path)
+        with replaced_file(path, durable=False) as part:
+            image.save(part, format=kind)
     except OSError as error:
         raise UserError(f"{path} could not be written ({error}); free some space or choose another path") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 
@@ -180,6 +187,8 @@ def open_image(file: str | os.PathLike[str] | BinaryIO, name: str | None = None)
     formats = _formats()
     if path.lower().endswith(".tga"):  # has no magic number, so any text could pass for it
         formats = (*formats, "TGA")
+    if not inside:
+        require_regular(Path(path))
     try:
         with Image.open(file, formats=formats) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -194,7 +203,7 @@ def open_image(file: str | os.PathLike[str] | BinaryIO, name: str | None = None)
         raise UserError(f"{path} {named}; {fix}") from error
     except Image.DecompressionBombError as error:
         raise UserError(f"{path} claims more than the {MAX_PIXELS} pixels allowed; scale it down") from error
-    except (OSError, SyntaxError, ValueError) as error:
+    except DECODE_ERRORS as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path} is a damaged image ({error}); {fix}") from error

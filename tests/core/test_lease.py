@@ -23,9 +23,9 @@ def write_lease(path, **changes):
 def test_second_writer_is_refused_with_the_holder(tmp_path):
     path = tmp_path / ".lock"
     with one_writer(path, "this run"):
-        with pytest.raises(Held, match=rf"process {os.getpid()} on .* is writing this run; wait for it, or stop it"):
-            with one_writer(path, "this run"):
-                pass
+        message = rf"process {os.getpid()} on .* is writing this run; wait for it, or stop it"
+        with pytest.raises(Held, match=message), one_writer(path, "this run"):
+            pass
         assert path.is_file()
     assert not path.exists()
     with one_writer(path, "this run"):
@@ -117,11 +117,11 @@ def test_suspended_writer_notices_that_its_lease_was_taken(tmp_path):
     assert (tmp_path / ".lock").is_file()  # of the other process
 
 
-def _compete(path, results):
+def _compete(path, results, over):
     try:
         with one_writer(path, "x"):
             results.put(1)
-            time.sleep(0.5)
+            over.wait()
     except Held:
         results.put(0)
 
@@ -129,11 +129,12 @@ def _compete(path, results):
 def test_one_of_many_processes_takes_a_stale_lease(tmp_path):
     write_lease(tmp_path / ".lock", place=leases._place(), pid=2**22 + 1)
     context = multiprocessing.get_context("fork")
-    results = context.Queue()
-    processes = [context.Process(target=_compete, args=(tmp_path / ".lock", results)) for _ in range(5)]
+    results, over = context.Queue(), context.Event()
+    processes = [context.Process(target=_compete, args=(tmp_path / ".lock", results, over)) for _ in range(5)]
     for process in processes:
         process.start()
     found = [results.get(timeout=60) for _ in processes]
+    over.set()
     for process in processes:
         process.join()
     assert sum(found) == 1
