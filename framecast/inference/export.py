@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import dataclasses
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -164,17 +165,17 @@ def _card(
         "library_name: framecast",
         "tags: [video-prediction]",
         "---",
-        f"# {config.name}, profile {config.profile}",
+        f"# {_plain(config.name)}, profile {_plain(config.profile)}",
         "",
         model.paper or "A baseline.",
         "",
-        f"Trained on {Path(config.data.path).name or 'data'}: frames of {spec.height}x{spec.width}, "
+        f"Trained on {_plain(Path(config.data.path).name) or 'data'}: frames of {spec.height}x{spec.width}, "
         f"{spec.channels} channels, {spec.fps:g} fps{_length(steps, seconds)}.",
         f"Weights are {'float16 on disk and widened to float32 when they are loaded' if half else 'float32'}.",
         "",
         "| sub-network | parameters |",
         "|---|---|",
-        *(f"| {name} | {count:,} |" for name, count in counts.items()),
+        *(f"| {_plain(name)} | {count:,} |" for name, count in counts.items()),
         "",
         "```python",
         "import framecast",
@@ -205,7 +206,7 @@ def _figures(scores: Scores) -> list[str]:
         lines += [f"| {metric} | " + " | ".join(f"frame {k}" for k in frames) + " |", "|---" * (len(frames) + 1) + "|"]
         for name, row in scores.headline(metric).items():
             cells = ("–" if row[k] is None else f"{row[k]:.4g}" for k in frames)
-            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+            lines.append(f"| {_plain(name)} | " + " | ".join(cells) + " |")
         lines.append("")
     return lines
 
@@ -216,4 +217,11 @@ def _between(gain: Series) -> str:
 
 
 def _protocol(card: dict[str, Any]) -> list[str]:
-    return [f"- {name}: {value}" for name, value in card.items()]
+    return [f"- {_plain(name)}: {_plain(value)}" for name, value in card.items()]
+
+
+def _plain(value: Any) -> str:
+    """A name as text of a Markdown page: one line, without markup, links or HTML."""
+    text = " ".join(str(value).split())
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\\`*\[\]|]|_(?=_)|!(?=\\?\[))", r"\\\1", text)

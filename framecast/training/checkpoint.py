@@ -8,16 +8,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import shutil
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from framecast.core.checksums import (
     HashingFile,
@@ -35,6 +37,11 @@ from framecast.training.state import TrainState
 
 #: Newest checkpoint, the one before it, and the checksums of both.
 CHECKPOINT, PREVIOUS, CHECKPOINT_SUMS = "checkpoint.pt", "checkpoint-previous.pt", "checkpoint.json"
+
+#: Largest number of weights of a model that is built without a weights file.
+MAX_VALUES = 1 << 33
+#: What constructors raise for values that their config does not check.
+_UNBUILDABLE = (ArithmeticError, AssertionError, LookupError, MemoryError, RuntimeError, TypeError, ValueError)
 
 #: File written after a run's last step, when its final validation, weights, previews and videos are complete.
 FINISHED = "finished.json"
@@ -267,11 +274,86 @@ def load_weights(model: nn.Module, path: Path, strict: bool = True) -> None:
     wrong = [k for k in own if k not in tensors] if strict else []
     wrong += [k for k, v in tensors.items() if k not in own or own[k].shape != v.shape]
     if wrong:
-        raise UserError(
-            f"{path}: {len(wrong)} of {len(own)} tensors do not fit the model, first {wrong[0]!r}; "
-            "its config.json belongs to other weights"
-        )
+        raise UserError(_misfit(path, wrong, len(own)))
     model.load_state_dict({k: v.to(own[k].dtype) for k, v in tensors.items()}, strict=strict)
+
+
+def check_shapes(make: Callable[[], nn.Module], path: Path) -> None:
+    """Compare the shapes of a model's weights with those in a file; nothing is allocated.
+
+    Args:
+        make: makes the model.
+        path: safetensors file; if it is missing, only the number of values is bounded.
+
+    Raises:
+        UserError: the model is another one, or larger than the file.
+    """
+    stored = weight_shapes(path) if path.is_file() else None
+    count = sum(math.prod(s) for s in stored.values()) if stored is not None else MAX_VALUES
+    most, parts = 2 * count + 10_000, 0 if stored is None else 2 * len(stored) + 1000
+    seen = [0, 0]
+
+    def note(module: nn.Module, name: str, parameter: Any) -> None:
+        seen[0] += 0 if parameter is None else parameter.numel()
+        seen[1] += 1
+        if seen[0] > most or (parts and seen[1] > parts):
+            where = path.parent / "config.json"
+            raise UserError(f"{where}: describes a model larger than its weights; use the config of these weights")
+
+    hook = torch.nn.modules.module.register_module_parameter_registration_hook(note)
+    modules = torch.nn.modules.module.register_module_module_registration_hook(lambda m, n, s: note(m, n, None))
+    try:
+        with torch.device("meta"), _Uninitialized():
+            own = make().state_dict()
+    except UserError:
+        raise
+    except _UNBUILDABLE as error:
+        if "meta" in str(error).lower():
+            return  # a model that computes with its weights when it is made: their number was bounded
+        reason = f"{type(error).__name__}: {' '.join(str(error).split())[:120]}"
+        raise UserError(
+            f"{path.parent}: its config.json describes no model ({reason}); copy the folder again"
+        ) from error
+    finally:
+        hook.remove()
+        modules.remove()
+    if stored is not None:
+        wrong = [k for k, v in own.items() if k not in stored or stored[k] != tuple(v.shape)]
+        wrong += [k for k in stored if k not in own]
+        if wrong:
+            raise UserError(_misfit(path, wrong, len(own)))
+
+
+class _Uninitialized(TorchFunctionMode):
+    """Mode that skips random initial values, for which torch would import its compiler; shapes do not need them."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__name__", "") in ("normal_", "uniform_", "trunc_normal_", "bernoulli_", "exponential_"):
+            return args[0] if args else kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+def weight_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Name -> shape of the tensors in a safetensors file, from its header.
+
+    Raises:
+        UserError: the file is damaged.
+    """
+    from safetensors import SafetensorError, safe_open
+
+    require_regular(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path}: the weights file is damaged ({error}); copy it again") from error
+
+
+def _misfit(path: Path, wrong: Sequence[str], count: int) -> str:
+    return (
+        f"{path}: {len(wrong)} of {count} tensors do not fit the model, first {wrong[0]!r}; "
+        "its config.json belongs to other weights"
+    )
 
 
 def load_matching(model: nn.Module, path: Path) -> int:

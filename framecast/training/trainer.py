@@ -129,7 +129,9 @@ class Trainer:
         """
         self.finished = finished_step(self.folder) == self.state.step
         if self.device.is_main:
-            self.log = Log(self.folder, self.state.step, self.settings.tensorboard, ended=self.finished)
+            self.log = Log(
+                self.folder, self.state.step, self.settings.tensorboard, ended=self.finished and self._over()
+            )
         try:
             self._run()
         finally:

@@ -151,6 +151,8 @@ def server(app: Any) -> Any:
     """Configured web server of `app`; `run(sockets=[…])` serves until a signal arrives."""
     import uvicorn
 
+    from framecast.web.connections import BoundedProtocol
+
     config = uvicorn.Config(
         app,
         log_level="warning",
@@ -163,6 +165,6 @@ def server(app: Any) -> Any:
         ws_per_message_deflate=False,  # frames are small, and compressing them costs more than it saves
         timeout_graceful_shutdown=2,
         h11_max_incomplete_event_size=1 << 14,
-        limit_concurrency=64,
+        http=BoundedProtocol,
     )
     return uvicorn.Server(config)
