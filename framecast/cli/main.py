@@ -63,7 +63,10 @@ _EXHAUSTED = {
     errno.ENFILE: "too many open files on this machine; close other programs",
     errno.EIO: "the disk or network file system reported an input/output error; check it, and copy the data elsewhere",
 }
-_UNUSABLE_PATH = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
+_UNUSABLE_PATH = (
+    *(errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.ELOOP),
+    *(errno.ENAMETOOLONG, errno.ESTALE, errno.ETIMEDOUT, errno.EBUSY),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> None:

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from framecast.core.errors import UserError
+from framecast.core.io import require_regular
 from framecast.data.base import Source
 from framecast.data.options import AS_STORED, ReadOptions
 from framecast.data.readers.arrays import Arrays, array_files
@@ -54,6 +55,7 @@ def open_path(path: str | os.PathLike[str], options: ReadOptions = AS_STORED) ->
     path = Path(path)
     if not path.exists():
         raise UserError(_missing(path))
+    require_regular(path)
     if path.is_dir():
         _refuse_lerobot(path)
     kind = _kind_of_folder(path) if path.is_dir() else _kind_of_file(path)

@@ -23,6 +23,7 @@ from typing import Any
 
 import numpy as np
 
+from framecast.core.config import from_dict
 from framecast.core.errors import UserError
 from framecast.core.io import read_json
 from framecast.core.npy import map_npy
@@ -272,11 +273,11 @@ def _checked_videos(path: Path, index: Mapping[str, Any]) -> list[dict[str, Any]
             and isinstance(v.get("size"), str)
             and _SIZE.fullmatch(v["size"]) is not None
             and type(v.get("frames")) is int
-            and v["frames"] > 0
+            and 0 < v["frames"] < 2**40
             and type(v.get("offset")) is int
-            and v["offset"] >= 0
+            and 0 <= v["offset"] < 2**48
             and isinstance(v.get("fps"), int | float)
-            and v["fps"] > 0
+            and 0 < v["fps"] < 1e9
             and isinstance(v.get("meta", {}), dict)
             and all(isinstance(v.get(k, ""), str) for k in ("episode", "camera", "split", "subset"))
             and v["name"] not in names
@@ -292,9 +293,8 @@ def _action_spec(path: Path, value: Any) -> ActionSpec | None:
         return None
     known = {f.name for f in fields(ActionSpec)}
     try:
-        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items() if k in known}
-        return ActionSpec(**given)
-    except (AttributeError, TypeError, ValueError) as error:
+        return from_dict(ActionSpec, {k: v for k, v in value.items() if k in known})
+    except (AttributeError, ValueError) as error:
         raise UserError(f"{path} is damaged (actions: {error}); make the store again") from error
 
 

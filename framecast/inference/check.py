@@ -53,7 +53,7 @@ def check_folder(folder: Path) -> dict[str, Any]:
     _verify(folder, CHECKPOINT_SUMS, [n for n in (CHECKPOINT, PREVIOUS) if (folder / n).is_file()], found)
     for snapshot in snapshots(folder):
         _verify(snapshot, CHECKSUMS, ["model.safetensors"], found)
-        _try(lambda snapshot=snapshot: weight_shapes(snapshot / "model.safetensors"), found)  # type: ignore[misc]
+        _try(lambda snapshot=snapshot: weight_shapes(snapshot / "model.safetensors"), found)
     if rows := metrics_and_damage(folder)[1]:
         found["damaged"].append(f"{folder / 'metrics.jsonl'}: {rows} damaged rows; they are skipped")
     return found

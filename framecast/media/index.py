@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 
 from framecast.core.errors import UserError
+from framecast.core.io import require_regular
 from framecast.media.animation import is_animation, scan_animation
 from framecast.media.images import MAX_PIXELS
 from framecast.media.timing import Timing, constant_rate, resampled
@@ -70,6 +71,7 @@ def video_index(path: str | os.PathLike[str], skip_bad: bool = False) -> VideoIn
         stat = path.stat()
     except OSError as error:
         raise UserError(f"{path} does not exist; check the path") from error
+    require_regular(path)
     if path.is_dir():
         raise UserError(f"{path} is a folder, not a video; give one of the videos in it")
     if stat.st_size == 0:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -21,12 +22,22 @@ _SPLIT_FOLDERS = {
 
 
 def visible_files(folder: Path) -> Iterator[Path]:
-    """Files below `folder`, without hidden files and folders; links to folders are not followed."""
+    """Files below `folder`, without hidden files and folders, pipes and devices; links to folders are not followed."""
     for place, folders, files in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith(".") and name != "__MACOSX")
         for name in sorted(files):
             if not name.startswith(".") and name not in ("Thumbs.db", "desktop.ini"):
-                yield Path(place) / name
+                path = Path(place) / name
+                if _readable_kind(path):
+                    yield path
+
+
+def _readable_kind(path: Path) -> bool:
+    """Whether a path is a file, or a broken link, which its reader reports; opening a FIFO would wait forever."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return True
 
 
 def fixed_splits(names: Sequence[str]) -> dict[str, str]:

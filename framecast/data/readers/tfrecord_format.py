@@ -15,6 +15,7 @@ import google_crc32c
 import numpy as np
 
 from framecast.core.errors import UserError
+from framecast.core.io import require_regular
 
 #: Maximum bytes of a record (1 GiB), as damaged bytes can claim any length.
 MAX_RECORD_BYTES = 2**30
@@ -41,8 +42,12 @@ def masked_crc32c(data: Buffer) -> int:
 
 def is_records(path: Path) -> bool:
     """Whether a file begins with a length and its checksum, as TFRecords do."""
-    with path.open("rb") as file:
-        head = file.read(12)
+    require_regular(path)
+    try:
+        with path.open("rb") as file:
+            head = file.read(12)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
     return len(head) == 12 and struct.unpack("<I", head[8:])[0] == masked_crc32c(head[:8])
 
 
