@@ -272,7 +272,8 @@ def unpack(archive: Path, folder: Path, progress: Progress | None = None) -> int
     except (tarfile.TarError, EOFError, OSError) as error:
         if isinstance(error, OSError) and error.errno is not None:
             raise
-        raise UserError(f"{archive} is damaged ({error}); delete it and download it again") from error
+        reason = str(error).splitlines()[0][:120] if str(error) else type(error).__name__
+        raise UserError(f"{archive} is damaged ({reason}); delete it and download it again") from error
     return count
 
 

@@ -9,7 +9,7 @@ from framecast.core.checksums import CHECKSUMS, checksum, read_checksums
 from framecast.core.commit import folder_kind
 from framecast.core.errors import UserError
 from framecast.core.io import read_json
-from framecast.data.store import Store
+from framecast.data.store import Store, is_store
 from framecast.training.checkpoint import (
     CHECKPOINT,
     CHECKPOINT_SUMS,
@@ -37,7 +37,7 @@ def check_folder(folder: Path) -> dict[str, Any]:
     """
     if not folder.is_dir():
         raise UserError(f"{folder}: is no folder; give a run, a packed store or an export")
-    kind = folder_kind(folder) or ("run" if snapshots(folder) else None)
+    kind = folder_kind(folder) or _kind_without_manifest(folder)
     if kind not in ("run", "store"):
         raise UserError(f"{folder}: holds no run, packed store or export of framecast; check the path")
     found: dict[str, Any] = {"kind": kind, "verified": 0, "unchecked": [], "damaged": []}
@@ -57,6 +57,13 @@ def check_folder(folder: Path) -> dict[str, Any]:
     if rows := metrics_and_damage(folder)[1]:
         found["damaged"].append(f"{folder / 'metrics.jsonl'}: {rows} damaged rows; they are skipped")
     return found
+
+
+def _kind_without_manifest(folder: Path) -> str | None:
+    """Kind of a folder whose manifest is damaged or missing, by its other files."""
+    if snapshots(folder) or any((folder / name).is_file() for name in (CHECKPOINT, "model.safetensors")):
+        return "run"
+    return "store" if is_store(folder) else None
 
 
 def _verify(folder: Path, beside: str, expected: list[str] | None, found: dict[str, Any]) -> None:

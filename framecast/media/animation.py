@@ -54,7 +54,7 @@ def scan_animation(path: Path) -> Animation:
     """
     with _opened(path) as image:
         width, height = image.size
-        promised = int(getattr(image, "n_frames", 1))
+        promised = _promised(image, path)
         starts: list[float] = []
         clock = 0.0
         for number in range(promised):
@@ -86,6 +86,13 @@ def animation_frames(path: Path, wanted: Sequence[int] | np.ndarray, plan: Place
                 frame = resize_frames(frame[None], plan.scaled)[0]
                 last, pixels = int(number), np.ascontiguousarray(plan.settle(frame))
             yield pixels
+
+
+def _promised(image: Image.Image, path: Path) -> int:
+    try:
+        return int(getattr(image, "n_frames", 1))
+    except DECODE_ERRORS as error:
+        raise UserError(f"{path} is damaged and cannot be read; copy or export it again") from error
 
 
 def _opened(path: Path) -> Image.Image:

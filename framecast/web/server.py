@@ -24,7 +24,6 @@ from urllib.parse import urlsplit
 import torch
 from fastapi import FastAPI, Request, WebSocket, WebSocketDisconnect
 from fastapi.responses import FileResponse, PlainTextResponse, Response
-from starlette.websockets import WebSocketState
 
 from framecast.core.errors import UserError
 from framecast.media.write import write_video
@@ -280,14 +279,10 @@ class Connection:
                 await self._bye(left.code, left.reason)
         except (WebSocketDisconnect, OSError):
             pass  # disconnected while a frame was being sent
-        except RuntimeError:  # of the server's library: sending to a browser that has left
-            if self.socket.application_state == WebSocketState.CONNECTED == self.socket.client_state:
-                traceback.print_exc()
-                await self._bye(FAULT, "internal error of the server; see its console, then reload the page")
         except asyncio.CancelledError:
             pass  # the server shuts down, e.g. while a video is being written
-        except Exception:
-            if self.left is None:
+        except Exception as error:
+            if self.left is None and not _was_closed(error):
                 traceback.print_exc()
                 await self._bye(FAULT, "internal error of the server; see its console, then reload the page")
         finally:
@@ -458,6 +453,11 @@ class Connection:
             raise Complaint(str(error)) from error
         await self.socket.send_json({"type": "film", "name": self.film, "frames": recording.length})
         return True
+
+
+def _was_closed(error: Exception) -> bool:
+    """Whether the server's library refused to send because the browser has left or its socket was closed."""
+    return isinstance(error, RuntimeError) and ("websocket.close" in str(error) or "close message" in str(error))
 
 
 def _parsed(text: str) -> dict[str, Any]:

@@ -158,7 +158,7 @@ def test_paths_outside_the_folder_are_refused(tmp_path, name):
 def test_wrong_hash_is_refused_and_the_file_not_installed(tmp_path):
     with serving(files={"x.tar.gz": CONTENT}) as (address, _):
         wanted = offer(f"{address}/x.tar.gz")
-        with pytest.raises(UserError, match="its SHA-256 is [0-9a-f]{64}, expected 00"):
+        with pytest.raises(UserError, match=r"its SHA-256 is [0-9a-f]{64}, expected 00"):
             fetch(wanted, tmp_path, sha256="00" * 32)
         assert not (tmp_path / wanted.name).exists()
         found = file_hash(fetch(wanted, tmp_path))

@@ -1,12 +1,22 @@
 """Ends and beginnings of runs: kills between checkpoint and snapshot, half-made folders, two writers."""
 
 import pytest
+import torch
 from small_models import Plain, TwoStage, rows_of, same_run, small_config, write_store
 
 from framecast.core.errors import UserError
 from framecast.core.lease import Held, one_writer
+from framecast.core.types import Loss
 from framecast.training import trainer as trainer_module
 from framecast.training.train import train
+
+
+class Late(TwoStage):
+    """The validation loss of the first stage is lowest at step 5."""
+
+    def vision_loss(self, batch, step):
+        found = super().vision_loss(batch, step)
+        return found if self.training else Loss(torch.tensor(float(abs(step - 5))), found.parts)
 
 
 class Killed(BaseException):
@@ -27,8 +37,8 @@ def test_a_kill_after_the_last_checkpoint_does_not_change_the_end(grey, tmp_path
     """The final validation of a stage with patience chooses the weights; it is repeated."""
 
     def go(out):
-        config = small_config(TwoStage, steps=5, validate_every=2)
-        return train(TwoStage, grey, out=out, config=config, quiet=True)
+        config = small_config(Late, steps=5, validate_every=2, stage_steps=None, patience=9)
+        return train(Late, grey, out=out, config=config, quiet=True)
 
     whole = go(tmp_path / "whole")
     with monkeypatch.context() as patch:
