@@ -210,6 +210,8 @@ def write_marker(folder: Path, kind: str) -> None:
 
 def own_files(folder: Path) -> list[Path]:
     """Entries of a folder without leases and leftovers of this package."""
+    if not folder.is_dir():
+        return []
     return sorted(p for p in folder.iterdir() if not _OWN.fullmatch(p.name))
 
 

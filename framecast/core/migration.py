@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
 
 #: Fields of `TrainConfig` and `ActionSpec` that were renamed: old name -> new name.
 _TRAIN = {"accumulate": "grad_accum_steps"}
 _ACTIONS = {"sd": "std"}
 
+#: Per-frame arrays that were renamed. `terminals` marked the frame at which a game is over, `terminated` marks the
+#: transition to it, one row earlier.
+ARRAYS = {"terminals": "terminated"}
+
 #: Fields of `TrainConfig` that older configs lack, with the values that repeat their runs.
-_ADDED = {"select": "last", "select_horizon": 0}
+_ADDED = {"deterministic": False, "select": "last", "select_horizon": 0}
 
 #: Flags that were renamed: they work for one more version, with a warning.
 RENAMED_FLAGS = {
@@ -30,14 +37,26 @@ def migrate_config(data: Mapping[str, Any]) -> dict[str, Any]:
         data: the parsed file, written by this or an older version.
 
     Returns:
-        A copy in which renamed keys have their new names and training settings added since have their values.
+        A copy in which renamed keys have their new names.
     """
     found = dict(data)
     if isinstance(found.get("train"), Mapping):
-        found["train"] = {**_ADDED, **_renamed(found["train"], _TRAIN)}
+        found["train"] = _renamed(found["train"], _TRAIN)
     if isinstance(found.get("spec"), Mapping):
         found["spec"] = migrate_spec(found["spec"])
     return found
+
+
+def complete_train(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The training settings of a run's stored config, with those that its version lacked.
+
+    Args:
+        data: "train" of a whole `config.json`; in a file that sets some fields, missing ones are those of the profile.
+
+    Returns:
+        A copy in which added settings have the values that repeat older runs.
+    """
+    return {**_ADDED, **data}
 
 
 def migrate_spec(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -52,6 +71,24 @@ def migrate_spec(data: Mapping[str, Any]) -> dict[str, Any]:
     found = dict(data)
     if isinstance(found.get("actions"), Mapping):
         found["actions"] = _renamed(found["actions"], _ACTIONS)
+    if isinstance(found.get("extras"), Mapping):
+        found["extras"] = _renamed(found["extras"], ARRAYS)
+    return found
+
+
+def migrate_terminals(terminals: np.ndarray, offsets: Sequence[int], lengths: Sequence[int]) -> np.ndarray:
+    """The array `terminated` of videos that were stored with `terminals`.
+
+    Args:
+        terminals: bool or number (n,), rows of all videos; true where the game is over.
+        offsets: first row of each video.
+        lengths: rows of each video.
+    """
+    over = terminals != 0
+    found: np.ndarray = over & False
+    for offset, length in zip(offsets, lengths, strict=True):
+        stop = offset + length
+        found[offset : stop - 1] = over[offset + 1 : stop] & ~over[offset : stop - 1]
     return found
 
 
@@ -62,7 +99,7 @@ def migrate_checkpoint(saved: Mapping[str, Any]) -> dict[str, Any]:
         saved: the result of `torch.load`.
 
     Returns:
-        A copy whose optimisers are keyed by the present names of phases.
+        A copy whose optimisers are keyed by the present names of phases, with counters that older versions lacked.
     """
     found = {"stage_seconds": 0.0, **saved}
     if isinstance(found.get("optimisers"), Mapping) and set(_PHASES) & set(found["optimisers"]):

@@ -95,8 +95,8 @@ class Clip:
 
     Attributes:
         frames: uint8 (t, c, h, w).
-        arrays: named per-frame arrays (t, ...) such as actions, rewards, terminals, timestamps, states, pose, masks,
-            ram. `arrays["actions"][i]` is the action between frame i and frame i + 1.
+        arrays: named per-frame arrays (t, ...) such as actions, rewards, terminated, truncated, timestamps, states,
+            pose, masks, ram. `arrays["actions"][i]` is the action between frame i and frame i + 1.
         name: of the video.
         fps: frames per second, after stride.
         meta: metadata of the whole video.
@@ -166,6 +166,7 @@ class ClipRequest:
         stride: source frames per model frame.
         resize: (h, w) of all frames; None leaves them unchanged.
         crop: (h, w) of random crops in training; None for whole frames.
+        crop_at_most: whether frames smaller than the crop are used whole along that side; otherwise they are an error.
         motion_filter: filter of crops, only with `crop`.
         extras: names of further per-frame arrays in the batch.
         targets: blocks of the future that are read as targets; None for all of it.
@@ -177,6 +178,7 @@ class ClipRequest:
     stride: int = 1
     resize: tuple[int, int] | None = None
     crop: tuple[int, int] | None = None
+    crop_at_most: bool = False
     motion_filter: MotionFilter | None = None
     extras: tuple[str, ...] = ()
     targets: TargetBlocks | None = None
@@ -300,10 +302,13 @@ class Loss:
     Attributes:
         total: scalar to minimise.
         parts: named terms, detached and unweighted, so that they are comparable between runs.
+        reduction: whether total and parts are means or sums over the clips of the batch; gradients of micro-batches and
+            processes are averaged or summed accordingly.
     """
 
     total: Tensor
     parts: dict[str, Tensor] = field(default_factory=dict)
+    reduction: Literal["mean", "sum"] = "mean"
 
 
 @dataclass(frozen=True)

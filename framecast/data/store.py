@@ -26,6 +26,7 @@ import numpy as np
 from framecast.core.config import from_dict
 from framecast.core.errors import UserError
 from framecast.core.io import read_json
+from framecast.core.migration import migrate_terminals
 from framecast.core.npy import map_npy
 from framecast.core.types import FORMAT, ActionSpec, Clip, ClipSpec
 from framecast.data.base import Source, clip_stop
@@ -82,6 +83,12 @@ class Store(SplitByName):
         for v in videos:
             rows[v["size"]] = max(rows[v["size"]], v["offset"] + v["frames"])
         arrays = {key: self._open(key, rows[key], index.get("arrays", {})) for key in rows}
+        for key, found in arrays.items():
+            if "terminals" in found and "terminated" not in found:
+                own = [v for v in videos if v["size"] == key]
+                rows_of = [v["offset"] for v in own], [v["frames"] for v in own]
+                found["terminated"] = migrate_terminals(found.pop("terminals"), *rows_of)
+                found["terminated"].flags.writeable = False
         self._arrays = [arrays[v["size"]] for v in videos]
         common, _ = Counter(self.shapes).most_common(1)[0]
         self.spec = ClipSpec(

@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +21,10 @@ from framecast.core.errors import UserError
 from framecast.core.lease import Lease, one_writer
 from framecast.core.migration import migrate_run_folder
 from framecast.core.random import seed_for
+from framecast.core.types import ClipRequest
 from framecast.data.base import Source
-from framecast.data.cache import data_digest, open_data
+from framecast.data.cache import open_data
+from framecast.data.digest import data_digest
 from framecast.data.loader import Loader
 from framecast.models import MODELS
 from framecast.models.base import Predictor
@@ -38,7 +41,7 @@ from framecast.training.config import (
     resolve_steps,
     write_config,
 )
-from framecast.training.device import Device, make_device
+from framecast.training.device import Device, deterministic, make_device
 from framecast.training.presets import preset
 from framecast.training.run_folder import open_run
 from framecast.training.state import TrainState
@@ -91,7 +94,7 @@ def train(
     config = dataclasses.replace(config, train=dataclasses.replace(config.train, **{**cleared, **settings}))
     process = make_device(device, devices, num_nodes, config.train.precision)
     if isinstance(data, str | Path):
-        with process.main_first():  # it decodes a video into the cache, which the others read
+        with process.local_first():  # it decodes a video into the cache of its machine, which the others read
             source, found = open_data(dataclasses.replace(config.data, path=str(data)))
         config = dataclasses.replace(config, data=found)
     else:
@@ -112,6 +115,7 @@ def settle(config: RunConfig, source: Source, model_class: type[Predictor]) -> R
         UserError: the data do not suit the model.
     """
     check_actions(model_class, source, config.data.path or "the data")
+    config = dataclasses.replace(config, model=model_class.fit_to_data(config.model, partial(_holds, source)))
     request = model_class.request(config.model)
     splits = source.splits(request.source_length)
     loader = Loader(source, splits["train"], request, config.train.batch_size, config.train.seed)
@@ -123,6 +127,16 @@ def settle(config: RunConfig, source: Source, model_class: type[Predictor]) -> R
         data=dataclasses.replace(config.data, digest=data_digest(source)),
         spec=model_spec(source, request, splits["train"]),
     )
+
+
+def _holds(source: Source, request: ClipRequest) -> bool:
+    """Whether train and val have a window of the request."""
+    need = request.source_length
+    try:
+        splits = source.splits(need)
+    except UserError:  # no video is as long
+        return False
+    return all(any(s.stop - s.start >= need for s in splits[split]) for split in ("train", "val"))
 
 
 def fit(
@@ -152,8 +166,10 @@ def fit(
         Interrupted: after a signal, with the checkpoint written.
     """
     config = settle(config, source, model_class)
-    with _only_writer(folder, device) as lease:
-        return _fit(config, source, folder, model_class, device, init_from, overwrite, quiet, lease)
+    with _only_writer(folder, device) as lease, deterministic(config.train.deterministic):
+        _check_folder(folder, config, overwrite, init_from)
+        _fit(config, source, folder, model_class, device, init_from, overwrite, quiet, lease)
+    return folder
 
 
 def _fit(
@@ -166,8 +182,7 @@ def _fit(
     overwrite: bool,
     quiet: bool,
     lease: Lease | None,
-) -> Path:
-    _check_folder(folder, config, overwrite, init_from)
+) -> None:
     torch.manual_seed(seed_for(config.train.seed, "weights"))  # the same in every process
     model = model_class(config.model, config.spec)
     fresh = overwrite or not has_checkpoint(folder)
@@ -192,7 +207,6 @@ def _fit(
         if device.is_main:
             _write_config(folder, config, overwrite)  # also when resuming, as steps and log settings may change
     trainer.run()
-    return folder
 
 
 def try_out(config: RunConfig, source: Source, model_class: type[Predictor], device: Device) -> float:
@@ -209,7 +223,7 @@ def try_out(config: RunConfig, source: Source, model_class: type[Predictor], dev
 
 def _placed(model: Predictor, device: Device) -> Predictor:
     if device.world > 1 and device.device.type == "cuda":
-        # on CPUs each process has its own statistics
+        # on CPUs each process normalises by its own clips, and running statistics are averaged at every step
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     model = model.to(device.device)
     if device.device.type != "mps":

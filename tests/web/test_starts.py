@@ -109,12 +109,12 @@ def test_restored_game_continues_under_given_actions(tmp_path):
     clip = store.clip(start.video, start.last, 9)
     state = start.before
     for number in range(1, 9):
-        frame, state = start.lived(state, clip.arrays["actions"][number - 1])
+        frame, state, _, _ = start.lived(state, clip.arrays["actions"][number - 1])
         assert np.array_equal(frame, start.after(number)[0])
     other = start.before
     for _ in range(8):
         opposite = 3 if clip.arrays["actions"][0] != 3 else 2  # left, or right
-        seen, other = start.lived(other, opposite)
+        seen, other, _, _ = start.lived(other, opposite)
     assert seen.shape == (3, 32, 24)
     assert not np.array_equal(seen, start.after(8)[0])
 
@@ -123,11 +123,11 @@ def test_game_that_replays_differently_is_not_restored(tmp_path, monkeypatch):
     pytest.importorskip("ale_py")
     from framecast.data.registry import replay
     from framecast.data.store import Store
-    from framecast.data.synthetic.atari import Atari, AtariConfig, Replay
+    from framecast.data.synthetic.atari import Atari, AtariConfig, Console
 
     Atari(AtariConfig(episodes=1, max_frames=12)).prepare(tmp_path / "game")
     store = Store(tmp_path / "game")
     assert replay(store, 0, 5) is not None
-    monkeypatch.setattr(Replay, "frame", lambda self: np.zeros((3, 210, 160), np.uint8))
+    monkeypatch.setattr(Console, "frame", lambda self: np.zeros((3, 210, 160), np.uint8))
     assert replay(store, 0, 5) is None  # another emulator shows something else
     assert replay(write_store(tmp_path / "data", actions=True), 0, 5) is None  # nobody knows how it was made
