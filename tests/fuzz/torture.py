@@ -111,7 +111,7 @@ def commands(folder):
         "train stages": (("train", "dreams", *small, "--out", "OUT"), "run"),
         "import": (("data", "import", folder / "film.mp4", "--out", "OUT"), "store"),
         "make": (
-            ("data", "make", "bouncing", "--videos", "6", "--frames", "12", "--size", "16", "--out", "OUT"),
+            ("data", "make", "bouncing", "--videos", "6", "--frames", "12", "--size", "32", "--out", "OUT"),
             "store",
         ),
         "records": (("data", "records", data, "--out", "OUT"), "records"),
