@@ -22,7 +22,7 @@ from framecast.core.errors import UserError
 
 #: Seconds between renewals, and seconds without one after which a lease of an unknown process is stale.
 RENEW, STALE = 5.0, 30.0
-#: Seconds between looks at a lease held by another process.
+#: Seconds between readings of a lease that another process holds.
 LOOK = 0.2
 
 #: Tokens of the leases that this process holds.

@@ -21,7 +21,7 @@ from framecast.core.errors import UserError
 
 _SLOWEST = 1e-3  # frames per second; a gap that lowers the average below this is a damaged timestamp
 _MOST_REPEATS = 4  # a grid of more ticks per stored frame than this is taken for coincidence, or for a still
-_MOST_TICKS, _FEW_TICKS = 256, 4096  # ticks of a rate asked for: at most so many per stored frame, plus a few
+_MOST_TICKS, _FEW_TICKS = 256, 4096  # ticks of a rate asked for, at most: per stored frame, and in addition
 
 
 @dataclass(frozen=True)

@@ -203,7 +203,7 @@ def failing_writes(folder, most):
 
 
 def two_writers(folder):
-    """Two processes that train into one folder: one is told of the other, and the log has every row once."""
+    """Two processes that train into one folder: one is refused, and the log has every row once."""
     words = commands(folder)["train"][0]
     place = folder / "two"
     both = [start(named(words, place), folder) for _ in range(2)]
