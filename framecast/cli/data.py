@@ -23,7 +23,9 @@ framecast data: generate, import, convert and inspect data.
   framecast data make SOURCE --out DIR [flags]           generate it, e.g. data make atari --game pong --out data/pong
   framecast data import PATH --out DIR [--size 128]      videos, frames, .npy / .npz, TFRecords to a packed store
   framecast data records PATH --out DIR [--schema …]     any of them to TFRecords
+  framecast data lerobot PATH --out DIR [--task TEXT]    any of them to a LeRobot dataset, format v3.0
   framecast data inspect PATH [--sheet FILE.png]         summary, with a contact sheet
+  framecast data view PATH --out FILE.mp4                film of what is read, with frame numbers, and a contact sheet
   framecast data download NAME --game G --out DIR        published data; shows size and host and asks first
   framecast data clips --data PATH --out DIR             clips for another program to forecast, for a comparison
   framecast data record --source maze --out DIR          your own play in the browser
@@ -64,6 +66,8 @@ class ImportFlags:
     """Axes of .npy files, such as nthwc."""
     records: RecordSettings = dataclasses.field(default_factory=RecordSettings)
     """Reader settings for TFRecords."""
+    cuts: bool = True
+    """Detection of shot cuts in videos, which training clips then do not cross."""
     skip_bad: Switch = False
     """Skipping of unreadable files, with a count."""
     overwrite: Switch = False
@@ -108,6 +112,33 @@ class RecordsFlags:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LeRobotFlags:
+    """Conversion of any data to a LeRobot dataset (format v3.0), one episode per video or per group of cameras.
+
+    Example: framecast data lerobot data/pushing --out lerobot/pushing --task "push the block"
+    """
+
+    path: PathName
+    """Packed store, video, folder of videos or of frames, .npy or .npz, TFRecords."""
+    out: str
+    """Output folder."""
+    task: str = ""
+    """Task text of videos without one."""
+    size: str | None = None
+    """Frame size, 128 (shorter side) or 96x128; unchanged if not given."""
+    fit: Literal["crop", "pad", "squash"] = "crop"
+    """Method for frames of another aspect ratio: crop, pad or squash."""
+    axes: str | None = None
+    """Axes of .npy files, such as nthwc."""
+    skip_bad: Switch = False
+    """Skipping of unreadable files, with a count."""
+    overwrite: Switch = False
+    """Replacement of an existing dataset, after the new one is complete."""
+    json: str | None = None
+    """Path for a summary of the output as JSON; - for standard output."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class InspectFlags:
     """Summary of a store, video or folder: videos, frames, sizes, actions, splits; with a contact sheet.
 
@@ -122,10 +153,43 @@ class InspectFlags:
     """Axes of .npy files, such as nthwc."""
     records: RecordSettings = dataclasses.field(default_factory=RecordSettings)
     """Reader settings for TFRecords."""
+    cuts: bool = True
+    """Detection of shot cuts in videos, for which every frame is decoded."""
     skip_bad: Switch = False
     """Skipping of unreadable files, with a count."""
     json: str | None = None
     """Path for the description as JSON; - for standard output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewFlags:
+    """Film of what is read, with frame numbers, times, actions and cuts below the frames, and a contact sheet.
+
+    Example: framecast data view holiday.mp4 --out view.mp4
+    """
+
+    path: PathName
+    """Packed store, video, folder of videos or of frames, arrays, records or robot data."""
+    out: str = "view.mp4"
+    """Path of the film: .mp4, .webm, .gif, …; the contact sheet has the same name with .png."""
+    video: str | None = None
+    """Name of one video; all if not given."""
+    frames: int = 300
+    """Maximum number of frames of each video."""
+    size: str | None = None
+    """Frame size, 128 (shorter side) or 96x128; unchanged if not given."""
+    fit: Literal["crop", "pad", "squash"] = "crop"
+    """Method for frames of another aspect ratio: crop, pad or squash."""
+    fps: float | None = None
+    """Frame rate to resample videos to; for frames and arrays, the rate they have (30 if not given)."""
+    axes: str | None = None
+    """Axes of .npy files, such as nthwc."""
+    cuts: bool = True
+    """Detection of shot cuts in videos."""
+    skip_bad: Switch = False
+    """Skipping of unreadable files, with a count."""
+    json: str | None = None
+    """Path for a summary of the output as JSON; - for standard output."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -326,16 +390,42 @@ def _records(argv: list[str]) -> None:
     print_result(flags.json, summary, f"{count} of the {flags.schema} schema\nrecords: {flags.out}")
 
 
+def _lerobot(argv: list[str]) -> None:
+    from framecast.data.lerobot_writer import write_lerobot
+    from framecast.data.open import open_path
+
+    flags = parse(LeRobotFlags, argv, "data lerobot")
+    options = _read_options(flags)
+    source = open_path(flags.path, dataclasses.replace(options, size=None))  # labels are resized with the frames
+    print_skipped(source)
+    with progress_bar(f"writing {flags.out}") as progress:
+        folder = write_lerobot(source, flags.out, options, flags.task, flags.overwrite, progress)
+    print_result(flags.json, {"dataset": str(folder)}, f"dataset: {folder}")
+
+
 def _inspect(argv: list[str]) -> None:
     from framecast.data.inspect import inspect
     from framecast.data.open import open_path
 
     flags = parse(InspectFlags, argv, "data inspect")
     source = open_path(flags.path, _read_options(flags))
-    summary = inspect(source, Path(flags.sheet) if flags.sheet else None)
+    summary = inspect(source, Path(flags.sheet) if flags.sheet else None, cuts=flags.cuts)
     print_skipped(source)
     lines = [f"{k}: {json.dumps(v) if isinstance(v, dict | list) else v}" for k, v in summary.items() if v is not None]
     print_result(flags.json, summary, "\n".join(lines))
+
+
+def _view(argv: list[str]) -> None:
+    from framecast.data.inspect import write_sheet
+    from framecast.data.open import open_path
+    from framecast.data.view import write_view
+
+    flags = parse(ViewFlags, argv, "data view")
+    source, out = open_path(flags.path, _read_options(flags)), Path(flags.out)
+    print_skipped(source)
+    film = write_view(source, out, flags.video, flags.frames, flags.cuts)
+    sheet = write_sheet(source, out.with_suffix(".png"))
+    print_result(flags.json, {"film": str(film), "sheet": str(sheet)}, f"film: {film}\nsheet: {sheet}")
 
 
 def _download(argv: list[str]) -> None:
@@ -411,7 +501,9 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "make": _make,
     "import": _import,
     "records": _records,
+    "lerobot": _lerobot,
     "inspect": _inspect,
+    "view": _view,
     "download": _download,
     "clips": _clips,
     "record": _record,

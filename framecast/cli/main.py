@@ -76,18 +76,11 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run(argv: list[str]) -> int:
     """The exit code of one command."""
+    _replace_closed_streams()
     if len(argv) > 1 and argv[0] == "help":
         argv = [*argv[1:], "--help"]
-    if not argv or argv[0] in ("-h", "--help", "help"):
-        print(HELP, end="")
-        return 0
-    if argv[0] in ("--version", "-V"):
-        from framecast import __version__
-
-        print(f"framecast {__version__}")
-        return 0
     try:
-        _run_command(argv[0], argv[1:])
+        _answer(argv)
         sys.stdout.flush()
         return 0
     except SystemExit as stop:
@@ -101,6 +94,28 @@ def run(argv: list[str]) -> int:
         return 0
     except Exception as error:
         return _other_error(error)
+
+
+def _replace_closed_streams() -> None:
+    """Open the null device for a closed standard stream: printing works, and no file of ours gets its number."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        if sys.stderr is not None:
+            print("framecast: standard output is closed, so results are not shown", file=sys.stderr)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
+def _answer(argv: list[str]) -> None:
+    """Help, version, or the result of a command."""
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+    elif argv[0] in ("--version", "-V"):
+        from framecast import __version__
+
+        print(f"framecast {__version__}")
+    else:
+        _run_command(argv[0], argv[1:])
 
 
 def _run_command(name: str, argv: list[str]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import stat
 from collections.abc import Mapping
 from pathlib import Path
@@ -124,6 +125,23 @@ def _check_count(data: Any) -> None:
             open_values.extend(value.values())
         elif isinstance(value, list | tuple):
             open_values.extend(value)
+
+
+def shown_name(path: str | os.PathLike[str]) -> str:
+    """A path as text that can be printed and stored: bytes that are not UTF-8 become U+FFFD."""
+    return os.fsencode(path).decode("utf-8", "replace")
+
+
+def check_name(path: str | os.PathLike[str]) -> None:
+    """Check that a path can be stored as text.
+
+    Raises:
+        UserError: it holds bytes that are not UTF-8.
+    """
+    try:
+        os.fspath(path).encode("utf-8")
+    except UnicodeEncodeError as error:
+        raise UserError(f"{shown_name(path)} has a name that is not UTF-8; rename it") from error
 
 
 def json_lines(data: Any, digits: int | None = None) -> str:

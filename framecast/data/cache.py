@@ -18,10 +18,12 @@ from framecast.data import SOURCES
 from framecast.data.base import Source
 from framecast.data.digest import short_digest
 from framecast.data.options import DataConfig
+from framecast.data.readers.folders import visible_files
 from framecast.data.registry import find_source, make_source
 
 #: Shorter side, px, to which videos are resized if no size is given.
 VIDEO_SIZE = "128"
+_DECODED = ("videos", "lerobot")  # kinds of videos: decoded into the cache at that size
 
 
 def cache_folder() -> Path:
@@ -67,18 +69,19 @@ def open_data(data: DataConfig, progress: Callable[[int, int], None] | None = No
         raise UserError(f"--data {data.path}: is neither a file or folder nor the name of a source; {near}")
     options = data.options()
     kind = kind_of(path, options)
-    size = data.size or (VIDEO_SIZE if kind == "videos" else None)
+    size = data.size or (VIDEO_SIZE if kind in _DECODED else None)
     if kind == "records":
         return open_path(path, options), dataclasses.replace(data, trained_size=size)
-    if kind in ("store", "arrays") and size is None:
+    if kind in ("store", "arrays", "hdf5", "minari") and size is None:
         return open_path(path, options), data
     settings = [size, data.fit, data.axes, framecast.__version__, *(["skip-bad"] if data.skip_bad else [])]
+    settings += ["cuts"] if data.cuts else []
     folder = cache_folder() / f"{path.stem}-{short_digest(_signature(path), *settings)}"
     with _made_once(folder) as missing:
         if missing:
             # videos are resized while decoding: those of phones at full size exceed the memory
             decoded = dataclasses.replace(options, size=parse_size(size))
-            pack(open_path(path, decoded if kind == "videos" else options), folder, decoded, progress)
+            pack(open_path(path, decoded if kind in _DECODED else options), folder, decoded, progress)
     return Store(folder), dataclasses.replace(data, trained_size=size)
 
 
@@ -100,5 +103,5 @@ def _made_once(folder: Path) -> Iterator[bool]:
 
 def _signature(path: Path) -> list[Any]:
     """State of a file or folder without reading it: names, sizes and modification times."""
-    files = [path] if path.is_file() else sorted(p for p in path.rglob("*") if p.is_file())
+    files = [path] if path.is_file() else sorted(p for p in visible_files(path) if p.is_file())
     return [str(path.resolve()), [[str(f.relative_to(path)), f.stat().st_size, f.stat().st_mtime_ns] for f in files]]

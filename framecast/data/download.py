@@ -70,6 +70,23 @@ SETS: dict[str, Published] = {
 }
 
 
+#: Sets that are fetched by hand: name -> what to download, and the command that reads it.
+BY_HAND = {
+    "kth": "KTH actions: download the six .zip files of its project page (www.csc.kth.se/cvap/actions), unpack each "
+    "into a folder of its name, then framecast data import kth --out data/kth --size 64x64",
+    "bair": "BAIR robot pushing: download bair_robot_pushing_dataset_v0.tar (rail.eecs.berkeley.edu/datasets), unpack "
+    "it, then framecast data import softmotion30_44k --out data/bair --records.train '*train/*' --records.test "
+    "'*test/*'",
+    "robonet": "RoboNet: download robonet_v3.tar.gz (github.com/SudeepDasari/RoboNet), unpack it, then framecast data "
+    "import hdf5 --out data/robonet",
+    "cityscapes": "Cityscapes: register, download leftImg8bit_sequence_trainvaltest.zip (www.cityscapes-dataset.com), "
+    "unpack it, then framecast data import leftImg8bit_sequence --out data/cityscapes --size 128x256",
+    "moving-mnist": "Moving MNIST: download mnist_test_seq.npy (www.cs.toronto.edu/~nitish/unsupervised_video), then "
+    "framecast evaluate RUN --data mnist_test_seq.npy --context 10 --horizon 10; framecast data make moving-mnist "
+    "generates training videos",
+}
+
+
 @dataclass(frozen=True)
 class Offer:
     """A file that can be downloaded."""
@@ -105,10 +122,12 @@ def find(name: str, part: str, address: str | None = None, allow_http: bool = Fa
         allow_http: Accept an address without encryption.
 
     Raises:
-        UserError: Unknown data set or part, or an invalid address.
+        UserError: Unknown data set or part, an invalid address, or a set that is fetched by hand.
     """
+    if name in BY_HAND:
+        raise UserError(f"data download {name}: is not fetched by this command. {BY_HAND[name]}")
     if name not in SETS:
-        raise UserError(f"unknown data set {name!r}; {suggest(name, SETS)}")
+        raise UserError(f"unknown data set {name!r}; {suggest(name, [*SETS, *BY_HAND])}")
     found = SETS[name]
     part = found.aliases.get(part, part)
     if part not in found.files:

@@ -2,7 +2,8 @@
 
 A store is a folder:
 
-    index.json               format, actions; per video name, frames, size, offset, fps, meta, episode, camera, split
+    index.json               format, actions; per video name, frames, size, offset, fps, meta, episode, camera, split,
+                             breaks
     meta.json                origin of the videos
     frames-<C>x<H>x<W>.npy   uint8 (n, c, h, w), frames of all videos of that size, concatenated
     <array>-<C>x<H>x<W>.npy  (n, …), per-frame arrays (actions, rewards, …), one row per frame
@@ -18,6 +19,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +36,7 @@ from framecast.data.labels import resize_clip
 from framecast.data.options import AS_STORED, ReadOptions
 from framecast.data.splits import SplitByName
 from framecast.data.writer import ARRAY_NAME, DatasetWriter, DiskFull, is_store, require_space
+from framecast.media.cuts import CutDetector
 from framecast.media.resize import Size, target_size
 
 __all__ = ["DatasetWriter", "Store", "estimate", "is_store", "pack", "require_space"]
@@ -56,6 +59,7 @@ class Store(SplitByName):
         groups: Name -> episode where the store has episodes.
         games: Name -> game, of videos whose meta has one.
         subsets: Name -> named part of its split.
+        breaks: Name -> frames that do not continue the frame before them (pauses and cuts).
         shapes: (c, h, w) per video.
         fps: Frames per second per video.
 
@@ -77,6 +81,7 @@ class Store(SplitByName):
         self.cameras: dict[str, str] = {v["name"]: v["camera"] for v in videos if "camera" in v}
         self.subsets: dict[str, str] = {v["name"]: v["subset"] for v in videos if "subset" in v}
         self.games: dict[str, str] = {v["name"]: str(v["meta"]["game"]) for v in videos if "game" in v.get("meta", {})}
+        self.breaks: dict[str, list[int]] = {v["name"]: v["breaks"] for v in videos if "breaks" in v}
         self._video_meta = [v.get("meta", {}) for v in videos]
         self._offsets = [v["offset"] for v in videos]
         rows = Counter[str]()
@@ -183,12 +188,15 @@ def pack(
     total, done, skipped = sum(source.lengths), 0, []
     fixed, groups = getattr(source, "fixed", None) or {}, getattr(source, "groups", None) or {}
     cameras, subsets = getattr(source, "cameras", None) or {}, getattr(source, "subsets", None) or {}
+    breaks = getattr(source, "breaks", None) or {}
+    cuts = 0
     meta = source.meta()
     if options.size is not None:
         meta["packed"] = options.meta()
     with DatasetWriter(folder, source.spec.fps, source.spec.actions, meta, overwrite) as writer:
         for i, name in enumerate(source.names):
             reader = _Reader(source, i, options, partial(_report, progress, done, total))
+            reader.breaks += breaks.get(name, ())
             try:
                 writer.add(
                     iter(reader),
@@ -200,6 +208,7 @@ def pack(
                     camera=cameras.get(name),
                     split=fixed.get(name),
                     subset=subsets.get(name),
+                    breaks=reader.breaks,
                     **reader.arrays,
                 )
             except DiskFull:
@@ -209,6 +218,9 @@ def pack(
                     raise
                 skipped.append(name)
             done += source.lengths[i]
+            cuts += len(reader.breaks) - len(breaks.get(name, ()))
+        if cuts:
+            writer.meta["notes"] = [*writer.meta.get("notes", []), f"shot cuts, which clips do not cross: {cuts}"]
         if skipped:
             writer.meta["skipped"] = skipped
             if len(skipped) == len(source.names):
@@ -229,6 +241,8 @@ class _Reader:
         self.arrays: dict[str, list[Any]] = {}
         self.meta: dict[str, Any] = {}
         self.fps = source.spec.fps
+        self.breaks: list[int] = []
+        self.cuts = CutDetector() if options.cuts and getattr(source, "may_have_cuts", False) else None
         first, self.block = None, 1
         with contextlib.suppress(UserError):  # reported, or skipped, when the frames are read
             first = source.clip(index, 0, 1)
@@ -244,8 +258,12 @@ class _Reader:
             frames, arrays = resize_clip(clip.frames, clip.arrays, self.options.size, self.options.fit)
             for name, array in arrays.items():
                 self.arrays[name].extend(array)
+            if self.cuts is not None:
+                self.cuts.add(frames)
             yield frames
             self.report(start + len(clip.frames))
+        if self.cuts is not None:
+            self.breaks[:] = sorted({*self.breaks, *self.cuts.cuts()})
 
 
 def _parse_size(key: str) -> tuple[int, int, int]:
@@ -286,6 +304,7 @@ def _checked_videos(path: Path, index: Mapping[str, Any]) -> list[dict[str, Any]
             and isinstance(v.get("fps"), int | float)
             and 0 < v["fps"] < 1e9
             and isinstance(v.get("meta", {}), dict)
+            and _are_breaks(v.get("breaks", []), v["frames"])
             and all(isinstance(v.get(k, ""), str) for k in ("episode", "camera", "split", "subset"))
             and v["name"] not in names
         )
@@ -293,6 +312,13 @@ def _checked_videos(path: Path, index: Mapping[str, Any]) -> list[dict[str, Any]
             raise UserError(f"{path} is damaged (video {i}); make the store again")
         names.add(v["name"])
     return videos
+
+
+def _are_breaks(value: Any, frames: int) -> bool:
+    """Whether a value is a list of ascending frame numbers inside a video."""
+    if not isinstance(value, list) or not all(type(frame) is int for frame in value):
+        return False
+    return all(a < b for a, b in pairwise([0, *value, frames]))
 
 
 def _action_spec(path: Path, value: Any) -> ActionSpec | None:

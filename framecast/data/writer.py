@@ -10,8 +10,9 @@ import re
 import shutil
 import sys
 import weakref
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
@@ -94,6 +95,7 @@ class DatasetWriter:
         camera: str | None = None,
         split: str | None = None,
         subset: str | None = None,
+        breaks: Sequence[int] = (),
         **arrays: Any,
     ) -> None:
         """Append one video; on an exception nothing of it is kept.
@@ -112,6 +114,7 @@ class DatasetWriter:
             camera: Name of the camera.
             split: Prescribed split: train, val or test.
             subset: Named part of the split that can be scored separately, such as novel (--split test/novel).
+            breaks: Frames that do not continue the frame before them (cuts, pauses); training clips do not cross them.
             arrays: Further per-frame arrays (t, …), the same for every video of a store. With an iterator of frames,
                 arrays may be lists that it fills.
 
@@ -137,9 +140,13 @@ class DatasetWriter:
             named = {"actions": actions, "states": states, **arrays}
             found = {k: _per_frame(name, k, v, count) for k, v in named.items() if v is not None}
             self._write_arrays(name, key, found)
+            if not all(a < b for a, b in pairwise([0, *breaks, count])):
+                raise UserError(f"video {name!r}: breaks must ascend within 1…{count - 1}, got {list(breaks)}")
         except BaseException:
             self._roll_back(before)
             raise
+        if breaks := [int(frame) for frame in breaks]:
+            entry["breaks"] = breaks
         entry |= {"frames": count, "size": key, "offset": self._files["frames", key].rows - count}
         self._videos.append(entry)
         self._names.add(name)

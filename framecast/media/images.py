@@ -9,6 +9,7 @@ import struct
 import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -17,7 +18,7 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 
 from framecast.core.commit import replaced_file
 from framecast.core.errors import UserError
-from framecast.core.io import require_regular
+from framecast.core.io import check_name
 
 #: Images and video frames above this many pixels (8192 x 8192) are refused: a few bytes can claim any size.
 MAX_PIXELS = 2**26
@@ -46,21 +47,33 @@ DECODE_ERRORS = (
 _ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 exchange rows and columns
 
 
-def natural_key(name: str | os.PathLike[str]) -> tuple[tuple[int, int, str], ...]:
-    """Sort key under which frame2 comes before frame10, letters regardless of case; ties fall to the plain spelling.
+_SUFFIX = re.compile(r"\.(?:[a-z]{1,8}|mp4|m4v|f4v|m2ts?|m2v|3gp|3g2|h26[45]|jp2|j2k|y4m|h5|hdf5)$", re.IGNORECASE)
+# A decimal: not part of a longer chain of numbers such as a date or version, 2024.01.31.
+_NUMBERS = re.compile(r"((?<![\d.])\d+\.\d+(?!\.?\d)|\d+|/)")
+
+
+def natural_key(name: str | os.PathLike[str]) -> tuple[tuple[int, Decimal, str], ...]:
+    """Sort key under which numbers are compared as numbers, decimals included, and letters regardless of case.
+
+    frame2 comes before frame10 and 0.125 before 0.25; a minus at the beginning of a name is a sign. The suffix of a
+    file decides only between equal stems, the plain spelling between equal keys.
 
     name: file name or path; a path is compared part by part.
     """
     text = os.fspath(name).replace("\\", "/")
-    parts: list[tuple[int, int, str]] = []
-    for piece in re.split(r"(\d+|/)", text):
-        if piece == "/":
-            parts.append((0, 0, ""))
-        elif piece.isdecimal():
-            parts.append((1, int(piece), ""))
-        elif piece:
-            parts.append((2, 0, piece.casefold()))
-    return (*parts, (3, 0, text))
+    parts: list[tuple[int, Decimal, str]] = []
+    nothing = Decimal(0)
+    stem = _SUFFIX.sub("", text)
+    for folder in stem.split("/"):
+        negative = re.match(r"-\d", folder) is not None
+        for piece in _NUMBERS.split(folder[1:] if negative else folder):
+            if piece and piece[0].isdecimal():
+                parts.append((1, -Decimal(piece) if negative else Decimal(piece), ""))
+                negative = False
+            elif piece:
+                parts.append((2, nothing, piece.casefold()))
+        parts.append((0, nothing, ""))  # a folder comes before longer names
+    return (*parts[:-1], (-1, nothing, text))
 
 
 def read_image(path: str | os.PathLike[str]) -> np.ndarray:
@@ -81,9 +94,17 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     Raises: UserError as `read_image`, except for damage behind the header.
     """
     with open_image(path) as image:
-        width, height = image.size
-        turned = image.format in ("JPEG", "MPO", "TIFF", "WEBP") and image.getexif().get(_ORIENTATION, 1) >= 5
-        return (width, height) if turned else (height, width)
+        return upright_size(image)
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """(height, width) of an open image as `to_rgb` returns it: its EXIF orientation applied, whatever its format."""
+    width, height = image.size
+    turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+    tags = getattr(image, "tag_v2", {})
+    if (tags.get(256), tags.get(257)) == (height, width):  # newer Pillow gives the upright size of a TIFF
+        turned = False
+    return (width, height) if turned else (height, width)
 
 
 def is_image(path: str | os.PathLike[str]) -> bool:
@@ -100,7 +121,7 @@ def to_rgb(image: Image.Image, path: str | os.PathLike[str] = "image") -> np.nda
 
     Raises: UserError naming `path` if the image is a float one with values outside 0…1.
     """
-    if image.format in ("JPEG", "MPO", "TIFF", "WEBP", "PNG"):
+    if image.format != "TIFF":  # Pillow turns TIFF itself
         image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):
         wide = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
@@ -188,7 +209,9 @@ def open_image(file: str | os.PathLike[str] | BinaryIO, name: str | None = None)
     if path.lower().endswith(".tga"):  # has no magic number, so any text could pass for it
         formats = (*formats, "TGA")
     if not inside:
-        require_regular(Path(path))
+        check_name(path)
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise UserError(f"{path} is no regular file; give an image")
     try:
         with Image.open(file, formats=formats) as image:
             if image.width * image.height > MAX_PIXELS:

@@ -222,3 +222,9 @@ def test_command_reports_size_and_host_and_unpacks(tmp_path, capsys, monkeypatch
     assert "4 files in" in capsys.readouterr().out
     assert (tmp_path / "agc" / "atari_v1" / "screens" / "qbert" / "1" / "2.png").read_bytes() == b"\x02"
     assert not (tmp_path / "agc" / "qbert.tar.gz").exists()
+
+
+@pytest.mark.parametrize("name", ["kth", "bair", "robonet", "cityscapes", "moving-mnist"])
+def test_sets_fetched_by_hand_state_what_to_download(name):
+    with pytest.raises(UserError, match=r"is not fetched by this command\..*download.*then framecast"):
+        find(name, "all")
