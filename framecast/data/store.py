@@ -326,9 +326,9 @@ def _action_spec(path: Path, value: Any) -> ActionSpec | None:
         return None
     known = {f.name for f in fields(ActionSpec)}
     try:
-        return from_dict(ActionSpec, {k: v for k, v in value.items() if k in known})
+        return from_dict(ActionSpec, {k: v for k, v in value.items() if k in known}, "actions")
     except (AttributeError, ValueError) as error:
-        raise UserError(f"{path} is damaged (actions: {error}); make the store again") from error
+        raise UserError(f"{path} is damaged ({error}); make the store again") from error
 
 
 def _map_array(path: Path) -> np.ndarray:
