@@ -205,6 +205,10 @@ class DownloadFlags:
     """Folder to unpack into."""
     game: str = "all"
     """Game: mspacman, qbert, pinball, revenge, spaceinvaders or all; trajectories for the trajectories alone."""
+    sha256: str | None = None
+    """Expected SHA-256 of the file, 64 hex digits; any other file is refused."""
+    allow_http: Switch = False
+    """Permission for addresses without encryption (http://)."""
     url: str | None = None
     """Alternative address with the same files, such as a mirror."""
     yes: Switch = False
@@ -426,9 +430,9 @@ def _view(argv: list[str]) -> None:
 
 def _download(argv: list[str]) -> None:
     flags = parse(DownloadFlags, argv, "data download")
-    from framecast.data.download import SETS, fetch, find, offer, unpack
+    from framecast.data.download import SETS, fetch, file_hash, find, offer, unpack
 
-    address = find(flags.name, flags.game, flags.url)
+    address = find(flags.name, flags.game, flags.url, flags.allow_http)
     wanted, folder = offer(address), Path(flags.out)
     if folder.is_file():
         raise UserError(f"{folder}: is a file; --out must be a folder")
@@ -436,13 +440,15 @@ def _download(argv: list[str]) -> None:
     if not flags.yes and not _confirmed():
         raise UserError("nothing was fetched; answer y, or give --yes")
     with progress_bar(f"fetching {wanted.name}") as progress:
-        archive = fetch(wanted, folder, progress)
+        archive = fetch(wanted, folder, progress, flags.sha256)
+    sha256 = file_hash(archive)
     with progress_bar(f"unpacking {wanted.name}") as progress:
         count = unpack(archive, folder, progress)
     if not flags.keep_archive:
         archive.unlink()
-    summary = {"folder": str(folder), "files": count, "address": wanted.address, "bytes": wanted.size}
-    text = f"{count:,} files in {folder}\nnext: framecast data import {folder} --out {folder}-store"
+    summary = {"folder": str(folder), "files": count, "address": wanted.address, "bytes": wanted.size, "sha256": sha256}
+    text = f"{count:,} files in {folder}\nSHA-256 of {wanted.name}: {sha256}\n"
+    text += f"next: framecast data import {folder} --out {folder}-store"
     print_result(flags.json, summary, text)
 
 
