@@ -14,11 +14,14 @@ TESTS ?=
 READ_TRAIN_PREDICT := tests/media/test_video.py tests/data/readers/test_videos.py tests/inference/test_predict.py \
   tests/cli/test_cli.py
 CLIP ?=
+CASES ?= 10000
+KILLS ?= 100
+SEED ?= 0
 # Two torch threads beside another busy process can be a hundred times slower than one: one thread a worker.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-system demo test test-python check format lint types bench acceptance clean
+.PHONY: help setup setup-system demo test test-python check format lint types bench acceptance fuzz torture clean
 
 help:
 	@echo "make demo          from nothing to a forecast: records a game, trains a minute, writes film and report"
@@ -28,6 +31,8 @@ help:
 	@echo "make format        put the code into its format"
 	@echo "make bench         how fast this machine trains, loads, predicts and scores"
 	@echo "make acceptance    the long runs behind docs/results (CLIP=FILE for a clip of your own)"
+	@echo "make fuzz          changed files and messages for every reader (CASES=10000 SEED=0)"
+	@echo "make torture       kills, full disks, two writers, a changed clock (KILLS=100 SEED=0)"
 	@echo "make setup         only make $(VENV)"
 	@echo "make setup-system  Chromium for the pages and OSMesa for the physics scenes, where apt can"
 	@echo "make clean         remove $(VENV) and what tools left behind; runs stay"
@@ -101,6 +106,12 @@ acceptance: setup
 	$(if $(CLIP),,$(PY) -m reproduction.hierarchical)
 	$(PY) -m reproduction.benchmark $(if $(CLIP),--headline --clip "$(CLIP)")
 	$(if $(CLIP),,$(PY) -m reproduction.autoencoders)
+
+fuzz: setup
+	$(ONE_THREAD) $(PY) tests/fuzz/fuzzing.py --cases $(CASES) --seed $(SEED)
+
+torture: setup
+	$(ONE_THREAD) $(PY) tests/fuzz/torture.py --kills $(KILLS) --seed $(SEED)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache *.egg-info

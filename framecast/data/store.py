@@ -14,7 +14,6 @@ Plain .npy and JSON can be read by any program; the same videos give the same by
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
@@ -26,20 +25,22 @@ from typing import Any
 
 import numpy as np
 
+from framecast.core.config import from_dict
 from framecast.core.errors import UserError
+from framecast.core.io import read_json
 from framecast.core.migration import migrate_terminals
+from framecast.core.npy import map_npy
 from framecast.core.types import FORMAT, ActionSpec, Clip, ClipSpec
 from framecast.data.base import Source, clip_stop
 from framecast.data.labels import resize_clip
 from framecast.data.options import AS_STORED, ReadOptions
 from framecast.data.splits import SplitByName
-from framecast.data.writer import ARRAY_NAME, DatasetWriter, DiskFull, bytes_in_words, is_store, require_space
+from framecast.data.writer import ARRAY_NAME, DatasetWriter, DiskFull, is_store, require_space
 from framecast.media.cuts import CutDetector
 from framecast.media.resize import Size, target_size
 
 __all__ = ["DatasetWriter", "Store", "estimate", "is_store", "pack", "require_space"]
 
-_INDEX_LIMIT = 1 << 28  # maximum bytes of JSON; enough for a million videos
 _SIZE = re.compile(r"[1-9]\d{0,5}x[1-9]\d{0,5}x[1-9]\d{0,5}")
 _BLOCK_BYTES = 1 << 25  # maximum bytes of frames read at a time while packing, and maximum number of frames:
 _BLOCK = 64
@@ -273,15 +274,10 @@ def _parse_size(key: str) -> tuple[int, int, int]:
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path} is missing, so this is not a packed store; give a folder made by data import")
-    if path.stat().st_size > _INDEX_LIMIT:
-        raise UserError(f"{path} is larger than {bytes_in_words(_INDEX_LIMIT)}, the limit; make the store again")
     try:
-        value = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is damaged ({type(error).__name__}); make the store again") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{path} is damaged (not a JSON object); make the store again")
-    return value
+        return read_json(path)
+    except UserError as error:
+        raise UserError(f"{path} is damaged ({error}); make the store again") from error
 
 
 def _checked_videos(path: Path, index: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -302,11 +298,11 @@ def _checked_videos(path: Path, index: Mapping[str, Any]) -> list[dict[str, Any]
             and isinstance(v.get("size"), str)
             and _SIZE.fullmatch(v["size"]) is not None
             and type(v.get("frames")) is int
-            and v["frames"] > 0
+            and 0 < v["frames"] < 2**40
             and type(v.get("offset")) is int
-            and v["offset"] >= 0
+            and 0 <= v["offset"] < 2**48
             and isinstance(v.get("fps"), int | float)
-            and v["fps"] > 0
+            and 0 < v["fps"] < 1e9
             and isinstance(v.get("meta", {}), dict)
             and _are_breaks(v.get("breaks", []), v["frames"])
             and all(isinstance(v.get(k, ""), str) for k in ("episode", "camera", "split", "subset"))
@@ -330,10 +326,9 @@ def _action_spec(path: Path, value: Any) -> ActionSpec | None:
         return None
     known = {f.name for f in fields(ActionSpec)}
     try:
-        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items() if k in known}
-        return ActionSpec(**given)
-    except (AttributeError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is damaged (actions: {error}); make the store again") from error
+        return from_dict(ActionSpec, {k: v for k, v in value.items() if k in known}, "actions")
+    except (AttributeError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({error}); make the store again") from error
 
 
 def _map_array(path: Path) -> np.ndarray:
@@ -342,7 +337,6 @@ def _map_array(path: Path) -> np.ndarray:
         raise UserError(f"{path} is missing; make the store again")
     try:
         # The plain view: slicing a memmap object costs ten times as much as slicing an array.
-        mapped: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
-    except (ValueError, EOFError, OSError) as error:
+        return map_npy(path).view(np.ndarray)
+    except UserError as error:
         raise UserError(f"{path} is damaged or cut short; make the store again") from error
-    return mapped

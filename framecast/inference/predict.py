@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,8 @@ import torch
 
 from framecast.core.config import suggest
 from framecast.core.errors import UserError
+from framecast.core.io import file_text, parse_json
+from framecast.core.npy import map_npy
 from framecast.core.tables import read_table
 from framecast.core.types import ActionSpec
 from framecast.data.base import Source
@@ -314,10 +315,10 @@ def _action_rows(path: Path) -> list[Any]:
         if path.stat().st_size > _ACTION_BYTES:
             raise UserError(f"{path}: is too large for a list of actions; give at most {_ACTION_BYTES >> 20} MB")
         if path.suffix == ".npy":
-            return list(np.atleast_1d(np.load(path, allow_pickle=False)).tolist())
-        text = path.read_text(encoding="utf-8")
+            return list(np.atleast_1d(map_npy(path)).tolist())
+        text = file_text(path)
         if path.suffix == ".json":
-            rows = json.loads(text)
+            rows = parse_json(text, path)
             if not isinstance(rows, list):
                 raise UserError(f"{path}: must hold a list of actions")
             return rows

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from framecast.core.errors import UserError
 from framecast.media.images import DECODE_ERRORS, MAX_PIXELS, to_rgb, upright_size
@@ -103,7 +103,7 @@ def animation_frames(path: Path, wanted: Sequence[int] | np.ndarray, plan: Place
 def _opened(path: Path) -> Image.Image:
     try:
         image = Image.open(path, formats=("GIF", "WEBP"))
-    except (UnidentifiedImageError, Image.DecompressionBombError, *DECODE_ERRORS) as error:
+    except DECODE_ERRORS as error:
         raise UserError(f"{path} is damaged and cannot be opened; copy or export it again") from error
     if image.width * image.height > MAX_PIXELS:
         image.close()

@@ -16,6 +16,7 @@ from typing import Any, BinaryIO
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from framecast.core.commit import replaced_file
 from framecast.core.errors import UserError
 from framecast.core.io import check_name
 
@@ -36,10 +37,11 @@ IMAGE_SUFFIXES = frozenset(
     )
 )
 
-#: What Pillow raises for damaged files, beyond the OSError that it documents.
+#: What Pillow raises for damaged files: its plugins parse with struct, zlib and their own code.
 DECODE_ERRORS = (
-    *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError, ArithmeticError),
-    *(struct.error, zlib.error, MemoryError, NotImplementedError),
+    *(OSError, SyntaxError, ValueError, EOFError, NotImplementedError, RuntimeError, TypeError, LookupError),
+    *(AttributeError, ArithmeticError, AssertionError, struct.error, zlib.error, MemoryError),
+    Image.DecompressionBombError,
 )
 
 _ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 exchange rows and columns
@@ -157,15 +159,11 @@ def write_image(frame: Any, path: str | os.PathLike[str]) -> Path:
     if kind is None or kind not in Image.SAVE:
         raise UserError(f"{path}: images cannot be written as {path.suffix or 'a file without ending'}; use .png")
     image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)) if len(pixels) > 1 else pixels[0])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        image.save(temporary, format=kind)
-        os.replace(temporary, path)
+        with replaced_file(path, durable=False) as part:
+            image.save(part, format=kind)
     except OSError as error:
         raise UserError(f"{path} could not be written ({error}); free some space or choose another path") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 

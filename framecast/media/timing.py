@@ -22,9 +22,11 @@ import numpy as np
 
 from framecast.core.errors import UserError
 
+_SLOWEST = 1e-3  # frames per second; a gap that lowers the average below this is a damaged timestamp
 #: A longer gap than these many seconds and these many times the most common spacing is a pause.
 _PAUSE_SECONDS, _PAUSE_SPACINGS = 2.0, 10
 _MOST_REPEATS = 4  # a grid of more ticks per stored frame than this is taken for coincidence, or for a still
+_MOST_TICKS, _FEW_TICKS = 256, 4096  # ticks of a rate asked for, at most: per stored frame, and in addition
 
 
 @dataclass(frozen=True)
@@ -82,7 +84,7 @@ def constant_rate(times: np.ndarray, duration: float, tick: float, stated: Itera
     """
     times = np.asarray(times, np.float64) - (times[0] if len(times) else 0.0)
     count = len(times)
-    if count < 2 or not duration > 0 or times[-1] <= 0:
+    if count < 2 or not duration > 0 or times[-1] <= 0 or count / duration < _SLOWEST:
         rate = next((Fraction(r) for r in stated if r), None) or _simple(count / duration if duration > 0 else 25.0)
         return Timing(rate, np.arange(count), True)
     named = [exact_rate(float(rate)) for rate in stated if rate and 0 < rate < 100_000]
@@ -121,6 +123,11 @@ def resampled(times: np.ndarray, duration: float, fps: float | Fraction, tick: f
     rate = exact_rate(fps)
     times = np.asarray(times, np.float64) - times[0]
     ticks = max(1, int(np.ceil(duration * float(rate) - 1e-3)))
+    if ticks > _FEW_TICKS + _MOST_TICKS * len(times):
+        raise UserError(
+            f"timestamps span {duration:.4g} s for {len(times)} frames, so that {fps:g} fps would repeat each of them "
+            f"more than {_MOST_TICKS} times; use a lower --fps, or export the video again"
+        )
     return Timing(rate, earlier_frames(times, rate, ticks, tolerance=max(tick, 1e-3)), True)
 
 
@@ -160,7 +167,7 @@ def _grid_with_gaps(times: np.ndarray, duration: float, slack: float, named: lis
 
 
 def _simple(rate: float) -> Fraction:
-    return Fraction(rate).limit_denominator(1001) if rate < 100_000 else Fraction(round(rate))
+    return max(Fraction(rate).limit_denominator(1001), Fraction(1, 1001)) if rate < 100_000 else Fraction(round(rate))
 
 
 def _whole(rate: Fraction) -> Fraction:

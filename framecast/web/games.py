@@ -17,14 +17,12 @@ from framecast.data.registry import find_source
 from framecast.data.store import DatasetWriter
 from framecast.data.synthetic.atari_screen import FIELDS
 from framecast.data.synthetic.game import FPS, GameSource
-from framecast.data.synthetic.maze import Maze
-from framecast.data.synthetic.paddle import Paddle
 from framecast.models.baselines import CopyLast, CopyLastConfig
 from framecast.web.player import Player
 from framecast.web.starts import Start
 
 #: Games drawn by this package.
-OWN: dict[str, type[GameSource]] = {"paddle": Paddle, "maze": Maze}
+OWN = ("paddle", "maze")
 
 _SKIP = 2  # emulator frames per frame played: 30 frames/s
 _BLOCK = 64  # frames read from disk at once
@@ -61,7 +59,7 @@ class OwnGame:
     """A game drawn by this package."""
 
     def __init__(self, name: str) -> None:
-        source = OWN[name]
+        source: type[GameSource] = find_source(name)
         self.name, self.fps, self.game = name, FPS, source.game()
         self.actions = ActionSpec(kind="discrete", size=len(self.game.ACTIONS), names=self.game.ACTIONS)
         self.meta = source.described()

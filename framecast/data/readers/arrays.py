@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy_format
 
 from framecast.core.errors import UserError
 from framecast.core.io import check_name
+from framecast.core.npy import map_npy, read_npz
 from framecast.core.types import ActionSpec, Clip, ClipSpec
 from framecast.data.base import clip_stop
 from framecast.data.options import AS_STORED, ReadOptions
@@ -21,12 +20,8 @@ from framecast.data.readers.folders import DEFAULT_FPS, fixed_splits, visible_fi
 from framecast.data.splits import SplitByName
 from framecast.media.images import natural_key
 
-#: Maximum bytes of an unpacked .npz member (8 GiB), as a small archive can claim any size; .npy files have no bound.
-MAX_MEMBER_BYTES = 2**33
-
 _FRAME_NAMES = ("frames", "video", "videos", "images", "observations", "obs", "observation", "image", "x")
 _MOST_ACTIONS = 1024
-_HEADERS = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
 
 
 @dataclass(frozen=True)
@@ -191,27 +186,10 @@ def load_arrays(file: Path) -> dict[str, np.ndarray]:
     """Arrays of an .npz by name, or {"frames": memory-mapped array} of an .npy. Nothing is unpickled.
 
     Raises:
-        UserError: The file is missing, damaged, contains Python objects, or has a member above the size limit.
+        UserError: The file is missing, damaged, contains Python objects, or unpacks to too much.
     """
-    try:
-        check_name(file)
-        if not file.is_file():
-            raise UserError(f"{file} {'is no regular file' if file.exists() else 'does not exist'}; check the path")
-        if file.suffix.lower() != ".npz":
-            mapped: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
-            return {"frames": mapped}
-        with zipfile.ZipFile(file) as archive:
-            members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
-            for member in members:
-                _check_member(file, archive, member)
-        with np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, UserError):
-            raise
-        objects = any(words in str(error) for words in ("Python objects", "Object arrays", "allow_pickle"))
-        what = "holds Python objects" if objects else "is damaged"
-        raise UserError(f"{file} {what}; save plain arrays with numpy.save or numpy.savez") from error
+    check_name(file)
+    return read_npz(file) if file.suffix.lower() == ".npz" else {"frames": map_npy(file)}
 
 
 def guess_axes(shape: tuple[int, ...], file: Path) -> str:
@@ -242,20 +220,6 @@ def guess_axes(shape: tuple[int, ...], file: Path) -> str:
 def _check_axes(axes: str) -> None:
     if len(set(axes)) != len(axes) or not {"t", "h", "w"} <= set(axes) <= set("ntchw"):
         raise UserError(f'--axes {axes!r} is not valid; use t, h, w and, if present, n, c, each once: "nthwc"')
-
-
-def _check_member(file: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
-    """Refuse a member whose header or archive entry exceeds the limit, before it is unpacked into memory."""
-    with archive.open(member) as stream:
-        version = npy_format.read_magic(stream)
-        if version not in _HEADERS:
-            raise ValueError(f"npy version {version}")
-        shape, _, dtype = _HEADERS[version](stream)
-    claimed = max(member.file_size, int(np.prod(shape, dtype=object)) * dtype.itemsize)
-    if claimed > MAX_MEMBER_BYTES:
-        raise UserError(
-            f"{file}: {member.filename} unpacks to {claimed} bytes, above {MAX_MEMBER_BYTES}; save it as .npy"
-        )
 
 
 def _frames_name(arrays: dict[str, np.ndarray], file: Path) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -26,7 +27,7 @@ _IGNORED |= {"System Volume Information", "@Recently-Snapshot"}
 
 
 def visible_files(folder: Path) -> Iterator[Path]:
-    """Files below `folder`, without hidden files and folders.
+    """Files below `folder`, without hidden files and folders, pipes and devices.
 
     Links to folders are followed, each real folder once: under its own path if that is below `folder` too, so that no
     file is read twice and loops end.
@@ -46,7 +47,9 @@ def visible_files(folder: Path) -> Iterator[Path]:
             folders[:] = [name for name in shown if not (Path(here) / name).is_symlink()]
             for name in sorted(files):
                 if not name.startswith(".") and name not in ("Thumbs.db", "desktop.ini"):
-                    yield Path(here) / name
+                    path = Path(here) / name
+                    if _readable_kind(path):
+                        yield path
 
 
 def _first_visit(folder: Path, seen: set[tuple[int, int]]) -> bool:
@@ -57,6 +60,14 @@ def _first_visit(folder: Path, seen: set[tuple[int, int]]) -> bool:
         return False
     seen.add(known)
     return True
+
+
+def _readable_kind(path: Path) -> bool:
+    """Whether a path is a file, or a broken link, which its reader reports; opening a FIFO would wait forever."""
+    try:
+        return stat.S_ISREG(path.stat().st_mode)
+    except OSError:
+        return True
 
 
 def fixed_splits(names: Sequence[str]) -> dict[str, str]:

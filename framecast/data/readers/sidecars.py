@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 
 from framecast.core.errors import UserError
+from framecast.core.io import require_regular
 from framecast.core.tables import read_table
 from framecast.data.labels import JOINTS, joints_from_pixels
 from framecast.data.readers.arrays import load_arrays
@@ -40,6 +41,8 @@ def read_sidecars(folder: Path, frames: int, height: int, width: int) -> dict[st
     """
     found: dict[str, np.ndarray] = {}
     for file in sorted(folder.iterdir()):
+        if file.name.startswith("."):
+            continue
         if file.suffix.lower() in (".npy", ".npz"):
             arrays: Mapping[str, np.ndarray] = load_arrays(file)
             if file.suffix.lower() == ".npy":
@@ -89,10 +92,11 @@ def _table(file: Path) -> np.ndarray:
     """
     if file.stat().st_size > _TABLE_LIMIT:
         raise UserError(f"{file} is larger than {_TABLE_LIMIT >> 20} MiB; save it as .npy")
+    require_regular(file)
     try:
         header, rows = read_table(file.read_text(encoding="utf-8-sig"), str(file))
         values = np.array([[float(cell) if cell.strip() else np.nan for cell in row] for row in rows])
-    except (ValueError, UnicodeDecodeError, csv.Error) as error:
+    except (ValueError, csv.Error, IndexError, OSError) as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{file} is not a table of numbers ({error}); write one row per frame") from error

@@ -43,8 +43,11 @@ def is_records(path: Path) -> bool:
     """Whether a file begins with a length and its checksum, as TFRecords do."""
     if not path.is_file():  # a pipe would block
         return False
-    with path.open("rb") as file:
-        head = file.read(12)
+    try:
+        with path.open("rb") as file:
+            head = file.read(12)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
     return len(head) == 12 and struct.unpack("<I", head[8:])[0] == masked_crc32c(head[:8])
 
 
