@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from framecast.core.schedules import every
 from framecast.core.types import (
     ActionSpec,
     Batch,
@@ -29,6 +28,7 @@ from framecast.core.types import (
     Phase,
     Stage,
     StopCondition,
+    every,
 )
 from framecast.data.store import DatasetWriter, Store
 from framecast.models.base import Control, Predictor
