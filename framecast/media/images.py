@@ -39,7 +39,7 @@ IMAGE_SUFFIXES = frozenset(
 #: What Pillow raises for damaged files, beyond the OSError that it documents.
 DECODE_ERRORS = (
     *(OSError, SyntaxError, ValueError, EOFError, LookupError, TypeError, AttributeError, ArithmeticError),
-    *(struct.error, zlib.error, MemoryError, NotImplementedError),
+    *(struct.error, zlib.error, MemoryError, RuntimeError),
 )
 
 _ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 exchange rows and columns

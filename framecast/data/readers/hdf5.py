@@ -58,7 +58,7 @@ class Layout:
 
 
 class Hdf5(Recordings):
-    """HDF5 files of episodes as a source, read in place.
+    """HDF5 files of episodes as a source, read without copying.
 
     Args:
         path: File, or folder of files.
@@ -99,7 +99,7 @@ class Hdf5(Recordings):
 
 
 class _Data:
-    """A data set of a file, opened on first use and in every process anew."""
+    """A data set of a file, opened on first use and again in every process."""
 
     def __init__(self, file: Path, name: str = "/") -> None:
         self._file, self._name = file, name
