@@ -7,19 +7,23 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
+EXTRAS ?= dev
 STAMP := $(VENV)/.framecast-ready
 CORES ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 TESTS ?=
+READ_TRAIN_PREDICT := tests/media/test_video.py tests/data/readers/test_videos.py tests/inference/test_predict.py \
+  tests/cli/test_cli.py
 CLIP ?=
 # Two torch threads beside another busy process can be a hundred times slower than one: one thread a worker.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-system demo test check format lint types bench acceptance clean
+.PHONY: help setup setup-system demo test test-python check format lint types bench acceptance clean
 
 help:
 	@echo "make demo          from nothing to a forecast: records a game, trains a minute, writes film and report"
 	@echo "make test          all tests (TESTS=... for a part of them)"
+	@echo "make test-python   reading, training and prediction with PYTHON=python3.12, and with python3.13 where there is one"
 	@echo "make check         formatting, lint, types and all tests"
 	@echo "make format        put the code into its format"
 	@echo "make bench         how fast this machine trains, loads, predicts and scores"
@@ -35,7 +39,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  || { echo "framecast needs Python 3.11 or newer; name one: make $(or $(MAKECMDGOALS),setup) PYTHON=python3.11"; exit 1; }
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV) \
 	  || { rm -rf $(VENV); echo "no virtual environment could be made; on Debian: apt-get install python3-venv"; exit 1; }
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
 	@touch $@
 
 # Without root or apt it says what to install and goes on: the tests that need it skip themselves by name.
@@ -61,6 +65,16 @@ demo: setup
 
 test: setup
 	$(ONE_THREAD) $(PY) -m pytest -n $(CORES) --dist loadscope $(TESTS)
+
+# Newer interpreters have other wheels of PyAV and torch. Each gets an environment of its own, beside $(VENV).
+test-python:
+	@$(PYTHON) -c '' 2>/dev/null \
+	  || { echo "the interpreter $(PYTHON) is missing; install it or name another: make test-python PYTHON=python3.12"; exit 1; }
+	@for python in $(PYTHON) $(filter-out $(PYTHON),python3.13); do \
+	  $$python -c '' 2>/dev/null || { echo "the interpreter $$python is missing, so it is left out"; continue; }; \
+	  version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	  $(MAKE) --no-print-directory test PYTHON="$$python" VENV=".venv-$$version" EXTRAS=test TESTS="$(READ_TRAIN_PREDICT)" || exit 1; \
+	done
 
 check: lint types test
 

@@ -33,6 +33,8 @@ from framecast.training.run_folder import open_run
 from reproduction import direct_data
 from reproduction.results import RESULTS, WORK, Results, command, relative, write_film
 
+#: Steps of a run from random weights; four minutes of one core with bf16.
+STEPS = 1100
 #: Shown frames of a horizon.
 FRAMES = (1, 2, 4, 8, 16, 32, 64)
 #: Generated sets: settings of their recording, flags of training, horizon of the score.
@@ -49,7 +51,7 @@ def main() -> None:
     parser.add_argument("--only", nargs="*", help="names of parts instead of all")
     parser.add_argument("--weights", action="store_true", help="train and export the packaged weights instead")
     parser.add_argument("--weights-budget", default="53m", help="training time of the packaged weights")
-    parser.add_argument("--budget", default="4m", help="training time of a run from random weights")
+    parser.add_argument("--steps", type=int, default=STEPS, help="training steps from random weights: about 4 minutes")
     parser.add_argument("--clips", type=Path, help="folder with filmed clips for part clips")
     parser.add_argument("--again", action="store_true", help="run finished parts again")
     options, results = parser.parse_args(), Results("direct", page)
@@ -63,9 +65,9 @@ def main() -> None:
 
 def parts(options: argparse.Namespace) -> dict[str, Callable[[], dict[str, Any]]]:
     """The parts by name."""
-    made: dict[str, Callable[[], dict[str, Any]]] = {"ms_pacman": partial(game, "ms_pacman", options.budget)}
-    made |= {name: partial(game, name, options.budget) for name in direct_data.HELD_OUT_GAMES if name != "ms_pacman"}
-    made |= {name: partial(generated, name, options.budget) for name in SETS}
+    made: dict[str, Callable[[], dict[str, Any]]] = {"ms_pacman": partial(game, "ms_pacman", options.steps)}
+    made |= {name: partial(game, name, options.steps) for name in direct_data.HELD_OUT_GAMES if name != "ms_pacman"}
+    made |= {name: partial(generated, name, options.steps) for name in SETS}
     made |= {f"zero-shot {name}": partial(zero_shot, name) for name in direct_data.HELD_OUT_GAMES}
     made["demo"] = demo
     if options.clips is not None:
@@ -92,12 +94,12 @@ def recording(name: str, skip: int = 1) -> Path:
     return store
 
 
-def game(name: str, budget: str) -> dict[str, Any]:
+def game(name: str, steps: int) -> dict[str, Any]:
     """A game at 84x64 and 60 frames a second, from random weights; horizon 64, 27 clips of 9 held-out episodes."""
-    return trained(name, recording(name), ["--size", "84x64"], budget, 64)
+    return trained(name, recording(name), ["--size", "84x64"], steps, 64)
 
 
-def generated(name: str, budget: str) -> dict[str, Any]:
+def generated(name: str, steps: int) -> dict[str, Any]:
     """A generated set from random weights; its videos have no other use."""
     settings, flags, horizon = SETS[name]
     store = WORK / "data" / f"{name}-direct"
@@ -105,17 +107,17 @@ def generated(name: str, budget: str) -> dict[str, Any]:
         source = find_source(name)
         source(source.Config(**settings)).prepare(store)
     flags = [*flags, *([] if horizon == 64 else ["--model.horizon", "48"])]
-    longer = "10m" if name != "bouncing" and budget == "4m" else budget
+    longer = steps if name == "bouncing" else steps * 5 // 2
     found = trained(name, store, flags, longer, horizon)
     if name == "pushing":
         found["actions"] = shuffled_actions(WORK / f"direct-{name}", store, horizon)
     return found
 
 
-def trained(name: str, store: Path, flags: list[str], budget: str, horizon: int) -> dict[str, Any]:
+def trained(name: str, store: Path, flags: list[str], steps: int, horizon: int) -> dict[str, Any]:
     """Train profile small from random weights, evaluate on test, keep a film of the median clip."""
     run = WORK / f"direct-{name}"
-    length = ["--budget", budget, "--train.select", "last", "--train.validate-every", "100000"]
+    length = ["--steps", str(steps), "--train.select", "last", "--train.validate-every", "100000"]
     where = ["--data", relative(store), *flags, *length, "--out", relative(run)]
     line = command("train", "direct", "--profile", "small", *where)
     return {"command": line, **evaluated(run, None, horizon, name), "coverage": coverage(run, store, flags, horizon)}

@@ -200,16 +200,8 @@ class ClipRequest:
 
     def consecutive(self, context: int, future: int) -> ClipRequest:
         """The request of whole frames for a roll-out: `context` frames and the `future` frames that follow them."""
-        return replace(
-            self,
-            context=context,
-            future=future,
-            target_offset=1,
-            crop=None,
-            motion_filter=None,
-            extras=(),
-            targets=None,
-        )
+        whole = replace(self, crop=None, motion_filter=None, extras=(), targets=None)
+        return replace(whole, context=context, future=future, target_offset=1)
 
     @property
     def length(self) -> int:

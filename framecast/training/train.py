@@ -128,7 +128,10 @@ def settle(config: RunConfig, source: Source, model_class: type[Predictor]) -> R
 def _holds(source: Source, request: ClipRequest) -> bool:
     """Whether train and val have a window of the request."""
     need = request.source_length
-    splits = source.splits(need)
+    try:
+        splits = source.splits(need)
+    except UserError:  # no video is as long
+        return False
     return all(any(s.stop - s.start >= need for s in splits[split]) for split in ("train", "val"))
 
 

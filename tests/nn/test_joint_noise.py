@@ -60,7 +60,13 @@ def test_parts_of_a_batch_draw_the_rows_of_the_whole(name, parts):
 def test_noise_without_an_axis_of_clips_is_the_same_in_every_part():
     def draw():
         return torch.cat(
-            [torch.randn(5), torch.rand(()).reshape(1), torch.randperm(9).float(), torch.empty(3).normal_()]
+            [
+                torch.randn(5),
+                torch.rand(()).reshape(1),
+                torch.randperm(9).float(),
+                torch.empty(3).normal_(),
+                torch.empty(()).normal_()[None],
+            ]
         )
 
     torch.manual_seed(1)
