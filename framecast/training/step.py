@@ -181,7 +181,7 @@ def update(optimiser: torch.optim.Optimizer, skip: Tensor) -> None:
     if optimiser.defaults.get("fused"):
         optimiser.found_inf = skip.float()  # type: ignore[attr-defined]  # the fused kernels' own switch
         optimiser.step()
-        del optimiser.found_inf
+        del optimiser.found_inf  # type: ignore[attr-defined]
         return
     parameters = [p for group in optimiser.param_groups for p in group["params"]]
     before = [p.detach().clone() for p in parameters]
