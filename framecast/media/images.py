@@ -39,7 +39,7 @@ IMAGE_SUFFIXES = frozenset(
 
 #: What Pillow raises for damaged files: its plugins parse with struct, zlib and their own code.
 DECODE_ERRORS = (
-    *(OSError, SyntaxError, ValueError, EOFError, NotImplementedError, RuntimeError, TypeError, LookupError),
+    *(OSError, SyntaxError, ValueError, EOFError, RuntimeError, TypeError, LookupError),
     *(AttributeError, ArithmeticError, AssertionError, struct.error, zlib.error, MemoryError),
     Image.DecompressionBombError,
 )

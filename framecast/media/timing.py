@@ -91,6 +91,11 @@ def constant_rate(times: np.ndarray, duration: float, tick: float, stated: Itera
     average = _simple(count / duration)
     slack = max(0.51 * tick, 1e-4 * duration / count)
     everyone = np.arange(count)
+    if any(abs(float(rate) * tick - 1) < 1e-6 for rate in named) and times[-1] > (count - 0.5) * tick:
+        # The clock counts frames, so that times are exact; a lower rate would fit to half a step of it.
+        exact = _grid_with_gaps(times, duration, 0.01 * tick, named)
+        if exact is not None:
+            return exact
     spacing = _simple((count - 1) / times[-1])
     even = [
         rate

@@ -134,7 +134,7 @@ def _decode(index: VideoIndex, wanted: np.ndarray, plan: Placement, skip_bad: bo
         for number, frame in _shown(index, key, skip_bad):
             if number > wanted[0] and previous is None and key > 0:
                 break  # the file's seek index points past the frame
-            if previous is not None and number <= previous[0]:
+            if previous is not None and number < previous[0]:
                 raise UserError(
                     f"{index.info.path} has timestamps that go back at frame {previous[0]}; write it again with new "
                     "ones, for example as mkv"

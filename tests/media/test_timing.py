@@ -72,6 +72,8 @@ def test_clock_of_whole_frames_shows_left_out_ones_again():
     timing = constant_rate(np.array([0, 1, 2, 5, 6]) / 25, 7 / 25, 1 / 25, [Fraction(25)])
     assert timing.fps == 25
     assert timing.pick.tolist() == [0, 1, 2, 2, 2, 3, 4]
+    timing = constant_rate(np.array([0, 1, 2, 4]) / 25, 5 / 25, 1 / 25, [Fraction(25)])
+    assert (timing.fps, timing.pick.tolist()) == (25, [0, 1, 2, 2, 3])
 
 
 def test_one_frame():

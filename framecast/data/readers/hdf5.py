@@ -99,7 +99,7 @@ class Hdf5(Recordings):
 
 
 class _Data:
-    """A data set of a file, opened on first use, by every process for itself."""
+    """A data set of a file, opened on first use and again in every process."""
 
     def __init__(self, file: Path, name: str = "/") -> None:
         self._file, self._name = file, name

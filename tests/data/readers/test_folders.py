@@ -73,7 +73,7 @@ def test_only_files_at_fault_are_skipped(tmp_path):
 
 def test_pauses_reach_the_store_and_the_windows(tmp_path):
     film(tmp_path / "a.mkv", 60, rate=10, pts=[*range(40), *range(640, 660)], bf=0)
-    store = pack(open_path(tmp_path / "a.mkv"), tmp_path / "store")
+    store = pack(open_path(tmp_path / "a.mkv"), tmp_path / "store", ReadOptions(cuts=False))
     assert store.breaks == {"a": [40]}
     assert any("pauses" in note for note in store.meta()["notes"])
     windows = Windows(store, [Segment(0, 0, 60)], ClipRequest(context=2, future=2))
