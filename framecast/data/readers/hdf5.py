@@ -58,7 +58,7 @@ class Layout:
 
 
 class Hdf5(Recordings):
-    """HDF5 files of episodes as a source, read in place.
+    """HDF5 files of episodes as a source, read without copying.
 
     Args:
         path: File, or folder of files.

@@ -142,6 +142,10 @@ class Atari(SyntheticSource):
             frames = _play(console, chosen, config, arrays)
             yield {"frames": frames, "name": f"{game}-{episode:04d}", "axes": "thwc", "meta": {"game": game}, **columns}
 
+    def console(self, episode: int = 0) -> Console:
+        """The game at the first frame of an episode."""
+        return Console(self.config, episode)
+
     @classmethod
     def replay(cls, meta: Mapping[str, Any], name: str, actions: Sequence[int]) -> Console:
         """The state of a recorded episode after the given actions.
