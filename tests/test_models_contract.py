@@ -15,6 +15,7 @@ from framecast.core.types import ActionSpec, Batch, ClipSpec
 from framecast.models import MODELS
 from framecast.models.autoencoders.config import PROFILES as AUTOENCODERS
 from framecast.models.autoencoders.config import VARIANTS
+from framecast.models.categorical.config import tiny as tiny_categorical
 from framecast.models.base import EditableLatent, Predictor, count_parameters
 from framecast.models.baselines import CopyLastConfig, TemporalMeanConfig
 from framecast.models.dreams.config import tiny as tiny_dreams
@@ -35,6 +36,7 @@ TINY = {
     "hierarchical": HIERARCHICAL["tiny"](),
     "dreams": tiny_dreams(),
     **{name: AUTOENCODERS["tiny"](name) for name in VARIANTS},
+    "categorical": tiny_categorical(),
     "visual-dynamics": tiny_visual_dynamics(),
 }
 

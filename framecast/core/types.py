@@ -146,6 +146,8 @@ class ClipRequest:
         crop: (h, w) of random crops in training; None for whole frames.
         motion_filter: filter of crops, only with `crop`.
         extras: names of further per-frame arrays in the batch.
+        events: per-frame arrays whose changes are events, near which some training windows end; "states:2" is a column.
+        event_share: probability in 0…1 that a training window has an event among its targets.
     """
 
     context: int
@@ -156,6 +158,8 @@ class ClipRequest:
     crop: tuple[int, int] | None = None
     motion_filter: MotionFilter | None = None
     extras: tuple[str, ...] = ()
+    events: tuple[str, ...] = ()
+    event_share: float = 0.0
 
     def __post_init__(self) -> None:
         for name, least in (("context", 1), ("future", 0), ("stride", 1)):

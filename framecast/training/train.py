@@ -18,6 +18,7 @@ from framecast.core.migration import migrate_run_folder
 from framecast.core.random import seed_for
 from framecast.data.base import Source
 from framecast.data.cache import data_digest, open_data
+from framecast.data.events import TrainingVideos
 from framecast.data.loader import Loader
 from framecast.models import MODELS
 from framecast.models.base import Predictor
@@ -108,8 +109,10 @@ def settle(config: RunConfig, source: Source, model_class: type[Predictor]) -> R
         UserError: the data do not suit the model.
     """
     check_actions(model_class, source, config.data.path or "the data")
+    splits = source.splits(model_class.request(config.model).source_length)
+    completed = model_class.config_from_data(config.model, TrainingVideos(source, splits["train"]))
+    config = dataclasses.replace(config, model=completed)
     request = model_class.request(config.model)
-    splits = source.splits(request.source_length)
     loader = Loader(source, splits["train"], request, config.train.batch_size, config.train.seed)
     per_epoch = resolve_steps(config.train, loader.windows.count)[0]
     return dataclasses.replace(
