@@ -22,6 +22,8 @@ TINY = {
     "ball": {"videos": 3, "frames": 12},
     "bouncing": {"videos": 3, "frames": 12, "size": 24, "size_min": 4, "size_max": 8},
     "crossroads": {"videos": 3, "crossings": 1},
+    "paddle": {"episodes": 3, "frames": 60},
+    "maze": {"episodes": 3, "frames": 40},
     "pushing": {"train": 2, "val": 1, "test": 1, "novel": 1, "frames": 12, "size": 24},
     "walking": {"subjects": 3, "takes": 1, "cameras": 1, "frames": 12, "size": 24},
     "moving-objects": {"pairs": 30},

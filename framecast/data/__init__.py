@@ -5,6 +5,8 @@ SOURCES: dict[str, tuple[str, str]] = {
     "ball": ("framecast.data.synthetic.ball", "Ball"),
     "bouncing": ("framecast.data.synthetic.bouncing", "Bouncing"),
     "crossroads": ("framecast.data.synthetic.crossroads", "Crossroads"),
+    "paddle": ("framecast.data.synthetic.paddle", "Paddle"),
+    "maze": ("framecast.data.synthetic.maze", "Maze"),
     "pushing": ("framecast.data.synthetic.pushing", "Pushing"),
     "walking": ("framecast.data.synthetic.walking", "Walking"),
     "moving-objects": ("framecast.data.synthetic.moving_objects", "MovingObjects"),
