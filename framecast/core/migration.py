@@ -10,6 +10,9 @@ from typing import Any
 _TRAIN = {"accumulate": "grad_accum_steps"}
 _ACTIONS = {"sd": "std"}
 
+#: Fields of `TrainConfig` that older configs lack, with the values that repeat their runs.
+_ADDED = {"select": "last", "select_horizon": 0}
+
 #: Flags that were renamed: they work for one more version, with a warning.
 RENAMED_FLAGS = {
     "--accumulate": "--grad-accum-steps",
@@ -27,11 +30,11 @@ def migrate_config(data: Mapping[str, Any]) -> dict[str, Any]:
         data: the parsed file, written by this or an older version.
 
     Returns:
-        A copy in which renamed keys have their new names.
+        A copy in which renamed keys have their new names and training settings added since have their values.
     """
     found = dict(data)
     if isinstance(found.get("train"), Mapping):
-        found["train"] = _renamed(found["train"], _TRAIN)
+        found["train"] = {**_ADDED, **_renamed(found["train"], _TRAIN)}
     if isinstance(found.get("spec"), Mapping):
         found["spec"] = migrate_spec(found["spec"])
     return found
@@ -61,7 +64,7 @@ def migrate_checkpoint(saved: Mapping[str, Any]) -> dict[str, Any]:
     Returns:
         A copy whose optimisers are keyed by the present names of phases.
     """
-    found = dict(saved)
+    found = {"stage_seconds": 0.0, **saved}
     if isinstance(found.get("optimisers"), Mapping) and set(_PHASES) & set(found["optimisers"]):
         found["optimisers"] = _renamed(found["optimisers"], _PHASES)
     return found

@@ -6,8 +6,9 @@ in every public function are `b t c h w`, floats in 0…1 (uint8 before `Batch.t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
 
 if TYPE_CHECKING:  # importing torch and numpy takes a second, which would slow down `framecast --help`
@@ -133,6 +134,27 @@ class MotionFilter:
 
 
 @dataclass(frozen=True, kw_only=True)
+class TargetBlocks:
+    """A random choice of target frames: blocks of consecutive ones, drawn independently for every clip.
+
+    Attributes:
+        length: frames of a block, at least 1.
+        count: blocks per clip, at least 1; one block may be drawn more than once.
+        first: probability in 0…1 that the first drawn block is the first of the future; all others are uniform.
+    """
+
+    length: int
+    count: int
+    first: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.length < 1 or self.count < 1:
+            raise ValueError(f"TargetBlocks: length and count must be at least 1, got {self.length} and {self.count}")
+        if not 0 <= self.first <= 1:
+            raise ValueError(f"TargetBlocks.first must be a probability in 0…1, got {self.first}")
+
+
+@dataclass(frozen=True, kw_only=True)
 class ClipRequest:
     """The window of frames that a model requests from the data.
 
@@ -148,6 +170,7 @@ class ClipRequest:
         extras: names of further per-frame arrays in the batch.
         events: per-frame arrays whose changes are events, near which some training windows end; "states:2" is a column.
         event_share: probability in 0…1 that a training window has an event among its targets.
+        targets: blocks of the future that are read as targets; None for all of it.
     """
 
     context: int
@@ -160,6 +183,7 @@ class ClipRequest:
     extras: tuple[str, ...] = ()
     events: tuple[str, ...] = ()
     event_share: float = 0.0
+    targets: TargetBlocks | None = None
 
     def __post_init__(self) -> None:
         for name, least in (("context", 1), ("future", 0), ("stride", 1)):
@@ -167,6 +191,28 @@ class ClipRequest:
                 raise ValueError(f"ClipRequest.{name} must be at least {least}, got {getattr(self, name)}")
         if self.context + self.target_offset - 1 < 0:
             raise ValueError(f"ClipRequest.target_offset {self.target_offset} starts before the context's first frame")
+        if self.targets is not None:
+            if self.future < 1 or self.future % self.targets.length:
+                raise ValueError(
+                    f"ClipRequest.future must be a multiple of the {self.targets.length} frames of a block, "
+                    f"got {self.future}"
+                )
+            if self.target_offset < 1:
+                raise ValueError(f"ClipRequest.target_offset must be 1 or more with targets, got {self.target_offset}")
+
+    def consecutive(self, context: int, future: int) -> ClipRequest:
+        """The request of whole frames for a roll-out: `context` frames and the `future` frames that follow them."""
+        return replace(
+            self,
+            context=context,
+            future=future,
+            target_offset=1,
+            crop=None,
+            motion_filter=None,
+            extras=(),
+            events=(),
+            targets=None,
+        )
 
     @property
     def length(self) -> int:
@@ -190,10 +236,13 @@ class Batch:
 
     Attributes:
         context: (b, t, c, h, w), uint8 until `to`, then float 0…1.
-        future: the targets, (b, t', c, h, w).
+        future: the targets, (b, t', c, h, w); with `ClipRequest.targets` the chosen blocks only.
         actions: (b, length - 1, a) over the whole window (ClipRequest.length), one-hot or standardised, or None.
         extras: named arrays (b, length, ...) over the whole window.
         latents: precomputed latents of a stage by name, (b, length, ...); frames are then empty along t.
+        lead_times: with `ClipRequest.targets`, the distance of every target from the last context frame in frames,
+            (b, t') int64; 1 is the frame after the context.
+        elapsed: share of the stage's steps or budget that has passed, 0…1 (see `Stage`).
     """
 
     context: Tensor
@@ -201,6 +250,8 @@ class Batch:
     actions: Tensor | None = None
     extras: dict[str, Tensor] = field(default_factory=dict)
     latents: dict[str, Tensor] = field(default_factory=dict)
+    lead_times: Tensor | None = None
+    elapsed: float = 0.0
 
     @property
     def size(self) -> int:
@@ -215,6 +266,8 @@ class Batch:
             actions=None if self.actions is None else self.actions[chosen],
             extras={k: v[chosen] for k, v in self.extras.items()},
             latents={k: v[chosen] for k, v in self.latents.items()},
+            lead_times=None if self.lead_times is None else self.lead_times[chosen],
+            elapsed=self.elapsed,
         )
 
     def part(self, index: int, parts: int) -> Batch:
@@ -237,6 +290,8 @@ class Batch:
             actions=None if self.actions is None else move(self.actions),
             extras={k: move(v) for k, v in self.extras.items()},
             latents={k: move(v) for k, v in self.latents.items()},
+            lead_times=None if self.lead_times is None else move(self.lead_times),
+            elapsed=self.elapsed,
         )
 
 
@@ -268,29 +323,46 @@ class Decay:
         return self.start + (self.end - self.start) * min(step / self.steps, 1.0)
 
 
+@dataclass(frozen=True)
+class Cosine:
+    """A factor on the learning rate that falls from 1 to `end` along half a cosine, over the elapsed share 0…1."""
+
+    end: float = 0.01
+
+    def __call__(self, elapsed: float) -> float:
+        return self.end + (1 - self.end) * (1 + math.cos(math.pi * min(max(elapsed, 0.0), 1.0))) / 2
+
+
 @dataclass(frozen=True, kw_only=True)
 class Optimiser:
     """Optimiser settings of a phase.
 
     Attributes:
-        kind: adam, radam or sgd.
+        kind: adam, adamw (decoupled weight decay), radam or sgd.
         lr: learning rate, a number or a function of the stage's step.
-        betas: decay rates of adam and radam.
-        eps: of adam and radam.
+        schedule: factor on the rate as a function of `Batch.elapsed`, such as `Cosine()`; None for 1.
+        warmup: steps of the stage over which the rate rises linearly to its value; the first has 1 / warmup of it.
+        betas: decay rates of adam, adamw and radam.
+        eps: of adam, adamw and radam.
         momentum: of sgd.
-        weight_decay: L2 penalty, 0 for none.
+        weight_decay: L2 penalty, or decay of adamw; 0 for none.
     """
 
-    kind: Literal["adam", "radam", "sgd"] = "adam"
+    kind: Literal["adam", "adamw", "radam", "sgd"] = "adam"
     lr: float | Callable[[int], float] = 1e-3
+    schedule: Callable[[float], float] | None = None
+    warmup: int = 0
     betas: tuple[float, float] = (0.9, 0.999)
     eps: float = 1e-8
     momentum: float = 0.0
     weight_decay: float = 0.0
 
-    def rate(self, step: int) -> float:
-        """Learning rate at `step` of the stage."""
-        return self.lr(step) if callable(self.lr) else self.lr
+    def rate(self, step: int, elapsed: float = 0.0) -> float:
+        """Learning rate at `step` of the stage, of whose steps or budget the share `elapsed` has passed."""
+        rate = self.lr(step) if callable(self.lr) else self.lr
+        if step < self.warmup:
+            rate *= (step + 1) / self.warmup
+        return rate if self.schedule is None else rate * self.schedule(elapsed)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -380,6 +452,9 @@ class StopCondition:
 @dataclass(frozen=True, kw_only=True)
 class Stage:
     """A list of phases with a stop condition. One step is one pass over the list; steps count from the stage's start.
+
+    `Batch.elapsed` counts from the stage's start too, and reaches 1 at the first of these: `until.steps`, the bound set
+    by `until.max_fraction`, the end of the run. With one stage it is the share of the run.
 
     Attributes:
         name: unique within the model.

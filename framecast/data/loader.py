@@ -73,6 +73,8 @@ class Loader:
                 f"the model needs {', '.join(sorted(missing))} per frame but the data have "
                 f"{', '.join(sorted(source.spec.extras)) or 'none'}; give data with them"
             )
+        if latents and request.targets is not None:
+            raise ValueError("windows of latents are whole; a stage that precomputes latents must not set targets")
         self.windows = Windows(source, segments, request)
         self._events = EventWindows(source, segments, request) if request.events and order == "random" else None
         self.source, self.request, self.batch_size, self.seed, self.order = source, request, batch_size, seed, order
@@ -102,7 +104,8 @@ class Loader:
         words = [self.seed & (2**64 - 1), step, zlib.crc32(stream.encode())]
         rng = np.random.Generator(np.random.PCG64(np.random.SeedSequence(words)))
         # One row per clip of the joint batch: the draws of a clip do not depend on the process.
-        uniforms = rng.random((self.batch_size, 2 + self.windows.num_crop_uniforms))
+        crops = 2 + self.windows.num_crop_uniforms
+        uniforms = rng.random((self.batch_size, crops + self.windows.num_target_uniforms))
         if self.order == "random":
             videos, starts = self.windows.from_uniform(uniforms[:, :2])
             if self._events is not None:
@@ -110,11 +113,18 @@ class Loader:
         else:
             videos, starts = self.windows.at(self._numbers(step, stream))
         pairs = list(zip(videos[self._mine].tolist(), starts[self._mine].tolist(), strict=True))
-        return self._gather(pairs, uniforms[self._mine, 2:] if self.request.crop is not None else None)
+        mine = uniforms[self._mine]
+        blocks = [self.windows.blocks_from(row) for row in mine[:, crops:]]
+        return self._gather(pairs, mine[:, 2:crops] if self.request.crop is not None else None, blocks)
 
     def gather(self, pairs: Sequence[tuple[int, int]]) -> Batch:
-        """A batch of the given (video, start) windows with uncropped frames, for evaluation (see `Windows.fixed`)."""
-        return self._gather(pairs, None)
+        """A batch of the given (video, start) windows with uncropped frames, for evaluation (see `Windows.fixed`).
+
+        Target blocks of the request are drawn by a generator seeded by video and start, so they are always the same.
+        """
+        count = self.windows.num_target_uniforms
+        blocks = [self.windows.blocks_from(np.random.default_rng(pair).random(count)) for pair in pairs]
+        return self._gather(pairs, None, blocks)
 
     def _numbers(self, step: int, stream: str) -> np.ndarray:
         """Indices of the windows of one batch of an epoch."""
@@ -125,8 +135,11 @@ class Loader:
         order = self._shuffled[stream][1]
         return order[np.arange(at * self.batch_size, (at + 1) * self.batch_size) % len(order)]
 
-    def _gather(self, pairs: Sequence[tuple[int, int]], uniforms: np.ndarray | None) -> Batch:
+    def _gather(
+        self, pairs: Sequence[tuple[int, int]], uniforms: np.ndarray | None, blocks: Sequence[np.ndarray]
+    ) -> Batch:
         request, windows = self.request, self.windows
+        chosen = request.targets is not None
         latents = {name: torch.from_numpy(self._latent_windows(values, pairs)) for name, values in self.latents.items()}
         if latents and self.action_spec is None and not request.extras:
             return Batch(context=self._no_frames(len(pairs)), future=self._no_frames(len(pairs)), latents=latents)
@@ -134,10 +147,11 @@ class Loader:
         clips: list[Clip] = []
         frames: np.ndarray | None = None
         for i, (video, start) in enumerate(pairs):
-            clip = read(video, start, request.length, request.stride) if read else windows.read(video, start)
-            clips.append(clip)
             if read:
+                clips.append(read(video, start, request.length, request.stride))
                 continue
+            clip = windows.read(video, start, blocks[i] if chosen else None)
+            clips.append(clip)
             cut = clip.frames if uniforms is None else windows.crop_from(clip.frames, uniforms[i])
             if frames is None:
                 frames = np.empty((len(pairs), *cut.shape), np.uint8)
@@ -148,13 +162,14 @@ class Loader:
                 )
             frames[i] = cut
         whole = self._no_frames(len(pairs)) if frames is None else torch.from_numpy(frames)
-        first = request.future_start
+        first = request.context if chosen else request.future_start
         return Batch(
             context=whole[:, : request.context],
-            future=whole[:, first : first + request.future],
+            future=whole[:, first:] if chosen else whole[:, first : first + request.future],
             actions=self._actions(clips),
             extras={name: _as_tensor([clip.arrays[name] for clip in clips]) for name in request.extras},
             latents=latents,
+            lead_times=torch.from_numpy(windows.lead_times(np.stack(blocks))) if chosen else None,
         )
 
     def _no_frames(self, size: int) -> Tensor:

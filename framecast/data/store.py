@@ -114,10 +114,7 @@ class Store(SplitByName):
 
     def clip(self, index: int, start: int, length: int, stride: int = 1) -> Clip:
         """Frames start, start + stride, … (`length` of them) of video `index`, as read-only views."""
-        stop = clip_stop(self.names[index], self.lengths[index], start, length, stride)
-        first = self._offsets[index]
-        cut = slice(first + start, first + stop, stride)
-        arrays = {name: array[cut] for name, array in self._arrays[index].items()}
+        arrays = self._views(index, start, length, stride)
         return Clip(
             frames=arrays.pop("frames"),
             arrays=arrays,
@@ -125,6 +122,18 @@ class Store(SplitByName):
             fps=self.fps[index] / stride,
             meta=self._video_meta[index],
         )
+
+    def rows(self, index: int, start: int, length: int, stride: int = 1) -> dict[str, np.ndarray]:
+        """The per-frame arrays of `clip` without its frames, as read-only views."""
+        arrays = self._views(index, start, length, stride)
+        del arrays["frames"]
+        return arrays
+
+    def _views(self, index: int, start: int, length: int, stride: int) -> dict[str, np.ndarray]:
+        stop = clip_stop(self.names[index], self.lengths[index], start, length, stride)
+        first = self._offsets[index]
+        cut = slice(first + start, first + stop, stride)
+        return {name: array[cut] for name, array in self._arrays[index].items()}
 
     def meta(self) -> dict[str, Any]:
         """Contents of meta.json: generator, version and parameters."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import zlib
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -127,15 +128,77 @@ class Windows:
             clip.frames = self.crop_from(clip.frames, rng.random(self.num_crop_uniforms))
         return clip
 
-    def read(self, video: int, start: int) -> Clip:
-        """The window before cropping, frames checked and resized."""
+    @property
+    def num_target_uniforms(self) -> int:
+        """Uniform numbers needed by `blocks_from`: one for the first block, one per block."""
+        return 0 if self.request.targets is None else 1 + self.request.targets.count
+
+    def blocks_from(self, uniforms: np.ndarray) -> np.ndarray:
+        """Indices of the target blocks of one clip, chosen by `num_target_uniforms` numbers in [0, 1).
+
+        Returns:
+            (count,) int64 in 0…future / length - 1; empty without `request.targets`.
+        """
+        targets = self.request.targets
+        if targets is None:
+            return np.zeros(0, np.int64)
+        blocks = (uniforms[1:] * (self.request.future // targets.length)).astype(np.int64)
+        if uniforms[0] < targets.first:
+            blocks[0] = 0
+        return blocks
+
+    def lead_times(self, blocks: np.ndarray) -> np.ndarray:
+        """Distances of the frames of some target blocks from the last context frame, in model frames.
+
+        Args:
+            blocks: Indices of blocks, (…, count).
+
+        Returns:
+            (…, count * length) int64; 1 is the frame after the context.
+        """
+        assert self.request.targets is not None
+        length = self.request.targets.length
+        found = self.request.target_offset + blocks[..., None] * length + np.arange(length)
+        return found.reshape(*blocks.shape[:-1], -1)
+
+    def read(self, video: int, start: int, blocks: np.ndarray | None = None) -> Clip:
+        """The window before cropping, frames checked and resized.
+
+        Args:
+            video: Index of the video.
+            start: First source frame of the window.
+            blocks: Indices of the target blocks to read after the context; None for the whole window.
+
+        Returns:
+            A clip whose arrays cover the whole window, also where only some of its frames are read.
+        """
         request = self.request
-        clip = self.source.clip(video, start, request.length, request.stride)
+        if blocks is None:
+            clip = self.source.clip(video, start, request.length, request.stride)
+        else:
+            clip = self._read_blocks(video, start, blocks)
         if self._shapes is None:
             self._check_size(video, clip.frames.shape[1:])
         if request.resize is not None and clip.frames.shape[2:] != request.resize:
             clip.frames, clip.arrays = resize_clip(clip.frames, clip.arrays, request.resize)
         return clip
+
+    def _read_blocks(self, video: int, start: int, blocks: np.ndarray) -> Clip:
+        request, source = self.request, self.source
+        assert request.targets is not None
+        clip = source.clip(video, start, request.context, request.stride)
+        parts = [clip.frames]
+        for block in blocks.tolist():
+            first = start + (request.future_start + block * request.targets.length) * request.stride
+            parts.append(source.clip(video, first, request.targets.length, request.stride).frames)
+        frames = np.concatenate(parts)
+        if source.spec.actions is not None or request.extras:
+            rows = getattr(source, "rows", None)
+            window = (video, start, request.length, request.stride)
+            arrays = dict(rows(*window) if rows is not None else source.clip(*window).arrays)
+        else:
+            arrays = {}
+        return replace(clip, frames=frames, arrays=arrays)
 
     def crop_from(self, frames: np.ndarray, uniforms: np.ndarray) -> np.ndarray:
         """A crop of `frames` (t, c, h, w), chosen by `num_crop_uniforms` numbers in [0, 1).

@@ -114,10 +114,14 @@ def held_out_clips(
             f"the {split} split's longest video has {longest} frames at stride {request.stride}, too few for {context} "
             f"of context and a horizon of {max(wanted, 1)}; use --horizon {max(longest - context, 1)} or less"
         )
-    whole = dataclasses.replace(
-        request, context=context, future=wanted, target_offset=1, crop=None, motion_filter=None, extras=()
+    loader = Loader(
+        source,
+        segments,
+        request.consecutive(context, wanted),
+        1,
+        seed,
+        actions=actions if source.spec.actions else None,
     )
-    loader = Loader(source, segments, whole, 1, seed, actions=actions if source.spec.actions else None)
     return Clips(loader, loader.windows.fixed(clips, seed))
 
 

@@ -258,15 +258,7 @@ def _own_clips(
     """Loader of the model's contexts, which end at the common frame, and of the actions of its forecast."""
     led = model.actions != "none" and source.spec.actions is not None
     # Without actions no future is read: the truth is the table's, at its size.
-    own = dataclasses.replace(
-        request,
-        context=model.num_context,
-        future=frames if led else 0,
-        target_offset=1,
-        crop=None,
-        motion_filter=None,
-        extras=(),
-    )
+    own = request.consecutive(model.num_context, frames if led else 0)
     whole = [Segment(i, 0, int(n)) for i, n in enumerate(source.lengths)]
     loader = Loader(source, whole, own, 1, actions=actions if led else None)
     before = (model.num_context - 1) * request.stride

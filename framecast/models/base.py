@@ -115,6 +115,8 @@ class Predictor(nn.Module):
     stochastic: bool = False
     #: Use of actions: "none", "optional" or "required"; "optional" is settled when the model is built.
     actions: str = "none"
+    #: Frames that one call of the networks in `predict` yields; a roll-out without actions calls it once per so many.
+    block: int = 1
 
     config: Any
     spec: ClipSpec
@@ -259,8 +261,11 @@ class Predictor(nn.Module):
 
     def preview(self, batch: Batch) -> dict[str, Tensor]:
         """Images for the training log, (b, t, c, h, w) 0…1 by name. Default: context, truth and prediction."""
-        count = batch.future.shape[1]
-        prediction = self.predict(batch.context, count, actions=self._actions(batch, count))[0]
+        leads = batch.lead_times
+        count = batch.future.shape[1] if leads is None else int(leads.max())
+        prediction = self.predict(batch.context, count, actions=self.batch_actions(batch, count))[0]
+        if leads is not None:
+            prediction = prediction[torch.arange(len(leads), device=leads.device)[:, None], leads - 1]
         return {"context": batch.context, "truth": batch.future, "prediction": prediction}
 
     def views(
@@ -294,7 +299,8 @@ class Predictor(nn.Module):
         """
         return {}
 
-    def _actions(self, batch: Batch, horizon: int) -> Tensor | None:
+    def batch_actions(self, batch: Batch, horizon: int) -> Tensor | None:
+        """The actions (b, context + horizon - 1, a) of a batch for `predict`; None where there are none to use."""
         if batch.actions is None or self.actions == "none":
             return None
         return batch.actions[:, : batch.context.shape[1] + horizon - 1]
@@ -347,6 +353,8 @@ class Predictor(nn.Module):
     ) -> RolloutState:
         """The state after the context. Default: the window of frames and actions that `predict` needs, and a seed.
 
+        With `block` above 1 it also has a "queue" (b, n, c, h, w), the n predicted frames that were not returned yet.
+
         Args:
             frames: (b, num_context, c, h, w) float 0…1.
             actions: (b, num_context - 1, a), or None.
@@ -356,14 +364,16 @@ class Predictor(nn.Module):
         state = {"context": frames.repeat(samples, 1, 1, 1, 1), **new_seed(len(frames) * samples, generator, frames)}
         if actions is not None:
             state["actions"] = actions.repeat(samples, 1, 1)
+        if self.block > 1:
+            state["queue"] = state["context"][:, :0]
         return state
 
     def rollout_step(self, state: RolloutState, action: Tensor | None = None) -> tuple[RolloutState, Tensor]:
-        """The next state and frame. Default: `predict` on a sliding window.
+        """The next state and frame. Default: `predict` on a sliding window, `block` frames at a time without actions.
 
         Args:
             state: from `rollout_init` or the previous step; it is not changed.
-            action: ((s b), a), the action at the last frame.
+            action: ((s b), a), the action at the last frame. Actions are known one by one, so frames are predicted so.
 
         Returns:
             The new state and the frame, ((s b), c, h, w) 0…1.
@@ -372,11 +382,17 @@ class Predictor(nn.Module):
         if action is not None:
             past = state.get("actions", action.new_zeros(len(action), self.num_context - 1, action.shape[-1]))
             actions = torch.cat([past, action[:, None]], dim=1)
-        generator = step_generator(state, state["context"].device) if self.stochastic else None
-        frame = self.predict(state["context"], 1, actions=actions, generator=generator)[0, :, 0]
+        ahead = state.get("queue") if action is None else None
+        if ahead is None or not ahead.shape[1]:
+            generator = step_generator(state, state["context"].device) if self.stochastic else None
+            count = self.block if action is None else 1
+            ahead = self.predict(state["context"], count, actions=actions, generator=generator)[0]
+        frame = ahead[:, 0]
         new = {**state, "context": torch.cat([state["context"][:, 1:], frame[:, None]], 1), "tick": state["tick"] + 1}
         if actions is not None:
             new["actions"] = actions[:, 1:]
+        if self.block > 1:
+            new["queue"] = ahead[:, 1:]
         return new, frame
 
 

@@ -166,10 +166,15 @@ def _random_batch(model: Predictor, clip: ClipSpec) -> Batch:
     actions = None
     if clip.actions is not None and model.actions != "none":
         actions = torch.zeros(2, request.length - 1, clip.action_size, device=device)
+    count, leads = request.future, None
+    if request.targets is not None:
+        count = request.targets.count * request.targets.length
+        leads = (torch.arange(count, device=device) % request.future + request.target_offset).repeat(2, 1)
     return Batch(
         context=window[:, : request.context],
-        future=window[:, request.future_start : request.future_start + request.future],
+        future=window[:, (torch.arange(count) % max(request.future, 1)) + request.future_start],
         actions=actions,
+        lead_times=leads,
         extras={
             name: torch.zeros(2, request.length, *clip.extras.get(name, ()), device=device) for name in request.extras
         },

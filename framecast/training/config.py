@@ -64,6 +64,10 @@ class TrainConfig:
     """Unit of the three frequencies above."""
     val_batches: int = 8
     """Number of batches per validation."""
+    select: Literal["last", "loss", "skill"] = "last"
+    """Weights saved by the last stage: the last ones, or those with the best validation loss or skill of a roll-out."""
+    select_horizon: int = 0
+    """Frames of a roll-out at validations, which logs val/skill; 0 for none, or for the targets if skill selects."""
     validate_train: bool = False
     """Validation on as many training batches too, with the same weights, for comparison (overfitting)."""
     keep: int = 3
@@ -86,6 +90,8 @@ class TrainConfig:
         ):
             if getattr(self, name) < 1:
                 raise UserError(f"--train.{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
+        if self.select_horizon < 0:
+            raise UserError(f"--train.select-horizon must be at least 0, got {self.select_horizon}")
         if self.steps_per_epoch < 0:
             raise UserError(
                 f"--train.steps-per-epoch must be at least 1, or 0 for all clips, got {self.steps_per_epoch}"

@@ -93,9 +93,19 @@ class Device:
         dist.all_gather_object(found, value)
         return found
 
+    def maximum(self, value: float) -> float:
+        """The largest of the values of all processes."""
+        if self.world == 1:
+            return value
+        import torch.distributed as dist
+
+        found = torch.tensor(value, dtype=torch.float64, device=self.device)
+        dist.all_reduce(found, dist.ReduceOp.MAX)
+        return float(found)
+
     def any(self, flag: bool) -> bool:
         """Whether the flag is true in any process."""
-        return self.average({"flag": float(flag)})["flag"] > 0
+        return self.maximum(float(flag)) > 0
 
     @contextlib.contextmanager
     def main_first(self) -> Iterator[None]:

@@ -31,10 +31,11 @@ class TrainState:
         stage: index of the current stage.
         stage_step: number of steps of the current stage.
         ended: whether the last stage is over.
-        best: best validation loss of the stage.
+        best: lowest monitored value of the stage's validations, such as the loss.
         bad: number of validations since then.
-        best_weights: EMA weights of then, for a stage with patience.
-        seconds: training time, for `--budget`.
+        best_weights: EMA weights of then, for a stage that keeps its best weights.
+        seconds: training time, for `--budget`; with a budget the same in every process.
+        stage_seconds: training time at the start of the stage.
         optimisers: of the current stage, by phase name.
     """
 
@@ -51,6 +52,7 @@ class TrainState:
     bad: int = 0
     best_weights: dict[str, Tensor] | None = None
     seconds: float = 0.0
+    stage_seconds: float = 0.0
     optimisers: dict[str, torch.optim.Optimizer] = field(default_factory=dict)
 
     @classmethod
@@ -75,7 +77,7 @@ class TrainState:
 
     def enter_stage(self, index: int) -> None:
         """Start a stage with new optimisers and counters at zero."""
-        self.stage, self.stage_step = index, 0
+        self.stage, self.stage_step, self.stage_seconds = index, 0, self.seconds
         self.best, self.bad, self.best_weights = None, 0, None
         self.optimisers = {
             p.name: make_optimiser(p.optimiser, phase_parameters(self.model, p)) for p in self.current.phases
@@ -96,19 +98,24 @@ class TrainState:
             if not a.is_floating_point():
                 a.copy_(b)
 
-    def note_validation(self, value: float) -> bool:
-        """Record a validation loss; True if it is the best of the stage. nan is never the best."""
+    def note_validation(self, value: float, keep: bool) -> bool:
+        """Record a monitored value; True if it is the lowest of the stage. nan is never the lowest.
+
+        Args:
+            value: validation loss, or another value that is better the lower it is.
+            keep: whether the stage keeps the EMA weights of its lowest value.
+        """
         better = math.isfinite(value) and (self.best is None or value < self.best - self.current.until.min_delta)
         if better:
             self.best, self.bad = value, 0
-            if self.current.until.patience is not None:
+            if keep:
                 self.best_weights = {k: v.detach().clone() for k, v in self.ema.state_dict().items()}
         else:
             self.bad += 1
         return better
 
     def best_model(self) -> Predictor:
-        """The model of a snapshot: the EMA copy, with the best weights in a stage with patience."""
+        """The model of a snapshot: the EMA copy, with the best weights in a stage that keeps them."""
         if self.best_weights is None:
             return self.ema
         best = copy.deepcopy(self.ema)
@@ -141,6 +148,7 @@ class TrainState:
             "bad": self.bad,
             "best_weights": self.best_weights,
             "seconds": self.seconds,
+            "stage_seconds": self.stage_seconds,
             "seed": self.seed,
         }
 
@@ -151,7 +159,7 @@ class TrainState:
         self.ema.load_state_dict(saved["ema"])
         for name, optimiser in self.optimisers.items():
             optimiser.load_state_dict(saved["optimisers"][name])
-        for name in ("step", "stage_step", "ended", "best", "bad", "best_weights", "seconds", "seed"):
+        for name in ("step", "stage_step", "ended", "best", "bad", "best_weights", "seconds", "stage_seconds", "seed"):
             setattr(self, name, saved[name])
 
 
@@ -169,7 +177,8 @@ def make_optimiser(settings: Optimiser, parameters: list[nn.Parameter]) -> torch
         return torch.optim.SGD(parameters, momentum=settings.momentum, fused=True, **common)
     if settings.kind == "radam":
         return torch.optim.RAdam(parameters, betas=settings.betas, eps=settings.eps, foreach=True, **common)
-    return torch.optim.Adam(parameters, betas=settings.betas, eps=settings.eps, fused=True, **common)
+    adam = torch.optim.AdamW if settings.kind == "adamw" else torch.optim.Adam
+    return adam(parameters, betas=settings.betas, eps=settings.eps, fused=True, **common)
 
 
 def bound_to(model: Predictor, method: Callable[..., Any]) -> Callable[..., Any]:

@@ -25,7 +25,9 @@ class NotFinite(RuntimeError):
     """A loss or a weight is inf or nan. The message names part and step; the last checkpoint is unchanged."""
 
 
-def train_step(state: TrainState, batches: Batches, device: Device, grad_accum_steps: int = 1) -> dict[str, Tensor]:
+def train_step(
+    state: TrainState, batches: Batches, device: Device, grad_accum_steps: int = 1, elapsed: float = 0.0
+) -> dict[str, Tensor]:
     """Train every phase that runs at this step, update the EMA copy, and increment the step.
 
     Args:
@@ -33,6 +35,7 @@ def train_step(state: TrainState, batches: Batches, device: Device, grad_accum_s
         batches: (stream, micro-batch) -> Batch; the micro-batches of a stream together are the batch of the step.
         device: of this process.
         grad_accum_steps: micro-batches per step; their gradients are averaged, so a loss should be a batch mean.
+        elapsed: share of the stage that has passed, for the learning rates.
 
     Returns:
         Detached scalars "<phase>/<part>" and "<phase>/total".
@@ -45,7 +48,7 @@ def train_step(state: TrainState, batches: Batches, device: Device, grad_accum_s
     for _, members in itertools.groupby(running, key=lambda p: p.group if p.group is not None else f"\0{p.name}"):
         taken = [(phase, _gradients(state, phase, batches, device, grad_accum_steps, logged)) for phase in members]
         for phase, gradients in taken:  # after all gradients: phases of a group use the same weights
-            _apply(state, phase, gradients, device)
+            _apply(state, phase, gradients, device, elapsed)
     state.step += 1
     state.stage_step += 1
     state.update_ema()
@@ -97,7 +100,7 @@ def _gradients(
     return gradients
 
 
-def _apply(state: TrainState, phase: Phase, gradients: list[Tensor | None], device: Device) -> None:
+def _apply(state: TrainState, phase: Phase, gradients: list[Tensor | None], device: Device, elapsed: float) -> None:
     parameters = phase_parameters(state.model, phase)
     for p, g in zip(parameters, gradients, strict=True):
         p.grad = g
@@ -105,7 +108,7 @@ def _apply(state: TrainState, phase: Phase, gradients: list[Tensor | None], devi
     clip_gradients(parameters, phase.clip)
     optimiser = state.optimisers[phase.name]
     for group in optimiser.param_groups:
-        group["lr"] = phase.optimiser.rate(state.stage_step)
+        group["lr"] = phase.optimiser.rate(state.stage_step, elapsed)
     optimiser.step()
     for p in parameters:
         p.grad = None

@@ -5,7 +5,8 @@ from __future__ import annotations
 import signal
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -33,10 +34,12 @@ from framecast.training.log import Log, Progress
 from framecast.training.signals import Interrupted, Signals
 from framecast.training.state import TrainState, bound_to
 from framecast.training.step import check_weights, train_step
-from framecast.training.validation import preview_scores, previews, side_by_side, validate
+from framecast.training.validation import preview_scores, previews, rollout_skill, side_by_side, validate
 
 #: Maximum number of held-out frames for the final videos.
 FINAL_VIDEO_FRAMES = 1000
+#: Maximum number of validation clips that are rolled out, and clips per call of the model.
+ROLLOUT_CLIPS, ROLLOUT_BATCH = 32, 8
 
 
 class Trainer:
@@ -66,6 +69,7 @@ class Trainer:
         for window in [*(stage.request for stage in state.stages if stage.request is not None), request]:
             for split in ("val", "train"):
                 found = Loader(source, self.splits[split], window, self.settings.batch_size, world=device.world)
+        self.rollouts = self._rollout_loader(request)
         self.total = resolve_steps(self.settings, found.num_clips)[1]
         self.budget = parse_duration(self.settings.budget) if self.settings.budget else None
         if self.total is None and self.budget is None:
@@ -108,7 +112,7 @@ class Trainer:
         for step in range(count + 1):
             if step == 1:
                 began = time.perf_counter()
-            train_step(self.state, self._batches, self.device, self.settings.grad_accum_steps)
+            train_step(self.state, self._batches, self.device, self.settings.grad_accum_steps, self._elapsed())
         if self.device.device.type == "cuda":
             torch.cuda.synchronize(self.device.device)
         return (time.perf_counter() - began) / count
@@ -120,9 +124,8 @@ class Trainer:
             Interrupted: after a signal, with the checkpoint written.
             NotFinite: a loss or weight is inf or nan.
         """
-        over = self._over()  # a collective operation, so every process calls it
         if self.device.is_main:
-            self.log = Log(self.folder, self.state.step, self.settings.tensorboard, ended=over)
+            self.log = Log(self.folder, self.state.step, self.settings.tensorboard, ended=self._over())
         try:
             self._run()
         finally:
@@ -139,8 +142,10 @@ class Trainer:
             self.loaders = self._loaders()
         with self.signals, Progress(self.config.name, total or 1, unit, done, self.quiet) as bar:
             while not self._over():
-                parts = train_step(state, self._batches, self.device, settings.grad_accum_steps)
+                parts = train_step(state, self._batches, self.device, settings.grad_accum_steps, self._elapsed())
                 state.seconds = before + time.monotonic() - began
+                if self.budget is not None:  # all processes decide by the same time
+                    state.seconds = self.device.maximum(state.seconds)
                 self._log_step(parts, bar)
                 if state.step == first + 20:
                     bar.print(self._forecast((time.monotonic() - began) / 20))
@@ -169,17 +174,31 @@ class Trainer:
         if self.total is not None:
             return self.state.step >= self.total
         assert self.budget is not None
-        return self.device.any(self.state.seconds >= self.budget)
+        return self.state.seconds >= self.budget
+
+    def _progress(self) -> tuple[float, float, float]:
+        """Shares of the run's steps or budget, 0…1: now, at the stage's start, and at its latest end."""
+        state = self.state
+        if self.total is not None:
+            now, start = state.step / self.total, (state.step - state.stage_step) / self.total
+        else:
+            assert self.budget is not None
+            now, start = state.seconds / self.budget, state.stage_seconds / self.budget
+        end = sum(s.until.max_fraction for s in state.stages[: state.stage + 1]) if len(state.stages) > 1 else 1.0
+        return now, start, min(end, 1.0)
 
     def _stage_over(self) -> bool:
         until, state = self.state.current.until, self.state
         if until.steps is not None and state.stage_step >= until.steps:
             return True
-        if len(state.stages) == 1:
-            return False
-        share = sum(s.until.max_fraction for s in state.stages[: state.stage + 1])
-        progress = state.step / self.total if self.total is not None else state.seconds / (self.budget or 1)
-        return share < 1 and self.device.any(progress >= share)
+        now, _, end = self._progress()
+        return end < 1 and now >= end
+
+    def _elapsed(self) -> float:
+        """Share of the stage's steps or budget that has passed, 0…1, the same in every process."""
+        until, (now, start, end) = self.state.current.until, self._progress()
+        passed = (now - start) / (end - start) if end > start else 1.0
+        return min(1.0, max(passed, self.state.stage_step / until.steps if until.steps else 0.0))
 
     def _leave_stage(self, bar: Progress) -> bool:
         """End the stage, after a validation of its last weights. Always True: a checkpoint is saved after a stage."""
@@ -237,12 +256,31 @@ class Trainer:
         self._cached = -1
         return {"train": loader(self.splits["train"], settings.order), "val": loader(self.splits["val"], "random")}
 
+    def _rollout_loader(self, request: ClipRequest) -> Loader | None:
+        """Windows of whole validation frames to roll out; None where `select_horizon` and `select` want no roll-out."""
+        settings = self.settings
+        horizon = settings.select_horizon or (request.future if settings.select == "skill" else 0)
+        if not horizon:
+            if settings.select == "skill":
+                raise UserError("--train.select skill needs --train.select-horizon N: the model trains without targets")
+            return None
+        whole = request.consecutive(self.state.model.num_context, horizon)
+        return Loader(self.source, self.splits["val"], whole, 1, settings.seed, actions=self.config.spec.actions)
+
+    def _rollout_batches(self) -> Iterator[tuple[int, Batch]]:
+        """This process's share of the roll-outs' batches, with their numbers; the same at every validation."""
+        assert self.rollouts is not None
+        pairs = self.rollouts.windows.fixed(ROLLOUT_CLIPS, self.settings.seed)
+        for number in range(self.device.rank, -(-len(pairs) // ROLLOUT_BATCH), self.device.world):
+            chosen = pairs[number * ROLLOUT_BATCH : (number + 1) * ROLLOUT_BATCH]
+            yield number, self.rollouts.gather(chosen).to(self.device.device)
+
     def _batches(self, stream: str, micro: int) -> Batch:
         """The batch of a stream at this step, drawn once and shared by the phases of the stream."""
         if self._cached != self.state.step:
             self._cache, self._cached = {}, self.state.step
         if stream not in self._cache:
-            self._cache[stream] = self.loaders["train"].batch(self.state.step, stream).to(self.device.device)
+            self._cache[stream] = self._timed(self.loaders["train"].batch(self.state.step, stream))
         batch, parts = self._cache[stream], self.settings.grad_accum_steps
         return batch if parts == 1 else batch.part(micro, parts)
 
@@ -270,9 +308,14 @@ class Trainer:
         stage = self.state.current
         return stage.phases[-1].stream if stage.phases and stage.precompute_latents is None else None
 
+    def _keeps_best(self) -> bool:
+        """Whether the stage keeps its best weights: with patience, or as the last one by the setting `select`."""
+        last = self.state.stage == len(self.state.stages) - 1
+        return self.state.current.until.patience is not None or (last and self.settings.select != "last")
+
     def _needs_validation(self) -> bool:
         """Whether the stage keeps its best weights and the present ones have not been validated."""
-        return self.state.current.until.patience is not None and self.state.step % self.settings.validate_every != 0
+        return self._keeps_best() and self.state.step % self.settings.validate_every != 0
 
     def _final_validation(self, bar: Progress) -> Predictor | None:
         """The best weights, including the last, of a run that ends within a stage; None for other runs.
@@ -296,20 +339,29 @@ class Trainer:
         values = validate(state, self._validation_batch, self.settings.val_batches, self.device)
         if self.settings.validate_train:
             values |= validate(state, self._training_batch, self.settings.val_batches, self.device, "train")
-        better = state.note_validation(values["val/loss"])
+        if self.rollouts is not None:
+            horizon = self.rollouts.request.future
+            values |= rollout_skill(state, self._rollout_batches(), horizon, self.device)
+        by_skill = self.settings.select == "skill" and state.stage == len(state.stages) - 1
+        better = state.note_validation(-values["val/skill"] if by_skill else values["val/loss"], self._keeps_best())
         if self.log:
             more = {"last": True} if last else {}
             self.log.scalars(state.step, values, stage=stage.name, seconds=round(state.seconds, 3), **more)
         note = f", PSNR {values['val/psnr']:.2f} dB" if "val/psnr" in values else ""
+        note += f", skill {values['val/skill']:.3f}" if "val/skill" in values else ""
         bar.print(f"step {state.step}: validation loss {values['val/loss']:.4g}{note}{' (best)' if better else ''}")
         patience = stage.until.patience
         return patience is not None and state.bad >= patience
 
     def _validation_batch(self, number: int) -> Batch:
-        return self.loaders["val"].batch(number, "validation").to(self.device.device)
+        return self._timed(self.loaders["val"].batch(number, "validation"))
 
     def _training_batch(self, number: int) -> Batch:
-        return self.loaders["train"].batch(number, "validation").to(self.device.device)
+        return self._timed(self.loaders["train"].batch(number, "validation"))
+
+    def _timed(self, batch: Batch) -> Batch:
+        """A batch on the device, with the elapsed share of the stage."""
+        return replace(batch.to(self.device.device), elapsed=self._elapsed())
 
     def _preview(self) -> None:
         """Write previews of the first validation batch to previews/ and TensorBoard."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import numpy as np
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 from framecast.core.random import seed_for
 from framecast.core.types import Batch
 from framecast.metrics.frames import psnr, sharp_diff
-from framecast.models.rollout import evaluating
+from framecast.models.rollout import evaluating, rollout
 from framecast.training.device import Device
 from framecast.training.state import TrainState, bound_to
 
@@ -47,6 +47,33 @@ def validate(
         for name, value in values.items():
             sums[name] = sums.get(name, 0.0) + value / count
     return device.average(sums)
+
+
+@torch.no_grad()
+def rollout_skill(
+    state: TrainState, batches: Iterable[tuple[int, Batch]], horizon: int, device: Device
+) -> dict[str, float]:
+    """Skill of a roll-out of the EMA weights over persistence (copy-last), on whole frames.
+
+    Args:
+        state: of training; unchanged.
+        batches: (number, batch on the device) of this process's share of the clips. The number seeds the noise, so that
+            values of different steps are comparable and do not depend on the number of processes.
+        horizon: frames of the roll-out, those of `Batch.future`.
+        device: of this process.
+
+    Returns:
+        "val/skill": 1 - sum of MSE / sum of MSE of copy-last, pooled over clips and frames; nan where nothing moves.
+    """
+    sums = {"model": 0.0, "copy": 0.0}
+    for number, batch in batches:
+        actions = state.ema.batch_actions(batch, horizon)
+        generator = torch.Generator(device.device).manual_seed(seed_for(state.seed, "skill", number))
+        found = rollout(state.ema, batch.context, horizon, actions, generator=generator, precision=device.precision)[0]
+        sums["model"] += float((found - batch.future).double().square().mean((2, 3, 4)).sum())
+        sums["copy"] += float((batch.context[:, -1:] - batch.future).double().square().mean((2, 3, 4)).sum())
+    sums = device.average(sums)
+    return {"val/skill": 1 - sums["model"] / sums["copy"] if sums["copy"] else float("nan")}
 
 
 def preview_scores(state: TrainState, batch: Batch, split: str, device: Device) -> dict[str, float]:

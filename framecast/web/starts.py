@@ -101,9 +101,7 @@ class Starts:
     ) -> None:
         self.source, self.segments, self.seen, self.actions = source, segments, seen, actions
         longest = max(((s.stop - s.start - 1) // request.stride + 1 for s in segments), default=0)
-        self._request = replace(
-            request, context=seen, future=0, target_offset=1, crop=None, motion_filter=None, extras=()
-        )
+        self._request = request.consecutive(seen, 0)
         spaced = replace(self._request, future=max(0, min(FUTURE, (longest - seen) // 2)))
         self._places = Windows(source, segments, spaced).fixed(MOST, seed)
         self._worlds: dict[int, tuple[World | None, Any]] = {}

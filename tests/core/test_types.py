@@ -9,8 +9,10 @@ from framecast.core.types import (
     Batch,
     ClipRequest,
     ClipSpec,
+    Cosine,
     MotionFilter,
     Optimiser,
+    TargetBlocks,
     always,
     between,
     every,
@@ -77,6 +79,41 @@ def test_learning_rate_is_a_number_or_a_function_of_the_step():
     assert Optimiser(lr=lambda step: step / 10).rate(5) == 0.5
 
 
+def test_rate_warms_up_and_follows_the_elapsed_share():
+    settings = Optimiser(kind="adamw", lr=0.2, warmup=4, schedule=Cosine(end=0.1))
+    assert [settings.rate(step) for step in range(6)] == pytest.approx([0.05, 0.1, 0.15, 0.2, 0.2, 0.2])
+    assert settings.rate(1, 0.5) == pytest.approx(0.1 * 0.55)
+    assert settings.rate(9, 1.0) == pytest.approx(0.02)
+    assert Optimiser(lr=lambda step: step / 10, schedule=lambda share: 1 - share).rate(5, 0.25) == pytest.approx(0.375)
+
+
+def test_cosine_falls_from_one_to_its_end():
+    factors = [Cosine()(share / 10) for share in range(11)]
+    assert (factors[0], factors[-1]) == (1.0, pytest.approx(0.01))
+    assert factors == sorted(factors, reverse=True)
+    assert (Cosine(0.2)(-1), Cosine(0.2)(2)) == (1.0, pytest.approx(0.2))
+
+
+@pytest.mark.parametrize(
+    ("make", "sentence"),
+    [
+        (lambda: TargetBlocks(length=0, count=1), "length and count must be at least 1, got 0 and 1"),
+        (lambda: TargetBlocks(length=1, count=1, first=1.5), "must be a probability in 0…1, got 1.5"),
+        (
+            lambda: ClipRequest(context=2, future=10, targets=TargetBlocks(length=4, count=2)),
+            "future must be a multiple of the 4 frames of a block, got 10",
+        ),
+        (
+            lambda: ClipRequest(context=2, future=4, target_offset=0, targets=TargetBlocks(length=4, count=2)),
+            "target_offset must be 1 or more with targets, got 0",
+        ),
+    ],
+)
+def test_impossible_target_blocks_are_refused(make, sentence):
+    with pytest.raises(ValueError, match=sentence):
+        make()
+
+
 def whole():
     return Batch(
         context=torch.randint(256, (5, 2, 1, 4, 4), dtype=torch.uint8),
@@ -84,6 +121,8 @@ def whole():
         actions=torch.rand(5, 2, 3),
         extras={"pose": torch.rand(5, 3, 2)},
         latents={"z": torch.rand(5, 3, 6)},
+        lead_times=torch.arange(5)[:, None] + 1,
+        elapsed=0.25,
     )
 
 
@@ -95,6 +134,9 @@ def test_rows_select_clips_in_every_part_of_a_batch():
         assert torch.equal(getattr(some, part), getattr(batch, part)[[3, 1]])
     assert torch.equal(some.extras["pose"], batch.extras["pose"][[3, 1]])
     assert torch.equal(some.latents["z"], batch.latents["z"][[3, 1]])
+    assert some.lead_times.tolist() == [[4], [2]]
+    assert some.elapsed == batch.part(0, 2).elapsed == batch.to("cpu").elapsed == 0.25
+    assert batch.to("cpu").part(1, 2).lead_times.tolist() == [[3], [4], [5]]
     assert Batch(context=batch.context, future=batch.future).rows(slice(0, 2)).actions is None
 
 

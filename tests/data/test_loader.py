@@ -1,5 +1,6 @@
 """Batches: pure in (seed, step, stream), the same over processes, and their actions lead where they should."""
 
+import dataclasses
 import itertools
 
 import numpy as np
@@ -7,7 +8,7 @@ import pytest
 import torch
 
 from framecast.core.errors import UserError
-from framecast.core.types import ActionSpec, ClipRequest, MotionFilter
+from framecast.core.types import ActionSpec, ClipRequest, MotionFilter, TargetBlocks
 from framecast.data.base import Segment
 from framecast.data.loader import Loader, action_statistics, standardise
 from framecast.data.store import DatasetWriter, Store
@@ -122,6 +123,93 @@ def test_gather_returns_uncropped_windows(tmp_path):
     batch = loader.gather([(1, 7), (0, 2)])
     assert numbers(batch.context) == [[107, 108, 109], [2, 3, 4]]
     assert batch.future.shape == (2, 2, 3, 6, 7)
+
+
+# ------------------------------------------------------------------------------------------------------- target blocks
+
+
+class Recording(Store):
+    """Counts the frames of every clip that is read."""
+
+    def __init__(self, folder):
+        super().__init__(folder)
+        self.read = []
+
+    def clip(self, index, start, length, stride=1):
+        self.read += range(start, start + length * stride, stride)
+        return super().clip(index, start, length, stride)
+
+
+BLOCKS = ClipRequest(context=3, future=12, stride=2, targets=TargetBlocks(length=3, count=2, first=0.5))
+
+
+def test_only_the_context_and_the_chosen_frames_are_read(tmp_path):
+    numbered(tmp_path / "s", lengths=(60, 40), actions=lambda v, n: np.arange(n) % 3)
+    store = Recording(tmp_path / "s")
+    batch = Loader(store, whole(store), BLOCKS, 16).batch(0)
+    assert batch.context.shape == (16, 3, 3, 6, 7)
+    assert batch.future.shape == (16, 6, 3, 6, 7)
+    assert batch.actions.shape == (16, 14, 3)
+    assert len(store.read) == 16 * (3 + 6)
+    used = numbers(batch.context) + numbers(batch.future)
+    assert sorted(store.read) == sorted(n % 100 for n in itertools.chain.from_iterable(used))
+
+
+def test_lead_times_are_distances_from_the_last_context_frame(tmp_path):
+    store = numbered(tmp_path / "s", lengths=(60, 40), actions=lambda v, n: np.arange(n) % 7)
+    for offset in (1, 3):
+        batch = Loader(store, whole(store), dataclasses.replace(BLOCKS, target_offset=offset), 64).batch(0)
+        assert batch.lead_times.dtype == torch.int64
+        frames = torch.tensor(numbers(batch.future)) - torch.tensor(numbers(batch.context))[:, -1:]
+        assert torch.equal(frames, batch.lead_times * 2)
+        assert set(batch.lead_times[:, ::3].flatten().tolist()) == {offset + 3 * k for k in range(4)}
+        assert torch.equal(batch.lead_times[:, 1] - batch.lead_times[:, 0], torch.ones(64, dtype=torch.int64))
+        start = torch.tensor(numbers(batch.context))[:, 0] % 100
+        assert torch.equal(batch.actions[:, -1].argmax(-1), (start + 2 * (batch.actions.shape[1] - 1)) % 7)
+
+
+def test_first_block_is_forced_with_its_probability_and_the_others_are_uniform(tmp_path):
+    store = numbered(tmp_path / "s", lengths=(60,))
+    leads = torch.cat([Loader(store, whole(store), BLOCKS, 512).batch(k).lead_times for k in range(8)])
+    first, second = ((leads[:, i] // 3).bincount(minlength=4) / len(leads) for i in (0, 3))
+    assert first.tolist() == pytest.approx([0.625, 0.125, 0.125, 0.125], abs=0.03)
+    assert second.tolist() == pytest.approx([0.25] * 4, abs=0.03)
+
+
+def test_chosen_blocks_do_not_depend_on_the_number_of_processes(tmp_path):
+    store = numbered(tmp_path / "s", lengths=(60, 40))
+    request = dataclasses.replace(BLOCKS, crop=(4, 4))
+    one = Loader(store, whole(store), request, 8, seed=1)
+    two = [Loader(store, whole(store), request, 8, seed=1, rank=r, world=2) for r in range(2)]
+    for step in range(3):
+        joined, parts = one.batch(step), [loader.batch(step) for loader in two]
+        for name in ("context", "future", "lead_times"):
+            assert torch.equal(torch.cat([getattr(p, name) for p in parts]), getattr(joined, name))
+    assert not torch.equal(one.batch(0).lead_times, one.batch(0, "other").lead_times)
+
+
+def test_gathered_blocks_depend_on_the_window_only(tmp_path):
+    store = numbered(tmp_path / "s", lengths=(60, 40))
+    pairs = [(0, 3), (1, 5), (0, 20)]
+    found = Loader(store, whole(store), BLOCKS, 8, seed=1).gather(pairs)
+    again = Loader(store, whole(store), BLOCKS, 4, seed=9).gather(pairs[::-1])
+    assert torch.equal(found.lead_times, again.lead_times.flip(0))
+    assert torch.equal(found.future, again.future.flip(0))
+    assert len({tuple(row) for row in found.lead_times.tolist()}) > 1
+
+
+def test_requests_without_targets_keep_their_draws(tmp_path):
+    store = numbered(tmp_path / "s")
+    batch = Loader(store, whole(store), ClipRequest(context=2, crop=(4, 4)), 4, seed=7).batch(3, "main")
+    assert batch.lead_times is None
+    assert numbers(batch.context) == [[109, 110], [6, 7], [9, 10], [3, 4]]
+
+
+def test_latents_have_no_target_blocks(tmp_path):
+    store = numbered(tmp_path / "s", lengths=(60,))
+    latents = {"z": [np.zeros((60, 2), np.float32)]}
+    with pytest.raises(ValueError, match="a stage that precomputes latents must not set targets"):
+        Loader(store, whole(store), BLOCKS, 4, latents=latents)
 
 
 # -------------------------------------------------------------------------------------------------- actions and extras

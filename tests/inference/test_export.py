@@ -79,7 +79,7 @@ def test_every_model_reloads_identically_offline(name, tmp_path):
     folder = save_pretrained(model, tmp_path / "out")
     again = from_pretrained(folder)
     batch = moving_blobs(model, b=1)
-    actions = model._actions(batch, 1)
+    actions = model.batch_actions(batch, 1)
     want, got = (
         m.predict(batch.context, 1, actions=actions, generator=torch.Generator().manual_seed(0)) for m in (model, again)
     )

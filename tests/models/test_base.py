@@ -131,6 +131,15 @@ def test_the_preview_is_context_truth_and_prediction():
     assert shown["prediction"].shape == batch.future.shape
 
 
+def test_preview_of_chosen_targets_is_predicted_at_their_lead_times():
+    model = build(Plain).eval()
+    leads = torch.tensor([[1, 2], [4, 5]])
+    context = torch.rand(2, 2, 1, 12, 12)
+    shown = model.preview(Batch(context=context, future=torch.rand(2, 2, 1, 12, 12), lead_times=leads))
+    whole = model.predict(context, 5)[0]
+    torch.testing.assert_close(shown["prediction"], torch.stack([whole[0, :2], whole[1, 3:]]))
+
+
 def test_encoder_is_recognised_by_its_methods():
     assert isinstance(build(TwoStage), LatentModel)
     assert not isinstance(build(Plain), LatentModel)

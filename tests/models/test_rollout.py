@@ -94,6 +94,76 @@ def test_stochastic_dream_repeats_from_its_seed_and_changes_between_frames(conte
     assert not torch.equal(RolloutSession(model, context).step(), first)
 
 
+class Blocks(Plain):
+    """Three frames per call, fed back in blocks; drifts by noise where it is stochastic. `calls` counts the calls."""
+
+    block = 3
+    calls = 0
+
+    def predict(self, context, horizon, actions=None, samples=1, generator=None):
+        futures = []
+        for _ in range(samples):
+            window, frames = context, []
+            while len(frames) < horizon:
+                self.calls += 1
+                made = [self.guess(window) * 0.9**k for k in range(3)]
+                if self.stochastic:
+                    made = [x + 0.1 * torch.rand(x.shape, generator=generator) for x in made]
+                frames += [x.clamp(0, 1) for x in made]
+                window = torch.cat([window, torch.stack(made, 1).clamp(0, 1)], 1)[:, -2:]
+            futures.append(torch.stack(frames[:horizon], 1))
+        return torch.stack(futures)
+
+
+@pytest.mark.parametrize("clips", [1, 2, 3])
+def test_block_model_rolls_out_with_one_call_per_block(context, clips):
+    model = build(Blocks).eval()
+    expected = rollout(model, context[:clips], 8)[0]
+    model.calls = 0
+    state, frames = model.rollout_init(context[:clips]), []
+    for _ in range(8):
+        stored = {k: v.clone() for k, v in state.items()}
+        after, frame = model.rollout_step(state)
+        assert all(torch.equal(state[k], v) for k, v in stored.items())
+        assert all(len(value) == clips for value in after.values())
+        assert after.keys() == state.keys()
+        frames.append(frame)
+        state = after
+    torch.testing.assert_close(torch.stack(frames, 1), expected)
+    assert model.calls == 3
+
+
+def test_block_model_follows_actions_frame_by_frame(context):
+    class Led(Blocks):
+        actions = "optional"
+
+    model = build(Led).eval()
+    state, _ = model.rollout_step(model.rollout_init(context, torch.zeros(3, 1, 3)))
+    assert state["queue"].shape[1] == 2
+    model.calls = 0
+    for _ in range(4):
+        state, _ = model.rollout_step(state, torch.ones(3, 3))
+        assert state["queue"].shape[1] == 0
+    assert model.calls == 4
+
+
+def test_stochastic_block_model_repeats_from_its_seed_and_a_stored_state(context):
+    class Drifting(Blocks):
+        stochastic = True
+
+    def roll(seed):
+        session = RolloutSession(build(Drifting), context, generator=torch.Generator().manual_seed(seed))
+        return torch.stack([session.step() for _ in range(7)], 1), session
+
+    (first, session), (again, _), (other, _) = roll(1), roll(1), roll(2)
+    assert torch.equal(first, again)
+    assert not torch.equal(first, other)
+    stored = session.carry
+    ahead = [session.step() for _ in range(3)]
+    session.carry = stored
+    assert all(torch.equal(session.step(), frame) for frame in ahead)
+
+
 def test_control_takes_effect_from_the_next_frame(context):
     def dreamt(warmth):
         dream = RolloutSession(build(Steered), context, generator=torch.Generator().manual_seed(0))

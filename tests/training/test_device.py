@@ -21,10 +21,11 @@ class Pretend:
     def __init__(self):
         self.gate, self.shared = threading.Barrier(2), {}
 
-    def all_reduce(self, value):
+    def all_reduce(self, value, op=dist.ReduceOp.SUM):
         self.shared[threading.get_ident()] = value.clone()
         self.gate.wait()
-        total = sum(self.shared.values())
+        values = list(self.shared.values())
+        total = sum(values) if op == dist.ReduceOp.SUM else torch.stack(values).amax(0)
         self.gate.wait()
         value.copy_(total)
 
@@ -70,11 +71,13 @@ def test_gradients_are_averaged_missing_ones_as_zeros_and_none_stays_none(monkey
 
 def test_numbers_are_averaged_and_any_flag_counts(monkeypatch):
     def work(device):
-        return device.average({"b": 1.0 + device.rank, "a": 4.0 * device.rank}), device.any(device.rank == 1)
+        means = device.average({"b": 1.0 + device.rank, "a": 4.0 * device.rank})
+        return means, device.any(device.rank == 1), device.maximum(-3.0 - device.rank)
 
-    for values, flag in on_two_ranks(work, monkeypatch):
+    for values, flag, largest in on_two_ranks(work, monkeypatch):
         assert values == {"a": 2.0, "b": 1.5}
         assert flag
+        assert largest == -3.0
 
 
 def test_main_process_runs_first(monkeypatch):
@@ -105,6 +108,7 @@ def test_one_process_exchanges_nothing():
     assert device.is_main
     assert device.average({"a": 1.0}) == {"a": 1.0}
     assert not device.any(False)
+    assert device.maximum(-2.0) == -2.0
 
 
 def test_seeds_depend_on_every_part_and_not_on_the_machine():

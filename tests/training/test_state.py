@@ -48,25 +48,25 @@ def test_patience_counts_validations_without_improvement():
     )
     history = [(1.0, True, 0), (0.95, False, 1), (0.8, True, 0), (math.nan, False, 1), (0.75, False, 2)]
     for value, better, bad in history:
-        assert state.note_validation(value) is better
+        assert state.note_validation(value, keep=True) is better
         assert state.bad == bad
     assert state.best == 0.8
 
 
 def test_nan_is_never_the_best_value():
     state = TrainState.create(build(TwoStage, patience=2))
-    assert not state.note_validation(math.nan)
+    assert not state.note_validation(math.nan, keep=True)
     assert (state.best, state.best_weights) == (None, None)
-    assert state.note_validation(3.0)
+    assert state.note_validation(3.0, keep=True)
 
 
 def test_leaving_a_stage_restores_best_weights_and_resets_counters():
     state = TrainState.create(build(TwoStage, patience=3))
     advance(state, 2)
-    state.note_validation(1.0)
+    state.note_validation(1.0, keep=True)
     best = weights(state.ema)
     advance(state, 2)
-    state.note_validation(2.0)
+    state.note_validation(2.0, keep=True)
     assert state.leave_stage()
     same(weights(state.model), best)
     same(weights(state.ema), best)
@@ -80,7 +80,7 @@ def test_leaving_a_stage_restores_best_weights_and_resets_counters():
 
 def test_without_patience_no_weights_are_kept():
     state = TrainState.create(build(Plain))
-    state.note_validation(1.0)
+    state.note_validation(1.0, keep=False)
     assert state.best_weights is None
     now = weights(state.model)
     assert not state.leave_stage()

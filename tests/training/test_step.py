@@ -193,7 +193,21 @@ def test_clipping_equals_a_plain_computation(kind):
     assert parameters[2].grad is None
 
 
-@pytest.mark.parametrize("kind", ["adam", "radam", "sgd"])
+def test_adamw_decays_weights_apart_from_the_gradient():
+    class Decayed(Plain):
+        def phases(self):
+            return [Phase(name="main", loss=self.loss, optimiser=Optimiser(kind="adamw", lr=0.1, weight_decay=0.2))]
+
+    model = build(Decayed)
+    twin = copy.deepcopy(model)
+    twin.loss(batch_of(0, "main")).total.backward()
+    # the first step of Adam is the rate times the sign of the gradient
+    expected = twin.net.weight * (1 - 0.1 * 0.2) - 0.1 * twin.net.weight.grad.sign()
+    advance(TrainState.create(model))
+    torch.testing.assert_close(model.net.weight, expected, rtol=0, atol=1e-4)
+
+
+@pytest.mark.parametrize("kind", ["adam", "adamw", "radam", "sgd"])
 def test_every_optimiser_uses_the_learning_rate_of_the_step(kind):
     class Scheduled(Plain):
         def phases(self):

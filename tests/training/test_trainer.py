@@ -34,7 +34,7 @@ import framecast
 from framecast import cli
 from framecast.core.errors import UserError
 from framecast.core.io import read_file
-from framecast.core.types import Loss, StopCondition
+from framecast.core.types import Cosine, Loss, Optimiser, StopCondition
 from framecast.data.store import DatasetWriter, Store
 from framecast.media.video import read_video
 from framecast.models.baselines import CopyLast
@@ -284,21 +284,40 @@ def test_run_may_end_with_a_stage(grey, tmp_path):
     assert load_checkpoint(folder)["stage_step"] == 2
 
 
-def test_every_process_calls_the_same_collectives(grey, tmp_path, monkeypatch):
+class Clock:
+    """A clock that advances by 0.25 s at every reading, in place of `time` in the trainer."""
+
+    def __init__(self, monkeypatch):
+        self.now = 0.0
+        monkeypatch.setattr("framecast.training.trainer.time", self)
+
+    def monotonic(self):
+        self.now += 0.25
+        return self.now
+
+    def __getattr__(self, name):
+        return getattr(time, name)
+
+
+def test_processes_agree_on_the_time_by_one_collective_per_step(grey, tmp_path, monkeypatch):
     """A collective operation that only one process calls would block it forever."""
     asked = []
 
-    class Asking(Device):
-        def any(self, flag):
-            asked.append(self.rank)
-            return super().any(flag)
+    class Slow(Device):
+        def maximum(self, value):
+            asked.append(value)
+            return value + 1.0  # the other process is a second behind
 
-    monkeypatch.setattr(Trainer, "_run", lambda trainer: trainer._over())
-    config = settle(small_config(Plain, budget="1m"), grey, Plain)
-    for rank in (0, 1):
-        state = TrainState.create(Plain(config.model, config.spec))
-        Trainer(config, grey, tmp_path, Asking(CPU.device, rank=rank), state, quiet=True).run()
-    assert asked.count(0) == asked.count(1) > 0
+        def any(self, flag):
+            return flag
+
+    Clock(monkeypatch)
+    config = settle(small_config(Plain, budget="10s"), grey, Plain)
+    state = TrainState.create(Plain(config.model, config.spec))
+    Trainer(config, grey, tmp_path, Slow(CPU.device), state, quiet=True).run()
+    assert state.seconds >= 10
+    assert state.seconds == asked[-1] + 1.0
+    assert len(asked) == state.step
 
 
 def test_fractions_divide_a_run_among_its_stages(grey, tmp_path):
@@ -313,6 +332,185 @@ def test_fractions_divide_a_run_among_its_stages(grey, tmp_path):
     config = small_config(Shared, steps=10)
     rows = rows_of(train(Shared, grey, out=tmp_path / "run", config=config, quiet=True))
     assert [r["stage"] for r in rows] == ["vision"] * 3 + ["memory"] * 7
+
+
+class Scheduled(TwoStage):
+    """AdamW with warm-up and cosine in both stages; `seen` has stage, step, elapsed share of the loss and rate."""
+
+    def __init__(self, config, spec):
+        super().__init__(config, spec)
+        self.seen = []
+
+    def noted(self, stage, loss):
+        def call(batch, step):
+            if self.training:
+                self.seen.append((stage, step, batch.elapsed))
+            return loss(batch, step)
+
+        return call
+
+    def stages(self):
+        optimiser = Optimiser(kind="adamw", lr=0.1, warmup=3, schedule=Cosine(), weight_decay=0.1)
+        return [
+            dataclasses.replace(
+                stage,
+                phases=[
+                    dataclasses.replace(p, optimiser=optimiser, loss=self.noted(stage.name, p.loss))
+                    for p in stage.phases
+                ],
+            )
+            for stage in super().stages()
+        ]
+
+
+def trained(model_class, data, out, monkeypatch, **settings):
+    """The trained model and its run folder."""
+    models = []
+    original = TrainState.create.__func__
+
+    def create(cls, *arguments):
+        state = original(cls, *arguments)
+        models.append(state)
+        return state
+
+    monkeypatch.setattr(TrainState, "create", classmethod(create))
+    folder = run(model_class, data, out, **settings)
+    return models[-1], folder
+
+
+def test_loss_and_rate_know_the_elapsed_share_of_the_stage(grey, tmp_path, monkeypatch):
+    state, _ = trained(Scheduled, grey, tmp_path / "run", monkeypatch, steps=10, stage_steps=4)
+    assert state.model.seen == [
+        *(("vision", k, k / 4) for k in range(4)),
+        *(("memory", k, pytest.approx(k / 6)) for k in range(6)),
+    ]
+    rate = state.optimisers["memory"].param_groups[0]["lr"]
+    assert rate == pytest.approx(0.1 * Cosine()(5 / 6))
+
+
+def test_share_of_a_stage_with_a_fraction_ends_at_the_fraction(grey, tmp_path, monkeypatch):
+    class Shared(Scheduled):
+        def stages(self):
+            first, second = super().stages()
+            return [dataclasses.replace(first, until=StopCondition(max_fraction=0.4)), second]
+
+    state, _ = trained(Shared, grey, tmp_path / "run", monkeypatch, steps=10)
+    assert [share for stage, _, share in state.model.seen if stage == "vision"] == pytest.approx([0, 0.25, 0.5, 0.75])
+    assert [share for stage, _, share in state.model.seen if stage == "memory"] == pytest.approx(np.arange(6) / 6)
+
+
+@pytest.mark.parametrize("at", [2, 4, 7])
+def test_resumed_schedule_equals_unbroken_schedule(grey, tmp_path, monkeypatch, at):
+    settings = dict(steps=10, stage_steps=4)
+    unbroken = run(Scheduled, grey, tmp_path / "unbroken", **settings)
+    with monkeypatch.context() as patch:
+        interrupt_when(patch, "_log_step", lambda trainer: trainer.state.step == at)
+        with pytest.raises(Interrupted):
+            run(Scheduled, grey, tmp_path / "stopped", **settings)
+    assert load_checkpoint(tmp_path / "stopped")["step"] == at
+    same_run(unbroken, run(Scheduled, grey, tmp_path / "stopped", **settings))
+
+
+def test_schedule_under_a_budget_continues_where_the_run_stopped(grey, tmp_path, monkeypatch):
+    class Timed(Plain):
+        def phases(self):
+            (phase,) = super().phases()
+            return [dataclasses.replace(phase, optimiser=Optimiser(kind="adamw", lr=1.0, schedule=self.note))]
+
+        def note(self, share):
+            shares.append(share)
+            return 1 - share
+
+    shares = []
+    Clock(monkeypatch)
+    with monkeypatch.context() as patch:
+        interrupt_when(patch, "_log_step", lambda trainer: trainer.state.step == 5)
+        with pytest.raises(Interrupted):
+            run(Timed, grey, tmp_path / "run", budget="10s")
+    saved = load_checkpoint(tmp_path / "run")
+    assert 0 < saved["seconds"] < 10
+    assert shares[0] == 0
+    before = len(shares)
+    run(Timed, grey, tmp_path / "run", budget="10s")
+    resumed = [share for share in shares[before:] if share]  # 0 where the optimiser is made, before it is restored
+    assert resumed[0] == pytest.approx(saved["seconds"] / 10)
+    assert shares[before - 1] < resumed[0]
+    assert shares[:before] + resumed == sorted(shares[:before] + resumed)
+    assert 0.9 < resumed[-1] < 1
+
+
+def test_validation_knows_the_elapsed_share(grey, tmp_path):
+    class Watching(Plain):
+        def loss(self, batch, step=0):
+            found = super().loss(batch, step)
+            return found if self.training else Loss(torch.tensor(batch.elapsed), found.parts)
+
+    folder = run(Watching, grey, tmp_path / "run", steps=4, validate_every=2)
+    assert [r["val/loss"] for r in rows_of(folder) if "val/loss" in r] == [0.5, 1.0]
+
+
+@pytest.mark.parametrize("select", ["loss", "skill"])
+def test_selected_weights_are_saved_and_survive_a_resume(grey, tmp_path, select, monkeypatch):
+    """The gradient is followed upwards from step 4 on, so that the best validation is not the last."""
+
+    class Worse(Plain):
+        def rate(self, step):
+            return 0.05 if step < 4 else -0.05
+
+    settings = dict(validate_every=2, select=select, select_horizon=3, keep=9, save_every=2, ema=0.0)
+    unbroken = run(Worse, grey, tmp_path / "unbroken", steps=9, **settings)
+    rows = [r for r in rows_of(unbroken) if "val/loss" in r]
+    assert [r["step"] for r in rows] == [2, 4, 6, 8, 9]
+    best = min(rows, key=lambda r: r["val/loss"] if select == "loss" else -r["val/skill"])["step"]
+    assert best == 4
+    kept = load_file(unbroken / "weights" / "step-9" / "model.safetensors")
+    same(kept, load_file(unbroken / "weights" / f"step-{best}" / "model.safetensors"))
+    assert any(not torch.equal(v, kept[k]) for k, v in load_checkpoint(unbroken)["ema"].items())
+    with monkeypatch.context() as patch:
+        interrupt_when(patch, "_log_step", lambda trainer: trainer.state.step == 5)
+        with pytest.raises(Interrupted):
+            run(Worse, grey, tmp_path / "stopped", steps=9, **settings)
+    assert load_checkpoint(tmp_path / "stopped")["best_weights"] is not None
+    stopped = run(Worse, grey, tmp_path / "stopped", steps=9, **settings)
+    same_run(unbroken, stopped)
+    same(load_file(stopped / "weights" / "step-9" / "model.safetensors"), kept)
+
+
+def test_last_weights_are_saved_by_default_and_skill_is_logged_on_request(grey, tmp_path):
+    folder = run(Plain, grey, tmp_path / "run", steps=2, validate_every=1, select_horizon=4)
+    rows = [r for r in rows_of(folder) if "val/loss" in r]
+    assert all(np.isfinite(r["val/skill"]) for r in rows)
+    saved = load_checkpoint(folder)
+    assert saved["best_weights"] is None
+    same(load_file(folder / "weights" / "step-2" / "model.safetensors"), dict(saved["ema"]))
+    plain = run(Plain, grey, tmp_path / "plain", steps=2, validate_every=1)
+    assert all("val/skill" not in r for r in rows_of(plain))
+
+
+def test_config_without_the_newer_settings_resumes(grey, tmp_path):
+    folder = run(Plain, grey, tmp_path / "run", steps=1)
+    stored = read_file(folder / "config.json")
+    for name in ("select", "select_horizon"):
+        del stored["train"][name]
+    (folder / "config.json").write_text(json.dumps(stored))
+    saved = torch.load(folder / "checkpoint.pt", weights_only=True)
+    del saved["stage_seconds"]
+    torch.save(saved, folder / "checkpoint.pt")
+    run(Plain, grey, folder, steps=2)
+    assert load_checkpoint(folder)["step"] == 2
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"select_horizon": 40}, "has 24 frames but one clip spans 42"),
+        ({"select_horizon": -1}, "--train.select-horizon must be at least 0, got -1"),
+    ],
+)
+def test_impossible_rollout_is_refused_before_training(grey, tmp_path, settings, sentence):
+    with pytest.raises(UserError, match=sentence):
+        run(Plain, grey, tmp_path / "run", steps=2, select="skill", **settings)
+    assert not (tmp_path / "run").exists()
 
 
 def test_schedules_in_epochs_become_steps(grey, tmp_path):

@@ -5,8 +5,9 @@ import pytest
 import torch
 from small_models import CPU, Group, Noisy, Plain, TwoStage, advance, batch_of, build, same, weights
 
+from framecast.core.types import Batch
 from framecast.training.state import TrainState
-from framecast.training.validation import preview_scores, previews, side_by_side, validate
+from framecast.training.validation import preview_scores, previews, rollout_skill, side_by_side, validate
 
 
 def held_out(number):
@@ -60,6 +61,26 @@ def test_validation_is_repeatable_and_changes_no_state(model_class):
     assert not state.ema.training
     for name, frames in previews(state, held_out(0), CPU).items():
         assert np.array_equal(frames, rows[name])
+
+
+def test_skill_is_pooled_over_clips_and_frames_before_the_ratio():
+    state = TrainState.create(build(Plain))
+    g = torch.Generator().manual_seed(0)
+    batches = [
+        Batch(context=torch.rand(b, 2, 1, 12, 12, generator=g), future=torch.rand(b, 3, 1, 12, 12, generator=g) * scale)
+        for b, scale in ((2, 1.0), (1, 0.1))
+    ]
+    errors = np.zeros(2)
+    for batch in batches:
+        found = state.ema.predict(batch.context, 3)[0]
+        for row in range(batch.size):
+            for k in range(3):
+                truth = batch.future[row, k].double()
+                errors += [float((x.double() - truth).square().mean()) for x in (found[row, k], batch.context[row, -1])]
+    values = rollout_skill(state, enumerate(batches), 3, CPU)
+    assert values == {"val/skill": pytest.approx(1 - errors[0] / errors[1], rel=1e-5)}
+    still = Batch(context=torch.ones(1, 2, 1, 12, 12), future=torch.ones(1, 3, 1, 12, 12))
+    assert np.isnan(rollout_skill(state, [(0, still)], 3, CPU)["val/skill"])
 
 
 def test_previews_use_a_fixed_mapping_to_bytes():

@@ -50,7 +50,7 @@ class CategoricalConfig:
     """Largest mean distance of a pixel from its colour in the palette, in levels of 255, at least 0; frames further away
     are refused."""
     # --- inputs
-    history: int = 64
+    history: int = 40
     """Number of context frames, of which traces and clocks are made, at least `frames`."""
     frames: int = 4
     """Number of newest frames that the network sees whole, at least 1."""
@@ -73,7 +73,7 @@ class CategoricalConfig:
     copy_logit: float = 4.0
     """Initial logit of the last frame's colour, at least 0."""
     # --- training
-    recursion: int = 6
+    recursion: int = 8
     """Number of target frames of a training window, and, when it ends, of predicted frames in a row that are fed back, at
     least 1; 1 trains on true frames only."""
     recursion_ramp: float = 0.5

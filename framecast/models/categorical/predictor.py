@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from framecast.core.errors import UserError
-from framecast.core.types import Batch, ClipRequest, ClipSpec, GradClip, Loss, Optimiser, Phase
+from framecast.core.types import Batch, ClipRequest, ClipSpec, Cosine, GradClip, Loss, Optimiser, Phase
 from framecast.models.base import Control, Predictor, RolloutState, TrainingData, new_seed, step_generator
 from framecast.models.categorical.config import CategoricalConfig
 from framecast.models.categorical.decoding import expected_area, most_likely, sample
@@ -133,7 +133,14 @@ class Categorical(Predictor):
     def phases(self) -> list[Phase]:
         """One phase by AdamW with warm-up and cosine decay."""
         optim = self.config.optim
-        optimiser = Optimiser(lr=optim.lr, betas=optim.betas, weight_decay=optim.weight_decay)
+        optimiser = Optimiser(
+            kind="adamw",
+            lr=optim.lr,
+            betas=optim.betas,
+            weight_decay=optim.weight_decay,
+            schedule=Cosine(),
+            warmup=optim.warmup,
+        )
         return [
             Phase(name="main", loss=self.loss, optimiser=optimiser, clip=GradClip(kind="global", value=optim.clip))
         ]
@@ -155,7 +162,7 @@ class Categorical(Predictor):
         true = own = History.of(past, None if led is None else led[:, :lead], len(self.palette), config, self._width)
         if self.training and config.flips:
             own = replace(own, frames=self._flipped(own.frames))
-        depth = self._depth(getattr(batch, "elapsed", 1.0), steps)
+        depth = self._depth(batch.elapsed, steps)
         totals: dict[str, list[Tensor]] = {"cross_entropy": [], "weighted": [], "wrong": [], "reset": []}
         outcomes: list[dict[str, Tensor]] = []
         for k in range(steps):

@@ -393,7 +393,7 @@ class Hierarchical(Predictor):
     def preview(self, batch: Batch) -> dict[str, Tensor]:
         """context, truth and prediction; reconstruction from true encodings, and the prediction's masks as grey."""
         count = batch.future.shape[1]
-        masks = self.masks(batch.context, count, self._actions(batch, count)).expand_as(batch.future)
+        masks = self.masks(batch.context, count, self.batch_actions(batch, count)).expand_as(batch.future)
         rebuilt = self.reconstruct(torch.cat([batch.context, batch.future], 1))[:, -count:]
         return {**super().preview(batch), "reconstruction": rebuilt, "mask": masks}
 
