@@ -143,10 +143,10 @@ def categorical(profile: str) -> RunConfig:
     """Categorical next-frame prediction; sizes for RGB frames of 80x80 with three actions."""
     from framecast.models.categorical.config import PROFILES
 
-    long = TrainConfig(steps=4000, batch_size=2, validate_every=500, save_every=250, preview_every=1000, val_batches=8)
+    long = TrainConfig(steps=2200, batch_size=4, validate_every=500, save_every=100, preview_every=1000, val_batches=4)
     train = {
         "default": long,
-        "small": replace(long, steps=2000, validate_every=250),
+        "small": replace(long, steps=1000, validate_every=250),
         "tiny": TrainConfig(steps=20, batch_size=4, validate_every=10, save_every=10, preview_every=10, val_batches=1),
     }
     chosen = _choose("categorical", profile, PROFILES)

@@ -86,7 +86,7 @@ class CategoricalConfig:
     """Fraction of the context's pixels that get a random colour, in half of the clips, in 0…1."""
     events: tuple[str, ...] = ()
     """Per-frame arrays whose changes are events, near which some training windows end."""
-    event_share: float = 0.4
+    event_share: float = 0.5
     """Fraction of training windows near an event, in 0…1."""
     # --- outcomes
     outcomes: Literal["auto", "none"] = "auto"
