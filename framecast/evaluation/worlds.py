@@ -205,7 +205,7 @@ def to_indices(frames: np.ndarray, palette: np.ndarray) -> np.ndarray:
 # ---------------------------------------------------------------------------------------------- figures of any world
 
 
-def displaced_under_true_actions(dream: Recording, truth: np.ndarray, start: np.ndarray) -> dict[str, Any]:
+def wrong_pixels(dream: Recording, truth: np.ndarray, start: np.ndarray) -> dict[str, Any]:
     """Fractions of wrong pixels under the true actions, and the frame up to which copy-last is beaten.
 
     Args:

@@ -279,18 +279,43 @@ class Categorical(Predictor):
 
     def rollout_step(self, state: RolloutState, action: Tensor | None = None) -> tuple[RolloutState, Tensor]:
         """The next state and frame; see `Predictor.rollout_step`."""
-        history = History(*(state[name] for name in _FIELDS))
+        frame, features = self._next(state, action)
+        return self._advanced(state, action, frame, features), self.colours(frame)
+
+    def observe(self, state: RolloutState, frame: Tensor, action: Tensor | None = None) -> RolloutState:
+        """The next state where the true next frame is known, with the outcomes that were predicted for this step.
+
+        Args:
+            state: from `rollout_init` or an earlier step.
+            frame: the true frame, (b, c, h, w) 0…1.
+            action: (b, a), the action that led to it.
+        """
+        _, features = self._next(state, action)
+        return self._advanced(state, action, self.indices(frame), features)
+
+    @torch.no_grad()
+    def _next(self, state: RolloutState, action: Tensor | None) -> tuple[Tensor, Tensor]:
+        """Palette indices of the next frame, and features of the scene."""
+        logits, features = self.network(self._history(state), self._action(state, action))
+        frame, hot = self.decode(logits), state["temperature"]
+        if bool((hot > 0).any()):
+            drawn = sample(logits, hot.clamp(min=1e-3), step_generator(state, logits.device))
+            frame = torch.where((hot > 0).view(-1, 1, 1), drawn, frame)
+        return frame, features
+
+    @torch.no_grad()
+    def _advanced(self, state: RolloutState, action: Tensor | None, frame: Tensor, features: Tensor) -> RolloutState:
+        after = self._history(state).advance(frame, self._action(state, action))
+        new = {name: getattr(after, name) for name in _FIELDS}
+        return {**state, **new, "tick": state["tick"] + 1, **self._outcomes(features)}
+
+    def _history(self, state: RolloutState) -> History:
+        return History(*(state[name] for name in _FIELDS))
+
+    def _action(self, state: RolloutState, action: Tensor | None) -> Tensor:
         if action is None or self.actions == "none":
-            action = history.since.new_zeros(len(history.since), self._width)
-        with torch.no_grad():
-            logits, features = self.network(history, action.float())
-            frame, hot = self.decode(logits), state["temperature"]
-            if bool((hot > 0).any()):
-                drawn = sample(logits, hot.clamp(min=1e-3), step_generator(state, logits.device))
-                frame = torch.where((hot > 0).view(-1, 1, 1), drawn, frame)
-            after = history.advance(frame, action.float())
-        new = {**state, **{name: getattr(after, name) for name in _FIELDS}, "tick": state["tick"] + 1}
-        return {**new, **self._outcomes(features)}, self.colours(frame)
+            return state["since"].new_zeros(len(state["since"]), self._width)
+        return action.float()
 
     @property
     def outcome_names(self) -> tuple[str, ...]:
