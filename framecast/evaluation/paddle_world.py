@@ -173,7 +173,7 @@ def ball_within(dream: np.ndarray, truth: np.ndarray, court: Court, at: tuple[in
     """
     found = {}
     true, made = ball_places(truth, court), ball_places(dream, court)
-    for k in at:
+    for k in (k for k in at if k <= true.shape[1]):
         valid = np.isfinite(true[:, :k]).all((1, 2))
         away = np.linalg.norm(made[:, k - 1] - true[:, k - 1], axis=1)
         near = np.nan_to_num(away, nan=np.inf) <= distance

@@ -28,6 +28,7 @@ from framecast.evaluation.worlds import (
     replayed,
     wrong_pixels,
 )
+from framecast.metrics.objects import Things, find, things_of
 from framecast.models.base import Predictor
 from framecast.models.categorical.predictor import Categorical
 from framecast.models.rollout import RolloutSession, evaluating
@@ -233,3 +234,28 @@ def maze_figures(
         "outcomes": measured.rewards(),
         "frames_per_second": measured.frames_per_second(),
     }
+
+
+def object_figures(
+    model: Predictor, source: Source, protocol: WorldProtocol, keep: dict[str, Recording] | None = None
+) -> dict[str, Any]:
+    """Figures of any game: presence of its known objects by fifths of a free run, the true game's beside each."""
+    measured = Measured(model, source, protocol)
+    held = measured.held()
+    if keep is not None:
+        keep |= {"held": held["world"]}
+    things = things_of(source.meta())
+    found: dict[str, Any] = {"true_actions": measured.under_true_actions()[2], "outcomes": measured.rewards()}
+    if things is not None:
+        found["random_held_actions"] = {n: _presence(r, things, measured.starts.palette) for n, r in held.items()}
+    return found | {"frames_per_second": measured.frames_per_second()}
+
+
+def _presence(recording: Recording, things: Things, palette: np.ndarray) -> dict[str, list[float]]:
+    """Share of frames that show each object, by fifths of the recording."""
+    there = []
+    for frames in recording.frames[:, 1:]:
+        rgb = torch.from_numpy(palette[frames].astype(np.float32) / 255).permute(0, 3, 1, 2)
+        there.append(find(rgb, things).there.numpy())
+    fifths = [part.mean((0, 1)) for part in np.array_split(np.stack(there), 5, axis=1)]
+    return {thing.name: [float(part[i]) for part in fifths] for i, thing in enumerate(things.things)}
