@@ -187,6 +187,33 @@ class ClipsFlags:
     """Path for the manifest as JSON; - for standard output."""
 
 
+@dataclass(frozen=True, kw_only=True)
+class RecordFlags:
+    """Recording of one's own play in the browser as a packed store, with actions, rewards and ends. Ctrl-C ends it.
+
+    Example: framecast data record --source maze --out data/mine
+    """
+
+    out: str
+    """Folder of the store, written when the server ends."""
+    source: str = "maze"
+    """Game: paddle, maze or a game of the emulator, such as pong."""
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 for all, then the URL holds a token that every request needs."""
+    port: int = 8765
+    """Port to listen on; 0 selects a free one."""
+    sessions: int = 4
+    """Maximum number of concurrent browsers."""
+    seed: int = 0
+    """Random seed of the first game."""
+    open: Switch = False
+    """Opening of the page in this machine's browser."""
+    overwrite: Switch = False
+    """Replacement of an existing store, after the new one is complete."""
+    json: str | None = None
+    """Path for a summary of the output as JSON; - for standard output."""
+
+
 def make_flags(name: str, config: type) -> type:
     """The flags of `data make NAME`: output folder, and the fields of the source's config."""
     common: list[tuple[str, Any, Any]] = [
@@ -348,6 +375,30 @@ def _clips(argv: list[str]) -> None:
     print_result(flags.json, manifest.to_json(), text)
 
 
+def _record(argv: list[str]) -> None:
+    from framecast.web.play import prepare_game
+
+    flags = parse(RecordFlags, argv, "data record")
+    folder = Path(flags.out)
+    _check_target(folder, flags.overwrite)
+    ready = prepare_game(
+        flags.source,
+        flags.out,
+        host=flags.host,
+        port=flags.port,
+        sessions=flags.sessions,
+        seed=flags.seed,
+        overwrite=flags.overwrite,
+    )
+    print(f"playing {flags.source}: {ready.url}\nCtrl-C ends it and writes {folder}", file=sys.stderr)
+    if flags.open:
+        import webbrowser
+
+        webbrowser.open(ready.url)
+    ready.serve()
+    _describe_store(folder, flags.json)
+
+
 VERBS: dict[str, Callable[[list[str]], None]] = {
     "sources": _sources,
     "make": _make,
@@ -356,6 +407,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "inspect": _inspect,
     "download": _download,
     "clips": _clips,
+    "record": _record,
 }
 
 

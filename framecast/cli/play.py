@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 from framecast.cli.output import open_run_of, print_result
 from framecast.core.flags import RunName, Switch, parse
@@ -18,7 +18,9 @@ class PlayFlags:
     """
 
     run: RunName
-    """Run folder, name of packaged weights, or hf://organisation/name[@revision]."""
+    """Run folder, name of packaged weights, or hf://organisation/name[@revision]; with --real the name of a game."""
+    real: Switch = False
+    """The game itself instead of a model: paddle, maze or a game of the emulator."""
     data: str | None = None
     """Real frames to start from; the run's examples, or held-out frames of the training data, if not given."""
     size: str | None = None
@@ -49,20 +51,21 @@ def run_play(argv: list[str]) -> None:
     """Serve the page until Ctrl-C."""
     flags = parse(PlayFlags, argv, "play")
     from framecast.training.device import pick_device
-    from framecast.web.play import prepare
+    from framecast.web.play import prepare, prepare_game
 
-    ready = prepare(
-        open_run_of(flags),
-        flags.data,
-        host=flags.host,
-        port=flags.port,
-        names=[name.strip() for name in (flags.names or "").split(",") if name.strip()],
-        sessions=flags.sessions,
-        size=flags.size,
-        seed=flags.seed,
-        device=str(pick_device(flags.device)),
-        precision=flags.precision,
-    )
+    served: dict[str, Any] = {
+        "host": flags.host,
+        "port": flags.port,
+        "names": [name.strip() for name in (flags.names or "").split(",") if name.strip()],
+        "sessions": flags.sessions,
+        "seed": flags.seed,
+    }
+    if flags.real:
+        ready = prepare_game(flags.run, **served)
+    else:
+        device = str(pick_device(flags.device))
+        more: dict[str, Any] = {"size": flags.size, "device": device, "precision": flags.precision}
+        ready = prepare(open_run_of(flags), flags.data, **served, **more)
     text = f"playing {flags.run}: {ready.url}\nCtrl-C ends it"
     print_result(flags.json, {"url": ready.url, "port": ready.port}, text)
     sys.stdout.flush()

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import numpy as np
 
 #: Fields of `TrainConfig` and `ActionSpec` that were renamed: old name -> new name.
 _TRAIN = {"accumulate": "grad_accum_steps"}
@@ -12,6 +15,10 @@ _ACTIONS = {"sd": "std"}
 
 #: Fields of `TrainConfig` that older configs lack, with the values that repeat their runs.
 _ADDED = {"select": "last", "select_horizon": 0}
+
+#: Per-frame arrays that were renamed. `terminals` marked the frame at which a game is over, `terminated` marks the
+#: transition to it, one row earlier.
+ARRAYS = {"terminals": "terminated"}
 
 #: Flags that were renamed: they work for one more version, with a warning.
 RENAMED_FLAGS = {
@@ -52,6 +59,24 @@ def migrate_spec(data: Mapping[str, Any]) -> dict[str, Any]:
     found = dict(data)
     if isinstance(found.get("actions"), Mapping):
         found["actions"] = _renamed(found["actions"], _ACTIONS)
+    if isinstance(found.get("extras"), Mapping):
+        found["extras"] = _renamed(found["extras"], ARRAYS)
+    return found
+
+
+def migrate_terminals(terminals: np.ndarray, offsets: Sequence[int], lengths: Sequence[int]) -> np.ndarray:
+    """The array `terminated` of videos that were stored with `terminals`.
+
+    Args:
+        terminals: bool or number (n,), rows of all videos; true where the game is over.
+        offsets: first row of each video.
+        lengths: rows of each video.
+    """
+    over = terminals != 0
+    found: np.ndarray = over & False
+    for offset, length in zip(offsets, lengths, strict=True):
+        stop = offset + length
+        found[offset : stop - 1] = over[offset + 1 : stop] & ~over[offset : stop - 1]
     return found
 
 

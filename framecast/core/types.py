@@ -95,8 +95,8 @@ class Clip:
 
     Attributes:
         frames: uint8 (t, c, h, w).
-        arrays: named per-frame arrays (t, ...) such as actions, rewards, terminals, timestamps, states, pose, masks,
-            ram. `arrays["actions"][i]` is the action between frame i and frame i + 1.
+        arrays: named per-frame arrays (t, ...) such as actions, rewards, terminated, truncated, timestamps, states,
+            pose, masks, ram. `arrays["actions"][i]` is the action between frame i and frame i + 1.
         name: of the video.
         fps: frames per second, after stride.
         meta: metadata of the whole video.

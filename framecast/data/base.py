@@ -106,8 +106,11 @@ class World(Protocol):
     def frame(self) -> np.ndarray:
         """The current frame, uint8 (c, h, w), at the size of generation."""
 
-    def act(self, action: Any) -> None:
-        """Advance by one frame with an action in its recorded form: an index or a vector of floats."""
+    def act(self, action: Any) -> Any:
+        """Advance by one frame with an action in its recorded form: an index or a vector of floats.
+
+        Games return their reward and whether the game ended.
+        """
 
     def save(self) -> Any:
         """The current state, for `restore`."""

@@ -64,12 +64,22 @@ def replay(source: Source, video: int, frame: int) -> World | None:
     if source.spec.actions is None or restore is None:
         return None
     clip = source.clip(video, 0, frame + 1)
+    recorded = clip.frames[frame]
+
+    def same(world: World) -> bool:
+        return bool((fitted(world, recorded.shape, meta) == recorded).all())
+
     try:
         world: World = restore(meta, source.names[video], clip.arrays["actions"][:frame].tolist())
-    except UserError:  # the emulator is not installed: only the recording is available
+        if same(world):
+            return world
+    except UserError:  # the emulator is not installed, or the video is cut from a recording
+        pass
+    at_state = getattr(find_source(name), "at_state", None)
+    if at_state is None or "states" not in clip.arrays:
         return None
-    recorded = clip.frames[frame]
-    return world if bool((fitted(world, recorded.shape, meta) == recorded).all()) else None
+    world = at_state(clip.arrays["states"][frame])
+    return world if same(world) else None
 
 
 def fitted(world: World, shape: Sequence[int], meta: Mapping[str, Any]) -> Any:

@@ -25,6 +25,7 @@ from typing import Any
 import numpy as np
 
 from framecast.core.errors import UserError
+from framecast.core.migration import migrate_terminals
 from framecast.core.types import FORMAT, ActionSpec, Clip, ClipSpec
 from framecast.data.base import Source, clip_stop
 from framecast.data.labels import resize_clip
@@ -81,6 +82,12 @@ class Store(SplitByName):
         for v in videos:
             rows[v["size"]] = max(rows[v["size"]], v["offset"] + v["frames"])
         arrays = {key: self._open(key, rows[key], index.get("arrays", {})) for key in rows}
+        for key, found in arrays.items():
+            if "terminals" in found and "terminated" not in found:
+                own = [v for v in videos if v["size"] == key]
+                rows_of = [v["offset"] for v in own], [v["frames"] for v in own]
+                found["terminated"] = migrate_terminals(found.pop("terminals"), *rows_of)
+                found["terminated"].flags.writeable = False
         self._arrays = [arrays[v["size"]] for v in videos]
         common, _ = Counter(self.shapes).most_common(1)[0]
         self.spec = ClipSpec(

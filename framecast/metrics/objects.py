@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import lru_cache
 from typing import Any
 
@@ -320,7 +320,8 @@ def things_of(meta: Mapping[str, Any]) -> Things | None:
     settings = meta.get("parameters")
     settings = settings if isinstance(settings, Mapping) else {}
     if meta.get("generator") == "atari":
-        return GAMES.get(str(settings.get("game")))
+        known = GAMES.get(str(settings.get("game")))
+        return known if known is None or not meta.get("field") else cropped(known, meta["field"])
     if meta.get("generator") == "bouncing" and isinstance(meta.get("colours"), Mapping):
         grey, size = int(settings.get("grey", 128)), int(settings.get("size", 64))
         smallest = float(settings.get("size_min", 10))
@@ -334,6 +335,25 @@ def things_of(meta: Mapping[str, Any]) -> Things | None:
             grounds=((grey, grey, grey),),
         )
     return None
+
+
+def cropped(things: Things, field: Sequence[int]) -> Things:
+    """Objects in a crop of their nominal frame.
+
+    Args:
+        field: (top, left, bottom, right) px of the crop.
+    """
+    top, left, bottom, right = (int(v) for v in field)
+    moved = []
+    for thing in things.things:
+        box, track = thing.box, thing.track
+        if box is not None:
+            box = (max(box[0] - top, 0), max(box[1] - left, 0), min(box[2], bottom) - top, min(box[3], right) - left)
+        if track is not None:
+            x, y = track.x, track.y
+            track = replace(track, x=(x[0], x[1], x[2] - left), y=(y[0], y[1], y[2] - top))
+        moved.append(replace(thing, box=box, track=track))
+    return replace(things, things=tuple(moved), size=(bottom - top, right - left))
 
 
 def read_things(data: Any, where: str) -> Things:

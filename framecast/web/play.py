@@ -8,10 +8,13 @@ import secrets
 import signal
 import socket
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from framecast.core.errors import UserError
 from framecast.training.run_folder import Run
+
+if TYPE_CHECKING:
+    from framecast.web.player import Player
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,6 +24,55 @@ class Playing:
     url: str
     serve: Callable[[], None]
     port: int
+
+
+def prepare_game(
+    name: str,
+    record: str | None = None,
+    *,
+    host: str = "127.0.0.1",
+    port: int = 8765,
+    names: Sequence[str] = (),
+    sessions: int = 4,
+    seed: int = 0,
+    overwrite: bool = False,
+) -> Playing:
+    """Prepared server of a real game.
+
+    Args:
+        name: paddle, maze, or a game of the emulator.
+        record: folder of a store for all that is played; `serve` then returns when it is written. None records nothing.
+        host, port, names, sessions, seed: as in `prepare`.
+        overwrite: replace an existing store.
+
+    Raises:
+        UserError: invalid input, in one sentence.
+    """
+    _check_installed()
+    if sessions < 1:
+        raise UserError(f"--sessions must be at least 1, got {sessions}")
+    from framecast.web.games import GamePlayer, Recorder, open_game
+
+    game = open_game(name)
+    listener = _listen(host, port)
+    try:
+        recorder = None if record is None else Recorder(game, record, overwrite)
+        found = _served(GamePlayer(game, seed, recorder), listener, host, names, sessions)
+    except BaseException:
+        listener.close()
+        raise
+    if recorder is None:
+        return found
+
+    def serve() -> None:
+        try:
+            found.serve()
+        except KeyboardInterrupt:
+            pass  # the usual end of a recording
+        finally:
+            recorder.close()
+
+    return dataclasses.replace(found, serve=serve)
 
 
 def prepare(
@@ -59,7 +111,6 @@ def prepare(
     import torch
 
     from framecast.web.player import Player
-    from framecast.web.server import Gate, Limits, make_app
     from framecast.web.session import Session
     from framecast.web.starts import open_starts
 
@@ -77,11 +128,17 @@ def prepare(
             raise
         except ValueError as error:
             raise UserError(f"{run.folder}: {error}") from error
-        token = None if _loopback(listener) else secrets.token_urlsafe(16)
-        app = make_app(player, Gate(_names(host, names), token), Limits(sessions=sessions))
+        return _served(player, listener, host, names, sessions)
     except BaseException:
         listener.close()
         raise
+
+
+def _served(player: Player, listener: socket.socket, host: str, names: Sequence[str], sessions: int) -> Playing:
+    from framecast.web.server import Gate, Limits, make_app
+
+    token = None if _loopback(listener) else secrets.token_urlsafe(16)
+    app = make_app(player, Gate(_names(host, names), token), Limits(sessions=sessions))
     bound = listener.getsockname()[1]
     query = f"/?token={token}" if token else "/"
     return Playing(f"http://{_shown(host)}:{bound}{query}", lambda: _serve(app, listener), bound)

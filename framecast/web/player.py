@@ -76,6 +76,7 @@ class Player:
             "recorded": self.actions is None or self.starts.actions is not None,
             "sliders": [vars(slider) for slider in self.sliders],
             "steerable": self.steerable,
+            "real": False,
         }
 
     def _controls(self) -> list[dict[str, Any]]:

@@ -278,6 +278,9 @@ class Connection:
                 await self._bye(FAULT, "internal error of the server; see its console, then reload the page")
         finally:
             shared.connections.discard(self)
+            if hasattr(self, "session"):
+                with contextlib.suppress(RuntimeError):  # the thread has ended; the recorder finishes the game
+                    await shared.compute(self.session.close)
             if self.film is not None:
                 shared.drop(self.film)
 

@@ -17,6 +17,7 @@ from framecast.media.images import to_uint8
 from framecast.models.base import RolloutState
 from framecast.models.rollout import RolloutSession
 from framecast.web.actions import idle, vector
+from framecast.web.games import GamePlayer
 from framecast.web.player import Player
 from framecast.web.starts import Start, noise
 
@@ -45,7 +46,10 @@ class Moment:
         code: latent (1, z); None where the model has none.
         milliseconds: computing time.
         truth: frame of the simulator under the same actions, where the source has one.
-        world: state of the simulator at `truth`.
+        world: state of the simulator at `truth`, of a real game at `picture`.
+        score: sum of the rewards predicted since the start; None for a model without rewards.
+        true_score: sum of the simulator's rewards.
+        over: whether the game ended with this frame, as predicted or played.
     """
 
     number: int
@@ -57,6 +61,9 @@ class Moment:
     milliseconds: float = 0.0
     truth: np.ndarray | None = None
     world: Any = None
+    score: float | None = None
+    true_score: float | None = None
+    over: bool = False
 
     @property
     def bytes(self) -> int:
@@ -111,6 +118,8 @@ class Session:
         self.tapped: Any = None
         self.following = player.actions is not None and player.starts.actions is not None
         self.recording: Recording | None = None
+        self.real = isinstance(player, GamePlayer)
+        self.take = player.recorder.take() if isinstance(player, GamePlayer) and player.recorder is not None else None
         self.start_index, self.seed = 0, player.seed - 1
         self.reset(0)
 
@@ -149,8 +158,17 @@ class Session:
         kind = "noise" if from_noise else "real"
         alive = self.start.world is not None and player.actions is not None and not from_noise
         truth, world = (picture, self.start.before) if alive else (None, None)
-        self.moments = [Moment(0, picture, self.dream.carry, kind, code=self._code(), truth=truth, world=world)]
+        first = Moment(0, picture, self.dream.carry, kind, code=self._code(), truth=truth, world=world)
+        self.moments = [self._new_game(first) if isinstance(player, GamePlayer) else first]
         self.at, self._held_bytes = 0, self.moments[0].bytes
+
+    def _new_game(self, first: Moment) -> Moment:
+        """The first moment of a new game, with the session's seed."""
+        game = self.player.game  # type: ignore[attr-defined]
+        game.begin(self.seed)
+        if self.take is not None:
+            self.take.start()
+        return replace(first, picture=game.frame().copy(), kind="game", truth=None, world=game.save(), score=0.0)
 
     @property
     def now(self) -> Moment:
@@ -173,6 +191,9 @@ class Session:
         for name, value in self.settings.items():
             self.dream.set_control(name, value)
         action, led = self._action()
+        if self.real:
+            self._play_on(action, began)
+            return
         frame = self.dream.step(None if led is None else led.to(self.player.device))
         kind = "dream"
         if self.pins and self.player.steerable:
@@ -180,8 +201,22 @@ class Session:
         picture = to_uint8(frame[0].cpu())
         milliseconds = 1000 * (time.perf_counter() - began)
         moment = Moment(self.now.number + 1, picture, self.dream.carry, kind, action, self._code(), milliseconds)
+        moment.score, moment.over = _outcome(self.dream.carry, self.now.score)
         if self.now.world is not None:
-            moment.truth, moment.world = self.start.lived(self.now.world, action)
+            moment.truth, moment.world, reward, _ = self.start.lived(self.now.world, action)
+            moment.true_score = None if reward is None else (self.now.true_score or 0.0) + reward
+        self._keep(moment)
+        if self.recording is not None:
+            self.recording.add(self.pictures())
+
+    def _play_on(self, action: Any, began: float) -> None:
+        """One frame of a real game; `began` is the time of the request, seconds."""
+        picture, world, reward, over = self.start.lived(self.now.world, action)
+        number, milliseconds = self.now.number + 1, 1000 * (time.perf_counter() - began)
+        score = (self.now.score or 0.0) + (reward or 0.0)
+        moment = Moment(number, picture, {}, "game", action, None, milliseconds, None, world, score, None, over)
+        if self.take is not None:
+            self.take.add(number, action, reward or 0.0, over)
         self._keep(moment)
         if self.recording is not None:
             self.recording.add(self.pictures())
@@ -318,7 +353,7 @@ class Session:
 
     def truth(self) -> np.ndarray | None:
         """Simulated or else recorded frame at the moment shown, uint8 (c, h, w); None without either."""
-        if self.from_noise:
+        if self.from_noise or self.real:
             return None
         if self.now.truth is not None:
             return self.now.truth
@@ -355,6 +390,9 @@ class Session:
             "recorded": "recording" in pictures,
             "noise": self.from_noise,
             "alive": self.now.world is not None,
+            "score": now.score,
+            "true_score": now.true_score,
+            "over": now.over,
             "following": self.following,
             "action": now.action,
             "code": values,
@@ -366,6 +404,11 @@ class Session:
         }
         pixels = b"".join(_pixels(picture) for picture in pictures.values())
         return header, pixels
+
+    def close(self) -> None:
+        """Finish what is recorded of a real game; the browser has left."""
+        if self.take is not None:
+            self.take.finish()
 
     # -------------------------------------------------------------------------------------------------- recording
 
@@ -384,6 +427,13 @@ class Session:
             raise Complaint("nothing is being recorded")
         recording, self.recording = self.recording, None
         return recording
+
+
+def _outcome(carry: RolloutState, score: float | None) -> tuple[float | None, bool]:
+    """Score after a step, and whether the game ended, from the entries `reward` and `terminated` (a probability) that
+    models with such heads put into their state."""
+    over = bool("terminated" in carry and float(carry["terminated"][0]) > 0.5)
+    return ((score or 0.0) + float(carry["reward"][0]) if "reward" in carry else None), over
 
 
 def _pixels(picture: np.ndarray) -> bytes:

@@ -56,15 +56,18 @@ class Start:
     world: World | None = None
     before: Any = None
 
-    def lived(self, state: Any, action: Any) -> tuple[np.ndarray, Any]:
-        """Simulated frame after `action`, uint8 (c, h, w), and the next state of the simulator."""
+    def lived(self, state: Any, action: Any) -> tuple[np.ndarray, Any, float | None, bool]:
+        """Simulated frame after `action`, uint8 (c, h, w), the next state of the simulator, reward (None without) and
+        whether the game ended."""
         assert self.world is not None, "this start has no world"
-        assert self.pairs is not None, "a start with a world has a recording"
         self.world.restore(state)
-        self.world.act(action)
+        result: Any = self.world.act(action)
+        reward, over = (None, False) if result is None else (float(result[0]), bool(result[1]))
+        if self.pairs is None:  # a game without a recording
+            return self.world.frame().copy(), self.world.save(), reward, over
         source, size = self.pairs.source, (self.seen.shape[2], self.seen.shape[3])
         shown = fitted(self.world, (source.spec.channels, source.spec.height, source.spec.width), source.meta())
-        return resize_frames(shown[None], size)[0], self.world.save()
+        return resize_frames(shown[None], size)[0], self.world.save(), reward, over
 
     def after(self, number: int) -> tuple[np.ndarray, Tensor | None] | None:
         """Recorded frame `number` after the context (1 is the next), uint8 (c, h, w), and the action (1, a) that led

@@ -21,6 +21,10 @@ def test_renamed_settings_are_found_under_their_new_names():
     new = migrate_config(old)
     assert new["train"] == {"grad_accum_steps": 2, "seed": 3}
     assert new["spec"]["actions"] == {"kind": "continuous", "size": 1, "mean": [0.5], "std": [2.0]}
+    assert migrate_config({"spec": {"extras": {"ram": [128], "terminals": []}}})["spec"]["extras"] == {
+        "ram": [128],
+        "terminated": [],
+    }
     assert migrate_config(new) == new, "present names stay"
     assert old["train"] == {"accumulate": 2, "seed": 3}, "what was read is left alone"
 

@@ -166,6 +166,17 @@ def test_named_actions_are_kept(tmp_path):
     assert write(tmp_path / "s", actions=spec).spec.actions == spec
 
 
+def test_stores_with_terminals_are_read_with_terminated(tmp_path):
+    ends = [False, False, True]
+    with DatasetWriter(tmp_path / "s") as writer:
+        for over in (ends, [False] * 4, [*ends, True]):
+            writer.add(np.zeros((len(over), 1, 4, 4), np.uint8), terminals=np.array(over))
+    store = Store(tmp_path / "s")
+    assert set(store.spec.extras) == {"terminated"}
+    found = [store.clip(i, 0, n).arrays["terminated"].tolist() for i, n in enumerate(store.lengths)]
+    assert found == [[False, True, False], [False] * 4, [False, True, False, False]]
+
+
 def test_prescribed_splits_and_episodes_are_kept(tmp_path):
     with DatasetWriter(tmp_path / "s") as w:
         for i, split in enumerate(["train", "train", "val", "test"]):

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 
 from framecast.core.errors import UserError
+from framecast.core.migration import migrate_terminals
 from framecast.core.types import ActionSpec, Clip, ClipSpec
 from framecast.data.base import clip_stop
 from framecast.data.options import AS_STORED, ReadOptions
@@ -48,7 +49,7 @@ class Stretch:
 class GrandChallenge(SplitByName):
     """An Atari Grand Challenge folder as a source: each gapless segment of an episode is a video.
 
-    Per frame: `actions` (0…17, see ACTIONS), `rewards` (float32), `scores`, `terminals`. Images and rows are matched by
+    Per frame: `actions` (0…17, see ACTIONS), `rewards` (float32), `scores`, `terminated`. Images and rows match by
     number; the offset of the image numbers (0 or 1) is the one that leaves fewer images without a row, per episode.
     Episodes are cut at missing numbers, so no clip crosses a gap; the segments of an episode stay in one split.
 
@@ -91,7 +92,7 @@ class GrandChallenge(SplitByName):
             width=width,
             fps=float(options.fps or _FPS),
             actions=ActionSpec(kind="discrete", size=len(ACTIONS), names=ACTIONS),
-            extras={"rewards": (), "scores": (), "terminals": ()},
+            extras={"rewards": (), "scores": (), "terminated": ()},
         )
 
     def _read_game(self, game: str) -> None:
@@ -121,7 +122,7 @@ class GrandChallenge(SplitByName):
                 count["frames"] += len(stretch.numbers)
 
     def clip(self, index: int, start: int, length: int, stride: int = 1) -> Clip:
-        """Frames start, start + stride, … of segment `index`, with actions, rewards, scores and terminals."""
+        """Frames start, start + stride, … of segment `index`, with actions, rewards, scores and ends."""
         stretch = self.stretches[index]
         stop = clip_stop(self.names[index], self.lengths[index], start, length, stride)
         files = [stretch.folder / f"{number}.png" for number in stretch.numbers[start:stop:stride]]
@@ -230,7 +231,8 @@ def _stretches(
                 "actions": trajectory["action"][chosen],
                 "rewards": trajectory["reward"][chosen].astype(np.float32),
                 "scores": trajectory["score"][chosen],
-                "terminals": trajectory["terminal"][chosen].astype(np.bool_),
+                # The file marks the frame at which the game is over, `terminated` the transition to it.
+                "terminated": migrate_terminals(trajectory["terminal"][chosen].astype(np.bool_), [0], [len(chosen)]),
             },
         )
 

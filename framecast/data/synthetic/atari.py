@@ -1,4 +1,4 @@
-"""Synthetic source `atari`: episodes of Atari games from the emulator, with actions, rewards and terminal flags.
+"""Synthetic source `atari`: episodes of Atari games from the emulator, with actions, rewards and ends.
 
 Requires the emulator, `pip install "framecast[atari]"`, whose wheel contains the games.
 """
@@ -11,6 +11,7 @@ import json
 import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 from itertools import repeat
 from pathlib import Path
 from typing import Any, ClassVar, Literal
@@ -20,6 +21,8 @@ import numpy as np
 from framecast.core.config import require_least
 from framecast.core.errors import UserError
 from framecast.core.types import ActionSpec
+from framecast.data.synthetic.atari_players import PLAYERS, follow
+from framecast.data.synthetic.atari_screen import FIELDS, UNRANKED, Screen, rank_colours
 from framecast.data.synthetic.generator import Plan, SyntheticSource
 
 #: Measured number of emulator frames at a game's start in which no sprite moves, whatever the action: in Ms. Pac-Man
@@ -42,8 +45,11 @@ class AtariConfig:
     """Maximum recorded frames per episode, which also ends with the game."""
     frame_skip: int = 1
     """Emulator frames per recorded frame: the action is held, rewards are summed, the last image is stored."""
-    policy: Literal["held", "random"] = "held"
-    """Policy: held repeats each random action so that sprites move, random draws one per recorded frame."""
+    policy: Literal["held", "random", "follow"] = "held"
+    """Policy: held repeats each random action so that sprites move, random draws one per recorded frame, follow mixes
+    held with a player that follows the ball (pong, breakout) or crosses the road (freeway)."""
+    skill: float = 0.75
+    """Share of the time in which the player of policy follow acts, 0…1."""
     hold_min: int = 8
     """Minimum emulator frames per held action."""
     hold_max: int = 48
@@ -54,21 +60,31 @@ class AtariConfig:
     """Probability that the console repeats the previous action; at 0, actions[i] is the action executed."""
     skip_start: int | None = None
     """Emulator frames without input before recording; if not given, the game's value in `STILL_START`, or 0."""
+    field: bool = False
+    """Crop to the field of play, without score and border; of pong, breakout, freeway and ms_pacman."""
+    reduce: int = 1
+    """Side of the blocks of pixels that become one, in exact colours; the rarest colour of a block is kept."""
+    deflicker: bool = False
+    """Paint a colour that the newest emulator frame lacks as in the newest of the last three that has it."""
     ram: bool = False
     """Store the 128 bytes of console memory per frame."""
     seed: int = 0
     """Random seed of policy and console."""
 
     def __post_init__(self) -> None:
-        require_least(self, "atari: ", episodes=1, max_frames=2, frame_skip=1, hold_min=1, seed=0)
+        require_least(self, "atari: ", episodes=1, max_frames=2, frame_skip=1, hold_min=1, reduce=1, seed=0)
         if self.hold_max < self.hold_min:
             raise UserError(f"atari: hold_max {self.hold_max} is below hold_min {self.hold_min}; swap them")
         if not 0 <= self.sticky < 1:
             raise UserError(f"atari: sticky is a probability in 0…1, got {self.sticky}")
         if self.skip_start is not None and self.skip_start < 0:
             raise UserError(f"atari: skip_start must be at least 0, got {self.skip_start}")
-        if self.policy not in ("held", "random"):
-            raise UserError(f"atari: policy must be held or random, got {self.policy!r}; for a file give actions_file")
+        if not 0 <= self.skill <= 1:
+            raise UserError(f"atari: skill is a share in 0…1, got {self.skill}")
+        if self.policy not in ("held", "random", "follow"):
+            raise UserError(
+                f"atari: policy must be held, random or follow, got {self.policy!r}; for a file give actions_file"
+            )
 
 
 def list_games() -> list[str]:
@@ -85,9 +101,10 @@ class Atari(SyntheticSource):
     """Recorded games as a packed store; each episode is a video.
 
     Per frame: `actions` (index into the game's minimal action set; executed at frame i, leads to frame i + 1),
-    `rewards` (float32, reward of actions[i]), `terminals` (the game is over at this frame), with ram also `ram` (128
-    bytes). The last frame of an episode has action 0 and reward 0. Frames are RGB at the game's own size, 210x160 for
-    most games.
+    `rewards` (float32), `terminated` (the game ends) and `truncated` (the recording ends before the game does) of the
+    transition from frame i to frame i + 1, with ram also `ram` (128 bytes). The last frame of an episode has action 0,
+    reward 0 and no end. Frames are RGB at the game's own size, 210x160 for most games, or with `field` and `reduce`
+    smaller in the same exact colours.
     """
 
     Config: ClassVar[type] = AtariConfig
@@ -96,36 +113,36 @@ class Atari(SyntheticSource):
     def plan(self, folder: Path) -> Plan:
         config: AtariConfig = self.config
         game = find_game(config.game)
-        console = _start(game, config, 0)
-        legal = console.getMinimalActionSet()
+        if config.policy == "follow" and config.actions_file is None and game not in PLAYERS:
+            raise UserError(f"atari: there is no player to follow in {game}, only in {', '.join(PLAYERS)}; use held")
+        console = Console(config, 0)
+        legal, (height, width, _) = console.legal, console.image().shape
         names = tuple(action.name for action in legal)
-        height, width = console.getScreenDims()
         given = None if config.actions_file is None else read_actions(Path(config.actions_file), names)
         return Plan(
             total=config.episodes,
-            size=config.episodes * config.max_frames * (3 * height * width + 13 + 128 * config.ram),
+            size=config.episodes * config.max_frames * (3 * height * width + 14 + 128 * config.ram),
             fps=_FPS / config.frame_skip,
             videos=self._videos(game, console, given),
-            meta=self._meta(game),
+            meta=self.described(),
             actions=ActionSpec(kind="discrete", size=len(legal), names=names),
         )
 
     def _videos(
-        self, game: str, console: Any, given: Sequence[Sequence[int]] | None
+        self, game: str, console: Console, given: Sequence[Sequence[int]] | None
     ) -> Generator[dict[str, Any], None, None]:
-        config, legal = self.config, console.getMinimalActionSet()
+        config = self.config
         for episode in range(config.episodes):
-            console = _start(game, config, episode) if episode else console
+            console = Console(config, episode) if episode else console
             rng = np.random.default_rng([config.seed, episode])
-            chosen = iter(given[episode % len(given)]) if given else _policy(config, len(legal), rng)
-            arrays: dict[str, list[Any]] = {"actions": [], "rewards": [], "terminals": []}
-            arrays |= {"ram": []} if config.ram else {}
+            chosen = iter(given[episode % len(given)]) if given else _policy(config, console, rng)
+            arrays: dict[str, list[Any]] = {name: [] for name in _Column.TYPES if name != "ram" or config.ram}
             columns = {name: _Column(name, values) for name, values in arrays.items()}
-            frames = _play(console, legal, chosen, config, arrays)
+            frames = _play(console, chosen, config, arrays)
             yield {"frames": frames, "name": f"{game}-{episode:04d}", "axes": "thwc", "meta": {"game": game}, **columns}
 
     @classmethod
-    def replay(cls, meta: Mapping[str, Any], name: str, actions: Sequence[int]) -> Replay:
+    def replay(cls, meta: Mapping[str, Any], name: str, actions: Sequence[int]) -> Console:
         """The state of a recorded episode after the given actions.
 
         Args:
@@ -140,44 +157,81 @@ class Atari(SyntheticSource):
         known = {f.name for f in fields(AtariConfig)}
         if not isinstance(parameters, Mapping) or set(parameters) != known or not episode.isdecimal():
             raise UserError(f"{name}: the recording holds no emulator settings; record it again")
-        return Replay(AtariConfig(**{**parameters, "actions_file": None}), int(episode), actions)
+        console = Console(AtariConfig(**{**parameters, "actions_file": None}), int(episode))
+        for action in actions:
+            console.act(action)
+        return console
 
-    def _meta(self, game: str) -> dict[str, Any]:
-        ale, _ = _emulator()
+    def described(self) -> dict[str, Any]:
+        """Entries of meta.json about emulator, settings and field of play."""
+        (ale, _), game = _emulator(), find_game(self.config.game)
         settings = asdict(self.config) | {"game": game, "skip_start": _skip_start(self.config, game)}
         if self.config.actions_file is not None:
             settings["actions_file"] = Path(self.config.actions_file).name
-        return {"emulator": f"ale-py {ale.__version__}", "parameters": settings}
+        field = {"field": list(FIELDS[game])} if self.config.field and game in FIELDS else {}
+        return {"emulator": f"ale-py {ale.__version__}", "parameters": settings, **field}
 
 
-class Replay:
-    """A recorded game replayed up to a frame, which continues under other actions (`data/base.py: World`)."""
+class Console:
+    """A game of the emulator at its first frame to record, which continues under actions (`data/base.py: World`).
 
-    def __init__(self, config: AtariConfig, episode: int, actions: Sequence[int]) -> None:
-        self.skip = config.frame_skip
-        self.console = _start(find_game(config.game), config, episode)
+    Args:
+        config: Settings; of several episodes each has a random seed of its own.
+        episode: Number of the episode.
+    """
+
+    def __init__(self, config: AtariConfig, episode: int) -> None:
+        self.skip, self.game = config.frame_skip, find_game(config.game)
+        self.console = _start(self.game, config, episode)
         self.legal = self.console.getMinimalActionSet()
-        for action in actions:
-            self.act(action)
+        field = FIELDS.get(self.game) if config.field else None
+        if config.field and field is None:
+            raise UserError(f"atari: the field of play of {self.game} is unknown, only that of {', '.join(FIELDS)}")
+        self.ranks = _ranks(self.game, config.skip_start, field) if config.reduce > 1 else UNRANKED
+        self.screen = Screen(field, config.reduce, config.deflicker, self.ranks)
+        self.screen.push(self.console)
+
+    @property
+    def over(self) -> bool:
+        """Whether the game is over."""
+        return bool(self.console.game_over())
+
+    def image(self) -> np.ndarray:
+        """The screen, uint8 (h, w, 3)."""
+        return self.screen.image()
 
     def frame(self) -> np.ndarray:
         """The screen, uint8 (3, h, w)."""
-        return np.ascontiguousarray(self.console.getScreenRGB().transpose(2, 0, 1))
+        return np.ascontiguousarray(self.image().transpose(2, 0, 1))
 
-    def act(self, action: Any) -> None:
-        """Hold an action, given as its index, for one recorded frame; without effect once the game is over."""
+    def act(self, action: Any) -> tuple[float, bool]:
+        """Hold an action, given as its index, for one recorded frame; without effect once the game is over.
+
+        Returns:
+            Reward, and whether the game is over.
+        """
+        reward = 0.0
         for _ in range(self.skip):
-            if self.console.game_over():
-                return
-            self.console.act(self.legal[int(action)])
+            if self.over:
+                break
+            reward += self.console.act(self.legal[int(action)])
+            self.screen.push(self.console)
+        return reward, self.over
 
     def save(self) -> Any:
-        """The state of the console with its random generator."""
-        return self.console.cloneState(include_rng=True)
+        """The state of the console with its random generator, and its last images."""
+        return self.console.cloneState(include_rng=True), list(self.screen.recent)
 
     def restore(self, state: Any) -> None:
         """Return to a state of `save`."""
-        self.console.restoreState(state)
+        self.console.restoreState(state[0])
+        self.screen.recent.clear()
+        self.screen.recent.extend(state[1])
+
+
+@lru_cache(maxsize=8)
+def _ranks(game: str, skip_start: int | None, field: tuple[int, int, int, int] | None) -> np.ndarray:
+    return rank_colours(_start(game, AtariConfig(game=game, skip_start=skip_start), 0), field)
 
 
 def find_game(name: str) -> str:
@@ -280,33 +334,35 @@ def _start(game: str, config: AtariConfig, episode: int) -> Any:
     return console
 
 
-def _policy(config: AtariConfig, num_actions: int, rng: np.random.Generator) -> Iterator[int]:
+def _policy(config: AtariConfig, console: Console, rng: np.random.Generator) -> Iterator[int]:
     """Action indices without end, one per recorded frame."""
+    names = [action.name for action in console.legal]
     while True:
-        action = int(rng.integers(num_actions))
-        held = int(rng.integers(config.hold_min, config.hold_max + 1)) if config.policy == "held" else 0
-        yield from repeat(action, max(1, round(held / config.frame_skip)))
+        action = int(rng.integers(len(names)))
+        held = 0 if config.policy == "random" else int(rng.integers(config.hold_min, config.hold_max + 1))
+        count = max(1, round(held / config.frame_skip))
+        if config.policy == "follow" and rng.random() < config.skill:
+            error = float(rng.uniform(-1, 1))
+            for _ in range(count):
+                yield follow(console.game, console.console.getRAM(), error, names)
+        else:
+            yield from repeat(action, count)
 
 
 def _play(
-    console: Any, legal: Sequence[Any], chosen: Iterator[int], config: AtariConfig, arrays: dict[str, list[Any]]
+    console: Console, chosen: Iterator[int], config: AtariConfig, arrays: dict[str, list[Any]]
 ) -> Iterator[np.ndarray]:
     """Frames (h, w, 3) of one game, one by one; appends a row per frame to `arrays`."""
     for count in range(1, config.max_frames + 1):
-        over = bool(console.game_over())
-        yield console.getScreenRGB()
+        yield console.image()
         if config.ram:
-            arrays["ram"].append(console.getRAM().copy())
-        wanted = None if over or count == config.max_frames else next(chosen, None)
-        action, reward = wanted or 0, 0.0
-        for _ in range(0 if wanted is None else config.frame_skip):
-            reward += console.act(legal[action])
-            if console.game_over():
-                break
-        arrays["actions"].append(action)
-        arrays["rewards"].append(reward)
-        arrays["terminals"].append(over)
+            arrays["ram"].append(console.console.getRAM().copy())
+        wanted = None if console.over or count == config.max_frames else next(chosen, None)
+        reward, over = (0.0, False) if wanted is None else console.act(wanted)
+        for name, value in (("actions", wanted or 0), ("rewards", reward), ("terminated", over), ("truncated", False)):
+            arrays[name].append(value)
         if wanted is None:
+            arrays["truncated"][-2:-1] = [not console.over] * (count > 1)
             return
 
 
@@ -316,7 +372,8 @@ class _Column:
     TYPES: ClassVar[dict[str, type[np.generic]]] = {
         "actions": np.int64,
         "rewards": np.float32,
-        "terminals": np.bool_,
+        "terminated": np.bool_,
+        "truncated": np.bool_,
         "ram": np.uint8,
     }
 

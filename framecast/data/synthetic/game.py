@@ -38,6 +38,10 @@ class Game:
     ACTIONS: ClassVar[tuple[str, ...]]
     #: One name per entry of `state`.
     STATES: ClassVar[tuple[str, ...]]
+    #: Sprites by name: palette index, least area in px, and the box (top, left, bottom, right) in which it is searched.
+    SPRITES: ClassVar[Mapping[str, tuple[int, int, tuple[int, int, int, int]]]]
+    #: Things with a fixed place, such as dots: name -> palette index when present, index of the ground, (row, column).
+    MARKS: ClassVar[Mapping[str, tuple[int, int, Sequence[tuple[int, int]]]]] = {}
 
     def __init__(self) -> None:
         self.rng = random.Random(0)
@@ -205,8 +209,30 @@ class GameSource(SyntheticSource):
 
     @classmethod
     def described(cls) -> dict[str, Any]:
-        """Entries of meta.json about the game: palette and names of the state's entries."""
-        return {"palette": [list(colour) for colour in cls.game.PALETTE], "states": list(cls.game.STATES)}
+        """Entries of meta.json about the game: palette, names of the state's entries, objects and marks to detect."""
+        game = cls.game
+        palette = [list(colour) for colour in game.PALETTE]
+        things = [
+            {"name": name, "colours": [palette[index]], "least": least, "near": 4, "box": list(box)}
+            for name, (index, least, box) in game.SPRITES.items()
+        ]
+        shown = {index for index, _, _ in game.SPRITES.values()}
+        grounds = [colour for index, colour in enumerate(palette) if index not in shown]
+        marks = {
+            name: {
+                "colours": [palette[index]] * len(places),
+                "grounds": [palette[ground]],
+                "places": [list(place) for place in places],
+                "size": [SIDE, SIDE],
+            }
+            for name, (index, ground, places) in game.MARKS.items()
+        }
+        return {
+            "palette": palette,
+            "states": list(game.STATES),
+            "objects": {"things": things, "size": [SIDE, SIDE], "grounds": grounds, "tolerance": 24.0},
+            **({"marks": marks} if marks else {}),
+        }
 
     def _videos(self) -> Generator[dict[str, Any], None, None]:
         config: GameConfig = self.config
@@ -240,6 +266,17 @@ class GameSource(SyntheticSource):
         game.reset(seed=episode_seed(int(parameters["seed"]), int(episode)))
         for action in actions:
             game.act(int(action))
+        return game
+
+    @classmethod
+    def at_state(cls, state: np.ndarray) -> Game:
+        """The game at a recorded state; its later random events differ from those of the recording.
+
+        Args:
+            state: Row of the array `states`, int16 (n,).
+        """
+        game = cls.game()
+        game.set_state(state.tolist())
         return game
 
 

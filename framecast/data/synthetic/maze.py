@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from itertools import chain
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -114,6 +114,18 @@ class MazeGame(Game):
         *("power_timer", "pause_timer", "lives", "score"),
         *(f"dot_{c}_{r}" for c, r in CELLS),
     )
+    # A blue chaser keeps its colour in the eyes, two pixels; the lives below the maze have the runner's colour.
+    SPRITES: ClassVar[Any] = {
+        "runner": (_RUNNER, 6, (0, 0, 75, 80)),
+        **{f"chaser{i}": (_CHASER + i, 2, (0, 0, 75, 80)) for i in range(4)},
+    }
+    MARKS: ClassVar[Any] = {
+        "dots": (
+            _DOT,
+            _BACKGROUND,
+            [(CELL * r + 2, MARGIN + CELL * c + 2) for (c, r), dot in zip(CELLS, DOTS, strict=True) if dot],
+        )
+    }
 
     def begin(self) -> None:
         self.dots = DOTS.copy()

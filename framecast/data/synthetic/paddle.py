@@ -7,7 +7,7 @@ towards an approaching ball at limited speed, and the place at which a ball meet
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -51,6 +51,12 @@ class PaddleGame(Game):
         "serve_timer",
         "serve_direction",
     )
+    # Boxes between the walls: the score has the colours of the paddles.
+    SPRITES: ClassVar[Any] = {
+        "ball": (_BALL_COLOUR, 2, (4, 0, 78, 80)),
+        "opponent": (_OPPONENT, 12, (4, 0, 78, 40)),
+        "player": (_PLAYER, 12, (4, 40, 78, 80)),
+    }
 
     def begin(self) -> None:
         self.ball = [-1, -1, 0, 0]  # x, y, velocity; x and y are -1 without a ball

@@ -17,6 +17,28 @@ export class Pad {
     addEventListener("keydown", (event) => this.key(event, true));
     addEventListener("keyup", (event) => this.key(event, false));
     addEventListener("blur", () => this.release());
+    this.gamepad = new Set();  // keys that a gamepad holds down
+    addEventListener("gamepadconnected", () => this.poll());
+  }
+
+  /** Read the gamepads every 8 ms: stick and cross are the arrows, the lower four buttons space. */
+  poll() {
+    const pads = [...navigator.getGamepads()].filter((one) => one?.connected);
+    const down = new Set();
+    for (const { axes, buttons } of pads) {
+      const pressed = (i) => buttons[i]?.pressed;
+      if (axes[1] < -.5 || pressed(12)) down.add("up");
+      if (axes[1] > .5 || pressed(13)) down.add("down");
+      if (axes[0] < -.5 || pressed(14)) down.add("left");
+      if (axes[0] > .5 || pressed(15)) down.add("right");
+      if ([0, 1, 2, 3].some(pressed)) down.add("space");
+    }
+    for (const key of ["up", "down", "left", "right", "space"]) {
+      if (down.has(key) !== this.gamepad.has(key) && this.bound.has(key)) this.hold(key, down.has(key), performance.now());
+    }
+    this.gamepad = down;
+    clearTimeout(this.polling);
+    if (pads.length) this.polling = setTimeout(() => this.poll(), 8);
   }
 
   /** Keys bound to an action. */

@@ -82,6 +82,10 @@ function welcome(message) {
   screen = new Screen(hello);
   hello.starts.forEach((name, index) => element($("starts"), "option", { value: index, textContent: name }));
   $("again").hidden = !hello.stochastic;
+  if (hello.real) {  // the game itself: one image, and every reset is a new game
+    $("dream-word").textContent = "Game";
+    $("beside").hidden = $("start").hidden = true;
+  }
   $("speed").value = Math.min(Math.round(hello.speed), 60);
   pace();
   controls(hello.controls, (name, value, time) => ask({ type: "turn", name, value }, time));

@@ -1,7 +1,7 @@
 // Display of frames, the chart of earlier frames, and speed.
 
 const $ = (id) => document.getElementById(id);
-const KINDS = { real: "real frame", noise: "noise", dream: "predicted", hand: "edited" };
+const KINDS = { real: "real frame", noise: "noise", dream: "predicted", hand: "edited", game: "played" };
 const KEPT = 120;
 
 /** Median and 95th percentile of the most recent values. */
@@ -89,6 +89,9 @@ export class Screen {
     $("kind").className = `kind ${header.kind === "noise" ? "" : header.kind}`;
     $("kind").textContent = header.number ? `${KINDS[header.kind]}, frame ${header.number}` : KINDS[header.kind];
     const other = this.hello.actions && !header.following && header.number > 0;
+    const points = [header.score, header.true_score].map((value) => value === null || value === undefined ? "" : `score ${Number(value.toFixed(1))}`);
+    $("score").textContent = points[0] + (header.over ? ", game over" : "");
+    $("true-score").textContent = points[1];
     $("beside-word").textContent = header.alive ? "Real" : "Recording";
     $("beside").title = header.alive ? "the simulated scene under the same actions" : "the recording after the start frame";
     $("recorded").textContent = header.alive ? (header.number && !header.following ? "under your actions" : "") : header.noise ? "none, started from noise" : !header.recorded ? "ends before this frame" : other ? "under its own actions" : "";

@@ -54,9 +54,9 @@ def test_images_match_rows_for_any_first_number(tmp_path, first):
     assert clip.arrays["actions"].tolist() == [2, 4, 6, 8, 10]
     assert clip.arrays["rewards"].tolist() == [2, 1, 0, 2, 1]
     assert clip.arrays["scores"].tolist() == [20, 40, 60, 80, 100]
-    assert not clip.arrays["terminals"].any()
+    assert not clip.arrays["terminated"].any()
     assert clip.meta == {"game": "qbert", "episode": "7", "first": first}
-    assert source.clip(0, 11, 1).arrays["terminals"].tolist() == [True]
+    assert source.clip(0, 9, 3).arrays["terminated"].tolist() == [False, True, False]
 
 
 def test_spec_of_frames_and_actions(tmp_path):
@@ -64,7 +64,7 @@ def test_spec_of_frames_and_actions(tmp_path):
     spec = open_path(tmp_path).spec
     assert (spec.height, spec.width, spec.fps) == (14, 10, 60.0)
     assert (spec.actions.kind, spec.actions.size, spec.actions.names) == ("discrete", 18, ACTIONS)
-    assert set(spec.extras) == {"rewards", "scores", "terminals"}
+    assert set(spec.extras) == {"rewards", "scores", "terminated"}
     assert len(set(ACTIONS)) == 18
 
 
@@ -144,7 +144,7 @@ def test_one_game_of_several(tmp_path):
     assert len(open_path(tmp_path)) == 2, "as it lies after unpacking"
 
 
-def test_import_keeps_actions_scores_rewards_and_terminals(tmp_path, capsys):
+def test_import_keeps_actions_scores_rewards_and_ends(tmp_path, capsys):
     write(tmp_path / "agc", "qbert", 2, 10, missing=(3,))
     words = ["data", "import", str(tmp_path / "agc"), "--out", str(tmp_path / "store"), "--size", "7x5"]
     assert run(words) == 0
@@ -156,7 +156,7 @@ def test_import_keeps_actions_scores_rewards_and_terminals(tmp_path, capsys):
     assert clip.arrays["actions"].tolist() == [4, 5, 6, 7, 8, 9]
     assert clip.arrays["scores"].tolist() == [40, 50, 60, 70, 80, 90]
     assert clip.arrays["rewards"].tolist() == [1, 2, 0, 1, 2, 0]
-    assert clip.arrays["terminals"].tolist() == [False] * 5 + [True]
+    assert clip.arrays["terminated"].tolist() == [False] * 4 + [True, False]
     facts = json.loads((tmp_path / "store" / "meta.json").read_text())
     assert facts["games"]["qbert"]["gaps"] == 1
 

@@ -9,6 +9,7 @@ import pytest
 from framecast.core.errors import UserError
 from framecast.data.store import Store
 from framecast.data.synthetic.atari import STILL_START, Atari, AtariConfig, find_game, list_games, read_actions
+from framecast.data.synthetic.atari_screen import FIELDS, shrink
 
 ale_py = pytest.importorskip("ale_py")
 
@@ -42,7 +43,8 @@ def test_a_recording_has_everything(tmp_path):
     assert kinds == {
         "actions": ("int64", (12,)),
         "rewards": ("float32", (12,)),
-        "terminals": ("bool", (12,)),
+        "terminated": ("bool", (12,)),
+        "truncated": ("bool", (12,)),
         "ram": ("uint8", (12, 128)),
     }
     assert store.meta()["parameters"]["game"] == "ms_pacman"
@@ -93,9 +95,74 @@ def test_game_over_ends_the_episode(tmp_path):
     n = store.lengths[0]
     arrays = store.clip(0, 0, n).arrays
     assert n < 400
-    assert arrays["terminals"].tolist() == [False] * (n - 1) + [True]
+    assert arrays["terminated"].tolist() == [False] * (n - 2) + [True, False]
+    assert not arrays["truncated"].any()
     assert arrays["actions"][-1] == 0
     assert arrays["rewards"].sum() <= -15
+
+
+def test_a_recording_that_stops_before_the_game_does_is_truncated(tmp_path):
+    arrays = recorded(tmp_path / "s").clip(0, 0, 12).arrays
+    assert arrays["truncated"].tolist() == [False] * 10 + [True, False]
+    assert not arrays["terminated"].any()
+
+
+@pytest.mark.parametrize(("game", "size"), [("pong", (80, 80)), ("breakout", (81, 72)), ("freeway", (88, 76))])
+def test_reduced_frames_have_the_colours_of_the_emulator_and_lose_no_ball(tmp_path, game, size):
+    settings = {"game": game, "max_frames": 250, "policy": "follow", "frame_skip": 2, "ram": True}
+    whole = recorded(tmp_path / "whole", **settings)
+    small = recorded(tmp_path / "small", field=True, reduce=2, **settings)
+    a, b = whole.clip(0, 0, 250), small.clip(0, 0, 250)
+    assert (small.spec.height, small.spec.width) == size
+    np.testing.assert_array_equal(a.arrays["ram"], b.arrays["ram"])
+    assert set(coloured(b.frames).ravel()) <= set(coloured(a.frames).ravel())
+    top, left, bottom, right = FIELDS[game]
+    inside = coloured(a.frames[:, :, top:bottom, left:right])
+    for colour in (0xECECEC, 0xC84848, 0xFCFC54):  # balls and the chicken
+        for i in range(250):
+            assert (coloured(b.frames[i]) == colour).any() == (inside[i] == colour).any(), (i, hex(colour))
+
+
+def coloured(frames):
+    """Colours as numbers 0xRRGGBB."""
+    red, green, blue = np.moveaxis(frames, -3, 0).astype(np.int64)
+    return red << 16 | green << 8 | blue
+
+
+def test_ghosts_that_flicker_are_painted_from_the_newest_of_three_frames(tmp_path):
+    settings = {"max_frames": 60, "frame_skip": 2, "skip_start": 300}
+    shares = []
+    for deflicker in (False, True):
+        store = recorded(tmp_path / str(deflicker), deflicker=deflicker, **settings)
+        found = coloured(store.clip(0, 0, 60).frames)
+        ghosts = (0xC84848, 0xC659B3, 0x54B899, 0xB47A30)
+        shares.append([(found == ghost).any((1, 2)).mean() for ghost in ghosts])
+    assert min(shares[0]) < 0.7
+    assert min(shares[1][i] for i in range(4) if shares[0][i] > 0) >= 0.9
+
+
+def test_shrinking_keeps_the_colour_of_highest_rank():
+    ranks = np.arange(256, dtype=np.uint8)
+    ranks[[3, 200]] = ranks[[200, 3]]
+    image = np.array([[1, 1, 5, 4, 9], [1, 3, 4, 200, 9], [2, 2, 7, 7, 9]], np.uint8)
+    assert shrink(image, 2, ranks).tolist() == [[3, 5]]
+    assert shrink(image, 1, ranks) is image
+
+
+def test_player_that_follows_the_ball_returns_most_balls(tmp_path):
+    arrays = recorded(tmp_path / "s", game="pong", policy="follow", skill=1.0, max_frames=500, frame_skip=2).clip(
+        0, 0, 500
+    )
+    assert (arrays.arrays["rewards"] < 0).sum() <= 2
+    held = recorded(tmp_path / "t", game="pong", max_frames=500, frame_skip=2).clip(0, 0, 500).arrays
+    assert (held["rewards"] < 0).sum() >= 4
+
+
+def test_options_of_unknown_games_are_refused(tmp_path):
+    with pytest.raises(UserError, match="no player to follow in ms_pacman, only in pong, breakout, freeway"):
+        recorded(tmp_path / "s", policy="follow")
+    with pytest.raises(UserError, match="the field of play of qbert is unknown"):
+        recorded(tmp_path / "s", game="qbert", field=True)
 
 
 def test_only_pills_change_in_skipped_start():
@@ -190,7 +257,9 @@ def test_missing_emulator_error_names_the_extra(tmp_path, monkeypatch):
         ({"frame_skip": 0}, "frame_skip must be at least 1"),
         ({"hold_max": 3}, "hold_max 3 is below hold_min 8"),
         ({"sticky": 1.5}, "sticky is a probability"),
-        ({"policy": "clever"}, "policy must be held or random"),
+        ({"policy": "clever"}, "policy must be held, random or follow"),
+        ({"skill": 2}, "skill is a share"),
+        ({"reduce": 0}, "reduce must be at least 1"),
         ({"skip_start": -1}, "skip_start must be at least 0"),
     ],
 )
@@ -205,7 +274,14 @@ def test_emulator_prints_nothing(tmp_path, capfd):
     assert (out, err) == ("", "")
 
 
-@pytest.mark.parametrize("settings", [{"frame_skip": 4}, {"sticky": 0.3, "skip_start": 270}])
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"frame_skip": 4},
+        {"sticky": 0.3, "skip_start": 270},
+        {"field": True, "reduce": 2, "deflicker": True, "skip_start": 300},
+    ],
+)
 def test_replay_restores_a_recorded_game(tmp_path, settings):
     store = recorded(tmp_path / "s", episodes=2, max_frames=30, policy="random", seed=3, **settings)
     clip = store.clip(1, 0, 30)

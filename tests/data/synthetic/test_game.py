@@ -2,13 +2,16 @@
 
 import numpy as np
 import pytest
+import torch
 
 from framecast.core.errors import UserError
 from framecast.data.registry import find_source, replay
-from framecast.data.store import Store
+from framecast.data.store import DatasetWriter, Store
 from framecast.data.synthetic.game import GameConfig
-from framecast.data.synthetic.maze import MazeGame
+from framecast.data.synthetic.maze import DOTS, MazeGame
 from framecast.data.synthetic.paddle import PaddleGame
+from framecast.metrics.marks import GONE, HIDDEN, PRESENT, find_marks, marks_of
+from framecast.metrics.objects import find, things_of
 
 GAMES = {"paddle": PaddleGame, "maze": MazeGame}
 
@@ -94,11 +97,56 @@ def test_actions_rewards_and_ends_belong_to_the_transition_to_the_next_frame(sto
     assert type(world) is type(game), name
 
 
+def test_detectors_find_all_sprites_that_are_not_covered_and_nothing_else(store):
+    names = find_source(store.meta()["generator"]).game.STATES
+    clips = [store.clip(i, 0, 300) for i in range(len(store))]
+    states = np.concatenate([clip.arrays["states"] for clip in clips]).astype(int)
+    frames = torch.from_numpy(np.concatenate([clip.frames for clip in clips])).float() / 255
+    things = things_of(store.meta())
+    found = find(frames, things).there.numpy()
+    sprites = {thing.name: found[:, i] for i, thing in enumerate(things.things)}
+    places = {n: states[:, [names.index(f"{n}_x"), names.index(f"{n}_y")]] for n in sprites if f"{n}_x" in names}
+    for name, seen in sprites.items():
+        there = places[name][:, 0] >= 0 if name in places else np.ones(len(states), bool)
+        assert not seen[~there].any(), name
+        # A sprite may be covered by one that is drawn later: the runner, or a chaser of higher number.
+        later = [p for other, p in places.items() if name.startswith("chaser") and (other > name or other == "runner")]
+        covered = np.any([np.abs(p - places[name]).sum(1) < 3 for p in later], 0) if later else ~there
+        assert seen[there & ~covered].mean() >= 0.99, name
+        assert (there & ~covered).mean() > 0.4, name
+    assert not find(torch.zeros(2, 3, 80, 80), things).there.any()
+
+
+def test_dots_are_seen_as_present_gone_or_hidden(store):
+    marks = marks_of(store.meta())
+    if store.meta()["generator"] == "paddle":
+        assert marks == {}
+        return
+    clip = store.clip(2, 0, 300)
+    found = find_marks(torch.from_numpy(clip.frames.copy()).float() / 255, marks["dots"]).numpy()
+    dots = clip.arrays["states"][:, -len(DOTS) :][:, DOTS]
+    shown = found != HIDDEN
+    np.testing.assert_array_equal(found[shown], np.where(dots, PRESENT, GONE)[shown])
+    assert shown.mean() > 0.95
+
+
 def test_a_restored_scene_continues_the_recording(store):
     world, clip = replay(store, 2, 120), store.clip(2, 0, 300)
     for i in range(120, 299):
         np.testing.assert_array_equal(world.frame(), clip.frames[i])
         world.act(clip.arrays["actions"][i])
+
+
+def test_a_cut_recording_is_restored_from_its_states(store, tmp_path):
+    clip = store.clip(0, 100, 60)
+    arrays = dict(clip.arrays)
+    with DatasetWriter(tmp_path / "cut", store.spec.fps, store.spec.actions, store.meta()) as writer:
+        writer.add(clip.frames, actions=arrays.pop("actions"), name="part", axes="tchw", **arrays)
+    cut = Store(tmp_path / "cut")
+    world = replay(cut, 0, 20)
+    np.testing.assert_array_equal(world.frame(), clip.frames[20])
+    world.act(clip.arrays["actions"][20])
+    assert world.frame().shape == (3, 80, 80)
 
 
 def test_settings_of_recordings_are_checked():
