@@ -19,7 +19,7 @@ COLOURS = ((0, 0, 0), (200, 40, 40), (40, 40, 200))
 
 
 def small_config(**changes):
-    return dataclasses.replace(tiny(), palette=COLOURS, areas=(256, 4, 12), **changes)
+    return dataclasses.replace(tiny(), palette=COLOURS, areas=(256, 4, 12), least_areas=(200, 4, 12), **changes)
 
 
 def model_of(config, size=16, actions=2):
@@ -99,6 +99,7 @@ def test_config_takes_palette_rewards_and_flags_from_the_data():
     found = Categorical.config_from_data(tiny(), Videos(frames, np.array([0.0, 1.0, -1.0, 0.0])))
     assert found.palette == ((0, 0, 0), (200, 0, 0))
     assert found.areas == (63, 1)
+    assert found.least_areas == (63, 1)
     assert found.reward_values == (-1.0, 0.0, 1.0)
     assert found.flags == ("terminated",)
     assert Categorical.request(found).extras == ("rewards", "terminated")
@@ -178,9 +179,9 @@ def test_expected_area_keeps_a_ball_whose_place_is_uncertain_where_argmax_loses_
     p[:, 0, 5:7, 5:9] = 0.51  # a ball of 2x2 somewhere in 2x4
     p[:, 1, 5:7, 5:9] = 0.49
     logits = p.clamp(min=1e-6).log()
-    areas = torch.tensor([256, 4, 12])
+    areas, least = torch.tensor([256, 4, 12]), torch.tensor([200, 4, 12])
     assert not (most_likely(logits) == 1).any()
-    frame = expected_area(logits, areas, rare=64)
+    frame = expected_area(logits, areas, least, rare=64)
     assert (frame == 1).sum() == 4
     assert (frame[0, 5:7, 5:9] == 1).sum() == 4
 
@@ -189,9 +190,20 @@ def test_expected_area_ignores_small_probabilities_and_never_exceeds_the_area_of
     p = torch.zeros(1, 3, 16, 16)
     p[:, 1] = 0.05  # 256 pixels of 0.05 add up to 13
     p[:, 0] = 0.95
-    assert not (expected_area(p.clamp(min=1e-6).log(), torch.tensor([256, 4, 12]), rare=64) == 1).any()
+    assert not (expected_area(p.clamp(min=1e-6).log(), torch.tensor([256, 4, 12]), torch.zeros(3), rare=64) == 1).any()
     p[:, 1, :4, :4], p[:, 0, :4, :4] = 0.9, 0.1
-    assert (expected_area(p.clamp(min=1e-6).log(), torch.tensor([256, 4, 12]), rare=64) == 1).sum() == 4
+    assert (expected_area(p.clamp(min=1e-6).log(), torch.tensor([256, 4, 12]), torch.zeros(3), rare=64) == 1).sum() == 4
+
+
+def test_there_is_no_half_ball():
+    p = torch.zeros(1, 3, 16, 16)
+    p[:, 0] = 1.0
+    areas, least = torch.tensor([256, 4, 12]), torch.tensor([200, 4, 12])
+    for expected, pixels in ((1.6, 0), (2.4, 4)):
+        p[:, 1, 5:9, 5] = expected / 4
+        p[:, 0, 5:9, 5] = 1 - expected / 4
+        frame = expected_area(p.clamp(min=1e-6).log(), areas, least, rare=64)
+        assert (frame == 1).sum() == pixels
 
 
 def test_samples_follow_the_probabilities():
@@ -253,7 +265,7 @@ def test_recursion_grows_with_the_elapsed_share_and_is_whole_in_validation():
 
 
 def test_a_sample_that_left_the_truth_returns_to_it():
-    config = small_config(recursion=2, flips=0.0, reset_pixels=14)
+    config = small_config(recursion=2, flips=0.0, reset_pixels=14, reset_presence=False)
     model = model_of(config)
     given = []
     network = model.network.forward
@@ -271,6 +283,10 @@ def test_a_sample_that_left_the_truth_returns_to_it():
     model.config = dataclasses.replace(config, reset_pixels=0)
     model.loss(batch)
     assert not torch.equal(given[1].frames[:, -1], model.indices(batch.future)[:, 0])
+    given.clear()
+    model.config = dataclasses.replace(config, reset_pixels=0, reset_presence=True)  # black and red are missing
+    model.loss(batch)
+    assert torch.equal(given[1].frames[:, -1], model.indices(batch.future)[:, 0])
 
 
 def test_a_short_training_learns_to_move_the_ball_by_actions_and_keeps_it_sharp():

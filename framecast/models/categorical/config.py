@@ -46,6 +46,8 @@ class CategoricalConfig:
     areas: tuple[int, ...] = ()
     """Largest area of each colour of the palette in a frame, px (99.9th percentile); empty: measured in the training
     data."""
+    least_areas: tuple[int, ...] = ()
+    """Smallest area of each colour in a frame that has it, px (1st percentile); empty: measured in the training data."""
     palette_error: float = 12.0
     """Largest mean distance of a pixel from its colour in the palette, in levels of 255, at least 0; frames further away
     are refused."""
@@ -57,8 +59,7 @@ class CategoricalConfig:
     traces: tuple[float, ...] = (0.75, 0.96)
     """Decay per frame of the traces of each colour at each pixel, each in 0…1; empty for none."""
     clock: int = 64
-    """Number of frames up to which the age of each colour's last appearance and disappearance is told exactly; 0 for no
-    clock."""
+    """Number of frames, at most `history`, up to which the time since each colour came or left is exact; 0 for no clock."""
     positions: bool = True
     """Learned maps of position at every level: in an empty field nothing else says where a pixel is."""
     actions_seen: int = 4
@@ -80,6 +81,9 @@ class CategoricalConfig:
     """Fraction of the run in which recursion grows from 1 to its full length, in 0…1."""
     reset_pixels: int = 14
     """A sample returns to the true frames once more pixels than this differ; 0 turns the return off."""
+    reset_presence: bool = True
+    """A sample also returns once it shows a colour that the true frame lacks, or the reverse: a ball that comes at the
+    wrong time sets back the clock of its colour, after which no time of a serve can be predicted."""
     change_weight: float = 20.0
     """Additional weight of pixels around those that changed lately or in the target, at least 0."""
     flips: float = 5e-4
@@ -117,8 +121,9 @@ class CategoricalConfig:
             raise UserError(f"model.palette must have 2 to model.colours ({self.colours}) colours, got {len(self.palette)}")
         if len(set(self.palette)) != len(self.palette) or not all(0 <= v <= 255 for c in self.palette for v in c):
             raise UserError("model.palette must be different colours of three numbers in 0…255")
-        if self.areas and len(self.areas) != len(self.palette):
-            raise UserError(f"model.areas must have one number for each of {len(self.palette)} colours")
+        for name in ("areas", "least_areas"):
+            if getattr(self, name) and len(getattr(self, name)) != len(self.palette):
+                raise UserError(f"model.{name} must have one number for each of {len(self.palette)} colours")
         for name in ("widths", "blocks"):
             if min(getattr(self, name)) < 1:
                 raise UserError(f"model.{name} must be numbers of at least 1, got {getattr(self, name)}")

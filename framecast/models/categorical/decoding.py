@@ -7,17 +7,19 @@ from torch import Tensor
 from torch.nn import functional
 
 
-def expected_area(logits: Tensor, areas: Tensor, rare: int, floor: float = 0.1) -> Tensor:
+def expected_area(logits: Tensor, areas: Tensor, least: Tensor, rare: int, floor: float = 0.1) -> Tensor:
     """The frame in which every rare colour has the area that is expected of it.
 
     Where the place of a small object is uncertain by a pixel, no pixel reaches a probability of one half, and argmax
     would lose the object for good. Each rare colour gets n pixels, n the rounded sum of its probabilities above
-    `floor`, at most its largest area in the data: those highest by p + the 3x3 mean of p. All other pixels take the most
+    `floor`, at most its largest area in the data: those highest by p + the 3x3 mean of p. An area below the smallest in
+    the data becomes that, or nothing if it is below half of it: there is no half ball. All other pixels take the most
     probable of the other colours.
 
     Args:
         logits: (b, k, h, w).
         areas: largest area of each colour in the training data, (k,), px.
+        least: smallest area of each colour where it is present, (k,), px.
         rare: largest area that makes a colour rare, px.
         floor: probability below which a pixel does not count; small ones over thousands of pixels add up.
 
@@ -34,7 +36,8 @@ def expected_area(logits: Tensor, areas: Tensor, rare: int, floor: float = 0.1) 
     frame = most_likely(others)
     chosen = p[:, small]
     limits = areas[small].to(chosen)
-    counts = torch.where(chosen > floor, chosen, 0.0).sum((2, 3)).round().minimum(limits)
+    expected, smallest = torch.where(chosen > floor, chosen, 0.0).sum((2, 3)), least[small].to(chosen)
+    counts = torch.where(expected < smallest / 2, 0.0, expected.round().maximum(smallest)).minimum(limits)
     most = int(counts.max())
     if most == 0:
         return frame

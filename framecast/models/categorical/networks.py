@@ -131,18 +131,24 @@ class Clock(nn.Module):
 
     A serve that follows a fixed pause, or the end of a timed phase, cannot be predicted from a few frames. Each age has
     an entry of its own up to `steps`, and its logarithm.
+
+    Args:
+        colours: number of colours.
+        steps: largest age.
+        limit: age at which the clock stops, at most `steps`: the longest that a context can show.
+        size: of the vector.
     """
 
-    def __init__(self, colours: int, steps: int, size: int) -> None:
+    def __init__(self, colours: int, steps: int, limit: int, size: int) -> None:
         super().__init__()
-        self.steps = steps
+        self.steps, self.limit = steps, min(steps, limit)
         self.table = nn.Embedding(2 * colours * (steps + 1), size)
         nn.init.normal_(self.table.weight, std=0.02)
         self.logarithm = nn.Linear(2 * colours, size)
 
     def forward(self, history: History) -> Tensor:
         """The vector of a history."""
-        ages = torch.cat([history.since.amin((2, 3)), history.present], 1).clamp(max=self.steps)
+        ages = torch.cat([history.since.amin((2, 3)), history.present], 1).clamp(max=self.limit)
         rows = ages.long() + torch.arange(ages.shape[1], device=ages.device) * (self.steps + 1)
         table: Tensor = self.table(rows).sum(1)
         logarithm: Tensor = self.logarithm(torch.log1p(ages) / math.log1p(self.steps))
@@ -166,7 +172,7 @@ class Network(nn.Module):
         widths, d = config.widths, config.condition
         first, middle, bottom = widths
         self.act = nn.Linear(max(1, actions * config.actions_seen), d)
-        self.clock = Clock(colours, config.clock, d) if config.clock else None
+        self.clock = Clock(colours, config.clock, config.history, d) if config.clock else None
         self.mix = nn.Linear(d, d)
         planes = (config.frames + len(config.traces)) * colours
         self.stem = nn.Conv2d(planes, first, 2, stride=2)  # space to depth, then a 1x1 convolution

@@ -26,12 +26,14 @@ class Palette:
     Attributes:
         colours: RGB, 0…255 each, the most frequent first.
         areas: 99.9th percentile of the number of pixels of each colour in the frames that have it.
+        least: 1st percentile of that number.
         error: mean distance of a pixel from its colour, in levels of 255 (mean over channels of |difference|).
         distinct: number of different colours in the frames.
     """
 
     colours: tuple[tuple[int, int, int], ...]
     areas: tuple[int, ...]
+    least: tuple[int, ...]
     error: float
     distinct: int
 
@@ -73,6 +75,7 @@ def find_palette(frames: Iterable[np.ndarray], most: int, given: tuple[tuple[int
     return Palette(
         tuple((int(r), int(g), int(b)) for r, g, b in centres),
         tuple(int(np.percentile(a, 99.9, method="higher")) if a else 0 for a in areas),
+        tuple(int(np.percentile(a, 1, method="lower")) if a else 0 for a in areas),
         error,
         len(packed),
     )

@@ -51,6 +51,7 @@ class Categorical(Predictor):
     palette: Tensor
     table: Tensor
     areas: Tensor
+    least: Tensor
     rewards: Tensor
 
     def __init__(self, config: CategoricalConfig, spec: ClipSpec) -> None:
@@ -64,6 +65,7 @@ class Categorical(Predictor):
         self.register_buffer("palette", palette, persistent=False)
         self.register_buffer("table", lookup_table(palette), persistent=False)
         self.register_buffer("areas", torch.tensor(config.areas or (0,) * k), persistent=False)
+        self.register_buffer("least", torch.tensor(config.least_areas or (0,) * k), persistent=False)
         self.register_buffer("rewards", torch.tensor(config.reward_values), persistent=False)
         self.network = Network(config, k, spec.height, spec.width, spec.action_size)
         outputs = len(config.reward_values) + len(config.flags)
@@ -106,6 +108,7 @@ class Categorical(Predictor):
                 stacklevel=2,
             )
         completed = replace(config, palette=found.colours, areas=config.areas or found.areas)
+        completed = replace(completed, least_areas=config.least_areas or found.least)
         if config.outcomes == "none":
             return completed
         extras = data.spec.extras
@@ -178,7 +181,7 @@ class Categorical(Predictor):
                 wrong = (decoded != truths[:, k]).flatten(1).sum(1)
                 true = true.advance(truths[:, k], action)
                 own = own.advance(decoded, action)
-                left = wrong > config.reset_pixels if config.reset_pixels else torch.zeros_like(wrong, dtype=torch.bool)
+                left = self._left(own, true, wrong)
                 own = true.where(left | ((k + 1) % depth == 0), own)
                 totals["wrong"].append(wrong.float().mean())
                 totals["reset"].append(left.float().mean())
@@ -188,6 +191,15 @@ class Categorical(Predictor):
             parts[name] = torch.stack([found[name] for found in outcomes]).mean()
             total = total + config.outcome_weight * parts[name]
         return Loss(total, {name: value.detach() for name, value in parts.items()})
+
+    def _left(self, own: History, true: History, wrong: Tensor) -> Tensor:
+        """Whether each sample has left the truth, (b,) bool; wrong: number of its wrong pixels."""
+        left = torch.zeros_like(wrong, dtype=torch.bool)
+        if self.config.reset_pixels:
+            left = wrong > self.config.reset_pixels
+        if self.config.reset_presence:
+            left = left | ((own.present > 0) != (true.present > 0)).any(1)
+        return left
 
     def _depth(self, elapsed: float, steps: int) -> int:
         """Number of own frames in a row, less one, at a share of the run; all of them in validation."""
@@ -256,7 +268,7 @@ class Categorical(Predictor):
         """The frame of logits (b, k, h, w) without chance, palette indices (b, h, w)."""
         if self.config.decoding == "argmax":
             return most_likely(logits)
-        return expected_area(logits, self.areas, self.config.rare_area)
+        return expected_area(logits, self.areas, self.least, self.config.rare_area)
 
     # ------------------------------------------------------------------------------------------------- frame by frame
 
