@@ -108,7 +108,7 @@ def _protocol(seed: int, tiny: bool) -> Any:
     if not tiny:
         return WorldProtocol(seed=seed)
     small = {"worlds": 2, "frames": 20, "played_worlds": 2, "played_frames": 20, "recorded": 2}
-    return WorldProtocol(seed=seed, horizon=20, followed_frames=10, **small)
+    return WorldProtocol(seed=seed, horizon=20, followed_frames=10, timed_frames=5, **small)
 
 
 def pack_world(

@@ -53,6 +53,8 @@ class WorldProtocol:
     """Frames of each."""
     followed_frames: int = 250
     """Recorded frames of each world along which rewards are predicted one step ahead."""
+    timed_frames: int = 100
+    """Frames of one world that are timed."""
     seed: int = 0
     """Random seed of starts and actions."""
     precision: str = "fp32"
@@ -141,8 +143,9 @@ class Measured:
     def _extras(self, model: Categorical) -> tuple[str, ...]:
         return tuple("rewards" if name == "reward" else name for name in model.outcome_names)
 
-    def frames_per_second(self, frames: int = 100) -> float:
+    def frames_per_second(self) -> float:
         """Frames per second of one world on this machine, of CPU time."""
+        frames = self.protocol.timed_frames
         session = RolloutSession(
             self.model,
             self.starts.batch.context[:1],
