@@ -48,6 +48,11 @@ def test_palette_of_few_colours_is_exact_and_counts_their_areas():
     areas = dict(zip(found.colours, found.areas, strict=True))
     assert areas[250, 250, 250] == 4
     assert areas[10, 20, 30] == 8
+    assert dict(zip(found.colours, found.extents, strict=True)) == {
+        (0, 0, 0): (8, 8),
+        (10, 20, 30): (1, 8),
+        (250, 250, 250): (2, 2),
+    }
 
 
 def test_smeared_colours_are_merged_to_those_of_the_scene_and_the_error_is_stated():
@@ -177,7 +182,7 @@ def test_expected_area_keeps_a_ball_whose_place_is_uncertain_where_argmax_loses_
     logits = p.clamp(min=1e-6).log()
     areas, least = torch.tensor([256, 4, 12]), torch.tensor([200, 4, 12])
     assert not (most_likely(logits) == 1).any()
-    frame = expected_area(logits, areas, least, rare=64)
+    frame = expected_area(logits, areas, least, torch.zeros(3, 2), rare=64)
     assert (frame == 1).sum() == 4
     assert (frame[0, 5:7, 5:9] == 1).sum() == 4
 
@@ -186,9 +191,9 @@ def test_expected_area_ignores_small_probabilities_and_never_exceeds_the_area_of
     p = torch.zeros(1, 3, 16, 16)
     p[:, 1] = 0.05  # 256 pixels of 0.05 add up to 13
     p[:, 0] = 0.95
-    assert not (expected_area(p.clamp(min=1e-6).log(), torch.tensor([256, 4, 12]), torch.zeros(3), rare=64) == 1).any()
+    assert not (expected_area(p.clamp(min=1e-6).log(), torch.tensor([256, 4, 12]), torch.zeros(3), torch.zeros(3, 2), rare=64) == 1).any()
     p[:, 1, :4, :4], p[:, 0, :4, :4] = 0.9, 0.1
-    assert (expected_area(p.clamp(min=1e-6).log(), torch.tensor([256, 4, 12]), torch.zeros(3), rare=64) == 1).sum() == 4
+    assert (expected_area(p.clamp(min=1e-6).log(), torch.tensor([256, 4, 12]), torch.zeros(3), torch.zeros(3, 2), rare=64) == 1).sum() == 4
 
 
 def test_there_is_no_half_ball():
@@ -198,8 +203,20 @@ def test_there_is_no_half_ball():
     for expected, pixels in ((1.6, 0), (2.4, 4)):
         p[:, 1, 5:9, 5] = expected / 4
         p[:, 0, 5:9, 5] = 1 - expected / 4
-        frame = expected_area(p.clamp(min=1e-6).log(), areas, least, rare=64)
+        frame = expected_area(p.clamp(min=1e-6).log(), areas, least, torch.zeros(3, 2), rare=64)
         assert (frame == 1).sum() == pixels
+
+
+def test_an_object_that_may_be_at_several_places_is_shown_whole_at_one_of_them():
+    p = torch.zeros(2, 3, 16, 16)
+    p[:, 0] = 1.0
+    for row, chance in ((2, 0.3), (7, 0.4), (12, 0.3)):
+        p[:, 1, row : row + 2, 5:7] = chance
+        p[:, 0, row : row + 2, 5:7] = 1 - chance
+    areas, least, extents = torch.tensor([256, 4, 12]), torch.tensor([200, 4, 12]), torch.tensor([[16, 16], [2, 2], [0, 0]])
+    frame = expected_area(p.clamp(min=1e-6).log(), areas, least, extents, rare=64)
+    assert (frame[:, 7:9, 5:7] == 1).all()
+    assert (frame == 1).sum() == 8
 
 
 def test_samples_follow_the_probabilities():

@@ -48,6 +48,9 @@ class CategoricalConfig:
     data."""
     least_areas: tuple[int, ...] = ()
     """Smallest area of each colour in a frame that has it, px (1st percentile); empty: measured in the training data."""
+    extents: tuple[tuple[int, int], ...] = ()
+    """Height and width of the largest box around each colour, px (99.9th percentile); empty: measured in the training
+    data."""
     palette_error: float = 12.0
     """Largest mean distance of a pixel from its colour in the palette, in levels of 255, at least 0; frames further away
     are refused."""
@@ -121,7 +124,7 @@ class CategoricalConfig:
             raise UserError(f"model.palette must have 2 to model.colours ({self.colours}) colours, got {len(self.palette)}")
         if len(set(self.palette)) != len(self.palette) or not all(0 <= v <= 255 for c in self.palette for v in c):
             raise UserError("model.palette must be different colours of three numbers in 0…255")
-        for name in ("areas", "least_areas"):
+        for name in ("areas", "least_areas", "extents"):
             if getattr(self, name) and len(getattr(self, name)) != len(self.palette):
                 raise UserError(f"model.{name} must have one number for each of {len(self.palette)} colours")
         for name in ("widths", "blocks"):

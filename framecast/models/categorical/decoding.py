@@ -6,20 +6,27 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+#: Largest side, px, of the box around a single object.
+_BOX = 16
 
-def expected_area(logits: Tensor, areas: Tensor, least: Tensor, rare: int, floor: float = 0.1) -> Tensor:
+
+def expected_area(
+    logits: Tensor, areas: Tensor, least: Tensor, extents: Tensor, rare: int, floor: float = 0.1
+) -> Tensor:
     """The frame in which every rare colour has the area that is expected of it.
 
     Where the place of a small object is uncertain by a pixel, no pixel reaches a probability of one half, and argmax
     would lose the object for good. Each rare colour gets n pixels, n the rounded sum of its probabilities above
     `floor`, at most its largest area in the data: those highest by p + the 3x3 mean of p. An area below the smallest in
-    the data becomes that, or nothing if it is below half of it: there is no half ball. All other pixels take the most
-    probable of the other colours.
+    the data becomes that, or nothing if it is below half of it: there is no half ball. A colour whose pixels fit into a small
+    box in all data is drawn within one box, that of the largest sum of probabilities: an object that may be at several
+    places is shown at one of them. All other pixels take the most probable of the other colours.
 
     Args:
         logits: (b, k, h, w).
         areas: largest area of each colour in the training data, (k,), px.
         least: smallest area of each colour where it is present, (k,), px.
+        extents: height and width of the largest box around each colour in the training data, (k, 2), px; 0 if unknown.
         rare: largest area that makes a colour rare, px.
         floor: probability below which a pixel does not count; small ones over thousands of pixels add up.
 
@@ -34,9 +41,10 @@ def expected_area(logits: Tensor, areas: Tensor, least: Tensor, rare: int, floor
     others = p.clone()
     others[:, small] = -1.0
     frame = most_likely(others)
-    chosen = p[:, small]
+    chosen = torch.stack([_in_one_box(p[:, k], *extents[k].tolist()) for k in small], 1)
     limits = areas[small].to(chosen)
-    expected, smallest = torch.where(chosen > floor, chosen, 0.0).sum((2, 3)), least[small].to(chosen)
+    whole, smallest = p[:, small], least[small].to(chosen)
+    expected = torch.where(whole > floor, whole, 0.0).sum((2, 3))
     counts = torch.where(expected < smallest / 2, 0.0, expected.round().maximum(smallest)).minimum(limits)
     most = int(counts.max())
     if most == 0:
@@ -69,6 +77,20 @@ def sample(logits: Tensor, temperature: Tensor, generator: torch.Generator | Non
 def most_likely(scores: Tensor) -> Tensor:
     """Index (b, h, w) of the highest of scores (b, k, h, w); argmax over this axis takes five times as long."""
     return scores.max(1).indices
+
+
+def _in_one_box(p: Tensor, height: int, width: int) -> Tensor:
+    """Probabilities (b, h, w) within the box of the largest sum, 0 elsewhere; unchanged for boxes that are not small."""
+    _, h, w = p.shape
+    if not 0 < height <= _BOX or not 0 < width <= _BOX:
+        return p
+    sums = functional.avg_pool2d(p[:, None], (min(height, h), min(width, w)), stride=1)[:, 0]
+    best = sums.flatten(1).argmax(1)
+    top, left = best // sums.shape[2], best % sums.shape[2]
+    rows, columns = torch.arange(h, device=p.device), torch.arange(w, device=p.device)
+    inside_rows = (rows >= top[:, None]) & (rows < top[:, None] + height)
+    inside_columns = (columns >= left[:, None]) & (columns < left[:, None] + width)
+    return p * (inside_rows[:, :, None] & inside_columns[:, None, :])
 
 
 def _neighbourhood(p: Tensor) -> Tensor:

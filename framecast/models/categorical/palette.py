@@ -15,6 +15,9 @@ from framecast.nn.precision import autocast_off
 #: Distance, in levels of 255, up to which a colour counts as smeared rather than as one of its own.
 _SMEAR = 24.0
 
+#: Largest number of pixels of a colour whose box is measured; others count as spread over the frame.
+_SMALL = 256
+
 #: Levels of a channel in the lookup table of colours.
 _LEVELS = 64
 
@@ -27,6 +30,7 @@ class Palette:
         colours: RGB, 0…255 each, the most frequent first.
         areas: 99.9th percentile of the number of pixels of each colour in the frames that have it.
         least: 1st percentile of that number.
+        extents: 99.9th percentile of height and width of the box around each colour, px.
         error: mean distance of a pixel from its colour, in levels of 255 (mean over channels of |difference|).
         distinct: number of different colours in the frames.
     """
@@ -34,6 +38,7 @@ class Palette:
     colours: tuple[tuple[int, int, int], ...]
     areas: tuple[int, ...]
     least: tuple[int, ...]
+    extents: tuple[tuple[int, int], ...]
     error: float
     distinct: int
 
@@ -47,10 +52,11 @@ def find_palette(frames: Iterable[np.ndarray], most: int, given: tuple[tuple[int
         given: colours to be used instead; areas and error are then those of them.
     """
     counts: dict[int, int] = {}
-    held: list[tuple[np.ndarray, np.ndarray]] = []
+    held: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for frame in frames:
-        values, numbers = np.unique(_packed(frame), return_counts=True)
-        held.append((values, numbers))
+        packed_frame = _packed(frame)
+        values, numbers = np.unique(packed_frame, return_counts=True)
+        held.append((values, numbers, _boxes(packed_frame, values, numbers)))
         for value, number in zip(values.tolist(), numbers.tolist(), strict=True):
             counts[value] = counts.get(value, 0) + number
     packed = np.array(sorted(counts, key=lambda c: (-counts[c], c)), np.int64)
@@ -66,19 +72,40 @@ def find_palette(frames: Iterable[np.ndarray], most: int, given: tuple[tuple[int
     which = _nearest(colours, centres)
     error = float((np.abs(colours - centres[which]).mean(1) * weights).sum() / weights.sum())
     names = dict(zip(packed.tolist(), which.tolist(), strict=True))
-    areas = [[] for _ in centres]  # type: list[list[int]]
-    for values, numbers in held:
-        sums = np.zeros(len(centres), np.int64)
-        np.add.at(sums, [names[v] for v in values.tolist()], numbers)
-        for k in np.flatnonzero(sums).tolist():
-            areas[k].append(int(sums[k]))
+    areas: list[list[int]] = [[] for _ in centres]
+    sides: list[list[tuple[int, int]]] = [[] for _ in centres]
+    for values, numbers, boxes in held:
+        rows = np.array([names[v] for v in values.tolist()])
+        for k in np.unique(rows).tolist():
+            own = rows == k
+            areas[k].append(int(numbers[own].sum()))
+            first, last = boxes[own, :2].min(0), boxes[own, 2:].max(0)
+            sides[k].append((int(last[0] - first[0]) + 1, int(last[1] - first[1]) + 1))
     return Palette(
         tuple((int(r), int(g), int(b)) for r, g, b in centres),
         tuple(int(np.percentile(a, 99.9, method="higher")) if a else 0 for a in areas),
         tuple(int(np.percentile(a, 1, method="lower")) if a else 0 for a in areas),
+        tuple(_largest(found) for found in sides),
         error,
         len(packed),
     )
+
+
+def _boxes(frame: np.ndarray, values: np.ndarray, numbers: np.ndarray) -> np.ndarray:
+    """First and last row and column of each value in a frame (h, w): rows of top, left, bottom, right."""
+    found = np.empty((len(values), 4), np.int64)
+    found[:] = 0, 0, frame.shape[0] - 1, frame.shape[1] - 1
+    for i in np.flatnonzero(numbers <= _SMALL):
+        ys, xs = np.nonzero(frame == values[i])
+        found[i] = ys.min(), xs.min(), ys.max(), xs.max()
+    return found
+
+
+def _largest(sides: list[tuple[int, int]]) -> tuple[int, int]:
+    if not sides:
+        return 0, 0
+    height, width = np.percentile(np.array(sides), 99.9, axis=0, method="higher").astype(int).tolist()
+    return height, width
 
 
 def nearest(frames: Tensor, palette: Tensor, table: Tensor) -> Tensor:

@@ -52,6 +52,7 @@ class Categorical(Predictor):
     table: Tensor
     areas: Tensor
     least: Tensor
+    extents: Tensor
     rewards: Tensor
 
     def __init__(self, config: CategoricalConfig, spec: ClipSpec) -> None:
@@ -66,6 +67,7 @@ class Categorical(Predictor):
         self.register_buffer("table", lookup_table(palette), persistent=False)
         self.register_buffer("areas", torch.tensor(config.areas or (0,) * k), persistent=False)
         self.register_buffer("least", torch.tensor(config.least_areas or (0,) * k), persistent=False)
+        self.register_buffer("extents", torch.tensor(config.extents or ((0, 0),) * k), persistent=False)
         self.register_buffer("rewards", torch.tensor(config.reward_values), persistent=False)
         self.network = Network(config, k, spec.height, spec.width, spec.action_size)
         outputs = len(config.reward_values) + len(config.flags)
@@ -108,7 +110,9 @@ class Categorical(Predictor):
                 stacklevel=2,
             )
         completed = replace(config, palette=found.colours, areas=config.areas or found.areas)
-        completed = replace(completed, least_areas=config.least_areas or found.least)
+        completed = replace(
+            completed, least_areas=config.least_areas or found.least, extents=config.extents or found.extents
+        )
         if config.outcomes == "none":
             return completed
         extras = data.spec.extras
@@ -268,7 +272,7 @@ class Categorical(Predictor):
         """The frame of logits (b, k, h, w) without chance, palette indices (b, h, w)."""
         if self.config.decoding == "argmax":
             return most_likely(logits)
-        return expected_area(logits, self.areas, self.least, self.config.rare_area)
+        return expected_area(logits, self.areas, self.least, self.extents, self.config.rare_area)
 
     # ------------------------------------------------------------------------------------------------- frame by frame
 
