@@ -10,7 +10,7 @@ from pathlib import Path
 import framecast
 from framecast.data.store import Store
 from framecast.data.synthetic.bouncing import Bouncing, BouncingConfig
-from framecast.evaluation.scorer import describe
+from framecast.evaluation.headline import describe
 from framecast.media.grid import side_by_side
 
 
@@ -23,7 +23,7 @@ def main(out: Path, tiny: bool) -> None:
 
     # 2. Train. The same call again resumes.
     length = {"steps": 3} if tiny else {"budget": "90s"}
-    framecast.train("multiscale-gan", data, out=run, profile="tiny" if tiny else "small", **length)
+    framecast.train("direct", data, out=run, profile="tiny" if tiny else "small", **length)
 
     # 3. Score on held-out videos, beside the baselines.
     scores, _ = framecast.evaluate(run, horizon=horizon, clips=2 if tiny else 16)

@@ -12,7 +12,7 @@ import numpy as np
 import framecast
 from framecast.data.inspect import inspect
 from framecast.data.store import Store
-from framecast.evaluation.scorer import describe
+from framecast.evaluation.headline import describe
 
 SIZE = 32
 

@@ -5,11 +5,11 @@ python -m reproduction.autoencoders_page
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from reproduction.claims import RESULTS
+from reproduction.claims import OLDER_HEADLINE
+from reproduction.pages import rewrite, table, text
 
 FRAMES = ("1", "5", "10", "20", "60")
 METRICS = {
@@ -40,12 +40,13 @@ def page(found: dict[str, Any], folder: Path) -> str:
         "figures, protocol, commands, versions, hardware. Models of a table were trained equally long and are scored",
         "on the same clips of held-out episodes. Intervals are 95 %, over episodes.",
         "",
+        *OLDER_HEADLINE,
     ]
     for profile, head in HEADS.items():
         if whole := results.get(f"{profile}-all"):
             lines += [f"## {head}", "", *_series(whole), *_whole(whole, folder)]
     lines += _options(results.get("options")) + _games(results.get("games"), folder) + _overfit(results)
-    return "\n".join([*lines, *_packaged(results.get("packaged-c-ae"))]).rstrip() + "\n"
+    return text([*lines, *_packaged(results.get("packaged-c-ae"))])
 
 
 def _conditions(found: dict[str, Any]) -> str:
@@ -62,28 +63,29 @@ def _conditions(found: dict[str, Any]) -> str:
 
 def _series(whole: dict[str, Any]) -> list[str]:
     """One line a model: how long it trained, and its scores five frames ahead with their intervals."""
-    lines = [
-        f"Ms. Pac-Man. {_conditions(whole)} At five frames:",
-        "",
-        "| | steps | weights | PSNR [dB] | in the moving area [dB] | SSIM | sharpness ratio "
-        "| above the temporal mean | to copy-last in the moving area [dB] |",
-        "|---|---|---|---|---|---|---|---|---|",
-    ]
-    mean = whole["table"]["temporal-mean"]["psnr"]["5"][0]
-    for row in whole["ranking"]:
-        name, own = row["name"], whole["table"][row["name"]]
-        cells = [f"`{name}`", "", ""]
+    head = ["", "steps", "weights", "PSNR [dB]", "in the moving area [dB]", "SSIM", "sharpness ratio"]
+    head += ["above the temporal mean", "to copy-last in the moving area [dB]"]
+    mean, rows = whole["table"]["temporal-mean"]["psnr"]["5"][0], []
+    for name in (row["name"] for row in whole["ranking"]):
+        own, cells = whole["table"][name], [f"`{name}`", "", ""]
         if model := whole["models"].get(name):
             cells[1:] = [f"{model['steps']:,.0f}", f"{model['parameters']:,}"]
-        cells += [_interval(own[m]["5"], d) for m, d in (("psnr", 2), ("moving_psnr", 2), ("ssim", 3))]
-        cells += [_interval(own["sharpness_ratio"]["5"], 3)]
+        cells += _at_five(own, "psnr", "moving_psnr", "ssim", "sharpness_ratio")
         cells += ["yes" if own["psnr"]["5"][0] > mean else "no", _gain(whole["gains"][name])] if model else ["", ""]
-        lines.append("| " + " | ".join(cells) + " |")
-    return [*lines, "", "From best to worst by PSNR in the moving area over the whole horizon.", ""]
+        rows.append(cells)
+    lines = [f"Ms. Pac-Man. {_conditions(whole)} At five frames:", "", *table(head, rows)]
+    return [*lines, "From best to worst by PSNR in the moving area over the whole horizon.", ""]
 
 
-def _gain(gains: dict[str, Any]) -> str:
+def _at_five(own: dict[str, Any], *metrics: str) -> list[str]:
+    """Scores five frames ahead with their intervals."""
+    return [_interval(own[m]["5"], METRICS[m][1]) for m in metrics]
+
+
+def _gain(gains: dict[str, Any] | None) -> str:
     """To copy-last at five frames, paired, and what it means."""
+    if gains is None:
+        return ""
     values = gains["moving_psnr"]["5"]
     return f"{_interval(values, 2)}, {_verdict(dict(zip(('mean', 'low', 'high'), values, strict=True)))}"
 
@@ -103,11 +105,12 @@ def _whole(whole: dict[str, Any], folder: Path) -> list[str]:
     for metric, (label, digits) in METRICS.items():
         if metric not in whole["table"][order[0]]:
             continue
-        lines += [f"| {label} | " + " | ".join(f"+{k}" for k in FRAMES) + " |", "|---" * (len(FRAMES) + 1) + "|"]
-        for name in order:
-            cells = (_interval([whole["table"][name][metric][k][0], None, None], digits) for k in FRAMES)
-            lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
-        lines.append("")
+        curves = {name: whole["table"][name][metric] for name in order}
+        rows = (
+            [f"`{name}`", *(_interval([curve[k][0], None, None], digits) for k in FRAMES)]
+            for name, curve in curves.items()
+        )
+        lines += table([label, *(f"+{k}" for k in FRAMES)], rows)
     scales = whole["protocol"]["metrics"]["ms_ssim"]
     lines += [f"MS-SSIM: {scales}.", "", *_claims(whole)]
     if (folder / whole["picture"]).is_file():
@@ -120,21 +123,20 @@ def _claims(whole: dict[str, Any]) -> list[str]:
     claims = whole["claims"]
     lines = ["### The published claims", "", "Mean differences over the horizon, paired by clip; in brackets the pairs"]
     lines += ["that differ the other way. The rest are not distinguished.", ""]
-    lines += ["| claim | " + " | ".join(METRICS[m][0] for m in claims) + " |", "|---" * (len(claims) + 1) + "|"]
+    rows = []
     for claim in next(iter(claims.values())):
-        cells = []
-        for rows in (by_claim[claim] for by_claim in claims.values()):
-            verdicts = [_verdict(p) for p in rows]
-            cells.append(f"{verdicts.count('above')} of {len(rows)} ({verdicts.count('below')})")
-        lines.append(f"| {claim} | " + " | ".join(cells) + " |")
-    lines += ["", "| a | b | a − b in the moving area [dB] | |", "|---|---|---|---|"]
-    seen = set()
-    for p in (p for rows in claims["moving_psnr"].values() for p in rows):
-        if (p["a"], p["b"]) not in seen:
-            seen.add((p["a"], p["b"]))
-            cells = [f"`{p['a']}`", f"`{p['b']}`", _interval([p["mean"], p["low"], p["high"]], 2), _verdict(p)]
-            lines.append("| " + " | ".join(cells) + " |")
-    return [*lines, ""]
+        cells = [claim]
+        for verdicts in ([_verdict(p) for p in by_claim[claim]] for by_claim in claims.values()):
+            cells.append(f"{verdicts.count('above')} of {len(verdicts)} ({verdicts.count('below')})")
+        rows.append(cells)
+    lines += table(["claim", *(METRICS[m][0] for m in claims)], rows)
+    pairs: dict[tuple[str, str], Any] = {}
+    for p in (p for group in claims["moving_psnr"].values() for p in group):
+        pairs.setdefault((p["a"], p["b"]), p)
+    rows = [
+        [f"`{a}`", f"`{b}`", _interval([p["mean"], p["low"], p["high"]], 2), _verdict(p)] for (a, b), p in pairs.items()
+    ]
+    return lines + table(["a", "b", "a − b in the moving area [dB]", ""], rows)
 
 
 def _verdict(pair: dict[str, Any]) -> str:
@@ -146,17 +148,14 @@ def _verdict(pair: dict[str, Any]) -> str:
 def _options(found: dict[str, Any] | None) -> list[str]:
     if found is None:
         return []
+    four = ("psnr", "moving_psnr", "ssim", "sharpness_ratio")
+    rows = (
+        (name, f"{model['steps']:,.0f}", *_at_five(found["table"][name], *four))
+        for name, model in found["models"].items()
+    )
+    head = ["", "steps", "PSNR [dB]", "in the moving area [dB]", "SSIM", "sharpness ratio"]
     lines = ["## What the options buy", "", f"`c-ae`, `default`. {_conditions(found)} At five frames:", ""]
-    lines += [
-        "| | steps | PSNR [dB] | in the moving area [dB] | SSIM | sharpness ratio |",
-        "|---|---|---|---|---|---|",
-    ]
-    for name, model in found["models"].items():
-        own = found["table"][name]
-        cells = [_interval(own["psnr"]["5"], 2), _interval(own["moving_psnr"]["5"], 2)]
-        cells += [_interval(own["ssim"]["5"], 3), _interval(own["sharpness_ratio"]["5"], 3)]
-        lines.append(f"| {name} | {model['steps']:,.0f} | " + " | ".join(cells) + " |")
-    return [*lines, ""]
+    return lines + table(head, rows)
 
 
 def _games(found: dict[str, Any] | None, folder: Path) -> list[str]:
@@ -164,15 +163,13 @@ def _games(found: dict[str, Any] | None, folder: Path) -> list[str]:
         return []
     first = next(iter(found["games"].values()))
     lines = ["## The other games", "", f"Profile `small` of commit {found['commit']}. {_conditions(first)}", ""]
-    lines += ["PSNR at five frames:", ""]
-    lines += ["| game | | whole frame [dB] | in the moving area [dB] | to copy-last in the moving area [dB] |"]
-    lines += ["|---|---|---|---|---|"]
-    for game, result in found["games"].items():
-        for name, own in result["table"].items():
-            cells = [_interval(own["psnr"]["5"], 2), _interval(own["moving_psnr"]["5"], 2)]
-            cells += [_gain(result["gains"][name]) if name in result["gains"] else ""]
-            lines.append(f"| {game} | `{name}` | " + " | ".join(cells) + " |")
-    lines.append("")
+    rows = (
+        (game, f"`{name}`", *_at_five(own, "psnr", "moving_psnr"), _gain(result["gains"].get(name)))
+        for game, result in found["games"].items()
+        for name, own in result["table"].items()
+    )
+    head = ["game", "", "whole frame [dB]", "in the moving area [dB]", "to copy-last in the moving area [dB]"]
+    lines += ["PSNR at five frames:", "", *table(head, rows)]
     for game in found["games"]:
         if (folder / f"autoencoders-{game}.png").is_file():
             lines += [f"![{game}: truth and forecasts of one clip](autoencoders-{game}.png)", ""]
@@ -183,29 +180,26 @@ def _packaged(row: dict[str, Any] | None) -> list[str]:
     """The run whose weights come with the package."""
     if row is None:
         return []
-    own, table = row["table"][row["model"]], row["table"]
-    shown = {row["model"]: own, **{name: table[name] for name in ("copy-last", "temporal-mean")}}
+    shown = {name: row["table"][name] for name in (row["model"], "copy-last", "temporal-mean")}
     lines = ["## The packaged weights", "", f"`{row['command']}`: {row['steps']:,} steps. Scored on {row['split']}."]
-    lines += ["", "| five frames ahead | PSNR [dB] | in the moving area [dB] | SSIM |", "|---|---|---|---|"]
-    for name, scores in shown.items():
-        cells = (_interval(scores[m]["5"], d) for m, d in (("psnr", 2), ("moving_psnr", 2), ("ssim", 3)))
-        lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
-    return [*lines, ""]
+    rows = ([f"`{name}`", *_at_five(scores, "psnr", "moving_psnr", "ssim")] for name, scores in shown.items())
+    return [*lines, "", *table(["five frames ahead", "PSNR [dB]", "in the moving area [dB]", "SSIM"], rows)]
 
 
 def _overfit(results: dict[str, Any]) -> list[str]:
-    rows = [r for n, r in results.items() if n.startswith("overfit-")]
+    rows = [
+        (
+            *(f"`{r['model']}`", f"{r.get('seed', 0)}", f"{r['first']:.4f}", f"{r['last']:.4f}", f"{r['steps']:,}"),
+            "yes" if r["tenfold"] else "no",
+        )
+        for n, r in results.items()
+        if n.startswith("overfit-")
+    ]
     if not rows:
         return []
     lines = ["## Overfitting a hundred pairs", "", "`default`, 42x32, the loss in eval mode:", ""]
-    lines += ["| | seed | at first | at last | steps | tenfold |", "|---|---|---|---|---|---|"]
-    for r in rows:
-        reached = "yes" if r["tenfold"] else "no"
-        seed, fall = r.get("seed", 0), f"{r['first']:.4f} | {r['last']:.4f}"
-        lines.append(f"| `{r['model']}` | {seed} | {fall} | {r['steps']:,} | {reached} |")
-    return [*lines, ""]
+    return lines + table(["", "seed", "at first", "at last", "steps", "tenfold"], rows)
 
 
 if __name__ == "__main__":
-    data = json.loads((RESULTS / "generative-autoencoders.json").read_text(encoding="utf-8"))
-    (RESULTS / "generative-autoencoders.md").write_text(page(data, RESULTS), encoding="utf-8")
+    rewrite("generative-autoencoders", page)

@@ -31,7 +31,7 @@ from framecast.training.run_folder import Run, open_run
 from reproduction import claims
 from reproduction.benchmark_page import README, family_rows, page, with_table
 from reproduction.first_frame import obstacles
-from reproduction.results import RESULTS, ROOT, command, relative, stored
+from reproduction.results import RESULTS, ROOT, command, made, relative, stored
 
 FILE = RESULTS / "benchmark.json"
 WORK = ROOT / "runs" / "benchmark-pacman"
@@ -82,8 +82,7 @@ def main() -> None:
 def headline(clip: Path, budget: str, more: Sequence[str]) -> None:
     """A member of each family on a game, on generated scenes and on a filmed clip, three seeds each."""
     scenes = ROOT / "runs" / "benchmark-headline" / "data" / "bouncing"
-    if not (scenes / "index.json").is_file():
-        command("data", "make", "bouncing", "--videos", "300", "--frames", "100", "--out", relative(scenes))
+    made(scenes, "bouncing", "--videos", "300", "--frames", "100")
     sets = {"ms_pacman": f"{relative(recording('ms_pacman'))} --size {SIZE}"}
     sets |= {"bouncing": f"{relative(scenes)} --size 72x64", "clip": f"{clip} --size 72x64"}
     models = [f"{name}:small" for name in HEADLINE]
@@ -120,11 +119,8 @@ def further(
 
 def recording(game: str) -> Path:
     """A game at 60 frames a second with the console's memory: 90 episodes of 400 frames, nine of them held out."""
-    store = WORK / "data" / game
-    if not (store / "index.json").is_file():
-        length = ["--episodes", "90", "--max-frames", "400", "--ram", "--seed", "0"]
-        command("data", "make", "atari", "--game", game, *length, "--out", relative(store), "--overwrite")
-    return store
+    length = ("--episodes", "90", "--max-frames", "400", "--ram", "--seed", "0")
+    return made(WORK / "data" / game, "atari", "--game", game, *length, "--overwrite")
 
 
 def series(

@@ -12,15 +12,48 @@ from __future__ import annotations
 
 import argparse
 import json
+import tomllib
 from pathlib import Path
+from typing import Any, cast
 
-from reproduction.claim_checks import Results
-from reproduction.publications import PUBLICATIONS
+from reproduction import claim_checks
+from reproduction.claim_checks import Check, Claim, Results
 
 ROOT = Path(__file__).resolve().parent.parent
 RESULTS = ROOT / "docs" / "results"
 PAGE = ROOT / "docs" / "claims.md"
+#: On pages whose tables were made before skill was the headline.
+OLDER_HEADLINE = (
+    "Made under the older headline, PSNR in the moving area, which does not count what a forecast invents where the",
+    "truth stands still. By [skill](../scores.md) over the whole frame the order may differ.",
+    "",
+)
 STATUSES = ("confirmed", "not seen", "not yet run", "not testable here")
+
+
+def check_of(written: str | list[Any]) -> Check:
+    """A function of `claim_checks` by name, or what one returns for arguments, of which those of `both` are checks."""
+    if isinstance(written, str):
+        return cast(Check, getattr(claim_checks, written))
+    name, *arguments = written
+    return cast(Check, getattr(claim_checks, name)(*(map(check_of, arguments) if name == "both" else arguments)))
+
+
+def publications() -> dict[str, tuple[Claim, ...]]:
+    """Title of a publication -> its claims, from publications.toml."""
+    written = tomllib.loads(Path(__file__).with_name("publications.toml").read_text(encoding="utf-8"))
+    return {
+        one["title"]: tuple(
+            Claim(
+                **{**row, "run": written["runs"][row["run"]], "check": check_of(row["check"])} if "run" in row else row
+            )
+            for row in one["claims"]
+        )
+        for one in written["publications"]
+    }
+
+
+PUBLICATIONS = publications()
 
 
 # --------------------------------------------------------------------------------------------------------------- page
@@ -49,15 +82,15 @@ def page(judged: dict[str, list[dict[str, str]]]) -> str:
         "What the five publications state, in our words, the run that tests it, and what it found. Written by",
         "`python -m reproduction.claims` from `docs/results/*.json`; a status is computed, never written by hand. A",
         "comparison is confirmed when its 95 % interval lies on the claimed side of 0. “Not seen” reports what was",
-        "found here, at the size and length of these runs, and no more.",
+        "found here, at the size and length of these runs, and no more. The rule is what the result is compared with.",
         "",
         "; ".join(f"{counts[s]} {s}" for s in STATUSES) + ".",
         "",
     ]
     for name, rows in judged.items():
-        lines += [f"## {name}", "", "| claim | status | found | source |", "|---|---|---|---|"]
+        lines += [f"## {name}", "", "| claim | status | found | rule | source |", "|---|---|---|---|---|"]
         lines += [
-            "| " + " | ".join(_cell(c) for c in (r["statement"], r["status"], r["found"] or "–", r["source"])) + " |"
+            "| " + " | ".join(_cell(r[key] or "–") for key in ("statement", "status", "found", "rule", "source")) + " |"
             for r in rows
         ]
         commands = list(dict.fromkeys(line for r in rows for line in r["run"].split(" && ") if line))

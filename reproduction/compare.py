@@ -29,7 +29,10 @@ from framecast.evaluation.compare import compare
 from framecast.evaluation.external import make_clips
 from framecast.reporting.compare_page import write_comparison
 from framecast.training.checkpoint import snapshots
-from reproduction.results import LOSSES, RESULTS, WORK, Results, command, record, relative, slug
+from framecast.training.log import read_metrics
+from reproduction.claims import OLDER_HEADLINE
+from reproduction.pages import code, table
+from reproduction.results import LOSSES, RESULTS, WORK, Results, arguments, command, made, record, relative, slug
 
 #: Forms trained on bouncing, and losses of the claims taken on Ms. Pac-Man.
 FORMS = {
@@ -44,16 +47,14 @@ SHOWN = ("moving_psnr", "psnr", "ssim", "sharpness_ratio")
 
 def main() -> None:
     """Run the parts asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=["bouncing", "ms_pacman"], help="one data set instead of both")
+    names = ("bouncing", "ms_pacman")
+    parser = arguments(__doc__, names)
     parser.add_argument("--steps", type=int, default=1_000, help="training steps of each form on bouncing")
     parser.add_argument("--claim-steps", type=int, default=1_200, help="training steps of each claim's run")
     parser.add_argument("--horizon", type=int, default=16, help="frames to forecast")
-    parser.add_argument("--again", action="store_true", help="run finished parts again")
     parser.add_argument("--as-they-are", action="store_true", help="train no run that has weights any further")
-    options, results = parser.parse_args(), Results("compare", page)
-    for name in [options.only] if options.only else ["bouncing", "ms_pacman"]:
-        results.part(name, partial(part, name, options), options.again)
+    options = parser.parse_args()
+    Results("compare", page).parts({name: partial(part, name, options) for name in names}, options)
 
 
 def part(name: str, options: argparse.Namespace) -> dict[str, Any]:
@@ -105,27 +106,19 @@ def as_trained(run: Path, words: list[str]) -> str:
     begun = {"--steps": config["train"]["steps"], "--optim.decay-steps": config["model"]["optim"]["decay_steps"]}
     for flag, value in begun.items():
         words[words.index(flag) + 1] = str(value)
-    taken = json.loads((run / "metrics.jsonl").read_text(encoding="utf-8").splitlines()[-1])["step"]
+    taken = read_metrics(run)[-1]["step"]
     return " ".join(["framecast", *words]) + ("" if taken == begun["--steps"] else f"  # stopped at step {taken:,}")
 
 
 def bouncing() -> Path:
     """A hundred and twenty videos of shapes: twelve are held out."""
-    data = WORK / "data" / "bouncing-120"
-    if not (data / "index.json").is_file():
-        command("data", "make", "bouncing", "--videos", "120", "--frames", "64", "--out", relative(data))
-    return data
+    return made(WORK / "data" / "bouncing-120", "bouncing", "--videos", "120", "--frames", "64")
 
 
 def fresh_episodes() -> Path:
     """Twelve episodes of Ms. Pac-Man that no run saw, with the emulator's memory, which knows where things are."""
-    data = WORK / "data" / "ms_pacman-fresh"
-    if not (data / "index.json").is_file():
-        command(
-            *("data", "make", "atari", "--game", "ms_pacman", "--frame-skip", "4", "--episodes", "12", "--ram"),
-            *("--max-frames", "120", "--seed", "1", "--out", relative(data)),
-        )
-    return data
+    words = ("--frame-skip", "4", "--episodes", "12", "--ram", "--max-frames", "120", "--seed", "1")
+    return made(WORK / "data" / "ms_pacman-fresh", "atari", "--game", "ms_pacman", *words)
 
 
 def compared(
@@ -210,9 +203,11 @@ def page(done: dict[str, Any]) -> str:
         "Written by `reproduction/compare.py` from [compare.json](compare.json). Intervals are over videos.",
         "Three forms of the small multi-scale networks, briefly trained, both baselines, and the forecasts of",
         "another program, `reproduction/constant_velocity.py`, which knows nothing of framecast.",
+        "",
+        *OLDER_HEADLINE[:-1],
     ]
     for name, found in done["results"].items():
-        lines += ["", f"## {name}", "", f"{found['sentence']}.", "", "```", found["command"], "```", ""]
+        lines += ["", f"## {name}", "", f"{found['sentence']}.", "", *code(found["command"])]
         p, (first, second) = found["protocol"], found["half_protocols"]
         lines += [
             f"{p['clips']} clips of {p['videos']} held-out videos, horizon {p['horizon']}, {p['height']}x{p['width']}.",
@@ -227,15 +222,19 @@ def page(done: dict[str, Any]) -> str:
             " moving area [dB], whether the intervals meet, and the difference over the half-width of its own interval"
             " (at most 1 in 95 % of cases where nothing differs).",
             "",
-            "| row | first half | second half | meet | difference |",
         ]
-        lines += ["|---|---|---|---|---|"]
-        lines += [
-            f"| {r['name']} | {_interval(r['first'])} | {_interval(r['second'])} | {'yes' if r['meet'] else 'no'} "
-            f"| {r['apart']:.2f} |"
+        halves = (
+            (
+                r["name"],
+                _interval(r["first"]),
+                _interval(r["second"]),
+                "yes" if r["meet"] else "no",
+                f"{r['apart']:.2f}",
+            )
             for r in found["halves"]
-        ]
-        lines += ["", f"![every row on the median clip](compare-{name}.png)", "", f"[As a film](compare-{name}.webp)"]
+        )
+        lines += table(["row", "first half", "second half", "meet", "difference"], halves)
+        lines += [f"![every row on the median clip](compare-{name}.png)", "", f"[As a film](compare-{name}.webp)"]
         if found["browser"] is not None:
             lines += ["", f"Chromium opened the page and made {found['browser']['requests']} requests."]
         v, h = found["versions"], found["hardware"]
@@ -249,19 +248,8 @@ def page(done: dict[str, Any]) -> str:
 
 
 def _table(found: dict[str, Any]) -> list[str]:
-    heads = [
-        "#",
-        "row",
-        "PSNR, moving area [dB]",
-        "to copy-last",
-        "PSNR [dB]",
-        "SSIM",
-        "sharpness ratio",
-        "rf-mmd",
-        "steps",
-        "frames/s",
-    ]
-    lines = ["| " + " | ".join(heads) + " |", "|---" * len(heads) + "|"]
+    heads = ["#", "row", "PSNR, moving area [dB]", "to copy-last", "PSNR [dB]", "SSIM", "sharpness ratio", "rf-mmd"]
+    rows = []
     for row in found["ranking"]:
         name, means = row["name"], found["means"][row["name"]]
         gain = "" if row["to_copy_last"] is None else f"{row['to_copy_last']['mean']:+.2f}"
@@ -277,11 +265,10 @@ def _table(found: dict[str, Any]) -> list[str]:
             f"{found['rows'][name]['training_steps'] or 0:,}",
             f"{found['costs'][name]['frames_per_second']:,.0f}" if found["costs"][name]["frames_per_second"] else "–",
         ]
-        lines.append("| " + " | ".join(cells) + " |")
+        rows.append(cells)
     floor = next(iter(found["rf-mmd"].values()))
     return [
-        *lines,
-        "",
+        *table([*heads, "steps", "frames/s"], rows),
         f"rf-mmd of real to other real clips at this n: {floor['floor']:.4f}; 95 % below {floor['floor_95']:.4f}.",
     ]
 
@@ -290,12 +277,12 @@ def _objects(found: dict[str, Any]) -> list[str]:
     names = [n for n in next(iter(found["objects"].values()))["found"]]
     names = [n for n in names if any(row["present"][n]["n"] for row in found["objects"].values())]
     lines = ["Things found near their true place, share of the frames where they are:", ""]
-    lines += ["| row | " + " | ".join(names) + " |", "|---" * (len(names) + 1) + "|"]
-    for row in found["ranking"]:
-        means = found["objects"][row["name"]]["found"]
-        cells = ("–" if means[n]["mean"] is None else f"{means[n]['mean']:.2f}" for n in names)
-        lines.append(f"| {row['name']} | " + " | ".join(cells) + " |")
-    return lines
+    means = {row["name"]: found["objects"][row["name"]]["found"] for row in found["ranking"]}
+    rows = (
+        [name, *("–" if own[n]["mean"] is None else f"{own[n]['mean']:.2f}" for n in names)]
+        for name, own in means.items()
+    )
+    return [*lines, *table(["row", *names], rows)][:-1]
 
 
 def _interval(found: dict[str, Any]) -> str:

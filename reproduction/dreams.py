@@ -10,9 +10,7 @@ A run that was stopped resumes; one that is there is measured, not trained again
 
 from __future__ import annotations
 
-import argparse
 import copy
-import json
 import math
 from dataclasses import replace
 from pathlib import Path
@@ -34,10 +32,11 @@ from framecast.metrics.dreams import change, histogram_distance, spot, turns
 from framecast.metrics.frames import sharpness
 from framecast.models.dreams.predictor import Dreams
 from framecast.models.rollout import rollout
+from framecast.training.log import read_metrics
 from framecast.training.run_folder import Run, open_run
 from reproduction.dreams_page import page
 from reproduction.find_ms_pacman import FAR, HELD, NEAR, console_place, fitted_finder, frames_of, replayed
-from reproduction.results import RESULTS, WORK, Results, command, relative, slug
+from reproduction.results import RESULTS, WORK, Results, arguments, command, length, made, relative, slug
 
 #: Training of each part, beside --data and --out.
 TRAINING = {
@@ -53,19 +52,10 @@ OFFERED = (0.25, 0.5, 0.75, 1.0)
 
 def main() -> None:
     """Run the parts asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=["ball", "crossroads", "ms_pacman"], help="one part instead of all")
-    parser.add_argument("--clip", type=Path, help="train and measure on this video instead")
-    parser.add_argument("--again", action="store_true", help="run finished parts again")
-    options, part = parser.parse_args(), Results("dreams", page).part
-    torch.manual_seed(0)
-    if options.clip:
-        name = f"clip-{slug(options.clip.stem)}"
-        part(name, lambda: measured(name, str(options.clip), "clip", still=False), options.again)
-        return
     parts = {"ball": ball, "crossroads": crossroads, "ms_pacman": ms_pacman}
-    for name in [options.only] if options.only else parts:
-        part(name, parts[name], options.again)
+    options = arguments(__doc__, list(parts), clip="train and measure on this video instead").parse_args()
+    torch.manual_seed(0)
+    Results("dreams", page).parts({**parts, "clip": lambda: clip(options.clip)}, options)
 
 
 # ------------------------------------------------------------------------------------------------ what all parts do
@@ -83,12 +73,11 @@ class Trained:
         assert isinstance(model, Dreams)
         self.model: Dreams = model
         self.source: Source = open_data(self.run.config.data)[0]
-        rows = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+        rows = read_metrics(folder)
         self.facts = {
             "command": self.command,
-            "steps": rows[-1]["step"],
+            **length(rows),
             "vision_steps": max((r["step"] for r in rows if r["stage"] == "vision"), default=0),
-            "training_seconds": round(max(r.get("seconds", 0.0) for r in rows)),
             "seed": self.run.config.train.seed,
             "losses": {
                 k: next((r[k] for r in reversed(rows) if k in r), None)
@@ -188,7 +177,7 @@ def temperatures(model: Dreams, context: Tensor, actions: Tensor | None = None) 
         carry["weight_temperature"].fill_(tau)
         carry["sigma_temperature"].fill_(tau)
         action = None if actions is None else actions[t - 1].expand(500, -1)
-        found[str(tau)] = float(model.imagine(carry, action)["latents"][:, -1].std(0).mean())
+        found[str(tau)] = float(model.rollout_latent(carry, action)[0]["latents"][:, -1].std(0).mean())
     return found
 
 
@@ -385,7 +374,7 @@ def _off_mean_code(model: Dreams, context: Tensor, latents: dict[int, Tensor]) -
     """How far the first code imagined at the crossing, on average over draws, is from the mean of both ways' codes: in
     halves of the distance between these two, so that 1 is as far as either way itself."""
     carry = model.rollout_init(context[None], None, 2000 if model.stochastic else 1, torch.Generator().manual_seed(0))
-    imagined = model.imagine(carry)["latents"][:, -1].mean(0)
+    imagined = model.rollout_latent(carry)[0]["latents"][:, -1].mean(0)
     middle = (latents[-1] + latents[1]) / 2
     return float((imagined - middle).norm() / (latents[1] - middle).norm())
 
@@ -408,12 +397,15 @@ def _held_out_nll(trained: Trained, head: Any) -> float:
         return float(np.mean([float(model.memory_loss(loader.batch(i).to("cpu")).total) for i in range(16)]))
 
 
+def clip(path: Path) -> dict[str, Any]:
+    """A natural clip, whose films stay with the run."""
+    return measured(f"clip-{slug(path.stem)}", str(path), "clip", still=False)
+
+
 def ms_pacman() -> dict[str, Any]:
     """A game with actions: a long dream under the player's own actions, and whether she moves as directed."""
-    data = WORK / "data" / "ms_pacman-held"
-    if not (data / "index.json").is_file():
-        words = ("--game", "ms_pacman", "--episodes", "48", "--max-frames", "250", "--frame-skip", "4")
-        command("data", "make", "atari", *words, "--out", relative(data))
+    words = ("--game", "ms_pacman", "--episodes", "48", "--max-frames", "250", "--frame-skip", "4")
+    data = made(WORK / "data" / "ms_pacman-held", "atari", *words)
     found = measured("ms_pacman", relative(data), "ms_pacman")
     trained = Trained("ms_pacman", relative(data), "ms_pacman")
     found["steering"] = steering(trained)

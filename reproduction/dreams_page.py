@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from reproduction.claims import RESULTS
+from reproduction.pages import code, machine, opening, table, text
 
 #: Facts of a result that are reported in a line, and what they are.
 LABELS = {
@@ -34,8 +35,7 @@ def page(found: dict[str, Any]) -> str:
         "",
     ]
     for name, result in found["results"].items():
-        lines += [f"## {name}", "", f"{result['sentence'][0].upper()}{result['sentence'][1:]}.", ""]
-        lines += ["```", result["command"], "```", ""]
+        lines += opening(name, result) + code(result["command"])
         lines += [
             f"{result['steps']:,} steps ({result['vision_steps']:,} of vision) in "
             f"{result['training_seconds'] / 60:.0f} minutes, seed {result['seed']}.",
@@ -44,22 +44,17 @@ def page(found: dict[str, Any]) -> str:
         for key, label in LABELS.items():
             if key in result:
                 row = result[key] if isinstance(result[key], dict) else {"": result[key]}
-                text = ", ".join(f"{k.replace('_', ' ')} {_number(v)}".strip() for k, v in row.items())
-                lines.append(f"- {label}: {text}")
+                facts = ", ".join(f"{k.replace('_', ' ')} {_number(v)}".strip() for k, v in row.items())
+                lines.append(f"- {label}: {facts}")
         lines.append("")
         lines += _table("head", result.get("heads", {}))
         chosen = result.get("long", {})
-        for head, table in chosen.items() if "real" not in chosen else [("frame", chosen)]:
-            lines += _table(f"long dream, {head}" if head != "frame" else "long dream, frame", table)
+        for head, rows in chosen.items() if "real" not in chosen else [("frame", chosen)]:
+            lines += _table(f"long dream, {head}", rows)
         if (film := result.get("film")) and (RESULTS / film).is_file():
             lines += [f"![{name}]({film})", "", f"![{name}, frame by frame]({Path(film).with_suffix('.png')})", ""]
-        versions, hardware = result["versions"], result["hardware"]
-        lines += [
-            f"framecast {versions['framecast']} ({result['commit']}), torch {versions['torch']}, {hardware['cpu']}, "
-            f"{hardware['cores']} core(s), {hardware['torch_threads']} torch thread(s), {result['date']}.",
-            "",
-        ]
-    return "\n".join(lines).rstrip() + "\n"
+        lines += machine(result)
+    return text(lines)
 
 
 def _number(value: float) -> str:
@@ -70,6 +65,5 @@ def _table(label: str, rows: dict[str, dict[str, float]]) -> list[str]:
     if not rows:
         return []
     columns = list(next(iter(rows.values())))
-    head = f"| {label} | " + " | ".join(c.replace("_", " ") for c in columns) + " |"
-    body = [f"| {name} | " + " | ".join(_number(row[c]) for c in columns) + " |" for name, row in rows.items()]
-    return [head, "|---" * (len(columns) + 1) + "|", *body, ""]
+    head = [label, *(c.replace("_", " ") for c in columns)]
+    return table(head, ([name, *(_number(row[c]) for c in columns)] for name, row in rows.items()))

@@ -19,7 +19,8 @@ from framecast.evaluation.clips import Clips, spread_clips
 from framecast.metrics.clips import MetricSettings, moving_masks
 from framecast.metrics.frames import masked_psnr
 from framecast.models.autoencoders.predictor import Autoencoder
-from framecast.models.base import LatentModel, Predictor
+from framecast.models.base import Predictor
+from framecast.models.latent import LatentModel
 from framecast.models.visual_dynamics.predictor import VisualDynamics
 from framecast.training.run_folder import Run
 

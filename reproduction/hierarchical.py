@@ -11,10 +11,8 @@ figures, commands, seed, versions and hardware.
 
 from __future__ import annotations
 
-import argparse
 import dataclasses
 import functools
-import json
 import math
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -35,23 +33,17 @@ from framecast.metrics.averages import summarize
 from framecast.metrics.scenes import foreground, iou, presence, probe, shape_colours
 from framecast.models.base import Predictor
 from framecast.models.rollout import evaluating, rollout
+from framecast.training.log import read_metrics
 from framecast.training.run_folder import open_run
 from reproduction.hierarchical_page import FIRST, page
 from reproduction.hierarchical_training import DATA, shapes, trained
-from reproduction.results import RESULTS, Results, write_film
-
-HIERARCHICAL = Results("hierarchical", page)
+from reproduction.results import RESULTS, Results, arguments, write_film
 
 
 def main() -> None:
     """Run the parts asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     makers = {"eight": eight, "bouncing": bouncing, "delay": delay, "pushing": pushing, "walking": walking}
-    parser.add_argument("--only", choices=list(makers), help="one part instead of all")
-    parser.add_argument("--again", action="store_true", help="run finished parts again")
-    options = parser.parse_args()
-    for name in [options.only] if options.only else makers:
-        HIERARCHICAL.part(name, makers[name], options.again)
+    Results("hierarchical", page).parts(makers, arguments(__doc__, list(makers)).parse_args())
 
 
 # ------------------------------------------------------------------------------------------------------ eight clips
@@ -141,7 +133,7 @@ def delay() -> dict[str, Any]:
     for name in ("schedule", "at-once"):
         run, ours = trained(f"delay-{name}")
         training |= ours
-        rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+        rows = read_metrics(run)
         seen = [r for r in rows if "epva/spread" in r]
         table[name] = {
             "steps": [r["step"] for r in seen],

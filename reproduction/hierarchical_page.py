@@ -5,11 +5,11 @@ python -m reproduction.hierarchical_page
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
 from reproduction.claims import RESULTS
+from reproduction.pages import code, line, machine, opening, rewrite, text
 
 #: The row of no forecast.
 FIRST = "repeat the first frame"
@@ -44,22 +44,15 @@ def page(found: dict[str, Any], folder: Path = RESULTS) -> str:
     for name, head in heads.items():
         if part := results.get(name):
             rows = writers[name](part) if name in writers else []
-            lines += [f"## {head}", "", f"{part['sentence'][0].upper()}{part['sentence'][1:]}.", ""]
-            lines += [
-                *_commands(part["training"]),
-                *rows,
-                *_film(part, folder, ROWS.get(name, "")),
-                _hardware(part),
-                "",
-            ]
-    return "\n".join(lines).rstrip() + "\n"
+            lines += opening(head, part) + _commands(part["training"]) + rows
+            lines += _film(part, folder, ROWS.get(name, "")) + machine(part)
+    return text(lines)
 
 
 def _commands(runs: dict[str, dict[str, Any]]) -> list[str]:
     """What was run, one line each, and how long it took."""
-    lines = ["```", *(r["command"] for r in runs.values()), "```", ""]
     durations = [f"`{k}` {r['steps']:,} steps in {r['training_seconds'] / 60:.0f} minutes" for k, r in runs.items()]
-    return [*lines, f"{'; '.join(durations)}.", ""]
+    return [*code(*(r["command"] for r in runs.values())), f"{'; '.join(durations)}.", ""]
 
 
 def _film(part: dict[str, Any], folder: Path, rows: str) -> list[str]:
@@ -70,16 +63,8 @@ def _film(part: dict[str, Any], folder: Path, rows: str) -> list[str]:
     return [f"From the top: {rows}.", "", f"[![strip of frames]({name}.png)]({part['film']})", ""]
 
 
-def _hardware(part: dict[str, Any]) -> str:
-    versions, hardware = part["versions"], part["hardware"]
-    return (
-        f"framecast {versions['framecast']} ({part['commit']}), torch {versions['torch']}, {hardware['cpu']}, "
-        f"{hardware['cores']} core(s), {hardware['torch_threads']} torch thread(s), {part['date']}."
-    )
-
-
 def _table(head: list[str], rows: list[list[str]]) -> list[str]:
-    return [*("| " + " | ".join(row) + " |" for row in [head, ["---"] * len(head), *rows]), ""]
+    return [*map(line, [head, ["---"] * len(head), *rows]), ""]
 
 
 def _share(value: float) -> str:
@@ -90,17 +75,17 @@ def _bouncing(part: dict[str, Any]) -> list[str]:
     """Shares by frame of the forecast, short and long, beside frames drawn from true encodings."""
     head = ["frame", "its colour", "another", "gone", "middle off by"]
 
-    def row(label: str, kind: dict[str, Any], i: int) -> list[str]:
+    def at(label: str, kind: dict[str, Any], i: int) -> list[str]:
         away = kind["away_px"][i]
         shares = [_share(kind[k][i]) for k in ("correct", "wrong", "gone")]
         return [label, *shares, "" if away is None else f"{away:.1f} px"]
 
     short, drawn, far = part["short"], part["reconstruction"], part["long"]
     last = len(short["correct"]) - 1
-    rows = [row(f"{k + 1}", short, k) for k in (0, 3, 7, 15) if k <= last]
-    rows.append(row(f"{last + 1}, drawn from its true encoding", drawn, len(drawn["correct"]) - 1))
+    rows = [at(f"{k + 1}", short, k) for k in (0, 3, 7, 15) if k <= last]
+    rows.append(at(f"{last + 1}, drawn from its true encoding", drawn, len(drawn["correct"]) - 1))
     lines = [f"{short['trials']:,} clips, {part['context']} frames of context:", "", *_table(head, rows)]
-    rows = [row(f"{k:,}", far, i) for i, k in enumerate(far["frames"])]
+    rows = [at(f"{k:,}", far, i) for i, k in enumerate(far["frames"])]
     return [*lines, f"{far['trials']} clips rolled out for 1,000 frames:", "", *_table(head, rows)]
 
 
@@ -171,11 +156,5 @@ def _walking(part: dict[str, Any]) -> list[str]:
     return [*lines, *_table(head, rows), f"{text}: {gain}, an interval over takes.", ""]
 
 
-def main() -> None:
-    """Write the page."""
-    found = json.loads((RESULTS / "hierarchical.json").read_text(encoding="utf-8"))
-    (RESULTS / "hierarchical.md").write_text(page(found), encoding="utf-8")
-
-
 if __name__ == "__main__":
-    main()
+    rewrite("hierarchical", page)

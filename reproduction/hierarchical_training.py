@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from reproduction.results import WORK, command, relative
+from framecast.training.log import read_metrics
+from reproduction.results import WORK, command, length, made, relative
 
 #: A loss of encodings that counts what moves within clips, at full weight from the start.
 _MOVES = "--model.encoding-loss relative --model.alpha 0.003 --model.alpha-delay 0"
@@ -81,21 +81,9 @@ TRAINING: dict[str, tuple[str, str]] = {
 
 def shapes(name: str, videos: int, frames: int, seed: int) -> Path:
     """One saturated shape bouncing on grey, 3 to 6 pixels a frame; the same bytes everywhere."""
-    data = WORK / "data" / name
-    if not (data / "index.json").is_file():
-        words: dict[str, Any] = {"videos": videos, "frames": frames, "shapes": 1, "seed": seed}
-        words |= {"palette": "saturated", "speed-min": 3, "speed-max": 6}
-        flags = [word for k, v in words.items() for word in (f"--{k}", str(v))]
-        command("data", "make", "bouncing", *flags, "--out", relative(data))
-    return data
-
-
-def made(name: str, *flags: str) -> Path:
-    """A generated set, by its source's name."""
-    data = WORK / "data" / name
-    if not (data / "index.json").is_file():
-        command("data", "make", name.split("-")[0], *flags, "--out", relative(data))
-    return data
+    flags = ("--videos", str(videos), "--frames", str(frames), "--shapes", "1", "--seed", str(seed))
+    look = ("--palette", "saturated", "--speed-min", "3", "--speed-max", "6")
+    return made(WORK / "data" / name, "bouncing", *flags, *look)
 
 
 #: What each training is on, or all of its part.
@@ -103,10 +91,14 @@ DATA: dict[str, Callable[[], Path]] = {
     "bouncing": lambda: shapes("bouncing-train", 1000, 40, 0),
     "eight": lambda: shapes("bouncing-eight", 10, 18, 3),  # of which eight are to be trained on
     "delay": lambda: shapes("bouncing-train", 1000, 40, 0),
-    "pushing-drawn": lambda: made("pushing", "--train", "600", "--test", "64", "--novel", "64"),
+    "pushing-drawn": lambda: made(WORK / "data/pushing", "pushing", "--train", "600", "--test", "64", "--novel", "64"),
     # its first 600 clips are those of the above
-    "pushing": lambda: made("pushing-2000", "--train", "2000", "--val", "32", "--test", "128", "--novel", "128"),
-    "walking": lambda: made("walking-28", "--subjects", "28", "--held-out", "4", "--cameras", "2"),
+    "pushing": lambda: made(
+        *(WORK / "data/pushing-2000", "pushing", "--train", "2000", "--val", "32", "--test", "128", "--novel", "128")
+    ),
+    "walking": lambda: made(
+        WORK / "data/walking-28", "walking", "--subjects", "28", "--held-out", "4", "--cameras", "2"
+    ),
 }
 
 
@@ -129,12 +121,11 @@ def trained(name: str) -> tuple[Path, dict[str, dict[str, Any]]]:
 
 def curves(run: Path) -> dict[str, Any]:
     """Steps, time and the validations of a run."""
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
+    rows = read_metrics(run)
     names = ("val/psnr_forecast", "val/psnr_on_enc_forecast", "val/psnr_first_forecast", "val/enc_pred")
     seen = [{"step": r["step"], **{n: r[n] for n in names if n in r}} for r in rows if "val/loss" in r]
     return {
         "seed": 0,
-        "steps": rows[-1]["step"],
-        "training_seconds": round(max(r.get("seconds", 0) for r in rows)),
+        **length(rows),
         "validations": [seen[i] for i in sorted({*range(0, len(seen), max(1, len(seen) // 8)), len(seen) - 1})],
     }

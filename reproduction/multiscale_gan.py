@@ -10,7 +10,6 @@ Each result holds its figures, protocol, command, seed, versions and hardware. A
 
 from __future__ import annotations
 
-import argparse
 import json
 import random
 import signal
@@ -27,19 +26,31 @@ from framecast.evaluation.evaluate import evaluate
 from framecast.evaluation.scorer import KeptClip
 from framecast.media.write import write_video
 from framecast.metrics.scores import Scores
+from framecast.training.log import read_metrics
 from reproduction.multiscale_gan_page import page
-from reproduction.results import LOSSES, RESULTS, ROOT, WORK, Results, command, record, relative, slug, write_film
+from reproduction.results import (
+    LOSSES,
+    RESULTS,
+    ROOT,
+    WORK,
+    Results,
+    arguments,
+    command,
+    length,
+    made,
+    record,
+    relative,
+    slug,
+    write_film,
+)
 
 
 def main() -> None:
     """Run the parts asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=["games", "claims", "kills", "phone"], help="one part instead of all")
-    parser.add_argument("--clip", type=Path, help="train and score on this video instead")
+    parser = arguments(__doc__, ["games", "claims", "kills", "phone"], clip="train and score on this video instead")
     parser.add_argument("--steps", type=int, default=20_000, help="training steps of games and clips")
     parser.add_argument("--claim-steps", type=int, default=1_200, help="training steps of each claim's run")
     parser.add_argument("--seeds", type=int, default=3, help="runs per loss in claims")
-    parser.add_argument("--again", action="store_true", help="run finished parts again")
     options, part = parser.parse_args(), MULTISCALE_GAN.part
     if options.clip:
         part(f"clip-{slug(options.clip.stem)}", lambda: clip(options.clip, options.steps), options.again)
@@ -97,7 +108,6 @@ def scored(
     """Scores, films and pictures of a finished run."""
     scores, kept = evaluate(run, clips=clips, horizon=horizon)
     film(kept, films / f"{name}.webp", scores.protocol.fps)
-    rows = [json.loads(line) for line in (run / "metrics.jsonl").read_text().splitlines()]
     gain = scores.versus[scores.main]["moving_psnr"]
     config = json.loads((run / "config.json").read_text())
     return {
@@ -106,8 +116,7 @@ def scored(
         "command": train,
         "seed": config["train"]["seed"],
         "film": f"{name}.webp",
-        "steps": rows[-1]["step"],
-        "training_seconds": round(max(r.get("seconds", 0) for r in rows)),
+        **length(read_metrics(run)),
         "scores": scores.to_json(),
     }
 
@@ -173,9 +182,7 @@ def claims_film(name: str) -> str:
 
 def kills(count: int) -> dict[str, Any]:
     """A run killed (SIGKILL) at `count` random moments and resumed ends with the weights of the unbroken one."""
-    data = WORK / "data" / "bouncing"
-    if not (data / "index.json").is_file():
-        command("data", "make", "bouncing", "--videos", "12", "--frames", "40", "--out", relative(data))
+    data = made(WORK / "data" / "bouncing", "bouncing", "--videos", "12", "--frames", "40")
     words = ["train", "multiscale-gan", "--profile", "tiny", "--data", relative(data), "--steps", "8000"]
     words += ["--train.save-every", "37", "--train.validate-every", "500", "--quiet"]
     whole, broken = WORK / "kills-whole", WORK / "kills-broken"

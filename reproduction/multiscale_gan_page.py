@@ -5,11 +5,11 @@ python -m reproduction.multiscale_gan_page
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
-from reproduction.claims import RESULTS
+from reproduction.claims import OLDER_HEADLINE
+from reproduction.pages import code, machine, opening, rewrite, table, text
 
 METRICS = {
     "moving_psnr": "PSNR, moving area [dB]",
@@ -28,13 +28,12 @@ def page(found: dict[str, Any], folder: Path) -> str:
         "Written by `reproduction/multiscale_gan_page.py` from [multiscale-gan.json](multiscale-gan.json), which the runs of",  # noqa: E501
         "`make acceptance` write: figures, protocol, command, seed, versions and hardware. Intervals are 95 %.",
         "",
+        *OLDER_HEADLINE,
     ]
     for name, result in found["results"].items():
-        lines += [f"## {name}", "", f"{result['sentence'][0].upper()}{result['sentence'][1:]}.", ""]
-        if "command" in result:
-            lines += ["```", result["command"], "```", ""]
-        lines += _scores(result) + _table(result) + _film(name, result, folder) + [_circumstances(result), ""]
-    return "\n".join(lines).rstrip() + "\n"
+        lines += opening(name, result) + (code(result["command"]) if "command" in result else [])
+        lines += _scores(result) + _table(result) + _film(name, result, folder) + machine(result)
+    return text(lines)
 
 
 def _scores(result: dict[str, Any]) -> list[str]:
@@ -51,28 +50,23 @@ def _scores(result: dict[str, Any]) -> list[str]:
     for metric, label in METRICS.items():
         if metric not in scores["headline"]:
             continue
-        table = scores["headline"][metric]
-        frames = list(next(iter(table.values())))
-        lines += [f"| {label} | " + " | ".join(f"frame {k}" for k in frames) + " |", "|---" * (len(frames) + 1) + "|"]
-        for predictor, row in table.items():
-            cells = (
-                "–" if row[k] is None else f"{row[k]:.3f}" if "ratio" in metric or metric == "ssim" else f"{row[k]:.2f}"
-                for k in frames
-            )
-            lines.append(f"| {predictor} | " + " | ".join(cells) + " |")
-        lines.append("")
+        values = scores["headline"][metric]
+        frames = list(next(iter(values.values())))
+        digits = 3 if "ratio" in metric or metric == "ssim" else 2
+        rows = (
+            [name, *("–" if row[k] is None else f"{row[k]:.{digits}f}" for k in frames)] for name, row in values.items()
+        )
+        lines += table([label, *(f"frame {k}" for k in frames)], rows)
     return lines
 
 
 def _table(result: dict[str, Any]) -> list[str]:
-    table = result.get("table")
-    if not table:
+    values = result.get("table")
+    if not values:
         return []
-    columns = list(next(iter(table.values())))
-    lines = ["| loss | " + " | ".join(columns) + " |", "|---" * (len(columns) + 1) + "|"]
-    for loss, row in table.items():
-        lines.append(f"| {loss} | " + " | ".join(f"{row[c]['mean']:.3f} ± {row[c]['sd']:.3f}" for c in columns) + " |")
-    return [*lines, "", "Mean and standard deviation over seeds.", ""]
+    columns = list(next(iter(values.values())))
+    rows = ([loss, *(f"{row[c]['mean']:.3f} ± {row[c]['sd']:.3f}" for c in columns)] for loss, row in values.items())
+    return [*table(["loss", *columns], rows), "Mean and standard deviation over seeds.", ""]
 
 
 def _film(name: str, result: dict[str, Any], folder: Path) -> list[str]:
@@ -84,14 +78,5 @@ def _film(name: str, result: dict[str, Any], folder: Path) -> list[str]:
     return [f"![{rows}]({film})", "", f"![every eighth of the horizon]({still})", ""]
 
 
-def _circumstances(result: dict[str, Any]) -> str:
-    versions, hardware = result["versions"], result["hardware"]
-    return (
-        f"framecast {versions['framecast']} ({result['commit']}), torch {versions['torch']}, {hardware['cpu']}, "
-        f"{hardware['cores']} core(s), {hardware['torch_threads']} torch thread(s), {result['date']}."
-    )
-
-
 if __name__ == "__main__":
-    data = json.loads((RESULTS / "multiscale-gan.json").read_text())
-    (RESULTS / "multiscale-gan.md").write_text(page(data, RESULTS), encoding="utf-8")
+    rewrite("multiscale-gan", page)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import json
 import os
 import platform
@@ -9,7 +10,7 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -49,6 +50,14 @@ class Results:
         found: dict[str, Any] = json.loads(self.file.read_text(encoding="utf-8"))
         return found
 
+    def parts(self, makers: Mapping[str, Callable[[], dict[str, Any]]], options: argparse.Namespace) -> None:
+        """The part of `--only`, or all of them; with --clip FILE the part "clip" alone, named after the file."""
+        if getattr(options, "clip", None):
+            self.part(f"clip-{slug(options.clip.stem)}", makers["clip"], options.again)
+            return
+        for name in [options.only] if options.only else [n for n in makers if n != "clip"]:
+            self.part(name, makers[name], options.again)
+
     def part(self, name: str, make: Callable[[], dict[str, Any]], again: bool) -> None:
         """One result, kept under its name with versions and hardware; skipped when it is there."""
         if name in self.load()["results"] and not again:
@@ -61,6 +70,16 @@ class Results:
         self.file.with_suffix(".md").write_text(self.page(stored(self.file, done)), encoding="utf-8")
         claims.write()
         print(f"{name}: {found.get('sentence', 'done')}", flush=True)
+
+
+def arguments(about: str | None, parts: Sequence[str], clip: str = "") -> argparse.ArgumentParser:
+    """Options that all long runs share. about: the script's docstring.  clip: what --clip does, where there is one."""
+    parser = argparse.ArgumentParser(description=about, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", choices=parts, help="one part instead of all")
+    parser.add_argument("--again", action="store_true", help="run finished parts again")
+    if clip:
+        parser.add_argument("--clip", type=Path, help=clip)
+    return parser
 
 
 def stored(file: Path, done: dict[str, Any]) -> dict[str, Any]:
@@ -128,15 +147,23 @@ def command(*words: str) -> str:
     return line
 
 
+def made(data: Path, *words: str) -> Path:
+    """The store that `framecast data make WORDS` makes; one that is there is kept."""
+    if not (data / "index.json").is_file():
+        command("data", "make", *words, "--out", relative(data))
+    return data
+
+
 def record(name: str, skip: int) -> Path:
     """Fifty episodes of a game as a packed store: five of them are held out for the scores."""
-    data = WORK / "data" / f"{name}-skip{skip}"
-    if not (data / "index.json").is_file():
-        command(
-            *("data", "make", "atari", "--game", name, "--frame-skip", str(skip), "--episodes", "50"),
-            *("--max-frames", "300", "--out", relative(data)),
-        )
-    return data
+    words = ("--frame-skip", str(skip), "--episodes", "50", "--max-frames", "300")
+    return made(WORK / "data" / f"{name}-skip{skip}", "atari", "--game", name, *words)
+
+
+def length(rows: Sequence[Mapping[str, Any]]) -> dict[str, int]:
+    """Steps and seconds of a training, from the rows of its log."""
+    seconds = round(max(row.get("seconds") or 0.0 for row in rows))
+    return {"steps": rows[-1]["step"], "training_seconds": seconds}
 
 
 def write_film(rows: Mapping[str, Any], path: Path, fps: float, shown: int | None = None) -> str:

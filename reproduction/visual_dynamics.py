@@ -10,8 +10,6 @@ A run that was stopped resumes; one that is there is measured, not trained again
 
 from __future__ import annotations
 
-import argparse
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -25,8 +23,10 @@ from framecast.data.synthetic.shapes import Scene, ShapesConfig
 from framecast.evaluation.motion import first_frame, flow_baseline, measure_motions, motions_of_model, true_motions
 from framecast.inference.latents.motions import dims, sample, transfer
 from framecast.metrics.displacement import KINDS, find_displacements
+from framecast.training.log import read_metrics
 from framecast.training.run_folder import Run, open_run
-from reproduction.results import RESULTS, WORK, Results, command, relative, slug
+from reproduction.pages import code, machine, opening, table, text
+from reproduction.results import RESULTS, WORK, Results, arguments, command, length, made, relative, slug
 
 SIZE, SAMPLES = 64, 20
 #: Trainings each from the weights of the one before. The first has a code of 5x5 places, of which it then turned out
@@ -52,25 +52,20 @@ ABLATION = {
 
 def main() -> None:
     """Run the parts asked for."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--only", choices=["bound", "shapes", "flow", "ablation", "objects"], help="one part")
-    parser.add_argument("--clip", type=Path, help="train and sample on this video instead")
+    names = ("bound", "shapes", "flow", "ablation", "objects")
+    parser = arguments(__doc__, names, clip="train and sample on this video instead")
     parser.add_argument("--pictures", type=int, default=500, help="test pictures that are sampled from")
     parser.add_argument("--ablation-epochs", type=float, default=0.16, help="passes of each run of the ablation")
-    parser.add_argument("--again", action="store_true", help="run finished parts again")
-    options, part = parser.parse_args(), Results("visual-dynamics", page).part
-    if options.clip:
-        part(f"clip-{slug(options.clip.stem)}", lambda: clip(options.clip), options.again)
-        return
-    parts = {
+    options = parser.parse_args()
+    makers = {
         "bound": bound,
         "shapes": lambda: shapes(options.pictures),
         "flow": lambda: flow(options.pictures),
         "ablation": lambda: ablation(options.ablation_epochs, options.pictures),
         "objects": objects,
+        "clip": lambda: clip(options.clip),
     }
-    for name in [options.only] if options.only else parts:
-        part(name, parts[name], options.again)
+    Results("visual-dynamics", page).parts(makers, options)
 
 
 # -------------------------------------------------------------------------------------------------------------- parts
@@ -78,10 +73,7 @@ def main() -> None:
 
 def data() -> Path:
     """The pairs all parts share, 64x64."""
-    folder = WORK / "data" / "shapes64"
-    if not (folder / "index.json").is_file():
-        command("data", "make", "shapes", "--size", str(SIZE), "--out", relative(folder))
-    return folder
+    return made(WORK / "data" / "shapes64", "shapes", "--size", str(SIZE))
 
 
 def trained(name: str, source: str, extra: str = "") -> tuple[Run, dict[str, Any]]:
@@ -91,12 +83,12 @@ def trained(name: str, source: str, extra: str = "") -> tuple[Run, dict[str, Any
     line = " ".join(["framecast", *words, *extra.split()])
     if not (folder / "weights").is_dir():
         command(*words, *extra.split())
-    rows = [json.loads(row) for row in (folder / "metrics.jsonl").read_text().splitlines()]
+    rows = read_metrics(folder)
     last = next(row for row in reversed(rows) if "val/l2" in row)
     facts = {
         "command": line,
+        **length(rows),
         "steps": last["step"],
-        "training_seconds": round(max(row.get("seconds", 0.0) for row in rows)),
         "losses": {k: last[k] for k in ("train/loss", "train/l2", "train/kl", "val/loss", "val/l2", "val/kl")},
     }
     return open_run(folder), facts
@@ -151,8 +143,8 @@ def shapes(pictures: int) -> dict[str, Any]:
     count = dims(run, count=256, out=run.folder / "latents")
     grids = {}
     for prior in ("normal", "posterior"):
-        made = sample(run, prior=prior, out=run.folder / "latents")
-        grids[prior] = _kept(made.files["grid"], f"visual-dynamics-{prior}.png")
+        drawn = sample(run, prior=prior, out=run.folder / "latents")
+        grids[prior] = _kept(drawn.files["grid"], f"visual-dynamics-{prior}.png")
     grids["transfer"] = _kept(transfer(run, out=run.folder / "latents").files["grid"], "visual-dynamics-transfer.png")
     error, found = transfer_error(model, store, test[:100])
     losses = facts["losses"]
@@ -219,12 +211,10 @@ def ablation(epochs: float, pictures: int) -> dict[str, Any]:
 
 def objects() -> dict[str, Any]:
     """Other data: the published moving objects."""
-    folder = WORK / "data" / "moving-objects"
-    if not (folder / "index.json").is_file():
-        command("data", "make", "moving-objects", "--pairs", "8000", "--out", relative(folder))
+    folder = made(WORK / "data" / "moving-objects", "moving-objects", "--pairs", "8000")
     run, facts = trained("visual-objects", relative(folder), "--epochs 4")
-    made = sample(run, prior="posterior", out=run.folder / "latents")
-    grid = _kept(made.files["grid"], "visual-dynamics-objects.png")
+    drawn = sample(run, prior="posterior", out=run.folder / "latents")
+    grid = _kept(drawn.files["grid"], "visual-dynamics-objects.png")
     return {
         "sentence": "8,000 pairs of moving objects, 4 passes",
         **facts,
@@ -269,16 +259,16 @@ def page(done: dict[str, Any]) -> str:
     if {"bound", "shapes", "flow"} <= set(results):
         lines += _goals(results)
     for name, found in results.items():
-        lines += [f"## {name}", "", f"{found['sentence'][0].upper()}{found['sentence'][1:]}.", ""]
+        lines += opening(name, found)
         if "command" in found:
             minutes = found["training_seconds"] / 60
-            lines += ["```", found["command"], "```", "", f"{found['steps']:,} steps in {minutes:.0f} minutes.", ""]
+            lines += [*code(found["command"]), f"{found['steps']:,} steps in {minutes:.0f} minutes.", ""]
         if "losses" in found:
             lines += _losses(found["losses"])
         if "dims" in found:
             d = found["dims"]
-            text = f"{d['active']} of {d['size']} numbers of the code exceed 0.01 nats"
-            lines += [f"{text}; {d['kl']:.1f} nats in all.", ""]
+            active = f"{d['active']} of {d['size']} numbers of the code exceed 0.01 nats"
+            lines += [f"{active}; {d['kl']:.1f} nats in all.", ""]
         if "motions" in found:
             lines += _motions(found["motions"], found["pictures"])
         if found.get("transfer_px") is not None:
@@ -296,13 +286,8 @@ def page(done: dict[str, Any]) -> str:
             ]
         for label, file in found.get("grids", {}).items():
             lines += [f"![{label}]({file})", ""]
-        versions, hardware = found["versions"], found["hardware"]
-        lines += [
-            f"framecast {versions['framecast']} ({found['commit']}), torch {versions['torch']}, {hardware['cpu']}, "
-            f"{hardware['cores']} core(s), {hardware['torch_threads']} torch thread(s), {found['date']}.",
-            "",
-        ]
-    return "\n".join(lines).rstrip() + "\n"
+        lines += machine(found)
+    return text(lines)
 
 
 def _goals(results: dict[str, Any]) -> list[str]:
@@ -310,67 +295,67 @@ def _goals(results: dict[str, Any]) -> list[str]:
     bound, losses, motions = results["bound"], results["shapes"]["losses"], results["shapes"]["motions"]
     copied = ", ".join(f"{results['flow']['motions']['flow']['shapes'][k]['kl']:.1f}" for k in KINDS)
 
-    def row(what: str, goal: str, key: str, digits: str) -> str:
-        cells = [", ".join(format(result["shapes"][k][key], digits) for k in KINDS) for result in motions.values()]
-        return f"| {what} | {goal} | {' | '.join(cells)} |"
+    def each(what: str, goal: str, key: str, digits: str) -> list[str]:
+        return [what, goal, *(", ".join(format(m["shapes"][k][key], digits) for k in KINDS) for m in motions.values())]
 
-    def one(what: str, goal: str, key: str) -> str:
-        return f"| {what} | {goal} | {' | '.join(_number(result[key]) for result in motions.values())} |"
+    def one(what: str, goal: str, key: str) -> list[str]:
+        return [what, goal, *(_number(result[key]) for result in motions.values())]
 
-    return [
-        f"| {', '.join(KINDS)} | to reach | {' | '.join(f'codes: {name}' for name in motions)} |",
-        "|---|---|---|---|",
-        f"| squared error, held out | below {bound['deterministic']:.4f}, the best single guess | "
-        f"{losses['val/l2']:.4f} | the same |",
-        f"| held-out over training loss | within 25 % | {losses['val/loss'] / losses['train/loss']:.2f} | the same |",
-        row("off axis by at most 1 px", "95 %", "off_axis", ".1%"),
-        row("standard deviation over the true one", "0.8 to 1.2", "sd_ratio", ".2f"),
-        row("standard deviation within a picture, px", "3", "within_image_sd", ".1f"),
-        row("KL(true, sampled)", f"0.5, and below {copied} of the copied flow", "kl", ".2f"),
+    goal, ratio = (
+        f"below {bound['deterministic']:.4f}, the best single guess",
+        losses["val/loss"] / losses["train/loss"],
+    )
+    rows = [
+        ["squared error, held out", goal, f"{losses['val/l2']:.4f}", "the same"],
+        ["held-out over training loss", "within 25 %", f"{ratio:.2f}", "the same"],
+        each("off axis by at most 1 px", "95 %", "off_axis", ".1%"),
+        each("standard deviation over the true one", "0.8 to 1.2", "sd_ratio", ".2f"),
+        each("standard deviation within a picture, px", "3", "within_image_sd", ".1f"),
+        each("KL(true, sampled)", f"0.5, and below {copied} of the copied flow", "kl", ".2f"),
         one("correlation of circle and triangle", "0.9", "corr_circle_triangle"),
         one("correlation of circle and square", "0.1 at most", "corr_circle_square"),
-        f"| a motion carried to another picture, px off | 2 | {results['shapes']['transfer_px']:.1f} | |",
-        "",
     ]
+    lines = table([", ".join(KINDS), "to reach", *(f"codes: {name}" for name in motions)], rows)
+    carried = f"| a motion carried to another picture, px off | 2 | {results['shapes']['transfer_px']:.1f} | |"
+    return [*lines[:-1], carried, ""]
 
 
 def _losses(losses: dict[str, float]) -> list[str]:
-    return [
-        "| | loss | squared error | KL a number of z |",
-        "|---|---|---|---|",
-        *(
-            f"| {label} | {losses[f'{k}/loss']:.4f} | {losses[f'{k}/l2']:.4f} | {losses[f'{k}/kl']:.5f} |"
-            for k, label in (("train", "training pairs"), ("val", "held-out pairs"))
-        ),
-        "",
-    ]
+    rows = (
+        [label, f"{losses[f'{k}/loss']:.4f}", f"{losses[f'{k}/l2']:.4f}", f"{losses[f'{k}/kl']:.5f}"]
+        for k, label in (("train", "training pairs"), ("val", "held-out pairs"))
+    )
+    return table(["", "loss", "squared error", "KL a number of z"], rows)
 
 
 def _motions(motions: dict[str, Any], pictures: int) -> list[str]:
-    lines = [
-        f"{pictures} test pictures, {SAMPLES} samples of each.",
-        "",
-        "| samples from | shape | rejected | off axis ≤ 1 px | std ratio | std within an image | KL(true, sampled) |",
-        "|---|---|---|---|---|---|---|",
+    head = [
+        "samples from",
+        "shape",
+        "rejected",
+        "off axis ≤ 1 px",
+        "std ratio",
+        "std within an image",
+        "KL(true, sampled)",
     ]
-    for name, result in motions.items():
-        for kind, row in result["shapes"].items():
-            cells = [
-                _percent(row["rejected"]),
-                _percent(row["off_axis"]),
-                *(_number(row[k]) for k in ("sd_ratio", "within_image_sd", "kl")),
-            ]
-            lines.append(f"| {name} | {kind} | {' | '.join(cells)} |")
-    lines += [
-        "",
-        "| samples from | correlation of circle and triangle | of circle and square | KL of circle and triangle |",
-        "|---|---|---|---|",
-    ]
-    for name, result in motions.items():
-        cells = [_number(result[k]) for k in ("corr_circle_triangle", "corr_circle_square", "kl_circle_triangle")]
-        lines.append(f"| {name} | {' | '.join(cells)} |")
+    shapes = (
+        [name, kind, *(_percent(row[k]) for k in ("rejected", "off_axis"))]
+        + [_number(row[k]) for k in ("sd_ratio", "within_image_sd", "kl")]
+        for name, result in motions.items()
+        for kind, row in result["shapes"].items()
+    )
+    linked = ("corr_circle_triangle", "corr_circle_square", "kl_circle_triangle")
+    pairs = ([name, *(_number(result[k]) for k in linked)] for name, result in motions.items())
     true = next(iter(motions.values()))["true_corr_circle_triangle"]
-    return [*lines, "", f"The true correlation of circle and triangle is {_number(true)}, of circle and square 0.", ""]
+    return [
+        *(f"{pictures} test pictures, {SAMPLES} samples of each.", "", *table(head, shapes)),
+        *table(
+            ["samples from", "correlation of circle and triangle", "of circle and square", "KL of circle and triangle"],
+            pairs,
+        ),
+        f"The true correlation of circle and triangle is {_number(true)}, of circle and square 0.",
+        "",
+    ]
 
 
 def _number(value: float | None) -> str:

@@ -149,15 +149,33 @@ def test_model_flags_exist(page: Path) -> None:
         assert flag in known, f"{name_of(page)}: {flag} is not a flag"
 
 
+@cache
+def planned(words: tuple[str, ...]) -> str:
+    """Name of the model that `framecast train` would train, or its error."""
+    with contextlib.redirect_stdout(io.StringIO()) as out, contextlib.redirect_stderr(io.StringIO()) as errors:
+        code = run([*words, "--dry-run"])
+    return json.loads(out.getvalue())["name"] if code == 0 else errors.getvalue()
+
+
+def alike(words: list[str]) -> tuple[str, ...]:
+    """The command with one path and one seed in place of all: pages have many that differ in nothing else."""
+    single = {"--data": "data", "--out": "run"}
+    found = list(words)
+    for i, flag in enumerate(words[:-1], start=1):
+        if flag in single:
+            found[i] = single[flag]
+        elif flag == "--seed" and words[i].isdigit():
+            found[i] = "0"
+    return tuple(found)
+
+
 @pytest.mark.parametrize("page", PAGES, ids=name_of)
-def test_training_commands_parse(page: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_training_commands_parse(page: Path) -> None:
     for line in commands(text_of(page)):
         words = shlex.split(line)[1:]
         if words[0] != "train" or len(words) < 4 or words[1] not in PRESETS or "--data" not in words:
             continue
-        assert run([*words, "--dry-run"]) == 0, f"{name_of(page)}: {line}: {capsys.readouterr().err}"
-        planned = json.loads(capsys.readouterr().out)
-        assert planned["name"] == words[1]
+        assert planned(alike(words)) == words[1], f"{name_of(page)}: {line}"
 
 
 def test_readme_lists_all_models_profiles_sources_and_commands() -> None:

@@ -7,17 +7,29 @@ import re
 import runpy
 import sys
 import warnings
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import nbformat
+import numpy as np
 import pytest
+from IPython.core.interactiveshell import InteractiveShell
+from IPython.utils.capture import capture_output
 from nbclient import NotebookClient
+from small_models import forked
 
+import framecast
+from framecast.data.synthetic.bouncing import Bouncing, BouncingConfig
 from framecast.media.video import read_video
+from framecast.models.registry import find_model
+from framecast.training.config import TrainConfig
+from framecast.training.presets import preset
 
 EXAMPLES = Path(__file__).parent.parent / "examples"
 SCRIPTS = sorted(EXAMPLES.glob("*.py"))
+#: MIME types that every notebook shows: a video and curves.
+SHOWN = {"image/gif", "image/png"}
 
 
 @pytest.fixture
@@ -97,6 +109,22 @@ def test_frame_by_frame(run: Any, tmp_path: Path) -> None:
     assert len(read_video(tmp_path / "dream.gif").frames) == 4 + 4
 
 
+def notebook(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A notebook, and the environment in which its cells run in tiny form and write to a folder."""
+
+
+def test_opponent_model_trains_and_predicts_frames_of_any_size(tmp_path: Path) -> None:
+    name = "examples/models/one_go_convolutions.py:OneGo"
+    model_class = find_model(str(EXAMPLES.parent / name))
+    config = model_class.Config(context=3, horizon=4, hidden=16, width=4, depth=1)
+    run_config = replace(preset(model_class), model=config, train=TrainConfig(steps=2, batch_size=2, val_batches=1))
+    source = Bouncing(BouncingConfig(videos=4, frames=12, size=30))
+    source.prepare(tmp_path / "data")
+    framecast.train(model_class, tmp_path / "data", out=tmp_path / "run", config=run_config, quiet=True)
+    model = framecast.load(tmp_path / "run", model=model_class)
+    assert model.predict(np.zeros((3, 3, 30, 30), np.uint8), 6).shape == (1, 1, 6, 3, 30, 30)
+
+
 def run_notebook(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> set[str]:
     """MIME types of the outputs of a notebook, run from its first cell to its last."""
     monkeypatch.setenv("TINY", "1")
@@ -104,19 +132,44 @@ def run_notebook(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> se
     book: Any = nbformat.read(EXAMPLES / f"{name}.ipynb", as_version=4)
     nbformat.validate(book)
     assert all(not cell.get("outputs") for cell in book.cells), "commit the notebook without its outputs"
-    NotebookClient(book, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(folder)}}).execute()
-    return {kind for cell in book.cells for out in cell.get("outputs", []) for kind in out.get("data", {})}
+    return book
+
+
+class Shell(InteractiveShell):
+    """IPython without windows, as in a notebook."""
+
+    def enable_gui(self, gui: str | None = None) -> None:
+        """Nothing: figures are shown below their cell."""
+
+
+def run_cells(book: Any) -> int:
+    """Run a notebook's cells from first to last without a server; 0 if a video and curves were shown."""
+    shell = Shell.instance()
+    shown = set()
+    for cell in book.cells:
+        if cell.cell_type == "code":
+            with capture_output() as captured:
+                result = shell.run_cell(cell.source)
+            result.raise_error()
+            shown |= {kind for output in captured.outputs for kind in output.data}
+            shown |= set(shell.display_formatter.format(result.result)[0])
+    return 0 if shown >= SHOWN else 1
 
 
 def test_dreams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = run_notebook("dreams", tmp_path, monkeypatch)
-    assert {"image/gif", "image/png"} <= shown, "no video or no curves were shown"
+    book = notebook("dreams", tmp_path, monkeypatch)
+    process = forked(run_cells, book)
+    process.join()
+    assert process.exitcode == 0
     for video, frames in (("reconstruction", 8), ("dreams", 8), ("temperatures", 4)):
         assert len(read_video(tmp_path / f"{video}.gif").frames) == frames
 
 
 def test_quickstart(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    shown = run_notebook("quickstart", tmp_path, monkeypatch)
-    assert {"image/gif", "image/png"} <= shown, "no video or no curves were shown"
+    """In a process of Jupyter's, as a user runs it."""
+    book = notebook("quickstart", tmp_path, monkeypatch)
+    NotebookClient(book, timeout=300, kernel_name="python3", resources={"metadata": {"path": str(tmp_path)}}).execute()
+    shown = {kind for cell in book.cells for out in cell.get("outputs", []) for kind in out.get("data", {})}
+    assert shown >= SHOWN
     assert (tmp_path / "run" / "scores.json").is_file()
     assert (tmp_path / "forecast.gif").stat().st_size > 0

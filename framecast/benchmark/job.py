@@ -31,6 +31,7 @@ from framecast.data.cache import open_data
 from framecast.models.base import count_parameters
 from framecast.models.registry import find_model
 from framecast.training.checkpoint import CHECKPOINT, load_checkpoint, snapshots
+from framecast.training.device import pick_device
 from framecast.training.log import read_metrics
 from framecast.training.run_folder import open_run
 from framecast.training.signals import Interrupted
@@ -87,7 +88,7 @@ def work(job: Mapping[str, Any]) -> None:
         tidy(folder)
         return
     write_json(result, begun(job))
-    config = entry_config(job["model"], job["profile"], job["words"])
+    config = entry_config(job["model"], job["profile"], tuple(job["words"]))
     source, data = open_data(config.data)
     config = dataclasses.replace(config, data=data)
     began, worked = time.monotonic(), time.process_time()
@@ -100,7 +101,14 @@ def work(job: Mapping[str, Any]) -> None:
         "sitting_seconds": round(time.monotonic() - began, 1),
         "sitting_cpu_seconds": round(time.process_time() - worked, 1),
     }
-    write_json(result, {**summary, "peak_memory_gb": round(peak_memory(), 3), **circumstances(job["device"])})
+    write_json(
+        result,
+        {
+            **summary,
+            "peak_memory_gb": round(peak_memory(pick_device(job["device"])), 3),
+            **circumstances(job["device"]),
+        },
+    )
     tidy(folder)
 
 
@@ -140,13 +148,13 @@ def circumstances(device: str) -> dict[str, Any]:
         names = [s.partition(":")[2].strip() for s in info.read_text().splitlines() if s.startswith("model name")]
         cpu = names[0] if names else cpu
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-    on_gpu = torch.cuda.is_available() and device in ("auto", *(d for d in [device] if d.startswith("cuda")))
+    place = pick_device(device)
     return {
         "hardware": {
             "cpu": cpu,
             "cores": cores,
             "torch_threads": torch.get_num_threads(),
-            "device": torch.cuda.get_device_name() if on_gpu else "cpu" if device == "auto" else device,
+            "device": torch.cuda.get_device_name(place) if place.type == "cuda" else str(place),
             "system": f"{platform.system()} {platform.machine()}",
         },
         "versions": {

@@ -37,7 +37,8 @@ from framecast.core.config import duration_in_words, parse_duration
 from framecast.core.errors import UserError
 from framecast.core.io import read_file, write_json
 from framecast.data.base import Source
-from framecast.data.cache import data_digest, open_data
+from framecast.data.cache import open_data
+from framecast.data.digest import data_digest, same_data
 from framecast.data.options import DataConfig
 from framecast.evaluation.compare import compare
 from framecast.models.registry import find_model
@@ -231,12 +232,12 @@ def _opened(plan: Plan, known: bool) -> tuple[Plan, dict[str, tuple[Source, Data
         trial = next(t for t in plan.trials(Path()) if t.data == entry)
         sources[entry.label] = open_data(trial.config.data)
         digest = data_digest(sources[entry.label][0])
-        if known and digest != entry.digest:
+        if known and not same_data(entry.digest, digest):
             raise UserError(
                 f"--data {entry.path}: differs from the data that the runs were trained on; use the original "
                 f"{entry.label}"
             )
-        entries.append(dataclasses.replace(entry, digest=digest))
+        entries.append(dataclasses.replace(entry, digest=entry.digest if known else digest))
     return dataclasses.replace(plan, data=tuple(entries)), sources
 
 

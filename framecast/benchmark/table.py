@@ -25,13 +25,13 @@ from framecast.evaluation.comparison import contains_zero, paired_difference
 from framecast.metrics.averages import Series, t_quantile
 from framecast.metrics.clips import METRICS
 from framecast.metrics.objects import ALL_THINGS
-from framecast.metrics.scores import BASELINES, Scores
+from framecast.metrics.scores import BASELINES, Protocol, Scores, require_equal_baselines
 
 Interval = dict[str, Any]
 #: Seed -> name of the row in a comparison; a baseline has one without a seed.
 Rows = dict[int | None, str]
 #: Metrics, beside the ranking one, of which the differences of all pairs of rows are listed.
-_COMPARED = ("moving_psnr", "psnr", "ssim", "sharpness_ratio")
+_COMPARED = ("skill", "skill_best", "moving_psnr", "psnr", "ssim", "sharpness_ratio")
 #: Keys copied from the result file of a run.
 _OF_A_RUN = (
     *("command", "seed", "steps", "seconds", "sitting_seconds", "sitting_cpu_seconds"),
@@ -48,10 +48,14 @@ def make_table(plan: Plan, trials: Sequence[Trial], out: Path) -> dict[str, Any]
         plan: Plan of the benchmark.
         trials: Its runs.
         out: Output folder with the comparison of each data set.
+
+    Raises:
+        UserError: For comparisons against different sets of baselines.
     """
     tables: dict[str, Any] = {}
     costs: dict[str, Any] = {}
     runs: dict[str, Any] = {}
+    protocols: dict[str, Protocol] = {}
     for data in plan.data:
         own = [t for t in trials if t.data == data]
         done = [t for t in own if finished(t.result)]
@@ -60,8 +64,10 @@ def make_table(plan: Plan, trials: Sequence[Trial], out: Path) -> dict[str, Any]
         tables[data.label] = _of_data(plan, done, compared) | {
             "failed": {t.row: results[t.row].get("fault", "") for t in own if t not in done}
         }
+        protocols[data.label] = Protocol.from_json(compared["protocol"])
         costs[data.label] = _costs(done, results, compared)
         runs[data.label] = {row: {k: r[k] for k in _OF_A_RUN if k in r} for row, r in results.items()}
+    require_equal_baselines(protocols)
     return {
         "format": FORMAT,
         "kind": "benchmark",
@@ -78,7 +84,7 @@ def _of_data(plan: Plan, done: Sequence[Trial], compared: Mapping[str, Any]) -> 
     metric, metrics = compared["rank_by"], list(compared["headline"])
     names: dict[str, Rows] = {e.label: {t.seed: t.row for t in done if t.entry.label == e.label} for e in plan.entries}
     names = {label: trained for label, trained in names.items() if trained}
-    names |= {b: {None: b} for b in BASELINES}
+    names |= {b: {None: b} for b in BASELINES if b in compared["means"]}
     scores = Scores.from_json(compared)
     figures = {
         label: {m: joined([compared["means"][r][m] for r in rows.values()]) for m in metrics}
@@ -124,6 +130,7 @@ def _of_data(plan: Plan, done: Sequence[Trial], compared: Mapping[str, Any]) -> 
         "rank_by": metric,
         "frames": compared["frames"],
         "headline_frames": scores.headline_frames,
+        "missing_baselines": dict(scores.missing),
         "rules": compared["rules"],
         "rows": rows,
         "differences": {

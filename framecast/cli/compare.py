@@ -46,7 +46,7 @@ class CompareFlags:
     axes: str | None = None
     """Axes of .npy files, such as nthwc."""
     rank_by: str | None = None
-    """Metric of the ranking, such as psnr or ssim; PSNR of the moving area if not given."""
+    """Metric of the ranking, such as skill_best, psnr or ssim; skill over copy-last if not given."""
     show: int = 3
     """Number of clips shown on the page, from the hardest to the easiest."""
     lpips: str | None = None
@@ -113,7 +113,7 @@ class BenchmarkFlags:
     clips: int | None = None
     """Number of clips, one at a random position in each of equal parts of the split; 32 if not given."""
     rank_by: str | None = None
-    """Metric of the ranking, such as psnr or ssim; PSNR of the moving area if not given."""
+    """Metric of the ranking, such as skill_best, psnr or ssim; skill over copy-last if not given."""
     show: int = 3
     """Number of clips shown on the page of every comparison, from the hardest to the easiest."""
     device: str = "auto"

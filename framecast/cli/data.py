@@ -26,6 +26,7 @@ framecast data: generate, import, convert and inspect data.
   framecast data inspect PATH [--sheet FILE.png]         summary, with a contact sheet
   framecast data download NAME --game G --out DIR        published data; shows size and host and asks first
   framecast data clips --data PATH --out DIR             clips for another program to forecast, for a comparison
+  framecast data record --source maze --out DIR          your own play in the browser
 
 Each has its own --help.
 """

@@ -6,7 +6,6 @@ import contextlib
 import dataclasses
 import importlib.util
 import sys
-import time
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,21 +14,18 @@ from framecast.core.config import parse_duration
 from framecast.core.errors import UserError
 from framecast.core.flags import Switch, parse
 from framecast.data.base import Source
-from framecast.data.loader import Loader
 from framecast.data.registry import find_source
 from framecast.data.store import Store
 from framecast.evaluation.evaluate import evaluate
-from framecast.evaluation.scorer import KeptClip, describe
+from framecast.evaluation.headline import describe
+from framecast.evaluation.scorer import KeptClip
+from framecast.inference.backtest import DEFAULT_RUN
 from framecast.media.grid import side_by_side
 from framecast.media.write import write_video
-from framecast.models.registry import find_model
 from framecast.reporting.report import report_run
-from framecast.training.config import CONFIG, RunConfig
-from framecast.training.device import make_device
+from framecast.training.config import RunConfig, short_run
 from framecast.training.presets import preset
 from framecast.training.run_folder import open_run
-from framecast.training.state import TrainState
-from framecast.training.step import train_step
 from framecast.training.train import train
 
 HORIZON = 64
@@ -85,9 +81,8 @@ def demo(out: Path, budget: str = "65s", seed: int = 0, game: str = "ms_pacman",
     parse_duration(budget)
     folder = out / "data"
     source = record(folder, game, seed, tiny)
-    begun = (out / "run" / CONFIG).is_file()  # a second call resumes with the number of steps timed by the first
-    config = open_run(out / "run").config if begun else demo_config(budget, seed, tiny, source)
-    run = train("multiscale-gan", folder, out=out / "run", config=config)
+    start = None if tiny else DEFAULT_RUN
+    run = train("direct", folder, out=out / "run", config=demo_config(budget, seed, tiny), init_from=start)
     print(f"predicting {HORIZON if not tiny else 4} frames on held-out episodes …", file=sys.stderr)
     horizon, clips = (4, 2) if tiny else (HORIZON, 6)
     scores, kept = evaluate(run, source, horizon=horizon, clips=clips, seed=seed)
@@ -98,8 +93,7 @@ def demo(out: Path, budget: str = "65s", seed: int = 0, game: str = "ms_pacman",
     print(f"report  {page}")
     print(f"video   {video}   (truth | prediction | copy-last)")
     print(f"scores  {run / 'scores.json'}")
-    print("The score is PSNR in decibels over the moving area: higher is closer to the true frames;")
-    print("copy-last, which repeats the last frame, is the baseline for every predictor.")
+    print("Skill: 1 for the true frames, 0 for a forecast no better than the last frame repeated, below 0 worse.")
     return page
 
 
@@ -122,39 +116,13 @@ def record(folder: Path, game: str, seed: int, tiny: bool) -> Source:
     return Store(folder)
 
 
-def demo_config(budget: str, seed: int, tiny: bool, source: Source) -> RunConfig:
-    """The config of the small networks without an adversary, which learn most in a minute on two cores.
-
-    The learning rate decays during training, so the budget is converted to steps by timing a few.
-    """
-    config = preset("multiscale-gan", "tiny" if tiny else "small")
-    model = dataclasses.replace(config.model, adversarial=False)
-    settings = dataclasses.replace(config.train, seed=seed, steps=4, batch_size=4, val_batches=2)
-    config = dataclasses.replace(config, model=model, train=settings)
+def demo_config(budget: str, seed: int, tiny: bool) -> RunConfig:
+    """The config of direct multi-horizon prediction, trained on crops for the budget."""
+    config = preset("direct", "tiny" if tiny else "small")
     if tiny:
-        return config
-    steps = max(50, round(parse_duration(budget) / seconds_a_step(config, source)))
-    quarter = max(10, steps // 4)
-    optim = dataclasses.replace(model.optim, decay_steps=steps)
-    settings = dataclasses.replace(
-        settings, steps=steps, validate_every=quarter, preview_every=quarter, save_every=quarter
-    )
-    return dataclasses.replace(config, model=dataclasses.replace(model, optim=optim), train=settings)
-
-
-def seconds_a_step(config: RunConfig, source: Source, count: int = 30) -> float:
-    """Mean time of a training step on this machine, after ten to warm up."""
-    model_class = find_model(config.name)
-    request = model_class.request(config.model)
-    loader = Loader(source, source.splits(request.source_length)["train"], request, config.train.batch_size)
-    device = make_device(precision=config.train.precision)
-    model = model_class(config.model, source.spec).to(device.device)
-    state = TrainState.create(model)
-    for step in range(10 + count):
-        if step == 10:
-            began = time.perf_counter()
-        train_step(state, lambda stream, _: loader.batch(state.step, stream).to(device.device), device)
-    return (time.perf_counter() - began) / count
+        return dataclasses.replace(config, train=dataclasses.replace(config.train, seed=seed, steps=4, val_batches=1))
+    settings = short_run(config.train, budget, seed)
+    return dataclasses.replace(config, model=dataclasses.replace(config.model, crop=64), train=settings)
 
 
 def write_forecast(kept: list[KeptClip], path: Path, fps: float) -> Path:

@@ -12,7 +12,7 @@ from framecast.core.flags import RunName, parse
 
 @dataclass(frozen=True, kw_only=True)
 class EvaluateFlags:
-    """Scores of a run on held-out clips next to copy-last and temporal-mean, with the evaluation protocol.
+    """Scores of a run on held-out clips next to the baselines: skill, useful horizon, and the evaluation protocol.
 
     Example: framecast evaluate runs/pacman --horizon 64 --clips 32
     """
@@ -58,7 +58,7 @@ class ReportFlags(EvaluateFlags):
 
 def run_evaluate(argv: list[str]) -> None:
     """Score a run and print the table."""
-    from framecast.evaluation.scorer import describe
+    from framecast.evaluation.headline import describe
 
     flags = parse(EvaluateFlags, argv, "evaluate")
     run, scores, _ = _score(flags)

@@ -20,9 +20,9 @@ framecast: predict the next frames of a video.
   framecast demo                                   records a game, trains for a minute, predicts, reports
   framecast models [MODEL]                         list of the models; parts and sizes of one model
   framecast data make|import|inspect|…             data for training and evaluation
-  framecast train MODEL --data PATH                training; the same command again resumes
+  framecast train [MODEL] --data PATH              training; the same command again resumes
   framecast evaluate RUN                           scores on held-out clips, with those of the baselines
-  framecast predict RUN --input FILE --out VIDEO   forecast of your own video, as a video
+  framecast predict [RUN] --input FILE --out VIDEO forecast of your own video, as a video
   framecast play RUN                               interactive rollout in the browser
   framecast world GAME                             a game recorded, learned, measured and packed as a playable world
   framecast report RUN                             one offline page: scores, curves, videos
@@ -31,10 +31,10 @@ framecast: predict the next frames of a video.
   framecast export RUN --out DIR                   weights to share
   framecast latents VERB RUN                       analysis of a model's latent space
 
-Two commands from a phone clip to its forecast:
+From a phone clip to its forecast, at once and after a minute of training on the clip's own past:
 
-  framecast train multiscale-gan --profile natural --data clip.mp4 --out runs/clip
-  framecast predict runs/clip --input clip.mp4 --horizon 16 --out future.mp4
+  framecast predict --input clip.mp4 --out future.mp4
+  framecast predict --input clip.mp4 --adapt 60s --out future.mp4
 
 RUN is a run's folder, the name of packaged weights, or hf://organisation/name[@revision].
 Each command has its own --help. Exit codes: 0 success, 2 invalid input, 1 internal error.
@@ -113,7 +113,7 @@ def _other_error(error: Exception) -> int:
     code = getattr(error, "code", None)
     if type(error).__name__ == "Interrupted" and isinstance(code, int):
         return code
-    if type(error).__name__ == "NotFinite":
+    if type(error).__name__ in ("NotFinite", "Diverged"):
         return _fail(str(error), 1)
     if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
         return _fail("not enough memory; use a smaller --size or --batch-size, or fewer --clips", 2)

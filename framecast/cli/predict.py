@@ -2,23 +2,28 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import sys
+from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Literal
 
 from framecast.cli.output import arguments, open_run_of, print_result
 from framecast.core.errors import UserError
-from framecast.core.flags import RunName, Switch, parse
+from framecast.core.flags import OptionalRunName, Switch, parse
 
 
 @dataclass(frozen=True, kw_only=True)
 class PredictFlags:
     """Forecast of a video as a video: context frames with a green border, predicted frames with a red one.
 
-    Example: framecast predict runs/pacman --input clip.mp4 --horizon 32 --out future.mp4
+    Without a run, packaged weights make the forecast, after a test on earlier moments of the same video; where a
+    baseline was better there, it makes the forecast.
+
+    Example: framecast predict --input clip.mp4 --horizon 32 --out future.mp4
     """
 
-    run: RunName
-    """Run folder, name of packaged weights, or hf://organisation/name[@revision]."""
+    run: OptionalRunName = None
+    """Run folder, name of packaged weights, or hf://organisation/name[@revision]; packaged weights if not given."""
     out: str
     """Output file (.gif, .webp, .mp4, .avi, .mov, .mkv, .webm), or a folder for PNGs."""
     input: str | None = None
@@ -29,6 +34,10 @@ class PredictFlags:
     """Number of frames to predict."""
     at: str = "end"
     """Start of the forecast: end, a frame number, or seconds such as 2.5s."""
+    adapt: str | None = None
+    """Training time on the video's own past before the forecast, such as 60s; only without a run."""
+    uncertainty: Switch = False
+    """Further video of the width of the interval that holds 90 % of the true values, beside --out."""
     samples: int = 1
     """Number of futures shown next to each other, for a stochastic model."""
     actions: str | None = None
@@ -56,22 +65,39 @@ def run_predict(argv: list[str]) -> None:
         raise UserError(f"--horizon and --samples must be at least 1, got {flags.horizon} and {flags.samples}")
     if (flags.input is None) != flags.from_noise:
         raise UserError("predict needs either --input FILE or --from-noise")
+    if flags.run is None and flags.input is None:
+        raise UserError("predict --from-noise needs a RUN")
+    if flags.run is not None and flags.adapt is not None:
+        raise UserError("--adapt belongs to packaged weights; train a run further with framecast train --init-from RUN")
     from framecast.inference.predict import predict_file
     from framecast.nn.precision import resolve_precision
     from framecast.training.device import pick_device
 
-    device = pick_device(flags.device)
-    made = predict_file(
-        open_run_of(flags),
-        flags.input,
-        **arguments(flags, "run", "input", "from_noise", "device", "precision", "model_class", "json"),
-        device=str(device),
-        precision=resolve_precision(flags.precision, device),
-    )
+    device, test = pick_device(flags.device), None
+    own = ("run", "input", "from_noise", "adapt", "uncertainty", "device", "precision", "model_class", "json", "views")
+    options = {
+        **arguments(flags, *own),
+        "views": flags.views or flags.uncertainty,
+        "device": str(device),
+        "precision": resolve_precision(flags.precision, device),
+    }
+    if flags.run is None:
+        from framecast.inference.backtest import forecast_file
+
+        progress = partial(print, file=sys.stderr)
+        made, test = forecast_file(flags.input, adapt=flags.adapt, say=progress, **options)
+    else:
+        made = predict_file(open_run_of(flags), flags.input, **options)
+    note = made.note
+    if flags.uncertainty and "uncertainty" not in made.views:
+        if test is None:
+            raise UserError(f"{flags.run}: gives no uncertainty; leave out --uncertainty")
+        note = f"{note}; {test.chosen} gives no uncertainty"
     views = {name: str(path) for name, path in made.views.items()}
     summary = {"film": str(made.path), "context": made.context, "frames": made.frames}
-    summary |= {"size": list(made.size), "fps": made.fps, "note": made.note, "views": views}
-    text = f"{made.context} context frames, {made.frames} predicted, at {made.fps:g} fps; {made.note}"
+    summary |= {"size": list(made.size), "fps": made.fps, "note": note, "views": views}
+    summary |= {} if test is None else {"backtest": asdict(test)}
+    text = f"{made.context} context frames, {made.frames} predicted, at {made.fps:g} fps; {note}"
     print_result(
         flags.json, summary, "\n".join([text, f"video: {made.path}", *(f"{k}: {v}" for k, v in views.items())])
     )

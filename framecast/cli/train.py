@@ -10,12 +10,17 @@ from pathlib import Path
 from typing import Any
 
 from framecast.cli.output import print_result, print_skipped, progress_bar
-from framecast.core.errors import UserError
 from framecast.core.flags import parse, peek
 
-HELP = """\
-framecast train MODEL --data PATH: train a predictor; the same command again resumes.
+#: Model that is trained where none is named, and the packaged weights it starts from.
+DEFAULT_MODEL, DEFAULT_RUN = "direct", "direct-any"
 
+HELP = """\
+framecast train [MODEL] --data PATH: train a predictor; the same command again resumes.
+
+Without MODEL it is direct, from the packaged weights direct-any; --from-scratch starts from random ones.
+
+  framecast train --data clip.mp4 --budget 4m
   framecast train multiscale-gan --data data/pacman --profile small --out runs/pacman
   framecast train multiscale-gan --data clip.mp4 --profile natural --budget 10m
   framecast train path/to/mine.py:Mine --data data/pacman --steps 5000
@@ -32,8 +37,13 @@ def run_train(argv: list[str]) -> None:
     if argv and argv[0] in ("-h", "--help"):
         print(HELP.format(models=", ".join(PRESETS)), end="")
         return
-    if not argv or argv[0].startswith("-"):
-        raise UserError("train: expected a model first, e.g. framecast train multiscale-gan --data clip.mp4")
+    if not argv or argv[0].startswith("-"):  # no model: the default one, from its packaged weights
+        scratch = "--from-scratch" in argv
+        argv = [DEFAULT_MODEL, *(word for word in argv if word != "--from-scratch")]
+        if not scratch and peek(argv, "--init-from") is None:
+            argv += ["--init-from", DEFAULT_RUN]
+        if peek(argv, "--profile") is None and peek(argv, "--config") is None:
+            argv += ["--profile", "natural"]
     name = argv[0]
     config, flags = _configure(name, argv[1:])
     if flags.dry_run:

@@ -26,6 +26,7 @@ from framecast.core.migration import RENAMED_FLAGS
 
 #: Positional arguments.
 RunName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="RUN")]
+OptionalRunName = Annotated[str | None, tyro.conf.Positional, tyro.conf.arg(metavar="[RUN]")]
 RunNames = Annotated[tuple[str, ...], tyro.conf.Positional, tyro.conf.arg(metavar="RUN [RUN …]")]
 SetName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="NAME")]
 PathName = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="PATH")]

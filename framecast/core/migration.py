@@ -13,12 +13,12 @@ if TYPE_CHECKING:
 _TRAIN = {"accumulate": "grad_accum_steps"}
 _ACTIONS = {"sd": "std"}
 
-#: Fields of `TrainConfig` that older configs lack, with the values that repeat their runs.
-_ADDED = {"select": "last", "select_horizon": 0}
-
 #: Per-frame arrays that were renamed. `terminals` marked the frame at which a game is over, `terminated` marks the
 #: transition to it, one row earlier.
 ARRAYS = {"terminals": "terminated"}
+
+#: Fields of `TrainConfig` that older configs lack, with the values that repeat their runs.
+_ADDED = {"deterministic": False, "select": "last", "select_horizon": 0}
 
 #: Flags that were renamed: they work for one more version, with a warning.
 RENAMED_FLAGS = {
@@ -37,14 +37,26 @@ def migrate_config(data: Mapping[str, Any]) -> dict[str, Any]:
         data: the parsed file, written by this or an older version.
 
     Returns:
-        A copy in which renamed keys have their new names and training settings added since have their values.
+        A copy in which renamed keys have their new names.
     """
     found = dict(data)
     if isinstance(found.get("train"), Mapping):
-        found["train"] = {**_ADDED, **_renamed(found["train"], _TRAIN)}
+        found["train"] = _renamed(found["train"], _TRAIN)
     if isinstance(found.get("spec"), Mapping):
         found["spec"] = migrate_spec(found["spec"])
     return found
+
+
+def complete_train(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The training settings of a run's stored config, with those that its version lacked.
+
+    Args:
+        data: "train" of a whole `config.json`; in a file that sets some fields, missing ones are those of the profile.
+
+    Returns:
+        A copy in which added settings have the values that repeat older runs.
+    """
+    return {**_ADDED, **data}
 
 
 def migrate_spec(data: Mapping[str, Any]) -> dict[str, Any]:
@@ -87,7 +99,7 @@ def migrate_checkpoint(saved: Mapping[str, Any]) -> dict[str, Any]:
         saved: the result of `torch.load`.
 
     Returns:
-        A copy whose optimisers are keyed by the present names of phases.
+        A copy whose optimisers are keyed by the present names of phases, with counters that older versions lacked.
     """
     found = {"stage_seconds": 0.0, **saved}
     if isinstance(found.get("optimisers"), Mapping) and set(_PHASES) & set(found["optimisers"]):

@@ -166,6 +166,7 @@ class ClipRequest:
         stride: source frames per model frame.
         resize: (h, w) of all frames; None leaves them unchanged.
         crop: (h, w) of random crops in training; None for whole frames.
+        crop_at_most: whether frames smaller than the crop are used whole along that side; otherwise they are an error.
         motion_filter: filter of crops, only with `crop`.
         extras: names of further per-frame arrays in the batch.
         events: per-frame arrays whose changes are events, near which some training windows end; "states:2" is a column.
@@ -179,6 +180,7 @@ class ClipRequest:
     stride: int = 1
     resize: tuple[int, int] | None = None
     crop: tuple[int, int] | None = None
+    crop_at_most: bool = False
     motion_filter: MotionFilter | None = None
     extras: tuple[str, ...] = ()
     events: tuple[str, ...] = ()
@@ -305,10 +307,13 @@ class Loss:
     Attributes:
         total: scalar to minimise.
         parts: named terms, detached and unweighted, so that they are comparable between runs.
+        reduction: whether total and parts are means or sums over the clips of the batch; gradients of micro-batches and
+            processes are averaged or summed accordingly.
     """
 
     total: Tensor
     parts: dict[str, Tensor] = field(default_factory=dict)
+    reduction: Literal["mean", "sum"] = "mean"
 
 
 @dataclass(frozen=True)

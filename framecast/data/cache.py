@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-import json
 import os
 import sys
 from collections.abc import Callable
@@ -16,6 +14,7 @@ from framecast.core.config import suggest, to_dict
 from framecast.core.errors import UserError
 from framecast.data import SOURCES
 from framecast.data.base import Source
+from framecast.data.digest import short_digest
 from framecast.data.options import DataConfig
 from framecast.data.registry import find_source, make_source
 
@@ -47,14 +46,15 @@ def open_data(data: DataConfig, progress: Callable[[int, int], None] | None = No
     Raises:
         UserError: The path does not exist or holds nothing that can be read.
     """
-    from framecast.data.open import open_path
+    from framecast.data.open import kind_of, open_path
     from framecast.data.store import Store, pack
     from framecast.media.resize import parse_size
 
     path = Path(data.path).expanduser()
     if data.path in SOURCES and not path.exists():
         folder = (
-            cache_folder() / f"{data.path}-{_digest(framecast.__version__, to_dict(find_source(data.path).Config()))}"
+            cache_folder()
+            / f"{data.path}-{short_digest(framecast.__version__, to_dict(find_source(data.path).Config()))}"
         )
         if not (folder / "index.json").is_file():
             make_source(data.path, folder, progress=progress)
@@ -63,32 +63,19 @@ def open_data(data: DataConfig, progress: Callable[[int, int], None] | None = No
         near = suggest(data.path, [*SOURCES, *(p.name for p in Path().iterdir() if not p.name.startswith("."))])
         raise UserError(f"--data {data.path}: is neither a file or folder nor the name of a source; {near}")
     options = data.options()
-    source = open_path(path, options)
-    kind = type(source).__name__
-    size = data.size or (VIDEO_SIZE if kind == "Videos" else None)
-    if kind == "TFRecords":
-        return source, dataclasses.replace(data, trained_size=size)
-    if kind in ("Store", "Arrays") and size is None:
-        return source, data
-    folder = (
-        cache_folder() / f"{path.stem}-{_digest(_signature(path), size, data.fit, data.axes, framecast.__version__)}"
-    )
+    kind = kind_of(path, options)
+    size = data.size or (VIDEO_SIZE if kind == "videos" else None)
+    if kind == "records":
+        return open_path(path, options), dataclasses.replace(data, trained_size=size)
+    if kind in ("store", "arrays") and size is None:
+        return open_path(path, options), data
+    settings = [size, data.fit, data.axes, framecast.__version__, *(["skip-bad"] if data.skip_bad else [])]
+    folder = cache_folder() / f"{path.stem}-{short_digest(_signature(path), *settings)}"
     if not (folder / "index.json").is_file():
-        options = dataclasses.replace(options, size=parse_size(size))
-        if kind == "Videos" and not data.size:  # resized while decoding: phone videos at full size exceed the memory
-            source = open_path(path, options)
-        pack(source, folder, options, progress)
+        # videos are resized while decoding: those of phones at full size exceed the memory
+        decoded = dataclasses.replace(options, size=parse_size(size))
+        pack(open_path(path, decoded if kind == "videos" else options), folder, decoded, progress)
     return Store(folder), dataclasses.replace(data, trained_size=size)
-
-
-def data_digest(source: Source) -> str:
-    """Sixteen hex digits that depend on the names, lengths and origin of the videos."""
-    origin = {k: v for k, v in source.meta().items() if k not in ("path", "folder")}
-    return _digest(list(source.names), [int(n) for n in source.lengths], origin)
-
-
-def _digest(*parts: Any) -> str:
-    return hashlib.sha256(json.dumps(parts, sort_keys=True, default=str).encode()).hexdigest()[:16]
 
 
 def _signature(path: Path) -> list[Any]:

@@ -52,6 +52,19 @@ def open_path(path: str | os.PathLike[str], options: ReadOptions = AS_STORED) ->
         UserError: The path holds nothing that can be read, or files of several kinds.
     """
     path = Path(path)
+    return _READERS[kind_of(path, options)](path, options)
+
+
+def kind_of(path: Path, options: ReadOptions = AS_STORED) -> str:
+    """What a path holds, without reading it: store, pairs, arrays, records, episodes, videos or images.
+
+    Args:
+        path: File or folder.
+        options: Settings of the reader.
+
+    Raises:
+        UserError: The path holds nothing that can be read, or files of several kinds.
+    """
     if not path.exists():
         raise UserError(_missing(path))
     if path.is_dir():
@@ -59,7 +72,7 @@ def open_path(path: str | os.PathLike[str], options: ReadOptions = AS_STORED) ->
     kind = _kind_of_folder(path) if path.is_dir() else _kind_of_file(path)
     if options.axes is not None and kind not in ("arrays", "store", "pairs"):
         raise UserError(f"{path} holds {kind}, whose axes are known; --axes is for .npy and .npz files, leave it out")
-    return _READERS[kind](path, options)
+    return kind
 
 
 def _refuse_lerobot(path: Path) -> None:

@@ -64,7 +64,7 @@ class DataConfig:
     records: RecordSettings | None = None
     """How TFRecords are read; None is the default of `RecordSettings`."""
     digest: str = ""
-    """Digest of names, lengths and origin, so that a run is not resumed on other data."""
+    """Digest of names, lengths, origin and content (see data/digest.py), so that a run is not resumed on other data."""
 
     def options(self) -> ReadOptions:
         """Settings of readers, with the size parsed."""

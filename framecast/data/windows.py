@@ -207,7 +207,7 @@ class Windows:
         the first is used unconditionally, and after `tries` the last is kept.
         """
         assert self.request.crop is not None
-        height, width = self.request.crop
+        height, width = (min(a, b) for a, b in zip(self.request.crop, frames.shape[2:], strict=True))
         room = np.array([frames.shape[2] - height + 1, frames.shape[3] - width + 1])
         places = (uniforms[1:].reshape(-1, 2) * room).astype(np.int64).tolist()
         motion = self.request.motion_filter
@@ -268,7 +268,7 @@ class Windows:
                     f"video {name!r} is {height}x{width} but others are {spec.height}x{spec.width}; "
                     f"use one size (--size {spec.height}x{spec.width})"
                 )
-        elif height < request.crop[0] or width < request.crop[1]:
+        elif not request.crop_at_most and (height < request.crop[0] or width < request.crop[1]):
             raise UserError(
                 f"video {name!r} is {height}x{width}, smaller than the {request.crop[0]}x{request.crop[1]} crops the "
                 f"model trains on; enlarge it (--size {request.crop[0]}x{request.crop[1]}) or leave it out"

@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from framecast.core.errors import UserError
 from framecast.core.types import ActionSpec, Batch, ClipRequest
 from framecast.data.base import Segment, Source, rank_by_hash
-from framecast.data.cache import data_digest
+from framecast.data.digest import data_digest, same_content
 from framecast.data.loader import Loader
 from framecast.data.splits import choose, split_rule
 from framecast.training.config import check_actions
@@ -218,7 +218,7 @@ def refuse_trained(run: Run, source: Source, split: str) -> None:
     Raises:
         UserError: For the run's own training data.
     """
-    if split == ALL and run.config.data.digest == data_digest(source):
+    if split == ALL and same_content(run.config.data.digest, data_digest(source)):
         raise UserError(f"--split all: {run.folder} was trained on these data; use other data, or --split test")
 
 

@@ -16,8 +16,10 @@ import framecast
 from framecast.core.errors import UserError
 from framecast.core.types import ClipRequest
 from framecast.data.base import Segment, Source
-from framecast.data.cache import data_digest, open_data
+from framecast.data.cache import open_data
+from framecast.data.digest import data_digest, same_data
 from framecast.data.options import DataConfig
+from framecast.evaluation.baselines import missing_baselines
 from framecast.evaluation.clips import (
     Clips,
     check_fit,
@@ -30,6 +32,7 @@ from framecast.evaluation.clips import (
 from framecast.evaluation.comparison import Comparison, ComparisonRun
 from framecast.evaluation.external import Forecasts, is_exchange
 from framecast.evaluation.extra_metrics import ExtraMetrics, ExtraResults
+from framecast.evaluation.limits import training_limits
 from framecast.evaluation.rows import ComparisonRow, labels, of_baselines, of_folder, of_run, split_label
 from framecast.evaluation.score_table import Forecaster, ScoreTable
 from framecast.evaluation.scorer import KeptClip
@@ -79,7 +82,7 @@ def compare(
     model_class: type[Predictor] | None = None,
     progress: Callable[[int, int], None] | None = None,
 ) -> tuple[Comparison, list[KeptClip]]:
-    """Every run and folder of forecasts, beside copy-last and temporal-mean, on the same clips of `data`.
+    """Every run and folder of forecasts, beside the baselines, on the same clips of `data`.
 
     With folders of forecasts split, seed, part, size, fit, axes and the clips are those of their manifest.
 
@@ -92,7 +95,7 @@ def compare(
         samples, clips: Futures per clip of stochastic rows; maximum number of clips, None is 32.
         seed: Random seed for clip selection and sampling; None is 0.
         size, fit, axes: Frame size, resizing and order of axes of the opened data; None are those of training.
-        rank_by, show: Metric of the ranking, None is PSNR of the moving area; number of clips to display.
+        rank_by, show: Metric of the ranking, None is skill over copy-last; number of clips to display.
         device, precision, devices: Device, autocast precision and number of processes.
         batch_size: Clips forecast at once; the scores do not depend on it.
         out: Folder for comparison.json and .csv; None writes nothing.
@@ -152,7 +155,19 @@ def _measured(
     protocol = _protocol(source, where, rows, forecasters, chosen, horizon, options, wanted, place)
     extra = ExtraResults(wanted, source, chosen, forecasters, frames, horizon, options.seed)
     table = ScoreTable(
-        forecasters, protocol, groups=chosen.groups, device=place.device, more=wanted.metrics, extras=extra.extras
+        forecasters,
+        protocol,
+        groups=chosen.groups,
+        device=place.device,
+        more=wanted.metrics,
+        extras=extra.extras,
+        limits=training_limits(
+            source,
+            options.split,
+            [row.window for row in rows if row.window is not None] or [reach + 1],
+            (protocol.height, protocol.width),
+        ),
+        missing=missing_baselines(reach),
     )
     measuring = ComparisonRun(table, frames, rank_by)
     held = max(f.samples for f in forecasters) * horizon * source.spec.channels * protocol.height * protocol.width * 4
@@ -323,7 +338,7 @@ def _data(
         axes=axes or next((t.axes for t in trained if t.axes), None),
         records=next((t.records for t in trained if t.records), None),
     )
-    with place.main_first():
+    with place.local_first():
         source, _ = open_data(config)
     return source, str(data)
 
@@ -353,7 +368,7 @@ def _listed(
     """The clips of the manifests, which must be equal, as (video, first frame of the context)."""
     first, *others = folders.values()
     manifest = first.manifest
-    if manifest.data_digest != data_digest(source):
+    if not same_data(manifest.data_digest, data_digest(source)):
         raise UserError(
             f"{first.folder}: its forecasts are for other data ({manifest.data}), or these have changed since; write "
             "the clips again with framecast data clips"

@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -22,8 +23,10 @@ from framecast.core.io import write_json, write_text
 from framecast.evaluation.clips import Clips
 from framecast.evaluation.score_table import ScoreTable
 from framecast.evaluation.scorer import KeptClip, kept_clips, worst_first
-from framecast.metrics.clips import METRICS, horizon_mean
+from framecast.evaluation.summaries import clip_skills, errors, references, skill_curves
+from framecast.metrics.clips import METRICS, POOLED, horizon_mean
 from framecast.metrics.scores import BASELINES, Protocol, Scores
+from framecast.metrics.skill import skill_difference
 from framecast.training.device import Device
 
 Interval = dict[str, float | int | None]
@@ -160,14 +163,14 @@ class ComparisonRun:
     Args:
         table: Forecasters and protocol.
         frames: Frames of the horizon that all rows forecast.
-        rank_by: Metric that rows are ordered by; None is the moving area's PSNR, or PSNR if nothing moves.
+        rank_by: Metric that rows are ordered by; None is skill over copy-last, or PSNR if nothing moves.
 
     Raises:
         UserError: For a metric that is not measured.
     """
 
     def __init__(self, table: ScoreTable, frames: Sequence[int], rank_by: str | None) -> None:
-        self.table, self.frames, self.metrics = table, frames, table.settings.names
+        self.table, self.frames, self.metrics = table, frames, (*POOLED, *table.settings.names)
         if rank_by is not None and rank_by not in self.metrics:
             raise UserError(f"--rank-by {rank_by!r} is not measured here; {suggest(rank_by, self.metrics)}")
         self.rank_by = rank_by
@@ -197,33 +200,45 @@ class ComparisonRun:
 
     def _ranks(self, metric: str) -> list[float]:
         """Mean over the rows that are no baselines, per clip."""
+        names = [name for name in self.table.frames if name not in BASELINES] or list(self.table.frames)
+        if metric in POOLED:
+            skills = [clip_skills(self.table, name, self.frames) for name in names]
+            return [float(value) for value in np.mean(skills, 0)]
         found = self._clip_means(metric)
-        rows = [v for name, v in found.items() if name not in BASELINES] or list(found.values())
-        return list(torch.stack(rows).mean(0)[:, 0].tolist())
+        return list(torch.stack([found[name] for name in names]).mean(0)[:, 0].tolist())
 
     def ranking_metric(self) -> str:
-        """The requested metric, else PSNR of the moving area, else PSNR."""
+        """The requested metric, else skill over copy-last, else PSNR."""
         if self.rank_by:
             return self.rank_by
-        wanted = [m for m in ("moving_psnr", "psnr", *self.metrics) if m in self.metrics]
+        wanted = [m for m in ("skill", "psnr", *self.metrics) if m in self.metrics]
         return next((m for m in wanted if not all(map(math.isnan, self._ranks(m)))), wanted[0])
 
     def means(self) -> dict[str, dict[str, Interval]]:
-        """Row -> metric -> mean with its interval."""
-        found = {m: self._clip_means(m) for m in self.metrics}
-        return {
-            name: {m: self.table.summarize(found[m][name]).scalar() for m in self.metrics} for name in self.table.frames
-        }
+        """Row -> metric -> mean with its interval; of POOLED the skill over the common frames."""
+        out: dict[str, dict[str, Interval]] = {}
+        for name in self.table.frames:
+            curves = skill_curves(self.table, name, self.frames)
+            out[name] = {metric: curve.horizon.scalar() for metric, curve in curves.items()}
+        for metric in self.table.settings.names:
+            for name, values in self._clip_means(metric).items():
+                out[name][metric] = self.table.summarize(values).scalar()
+        return out
 
     def paired(self) -> dict[str, dict[str, dict[str, Interval]]]:
         """Metric -> a -> b -> paired difference, each pair once."""
-        names, out = list(self.table.frames), {}
-        for metric in self.metrics:
-            found = self._clip_means(metric)
-            out[metric] = {
-                a: {b: self.table.summarize(found[a] - found[b]).scalar() for b in names[i + 1 :]}
-                for i, a in enumerate(names[:-1])
-            }
+        names = list(self.table.frames)
+        pairs = [(a, b) for i, a in enumerate(names) for b in names[i + 1 :]]
+        out: dict[str, dict[str, dict[str, Interval]]] = {m: {a: {} for a in names[:-1]} for m in self.metrics}
+        squared = {name: errors(self.table, name, self.frames) for name in names}
+        for metric, base in references(self.table, self.frames)[0].items():
+            for a, b in pairs:
+                found = skill_difference(squared[a], squared[b], base, self.table.videos)
+                out[metric][a][b] = found.scalar()
+        for metric in self.table.settings.names:
+            means = self._clip_means(metric)
+            for a, b in pairs:
+                out[metric][a][b] = self.table.summarize(means[a] - means[b]).scalar()
         return out
 
     def show(self, clips: Clips, count: int) -> list[KeptClip]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Mapping
 from pathlib import Path
 
 import torch
@@ -13,15 +12,18 @@ from framecast.core.errors import UserError
 from framecast.core.types import ClipRequest, ClipSpec
 from framecast.data import SOURCES
 from framecast.data.base import Segment, Source
-from framecast.data.cache import data_digest, open_data
+from framecast.data.cache import open_data
+from framecast.data.digest import data_digest, same_data
 from framecast.data.options import DataConfig
+from framecast.evaluation.baselines import baselines, missing_baselines
 from framecast.evaluation.clips import Clips, check_fit, held_out_clips, refuse_trained, rule_of
+from framecast.evaluation.limits import training_limits
 from framecast.evaluation.motion import SAMPLES, knows_scenes, motions_of_model
+from framecast.evaluation.objects import object_finder
 from framecast.evaluation.scorer import KeptClip, roll_for, score
 from framecast.metrics.clips import MetricSettings
-from framecast.metrics.scores import BASELINES, Protocol, Scores
+from framecast.metrics.scores import Protocol, Scores
 from framecast.models.base import Predictor
-from framecast.models.registry import find_model
 from framecast.nn.precision import resolve_precision
 from framecast.training.device import pick_device
 from framecast.training.run_folder import Run, open_run
@@ -45,7 +47,7 @@ def evaluate(
     model_class: type[Predictor] | None = None,
     quiet: bool = True,
 ) -> tuple[Scores, list[KeptClip]]:
-    """Scores of a run beside copy-last and temporal-mean, and the clips to display.
+    """Scores of a run beside the baselines, and the clips to display.
 
     Args:
         run: Folder, packaged weights or hf:// name.
@@ -84,11 +86,26 @@ def evaluate(
     name = Path(run.config.data.path if data is None or not isinstance(data, str | Path) else data).name or "data"
     drawn = samples if model.stochastic else 1
     protocol = _protocol(name, source, request, split, chosen, seen, drawn, seed, place, precision)
-    predictors = {run.config.name: model, **baselines(frame_spec(source, request), model.num_context)}
+    predictors = {run.config.name: model, **baselines(frame_spec(source, request), model.num_context, seen)}
     roll = roll_for(run, precision)
-    scores, kept = score(
-        predictors, chosen, protocol, roll=roll, names=chosen.names, groups=chosen.groups, device=place
+    frames = range(1, protocol.horizon + 1)
+    finder = (
+        object_finder(source, chosen, frames, protocol.horizon) if request.stride == 1 and not request.resize else None
     )
+    scores, kept = score(
+        predictors,
+        chosen,
+        protocol,
+        roll=roll,
+        names=chosen.names,
+        groups=chosen.groups,
+        device=place,
+        limits=training_limits(source, split, [request.source_length], (protocol.height, protocol.width)),
+        missing=missing_baselines(seen),
+        extras=[] if finder is None else [finder],
+    )
+    if finder is not None:
+        scores = dataclasses.replace(scores, objects=finder.to_json())
     if model.stochastic and knows_scenes(source):
         pairs = [Segment(video, start, start + 1) for video, start in chosen.pairs]
         motions = motions_of_model(model, source, pairs, max(samples, SAMPLES), seed, place)
@@ -149,19 +166,6 @@ def _protocol(
     )
 
 
-def baselines(spec: ClipSpec, context: int) -> Mapping[str, Predictor]:
-    """Baselines of every table, with as many context frames.
-
-    Args:
-        spec: Of the compared frames.
-        context: Frames before the forecast.
-    """
-    return {
-        name: model_class(model_class.Config(context=context), spec)
-        for name, model_class in ((name, find_model(name)) for name in BASELINES)
-    }
-
-
 def frame_spec(source: Source, request: ClipRequest) -> ClipSpec:
     """Specification of the compared frames: the source's, at the model's size if it has one."""
     if request.resize is None:
@@ -175,7 +179,7 @@ def _source(run: Run, data: str | Path | Source | None) -> Source:
         if not trained.path or not (Path(trained.path).expanduser().exists() or trained.path in SOURCES):
             raise UserError(f"{run.folder}: its training data ({trained.path!r}) do not exist here; use --data PATH")
         source, _ = open_data(trained)
-        if trained.digest and data_digest(source) != trained.digest:
+        if trained.digest and not same_data(trained.digest, data_digest(source)):
             raise UserError(
                 f"{trained.path}: has changed since {run.folder} was trained on it, so the held-out clips may differ; "
                 f"use --data {trained.path} to score on it as it is"

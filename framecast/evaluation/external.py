@@ -34,7 +34,8 @@ from framecast.core.errors import UserError
 from framecast.core.io import read_file, write_json
 from framecast.core.types import FORMAT, ActionSpec, Batch
 from framecast.data.base import Source
-from framecast.data.cache import data_digest, open_data
+from framecast.data.cache import open_data
+from framecast.data.digest import data_digest
 from framecast.data.options import DataConfig
 from framecast.data.readers.arrays import load_arrays
 from framecast.evaluation.clips import split_segments, spread_clips, take_part

@@ -6,7 +6,7 @@ Each measures a forecast while it is in memory (see `score_table.Extra`).
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,7 +20,7 @@ from framecast.data import SOURCES
 from framecast.data.base import Source
 from framecast.data.registry import find_source
 from framecast.evaluation.clips import Clips
-from framecast.evaluation.objects import ObjectFinder
+from framecast.evaluation.objects import object_finder
 from framecast.evaluation.score_table import Extra, Forecaster, FrameMetric
 from framecast.evaluation.set_metrics import MMD, SetFinder, fvd_metric, other_futures
 from framecast.media.images import to_uint8
@@ -31,7 +31,7 @@ from framecast.metrics.fvd import FVD
 from framecast.metrics.fvd import LEAST as fvd_least
 from framecast.metrics.fvd import SIDE as fvd_side
 from framecast.metrics.lpips import LPIPS
-from framecast.metrics.objects import Things, read_things, things_of
+from framecast.metrics.objects import Things, read_things
 from framecast.metrics.weights import read_weights
 
 
@@ -129,17 +129,12 @@ class ExtraResults:
     ) -> None:
         self.wanted = wanted
         spec = source.spec
-        things = wanted.things or things_of(source.meta())
         if wanted.things is not None and (spec.channels != 3 or not wanted.things.fits(spec.height, spec.width)):
             raise UserError(
                 f"--objects: expected RGB frames shaped like {wanted.things.size[0]}x{wanted.things.size[1]}, got "
                 f"{spec.channels} channels and {spec.height}x{spec.width}"
             )
-        fits = things is not None and spec.channels == 3 and things.fits(spec.height, spec.width)
-        self.objects = ObjectFinder(things, frames, horizon) if things is not None and fits else None
-        if self.objects is not None:
-            there = tuple(name for name in self.objects.things.arrays if name in spec.extras)
-            clips.loader.request = replace(clips.loader.request, extras=there)
+        self.objects = object_finder(source, clips, frames, horizon, wanted.things)
         others = partial(other_futures, clips, seed)
         self.sets: dict[str, SetFinder] = {}
         if wanted.mmd:

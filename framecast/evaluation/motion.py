@@ -16,7 +16,8 @@ from framecast.core.errors import UserError
 from framecast.data.base import Segment, Source
 from framecast.media.resize import resize_frames
 from framecast.metrics.displacement import KINDS, Displacements, SceneTruth, flow_copy
-from framecast.models.base import MotionLatentModel, Predictor
+from framecast.models.base import Predictor
+from framecast.models.latent import MotionLatentModel
 from framecast.models.rollout import evaluating
 
 #: Samples drawn of each image.

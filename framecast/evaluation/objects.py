@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from framecast.core.types import Batch
+from framecast.data.base import Source
+from framecast.evaluation.clips import Clips
 from framecast.evaluation.score_table import Forecaster
 from framecast.metrics.clips import horizon_mean
 from framecast.metrics.objects import (
@@ -18,9 +21,32 @@ from framecast.metrics.objects import (
     find,
     object_series,
     score_objects,
+    things_of,
     true_places,
     write_things,
 )
+
+
+def object_finder(
+    source: Source, clips: Clips, frames: Sequence[int], horizon: int, things: Things | None = None
+) -> ObjectFinder | None:
+    """Finder of the objects of some data, whose per-frame arrays the clips then load; None where none are known or the
+    frames have another shape.
+
+    Args:
+        source: Data that the clips are from.
+        clips: Clips to forecast.
+        frames: Frames of the horizon that means are taken over.
+        horizon: Of the table.
+        things: Objects to find; None is those known for the data.
+    """
+    spec = source.spec
+    things = things or things_of(source.meta())
+    if things is None or spec.channels != 3 or not things.fits(spec.height, spec.width):
+        return None
+    there = tuple(name for name in things.arrays if name in spec.extras)
+    clips.loader.request = replace(clips.loader.request, extras=there)
+    return ObjectFinder(things, frames, horizon)
 
 
 class ObjectFinder:

@@ -31,14 +31,14 @@ from torch.nn.functional import interpolate
 from framecast.core.errors import UserError
 from framecast.core.types import ActionSpec, Batch, ClipRequest
 from framecast.data.base import Segment, Source
-from framecast.data.cache import data_digest
+from framecast.data.digest import data_digest, same_content
 from framecast.data.loader import Loader
+from framecast.evaluation.baselines import baselines
 from framecast.evaluation.external import Forecasts
 from framecast.evaluation.score_table import Forecast, Forecaster
 from framecast.evaluation.scorer import forecast, roll_for
 from framecast.metrics.scores import BASELINES
 from framecast.models.base import Predictor, count_parameters
-from framecast.models.registry import find_model
 from framecast.training.run_folder import Run
 
 #: Clips as (video, last frame of the context).
@@ -155,7 +155,7 @@ def of_run(
         "stochastic": model.stochastic,
         "actions": model.actions != "none" and source.spec.actions is not None,
         "trained_on": Path(run.config.data.path).name or None,
-        "trained_on_these_data": run.config.data.digest == data_digest(source),
+        "trained_on_these_data": same_content(run.config.data.digest, data_digest(source)),
         "parameters": sum(p.numel() for p in model.parameters()),
         "parameters_by_part": counts,
         "training_steps": steps,
@@ -204,11 +204,9 @@ def of_folder(name: str, forecasts: Forecasts, samples: int) -> ComparisonRow:
 
 
 def of_baselines(source: Source, context: int, place: torch.device) -> list[ComparisonRow]:
-    """Copy-last and temporal-mean, which use the whole context of the clips."""
+    """The baselines that can be computed, which use the whole context of the clips."""
     found = []
-    for name in BASELINES:
-        model_class = find_model(name)
-        model = model_class(model_class.Config(context=context), source.spec)
+    for name, model in baselines(source.spec, context).items():
         cost = Cost()
         found.append(
             ComparisonRow(

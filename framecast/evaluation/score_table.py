@@ -16,16 +16,21 @@ from torch import Tensor
 
 from framecast.core.errors import UserError
 from framecast.core.types import Batch
+from framecast.evaluation.summaries import references, skill_curves, summarise
 from framecast.metrics.averages import Series, summarize
 from framecast.metrics.clips import (
+    POOLED,
     MetricSettings,
     diversity,
     measure,
     moving_masks,
     order_samples,
+    parts_of,
     reduce_samples,
 )
-from framecast.metrics.scores import BASELINES, Scores
+from framecast.metrics.ensemble import ensemble_parts
+from framecast.metrics.parts import PARTS
+from framecast.metrics.scores import BASELINES, REQUIRED, Scores
 from framecast.metrics.scores import Protocol as Conditions
 
 #: (clips on the device, their numbers) -> (s, b, frames, c, h, w) float 0…1.
@@ -83,11 +88,13 @@ class Measured:
 
     Attributes:
         values: Metric -> float64 (s, b, frames).
+        parts: Name of PARTS, of several samples the mean, and of ENSEMBLE_PARTS -> float64 (b, frames).
         spread: Diversity of the samples, float64 (b, frames); None for a single sample.
         extras: One result per Extra.
     """
 
     values: dict[str, Tensor]
+    parts: dict[str, Tensor]
     spread: Tensor | None
     extras: list[Any]
 
@@ -102,6 +109,8 @@ class ScoreTable:
         device: Device that clips are moved to.
         more: Further metrics by name, which the protocol lists too.
         extras: Further measurements of every forecast.
+        limits: Statistic of frames -> (lowest, highest) of the training data; None flags no forecast as unstable.
+        missing: Baselines left out -> the reason.
 
     Raises:
         UserError: For a table without baselines.
@@ -116,20 +125,25 @@ class ScoreTable:
         device: torch.device | str = "cpu",
         more: Mapping[str, FrameMetric] | None = None,
         extras: Sequence[Extra] = (),
+        limits: Mapping[str, tuple[float, float]] | None = None,
+        missing: Mapping[str, str] | None = None,
     ) -> None:
         names = [f.name for f in forecasters]
-        missing = [name for name in BASELINES if name not in names]
-        if missing:
+        lacking = [name for name in REQUIRED if name not in names]
+        if lacking:
             raise UserError(
-                f"every table must contain {' and '.join(BASELINES)}; add {' and '.join(missing)} to the predictors"
+                f"every table must contain {' and '.join(REQUIRED)}; add {' and '.join(lacking)} to the predictors"
             )
-        self.forecasters, self.protocol, self.device = list(forecasters), protocol, device
+        self.forecasters, self.device = list(forecasters), device
+        self.protocol = replace(protocol, baselines=tuple(name for name in BASELINES if name in names))
         self.groups, self.more, self.extras = groups, dict(more or {}), list(extras)
+        self.limits, self.missing = limits, dict(missing or {})
         self.settings = protocol.settings
         self.frames = {f.name: f.frames or tuple(range(1, protocol.horizon + 1)) for f in forecasters}
         self.clips = 0
         # forecaster -> (best, mean or worst sample, metric) -> one (b, frames) for each batch
         self._values: dict[str, dict[tuple[str, str], list[Tensor]]] = {name: {} for name in names}
+        self._parts: dict[str, dict[str, list[Tensor]]] = {name: {} for name in names}
         self._spread: dict[str, list[Tensor]] = {f.name: [] for f in forecasters if f.samples > 1}
 
     def measure(self, batch: Batch, numbers: Sequence[int]) -> dict[str, Measured]:
@@ -155,12 +169,20 @@ class ScoreTable:
                 mask = moving_masks(true, last, self.settings)
             mask = mask.to(prediction.device)
             own, own_mask = (true, mask) if len(at) == truth.shape[1] else (true[:, at].contiguous(), mask[:, at])
-            each = [measure(sample, own, last, self.settings, own_mask) for sample in prediction]
+            parts = [parts_of(sample, own, last, self.settings, own_mask) for sample in prediction]
+            each = [
+                measure(sample, own, last, self.settings, own_mask, part)
+                for sample, part in zip(prediction, parts, strict=True)
+            ]
+            pooled = {name: torch.stack([part[name] for part in parts]).mean(0).cpu() for name in PARTS}
+            if len(prediction) > 1:
+                pooled |= {name: part.cpu() for name, part in ensemble_parts(prediction, own).items()}
             for name, metric in self.more.items():
                 for found, sample in zip(each, prediction, strict=True):
                     found[name] = metric(sample, own).double()
             out[forecaster.name] = Measured(
                 {name: torch.stack([e[name] for e in each]).cpu() for name in self.settings.names},
+                pooled,
                 diversity(prediction).cpu() if len(prediction) > 1 else None,
                 [extra.measure(forecaster, prediction, own, batch, numbers) for extra in self.extras],
             )
@@ -175,6 +197,8 @@ class ScoreTable:
             for kind, metrics in reduce_samples(found.values).items():
                 for metric, part in metrics.items():
                     values.setdefault((kind, metric), []).append(part)
+            for name, numbers_of in found.parts.items():
+                self._parts[forecaster.name].setdefault(name, []).append(numbers_of)
             if found.spread is not None:
                 self._spread[forecaster.name].append(found.spread)
             for extra, value in zip(self.extras, found.extras, strict=True):
@@ -191,9 +215,27 @@ class ScoreTable:
         """
         return torch.cat(self._values[name][kind, metric])
 
+    def part(self, name: str, part: str) -> Tensor:
+        """One of PARTS or ENSEMBLE_PARTS of all clips collected so far: float64 (clips, frames).
+
+        Args:
+            name: Forecaster.
+            part: Name; of several samples their mean.
+        """
+        return torch.cat(self._parts[name][part])
+
+    def at(self, name: str, frames: Sequence[int]) -> list[int]:
+        """Columns of a forecaster's numbers at these frames of the horizon, counted from 1."""
+        return [self.frames[name].index(k) for k in frames]
+
+    @property
+    def videos(self) -> Sequence[Hashable] | None:
+        """The video of every clip collected so far; None treats clips as independent."""
+        return None if self.groups is None else self.groups[: self.clips]
+
     def summarize(self, values: Tensor) -> Series:
         """Means over clips of (clips, frames), with intervals over the videos of this table."""
-        return summarize(values, None if self.groups is None else self.groups[: self.clips])
+        return summarize(values, self.videos)
 
     def scores(self) -> Scores:
         """Scores of the clips collected so far, every curve on the protocol's horizon."""
@@ -209,15 +251,23 @@ class ScoreTable:
             return series(name, self.per_clip(name, metric) - base)
 
         beside = {name: (row(name, "mean"), row(name, "worst")) for name in self._spread}
+        curves = {name: skill_curves(self, name) for name in self.frames}
+        pooled = {
+            name: {m: c.by_frame.spread(self.frames[name], self.protocol.horizon) for m, c in found.items()}
+            for name, found in curves.items()
+        }
         return Scores(
             protocol=replace(self.protocol, clips=self.clips),
-            predictors={name: row(name) for name in self.frames},
+            predictors={name: {**pooled[name], **row(name)} for name in self.frames},
             versus={n: {m: versus(n, m) for m in self.settings.names} for n in self.frames if n != BASELINES[0]},
             samples={
                 n: {m: {"mean": mean[m], "worst": worst[m]} for m in self.settings.names}
                 for n, (mean, worst) in beside.items()
             },
             diversity={n: series(n, torch.cat(parts)) for n, parts in self._spread.items()},
+            summaries={name: summarise(self, name, found) for name, found in curves.items()},
+            best_baseline=references(self, range(1, self.protocol.horizon + 1))[1],
+            missing=self.missing,
         )
 
     def checked(self, batch: Batch) -> tuple[Batch, Tensor]:
@@ -256,12 +306,15 @@ class ScoreTable:
         return prediction.detach() if prediction.device.type in ("cpu", "cuda") else prediction.detach().cpu()
 
     def show(self, batch: Batch, numbers: Sequence[int], metric: str) -> tuple[Batch, Tensor, dict[str, Tensor]]:
-        """Clips and forecasts for display, of K samples the best by `metric`.
+        """Clips and forecasts for display, of K samples the best by `metric`; by skill the one of median squared error,
+        since skill is that of all samples.
 
         Returns:
             The clips on the device, their truth, and forecaster -> float (b, frames, c, h, w) on the CPU.
         """
         batch, truth = self.checked(batch)
+        pooled = metric in POOLED
+        metric = "mse" if pooled else metric
         settings, shown = replace(self.settings, names=(metric,)), {}
         for forecaster in self.forecasters:
             prediction = self.predict(forecaster, batch, numbers)
@@ -271,6 +324,8 @@ class ScoreTable:
                 true, last = truth[:, at].to(prediction.device), batch.context[:, -1].to(prediction.device)
                 values = torch.stack([self._one(metric, sample, true, last, settings) for sample in prediction])
                 best, _ = order_samples(metric, values)
+                if pooled:
+                    best = values.mean(-1).argsort(0)[len(values) // 2]
             shown[forecaster.name] = prediction[best, torch.arange(batch.size)].float().cpu()
         return batch, truth, shown
 

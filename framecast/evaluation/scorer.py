@@ -16,16 +16,18 @@ from torch import Tensor
 
 from framecast.core.errors import UserError
 from framecast.core.types import Batch
-from framecast.evaluation.score_table import Forecaster, ScoreTable
+from framecast.evaluation.score_table import Extra, Forecaster, ScoreTable
+from framecast.evaluation.summaries import clip_skills
 from framecast.metrics.clips import METRICS, horizon_mean
-from framecast.metrics.scores import BASELINES, Protocol, Scores
-from framecast.models.base import Frames, Predictor
+from framecast.metrics.scores import Protocol, Scores
+from framecast.models.base import Predictor
+from framecast.models.inputs import Frames
 from framecast.models.rollout import rollout
 from framecast.training.run_folder import Run
 
-__all__ = ["BASELINES", "KeptClip", "Protocol", "Scores", "describe", "figure", "headline_sentence", "score"]
-
 Roll = Callable[..., Tensor]
+#: Largest number of futures that a stochastic model predicts at once, if one clip has fewer; it bounds the memory.
+ROWS = 64
 #: Roles of the displayed clips, in their order.
 ROLES = ("worst", "median", "best")
 
@@ -72,6 +74,9 @@ def score(
     device: torch.device | str = "cpu",
     per_clip: dict[str, dict[str, Tensor]] | None = None,
     progress: Callable[[int], None] | None = None,
+    limits: Mapping[str, tuple[float, float]] | None = None,
+    missing: Mapping[str, str] | None = None,
+    extras: Sequence[Extra] = (),
 ) -> tuple[Scores, list[KeptClip]]:
     """Scores of all predictors on the same clips, and the clips to display.
 
@@ -83,13 +88,16 @@ def score(
         samples: Futures per clip of stochastic predictors; None is the protocol's.
         seed: With the clip's number the seed of a clip's samples; None is the protocol's.
         roll: Replaces `framecast.models.rollout.rollout`.
-        keep: Return the worst, median and best clip, ranked by the first predictor's PSNR of the moving area averaged
-            over the horizon (PSNR if nothing moves in any clip).
+        keep: Return the worst, median and best clip, ranked by the first predictor's skill over copy-last (PSNR if
+            nothing moves in any clip).
         names: One per clip.
         groups: The video of each clip, for intervals over videos; None treats clips as independent.
         device: Device that frames are moved to.
         per_clip: Filled, if given, with predictor -> metric -> (clips, horizon), for paired comparisons.
         progress: Called with the number of finished clips after each batch.
+        limits: Statistics of the training data, see `ScoreTable`.
+        missing: Baselines left out -> the reason.
+        extras: Further measurements of every forecast.
 
     Returns:
         The scores, and the kept clips: worst, median, best; fewer where there are fewer clips.
@@ -107,7 +115,15 @@ def score(
         seed=protocol.seed if seed is None else seed,
         metrics=protocol.settings.fitted(protocol.height, protocol.width).describe(videos),
     )
-    table = ScoreTable(forecasters_of(predictors, protocol, roll), protocol, groups=groups, device=device)
+    table = ScoreTable(
+        forecasters_of(predictors, protocol, roll),
+        protocol,
+        groups=groups,
+        device=device,
+        limits=limits,
+        missing=missing,
+        extras=extras,
+    )
     for batch in windows:
         numbers = range(table.clips, table.clips + batch.size)
         table.take(table.measure(batch, numbers), numbers)
@@ -126,7 +142,7 @@ def forecasters_of(
     """Predictors as rows of a table; each uses the whole context of the clips.
 
     A stochastic predictor draws the samples of every clip from a generator seeded by the protocol's seed and the
-    clip's number, one clip at a time: they do not depend on the batch that a clip is in.
+    clip's number: they do not depend on the batch that a clip is in.
     """
     found = []
     for name, model in predictors.items():
@@ -156,10 +172,12 @@ def forecast(
     if not model.stochastic:
         return roll(model, context, horizon, actions=actions, samples=1, generator=None)
     at, parts = next((x.device for x in model.parameters()), torch.device("cpu")), []
-    for i, number in enumerate(numbers):
-        generator = torch.Generator(at).manual_seed((seed * 1_000_003 + number) % 2**63)
-        led = None if actions is None else actions[i : i + 1]
-        parts.append(roll(model, context[i : i + 1], horizon, actions=led, samples=samples, generator=generator))
+    step = max(1, ROWS // samples)
+    for first in range(0, len(numbers), step):
+        rows = slice(first, first + step)
+        own = [torch.Generator(at).manual_seed((seed * 1_000_003 + number) % 2**63) for number in numbers[rows]]
+        led = None if actions is None else actions[rows]
+        parts.append(roll(model, context[rows], horizon, actions=led, samples=samples, generator=own))
     return torch.cat(parts, 1)
 
 
@@ -178,8 +196,9 @@ def _roll(model: Predictor, context: Frames, horizon: int, *, where: str, **sett
 
 def _worst_median_best(table: ScoreTable, windows: Iterable[Batch], names: Sequence[str]) -> list[KeptClip]:
     """Worst, median and best clip of the first forecaster, forecast a second time."""
-    wanted = dict.fromkeys(m for m in ("moving_psnr", "psnr", *table.settings.names) if m in table.settings.names)
-    ranks = {m: horizon_mean(table.per_clip(table.forecasters[0].name, m)).tolist() for m in list(wanted)[:2]}
+    first = table.forecasters[0].name
+    ranks = {"skill": clip_skills(table, first, table.frames[first])}
+    ranks |= {m: horizon_mean(table.per_clip(first, m)).tolist() for m in table.settings.names if m != "moving_psnr"}
     metric = next((m for m, values in ranks.items() if not all(map(math.isnan, values))), None)
     if metric is None:
         return []
@@ -250,74 +269,3 @@ def _held(frames: Tensor, at: Sequence[int], last: Tensor, horizon: int) -> Tens
         return frames
     known = torch.cat([last[:, None].float(), frames], 1)
     return known[:, [sum(k <= frame for k in at) for frame in range(1, horizon + 1)]]
-
-
-# -------------------------------------------------------------------------------------------------------- in words
-
-
-def headline_sentence(scores: Scores) -> str:
-    """The scores in one sentence: the model against persistence (copy-last), at frame 1."""
-    protocol, main = scores.protocol, scores.main
-    clips = {
-        "test": "held-out clip",
-        "all": "clip outside its training data",
-        "val": "validation clip",
-        "train": "clip it was trained on",
-    }
-    kind = clips.get(protocol.split, f"clip of the {protocol.split} split")
-    over = f"over {protocol.clips} {kind if protocol.clips == 1 else kind.replace('clip', 'clips', 1)}"
-    what = f"best of {protocol.samples} forecasts" if main in scores.samples else "forecast"
-    for metric, where in (("moving_psnr", "moving area"), ("psnr", "whole frame")):
-        series = scores.versus.get(main, {}).get(metric)
-        if main in BASELINES or series is None or series.mean[0] is None:
-            continue
-        gain, ends = series.mean[0], [end for end in (series.low[0], series.high[0]) if end is not None]
-        if ends and ends[0] <= 0 <= ends[1]:
-            return (
-                f"At frame 1 the PSNR of the {what} does not differ significantly from persistence (copy-last), {over} "
-                f"({where}, difference {gain:+.1f} dB; 95 % interval {ends[0]:.1f} to {ends[1]:.1f} dB)."
-            )
-        side = "above" if gain > 0 else "below"
-        low_high = " to ".join(f"{end:.1f}" for end in sorted(map(abs, ends)))
-        interval = f"; 95 % interval {low_high} dB" if ends else ""
-        return (
-            f"At frame 1 the PSNR of the {what} is {abs(gain):.1f} dB {side} persistence (copy-last), {over} "
-            f"({where}{interval})."
-        )
-    if main in BASELINES:
-        return f"Only baselines were scored, {over}; there is no model to compare with."
-    return f"Nothing moved and PSNR was not measured, so there is no comparison with persistence (copy-last), {over}."
-
-
-def describe(scores: Scores) -> str:
-    """The headline scores as a plain text table, with the protocol in one line and the headline sentence."""
-    p = scores.protocol
-    frames = scores.headline_frames
-    width = max(len(name) for name in scores.predictors)
-    lines = []
-    for metric in p.settings.names:
-        about = METRICS[metric]
-        if metric.endswith(("mse", "mae")):  # equivalent to PSNR; in the file
-            continue
-        better = {"higher": "higher is better", "lower": "lower is better", "one": "1 is best"}.get(about.better)
-        if better is None:  # meaningless alone; in the file
-            continue
-        unit = f" [{about.unit}]" if about.unit else ""
-        lines.append(f"{about.label}{unit}, {better}")
-        lines.append(f"  {'frame':<{width}}" + "".join(f"{k:>10}" for k in frames))
-        for name, row in scores.headline(metric).items():
-            lines.append(f"  {name:<{width}}" + "".join(f"{figure(row[k], metric):>10}" for k in frames))
-        lines.append("")
-    best = f", best of {p.samples} samples" if scores.samples else ""
-    videos = "1 video" if p.videos == 1 else f"{p.videos} videos"
-    lines.append(
-        f"{p.data}, {p.split} split: {p.clips} clips of {videos}, {p.context} context frames, horizon {p.horizon}, "
-        f"stride {p.stride}, {p.height}x{p.width}x{p.channels}{best}, seed {p.seed}"
-    )
-    lines.append(headline_sentence(scores))
-    return "\n".join(lines)
-
-
-def figure(value: float | None, metric: str) -> str:
-    """A number with the decimal places of its metric; a dash for None."""
-    return "–" if value is None else f"{value:.{METRICS[metric].digits}f}"

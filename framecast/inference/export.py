@@ -14,8 +14,8 @@ from typing import Any
 
 from framecast.core.errors import UserError
 from framecast.inference.load import load
-from framecast.metrics.averages import Series
 from framecast.metrics.scores import BASELINES, Scores
+from framecast.metrics.summary import Interval
 from framecast.models import MODELS
 from framecast.models.base import Predictor, count_parameters
 from framecast.training.checkpoint import write_weights
@@ -24,7 +24,7 @@ from framecast.training.presets import preset, profiles
 from framecast.training.run_folder import Run, open_run
 
 #: Metrics of the model card, if measured.
-_SHOWN = ("moving_psnr", "psnr", "ssim", "sharpness_ratio")
+_SHOWN = ("skill", "skill_best", "moving_psnr", "psnr", "ssim", "sharpness_ratio")
 #: Significant digits of exported scores, which keeps packaged files small.
 _DIGITS = 6
 
@@ -198,10 +198,14 @@ def _length(steps: int | None, seconds: float | None) -> str:
 def _figures(scores: Scores) -> list[str]:
     frames = scores.headline_frames
     lines = []
-    gain = scores.versus.get(scores.main, {}).get("moving_psnr")
-    if scores.main not in BASELINES and gain is not None and gain.mean[0] is not None:
-        lines += [f"Moving area, frame 1: {gain.mean[0]:+.2f} dB relative to copy-last{_between(gain)}.", ""]
-    shown = [m for m in scores.protocol.settings.names if m in _SHOWN] or scores.protocol.settings.names
+    summary = scores.summaries.get(scores.main)
+    if scores.main not in BASELINES and summary is not None and summary.skill["mean"] is not None:
+        lines += [
+            f"Skill over copy-last, {len(summary.frames)} frames: {summary.skill['mean']:.3f}"
+            f"{_between(summary.skill)}; useful horizon {summary.useful_horizon} frames.",
+            "",
+        ]
+    shown = [m for m in scores.metrics if m in _SHOWN] or scores.metrics
     for metric in shown:
         lines += [f"| {metric} | " + " | ".join(f"frame {k}" for k in frames) + " |", "|---" * (len(frames) + 1) + "|"]
         for name, row in scores.headline(metric).items():
@@ -211,9 +215,9 @@ def _figures(scores: Scores) -> list[str]:
     return lines
 
 
-def _between(gain: Series) -> str:
-    low, high = gain.low[0], gain.high[0]
-    return "" if low is None or high is None else f" (95 % interval {low:.2f} to {high:.2f})"
+def _between(found: Interval) -> str:
+    low, high = found["low"], found["high"]
+    return "" if low is None or high is None else f" (95 % interval {low:.3f} to {high:.3f})"
 
 
 def _protocol(card: dict[str, Any]) -> list[str]:

@@ -92,14 +92,18 @@ def predict_file(
         UserError: the file cannot be read or is too short, or the model cannot take its frames.
     """
     model = run.model(device)
-    count = model.num_context + horizon - 1
-    table = _action_table(run, model, actions, count)
     request = run.model_class.request(run.config.model)
-    need = (model.num_context - 1) * request.stride + 1
+    context_length = model.num_context
+    if source is not None and model.min_context < context_length:  # shorter videos are enough
+        there = -(-_frames_before(Path(source), at, request.stride * context_length) // request.stride)
+        context_length = max(model.min_context, min(context_length, there))
+    count = context_length + horizon - 1
+    table = _action_table(run, model, actions, count)
+    need = (context_length - 1) * request.stride + 1
     wanted, fit, how = _wanted(run, size)
     rate = run.config.spec.fps
     if source is None:
-        frames, fps, note = _noise(run, model.num_context, seed), rate, "starts from noise"
+        frames, fps, note = _noise(run, context_length, seed), rate, "starts from noise"
     else:
         more = horizon if views else 0
         frames, fps, whole = _read_context(Path(source), need, at, request.stride, wanted, fit, rate, more)
@@ -111,7 +115,7 @@ def predict_file(
     if samples > 1 and not model.stochastic:
         samples, note = 1, f"{note}; {run.config.name} is deterministic, so there is one sample"
     generator = torch.Generator(torch.device(device)).manual_seed(seed)
-    frames, known = frames[: model.num_context], frames[model.num_context :]
+    frames, known = frames[:context_length], frames[context_length:]
     context = torch.from_numpy(frames)[None]
     try:
         future = rollout(model, context, horizon, table, samples, generator, precision)
@@ -183,6 +187,43 @@ def _read_context(
     return np.stack(list(decoded)), info.fps, (info.height, info.width)
 
 
+def read_past(path: Path, at: str, side: int, limit: int, channels: int) -> tuple[np.ndarray, float]:
+    """The frames of a video before `at`.
+
+    Args:
+        path: as the source of `predict_file`.
+        at: as in `predict_file`.
+        side: shorter side to which larger frames are reduced, px.
+        limit: most frames, the last ones.
+        channels: of the model.
+
+    Returns:
+        uint8 (t, c, h, w), and frames per second.
+    """
+    frames, rate, (height, width) = _read_context(path, 1, at, 1, None, "crop", 30.0)
+    size = str(side) if min(height, width) > side else None
+    many = _frames_before(path, at, limit)
+    if many > 1:
+        frames, rate, _ = _read_context(path, many, at, 1, size, "crop", rate)
+    elif size is not None:
+        frames = resize_frames(frames, parse_size(size), "crop")
+    return np.ascontiguousarray(_channels(frames, channels, path)), rate
+
+
+def _frames_before(path: Path, at: str, limit: int) -> int:
+    """Number of frames before `at`, at most `limit`."""
+    store = next((parent for parent in path.parents if is_store(parent)), None) if not path.exists() else None
+    if path.is_dir() or store is not None:
+        source = open_path(store or path, ReadOptions())
+        frames, fps = int(source.lengths[_video(source, path, store)]), source.spec.fps
+    elif path.suffix.lower() not in VIDEO_SUFFIXES and is_image(path):
+        return 1
+    else:
+        info = probe(path)
+        frames, fps = info.frames, info.fps
+    return min(limit, _start(at, fps, frames, 1, path) + 1)
+
+
 def _video(source: Source, path: Path, store: Path | None) -> int:
     """Which of a source's videos is meant: the only one, or in a packed store that of the name behind its path."""
     if store is not None:
@@ -231,6 +272,8 @@ def _wanted(run: Run, size: str | None) -> tuple[str | None, Fit, str]:
 def _channels(frames: np.ndarray, wanted: int, path: str | Path) -> np.ndarray:
     if frames.shape[1] == wanted:
         return frames
+    if wanted == 3 and frames.shape[1] == 1:
+        return np.repeat(frames, 3, axis=1)
     if wanted == 1 and frames.shape[1] == 3:
         grey: np.ndarray = np.round(frames.mean(axis=1, keepdims=True)).astype(np.uint8)
         return grey

@@ -7,7 +7,7 @@ samples of each clip to the best, the mean and the worst. Averages over clips ar
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from itertools import combinations
 from typing import Any, Literal
@@ -18,6 +18,7 @@ from torch import Tensor
 from framecast.core.errors import UserError
 from framecast.metrics import frames
 from framecast.metrics.averages import INTERVAL, interval_sentence
+from framecast.metrics.parts import frame_parts
 
 
 @dataclass(frozen=True)
@@ -47,19 +48,26 @@ class Metric:
 
 #: Every metric a table may show, in its order.
 METRICS: dict[str, Metric] = {
+    "skill": Metric("Skill over persistence", "", "higher", "frame", 3),
+    "skill_best": Metric("Skill over the best baseline", "", "higher", "frame", 3),
     "moving_psnr": Metric("PSNR, moving area", "dB", "higher", "moving", 2),
     "psnr": Metric("PSNR", "dB", "higher", "frame", 2),
     "ssim": Metric("SSIM", "", "higher", "frame", 4),
     "ms_ssim": Metric("MS-SSIM", "", "higher", "frame", 4),
     "sharp_diff": Metric("Sharp Diff", "dB", "higher", "frame", 2),
     "sharpness_ratio": Metric("Sharpness ratio", "", "one", "frame", 3),
+    "area_sharpness_ratio": Metric("Sharpness ratio, moving area of truth or forecast", "", "one", "moving", 3),
     "total_variation": Metric("Total variation of the forecast", "", "neither", "frame", 1),
     "mse": Metric("MSE", "", "lower", "frame", 6),
     "mae": Metric("MAE", "", "lower", "frame", 5),
     "moving_mse": Metric("MSE, moving area", "", "lower", "moving", 6),
     "moving_mae": Metric("MAE, moving area", "", "lower", "moving", 5),
+    "still_mse": Metric("MSE of false motion, part of the MSE", "", "lower", "frame", 6),
+    "still_mae": Metric("MAE of false motion, part of the MAE", "", "lower", "frame", 5),
     "lpips": Metric("LPIPS", "", "lower", "frame", 4),
 }
+#: Metrics of all clips together, beside those of each: see `metrics/skill.py`.
+POOLED = ("skill", "skill_best")
 #: Metrics that need a weights file from the user.
 NEEDS_WEIGHTS_FILE = ("lpips",)
 
@@ -76,16 +84,17 @@ class MetricSettings:
         sharp_border: "crop" or "zero", see frames.sharp_diff.
     """
 
-    names: tuple[str, ...] = tuple(name for name in METRICS if name not in NEEDS_WEIGHTS_FILE)
+    names: tuple[str, ...] = tuple(name for name in METRICS if name not in (*POOLED, *NEEDS_WEIGHTS_FILE))
     moving_threshold: float = 0.02
     moving_dilate: int = 3
     ms_ssim_scales: int = len(frames.MS_WEIGHTS)
     sharp_border: Literal["crop", "zero"] = "crop"
 
     def __post_init__(self) -> None:
-        unknown = [name for name in self.names if name not in METRICS]
+        known = [name for name in METRICS if name not in POOLED]
+        unknown = [name for name in self.names if name not in known]
         if unknown or not self.names:
-            raise UserError(f"metrics must be among {', '.join(METRICS)}, got {', '.join(unknown) or 'none'}")
+            raise UserError(f"metrics must be among {', '.join(known)}, got {', '.join(unknown) or 'none'}")
 
     @classmethod
     def fitting(cls, height: int, width: int, **changes: Any) -> MetricSettings:
@@ -98,7 +107,7 @@ class MetricSettings:
         scales = min(frames.ms_ssim_scales(height, width), self.ms_ssim_scales)
         left_out = set() if scales > 1 else ({"ms_ssim"} if scales else {"ssim", "ms_ssim"})
         if min(height, width) < 2:
-            left_out |= {"sharp_diff", "sharpness_ratio"}
+            left_out |= {"sharp_diff", "sharpness_ratio", "area_sharpness_ratio"}
         names = tuple(name for name in self.names if name not in left_out)
         return replace(self, names=names, ms_ssim_scales=max(scales, 1))
 
@@ -121,6 +130,10 @@ class MetricSettings:
             "sharp_border": self.sharp_border,
             "moving": f"largest channel change since the last context frame above {self.moving_threshold:g}, "
             f"dilated by {self.moving_dilate} px; error averaged over these pixels",
+            "still": "error outside the moving area, divided by all pixels: a part of the frame's error",
+            "area_sharpness": "|dx| + |dy| of forecast over that of truth, summed over the moving area of either",
+            "skill": "1 - MSE of the forecast / MSE of the reference, whole frame, squared errors pooled over clips "
+            "before the ratio; over the horizon, summed over its frames; of several samples their mean error",
             "moving_threshold": self.moving_threshold,
             "moving_dilate": self.moving_dilate,
             "interval": INTERVAL if videos is None else interval_sentence(videos),
@@ -134,7 +147,12 @@ class MetricSettings:
 
 
 def measure(
-    prediction: Tensor, truth: Tensor, last_context: Tensor, settings: MetricSettings, mask: Tensor | None = None
+    prediction: Tensor,
+    truth: Tensor,
+    last_context: Tensor,
+    settings: MetricSettings,
+    mask: Tensor | None = None,
+    parts: Mapping[str, Tensor] | None = None,
 ) -> dict[str, Tensor]:
     """Every metric of `settings`, one number per clip and frame, except those that need a weights file.
 
@@ -142,36 +160,40 @@ def measure(
         prediction: float (b, horizon, c, h, w) in 0…1.
         truth: float (b, horizon, c, h, w) in 0…1.
         last_context: float (b, c, h, w) in 0…1.
-
+        settings: Names and settings.
         mask: bool (b, horizon, h, w), the moving area; None computes it.
+        parts: Result of `parts_of`; None computes it where a metric needs it.
 
     Returns:
         Name -> float64 (b, horizon); NaN where a metric is undefined (no moving area, flat truth).
     """
-    names, out = set(settings.names), dict[str, Tensor]()
-    if names & {"mse", "psnr"}:
-        out["mse"] = frames.mse(prediction, truth)
-        out["psnr"] = frames.decibels(out["mse"])
-    if "mae" in names:
-        out["mae"] = frames.mae(prediction, truth)
-    if "ssim" in names:
-        out["ssim"] = frames.ssim(prediction, truth)
-    if "ms_ssim" in names:
-        out["ms_ssim"] = frames.ms_ssim(prediction, truth, settings.ms_ssim_scales)
-    if "sharp_diff" in names:
-        out["sharp_diff"] = frames.sharp_diff(prediction, truth, settings.sharp_border)
-    if "sharpness_ratio" in names:
-        out["sharpness_ratio"] = frames.sharpness_ratio(prediction, truth)
-    if "total_variation" in names:
-        out["total_variation"] = frames.total_variation(prediction)
-    if names & {"moving_mse", "moving_psnr", "moving_mae"}:
-        if mask is None:
-            mask = moving_masks(truth, last_context, settings)
-        out["moving_mse"] = frames.masked_mse(prediction, truth, mask)
-        out["moving_psnr"] = frames.decibels(out["moving_mse"])
-        if "moving_mae" in names:
-            out["moving_mae"] = frames.masked_mae(prediction, truth, mask)
-    return {name: out[name] for name in settings.names if name not in NEEDS_WEIGHTS_FILE}
+    names = [name for name in settings.names if name not in NEEDS_WEIGHTS_FILE]
+    if parts is None and not {*names} <= {"ssim", "ms_ssim", "sharp_diff", "total_variation"}:
+        parts = parts_of(prediction, truth, last_context, settings, mask)
+    given = parts or {}
+    compute: dict[str, Callable[[], Tensor]] = {
+        "psnr": lambda: frames.decibels(given["mse"]),
+        "moving_psnr": lambda: frames.decibels(given["moving_mse"]),
+        "ssim": lambda: frames.ssim(prediction, truth),
+        "ms_ssim": lambda: frames.ms_ssim(prediction, truth, settings.ms_ssim_scales),
+        "sharp_diff": lambda: frames.sharp_diff(prediction, truth, settings.sharp_border),
+        "sharpness_ratio": lambda: _over(given["sharpness"], given["true_sharpness"]),
+        "area_sharpness_ratio": lambda: _over(given["area_sharpness"], given["true_area_sharpness"]),
+        "total_variation": lambda: frames.total_variation(prediction),
+    }
+    return {name: compute[name]() if name in compute else given[name] for name in names}
+
+
+def _over(above: Tensor, below: Tensor) -> Tensor:
+    return torch.where(below > 0, above / below, torch.nan)
+
+
+def parts_of(
+    prediction: Tensor, truth: Tensor, last_context: Tensor, settings: MetricSettings, mask: Tensor | None = None
+) -> dict[str, Tensor]:
+    """Errors, their parts, and sharpness of every frame; arguments as for `measure`, result as of `frame_parts`."""
+    mask = moving_masks(truth, last_context, settings) if mask is None else mask
+    return frame_parts(prediction, truth, last_context, mask, settings.moving_threshold, settings.moving_dilate)
 
 
 def moving_masks(truth: Tensor, last_context: Tensor, settings: MetricSettings) -> Tensor:

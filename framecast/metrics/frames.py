@@ -7,7 +7,7 @@ stop at 100. NaN means "undefined" (no moving area, flat truth) and nothing else
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Literal
 
 import torch
@@ -24,6 +24,8 @@ WINDOW, SIGMA, C1, C2 = 11, 1.5, 0.01**2, 0.03**2
 MS_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 #: Pixels per block: the float64 maps of a block fit the cache of one core. A GPU needs larger blocks.
 _BLOCK, _BLOCK_CUDA = 2**16, 2**24
+#: Longest side in pixels for which a window is applied as a product with a banded matrix.
+_DENSE = 256
 
 
 # --------------------------------------------------------------------------------------------- pointwise errors
@@ -42,7 +44,7 @@ def mse(prediction: Tensor, truth: Tensor) -> Tensor:
     Raises:
         UserError: If the shapes differ.
     """
-    return _by_block(lambda x, y: (x - y).square_().mean((-3, -2, -1)), prediction, truth)
+    return by_block(lambda x, y: (x - y).square_().mean((-3, -2, -1)), prediction, truth)
 
 
 def mae(prediction: Tensor, truth: Tensor) -> Tensor:
@@ -58,7 +60,7 @@ def mae(prediction: Tensor, truth: Tensor) -> Tensor:
     Raises:
         UserError: If the shapes differ.
     """
-    return _by_block(lambda x, y: (x - y).abs_().mean((-3, -2, -1)), prediction, truth)
+    return by_block(lambda x, y: (x - y).abs_().mean((-3, -2, -1)), prediction, truth)
 
 
 def psnr(prediction: Tensor, truth: Tensor) -> Tensor:
@@ -105,7 +107,7 @@ def ssim(prediction: Tensor, truth: Tensor) -> Tensor:
     Source: Wang et al. 2004, section III-B and III-C.
     """
     _at_least(prediction, WINDOW, f"SSIM needs frames of at least {WINDOW}x{WINDOW}, its window")
-    return _by_block(lambda x, y: _structure(x, y)[0].mean(-1), prediction, truth)
+    return by_block(lambda x, y: _structure(x, y)[0].mean(-1), prediction, truth)
 
 
 def ms_ssim_scales(height: int, width: int) -> int:
@@ -152,7 +154,7 @@ def ms_ssim(prediction: Tensor, truth: Tensor, scales: int = len(MS_WEIGHTS)) ->
             product *= (whole if scale == scales - 1 else contrast).clamp_min(0) ** weight
         return product.mean(-1)
 
-    return _by_block(block, prediction, truth)
+    return by_block(block, prediction, truth)
 
 
 def _structure(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
@@ -183,9 +185,13 @@ def gaussian_window() -> list[float]:
 def _blur(x: Tensor) -> Tensor:
     """The Gaussian window over the last two axes, valid region: (…, h, w) -> (…, h - 10, w - 10).
 
-    Eleven shifted multiply-adds an axis: no convolution kernel takes float64 on a CPU at this speed.
+    Up to a side of 256 px as two products with banded matrices: no convolution kernel takes float64 on a CPU at this
+    speed, and the zeros cost less than eleven passes over memory. Beyond, eleven shifted multiply-adds an axis.
     """
     taps, half = gaussian_window(), WINDOW // 2
+    if max(x.shape[-2:]) <= _DENSE:
+        across, down = (_band(side, taps).to(x) for side in (x.shape[-1], x.shape[-2]))
+        return down.mT @ (x @ across)
     for axis in (-1, -2):
         size = x.shape[axis] - 2 * half
         out = x.narrow(axis, half, size) * taps[half]
@@ -194,6 +200,14 @@ def _blur(x: Tensor) -> Tensor:
             out.add_(x.narrow(axis, 2 * half - i, size), alpha=taps[i])
         x = out
     return x
+
+
+def _band(side: int, taps: Sequence[float]) -> Tensor:
+    """Banded matrix (side, side - len(taps) + 1), float64: rows times it are their correlation with the taps."""
+    found = torch.zeros(side, side - len(taps) + 1, dtype=torch.float64)
+    for i, tap in enumerate(taps):
+        found.diagonal(-i).fill_(tap)
+    return found
 
 
 # --------------------------------------------------------------------------------------------------- sharpness
@@ -222,9 +236,9 @@ def sharp_diff(prediction: Tensor, truth: Tensor, border: Literal["crop", "zero"
     _check_border(prediction, border)
 
     def block(x: Tensor, y: Tensor) -> Tensor:
-        return _edges(y, border).sub_(_edges(x, border)).abs_().mean((-3, -2, -1))
+        return edges(y, border).sub_(edges(x, border)).abs_().mean((-3, -2, -1))
 
-    return decibels(_by_block(block, prediction, truth))
+    return decibels(by_block(block, prediction, truth))
 
 
 def sharpness(frames: Tensor, border: Literal["crop", "zero"] = "crop") -> Tensor:
@@ -237,7 +251,7 @@ def sharpness(frames: Tensor, border: Literal["crop", "zero"] = "crop") -> Tenso
         float64 (…), 0 for a flat image.
     """
     _check_border(frames, border)
-    return _by_block(lambda x, _: _edges(x, border).mean((-3, -2, -1)), frames, frames)
+    return by_block(lambda x, _: edges(x, border).mean((-3, -2, -1)), frames, frames)
 
 
 def sharpness_ratio(prediction: Tensor, truth: Tensor) -> Tensor:
@@ -276,10 +290,10 @@ def total_variation(frames: Tensor) -> Tensor:
         across, down = x.diff(dim=-1).abs_(), x.diff(dim=-2).abs_()
         return across.sum((-3, -2, -1)) + down.sum((-3, -2, -1))
 
-    return _by_block(block, frames, frames)
+    return by_block(block, frames, frames)
 
 
-def _edges(x: Tensor, border: str) -> Tensor:
+def edges(x: Tensor, border: str) -> Tensor:
     """|dx| + |dy| of (…, h, w): one row and column less with "crop", the same size with "zero"."""
     if border == "zero":
         x = F.pad(x, (0, 1, 0, 1))
@@ -318,9 +332,14 @@ def moving_mask(truth: Tensor, last_context: Tensor, threshold: float = 0.02, di
             f"and {tuple(last_context.shape[-3:])}"
         )
     moved = (truth - last_context).abs().amax(-3) > threshold
-    if dilate:
+    side = 2 * dilate + 1
+    if dilate and max(moved.shape[-2:]) <= _DENSE:  # counts within the square, as two products with banded matrices
+        down, across = (
+            _band(n + 2 * dilate, [1.0] * side)[dilate:-dilate].to(moved.device).float() for n in moved.shape[-2:]
+        )
+        moved = down.mT @ (moved.float() @ across) > 0.5
+    elif dilate:
         flat = moved.reshape(-1, 1, *moved.shape[-2:]).float()
-        side = 2 * dilate + 1
         flat = F.max_pool2d(flat, (1, side), 1, (0, dilate))
         moved = F.max_pool2d(flat, (side, 1), 1, (dilate, 0)).reshape(moved.shape) > 0
     return moved
@@ -364,22 +383,36 @@ def _masked(prediction: Tensor, truth: Tensor, mask: Tensor, error: Callable[[Te
     def block(x: Tensor, y: Tensor, m: Tensor) -> Tensor:  # 0 / 0 of an empty mask is NaN, as documented
         return (error(x - y) * m).sum((-3, -2, -1)) / (m.sum((-3, -2, -1)) * channels)
 
-    return _by_block(block, prediction, truth, mask.unsqueeze(-3))
+    return by_block(block, prediction, truth, mask.unsqueeze(-3))
 
 
 # --------------------------------------------------------------------------------------------------------- parts
 
 
-def _by_block(measure: Callable[..., Tensor], prediction: Tensor, truth: Tensor, *more: Tensor) -> Tensor:
-    """`measure` of (n, c, h, w) float64 tensors, in blocks of images that fit the cache: memory is constant."""
+def by_block(
+    measure: Callable[..., Tensor], prediction: Tensor, truth: Tensor, *more: Tensor, columns: int | None = None
+) -> Tensor:
+    """`measure` of (n, c, h, w) float64 tensors, in blocks of images that fit the cache: memory is constant.
+
+    Args:
+        measure: (n, c, h, w) tensors -> (n,), or (n, columns).
+        prediction: float (…, c, h, w).
+        truth: The same shape.
+        more: Further tensors with the same leading axes, such as masks (…, 1, h, w).
+        columns: Numbers per image; None is one without an axis.
+
+    Returns:
+        float64 (…) or (…, columns).
+    """
     _same_shape(prediction, truth)
     lead, pixels = prediction.shape[:-3], prediction.shape[-3:].numel()
     step = max(1, (_BLOCK_CUDA if prediction.is_cuda else _BLOCK) // max(pixels, 1))
     images = [x.reshape(-1, *x.shape[-3:]) for x in (prediction, truth, *more)]
-    out = torch.empty(images[0].shape[0], dtype=torch.float64, device=prediction.device)
+    more_axes = () if columns is None else (columns,)
+    out = torch.empty(images[0].shape[0], *more_axes, dtype=torch.float64, device=prediction.device)
     for i in range(0, len(out), step):
         out[i : i + step] = measure(*(x[i : i + step].double() for x in images))
-    return out.reshape(lead)
+    return out.reshape((*lead, *more_axes))
 
 
 def _same_shape(prediction: Tensor, truth: Tensor) -> None:

@@ -15,10 +15,13 @@ from framecast.core.errors import UserError
 from framecast.core.io import json_lines, write_text
 from framecast.core.types import FORMAT
 from framecast.metrics.averages import Series
-from framecast.metrics.clips import MetricSettings
+from framecast.metrics.clips import POOLED, MetricSettings
+from framecast.metrics.summary import Summary
 
-#: Baselines of every table; the others are compared with the first.
-BASELINES = ("copy-last", "temporal-mean")
+#: Baselines; every table has the first two, and the third where it can be computed. All rows are compared with the
+#: first.
+BASELINES = ("copy-last", "temporal-mean", "linear-flow")
+REQUIRED = BASELINES[:2]
 #: Frames of the horizon with headline scores, up to the horizon.
 HEADLINE_FRAMES = (1, 2, 4, 8, 16, 32, 64)
 
@@ -32,7 +35,7 @@ class Protocol:
 
     Attributes:
         data: Name of the data.
-        data_digest: Digest of its meta.json; differs for two data sets of one name.
+        data_digest: Digest of its names, lengths, origin and content.
         split: train, val, test or all.
         split_rule: Division of the videos, in words.
         clips: Number of scored clips.
@@ -45,12 +48,13 @@ class Protocol:
         width: Of the compared frames, px.
         channels: Of the compared frames.
         fps: Frames per second.
-        value_range: Of the values of the frames.
         metrics: MetricSettings.describe().
         seed: Random seed for clip selection and sampling.
         code_version: Version of framecast.
         device: Device of the predictions.
         precision: Autocast precision of the predictions.
+        value_range: Of the values of the frames.
+        baselines: The set that "best baseline" is chosen from.
     """
 
     data: str
@@ -73,6 +77,7 @@ class Protocol:
     device: str
     precision: str
     value_range: tuple[float, float] = (0.0, 1.0)
+    baselines: tuple[str, ...] = REQUIRED
 
     def __post_init__(self) -> None:
         for name in ("data", "data_digest", "split", "split_rule", "code_version", "device", "precision"):
@@ -96,7 +101,8 @@ class Protocol:
 
     def to_json(self) -> dict[str, Any]:
         """Plain values by name."""
-        return {**asdict(self), "value_range": list(self.value_range), "metrics": dict(self.metrics)}
+        lists = {"value_range": list(self.value_range), "baselines": list(self.baselines)}
+        return {**asdict(self), **lists, "metrics": dict(self.metrics)}
 
     @classmethod
     def from_json(cls, data: Any) -> Protocol:
@@ -108,12 +114,33 @@ class Protocol:
         if not isinstance(data, Mapping):
             raise UserError('scores without a protocol cannot be read or written: expected a mapping "protocol"')
         names = {f.name for f in fields(cls)}
+        data = {"baselines": REQUIRED, **data}  # files of before the third baseline
         for problem, which in (("lacks", names - set(data)), ("has unknown", set(data) - names)):
             if which:
                 raise UserError(
                     f"the protocol {problem} {', '.join(sorted(which))}; write scores with framecast evaluate"
                 )
-        return cls(**{**data, "value_range": tuple(data["value_range"])})
+        return cls(**{**data, **{key: tuple(data[key]) for key in ("value_range", "baselines")}})
+
+
+def require_equal_baselines(protocols: Mapping[str, Protocol]) -> None:
+    """Check that results were scored against one set of baselines, so that their skills can be compared.
+
+    Args:
+        protocols: Name of each result -> its protocol.
+
+    Raises:
+        UserError: For different sets.
+    """
+    sets = {name: tuple(sorted(p.baselines)) for name, p in protocols.items()}
+    if len(set(sets.values())) > 1:
+        (first, one), *others = sets.items()
+        other, two = next((name, found) for name, found in others if found != one)
+        raise UserError(
+            f"{first} was scored against the baselines {', '.join(one)} and {other} against {', '.join(two)}: their "
+            "skills over the best baseline cannot be compared; score both again with the same baselines installed "
+            "(pip install 'framecast[flow]')"
+        )
 
 
 # --------------------------------------------------------------------------------------------------------- scores
@@ -130,6 +157,10 @@ class Scores:
         versus: Predictor -> metric -> curve of the paired differences to copy-last.
         samples: Predictor -> metric -> {"mean", "worst"} over the K samples, only where K > 1.
         diversity: Predictor -> mean root-mean-square difference between samples, likewise.
+        summaries: Predictor -> its results over the horizon; empty in files of before skill was the headline.
+        best_baseline: Name of the best baseline at every frame.
+        missing: Baselines that the table lacks -> the reason.
+        objects: Object presence and position, `ObjectFinder.to_json`, where the data say what to find.
         motions: How samples were drawn -> `displacement.Displacements.summary` of the evaluated model, where the data
             provide their scenes.
     """
@@ -139,6 +170,10 @@ class Scores:
     versus: Table = field(default_factory=dict)
     samples: Mapping[str, Mapping[str, Mapping[str, Series]]] = field(default_factory=dict)
     diversity: Mapping[str, Series] = field(default_factory=dict)
+    summaries: Mapping[str, Summary] = field(default_factory=dict)
+    best_baseline: tuple[str, ...] = ()
+    missing: Mapping[str, str] = field(default_factory=dict)
+    objects: Mapping[str, Any] = field(default_factory=dict)
     motions: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
@@ -157,6 +192,12 @@ class Scores:
     def main(self) -> str:
         """The evaluated predictor: the first that is not a baseline, else the first."""
         return next((name for name in self.predictors if name not in BASELINES), next(iter(self.predictors)))
+
+    @property
+    def metrics(self) -> tuple[str, ...]:
+        """Metrics of the tables, skill first where it was computed."""
+        pooled = [m for m in POOLED if any(m in row for row in self.predictors.values())]
+        return (*pooled, *self.protocol.settings.names)
 
     @property
     def headline_frames(self) -> list[int]:
@@ -180,11 +221,15 @@ class Scores:
         return {
             "format": FORMAT,
             "protocol": self.protocol.to_json(),
-            "headline": {m: self.headline(m) for m in self.protocol.settings.names},
+            "headline": {m: self.headline(m) for m in self.metrics},
+            "summaries": {name: summary.to_json() for name, summary in self.summaries.items()},
+            "best_baseline": list(self.best_baseline),
+            "missing_baselines": dict(self.missing),
             "predictors": table(self.predictors),
             "versus_copy_last": table(self.versus),
             "samples": {name: table(row) for name, row in self.samples.items()},
             "diversity": {name: series.to_json() for name, series in self.diversity.items()},
+            **({"objects": dict(self.objects)} if self.objects else {}),
             **({"motions": dict(self.motions)} if self.motions else {}),
         }
 
@@ -218,6 +263,10 @@ class Scores:
             versus=table(data.get("versus_copy_last", {})),
             samples={name: table(row) for name, row in data.get("samples", {}).items()},
             diversity={name: Series.from_json(series) for name, series in data.get("diversity", {}).items()},
+            summaries={name: Summary.from_json(row) for name, row in data.get("summaries", {}).items()},
+            best_baseline=tuple(data.get("best_baseline", ())),
+            missing=data.get("missing_baselines", {}),
+            objects=data.get("objects") or {},
             motions=data.get("motions", {}),
         )
 

@@ -10,7 +10,7 @@ import functools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar, Protocol, runtime_checkable
+from typing import Any, ClassVar, Protocol
 
 import numpy as np
 import torch
@@ -19,10 +19,11 @@ from torch import Tensor, nn
 
 from framecast.core.errors import UserError
 from framecast.core.types import Batch, ClipRequest, ClipSpec, Loss, Phase, Stage
+from framecast.models.inputs import Frames, as_frames, checked
+from framecast.models.seeds import Generators, new_seed, next_tick, step_generators
 
 #: Everything a rollout needs between two frames: a flat dict of tensors with a batch axis, so that it can be stored.
 RolloutState = dict[str, Tensor]
-Frames = Tensor | np.ndarray
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,39 +60,6 @@ class TrainingData(Protocol):
         """A per-frame array of all training videos, one after another, (frames, …)."""
 
 
-def _checked(predict: Callable[..., Tensor]) -> Callable[..., Tensor]:
-    @functools.wraps(predict)
-    @torch.no_grad()
-    def checked(
-        self: Predictor,
-        context: Frames,
-        horizon: int,
-        actions: Frames | None = None,
-        samples: int = 1,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        name, need = type(self).__name__, self.num_context
-        frames = as_frames(context, self)
-        if frames.shape[1] < need:
-            raise ValueError(f"{name} needs {need} context frames, got {frames.shape[1]}; give a longer clip")
-        if horizon < 1 or samples < 1:
-            raise ValueError(f"{name}: horizon and samples must be at least 1, got {horizon} and {samples}")
-        if actions is not None:
-            actions = torch.as_tensor(actions, dtype=torch.float32, device=frames.device)
-            actions = actions[None] if actions.ndim == 2 else actions
-            want = (frames.shape[0], frames.shape[1] + horizon - 1, self.spec.action_size)
-            if tuple(actions.shape) != want:
-                raise ValueError(
-                    f"{name}: actions must be (b, context + horizon - 1, a) = {want}, got {tuple(actions.shape)}"
-                )
-            actions = actions[:, frames.shape[1] - need :]
-        elif self.actions == "required":
-            raise ValueError(f"{name} predicts from actions: pass actions (b, context + horizon - 1, a)")
-        return predict(self, frames[:, -need:], horizon, actions, samples, generator)
-
-    return checked
-
-
 class Predictor(nn.Module):
     """Predictor of the next frames of a video. Built as `Model(config, spec)`.
 
@@ -113,9 +81,12 @@ class Predictor(nn.Module):
     paper: ClassVar[str] = ""
     #: Whether two samples of one context differ; see `is_stochastic` where the config decides.
     stochastic: bool = False
+    #: Whether an own `predict` takes a list of generators, one of each clip; otherwise it gets one clip at a time. The
+    #: default `predict` takes it.
+    clip_generators: ClassVar[bool] = False
     #: Use of actions: "none", "optional" or "required"; "optional" is settled when the model is built.
     actions: str = "none"
-    #: Frames that one call of the networks in `predict` yields; a roll-out without actions calls it once per so many.
+    #: Frames that one call of the networks in `predict` yields; a roll-out without actions makes one call per block.
     block: int = 1
 
     config: Any
@@ -129,7 +100,7 @@ class Predictor(nn.Module):
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
         if "predict" in cls.__dict__:  # also in models outside the package
-            cls.predict = _checked(cls.__dict__["predict"])  # type: ignore[method-assign]
+            cls.predict = checked(cls.__dict__["predict"])  # type: ignore[method-assign]
 
     # ------------------------------------------------------------------------------------ what a model must define
 
@@ -153,9 +124,9 @@ class Predictor(nn.Module):
         horizon: int,
         actions: Frames | None = None,
         samples: int = 1,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
     ) -> Tensor:
-        """The next `horizon` frames. Default: `rollout_init`, then `rollout_step` for every frame.
+        """The next `horizon` frames. Default: `rollout_init`, then a step for every frame, all drawn at the end.
 
         Args:
             context: (b, t, c, h, w) or (t, c, h, w), uint8 or float 0…1; at least `num_context` frames, of which the
@@ -163,7 +134,8 @@ class Predictor(nn.Module):
             horizon: number of frames, at least 1.
             actions: (b, context + horizon - 1, a), as in `Batch`; actions[i] leads from frame i to frame i + 1.
             samples: futures per clip.
-            generator: source of randomness of a stochastic model.
+            generator: source of randomness of a stochastic model; with a list, one of each clip, the futures of a clip
+                are the same in every batch.
 
         Returns:
             (s, b, horizon, c, h, w) float 0…1, without gradients.
@@ -171,28 +143,33 @@ class Predictor(nn.Module):
         Raises:
             ValueError: for a shape that the model cannot take.
         """
-        if type(self).rollout_step is Predictor.rollout_step:
+        if not self._has("rollout_step", "rollout_latent"):
             raise TypeError(f"{type(self).__name__} must define predict(context, horizon, …)")
-        return self._predict_by_steps(context, horizon, actions, samples, generator)
+        return _predict_by_steps(self, context, horizon, actions, samples, generator)
 
-    @_checked
-    def _predict_by_steps(
-        self,
-        context: Frames,
-        horizon: int,
-        actions: Frames | None,
-        samples: int,
-        generator: torch.Generator | None,
-    ) -> Tensor:
-        copies, lead = samples if self.stochastic else 1, self.num_context - 1
-        led = None if actions is None else torch.as_tensor(actions).repeat(copies, 1, 1)
+    def _has(self, *names: str) -> bool:
+        """Whether the model defines one of these methods of the base class itself."""
+        return any(getattr(type(self), name) is not getattr(Predictor, name) for name in names)
+
+    def _unrolled(
+        self, context: Tensor, horizon: int, actions: Tensor | None, copies: int, generator: Generators
+    ) -> tuple[RolloutState, Tensor]:
+        """The state after `horizon` steps, and what they are drawn from, ((s b), horizon, …).
+
+        Args:
+            context: (b, num_context, c, h, w).
+            horizon: number of steps.
+            actions: (b, num_context + horizon - 1, a), or None.
+            copies: futures per clip.
+            generator: source of randomness.
+        """
+        lead, led = self.num_context - 1, None if actions is None else actions.repeat(copies, 1, 1)
         state = self.rollout_init(context, None if actions is None else actions[:, :lead], copies, generator)
-        frames = []
+        latents = []
         for k in range(horizon):
-            state, frame = self.rollout_step(state, None if led is None else led[:, lead + k])
-            frames.append(frame)
-        found = rearrange(torch.stack(frames, 1), "(s b) t c h w -> s b t c h w", s=copies)
-        return found.expand(samples, -1, -1, -1, -1, -1)
+            state, latent = self.rollout_latent(state, None if led is None else led[:, lead + k])
+            latents.append(latent)
+        return state, torch.stack(latents, 1)
 
     # ---------------------------------------------------------------------------------------------- with defaults
 
@@ -215,6 +192,16 @@ class Predictor(nn.Module):
 
         Raises:
             UserError: the data do not suit the model.
+        """
+        return config
+
+    @classmethod
+    def fit_to_data(cls, config: Any, holds: Callable[[ClipRequest], bool]) -> Any:
+        """The config adapted to what the data hold, before anything else is done with it. Default: unchanged.
+
+        Args:
+            config: of the model.
+            holds: whether the splits for training and validation have a window of a request.
         """
         return config
 
@@ -314,6 +301,11 @@ class Predictor(nn.Module):
         """Number of context frames that `predict` uses."""
         return self.request(self.config).context
 
+    @property
+    def min_context(self) -> int:
+        """Least number of context frames that `predict` accepts. Default: `num_context`."""
+        return self.num_context
+
     def controls(self) -> tuple[Control, ...]:
         """Entries of the state that may be changed between frames, such as temperatures. Default: none."""
         return ()
@@ -325,7 +317,7 @@ class Predictor(nn.Module):
         context: Frames,
         actions: Frames | None = None,
         samples: int = 1,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
     ) -> RolloutState:
         """State of a frame-by-frame rollout, with samples folded into the batch axis, `(s b)`. See `initial_state`.
 
@@ -341,7 +333,7 @@ class Predictor(nn.Module):
         frames, past = as_frames(context, self)[:, -self.num_context :], None
         if actions is not None:
             past = torch.as_tensor(actions, dtype=torch.float32, device=frames.device)
-            past, keep = past[None] if past.ndim == 2 else past, self.num_context - 1
+            past, keep = past[None] if past.ndim == 2 else past, frames.shape[1] - 1
             if past.shape[1] < keep and self.actions != "none":
                 raise ValueError(f"{type(self).__name__} needs the {keep} actions of its context, got {past.shape[1]}")
             past = past[:, max(past.shape[1] - keep, 0) :]
@@ -349,11 +341,9 @@ class Predictor(nn.Module):
             return self.initial_state(frames, past, samples, generator)
 
     def initial_state(
-        self, frames: Tensor, actions: Tensor | None, samples: int, generator: torch.Generator | None
+        self, frames: Tensor, actions: Tensor | None, samples: int, generator: Generators
     ) -> RolloutState:
-        """The state after the context. Default: the window of frames and actions that `predict` needs, and a seed.
-
-        With `block` above 1 it also has a "queue" (b, n, c, h, w), the n predicted frames that were not returned yet.
+        """The state after the context. Default: that of each clip (`clip_state`) for every sample, and seeds.
 
         Args:
             frames: (b, num_context, c, h, w) float 0…1.
@@ -361,15 +351,24 @@ class Predictor(nn.Module):
             samples: futures per clip, to be folded into the batch axis.
             generator: source of randomness.
         """
-        state = {"context": frames.repeat(samples, 1, 1, 1, 1), **new_seed(len(frames) * samples, generator, frames)}
-        if actions is not None:
-            state["actions"] = actions.repeat(samples, 1, 1)
-        if self.block > 1:
-            state["queue"] = state["context"][:, :0]
-        return state
+        state = {k: v.repeat(samples, *[1] * (v.ndim - 1)) for k, v in self.clip_state(frames, actions).items()}
+        return {**state, **new_seed(len(frames) * samples, generator, frames)} if self.stochastic else state
+
+    def clip_state(self, frames: Tensor, actions: Tensor | None) -> RolloutState:
+        """What all futures of a clip start from. Default: the window of frames and actions that `predict` needs.
+
+        With `block` above 1 it also has a "queue" (b, n, c, h, w), the n predicted frames that were not returned yet.
+
+        Args:
+            frames: (b, num_context, c, h, w) float 0…1.
+            actions: (b, num_context - 1, a), or None.
+        """
+        state = {"context": frames} if actions is None else {"context": frames, "actions": actions}
+        return {**state, "queue": frames[:, :0]} if self.block > 1 else state
 
     def rollout_step(self, state: RolloutState, action: Tensor | None = None) -> tuple[RolloutState, Tensor]:
-        """The next state and frame. Default: `predict` on a sliding window, `block` frames at a time without actions.
+        """The next state and frame. Default: `rollout_latent`, drawn; else `predict` on a sliding window, `block`
+        frames at a time without actions.
 
         Args:
             state: from `rollout_init` or the previous step; it is not changed.
@@ -378,122 +377,64 @@ class Predictor(nn.Module):
         Returns:
             The new state and the frame, ((s b), c, h, w) 0…1.
         """
+        if self._has("rollout_latent"):
+            with torch.no_grad():
+                state, latent = self.rollout_latent(state, action)
+                return state, self.draw_frames(state, latent[:, None])[:, 0]
         actions = None
         if action is not None:
             past = state.get("actions", action.new_zeros(len(action), self.num_context - 1, action.shape[-1]))
             actions = torch.cat([past, action[:, None]], dim=1)
         ahead = state.get("queue") if action is None else None
         if ahead is None or not ahead.shape[1]:
-            generator = step_generator(state, state["context"].device) if self.stochastic else None
+            generator = step_generators(state) if self.stochastic else None
             count = self.block if action is None else 1
             ahead = self.predict(state["context"], count, actions=actions, generator=generator)[0]
         frame = ahead[:, 0]
-        new = {**state, "context": torch.cat([state["context"][:, 1:], frame[:, None]], 1), "tick": state["tick"] + 1}
+        new = {**next_tick(state), "context": torch.cat([state["context"][:, 1:], frame[:, None]], 1)}
         if actions is not None:
             new["actions"] = actions[:, 1:]
         if self.block > 1:
             new["queue"] = ahead[:, 1:]
         return new, frame
 
+    def rollout_latent(self, state: RolloutState, action: Tensor | None = None) -> tuple[RolloutState, Tensor]:
+        """The next state and what its frame is drawn from, ((s b), …), of a model that predicts in a latent space.
 
-def new_seed(rows: int, generator: torch.Generator | None, like: Tensor) -> RolloutState:
-    """Entries `seed` and `tick` of a rollout state, (rows,) int64 each: one random seed, and 0 steps.
-
-    Step k is seeded by seed + k, because a state holds tensors only and must be storable.
-    """
-    source = generator.device if generator is not None else "cpu"
-    seed = torch.randint(2**62, (1,), generator=generator, device=source).to(like.device)
-    return {"seed": seed.repeat(rows), "tick": torch.zeros(rows, dtype=torch.int64, device=like.device)}
-
-
-def step_generator(state: RolloutState, device: torch.device | str = "cpu") -> torch.Generator:
-    """The generator of the step that follows `state`, on `device`."""
-    return torch.Generator(device).manual_seed(int(state["seed"][0]) + int(state["tick"][0]))
-
-
-@runtime_checkable
-class LatentModel(Protocol):
-    """A model with a latent space, for `latents` and `play`."""
-
-    def encode(self, frames: Tensor) -> Tensor:
-        """Latents (b, t, z) of frames (b, t, c, h, w) 0…1."""
-
-    def decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
-        """Frames (b, t, c, h, w) of latents (b, t, z); context where the decoder starts from a frame."""
-
-
-@runtime_checkable
-class EditableLatent(LatentModel, Protocol):
-    """A model that predicts in latent space: the latent of the last frame can be read from the state and replaced.
-
-    `decode` of that latent is the frame that `rollout_step` returned, so a rollout can continue from an edited latent.
-    """
-
-    def get_latent(self, state: RolloutState) -> Tensor:
-        """Latent of the last frame, (b, z)."""
-
-    def with_latent(self, state: RolloutState, z: Tensor) -> RolloutState:
-        """A copy of the state in which the last frame has the latent z (b, z)."""
-
-
-@runtime_checkable
-class MotionLatentModel(LatentModel, Protocol):
-    """A model whose latents are motions between two frames, for `latents sample`, `transfer` and `dims`.
-
-    `encode` returns (b, t - 1, z), one latent per step; `decode` moves the last context frame.
-    """
-
-    def draw(self, count: int, prior: str | None = None, generator: torch.Generator | None = None) -> Tensor:
-        """Random latents, (count, z).
+        `predict` draws all frames at once by `draw_frames`. Default: `rollout_step`, the frame itself.
 
         Args:
-            count: number of latents.
-            prior: "normal" or "posterior"; None takes the configured one.
-            generator: source of randomness.
+            state: from `rollout_init` or the previous step; it is not changed.
+            action: ((s b), a), the action at the last frame.
         """
+        return self.rollout_step(state, action)
 
-    def posterior(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """Mean and log-variance of the latent of every motion in frames (b, t, c, h, w) 0…1, (b, t - 1, z) each."""
+    def draw_frames(self, state: RolloutState, latents: Tensor) -> Tensor:
+        """Frames ((s b), t, c, h, w) 0…1 of the latents of consecutive steps, ((s b), t, …). Default: the latents.
 
-    def features(self, frame: Tensor) -> list[Tensor]:
-        """Feature maps (b, maps, h_k, w_k) of frames (b, c, h, w) 0…1, which latents move."""
+        Args:
+            state: after any of the steps.
+            latents: from `rollout_latent`, stacked along time.
+        """
+        return latents
 
-    def kernels(self, z: Tensor) -> list[Tensor]:
-        """Kernels (b, maps, k, k) of latents (b, z), which move the feature maps."""
+
+@functools.partial(checked, clip_generators=True)
+def _predict_by_steps(
+    model: Predictor,
+    context: Frames,
+    horizon: int,
+    actions: Frames | None,
+    samples: int,
+    generator: Generators,
+) -> Tensor:
+    assert isinstance(context, Tensor)  # checked by the wrapper
+    assert actions is None or isinstance(actions, Tensor)
+    copies = samples if model.stochastic else 1
+    frames = model.draw_frames(*model._unrolled(context, horizon, actions, copies, generator))
+    return rearrange(frames, "(s b) t c h w -> s b t c h w", s=copies).expand(samples, -1, -1, -1, -1, -1)
 
 
 def count_parameters(model: Predictor) -> dict[str, int]:
     """Number of parameters of each sub-network, by name, as the model counts them."""
     return {name: model.count(part) for name, part in model.subnetworks().items()}
-
-
-def as_frames(x: Frames, model: Predictor) -> Tensor:
-    """Frames of any accepted kind as float (b, t, c, h, w) in 0…1 on the model's device.
-
-    Args:
-        x: (b, t, c, h, w) or (t, c, h, w), uint8 0…255 or float 0…1.
-        model: the model that receives them.
-
-    Raises:
-        ValueError: if axes, channels or dtype do not fit the model.
-    """
-    name = type(model).__name__
-    if isinstance(x, np.ndarray) and not x.flags.writeable:  # torch has no read-only tensors
-        x = x.copy()
-    x = torch.as_tensor(x)
-    if x.ndim == 4:
-        x = x[None]
-    if x.ndim != 5:
-        raise ValueError(f"{name}: context must have axes (b, t, c, h, w) or (t, c, h, w), got shape {tuple(x.shape)}")
-    if x.shape[2] != model.spec.channels:
-        raise ValueError(
-            f"{name}: frames have {x.shape[2]} channels but the model was built for {model.spec.channels}; "
-            "frames are (b, t, c, h, w), channels before height"
-        )
-    parameter = next(model.parameters(), None)
-    x = x.to(parameter.device if parameter is not None else x.device)
-    if x.dtype == torch.uint8:
-        return x.float().div_(255)
-    if not x.is_floating_point():
-        raise ValueError(f"{name}: frames must be uint8 (0…255) or float (0…1), got {x.dtype}")
-    return x.float()

@@ -4,12 +4,11 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor
 
 from framecast.core.errors import UserError
 from framecast.core.types import Batch, ClipRequest, Loss
-from framecast.models.base import Frames, Predictor, RolloutState
+from framecast.models.base import Predictor, RolloutState
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,16 +55,13 @@ class CopyLast(Predictor):
         """Mean absolute error (0…1) of the copied frame over all future frames, without gradient."""
         return _l1(batch.context[:, -1:], batch.future)
 
-    def predict(
-        self,
-        context: Frames,
-        horizon: int,
-        actions: Frames | None = None,
-        samples: int = 1,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """The last context frame, `horizon` times: (s, b, horizon, c, h, w) float 0…1."""
-        return torch.as_tensor(context)[None, :, -1:].repeat(samples, 1, horizon, 1, 1, 1)
+    def clip_state(self, frames: Tensor, actions: Tensor | None) -> RolloutState:
+        """The last context frame, (b, c, h, w)."""
+        return {"last": frames[:, -1]}
+
+    def rollout_step(self, state: RolloutState, action: Tensor | None = None) -> tuple[RolloutState, Tensor]:
+        """The same state, and the last context frame."""
+        return state, state["last"]
 
 
 class TemporalMean(Predictor):
@@ -83,11 +79,9 @@ class TemporalMean(Predictor):
         """Mean absolute error (0…1) of the mean over all future frames, without gradient."""
         return _l1(batch.context.mean(1, keepdim=True), batch.future)
 
-    def initial_state(
-        self, frames: Tensor, actions: Tensor | None, samples: int, generator: torch.Generator | None
-    ) -> RolloutState:
-        """The mean, ((s b), c, h, w): predictions are not added to the average."""
-        return {"mean": frames.mean(1).repeat(samples, 1, 1, 1)}
+    def clip_state(self, frames: Tensor, actions: Tensor | None) -> RolloutState:
+        """The mean, (b, c, h, w): predictions are not added to the average."""
+        return {"mean": frames.mean(1)}
 
     def rollout_step(self, state: RolloutState, action: Tensor | None = None) -> tuple[RolloutState, Tensor]:
         """The same state, and the mean."""

@@ -11,7 +11,10 @@ from collections.abc import Iterator
 import torch
 from torch import Tensor
 
-from framecast.models.base import EditableLatent, Frames, Predictor, RolloutState
+from framecast.models.base import Predictor, RolloutState
+from framecast.models.inputs import Frames
+from framecast.models.latent import EditableLatent
+from framecast.models.seeds import Generators
 from framecast.nn.precision import autocast
 
 
@@ -33,7 +36,7 @@ def rollout(
     horizon: int,
     actions: Frames | None = None,
     samples: int = 1,
-    generator: torch.Generator | None = None,
+    generator: Generators = None,
     precision: str = "fp32",
 ) -> Tensor:
     """The next `horizon` frames after `context`, by the model's `predict`.
@@ -41,6 +44,7 @@ def rollout(
     Args:
         context: (b, t, c, h, w) uint8 or float 0…1.
         actions: (b, t + horizon - 1, a) where the model takes them.
+        generator: source of randomness, one or a list with one of each clip.
         precision: "fp32" or "bf16" (autocast).
 
     Returns:
@@ -67,7 +71,7 @@ class RolloutSession:
         model: Predictor,
         context: Frames,
         actions: Frames | None = None,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
         precision: str = "fp32",
     ) -> None:
         self.model, self.precision = model, precision

@@ -68,8 +68,9 @@ class Mixture:
         self,
         weight_temperature: Tensor | float = 1.0,
         sigma_temperature: Tensor | float = 1.0,
-        generator: torch.Generator | None = None,
         variance: bool = False,
+        uniform: Tensor | None = None,
+        normal: Tensor | None = None,
     ) -> Tensor:
         """One draw, (…, z): a component by softmax(logits / weight temperature), then
         mean + sigma * sqrt(sigma temperature) * normal noise.
@@ -80,16 +81,17 @@ class Mixture:
         Args:
             variance: use sigma as a variance, as the published code does by mistake; with sigma below 1 that inflates
                 the noise to sqrt(sigma).
+            uniform: noise that chooses, as `logits` in shape, in 0…1; None draws it by torch's global generator.
+            normal: noise of N(0, 1), (…, z); None likewise.
         """
         tau = _as(weight_temperature, self.logits)
         # Gumbel: the largest of logits / tau + g is a draw of softmax(logits / tau); times tau, so that 0 works too.
-        uniform = torch.rand(
-            self.logits.shape, generator=generator, device=self.logits.device, dtype=self.logits.dtype
-        ).clamp(1e-20, 1 - 1e-7)
+        uniform = torch.rand_like(self.logits) if uniform is None else uniform.to(self.logits)
+        uniform = uniform.clamp(1e-20, 1 - 1e-7)
         scores = self.logits + tau[..., None, None] * -(-uniform.log()).log()
         choice = scores.argmax(-2, keepdim=True).expand(*self.mean.shape[:-2], 1, self.mean.shape[-1])
         mean, sigma = (x.gather(-2, choice).squeeze(-2) for x in (self.mean, self.sigma))
-        noise = torch.randn(mean.shape, generator=generator, device=mean.device, dtype=mean.dtype)
+        noise = torch.randn_like(mean) if normal is None else normal.to(mean)
         spread = sigma.sqrt() if variance else sigma
         return mean + spread * _as(sigma_temperature, mean)[..., None].sqrt() * noise
 

@@ -11,7 +11,8 @@ import numpy as np
 
 from framecast.core.io import write_text
 from framecast.evaluation.comparison import contains_zero
-from framecast.evaluation.scorer import KeptClip, figure
+from framecast.evaluation.headline import figure
+from framecast.evaluation.scorer import KeptClip
 from framecast.media.grid import GREEN, RED, border, enlarge, grid, side_by_side
 from framecast.media.images import write_image
 from framecast.media.write import write_video
@@ -23,10 +24,10 @@ from framecast.reporting.charts import hint, horizon_chart, lines, metric_label
 from framecast.reporting.page import conventions, difference_cell, mean_cell, plain_cell, protocol_card, render, uri
 
 #: Columns beside the metric that ranks, over the horizon and at the last headline frame.
-_BESIDE = ("psnr", "ssim")
-_LATE = "sharpness_ratio"
+_BESIDE = ("skill_best", "psnr", "ssim")
+_LATE = "area_sharpness_ratio"
 #: Curves drawn.
-_CURVES = ("moving_psnr", "psnr", "sharpness_ratio")
+_CURVES = ("skill", "skill_best", "psnr", "area_sharpness_ratio")
 #: Least side of a panel of the video, and of a frame of the strip, px.
 _PANEL, _STILL = 112, 72
 
@@ -53,9 +54,9 @@ def write_benchmark(out: Path, table: Mapping[str, Any]) -> Path:
     sections = []
     for data, result in table["data"].items():
         scores, metric = averaged(result), result["rank_by"]
-        drawn = [horizon_chart(scores, m) for m in _CURVES if m in scores.protocol.settings.names]
+        drawn = [horizon_chart(scores, m) for m in _CURVES if m in scores.metrics]
         strip = out / data / "strip.png"
-        beside = [m for m in _BESIDE if m != metric and m in scores.protocol.settings.names]
+        beside = [m for m in _BESIDE if m != metric and m in scores.metrics]
         late = result["headline_frames"][-1]
         sections.append(
             {
@@ -72,6 +73,7 @@ def write_benchmark(out: Path, table: Mapping[str, Any]) -> Path:
                 "rows": [_row(row, metric, beside, late, result["objects"]) for row in result["rows"]],
                 "objects": _objects(result),
                 "failed": result["failed"],
+                "missing": result.get("missing_baselines", {}),
                 "strip": uri("png", strip.read_bytes()) if strip.is_file() else None,
                 "legend": lines(scores),
                 "curves": [{**asdict(c), "svg": Markup(c.svg)} for c in drawn if c],
@@ -107,7 +109,8 @@ def sentence(result: Mapping[str, Any]) -> str:
     if METRICS[metric].better == "one":
         return f"Ordered by {METRICS[metric].label}, {over}."
     label = METRICS[metric].label
-    text = f"{len(better)} of {len(ours)} are significantly better than persistence (copy-last) by {label}"
+    text = f"{len(better)} of {len(ours)} are significantly better than persistence (copy-last)"
+    text += "" if metric == "skill" else f" by {label}"
     more = f"; for {len(undecided)} the difference is not significant at 95 %" if undecided else ""
     return f"{text}, {over}{more}."
 
@@ -134,7 +137,7 @@ def describe(table: Mapping[str, Any]) -> str:
     for data, result in table["data"].items():
         metric = result["rank_by"]
         width = max(len("model"), *(len(r["name"]) for r in result["rows"]))
-        out.append(f"{data}: {metric_label(metric)}, {hint(metric)}, mean over {len(result['frames'])} frames")
+        out.append(f"{data}: {metric_label(metric)}, {hint(metric)}, over {len(result['frames'])} frames")
         out.append(f"  #   {'model':<{width}}{'mean':>10}   to copy-last (95 % interval)")
         for row in result["rows"]:
             gain = difference_cell((row["to_copy_last"] or {}).get(metric), metric)
@@ -142,6 +145,7 @@ def describe(table: Mapping[str, Any]) -> str:
             mark = "=" if row["tied"] else " "
             mean = figure(row["figures"][metric]["mean"], metric)
             out.append(f" {mark}{row['rank']:<3} {row['name']:<{width}}{mean:>10}   {more}")
+        out += [f"      {name:<{width}}  {reason}" for name, reason in result.get("missing_baselines", {}).items()]
         out += [f"  {name} failed: {fault}" for name, fault in result["failed"].items()]
         if any(row["tied"] for row in result["rows"]):
             out.append("  = difference to the row above not significant at 95 %")

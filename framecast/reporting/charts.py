@@ -31,6 +31,8 @@ _PAGE = {
 }
 _DRAWN = {page: drawn for drawn, page in _PAGE.items()}
 _OTHERS = tuple(f"var(--other{i})" for i in range(1, 9))
+#: Line styles of copy-last, temporal-mean and linear-flow.
+_BASELINES = (("var(--base)", "dashed"), ("var(--base2)", "dotted"), ("var(--base)", "dotted"))
 _POINTS = 300  # points that a training curve is averaged down to
 
 
@@ -71,8 +73,8 @@ def lines(scores: Scores) -> list[Line]:
         if name == scores.main:
             out.append(Line(name, "var(--accent)", "solid"))
         elif name in BASELINES:
-            first = name == BASELINES[0]
-            out.append(Line(name, "var(--base)" if first else "var(--base2)", "dashed" if first else "dotted"))
+            colour, style = _BASELINES[BASELINES.index(name)]
+            out.append(Line(name, colour, style))
         else:
             style = ("solid", "dashed", "dotted")[others // len(_OTHERS) % 3]
             out.append(Line(name, _OTHERS[others % len(_OTHERS)], style))
@@ -235,6 +237,7 @@ def _svg(draw: Callable[[Any], None]) -> str:
     from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     soft, line, grid = (_DRAWN[f"var(--{name})"] for name in ("soft", "line", "grid"))
     look: dict[Any, Any] = {
@@ -262,11 +265,12 @@ def _svg(draw: Callable[[Any], None]) -> str:
         "axes.formatter.limits": (-4, 6),
     }
     with rc_context(look):
-        figure = Figure(figsize=(4.4, 2.75), layout="constrained")
+        figure = Figure(figsize=(4.4, 2.75))
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()
         axes.locator_params(axis="x", integer=True)
         draw(axes)
+        ConstrainedLayoutEngine().execute(figure)  # once; an engine of the figure's own draws everything twice
         out = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(out, format="svg", transparent=True, metadata=nothing)

@@ -9,11 +9,13 @@ from typing import Any
 
 from framecast.core.io import write_text
 from framecast.evaluation.comparison import Comparison
-from framecast.evaluation.scorer import KeptClip, figure
+from framecast.evaluation.headline import figure, row_sentence
+from framecast.evaluation.scorer import KeptClip
 from framecast.metrics.averages import Series
-from framecast.metrics.clips import METRICS
+from framecast.metrics.clips import METRICS, POOLED
 from framecast.metrics.objects import ALL_THINGS
 from framecast.metrics.scores import BASELINES
+from framecast.metrics.skill import interval_rule
 from framecast.reporting.charts import hint, horizon_chart, lines, metric_label
 from framecast.reporting.page import (
     clip_view,
@@ -28,7 +30,7 @@ from framecast.reporting.page import (
 from framecast.reporting.report import MINOR, figures_by_frame, left_out
 
 #: Columns of the ranked table beside the metric that ranks.
-_BESIDE = ("psnr", "ssim", "sharpness_ratio", "lpips")
+_BESIDE = ("skill_best", "area_sharpness_ratio", "psnr", "ssim", "lpips")
 
 
 def write_comparison(folder: str | Path, comparison: Comparison, kept: Sequence[KeptClip], title: str = "") -> Path:
@@ -46,8 +48,8 @@ def write_comparison(folder: str | Path, comparison: Comparison, kept: Sequence[
     from markupsafe import Markup
 
     scores, metric = comparison.scores, comparison.rank_by
-    charts = [(m in MINOR, horizon_chart(scores, m)) for m in scores.protocol.settings.names]
-    beside = [m for m in _BESIDE if m != metric and m in scores.protocol.settings.names]
+    charts = [(m in MINOR, horizon_chart(scores, m)) for m in scores.metrics]
+    beside = [m for m in _BESIDE if m != metric and m in scores.metrics]
     page = render(
         "compare_page.html.j2",
         title=title or f"Comparison on {scores.protocol.data}",
@@ -56,7 +58,14 @@ def write_comparison(folder: str | Path, comparison: Comparison, kept: Sequence[
         ranked=_ranked(comparison, beside),
         rank_label=metric_label(metric),
         rank_hint=hint(metric),
-        beside=[*(metric_label(m) for m in beside), *(["object recall"] if comparison.extras.get("objects") else [])],
+        beside=[
+            "useful horizon",
+            "false motion",
+            *(metric_label(m) for m in beside),
+            *(["object recall"] if comparison.extras.get("objects") else []),
+        ],
+        missing=[f"{name}: {reason}" for name, reason in scores.missing.items()],
+        flags=_flags(comparison),
         count=len(comparison.frames),
         clips=[clip_view(clip, scores, all_rows=True) for clip in kept],
         shown_by=METRICS[kept[0].metric].label if kept else "",
@@ -70,6 +79,7 @@ def write_comparison(folder: str | Path, comparison: Comparison, kept: Sequence[
         objects=_objects(comparison),
         sets=_sets(comparison),
         drawn=_drawn(comparison),
+        drawn_label=_drawn_label(comparison),
         calibration=_calibration(comparison),
         not_available=[f"{_NAMES.get(k, k)}: {why}" for k, why in comparison.extras.get("not_available", {}).items()],
         rules=comparison.rules,
@@ -87,12 +97,12 @@ def sentence(comparison: Comparison) -> str:
     over = f"over {p.clips} {'clip' if p.clips == 1 else 'clips'} and {p.horizon} frames"
     if best["mean"] is None:
         return f"Nothing could be measured by {about.label}, {over}."
-    text = f"{best['name']} is best by {about.label}, {figure(best['mean'], metric)} {about.unit}".rstrip()
+    interval = _range(best, metric) if metric in POOLED else ""
+    text = f"{best['name']} is best by {about.label}, {figure(best['mean'], metric)} {about.unit}".rstrip() + interval
     gain = best["to_copy_last"]
-    if gain is not None and gain["mean"] is not None:
+    if gain is not None and gain["mean"] is not None and metric not in POOLED:
         text += f", {signed(gain['mean'], metric)} {about.unit}".rstrip() + " to persistence (copy-last)"
-        if gain["low"] is not None:
-            text += f" (95 % interval {signed(gain['low'], metric)} to {signed(gain['high'], metric)})"
+        text += _range(gain, metric)
     near = []
     for row in order[1:]:
         if row["to_best"] is None or row["to_best"]["low"] is None:
@@ -105,11 +115,17 @@ def sentence(comparison: Comparison) -> str:
     return f"{text}, {over}."
 
 
+def _range(found: Mapping[str, Any], metric: str) -> str:
+    if found["low"] is None:
+        return ""
+    return f" (95 % interval {signed(found['low'], metric)} to {signed(found['high'], metric)})"
+
+
 def describe(comparison: Comparison) -> str:
     """The ranked table as plain text, with the rules and the result in one sentence."""
     metric, order = comparison.rank_by, comparison.ranking()
     width = max(len("row"), *(len(row["name"]) for row in order))
-    lines = [f"{metric_label(metric)}, {hint(metric)}, mean over {len(comparison.frames)} frames"]
+    lines = [f"{metric_label(metric)}, {hint(metric)}, over {len(comparison.frames)} frames"]
     lines.append(f"  #   {'row':<{width}}{'mean':>10}   {'to copy-last (95 % interval)':<32}{'frames/s':>10}")
     for row in order:
         gain = row["to_copy_last"]
@@ -119,9 +135,12 @@ def describe(comparison: Comparison) -> str:
         mark = "=" if row["tied"] else " "
         mean = figure(row["mean"], metric)
         lines.append(f" {mark}{row['rank']:<3} {row['name']:<{width}}{mean:>10}   {difference:<32}{rate:>10}")
+    lines += [f"      {name:<{width}}  {reason}" for name, reason in comparison.scores.missing.items()]
     if any(row["tied"] for row in order):
         lines.append("  = difference to the row above not significant at 95 %")
-    return "\n".join([*lines, "", *comparison.rules, sentence(comparison)])
+    p = comparison.protocol
+    rule = f"Baselines {', '.join(p.baselines)}; {interval_rule(p.clips, p.videos)}."
+    return "\n".join([*lines, "", *_flags(comparison), *comparison.rules, rule, sentence(comparison)])
 
 
 def _difference(found: Mapping[str, Any], metric: str) -> str:
@@ -147,7 +166,11 @@ def _ranked(comparison: Comparison, beside: Sequence[str]) -> list[dict[str, Any
                 "baseline": name in BASELINES,
                 "cells": [mean_cell(row, metric)],
                 "differences": [difference_cell(row[key], metric) for key in ("to_copy_last", "to_best")],
-                "beside": [*(mean_cell(comparison.means[name][m], m) for m in beside), *_found(comparison, name)],
+                "beside": [
+                    *_summary_cells(comparison, name),
+                    *(mean_cell(comparison.means[name][m], m) for m in beside),
+                    *_found(comparison, name),
+                ],
             }
         )
     return out
@@ -180,13 +203,19 @@ def _costs(comparison: Comparison) -> list[dict[str, Any]]:
 
 def _drawn(comparison: Comparison) -> list[dict[str, Any]]:
     """Rows with several samples: best, mean and worst by the ranking metric, and the diversity of the samples."""
-    scores, metric = comparison.scores, comparison.rank_by
+    scores = comparison.scores
+    metric = "psnr" if comparison.rank_by in POOLED else comparison.rank_by
     out = []
     for name, row in scores.samples.items():
         curves = [scores.predictors[name][metric], row[metric]["mean"], row[metric]["worst"]]
         cells = [figure(_over(comparison, s), metric) for s in curves]
         out.append({"name": name, "cells": [*cells, figure(_over(comparison, scores.diversity[name]), "mae")]})
     return out
+
+
+def _drawn_label(comparison: Comparison) -> str:
+    metric = "psnr" if comparison.rank_by in POOLED else comparison.rank_by
+    return f"{metric_label(metric)}, {hint(metric)}"
 
 
 def _over(comparison: Comparison, series: Series) -> float | None:
@@ -196,6 +225,20 @@ def _over(comparison: Comparison, series: Series) -> float | None:
 
 
 _NAMES = {"rf-mmd": "rf-mmd", "fvd": "FVD", "lpips": "LPIPS"}
+
+
+def _summary_cells(comparison: Comparison, name: str) -> list[dict[str, str]]:
+    """Useful horizon in frames, and the share of false motion."""
+    summary = comparison.scores.summaries[name]
+    share = "–" if summary.false_motion is None else f"{summary.false_motion:.0%}"
+    ranges = ", ".join(f"{a} to {b}" for a, b in summary.ranges)
+    return [{"value": str(summary.useful_horizon), "half": ranges}, {"value": share, "half": ""}]
+
+
+def _flags(comparison: Comparison) -> list[str]:
+    """Result over the whole horizon of every row that is no baseline."""
+    names = [row["name"] for row in comparison.ranking() if row["name"] not in BASELINES]
+    return [f"{name}: {row_sentence(comparison.scores, name)}." for name in names]
 
 
 def _found(comparison: Comparison, name: str) -> list[dict[str, str]]:

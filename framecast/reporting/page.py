@@ -19,7 +19,8 @@ import numpy as np
 from PIL import Image
 
 import framecast
-from framecast.evaluation.scorer import KeptClip, figure
+from framecast.evaluation.headline import figure
+from framecast.evaluation.scorer import KeptClip
 from framecast.media.grid import GREEN, RED, as_rgb, border, enlarge, side_by_side
 from framecast.media.resize import resize_frames
 from framecast.media.write import write_video
@@ -64,6 +65,7 @@ def protocol_card(scores: Scores) -> list[tuple[str, str]]:
         ),
         ("Samples per clip", str(p.samples)),
         ("Value range", f"{p.value_range[0]:g} … {p.value_range[1]:g}"),
+        ("Baselines", ", ".join([*p.baselines, *(f"{name} {reason}" for name, reason in scores.missing.items())])),
         ("Seed", str(p.seed)),
         ("Computed on", f"{p.device}, {p.precision}"),
         ("framecast", p.code_version),
@@ -74,6 +76,9 @@ def conventions(scores: Scores) -> list[tuple[str, str]]:
     """Definition of every metric of these scores: name and rule."""
     rules, names = scores.protocol.metrics, scores.protocol.settings.names
     wanted = {
+        "skill": "Skill",
+        "still": "False motion",
+        "area_sharpness": "Sharpness ratio, moving area",
         "psnr": "PSNR",
         "ssim": "SSIM",
         "ms_ssim": "MS-SSIM",
@@ -84,9 +89,12 @@ def conventions(scores: Scores) -> list[tuple[str, str]]:
         "fvd": "FVD",
         "interval": "Intervals",
     }
-    there = {*names, "interval", *({"rf_mmd", "fvd"} & set(rules))} | (
-        {"moving"} if any(n.startswith("moving") for n in names) else set()
-    )
+    there = {
+        *names,
+        "interval",
+        *({"skill", "still", "area_sharpness"} & set(rules)),
+        *({"rf_mmd", "fvd"} & set(rules)),
+    } | ({"moving"} if any(n.startswith("moving") for n in names) else set())
     return [(label, str(rules[key])) for key, label in wanted.items() if key in there]
 
 
@@ -141,7 +149,7 @@ def clip_view(clip: KeptClip, scores: Scores, all_rows: bool = False) -> dict[st
     """
     order = list(clip.predictions)
     if not all_rows:
-        order = [scores.main, *(n for n in order if n not in (scores.main, BASELINES[1]))]
+        order = [scores.main, *(n for n in order if n not in (scores.main, *BASELINES[1:]))]
     shown = {name: clip.predictions[name] for name in order if name in clip.predictions}
     panels = {"truth": _panel(clip.context, clip.truth, _GREY)}
     panels |= {name: _panel(clip.context, frames, RED) for name, frames in shown.items()}

@@ -12,10 +12,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from framecast.core.io import write_text
-from framecast.evaluation.scorer import KeptClip, figure, headline_sentence
+from framecast.evaluation.headline import best_baselines, figure, guards, headline_sentence
+from framecast.evaluation.scorer import KeptClip
 from framecast.metrics.averages import Series
 from framecast.metrics.clips import METRICS
-from framecast.metrics.scores import BASELINES, Scores
+from framecast.metrics.objects import ALL_THINGS
+from framecast.metrics.scores import Scores
+from framecast.metrics.skill import UNDEFINED, interval_rule
 from framecast.reporting.charts import hint, horizon_chart, lines, motion_charts, training_charts
 from framecast.reporting.page import clip_view, conventions, film_view, plain, protocol_card, render
 from framecast.training.log import read_metrics
@@ -24,7 +27,7 @@ if TYPE_CHECKING:
     from framecast.training.run_folder import Run
 
 #: Metrics that are redundant with another one; collapsed in the page.
-MINOR = ("mse", "mae", "moving_mse", "moving_mae")
+MINOR = ("mse", "mae", "moving_mse", "moving_mae", "still_mse", "still_mae")
 
 
 def write_report(
@@ -53,13 +56,17 @@ def write_report(
     """
     from markupsafe import Markup
 
-    names = scores.protocol.settings.names
-    charts = [(metric in MINOR, horizon_chart(scores, metric)) for metric in names]
+    charts = [(metric in MINOR, horizon_chart(scores, metric)) for metric in scores.metrics]
     page = render(
         "report_page.html.j2",
         title=title,
         sentence=headline_sentence(scores),
         main=scores.main,
+        guards=[f"{name}: {text}." for name in scores.summaries if (text := guards(scores, name))],
+        missing=[f"{name}: {reason}" for name, reason in scores.missing.items()],
+        best_baseline=best_baselines(scores.best_baseline),
+        recall=_recall(scores),
+        intervals=interval_rule(scores.protocol.clips, scores.protocol.videos),
         tiles=_tiles(scores),
         protocol=scores.protocol,
         rank_label=METRICS[kept[0].metric].label if kept else "",
@@ -125,26 +132,34 @@ def _percent(value: float | None) -> str:
 
 
 def _tiles(scores: Scores) -> list[dict[str, str]]:
-    """Three or four headline scores."""
-    tiles, p = [], scores.protocol
-    for metric, area in (("moving_psnr", "moving area"), ("psnr", "whole frame")):
-        gain = scores.versus.get(scores.main, {}).get(metric)
-        if scores.main not in BASELINES and gain is not None and gain.mean[0] is not None:
-            label = f"PSNR over persistence (copy-last), frame 1, {area}"
-            tiles.append({"value": f"{gain.mean[0]:+.1f}".replace("-", "−"), "unit": "dB", "label": label})
-    ours = scores.predictors[scores.main]
-    for metric in ("ssim", "sharpness_ratio"):
-        at = 1 if metric == "ssim" else scores.headline_frames[-1]
-        if metric in ours and (value := ours[metric].mean[at - 1]) is not None:
-            tiles.append({"value": f"{value:.3f}", "unit": "", "label": f"{METRICS[metric].label}, frame {at}"})
+    """Useful horizon, skill, false motion and the number of clips."""
+    tiles, p, summary = [], scores.protocol, scores.summaries.get(scores.main)
+    if summary is not None:
+        seconds = f"frames, {summary.useful_horizon / p.fps:.2g} s"
+        tiles.append({"value": str(summary.useful_horizon), "unit": seconds, "label": "useful horizon"})
+        for metric, value in (("skill", summary.skill["mean"]), ("skill_best", summary.skill_best["mean"])):
+            text = "–" if value is None else f"{value:+.2f}".replace("-", "−")
+            label = f"{METRICS[metric].label}, {len(summary.frames)} frames"
+            tiles.append({"value": text, "unit": "", "label": label if value is not None else f"{label}: {UNDEFINED}"})
+        if summary.false_motion is not None:
+            label = "of the squared error where the truth stood still"
+            tiles.append({"value": f"{summary.false_motion:.0%}", "unit": "", "label": label})
     label = f"clips of {p.videos} {'video' if p.videos == 1 else 'videos'}, {p.split} split"
-    return [*tiles[:3], {"value": f"{p.clips:,}", "unit": "", "label": label}]
+    return [*tiles, {"value": f"{p.clips:,}", "unit": "", "label": label}]
+
+
+def _recall(scores: Scores) -> str:
+    """Object recall of every row over the horizon, in a sentence; empty for data without known objects."""
+    means = scores.objects.get("means", {})
+    found = {name: row["found"][ALL_THINGS]["mean"] for name, row in means.items()}
+    parts = [f"{name} {value:.2f}" for name, value in found.items() if value is not None]
+    return f"Object recall over the horizon: {', '.join(parts)}." if parts else ""
 
 
 def figures_by_frame(scores: Scores) -> list[dict[str, Any]]:
     """Rows of the headline table by metric, the best value of each column marked; samples as separate rows."""
     out = []
-    for metric in scores.protocol.settings.names:
+    for metric in scores.metrics:
         about = METRICS[metric]
         rows = []
         for name, row in scores.predictors.items():

@@ -14,9 +14,10 @@ import framecast
 from framecast.core.config import brief, differences, from_dict, parse_duration, to_dict
 from framecast.core.errors import UserError
 from framecast.core.io import read_file, write_json
-from framecast.core.migration import migrate_config
+from framecast.core.migration import complete_train, migrate_config
 from framecast.core.types import FORMAT, ClipRequest, ClipSpec
 from framecast.data.base import Segment, Source
+from framecast.data.digest import same_data
 from framecast.data.options import DataConfig
 from framecast.models import MODELS
 from framecast.models.base import Predictor
@@ -50,6 +51,8 @@ class TrainConfig:
     """Steps per epoch under random order; 0 for clips / batch-size."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Autocast precision; auto selects bf16 on hardware that supports it."""
+    deterministic: bool = False
+    """Deterministic algorithms only: a GPU repeats a run bit for bit, slower; an error where there is none."""
     stats_every: int = 10
     """Steps between losses written to metrics.jsonl."""
     summary_every: int = 100
@@ -166,6 +169,22 @@ def config_from_json(data: Mapping[str, Any], where: Path, model_class: type[Pre
     return dataclasses.replace(config, model=from_dict(model_class.Config, data.get("model", {}), f"{where}: model"))
 
 
+def short_run(train: TrainConfig, budget: str, seed: int = 0) -> TrainConfig:
+    """Settings of a training of about a minute: a budget, and no validation, preview or checkpoint before its end."""
+    never = 10**9
+    return dataclasses.replace(
+        train,
+        steps=None,
+        epochs=None,
+        budget=budget,
+        seed=seed,
+        select="last",
+        validate_every=never,
+        preview_every=never,
+        save_every=never,
+    )
+
+
 def check_actions(model_class: type[Predictor], source: Source, where: str | Path = "the data") -> None:
     """Check that the data have actions if the model requires them.
 
@@ -234,8 +253,11 @@ def check_resume(folder: Path, config: RunConfig) -> None:
     """
     stored = migrate_config(read_file(folder / CONFIG))
     check_format(stored.get("format"), folder / CONFIG)
+    stored["train"] = complete_train(stored.get("train", {}))
     new = json.loads(json.dumps(config.to_json()))
     changed = differences(stored, new)
+    if same_data(*(str(value) for value in changed.get("data.digest", ("", "")))):
+        changed.pop("data.digest", None)  # a digest of an older version, of the same data
     refused = {k: v for k, v in changed.items() if k not in CHANGEABLE and k not in ("version", "format")}
     if refused:
         listed = "; ".join(

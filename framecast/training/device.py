@@ -12,15 +12,22 @@ import logging
 import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 
 from framecast.core.errors import UserError
+from framecast.nn.joint_noise import JointNoise
 from framecast.nn.precision import autocast, resolve_precision
 
 Precision = Literal["auto", "fp32", "bf16"]
+
+#: Longest wait in a collective operation of a step; then the process is taken for lost.
+STEP_TIMEOUT = timedelta(minutes=30)
+#: Longest wait for work of other processes, such as decoding a data set.
+WORK_TIMEOUT = timedelta(days=7)
 
 
 @dataclass
@@ -33,6 +40,8 @@ class Device:
         rank: number of the process, 0 for the main process.
         world: number of processes.
         fabric: the lightning-fabric object; None with one process.
+        local_rank: number of the process on its machine.
+        waiting: process group of `gather` and `barrier`, whose timeout is that of long work; None is the default group.
     """
 
     device: torch.device
@@ -40,6 +49,8 @@ class Device:
     rank: int = 0
     world: int = 1
     fabric: Any = None
+    local_rank: int = 0
+    waiting: Any = None
 
     @property
     def is_main(self) -> bool:
@@ -50,27 +61,63 @@ class Device:
         """Context of bf16 autocast, if selected; weights stay fp32."""
         return autocast(self.device, self.precision)
 
-    def average_gradients(self, parameters: Iterable[nn.Parameter]) -> None:
+    def noise(self, seed: int, clips: int, part: int = 0, parts: int = 1) -> contextlib.AbstractContextManager[Any]:
+        """Context of random numbers that are a function of the clip's index in the joint batch of all processes.
+
+        Args:
+            seed: of the joint batch, the same in every process.
+            clips: number of clips of this part.
+            part: index of the micro-batch.
+            parts: number of micro-batches, of equal sizes.
+        """
+        torch.manual_seed(seed)
+        if self.world * parts == 1:
+            return contextlib.nullcontext()
+        return JointNoise((self.rank * parts + part) * clips, clips, self.world * parts * clips)
+
+    def average_gradients(self, parameters: Iterable[nn.Parameter], fault: Tensor) -> Tensor:
         """Average gradients over all processes; a missing gradient counts as zeros unless missing in all of them.
 
         Args:
             parameters: the same ones in every process.
+            fault: scalar bool, whether this process must not update its weights.
+
+        Returns:
+            Whether any process must not: scalar bool on the device.
         """
         if self.world == 1:
-            return
+            return fault
         import torch.distributed as dist
 
         params = list(parameters)
         present = torch.tensor([float(p.grad is not None) for p in params], device=self.device)
         parts = [(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in params]
-        flat = torch.cat([*parts, present])
+        flat = torch.cat([*parts, present, fault.to(self.device, torch.float32).reshape(1)])
         dist.all_reduce(flat)
-        *means, found = torch.split(flat, [p.numel() for p in params] + [len(params)])
+        *means, found, faults = torch.split(flat, [p.numel() for p in params] + [len(params), 1])
         for p, mean, count in zip(params, means, found.tolist(), strict=True):
             if count:
                 p.grad = (
                     (mean / self.world).view_as(p) if p.grad is None else p.grad.copy_(mean.view_as(p) / self.world)
                 )
+        return faults[0] > 0
+
+    def average_statistics(self, model: nn.Module) -> None:
+        """Average the running statistics of batch norm over all processes; those of synchronised layers are equal."""
+        norms = (
+            [] if self.world == 1 else [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
+        )
+        own = [m for m in norms if not isinstance(m, nn.SyncBatchNorm)]
+        found = [x for m in own for x in (m.running_mean, m.running_var) if x is not None]
+        if not found:
+            return
+        import torch.distributed as dist
+
+        flat = torch.cat([x.reshape(-1) for x in found])
+        dist.all_reduce(flat)
+        means = torch.split(flat / self.world, [x.numel() for x in found])
+        for x, mean in zip(found, means, strict=True):
+            x.copy_(mean.view_as(x))
 
     def average(self, values: dict[str, float]) -> dict[str, float]:
         """Means of named numbers over all processes, for logs and common decisions."""
@@ -90,7 +137,7 @@ class Device:
         import torch.distributed as dist
 
         found: list[Any] = [None] * self.world
-        dist.all_gather_object(found, value)
+        dist.all_gather_object(found, value, group=self.waiting)
         return found
 
     def maximum(self, value: float) -> float:
@@ -103,19 +150,40 @@ class Device:
         dist.all_reduce(found, dist.ReduceOp.MAX)
         return float(found)
 
+    def minimum(self, values: Tensor) -> Tensor:
+        """The smallest of the values of all processes, element by element.
+
+        Args:
+            values: of the same shape in every process.
+        """
+        if self.world == 1:
+            return values
+        import torch.distributed as dist
+
+        found = values.to(self.device).clone()
+        dist.all_reduce(found, dist.ReduceOp.MIN)
+        return found
+
     def any(self, flag: bool) -> bool:
         """Whether the flag is true in any process."""
         return self.maximum(float(flag)) > 0
 
-    @contextlib.contextmanager
-    def main_first(self) -> Iterator[None]:
+    def main_first(self) -> contextlib.AbstractContextManager[None]:
         """Within: first the main process, then all others, also if the main process fails."""
-        if not self.is_main:
+        return self._first(self.is_main)
+
+    def local_first(self) -> contextlib.AbstractContextManager[None]:
+        """Within: first one process of every machine, for files that machines may not share; then all others."""
+        return self._first(self.local_rank == 0)
+
+    @contextlib.contextmanager
+    def _first(self, first: bool) -> Iterator[None]:
+        if not first:
             self.barrier()
         try:
             yield
         finally:
-            if self.is_main:
+            if first:
                 self.barrier()
 
     def barrier(self) -> None:
@@ -123,7 +191,36 @@ class Device:
         if self.world > 1:
             import torch.distributed as dist
 
-            dist.barrier()
+            dist.barrier(group=self.waiting)
+
+
+@contextlib.contextmanager
+def deterministic(wanted: bool) -> Iterator[None]:
+    """Within, if `wanted`: deterministic algorithms only.
+
+    Raises:
+        UserError: an operation has none on this device.
+    """
+    if not wanted:
+        yield
+        return
+    # read by cuBLAS when its first handle is made
+    os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")
+    before, tuned = torch.are_deterministic_algorithms_enabled(), torch.backends.cudnn.benchmark
+    torch.use_deterministic_algorithms(True)
+    torch.backends.cudnn.benchmark = False
+    try:
+        yield
+    except RuntimeError as error:
+        if "deterministic" not in str(error):
+            raise
+        name = str(error).split(" ", 1)[0]
+        raise UserError(
+            f"--deterministic: {name} has no deterministic algorithm on this device; leave it out, or use --device cpu"
+        ) from error
+    finally:
+        torch.use_deterministic_algorithms(before)
+        torch.backends.cudnn.benchmark = tuned
 
 
 def pick_device(device: str = "auto") -> torch.device:
@@ -157,8 +254,10 @@ def make_device(device: str = "auto", devices: int = 1, num_nodes: int = 1, prec
     Raises:
         UserError: a number below 1, or an unknown device.
     """
+    import torch.distributed as dist
     from lightning_fabric import Fabric
     from lightning_fabric.plugins.environments.torchelastic import TorchElasticEnvironment
+    from lightning_fabric.strategies.ddp import DDPStrategy
 
     if devices < 1 or num_nodes < 1:
         raise UserError(f"--devices and --num-nodes must be at least 1, got {devices} and {num_nodes}")
@@ -174,14 +273,15 @@ def make_device(device: str = "auto", devices: int = 1, num_nodes: int = 1, prec
         accelerator={"cuda": "gpu"}.get(target.type, target.type),
         devices=devices,
         num_nodes=num_nodes,
-        strategy="ddp",  # for launcher and process group only; the model is not wrapped
+        strategy=DDPStrategy(timeout=STEP_TIMEOUT),  # for launcher and process group only; the model is not wrapped
     )
     fabric.launch()
     return Device(
-        fabric.device, resolve_precision(precision, fabric.device), fabric.global_rank, fabric.world_size, fabric
+        fabric.device,
+        resolve_precision(precision, fabric.device),
+        fabric.global_rank,
+        fabric.world_size,
+        fabric,
+        fabric.local_rank,
+        dist.new_group(backend="gloo", timeout=WORK_TIMEOUT),
     )
-
-
-def all_finite(value: Tensor) -> bool:
-    """Whether all values of a tensor are finite."""
-    return bool(torch.isfinite(value.detach()).all())

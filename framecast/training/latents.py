@@ -39,8 +39,8 @@ def precompute_all(
         model: the model of `encode`.
         source: the data.
         resize: uint8 frames -> uint8 frames of the model's size.
-        device: of this process; the main process encodes.
-        folder: of the arrays.
+        device: of this process; each process encodes its share of the videos.
+        folder: of the arrays, shared by all processes.
         step: step of the run at the start of the stage; stored latents of the same step are used again, so that a
             resumed run equals an unbroken run.
         seed: of the run, for sampled latents.
@@ -49,35 +49,57 @@ def precompute_all(
         UserError: the latents cannot be written.
     """
     done = folder / "latents.json"
-    if device.is_main and not (done.is_file() and json.loads(done.read_text())["step"] == step):
+    known = device.is_main and done.is_file() and json.loads(done.read_text())["step"] == step
+    if not device.any(known):
         folder.mkdir(parents=True, exist_ok=True)
-        done.unlink(missing_ok=True)
-        names: list[str] = []
+        if device.is_main:
+            done.unlink(missing_ok=True)
+        names, failure = list[str](), ""
         was_training = model.training
         model.eval()
-        torch.manual_seed(seed_for(seed, "codes", step))
-        for video, length in enumerate(source.lengths):
-            parts: dict[str, list[np.ndarray]] = {}
-            for start in range(0, int(length), CHUNK):
-                clip = source.clip(video, start, min(CHUNK, int(length) - start))
-                frames = torch.from_numpy(np.array(resize(clip.frames)))[None]  # a copy: views of a store are read-only
-                batch = Batch(context=frames, future=frames[:, :0]).to(device.device)
-                with device.autocast():
-                    found = encode(batch)
-                for name, value in found.items():
-                    parts.setdefault(name, []).append(value[0].float().cpu().numpy())
-            try:
-                for name, arrays in parts.items():
-                    np.save(folder / f"{name}-{video}.npy", np.concatenate(arrays))
-            except OSError as error:
-                raise UserError(
-                    f"{folder}: the latents could not be written ({error.strerror}); free some space and run the same "
-                    "command again"
-                ) from error
-            names = sorted(parts)
-        model.train(was_training)
-        write_json(done, {"step": step, "names": names})
+        try:
+            for video in range(device.rank, len(source.lengths), device.world):
+                torch.manual_seed(seed_for(seed, "codes", step, video))
+                names = _encode(encode, source, video, resize, device, folder)
+        except UserError as error:
+            failure = str(error)
+        finally:
+            model.train(was_training)
+        found = device.gather((names, failure))
+        if failures := [text for _, text in found if text]:
+            raise UserError(failures[0])
+        if device.is_main:
+            write_json(done, {"step": step, "names": sorted({name for own, _ in found for name in own})})
     device.barrier()
     names = json.loads(done.read_text())["names"]
     videos = range(len(source.lengths))
     return {n: [np.load(folder / f"{n}-{v}.npy", mmap_mode="r", allow_pickle=False) for v in videos] for n in names}
+
+
+def _encode(
+    encode: Callable[[Batch], dict[str, Tensor]],
+    source: Source,
+    video: int,
+    resize: Callable[[np.ndarray], np.ndarray],
+    device: Device,
+    folder: Path,
+) -> list[str]:
+    """Write the latents of one video, and return their names."""
+    length, parts = int(source.lengths[video]), dict[str, list[np.ndarray]]()
+    for start in range(0, length, CHUNK):
+        clip = source.clip(video, start, min(CHUNK, length - start))
+        frames = torch.from_numpy(np.array(resize(clip.frames)))[None]  # a copy: views of a store are read-only
+        batch = Batch(context=frames, future=frames[:, :0]).to(device.device)
+        with device.autocast():
+            found = encode(batch)
+        for name, value in found.items():
+            parts.setdefault(name, []).append(value[0].float().cpu().numpy())
+    try:
+        for name, arrays in parts.items():
+            np.save(folder / f"{name}-{video}.npy", np.concatenate(arrays))
+    except OSError as error:
+        raise UserError(
+            f"{folder}: the latents could not be written ({error.strerror}); free some space and run the same "
+            "command again"
+        ) from error
+    return sorted(parts)

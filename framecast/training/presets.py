@@ -19,6 +19,31 @@ from framecast.training.config import RunConfig, TrainConfig
 T = TypeVar("T")
 
 
+def direct(profile: str) -> RunConfig:
+    """Direct multi-horizon prediction; sizes for RGB frames of 84x64."""
+    from framecast.models.direct.config import PROFILES
+
+    # weights are chosen by the skill of whole forecasts of val, not by the loss of the drawn blocks
+    common = TrainConfig(
+        steps=4000, batch_size=8, validate_every=250, save_every=500, preview_every=500, val_batches=2, select="skill"
+    )
+    train = {
+        "default": replace(common, steps=100_000, batch_size=32, validate_every=2000, save_every=2000),
+        "small": common,
+        "natural": common,
+        "any": replace(common, steps=10_000, batch_size=16, validate_every=1000, save_every=1000, preview_every=1000),
+        "tiny": TrainConfig(steps=20, batch_size=4, validate_every=10, save_every=10, preview_every=10, val_batches=1),
+    }
+    chosen = _choose("direct", profile, PROFILES)
+    return RunConfig(
+        name="direct",
+        profile=profile,
+        model=chosen(),
+        train=train[profile],
+        spec=ClipSpec(channels=3, height=84, width=64),
+    )
+
+
 def multiscale_gan(profile: str) -> RunConfig:
     """Multi-scale adversarial prediction; sizes for four RGB frames of 32x32."""
     from framecast.models.multiscale_gan.config import PROFILES
@@ -197,6 +222,7 @@ def baseline(name: str, profile: str) -> RunConfig:
 
 #: Model name -> (profiles, function of the profile).
 PRESETS: dict[str, tuple[tuple[str, ...], Callable[[str], RunConfig]]] = {
+    "direct": (("default", "small", "natural", "any", "tiny"), direct),
     "hierarchical": (
         (
             *("default", "single-gpu", "robot-e2e", "robot-epva", "robot-individual", "humans-e2e", "humans-epva"),

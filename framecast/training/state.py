@@ -5,9 +5,7 @@ from __future__ import annotations
 import copy
 import itertools
 import math
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from types import MethodType
 from typing import Any
 
 import torch
@@ -25,6 +23,7 @@ class TrainState:
         model: the trained model.
         ema: its copy with the exponential moving average of the weights, in eval mode.
         stages: stages of the model.
+        ema_stages: the same of the EMA copy, whose functions use its weights.
         seed: of the run; every step is seeded from it, so no generator state is stored.
         ema_decay: decay of the average in 0…1; 0 copies the weights.
         step: number of steps of the run.
@@ -37,11 +36,13 @@ class TrainState:
         seconds: training time, for `--budget`; with a budget the same in every process.
         stage_seconds: training time at the start of the stage.
         optimisers: of the current stage, by phase name.
+        faults: phase -> part of its loss -> first step at which it was inf or nan, as scalars on the device.
     """
 
     model: Predictor
     ema: Predictor
     stages: list[Stage]
+    ema_stages: list[Stage]
     seed: int = 0
     ema_decay: float = 0.999
     step: int = 0
@@ -54,6 +55,7 @@ class TrainState:
     seconds: float = 0.0
     stage_seconds: float = 0.0
     optimisers: dict[str, torch.optim.Optimizer] = field(default_factory=dict)
+    faults: dict[str, dict[str, Tensor]] = field(default_factory=dict)
 
     @classmethod
     def create(cls, model: Predictor, seed: int = 0, ema_decay: float = 0.999) -> TrainState:
@@ -66,7 +68,7 @@ class TrainState:
         for stage in stages:
             _check_stage(model, stage)
         ema = copy.deepcopy(model).requires_grad_(False).eval()
-        state = cls(model=model, ema=ema, stages=stages, seed=seed, ema_decay=ema_decay)
+        state = cls(model=model, ema=ema, stages=stages, ema_stages=ema.stages(), seed=seed, ema_decay=ema_decay)
         state.enter_stage(0)
         return state
 
@@ -74,6 +76,11 @@ class TrainState:
     def current(self) -> Stage:
         """The stage being trained."""
         return self.stages[self.stage]
+
+    @property
+    def current_ema(self) -> Stage:
+        """The same stage of the EMA copy, for its validation loss and precomputed latents."""
+        return self.ema_stages[self.stage]
 
     def enter_stage(self, index: int) -> None:
         """Start a stage with new optimisers and counters at zero."""
@@ -123,7 +130,11 @@ class TrainState:
         return best
 
     def leave_stage(self) -> bool:
-        """End the stage: restore its best weights, if any, and start the next. False after the last stage."""
+        """End the stage: restore its best weights, if any, and start the next. False after the last stage.
+
+        Weights that the next stage does not train become those of the EMA copy, which precomputes the latents and is
+        saved: else the average would later follow the raw weights, away from what the next stage is trained on.
+        """
         if self.best_weights is not None:
             self.model.load_state_dict(self.best_weights)
             self.ema.load_state_dict(self.best_weights)
@@ -132,7 +143,16 @@ class TrainState:
         if self.ended:
             return False
         self.enter_stage(self.stage + 1)
+        self._settle_frozen()
         return True
+
+    @torch.no_grad()
+    def _settle_frozen(self) -> None:
+        modules = [self.model.get_submodule(name) for phase in self.current.phases for name in phase.modules]
+        trained = {id(tensor) for module in modules for tensor in _tensors(module)}
+        for own, average in zip(_tensors(self.model), _tensors(self.ema), strict=True):
+            if id(own) not in trained:
+                own.copy_(average)
 
     def state_dict(self) -> dict[str, Any]:
         """The state as tensors and plain values, which load with weights_only=True."""
@@ -181,11 +201,6 @@ def make_optimiser(settings: Optimiser, parameters: list[nn.Parameter]) -> torch
     return adam(parameters, betas=settings.betas, eps=settings.eps, fused=True, **common)
 
 
-def bound_to(model: Predictor, method: Callable[..., Any]) -> Callable[..., Any]:
-    """A method bound to `model` instead of the trained model, which stages and phases refer to."""
-    return MethodType(method.__func__, model) if isinstance(method, MethodType) else method
-
-
 def _check_stage(model: Predictor, stage: Stage) -> None:
     names = [p.name for p in stage.phases]
     if len(set(names)) != len(names):
@@ -207,6 +222,9 @@ def _check_stage(model: Predictor, stage: Stage) -> None:
             raise ValueError(f"phase {phase.name!r} trains {', '.join(phase.modules)}, which have no parameters")
 
 
+def _tensors(model: nn.Module) -> list[Tensor]:
+    return [*model.parameters(), *model.buffers()]
+
+
 def _floats(model: nn.Module) -> list[Tensor]:
-    tensors = [*model.parameters(), *model.buffers()]
-    return [t.detach() for t in tensors if t.is_floating_point()]
+    return [t.detach() for t in _tensors(model) if t.is_floating_point()]

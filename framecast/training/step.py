@@ -10,14 +10,16 @@ import torch
 from torch import Tensor, nn
 
 from framecast.core.random import seed_for
-from framecast.core.types import Batch, GradClip, Phase
-from framecast.training.device import Device, all_finite
+from framecast.core.types import Batch, GradClip, Loss, Phase
+from framecast.training.device import Device
 from framecast.training.state import TrainState, phase_parameters
 
 #: (stream, number of the micro-batch) -> batch of the current step, on the device.
 Batches = Callable[[str, int], Batch]
 
 
+#: Step of a fault that has not occurred.
+NEVER = torch.iinfo(torch.int64).max
 _REMEDY = "lower the learning rate (--optim.…) or try --precision fp32; the last checkpoint is intact"
 
 
@@ -25,23 +27,29 @@ class NotFinite(RuntimeError):
     """A loss or a weight is inf or nan. The message names part and step; the last checkpoint is unchanged."""
 
 
+class Diverged(RuntimeError):
+    """The weights of two processes differ. The last checkpoint is unchanged."""
+
+
 def train_step(
     state: TrainState, batches: Batches, device: Device, grad_accum_steps: int = 1, elapsed: float = 0.0
 ) -> dict[str, Tensor]:
     """Train every phase that runs at this step, update the EMA copy, and increment the step.
 
+    No value is read from the device. From the first loss that is inf or nan on, no weight is updated any more, and
+    `check_losses` raises.
+
     Args:
         state: the state of training, which is modified.
         batches: (stream, micro-batch) -> Batch; the micro-batches of a stream together are the batch of the step.
         device: of this process.
-        grad_accum_steps: micro-batches per step; their gradients are averaged, so a loss should be a batch mean.
+        grad_accum_steps: micro-batches per step, of equal sizes; their gradients are averaged, or summed where the loss
+            is a sum over clips.
         elapsed: share of the stage that has passed, for the learning rates.
 
     Returns:
-        Detached scalars "<phase>/<part>" and "<phase>/total".
-
-    Raises:
-        NotFinite: a loss is inf or nan; no weight of the phase has been updated.
+        Detached scalars "<phase>/<part>" and "<phase>/total", of the batch of this process; with a loss that is a sum
+        over clips times the number of processes, so that the average over processes is that of the joint batch.
     """
     logged: dict[str, Tensor] = {}
     running = [p for p in state.current.phases if p.should_run(state.stage_step)]
@@ -49,21 +57,59 @@ def train_step(
         taken = [(phase, _gradients(state, phase, batches, device, grad_accum_steps, logged)) for phase in members]
         for phase, gradients in taken:  # after all gradients: phases of a group use the same weights
             _apply(state, phase, gradients, device, elapsed)
+    device.average_statistics(state.model)
     state.step += 1
     state.stage_step += 1
     state.update_ema()
     return logged
 
 
-def check_weights(state: TrainState) -> None:
-    """Check that all weights are finite, before they are saved; a finite loss can have an infinite gradient.
+def check_losses(state: TrainState, device: Device) -> None:
+    """Check that all losses since the last call were finite. Every process must call it at the same step.
+
+    Raises:
+        NotFinite: a loss was inf or nan in some process; no weight has been updated since.
+    """
+    if not state.faults:
+        return
+    steps = device.minimum(torch.stack([step for phase in state.faults.values() for step in phase.values()])).tolist()
+    names = [(phase, part) for phase, parts in state.faults.items() for part in parts]
+    first = min(steps)
+    if first == NEVER:
+        return
+    phase = next(phase for (phase, _), step in zip(names, steps, strict=True) if step == first)
+    bad = [part for (of, part), step in zip(names, steps, strict=True) if step == first and of == phase]
+    bad = [part for part in bad if part != "total"] or ["total"]
+    raise NotFinite(f"loss is not finite at step {first}: phase {phase!r}, part {', '.join(bad)}; {_REMEDY}")
+
+
+def check_weights(state: TrainState, device: Device) -> None:
+    """Check that all weights are finite and equal in all processes, before they are saved.
+
+    A finite loss can have an infinite gradient. Every process must call it at the same step.
 
     Raises:
         NotFinite: a weight is inf or nan.
+        Diverged: the weights of two processes differ.
     """
-    for name, p in state.model.named_parameters():
-        if not all_finite(p):
-            raise NotFinite(f"weight {name!r} is not finite after step {state.step}; {_REMEDY}")
+    named = list(state.model.named_parameters())
+    if not named:
+        return
+    finite = torch.stack([p.detach().isfinite().all() for _, p in named]).tolist()
+    if not all(finite):
+        raise NotFinite(f"weight {named[finite.index(False)][0]!r} is not finite after step {state.step}; {_REMEDY}")
+    if device.world == 1:
+        return
+    # sums of the bits, which do not depend on the order of summation
+    kinds = {2: torch.int16, 4: torch.int32, 8: torch.int64}
+    sums = torch.stack([p.detach().view(kinds[p.element_size()]).sum(dtype=torch.int64) for _, p in named])
+    low, high = device.minimum(sums), -device.minimum(-sums)
+    if not torch.equal(low, high):
+        name = named[(low != high).tolist().index(True)][0]
+        raise Diverged(
+            f"weights {name!r} differ between processes after step {state.step}; the last checkpoint is intact: use "
+            "machines of one kind and only torch's random numbers in losses, and run the same command again"
+        )
 
 
 def _gradients(
@@ -74,25 +120,24 @@ def _gradients(
     grad_accum_steps: int,
     logged: dict[str, Tensor],
 ) -> list[Tensor | None]:
-    """The gradients of a phase, one per trained parameter; `grad` of the parameters is None afterwards."""
+    """The gradients of a phase, one per trained parameter; `grad` of the parameters is None afterwards.
+
+    Scaled so that their average over processes is the gradient of the joint batch.
+    """
     parameters = phase_parameters(state.model, phase)
     for p in parameters:
         p.grad = None
-    torch.manual_seed(seed_for(state.seed, device.rank, state.step, phase.seed_name or phase.name))
+    seed = seed_for(state.seed, 0, state.step, phase.seed_name or phase.name)
     with only(state.model, phase):
         for micro in range(grad_accum_steps):
             batch = batches(phase.stream, micro)
-            with device.autocast():
+            with device.autocast(), device.noise(seed, batch.size, micro, grad_accum_steps):
                 loss = phase.loss(batch, state.stage_step)
-            if device.any(not all_finite(loss.total)):  # all processes stop together; others would wait forever
-                bad = [k for k, v in loss.parts.items() if not all_finite(v)] or ["total"]
-                raise NotFinite(
-                    f"loss is not finite at step {state.step}: phase {phase.name!r}, part {', '.join(bad)}; {_REMEDY}"
-                )
-            (loss.total / grad_accum_steps).backward()  # type: ignore[no-untyped-call]
+            _note_faults(state, phase, loss)
+            parts = grad_accum_steps if loss.reduction == "mean" else 1 / device.world
+            (loss.total / parts).backward()  # type: ignore[no-untyped-call]
             for name, value in {**loss.parts, "total": loss.total}.items():
-                key = f"{phase.name}/{name}"
-                share = value.detach().float() / grad_accum_steps
+                key, share = f"{phase.name}/{name}", value.detach().float() / parts
                 logged[key] = logged[key] + share if micro else share
     gradients = [p.grad for p in parameters]
     for p in parameters:
@@ -100,18 +145,50 @@ def _gradients(
     return gradients
 
 
+def _note_faults(state: TrainState, phase: Phase, loss: Loss) -> None:
+    """Record the step in those terms of a loss that are not finite, if the total is not, without reading them."""
+    known = state.faults.setdefault(phase.name, {})
+    wrong = ~loss.total.detach().isfinite()
+    for name, value in {**loss.parts, "total": loss.total}.items():
+        bad = wrong & ~value.detach().isfinite()
+        before = known.get(name)
+        now = torch.where(bad, state.step, NEVER)
+        known[name] = now if before is None else torch.minimum(before, now)
+
+
 def _apply(state: TrainState, phase: Phase, gradients: list[Tensor | None], device: Device, elapsed: float) -> None:
     parameters = phase_parameters(state.model, phase)
     for p, g in zip(parameters, gradients, strict=True):
         p.grad = g
-    device.average_gradients(parameters)
+    fault = torch.stack([known["total"] for known in state.faults.values()]).amin() < NEVER
+    fault = device.average_gradients(parameters, fault)
     clip_gradients(parameters, phase.clip)
     optimiser = state.optimisers[phase.name]
     for group in optimiser.param_groups:
         group["lr"] = phase.optimiser.rate(state.stage_step, elapsed)
-    optimiser.step()
+    update(optimiser, fault)
     for p in parameters:
         p.grad = None
+
+
+def update(optimiser: torch.optim.Optimizer, skip: Tensor) -> None:
+    """One step of the optimiser that changes no weight where `skip` is true, without reading it from the device.
+
+    Args:
+        optimiser: of `make_optimiser`.
+        skip: scalar bool.
+    """
+    if optimiser.defaults.get("fused"):
+        optimiser.found_inf = skip.float()  # type: ignore[attr-defined]  # the fused kernels' own switch
+        optimiser.step()
+        del optimiser.found_inf
+        return
+    parameters = [p for group in optimiser.param_groups for p in group["params"]]
+    before = [p.detach().clone() for p in parameters]
+    optimiser.step()
+    with torch.no_grad():
+        for p, old in zip(parameters, before, strict=True):
+            torch.where(skip, old, p, out=p)
 
 
 def clip_gradients(parameters: list[nn.Parameter], clip: GradClip) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import shutil
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,8 +17,10 @@ from framecast.core.errors import UserError
 from framecast.core.io import read_file
 from framecast.core.migration import migrate_run_folder
 from framecast.core.random import seed_for
+from framecast.core.types import ClipRequest
 from framecast.data.base import Source
-from framecast.data.cache import data_digest, open_data
+from framecast.data.cache import open_data
+from framecast.data.digest import data_digest
 from framecast.data.events import TrainingVideos
 from framecast.data.loader import Loader
 from framecast.models import MODELS
@@ -35,7 +38,7 @@ from framecast.training.config import (
     resolve_steps,
     write_config,
 )
-from framecast.training.device import Device, make_device
+from framecast.training.device import Device, deterministic, make_device
 from framecast.training.presets import preset
 from framecast.training.run_folder import open_run
 from framecast.training.state import TrainState
@@ -88,7 +91,7 @@ def train(
     config = dataclasses.replace(config, train=dataclasses.replace(config.train, **{**cleared, **settings}))
     process = make_device(device, devices, num_nodes, config.train.precision)
     if isinstance(data, str | Path):
-        with process.main_first():  # it decodes a video into the cache, which the others read
+        with process.local_first():  # it decodes a video into the cache of its machine, which the others read
             source, found = open_data(dataclasses.replace(config.data, path=str(data)))
         config = dataclasses.replace(config, data=found)
     else:
@@ -109,6 +112,7 @@ def settle(config: RunConfig, source: Source, model_class: type[Predictor]) -> R
         UserError: the data do not suit the model.
     """
     check_actions(model_class, source, config.data.path or "the data")
+    config = dataclasses.replace(config, model=model_class.fit_to_data(config.model, partial(_holds, source)))
     splits = source.splits(model_class.request(config.model).source_length)
     completed = model_class.config_from_data(config.model, TrainingVideos(source, splits["train"]))
     config = dataclasses.replace(config, model=completed)
@@ -122,6 +126,16 @@ def settle(config: RunConfig, source: Source, model_class: type[Predictor]) -> R
         data=dataclasses.replace(config.data, digest=data_digest(source)),
         spec=model_spec(source, request, splits["train"]),
     )
+
+
+def _holds(source: Source, request: ClipRequest) -> bool:
+    """Whether train and val have a window of the request."""
+    need = request.source_length
+    try:
+        splits = source.splits(need)
+    except UserError:  # no video is as long
+        return False
+    return all(any(s.stop - s.start >= need for s in splits[split]) for split in ("train", "val"))
 
 
 def fit(
@@ -152,6 +166,21 @@ def fit(
     """
     config = settle(config, source, model_class)
     _check_folder(folder, config, overwrite, init_from)
+    with deterministic(config.train.deterministic):
+        _fit(config, source, folder, model_class, device, init_from, overwrite, quiet)
+    return folder
+
+
+def _fit(
+    config: RunConfig,
+    source: Source,
+    folder: Path,
+    model_class: type[Predictor],
+    device: Device,
+    init_from: str | Path | None,
+    overwrite: bool,
+    quiet: bool,
+) -> None:
     torch.manual_seed(seed_for(config.train.seed, "weights"))  # the same in every process
     model = model_class(config.model, config.spec)
     fresh = overwrite or not (folder / CHECKPOINT).is_file()
@@ -176,7 +205,6 @@ def fit(
             _make_folder(folder, overwrite)
             write_config(folder, config)  # also when resuming, as steps and log settings may change
     trainer.run()
-    return folder
 
 
 def try_out(config: RunConfig, source: Source, model_class: type[Predictor], device: Device) -> float:
@@ -193,7 +221,7 @@ def try_out(config: RunConfig, source: Source, model_class: type[Predictor], dev
 
 def _placed(model: Predictor, device: Device) -> Predictor:
     if device.world > 1 and device.device.type == "cuda":
-        # on CPUs each process has its own statistics
+        # on CPUs each process normalises by its own clips, and running statistics are averaged at every step
         model = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
     model = model.to(device.device)
     if device.device.type != "mps":

@@ -32,8 +32,8 @@ from framecast.training.device import Device
 from framecast.training.latents import precompute_all
 from framecast.training.log import Log, Progress
 from framecast.training.signals import Interrupted, Signals
-from framecast.training.state import TrainState, bound_to
-from framecast.training.step import check_weights, train_step
+from framecast.training.state import TrainState
+from framecast.training.step import check_losses, check_weights, train_step
 from framecast.training.validation import preview_scores, previews, rollout_skill, side_by_side, validate
 
 #: Maximum number of held-out frames for the final videos.
@@ -115,6 +115,7 @@ class Trainer:
             train_step(self.state, self._batches, self.device, self.settings.grad_accum_steps, self._elapsed())
         if self.device.device.type == "cuda":
             torch.cuda.synchronize(self.device.device)
+        check_losses(self.state, self.device)
         return (time.perf_counter() - began) / count
 
     def run(self) -> None:
@@ -123,6 +124,7 @@ class Trainer:
         Raises:
             Interrupted: after a signal, with the checkpoint written.
             NotFinite: a loss or weight is inf or nan.
+            Diverged: the weights of two processes differ.
         """
         if self.device.is_main:
             self.log = Log(self.folder, self.state.step, self.settings.tensorboard, ended=self._over())
@@ -219,7 +221,7 @@ class Trainer:
             left = max(0.0, (self.budget or 0.0) - self.state.seconds)
         end = time.strftime("%H:%M", time.localtime(time.time() + left))
         text = f"{1 / seconds:.1f} steps/s, expected end {end} (in {duration_in_words(left)}), "
-        text += f"peak memory {peak_memory():.1f} GB"
+        text += f"peak memory {peak_memory(self.device.device):.1f} GB"
         if left > 3600 and self.device.device.type == "cpu":
             text += "; on a CPU try --profile small --budget 10m --overwrite"
         return text
@@ -231,7 +233,8 @@ class Trainer:
         request = stage.request or type(self.state.model).request(self.config.model)
         latents: dict[str, list[np.ndarray]] | None = None
         if stage.precompute_latents is not None:
-            encode = bound_to(self.state.ema, stage.precompute_latents)
+            encode = self.state.current_ema.precompute_latents
+            assert encode is not None
             folder = self.folder / "latents" / stage.name
             begun = self.state.step - self.state.stage_step
             seed, size = self.settings.seed, resizer(request)
@@ -292,6 +295,7 @@ class Trainer:
             if self.budget is not None:
                 bar.update(self.state.seconds)
             return
+        check_losses(self.state, self.device)
         values = {k: float(v) for k, v in parts.items()}
         board = step % settings.summary_every == 0
         if board and (stream := self._scored_stream()) is not None:
@@ -398,7 +402,8 @@ class Trainer:
         """Write the checkpoint, and a snapshot of `chosen` or else of the best weights."""
         if self.saved == self.state.step:
             return
-        check_weights(self.state)
+        check_losses(self.state, self.device)
+        check_weights(self.state, self.device)
         if self.device.is_main:
             save_checkpoint(self.folder, self.state)
             config = self.config.to_json(local=False)
@@ -423,10 +428,10 @@ def resizer(request: ClipRequest) -> Callable[[np.ndarray], np.ndarray]:
     return (lambda frames: frames) if size is None else (lambda frames: resize_frames(frames, size, "squash"))
 
 
-def peak_memory() -> float:
-    """Peak memory of this process in GB; of the GPU if it was used."""
-    if torch.cuda.is_available() and (held := torch.cuda.max_memory_allocated()):
-        return held / 1e9
+def peak_memory(device: torch.device) -> float:
+    """Peak memory in GB of this process on `device`: of that GPU, otherwise of the host."""
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
     if sys.platform == "win32":
         return float(psutil.Process().memory_info().peak_wset) / 1e9
     import resource  # not on Windows

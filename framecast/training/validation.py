@@ -13,7 +13,7 @@ from framecast.core.types import Batch
 from framecast.metrics.frames import psnr, sharp_diff
 from framecast.models.rollout import evaluating, rollout
 from framecast.training.device import Device
-from framecast.training.state import TrainState, bound_to
+from framecast.training.state import TrainState
 
 
 @torch.no_grad()
@@ -33,15 +33,17 @@ def validate(
     Returns:
         "<split>/loss" (monitored by patience), "<split>/<part>", and "<split>/psnr" and "<split>/sharp_diff".
     """
-    stage = state.current
-    loss = state.ema.loss if stage.loss is None else bound_to(state.ema, stage.loss)
+    stage = state.current_ema
+    loss = stage.loss or state.ema.loss
     sums: dict[str, float] = {}
     for i in range(count):
         batch = batch_of(i)
-        torch.manual_seed(seed_for(state.seed, device.rank, "validation", i))
-        with evaluating(state.ema), device.autocast():
+        noise = device.noise(seed_for(state.seed, 0, "validation", i), batch.size)
+        with evaluating(state.ema), device.autocast(), noise:
             found = loss(batch, state.stage_step)
         values = {f"{split}/loss": float(found.total)} | {f"{split}/{k}": float(v) for k, v in found.parts.items()}
+        if found.reduction == "sum":  # of the joint batch, which the average over processes divides by their number
+            values = {name: value * device.world for name, value in values.items()}
         if stage.precompute_latents is None:
             values |= preview_scores(state, batch, split, device)
         for name, value in values.items():
@@ -122,6 +124,6 @@ def side_by_side(rows: dict[str, np.ndarray]) -> list[np.ndarray]:
 
 @torch.no_grad()
 def _preview(state: TrainState, batch: Batch, device: Device) -> dict[str, Tensor]:
-    torch.manual_seed(seed_for(state.seed, device.rank, "pictures"))  # the same samples at every step
-    with evaluating(state.ema), device.autocast():
+    noise = device.noise(seed_for(state.seed, 0, "pictures"), batch.size)  # the same samples at every step
+    with evaluating(state.ema), device.autocast(), noise:
         return state.ema.preview(batch)

@@ -11,7 +11,8 @@ import torch
 from torch import Tensor
 
 from framecast.core.types import ActionSpec
-from framecast.models.base import EditableLatent, LatentModel, Predictor
+from framecast.models.base import Predictor
+from framecast.models.latent import EditableLatent, LatentModel
 from framecast.models.rollout import RolloutSession, evaluating
 from framecast.web.actions import idle, pad, vector
 from framecast.web.starts import Start, Starts

@@ -11,10 +11,9 @@ import time
 from pathlib import Path
 
 import numpy as np
-import psutil
 import pytest
 from cli_support import refused, store, work  # noqa: F401
-from small_models import ROOT, process_settings, write_store
+from small_models import ROOT, forked, write_store
 
 import framecast.benchmark.job as trials
 import framecast.benchmark.plan as plans
@@ -224,12 +223,6 @@ def when(path, act):
     threading.Thread(target=watch, daemon=True).start()
 
 
-def kill_children():
-    for child in psutil.Process().children():
-        if "framecast.benchmark.job" in child.cmdline():
-            child.kill()
-
-
 def test_killed_benchmark_resumes_to_the_same_table(plainly, monkeypatch, tmp_path):
     """The first run's process is killed; then, in the middle of the second run, the benchmark gets SIGTERM."""
     often = "--train.save-every 2 --train.validate-every 1000 --train.preview-every 1000"
@@ -243,13 +236,17 @@ def test_killed_benchmark_resumes_to_the_same_table(plainly, monkeypatch, tmp_pa
     def start(job, signals):
         if job["label"] not in interrupted:
             return in_process(job)
-        interrupted.remove(job["label"])  # in a process of its own
-        return start_process(job, signals)
+        interrupted.remove(job["label"])
+        if job["label"] == "two":
+            return start_process(job, signals)
+        process = forked(trials.work, job)
+        when(first / "checkpoint.pt", process.kill)
+        process.join()
+        return process.exitcode
 
     again = functools.partial(plainly, models, store(), out=tmp_path / "broken", **settings)
     monkeypatch.setattr(runner, "_start", start)
     first, second = (tmp_path / f"broken/still/runs/{name}-seed0" for name in ("one", "two"))
-    when(first / "checkpoint.pt", kill_children)
     with pytest.raises(UserError, match=r"its process was killed \(code -9\); repeat the command to resume"):
         again()
     assert trials.state_of(tmp_path / "broken/still/results/one-seed0.json") == "begun"
@@ -383,11 +380,17 @@ def test_command_reports_errors_in_one_sentence(refused, tmp_path):  # noqa: F81
 
 
 def test_files_in_the_current_folder_are_not_imported_by_a_run(tmp_path, monkeypatch):
-    marker = tmp_path / "executed"
+    """Of the job, only its import of the standard library matters here."""
+    marker, package = tmp_path / "executed", tmp_path / "installed/framecast/benchmark"
+    package.mkdir(parents=True)
+    for folder in (package, package.parent):
+        (folder / "__init__.py").touch()
+    (package / "job.py").write_text("import json, random, sys\nsys.exit(7)\n")
+    here = tmp_path / "here"
+    here.mkdir()
     for name in ("json", "random"):
-        (tmp_path / f"{name}.py").write_text(f"open({str(marker)!r}, 'w').close()\n")
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("PYTHONPATH", process_settings()["env"]["PYTHONPATH"])
-    code = start_process({"result": str(tmp_path / "result.json")}, Signals())
-    assert code != 0, "the job names nothing to train"
+        (here / f"{name}.py").write_text(f"open({str(marker)!r}, 'w').close()\n")
+    monkeypatch.chdir(here)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path / "installed"))
+    assert start_process({"result": str(tmp_path / "result.json")}, Signals()) == 7
     assert not marker.exists()

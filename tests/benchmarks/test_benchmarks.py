@@ -3,8 +3,7 @@
 import importlib
 import json
 import math
-import subprocess
-import sys
+import multiprocessing
 from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
@@ -48,7 +47,9 @@ def load(monkeypatch):
 
 
 @pytest.mark.parametrize("script", SCRIPTS)
-def test_every_script_writes_rows(script, load, tmp_path, capsys):
+def test_every_script_writes_rows(script, load, tmp_path, capsys, monkeypatch):
+    fork = multiprocessing.get_context("fork")  # which imports nothing anew
+    monkeypatch.setattr(multiprocessing, "get_context", lambda method=None: fork)
     module = load(script)
     out = tmp_path / "results" / "rows.jsonl"
     arguments = ["--tiny", "--device", "cpu", "--out", str(out), "--charts", str(tmp_path)]
@@ -75,13 +76,12 @@ def test_every_script_writes_rows(script, load, tmp_path, capsys):
         assert (tmp_path / "precision-curves.svg").read_text(encoding="utf-8").startswith("<?xml")
 
 
-def test_all_benchmarks_run_in_sequence(load, tmp_path):
+def test_all_benchmarks_run_in_sequence(load, tmp_path, capfd):
     main = load("__main__")
     assert set(main.SCRIPTS) == set(SCRIPTS)
     out = tmp_path / "rows.jsonl"
-    command = [sys.executable, "-m", "benchmarks", "--tiny", "--out", str(out), "--only", "metrics"]
-    done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True)
-    assert "--- metrics" in done.stdout
+    assert main.main(["--tiny", "--out", str(out), "--only", "metrics"]) == 0
+    assert "--- metrics" in capfd.readouterr().out
     assert [json.loads(line)["unit"] for line in out.read_text(encoding="utf-8").splitlines()] == ["s", "MB"]
 
 

@@ -58,6 +58,19 @@ def test_training_help_lists_each_flag_once(done, monkeypatch):
     assert output.count("--optim.generator-lr ") == output.count("--steps ") == output.count("--batch-size ") == 1
 
 
+def test_training_without_a_model_starts_from_the_packaged_weights(done, tmp_path, capsys):
+    words = ["train", "--data", store(), "--steps", "1", "--batch-size", "2", "--train.val-batches", "1", "--out"]
+    short = ["--model.context", "3", "--model.recent", "3", "--model.kept", "2", "--from-scratch"]
+    done(*words, tmp_path / "scratch", *short, "--quiet")
+    config = open_run(tmp_path / "scratch").config
+    assert (config.name, config.profile) == ("direct", "natural")
+    assert config.model.horizon < 32  # what these short videos hold
+    given = json.loads(done("train", "--data", store(), "--dry-run"))
+    assert given["name"] == "direct"
+    assert run(["train", "--data", str(store()), *words[3:-1], "--out", str(tmp_path / "run")]) == 0
+    assert "tensors taken from direct-any" in capsys.readouterr().err
+
+
 # ---------------------------------------------------------------------------------------------------------- catalogue
 
 

@@ -13,6 +13,7 @@ from small_models import process_settings, python, write_store
 
 import framecast
 from framecast.evaluation.compare import compare
+from framecast.metrics.scores import BASELINES
 from framecast.reporting.compare_page import write_comparison
 
 EVIL = "<img onerror=alert(1)>"
@@ -23,12 +24,14 @@ def test_compare_prints_the_ranked_table_and_its_files(done, tmp_path):
     words = ("--data", store(), "--horizon", 4, "--clips", 2, "--show", 0, "--out", out)
     output = done("compare", tiny_run(), *words, "--json", tmp_path / "made.json")
     lines = output.splitlines()
-    assert lines[0] == "PSNR, moving area [dB], higher is better, mean over 4 frames"
+    assert lines[0] == "Skill over persistence, higher is better, over 4 frames"
     assert all(name in output for name in ("tiny", "copy-last", "temporal-mean"))
     assert f"page: {out / 'comparison.html'}" in output
-    assert "is best by PSNR, moving area" in output
+    assert "is best by Skill over persistence" in output
+    assert "Baselines copy-last, temporal-mean, linear-flow; " in output
+    assert "than the best baseline" in output
     made = json.loads((tmp_path / "made.json").read_text())
-    assert (made["kind"], made["rank_by"], made["protocol"]["horizon"]) == ("comparison", "moving_psnr", 4)
+    assert (made["kind"], made["rank_by"], made["protocol"]["horizon"]) == ("comparison", "skill", 4)
     assert json.loads((out / "comparison.json").read_text())["means"] == made["means"]
 
 
@@ -111,7 +114,7 @@ def test_two_processes_give_the_same_scores_as_one(tmp_path):
     two = json.loads((tmp_path / "comparison.json").read_text())
     settings = {"horizon": 4, "clips": 5, "batch_size": 2, "show": 0, "device": "cpu", "precision": "fp32"}
     one = json.loads(json.dumps(compare([tiny_run()], store(), **settings)[0].to_json()))
-    assert set(one.pop("costs")) == set(two.pop("costs")) == {"tiny", "copy-last", "temporal-mean"}
+    assert set(one.pop("costs")) == set(two.pop("costs")) == {"tiny", *BASELINES}
     assert one == two
     assert one["protocol"]["clips"] == 5
 

@@ -1,6 +1,8 @@
 """The demo in its tiny form, from recording to report."""
 
+import html
 import json
+import re
 from pathlib import Path
 
 import numpy as np
@@ -8,7 +10,9 @@ import pytest
 
 from framecast.cli import demo
 from framecast.core.errors import UserError
+from framecast.evaluation.headline import headline_sentence
 from framecast.media.video import read_video
+from framecast.metrics.scores import BASELINES, Scores
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +26,7 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_demo_writes_report_and_scores(made: Path) -> None:
     run = made / "run"
     scores = json.loads((run / "scores.json").read_text())
-    assert list(scores["predictors"]) == ["multiscale-gan", "copy-last", "temporal-mean"]
+    assert list(scores["predictors"]) == ["direct", *BASELINES]
     assert scores["protocol"]["split"] == "test"
     assert "<html" in (run / "report.html").read_text()
     assert (run / "checkpoint.pt").is_file()
@@ -36,10 +40,23 @@ def test_video_has_three_panels_and_motion(made: Path) -> None:
     assert np.abs(panels[1][0] - panels[0][0]).max() > 50  # and an untrained forecast is not the truth
 
 
+def test_report_and_film_agree(made: Path) -> None:
+    """The headline is computed from the horizon whose last frame the film shows."""
+    scores = Scores.load(made / "run" / "scores.json")
+    sentence = headline_sentence(scores)
+    assert html.escape(sentence, quote=False) in (made / "run" / "report.html").read_text()
+    truth, forecast, copied = np.array_split(read_video(made / "run" / "forecast.mp4").frames[-1] / 255.0, 3, axis=2)
+    film = ((forecast - truth) ** 2).mean() / ((copied - truth) ** 2).mean()
+    stated = float(re.search(r"at frame 4 its squared error is (\S+) times", sentence)[1])
+    assert stated < 1.5  # the last frame repeated has 1
+    assert film < 3  # of one clip, and after coding
+    assert "Better than the best baseline" not in sentence
+
+
 def test_output_explains_the_score(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
     demo.demo(made, tiny=True)  # the second call has nothing left to train
     output = capsys.readouterr().out
-    for word in ("report", "video", "scores", "copy-last", "decibels"):
+    for word in ("report", "video", "scores", "copy-last", "Skill"):
         assert word in output
 
 
@@ -59,9 +76,8 @@ def test_folder_with_other_content_is_refused(tmp_path: Path) -> None:
         demo.record(tmp_path / "data", "ms_pacman", 0, tiny=True)
 
 
-def test_learning_rate_decays_over_the_timed_steps(made: Path) -> None:
-    from framecast.data.store import Store
-
-    config = demo.demo_config("1s", 0, False, Store(made / "data"))
-    assert config.train.steps == config.model.optim.decay_steps >= 50
-    assert not config.model.adversarial
+def test_training_takes_the_budget_from_the_packaged_weights() -> None:
+    config = demo.demo_config("1s", 0, False)
+    assert config.name == "direct"
+    assert config.train.budget == "1s"
+    assert config.train.steps is None

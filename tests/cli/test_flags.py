@@ -34,7 +34,7 @@ def test_every_setting_has_one_flag():
     names = flag_names(train_flags(preset("multiscale-gan"), ["default"]))
     assert len(names) == len(set(names))
     assert not [n for n in names if n.startswith("--model.optim")]
-    short = {"steps", "epochs", "budget", "batch-size", "grad-accum-steps", "seed", "precision"}
+    short = {"steps", "epochs", "budget", "batch-size", "grad-accum-steps", "seed", "precision", "deterministic"}
     assert {f"--{n}" for n in short} <= set(names)
     assert not {f"--train.{n}" for n in short} & set(names)
     assert "--train.save-every" in names

@@ -1,5 +1,6 @@
 """Files and flags of older versions are read under their present names."""
 
+import dataclasses
 import json
 
 import pytest
@@ -32,8 +33,9 @@ def test_renamed_settings_are_found_under_their_new_names():
 def test_optimisers_of_renamed_phases_are_found():
     saved = {"step": 4, "optimisers": {"fool": {"state": 1}, "judge": {"state": 2}}}
     assert migrate_checkpoint(saved)["optimisers"] == {"generator": {"state": 1}, "discriminator": {"state": 2}}
-    other = {"optimisers": {"generator": {"state": 1}, "discriminator": {"state": 2}}}
+    other = {"stage_seconds": 2.0, "optimisers": {"generator": {"state": 1}, "discriminator": {"state": 2}}}
     assert migrate_checkpoint(other) == other
+    assert migrate_checkpoint(saved)["stage_seconds"] == 0
 
 
 def test_a_resumed_run_finds_the_latents_an_older_version_computed(tmp_path):
@@ -51,6 +53,13 @@ def test_a_resumed_run_finds_the_latents_an_older_version_computed(tmp_path):
 def test_a_config_file_may_use_the_old_names():
     base = preset("multiscale-gan", "tiny")
     assert from_file(base, {"train": {"accumulate": 2}}, "old.yaml").train.grad_accum_steps == 2
+
+
+def test_a_config_file_leaves_settings_it_lacks_to_the_profile():
+    base = preset("multiscale-gan", "tiny")
+    base = dataclasses.replace(base, train=dataclasses.replace(base.train, select="skill", select_horizon=8))
+    found = from_file(base, {"train": {"seed": 3}}, "mine.yaml").train
+    assert (found.seed, found.select, found.select_horizon) == (3, "skill", 8)
 
 
 @pytest.mark.parametrize("words", [["--lean"], ["--inference-only"]])

@@ -170,7 +170,7 @@ def test_stores_with_terminals_are_read_with_terminated(tmp_path):
     ends = [False, False, True]
     with DatasetWriter(tmp_path / "s") as writer:
         for over in (ends, [False] * 4, [*ends, True]):
-            writer.add(np.zeros((len(over), 1, 4, 4), np.uint8), terminals=np.array(over))
+            writer.add(np.zeros((len(over), 4, 4), np.uint8), terminals=np.array(over))
     store = Store(tmp_path / "s")
     assert set(store.spec.extras) == {"terminated"}
     found = [store.clip(i, 0, n).arrays["terminated"].tolist() for i, n in enumerate(store.lengths)]

@@ -11,9 +11,11 @@ from small_models import Acting, write_store
 from framecast.core.errors import UserError
 from framecast.core.types import ClipRequest, ClipSpec
 from framecast.data.store import DatasetWriter, Store
+from framecast.evaluation.baselines import baselines
 from framecast.evaluation.clips import HORIZON, held_out_clips
-from framecast.evaluation.evaluate import baselines, evaluate
-from framecast.metrics.scores import Scores
+from framecast.evaluation.evaluate import evaluate
+from framecast.evaluation.headline import describe
+from framecast.metrics.scores import BASELINES, REQUIRED, Scores
 from framecast.training.run_folder import open_run
 
 
@@ -24,9 +26,21 @@ def figures(scores):
 def test_every_table_has_baselines_and_copy_last_equals_itself(tmp_path):
     scores, _ = evaluate(copy_run(), horizon=3, clips=3, out=tmp_path)
     assert set(scores.predictors) == {"copy-last", "temporal-mean"}
+    assert scores.missing == {"linear-flow": "not defined: optical flow needs two context frames"}
     scores, kept = evaluate(tiny_run(), horizon=3, clips=3, out=tmp_path)
-    assert list(scores.predictors) == ["multiscale-gan", "copy-last", "temporal-mean"]
+    assert list(scores.predictors) == ["multiscale-gan", *BASELINES]
+    assert scores.protocol.baselines == BASELINES
+    assert scores.missing == {}
     assert all(set(clip.predictions) == set(scores.predictors) for clip in kept)
+
+
+def test_baseline_without_its_package_is_named_with_the_reason(monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name: None)
+    scores, _ = evaluate(tiny_run(), horizon=2, clips=2, save=False)
+    assert list(scores.predictors) == ["multiscale-gan", *REQUIRED]
+    assert scores.missing == {"linear-flow": "not installed (pip install 'framecast[flow]')"}
+    assert scores.protocol.baselines == REQUIRED
+    assert "linear-flow: not installed" in describe(scores)
 
 
 def test_scores_are_saved_with_their_protocol(tmp_path):
@@ -102,7 +116,9 @@ def test_more_context_moves_the_forecast(tmp_path):
 def test_model_with_resized_frames_is_scored_at_its_size():
     spec = ClipSpec(channels=3, height=8, width=8)
     rows = baselines(spec, 2)
-    assert set(rows) == {"copy-last", "temporal-mean"}
+    assert tuple(rows) == BASELINES
+    assert tuple(baselines(spec, 1)) == REQUIRED
+    assert tuple(baselines(spec, 1, seen=3)) == BASELINES
     assert all(model.num_context == 2 for model in rows.values())
 
 

@@ -249,7 +249,7 @@ def test_ranking_follows_the_metric_and_marks_differences_that_are_not_significa
     by_error = found.ranking("mse")
     assert [row["mean"] for row in by_error] == sorted(row["mean"] for row in by_error)
     assert compare(runs, store(), rank_by="ssim", show=0, **SETTINGS)[0].rank_by == "ssim"
-    assert "is best by PSNR, moving area" in sentence(found)
+    assert "is best by Skill over persistence" in sentence(found)
     assert "= difference to the row above not significant at 95 %" in describe(found)
 
 

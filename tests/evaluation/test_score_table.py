@@ -54,7 +54,7 @@ def test_at_most_one_forecast_is_in_memory():
 
     made = ScoreTable([watched("mine"), *(watched(name) for name in BASELINES)], protocol())
     scored(made, batches())
-    assert len(alive) == 3 * len(batches())
+    assert len(alive) == 4 * len(batches())
     assert not [w for w in alive if w() is not None]
 
 
@@ -90,7 +90,7 @@ def test_further_metrics_and_extras_measure_every_forecast():
     scores = scored(made, batches(size=7))
     assert seen.shapes[0] == ("mine", (2, 7, 2), (7, 2))
     assert seen.taken[0] == ("mine", list(range(7)), list("aabbccd"))
-    assert len(seen.taken) == 3
+    assert len(seen.taken) == 4
     assert scores.predictors["copy-last"]["lpips"].mean[0] > 0
     assert set(scores.samples) == {"mine"}
 

@@ -8,10 +8,9 @@ import torch
 
 from framecast.core.errors import UserError
 from framecast.core.types import Batch
-from framecast.evaluation.scorer import Protocol, Scores, describe, headline_sentence, score
+from framecast.evaluation.scorer import Protocol, Scores, score
 from framecast.metrics import frames
-from framecast.metrics.clips import MetricSettings
-from framecast.metrics.scores import BASELINES
+from framecast.metrics.clips import POOLED, MetricSettings
 
 HORIZON, SIZE = 3, 16
 
@@ -80,7 +79,8 @@ def roll(model, context, horizon, actions=None, samples=1, generator=None):
         future = torch.cat(step, 1)
     future = future.expand(samples, *future.shape)
     if model.stochastic:
-        future = (future + 0.1 * torch.randn(future.shape, generator=generator)).clamp(0, 1)
+        noise = [torch.randn(samples, 1, *future.shape[2:], generator=own) for own in generator]
+        future = (future + 0.1 * torch.cat(noise, 1)).clamp(0, 1)
     return future
 
 
@@ -127,7 +127,8 @@ def test_kept_clips_are_worst_median_and_best_of_the_first_predictor():
     per_clip: dict = {}
     predictors = predictors_of()
     _, kept = score(predictors, batches(), protocol(), roll=roll, per_clip=per_clip, names=[f"v{i}" for i in range(7)])
-    ranks = per_clip["mine"]["moving_psnr"].mean(1)
+    squared = [per_clip[name]["mse"].sum(1) for name in ("mine", "copy-last")]
+    ranks = 1 - squared[0] / squared[1]
     order = ranks.argsort().tolist()
     assert [k.index for k in kept] == [order[0], order[3], order[-1]]
     assert [k.value for k in kept] == pytest.approx(ranks[[order[0], order[3], order[-1]]].tolist())
@@ -136,6 +137,8 @@ def test_kept_clips_are_worst_median_and_best_of_the_first_predictor():
         assert torch.equal(k.truth, clip(k.index)[2:].float() / 255)
         assert torch.equal(k.context, clip(k.index)[:2].float() / 255)
         assert torch.equal(k.predictions["copy-last"], k.context[-1:].repeat(HORIZON, 1, 1, 1))
+        error, base = (frames.mse(k.predictions[n], k.truth).sum().item() for n in ("mine", "copy-last"))
+        assert k.value == pytest.approx(1 - error / base)  # what is displayed is what was ranked
     # Four batches once, and again only those that hold a clip to be shown.
     again = len({k.index // 2 for k in kept})
     assert len(predictors["mine"].asked) == 4 + again
@@ -154,8 +157,8 @@ def test_clips_without_motion_are_skipped_counted_and_ranked_by_psnr():
     assert (series.n, series.skipped, series.mean) == ((0,) * 3, (7,) * 3, (None,) * 3)
     assert scores.predictors["copy-last"]["psnr"].mean == (100, 100, 100)
     assert {k.metric for k in kept} == {"psnr"}
-    assert "(whole frame, " in headline_sentence(scores)
-    assert "–" in describe(scores)
+    assert set(scores.predictors["mine"]["skill"].mean) == {None}
+    assert scores.summaries["mine"].skill["mean"] is None
 
 
 def test_only_stochastic_predictors_are_sampled_and_samples_are_reproducible():
@@ -170,10 +173,11 @@ def test_only_stochastic_predictors_are_sampled_and_samples_are_reproducible():
     assert all(0.05 < d < 0.2 for d in scores.diversity["mine"].mean)
     again, others = score(predictors_of(stochastic=True), batches(), protocol(), samples=4, seed=3, roll=roll)
     assert again == scores
-    # The clip shown is the sample that was scored: its PSNR is the value the clip was ranked by.
+    # Skill is that of the mean error of the samples, and the clip shown is the sample of median error.
     for k in kept:
-        mask = frames.moving_mask(k.truth, k.context[-1:])
-        assert frames.masked_psnr(k.predictions["mine"], k.truth, mask).mean().item() == pytest.approx(k.value)
+        error, base = (frames.mse(k.predictions[n], k.truth).mean().item() for n in ("mine", "copy-last"))
+        assert k.metric == "skill"
+        assert 1 - error / base == pytest.approx(k.value, abs=0.1)
     assert torch.equal(kept[0].predictions["mine"], others[0].predictions["mine"])
     other, _ = score(predictors_of(stochastic=True), batches(), protocol(), samples=4, seed=4, roll=roll)
     assert other.predictors["mine"] != scores.predictors["mine"]
@@ -196,7 +200,7 @@ def test_loaded_scores_equal_saved_scores(tmp_path):
 def test_metrics_too_large_for_the_frames_are_left_out_of_the_protocol_too():
     scores, _ = score(predictors_of(), batches(), protocol(metrics=MetricSettings().describe()), roll=roll)
     assert "ms_ssim" not in scores.protocol.settings.names
-    assert tuple(scores.predictors["mine"]) == scores.protocol.settings.names
+    assert tuple(scores.predictors["mine"]) == scores.metrics == (*POOLED, *scores.protocol.settings.names)
 
 
 def test_invalid_input_is_refused():
@@ -216,37 +220,66 @@ def test_invalid_input_is_refused():
         score(predictors_of(), batches(), protocol(), roll=lambda *args, **kwargs: roll(*args, **kwargs)[0])
 
 
-def test_headline_sentence_reports_difference_and_interval():
-    scores, _ = score(predictors_of(), batches(), protocol(), roll=roll)
-    sentence = headline_sentence(scores)
-    gain = scores.versus["mine"]["moving_psnr"]
-    assert sentence == (
-        f"At frame 1 the PSNR of the forecast is {gain.mean[0]:.1f} dB above persistence (copy-last), over 7 "
-        f"held-out clips (moving area; 95 % interval {gain.low[0]:.1f} to {gain.high[0]:.1f} dB)."
+def test_copy_has_skill_zero_and_the_truth_one():
+    truth = predictor("truth")
+    data = batches(size=7)
+
+    def known(model, context, horizon, **settings):
+        if model.kind == "truth":
+            return data[0].future.float()[None] / 255
+        return roll(model, context, horizon, **settings)
+
+    scores, _ = score(
+        {"same": predictor("copy"), **predictors_of("truth")} | {"mine": truth},
+        data,
+        protocol(),
+        roll=known,
+        keep=False,
     )
-    best, _ = score(predictors_of(stochastic=True), batches(), protocol(), samples=4, seed=3, roll=roll)
-    assert headline_sentence(best).startswith("At frame 1 the PSNR of the best of 4 forecasts is ")
-    worse, _ = score(predictors_of("mean"), batches(), protocol(split="val"), roll=roll)
-    loss = worse.versus["mine"]["moving_psnr"]
-    assert f"{-loss.mean[0]:.1f} dB below persistence" in headline_sentence(worse)
-    assert f"95 % interval {-loss.high[0]:.1f} to {-loss.low[0]:.1f} dB" in headline_sentence(worse)
-    assert "over 7 validation clips" in headline_sentence(worse)
-    same, _ = score(predictors_of("copy"), batches(), protocol(), roll=roll)
-    assert "does not differ significantly from persistence" in headline_sentence(same)
-    assert "difference +0.0 dB" in headline_sentence(same)
-    single, _ = score(predictors_of(), batches(n=1), protocol(split="train"), roll=roll)
-    assert "over 1 clip it was trained on (moving area)." in headline_sentence(single)
-    alone, _ = score({k: v for k, v in predictors_of().items() if k in BASELINES}, batches(), protocol(), roll=roll)
-    assert headline_sentence(alone).startswith("Only baselines were scored")
+    for name, value in (("same", 0.0), ("copy-last", 0.0), ("mine", 1.0)):
+        assert set(scores.predictors[name]["skill"].mean) == {value}
+        assert scores.summaries[name].skill["mean"] == value
+    assert scores.summaries["mine"].useful_horizon == HORIZON
+    assert scores.summaries["same"].useful_horizon == 0
+    assert scores.summaries["mine"].false_motion is None  # no error to have a share of
 
 
-def test_describe_is_a_plain_text_table():
+def test_invented_motion_lowers_skill_and_is_false_motion():
+    def inventing(model, context, horizon, **settings):
+        made = roll(model, context, horizon, **settings)
+        if model.kind == "shift" and model.stripe:
+            made[..., :2, :] = 1.0  # a white stripe at the top, where nothing moves in these clips
+        return made
+
+    plain, striped = predictors_of(), predictors_of()
+    plain["mine"].stripe, striped["mine"].stripe = False, True
+    still = torch.stack([x for x in map(clip, range(30)) if int((x[0] != x[-1]).any((0, 2)).nonzero()[0]) >= 6])
+    data = [Batch(context=still[:, :2], future=still[:, 2:])]
+    honest, _ = score(plain, data, protocol(), roll=inventing, keep=False)
+    invented, _ = score(striped, data, protocol(), roll=inventing, keep=False)
+    a, b = honest.summaries["mine"], invented.summaries["mine"]
+    assert b.skill["mean"] < a.skill["mean"]
+    assert b.false_motion > a.false_motion
+    # the moving area's PSNR, the older headline, does not see it
+    moving = [s.predictors["mine"]["moving_psnr"].mean for s in (honest, invented)]
+    assert moving[0] == pytest.approx(moving[1], abs=0.5)
+
+
+def test_samples_are_scored_by_their_mean_error_with_probabilistic_scores_beside():
+    scores, _ = score(predictors_of(stochastic=True), batches(), protocol(), samples=4, seed=3, roll=roll)
+    found = scores.summaries["mine"]
+    assert found.samples["skill_of_best"] > found.skill["mean"]
+    assert found.samples["skill_of_mean"] > found.skill["mean"]
+    assert len(found.samples["spread_skill"]) == HORIZON
+    assert all(v > 0 for v in found.samples["crps"]["mean"])
+    assert scores.summaries["copy-last"].samples == {}
+
+
+def test_best_baseline_is_chosen_at_every_frame_and_named():
     scores, _ = score(predictors_of(), batches(), protocol(), roll=roll)
-    text = describe(scores)
-    lines = text.splitlines()
-    assert lines[0] == "PSNR, moving area [dB], higher is better"
-    assert lines[1].split() == ["frame", "1", "2"]
-    assert lines[2].split() == ["mine", *(f"{v:.2f}" for v in scores.predictors["mine"]["moving_psnr"].mean[:2])]
-    assert lines[-1] == headline_sentence(scores)
-    assert "7 clips of 4 videos" in lines[-2]
-    assert "\x1b" not in text
+    assert set(scores.best_baseline) <= {"copy-last", "temporal-mean"}
+    assert len(scores.best_baseline) == HORIZON
+    best = scores.predictors["mine"]["skill_best"].mean
+    assert all(a <= b for a, b in zip(best, scores.predictors["mine"]["skill"].mean, strict=True))
+    for k, name in enumerate(scores.best_baseline):
+        assert scores.predictors[name]["skill_best"].mean[k] == 0

@@ -9,7 +9,10 @@ import pytest
 from framecast.core.errors import UserError
 from framecast.metrics.averages import Series
 from framecast.metrics.clips import MetricSettings
-from framecast.metrics.scores import Protocol, Scores
+from framecast.metrics.scores import Protocol, Scores, require_equal_baselines
+from framecast.metrics.summary import Summary
+
+SKILL = {"mean": 0.5, "low": None, "high": None, "n": 1}
 
 
 def protocol(**changes) -> Protocol:
@@ -49,7 +52,11 @@ def scores(**changes) -> Scores:
 
 def test_loaded_scores_equal_saved_scores(tmp_path):
     full = scores(
-        samples={"mine": {"psnr": {"mean": series(1.0, 2.0, 3.0)}}}, diversity={"mine": series(0.1, 0.2, 0.3)}
+        samples={"mine": {"psnr": {"mean": series(1.0, 2.0, 3.0)}}},
+        diversity={"mine": series(0.1, 0.2, 0.3)},
+        summaries={"mine": Summary(skill=SKILL, skill_best=SKILL, frames=(1, 2, 3), ranges=((1, 2),))},
+        best_baseline=("copy-last",) * 3,
+        missing={"linear-flow": "not installed"},
     )
     path = full.save(tmp_path / "new" / "scores.json")
     assert Scores.load(path) == full
@@ -98,6 +105,25 @@ def test_invalid_files_are_refused(tmp_path):
         with pytest.raises(UserError, match=sentence) as caught:
             Scores.load(path)
         assert str(path) in str(caught.value)
+
+
+def test_files_of_before_skill_open_with_the_two_baselines_of_then(tmp_path):
+    old = scores().to_json()
+    for key in ("summaries", "best_baseline", "missing_baselines"):
+        del old[key]
+    del old["protocol"]["baselines"]
+    found = Scores.from_json(old)
+    assert found.protocol.baselines == ("copy-last", "temporal-mean")
+    assert found.summaries == {}
+
+
+def test_results_against_different_sets_of_baselines_are_not_compared():
+    three = protocol(baselines=("copy-last", "temporal-mean", "linear-flow"))
+    require_equal_baselines({"a": three, "b": three})
+    with pytest.raises(
+        UserError, match="a was scored against the baselines copy-last, linear-flow, temporal-mean and b "
+    ):
+        require_equal_baselines({"a": three, "b": protocol()})
 
 
 def test_failed_write_keeps_the_old_scores(tmp_path, monkeypatch):

@@ -17,7 +17,8 @@ from framecast.evaluation.evaluate import evaluate
 from framecast.models.autoencoders.config import PROFILES, VARIANTS, AutoencoderConfig
 from framecast.models.autoencoders.networks import kl_sampled, reconstruction, shares
 from framecast.models.autoencoders.predictor import Autoencoder
-from framecast.models.base import LatentModel, count_parameters
+from framecast.models.base import count_parameters
+from framecast.models.latent import LatentModel
 from framecast.nn.losses import bce
 from framecast.nn.mixture import gaussian_kl
 from framecast.reporting.figure import draw_model

@@ -7,7 +7,9 @@ from small_models import Acting, Group, Noisy, Plain, Small, TwoStage, build
 
 from framecast.core.errors import UserError
 from framecast.core.types import Batch, ClipRequest, ClipSpec, Loss
-from framecast.models.base import LatentModel, Predictor, as_frames, count_parameters
+from framecast.models.base import Predictor, count_parameters
+from framecast.models.inputs import as_frames
+from framecast.models.latent import LatentModel
 
 SPEC = ClipSpec(channels=1, height=12, width=12)
 
@@ -91,11 +93,10 @@ def test_the_window_slides():
     model = Counting(Plain.Config(), SPEC)
     values = [0.5, 1.0]
     carry = model.rollout_init(torch.tensor(values).reshape(1, 2, 1, 1, 1).expand(-1, -1, -1, 12, 12))
-    for tick in range(4):
+    for _ in range(4):
         carry, frame = model.rollout_step(carry)
         values.append(values[-2] / 2 + values[-1] / 4)
         assert float(frame[0, 0, 0, 0]) == pytest.approx(values[-1])
-        assert carry["tick"].tolist() == [tick + 1]
 
 
 def test_rollout_state_is_flat_with_a_row_per_sample_and_clip():
@@ -104,8 +105,6 @@ def test_rollout_state_is_flat_with_a_row_per_sample_and_clip():
     carry = model.rollout_init(context, led, samples=2)
     assert {k: tuple(v.shape) for k, v in carry.items()} == {
         "context": (6, 2, 1, 12, 12),
-        "tick": (6,),
-        "seed": (6,),
         "actions": (6, 1, 3),
     }
     assert torch.equal(carry["actions"][:3, 0], led[:, -1])
@@ -121,6 +120,30 @@ def test_seeded_rollout_repeats_and_unseeded_does_not():
     seeds = [model.rollout_init(context, generator=torch.Generator().manual_seed(3))["seed"] for _ in range(2)]
     assert torch.equal(*seeds)
     assert not torch.equal(model.rollout_init(context)["seed"], model.rollout_init(context)["seed"])
+
+
+def test_every_sample_and_clip_has_its_own_seed_and_steps_count():
+    model, context = build(Noisy).eval(), torch.rand(3, 2, 1, 12, 12)
+    carry = model.rollout_init(context, samples=2, generator=torch.Generator().manual_seed(3))
+    assert len(set(carry["seed"].tolist())) == 6
+    after, frame = model.rollout_step(carry)
+    assert after["tick"].tolist() == [1] * 6
+    assert torch.equal(after["seed"], carry["seed"])
+    rows = {name: value[4:] for name, value in carry.items()}
+    assert torch.equal(model.rollout_step(rows)[1], frame[4:])  # no row depends on the others
+
+
+def test_a_generator_of_each_clip_makes_its_futures_independent_of_the_batch():
+    model, context = build(Noisy).eval(), torch.rand(3, 2, 1, 12, 12)
+
+    def generators(*seeds):
+        return [torch.Generator().manual_seed(seed) for seed in seeds]
+
+    whole = model.predict(context, 2, samples=2, generator=generators(5, 6, 7))
+    assert torch.equal(model.predict(context[1:2], 2, samples=2, generator=generators(6)), whole[:, 1:2])
+    assert not torch.equal(whole[:, 1], model.predict(context, 2, samples=2, generator=generators(5, 5, 7))[:, 1])
+    with pytest.raises(ValueError, match="Noisy: expected a generator of each of 3 clips, got 2"):
+        model.predict(context, 2, generator=generators(5, 6))
 
 
 def test_the_preview_is_context_truth_and_prediction():

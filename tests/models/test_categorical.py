@@ -222,7 +222,7 @@ def test_an_object_that_may_be_at_several_places_is_shown_whole_at_one_of_them()
 def test_samples_follow_the_probabilities():
     p = torch.tensor([0.2, 0.5, 0.3])
     logits = p.log().view(1, 3, 1, 1).expand(1, 3, 50, 50)
-    drawn = sample(logits, torch.ones(1), torch.Generator().manual_seed(0))
+    drawn = sample(logits, torch.ones(1), torch.rand(logits.shape, generator=torch.Generator().manual_seed(0)))
     share = functional.one_hot(drawn, 3).float().mean((0, 1, 2))
     torch.testing.assert_close(share, p, atol=0.03, rtol=0)
 

@@ -21,10 +21,11 @@ from framecast.inference.load import load
 from framecast.media.images import write_image
 from framecast.media.video import probe, read_video
 from framecast.media.write import write_video
-from framecast.models.base import EditableLatent, count_parameters
+from framecast.models.base import count_parameters
 from framecast.models.dreams.config import PROFILES, DreamsConfig, default, tiny
 from framecast.models.dreams.networks import PointConvTranspose2d, vision_terms
 from framecast.models.dreams.predictor import Dreams
+from framecast.models.latent import EditableLatent
 from framecast.models.registry import find_model
 from framecast.models.rollout import RolloutSession
 from framecast.reporting.catalog import one_model
@@ -317,7 +318,7 @@ def test_rollout_state_equals_that_of_the_whole_past():
     latents = carry["latents"]
     for _ in range(3):
         expected = model.rnn(latents)[0][:, -1]
-        carry = model.imagine(carry)
+        carry = model.rollout_latent(carry)[0]
         torch.testing.assert_close(carry["latents"][:, -1], expected)
         latents = torch.cat([latents, expected[:, None]], 1)
 
@@ -372,7 +373,9 @@ def test_spread_of_one_step_grows_with_the_temperature():
     spread = []
     for tau in (0.1, 0.5, 1.0, 1.5):
         model.config = replace(model.config, weight_temperature=tau, sigma_temperature=tau)
-        carry = model.imagine(model.rollout_init(context, samples=500, generator=torch.Generator().manual_seed(0)))
+        carry = model.rollout_latent(
+            model.rollout_init(context, samples=500, generator=torch.Generator().manual_seed(0))
+        )[0]
         spread.append(float(carry["latents"][:, -1].std(0).mean()))
     assert spread == sorted(spread)
     assert spread[-1] > 2 * spread[0]

@@ -7,7 +7,8 @@ import torch
 
 from framecast.core.errors import UserError
 from framecast.core.types import ClipSpec
-from framecast.models.linear_flow import LinearFlow, LinearFlowConfig, backward_flow, warp
+from framecast.models.linear_flow import LinearFlow, LinearFlowConfig
+from framecast.nn.flow import backward_flow, warp
 
 
 def panning(side=48, frames=10, speed=2, channels=3):

@@ -8,7 +8,9 @@ import torch
 
 from framecast.core.errors import UserError
 from framecast.core.types import Batch, ClipSpec
-from framecast.models.base import LatentModel, count_parameters
+from framecast.models.base import count_parameters
+from framecast.models.latent import LatentModel
+from framecast.models.seeds import next_tick, step_normal
 from framecast.models.visual_dynamics.config import (
     PROFILES,
     OptimConfig,
@@ -228,7 +230,8 @@ def test_decode_is_encode_backwards_in_shape_and_one_step_of_predict(model):
     decoded = model.decode(z, frames[:, :1])
     assert decoded.shape == (2, 3, 3, 32, 32)
     torch.testing.assert_close(model.decode(z[:, 1:2], decoded[:, :1]), decoded[:, 1:2])  # one after the other
-    drawn = model.draw(2, generator=torch.Generator().manual_seed(3))
+    state = model.rollout_init(frames[:, :1], generator=torch.Generator().manual_seed(3))
+    drawn = step_normal(state, (100,))
     once = model.predict(frames[:, :1], 1, generator=torch.Generator().manual_seed(3))
     torch.testing.assert_close(model.decode(drawn[:, None], frames[:, :1]), once[0])
     with pytest.raises(UserError, match="a latent of this model is a motion"):
@@ -255,11 +258,11 @@ def test_the_next_frame_is_the_first_plus_the_change(model):
 
 
 def test_longer_futures_start_from_each_sample(model):
-    future = model.predict(torch.rand(2, 1, 3, 32, 32), 3, samples=2, generator=torch.Generator().manual_seed(1))
+    context = torch.rand(2, 1, 3, 32, 32)
+    future = model.predict(context, 3, samples=2, generator=torch.Generator().manual_seed(1))
     assert future.shape == (2, 2, 3, 3, 32, 32)
-    g = torch.Generator().manual_seed(1)
-    model.draw(4, generator=g)
-    second = model._next(future[:, :, 0].flatten(0, 1), model.draw(4, generator=g)[None])
+    state = next_tick(model.rollout_init(context, samples=2, generator=torch.Generator().manual_seed(1)))
+    second = model._next(future[:, :, 0].flatten(0, 1), step_normal(state, (100,))[None])
     torch.testing.assert_close(second.unflatten(0, (2, 2)), future[:, :, 1])
 
 

@@ -93,7 +93,8 @@ def test_sigma_has_a_minimum():
 
 
 def draws(m, weights=1.0, sigma=1.0, seed=0, **settings):
-    return m.sample(weights, sigma, torch.Generator().manual_seed(seed), **settings)
+    torch.manual_seed(seed)
+    return m.sample(weights, sigma, **settings)
 
 
 def test_sigma_is_a_standard_deviation_and_temperature_scales_the_variance():

@@ -16,6 +16,7 @@ from framecast.evaluation.scorer import KeptClip
 from framecast.metrics.averages import Series
 from framecast.metrics.clips import MetricSettings
 from framecast.metrics.scores import Protocol, Scores
+from framecast.metrics.summary import Summary
 from framecast.reporting.charts import _limits, horizon_chart, lines, training_charts
 from framecast.reporting.report import report_run, write_report
 from framecast.training.config import RunConfig
@@ -54,8 +55,24 @@ def scores(model: str = "mine", names: tuple[str, ...] = ("moving_psnr", "psnr",
     )
     start = {model: 30.0, "copy-last": 24.0, "temporal-mean": 23.0}
     rows = {name: {m: series(value, skipped=2 * (m == "moving_psnr")) for m in names} for name, value in start.items()}
+    skills = {model: 0.6, "copy-last": 0.0, "temporal-mean": -0.1}
+    rows = {
+        n: {"skill": series(skills[n], -0.1), "skill_best": series(skills[n], -0.1), **row} for n, row in rows.items()
+    }
+    found = {"mean": 0.15, "low": -0.1, "high": 0.4, "n": 12}
+    summary = Summary(
+        skill=found,
+        skill_best=found,
+        frames=tuple(range(1, HORIZON + 1)),
+        ranges=((1, 4),),
+        useful_horizon=4,
+        false_motion=0.25,
+        false_motion_mae=0.0123,
+        sharpness_by_frame=(0.9,) * HORIZON,
+        blurred_from=changes.pop("blurred_from", None),
+    )
     versus = {name: {m: series(value - 24) for m in names} for name, value in start.items() if name != "copy-last"}
-    return Scores(protocol=protocol, predictors=rows, versus=versus, **changes)
+    return Scores(protocol=protocol, predictors=rows, versus=versus, summaries={model: summary}, **changes)
 
 
 def kept(name: str = "episode-3", model: str = "mine", channels: int = 3, size=(16, 20)) -> KeptClip:
@@ -105,7 +122,7 @@ class Page(HTMLParser):
 def test_report_contains_scores_and_protocol(tmp_path):
     path = write_report(
         tmp_path / "run",
-        scores(),
+        scores(blurred_from=7, missing={"linear-flow": "not installed"}),
         [kept()],
         title="mine on bouncing",
         loss_history=ROWS,
@@ -116,8 +133,15 @@ def test_report_contains_scores_and_protocol(tmp_path):
     page = Page(path)
     for text in (
         "mine on bouncing",
-        "At frame 1 the PSNR of the forecast is 6.0 dB above persistence (copy-last), over 12 held-out clips",
-        "+6.0",
+        "Better than the best baseline for 4 frames (0.27 s), then not significantly better; at frame 10 its squared "
+        "error is 1.3 times that of the last frame repeated. Skill over persistence 0.150 over "
+        "10 frames (95 % interval -0.100 to 0.400), blurred from frame 7 "
+        "(sharpness ratio in the moving area below 0.7); 12 held-out clips of 3 videos.",
+        "mine: false motion 25% of the squared error, mean absolute error of it 0.0123; sharpness ratio in the moving "
+        "area 0.90 at frame 1, 0.90 at frame 10.",
+        "+0.15",
+        "linear-flow: not installed",
+        "Student's t of the log ratio: indicative only",
         "Median · episode-3",
         "PSNR, moving area 21.50 dB",
         "± 0.25",
@@ -129,7 +153,7 @@ def test_report_contains_scores_and_protocol(tmp_path):
     ):
         assert text in page.text, text
     # 3 metrics, the losses of one phase, PSNR; a validation loss that was never finite has no curve.
-    assert page.tags.count("svg") == 3 + 2
+    assert page.tags.count("svg") == 5 + 2
     # Truth, prediction and copy-last, each with the last frame seen and frames 1, 2, 4, 8.
     sources = page.values("img", "src")
     assert len(sources) == 1 + 3 * 5
@@ -210,7 +234,7 @@ def test_metric_without_any_number_has_no_curve(tmp_path):
     empty = Scores(protocol=scores().protocol, predictors=rows)
     assert horizon_chart(empty, "moving_psnr") is None
     page = Page(write_report(tmp_path, empty, [], title="t"))
-    assert page.tags.count("svg") == 1
+    assert page.tags.count("svg") == 3  # skill, over both references, and PSNR
     assert "–" in page.text
 
 

@@ -104,3 +104,16 @@ def test_a_figure_is_found_by_its_path_also_where_its_name_holds_a_slash(checks)
     for missing in ("family/losses/val/l1", "family/rows/2/x", "family/losses/val/l2/x"):
         with pytest.raises(KeyError):
             checks.at(results, missing)
+
+
+def test_about_twice_is_checked_on_both_sides_and_every_check_has_its_rule(claims, checks):
+    def took(ratio):
+        runs = {"l1-gdl": 1.0, "adversarial-gdl": ratio}
+        return {"multiscale-gan": {f"claim-{n}-0": {"training_seconds": t, "steps": 1} for n, t in runs.items()}}
+
+    expected = {1.36: "not seen", 1.59: "not seen", 1.7: "confirmed", 2.2: "confirmed", 2.6: "not seen"}
+    assert {r: status(claims, checks.step_ratio, took(r)) for r in expected} == expected
+    for rows in claims.judge({}).values():
+        assert all(bool(row["rule"]) == (row["status"] != "not testable here") for row in rows)
+    both = checks.both(checks.within("f/a", 0, 0.8, "a"), checks.loss_gap("l1", "l2", "x"))
+    assert checks.rule_of(both) == "0 to 0.8; l1 − l2 above 0, 95 % interval over seeds"

@@ -2,12 +2,11 @@
 
 import json
 import os
-import subprocess
-import sys
+import signal
 
 import pytest
 import torch
-from small_models import Group, Plain, advance, build, process_settings, same, weights
+from small_models import Group, Plain, advance, build, forked, same, weights
 from torch import nn
 
 from framecast.core.errors import UserError
@@ -99,39 +98,24 @@ def test_checkpoint_of_another_model_is_refused(state, tmp_path):
         restore(tmp_path, TrainState.create(build(Plain)))
 
 
-FULL_DISK = """
-import resource, signal, sys
-from pathlib import Path
-from small_models import Group, advance, build
-from framecast.training.checkpoint import save_checkpoint, save_snapshot
-from framecast.training.state import TrainState
-from framecast.core.errors import UserError
-state = TrainState.create(build(Group))
-advance(state, 3)
-signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
-resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
-folder = Path(sys.argv[1])
-for save in (lambda: save_checkpoint(folder, state), lambda: save_snapshot(folder, state.ema, {}, 9)):
-    try:
-        save()
-    except UserError as error:
-        print(error)
-"""
-
-
 def test_full_disk_is_one_sentence_and_keeps_previous_files(state, tmp_path):
-    pytest.importorskip("resource", reason="no limit on file sizes here")
+    resource = pytest.importorskip("resource", reason="no limit on file sizes here")
     save_checkpoint(tmp_path, state)
     save_snapshot(tmp_path, state.ema, {}, 2)
     before = {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()}
-    settings = process_settings()
-    settings["env"]["PYTHONPATH"] += os.pathsep + os.path.dirname(os.path.dirname(__file__))
-    done = subprocess.run([sys.executable, "-c", FULL_DISK, tmp_path], **settings, capture_output=True)
-    printed = done.stdout.splitlines()
-    assert len(printed) == 2, done.stderr
-    assert "checkpoint.pt: the checkpoint could not be written" in printed[0]
-    assert "the previous one is intact" in printed[0]
-    assert "step-9: the weights could not be written" in printed[1]
+
+    def fill():
+        signal.signal(signal.SIGXFSZ, signal.SIG_IGN)
+        resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+        match = r"checkpoint\.pt: the checkpoint could not be written .*the previous one is intact"
+        with pytest.raises(UserError, match=match):
+            save_checkpoint(tmp_path, state)
+        with pytest.raises(UserError, match="step-9: the weights could not be written"):
+            save_snapshot(tmp_path, state.ema, {}, 9)
+
+    process = forked(fill)  # the limit cannot be lifted again
+    process.join()
+    assert process.exitcode == 0
     assert {p: p.read_bytes() for p in tmp_path.rglob("*") if p.is_file()} == before
     other = TrainState.create(build(Group, seed=1))
     assert restore(tmp_path, other)

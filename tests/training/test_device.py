@@ -1,108 +1,148 @@
-"""Devices, precision, seeds, and what several processes agree on (two threads stand in for two processes)."""
+"""Devices, precision, seeds, and what two real processes agree on."""
 
-import threading
+from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+from safetensors.torch import load_file
+from small_models import ROOT, torchrun
 from torch import nn
 
 from framecast.core.errors import UserError
 from framecast.core.random import seed_for
 from framecast.nn.precision import autocast, resolve_precision
-from framecast.training.device import Device, all_finite, make_device, pick_device
+from framecast.training.device import Device, deterministic, make_device, pick_device
 
 CPU = torch.device("cpu")
 
 
-class Pretend:
-    """Collectives of two ranks, one thread each."""
-
-    def __init__(self):
-        self.gate, self.shared = threading.Barrier(2), {}
-
-    def all_reduce(self, value, op=dist.ReduceOp.SUM):
-        self.shared[threading.get_ident()] = value.clone()
-        self.gate.wait()
-        values = list(self.shared.values())
-        total = sum(values) if op == dist.ReduceOp.SUM else torch.stack(values).amax(0)
-        self.gate.wait()
-        value.copy_(total)
-
-    def barrier(self):
-        self.gate.wait()
+@pytest.fixture(scope="module")
+def ranks(tmp_path_factory):
+    """What each of two processes found, see two_ranks.py."""
+    folder = tmp_path_factory.mktemp("ranks")
+    done = torchrun([str(ROOT / "tests" / "two_ranks.py"), str(folder)])
+    assert done.returncode == 0, done.stderr
+    return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in (0, 1)]
 
 
-def on_two_ranks(work, monkeypatch):
-    """What work(device) gives on each of two ranks; an exception counts as a result."""
-    pretend, found = Pretend(), {}
-    monkeypatch.setattr(dist, "all_reduce", pretend.all_reduce)
-    monkeypatch.setattr(dist, "barrier", pretend.barrier)
-
-    def one(rank):
-        try:
-            found[rank] = work(Device(CPU, rank=rank, world=2))
-        except UserError as error:
-            found[rank] = error
-
-    threads = [threading.Thread(target=one, args=(rank,)) for rank in (0, 1)]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(20)
-    return found[0], found[1]
+def test_processes_know_their_numbers(ranks):
+    assert [found["device"] for found in ranks] == [(0, 0, 2), (1, 1, 2)]
 
 
-def test_gradients_are_averaged_missing_ones_as_zeros_and_none_stays_none(monkeypatch):
-    def work(device):
-        parameters = [nn.Parameter(torch.zeros(2, 3)), nn.Parameter(torch.zeros(4)), nn.Parameter(torch.zeros(1))]
-        parameters[2].requires_grad_(False)
-        parameters[0].grad = torch.full((2, 3), 1.0 + 2 * device.rank)
-        if device.rank == 1:
-            parameters[1].grad = torch.arange(4.0)
-        device.average_gradients(parameters)
-        return [p.grad for p in parameters]
-
-    for first, second, third in on_two_ranks(work, monkeypatch):
+def test_gradients_are_averaged_missing_ones_as_zeros_and_none_stays_none(ranks):
+    for first, second, third, fault, sound in (found["gradients"] for found in ranks):
+        assert fault
+        assert not sound
         assert torch.equal(first, torch.full((2, 3), 2.0))
         assert torch.equal(second, torch.arange(4.0) / 2)
         assert third is None
 
 
-def test_numbers_are_averaged_and_any_flag_counts(monkeypatch):
-    def work(device):
-        means = device.average({"b": 1.0 + device.rank, "a": 4.0 * device.rank})
-        return means, device.any(device.rank == 1), device.maximum(-3.0 - device.rank)
-
-    for values, flag, largest in on_two_ranks(work, monkeypatch):
-        assert values == {"a": 2.0, "b": 1.5}
-        assert flag
-        assert largest == -3.0
+def test_numbers_are_averaged_and_any_flag_counts(ranks):
+    for found in ranks:
+        assert found["numbers"] == ({"a": 2.0, "b": 1.5}, True, False, -3.0)
 
 
-def test_main_process_runs_first(monkeypatch):
-    order = []
-
-    def work(device):
-        with device.main_first():
-            order.append(device.rank)
-
-    on_two_ranks(work, monkeypatch)
-    assert order == [0, 1]
+def test_smallest_values_are_found_element_by_element(ranks):
+    assert [found["least"] for found in ranks] == [[2, 4]] * 2
 
 
-def test_failure_of_the_main_process_releases_the_others(monkeypatch):
-    def work(device):
-        with device.main_first():
-            raise UserError("no such file")
+def test_values_are_gathered_in_the_order_of_ranks(ranks):
+    for found in ranks:
+        assert [value["rank"] for value in found["values"]] == [0, 1]
+        assert [value["tensor"].tolist() for value in found["values"]] == [[0, 0], [1, 1]]
 
-    assert [str(e) for e in on_two_ranks(work, monkeypatch)] == ["no such file"] * 2
+
+def test_main_process_runs_first(ranks):
+    assert [found["order_of_main_first"] for found in ranks] == [[], ["first-0"]]
+
+
+def test_one_process_of_every_machine_runs_first(ranks):
+    assert [found["one_machine"] for found in ranks] == [[], ["local-0"]]
+    assert [found["two_machines"] for found in ranks] == [True, True]
+
+
+def test_failure_of_the_main_process_releases_the_others(ranks):
+    assert [found["failure_of_main"] for found in ranks] == ["no such file"] * 2
+
+
+def test_the_others_wait_longer_for_work_of_the_main_process_than_for_a_step(ranks):
+    assert [found["long_work"] for found in ranks] == [True, True]
+
+
+def test_samples_of_two_processes_equal_those_of_one(ranks):
+    assert [found["samples"] for found in ranks] == [(True, True)] * 2
+
+
+def test_latents_are_encoded_by_all_processes_and_equal_those_of_one(ranks):
+    assert [found["shared_latents"][0] for found in ranks] == [2, 1]
+    for _, two, one in (found["shared_latents"] for found in ranks):
+        assert [v.shape for v in two] == [(11, 6)] * 3
+        assert all(np.array_equal(a, b) for a, b in zip(two, one, strict=True))
+
+
+def test_a_full_disk_of_one_process_stops_all_with_the_same_sentence(ranks):
+    for found in ranks:
+        assert "latents could not be written (No space left on device)" in found["failure_of_latents"]
+
+
+@pytest.mark.parametrize("name", ["Dropped", "Summed", "Plain"])
+def test_two_processes_equal_one_for_noise_dropout_and_sums(ranks, name):
+    for found in ranks:
+        two, one, logs = found["joint_steps"][name]
+        for key, value in one.items():
+            torch.testing.assert_close(two[key], value, rtol=1e-6, atol=1e-7)
+        assert logs[0] == pytest.approx(logs[1], rel=1e-6)
+
+
+def test_two_processes_equal_one_for_a_stochastic_model_in_stages(ranks):
+    one, two = (load_file(Path(ranks[0]["stochastic_run"][name]) / "model.safetensors") for name in ("one", "two"))
+    a, b = (torch.cat([saved[name].double().flatten() for name in sorted(saved)]) for saved in (one, two))
+    assert (b - a).norm() / a.norm() < 1e-6
+
+
+def test_batch_norm_statistics_are_those_of_all_processes(ranks):
+    (mine, joint, variance), (other, *_) = (found["statistics"] for found in ranks)
+    torch.testing.assert_close(mine, joint, rtol=1e-5, atol=1e-7)
+    assert torch.equal(mine, other)
+    assert all(torch.equal(variance, found["statistics"][2]) for found in ranks)
+
+
+def test_different_weights_of_two_processes_stop_both(ranks):
+    for found in ranks:
+        assert found["divergence"][0] == ""
+        assert "weights 'net.weight' differ between processes after step 0" in found["divergence"][1]
+
+
+def test_fault_of_one_process_stops_both_and_names_phase_part_and_step(ranks):
+    for found in ranks:
+        sentence, unmoved = found["fault_of_one"]
+        assert "loss is not finite at step 1: phase 'main', part mse" in sentence
+        assert unmoved
+
+
+@pytest.mark.parametrize("wanted", [True, False])
+def test_deterministic_algorithms_are_asked_for_within_the_run_only(wanted):
+    with deterministic(wanted):
+        assert torch.are_deterministic_algorithms_enabled() is wanted
+    assert not torch.are_deterministic_algorithms_enabled()
+    with pytest.raises(RuntimeError, match="something else"), deterministic(wanted):
+        raise RuntimeError("something else")
+
+
+def test_operation_without_a_deterministic_algorithm_is_one_sentence():
+    sentence = "--deterministic: put_ has no deterministic algorithm on this device"
+    with pytest.raises(UserError, match=sentence), deterministic(True):
+        torch.zeros(3).put_(torch.tensor([0, 0]), torch.ones(2), accumulate=False)
+    assert not torch.are_deterministic_algorithms_enabled()
 
 
 def test_one_process_exchanges_nothing():
     device = Device(CPU)
     p = nn.Parameter(torch.zeros(2))
-    device.average_gradients([p])
+    assert not device.average_gradients([p], torch.tensor(False))
     device.barrier()
     assert p.grad is None
     assert device.is_main
@@ -147,9 +187,3 @@ def test_autocast_is_active_only_for_bf16():
         assert (x @ x).dtype == torch.bfloat16
     with autocast(CPU, "fp32"):
         assert (x @ x).dtype == torch.float32
-
-
-def test_all_finite_detects_nan_and_inf():
-    assert all_finite(torch.tensor([1.0, 2.0]))
-    assert not all_finite(torch.tensor([1.0, float("inf")]))
-    assert not all_finite(torch.tensor(float("nan"), requires_grad=True))

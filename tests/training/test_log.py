@@ -2,6 +2,7 @@
 
 import errno
 import json
+import time
 
 import numpy as np
 import pytest
@@ -50,11 +51,14 @@ def test_tensorboard_gets_scalars_and_images(tmp_path):
     assert found.Tags()["images"] == ["row"]
 
 
-def test_resuming_drops_later_steps_in_tensorboard(tmp_path):
+def test_resuming_drops_later_steps_in_tensorboard(tmp_path, monkeypatch):
     log = Log(tmp_path)
     for step in (10, 20, 30):
         log.scalars(step, {"a": step})
     log.close()
+    # files are read in the order of their names: second, machine, process and number of the writer, so that 10 < 9
+    later = time.time() + 10
+    monkeypatch.setattr(time, "time", lambda: later)
     log = Log(tmp_path, step=20)
     log.scalars(30, {"a": 33})
     log.close()

@@ -2,15 +2,16 @@
 
 import copy
 import dataclasses
+import functools
 import math
 
 import pytest
 import torch
-from small_models import Group, Plain, Small, TwoStage, advance, build, same, weights
+from small_models import Group, Plain, Small, TwoStage, advance, batch_of, build, moved, same, weights
 
 from framecast.core.types import ClipSpec, Phase, Stage
 from framecast.models.baselines import CopyLast
-from framecast.training.state import TrainState, bound_to, phase_parameters
+from framecast.training.state import TrainState, phase_parameters
 
 
 def test_ema_follows_its_formula_with_warm_up():
@@ -102,10 +103,44 @@ def test_parameter_in_two_modules_is_trained_once():
     assert len(phase_parameters(model, phase)) == len(names) == 6
 
 
-def test_method_is_bound_to_the_copy():
-    model, twin = build(Plain), build(Plain, seed=1)
-    assert bound_to(twin, model.loss).__self__ is twin
-    assert bound_to(twin, len) is len
+def test_stages_of_the_copy_use_its_weights():
+    """However the functions are written: methods, partials, lambdas, methods of a part of the model."""
+
+    class Varied(Plain):
+        def stages(self):
+            (stage,) = super().stages()
+            return [
+                dataclasses.replace(stage, name="partial", loss=functools.partial(Plain.loss, self)),
+                dataclasses.replace(stage, name="lambda", loss=lambda batch, step: self.loss(batch)),
+                dataclasses.replace(stage, name="method", loss=self.loss),
+                dataclasses.replace(stage, name="part", precompute_latents=self.net.forward, loss=self.loss),
+            ]
+
+    state = TrainState.create(build(Varied))
+    advance(state, 2)
+    batch = batch_of(9, "main")
+    for index in range(4):
+        state.enter_stage(index)
+        with torch.no_grad():
+            found = state.current_ema.loss(batch, 0).total
+            assert torch.equal(found, state.ema.loss(batch).total)
+            assert not torch.equal(found, state.model.loss(batch).total)
+    frames = torch.rand(1, 2, 12, 12)
+    assert torch.equal(state.current_ema.precompute_latents(frames), state.ema.net(frames))
+
+
+def test_frozen_weights_become_their_average_when_a_stage_ends_without_patience():
+    state = TrainState.create(build(TwoStage, stage_steps=3))
+    advance(state, 3)
+    average = weights(state.ema)
+    assert moved(average, state.model)
+    assert state.leave_stage()
+    frozen = {k for k in average if not k.startswith("memory")}
+    assert not frozen & moved(average, state.model)
+    assert moved(average, state.model)  # what is trained next starts from its own weights
+    for _ in range(5):
+        state.update_ema()
+    assert not frozen & moved(average, state.ema)
 
 
 def broken(*phases, group=(None, None, None)):

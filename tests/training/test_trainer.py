@@ -5,8 +5,6 @@ import functools
 import json
 import os
 import signal
-import socket
-import subprocess
 import sys
 import time
 
@@ -21,14 +19,14 @@ from small_models import (
     Noisy,
     Plain,
     TwoStage,
-    process_settings,
-    python,
+    forked,
     rows_of,
     same,
     same_run,
     small_config,
     write_store,
 )
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 import framecast
 from framecast import cli
@@ -490,7 +488,7 @@ def test_last_weights_are_saved_by_default_and_skill_is_logged_on_request(grey, 
 def test_config_without_the_newer_settings_resumes(grey, tmp_path):
     folder = run(Plain, grey, tmp_path / "run", steps=1)
     stored = read_file(folder / "config.json")
-    for name in ("select", "select_horizon"):
+    for name in ("deterministic", "select", "select_horizon"):
         del stored["train"][name]
     (folder / "config.json").write_text(json.dumps(stored))
     saved = torch.load(folder / "checkpoint.pt", weights_only=True)
@@ -529,22 +527,17 @@ def test_schedules_in_epochs_become_steps(grey, tmp_path):
 
 def command(model, data, out, *more):
     frequent = ("--train.stats-every", 1, "--train.no-tensorboard", "--precision", "fp32", "--device", "cpu")
-    return [*python(), "train", model, *map(str, ("--data", data, "--out", out, "--quiet", *frequent, *more))]
-
-
-def wait_for_step(process, folder, step):
-    """Until the log of a running training has reached `step`."""
-    for _ in range(3000):
-        if process.poll() is not None or any(row["step"] >= step for row in read_metrics(folder)):
-            return
-        time.sleep(0.02)
+    return ["train", model, *map(str, ("--data", data, "--out", out, "--quiet", *frequent, *more))]
 
 
 def start(words, folder, step):
-    settings = process_settings()
-    process = subprocess.Popen(words, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **settings)
-    wait_for_step(process, folder, step)
-    assert process.poll() is None, process.communicate()[1]
+    """A process that runs the command and has logged `step`."""
+    process = forked(cli.run, words)
+    for _ in range(3000):
+        if not process.is_alive() or any(row["step"] >= step for row in read_metrics(folder)):
+            break
+        time.sleep(0.02)
+    assert process.is_alive(), process.exitcode
     return process
 
 
@@ -554,17 +547,17 @@ def test_killed_and_resumed_run_equals_unbroken_run(colour, tmp_path):
     words = [*words, "--steps", str(steps)]
     process = start(words, folder, 5)
     process.kill()
-    process.communicate()
-    assert process.returncode == -signal.SIGKILL
+    process.join()
+    assert process.exitcode == -signal.SIGKILL
     at = load_checkpoint(folder)["step"]
     assert 3 <= at < steps
     assert at % 3 == 0
     process = start(words, folder, read_metrics(folder)[-1]["step"] + 2)
     process.terminate()
-    process.communicate(timeout=120)
-    assert process.returncode == 143
+    process.join(timeout=120)
+    assert process.exitcode == 143
     assert at < load_checkpoint(folder)["step"] < steps
-    assert cli.run(words[len(python()) :]) == 0
+    assert cli.run(words) == 0
     settings = dict(steps=steps, precision="fp32", stats_every=1, save_every=100, tensorboard=False)
     same_run(train("multiscale-gan", colour, out=tmp_path / "unbroken", profile="tiny", quiet=True, **settings), folder)
 
@@ -584,7 +577,7 @@ def interrupt_when(monkeypatch, where, when, number=signal.SIGTERM):
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGTERM, 143), (signal.SIGINT, 130)])
 def test_signal_saves_and_prints_how_to_resume(grey, tmp_path, monkeypatch, capsys, number, code):
     folder = tmp_path / "run"
-    words = command(small_config(Plain).name, grey.folder, folder, "--steps", 9)[3:]
+    words = command(small_config(Plain).name, grey.folder, folder, "--steps", 9)
     interrupt_when(monkeypatch, "_log_step", lambda trainer: trainer.state.step == 4, number)
     assert cli.run([w for w in words if w != "--quiet"]) == code
     output = capsys.readouterr().err
@@ -839,24 +832,26 @@ def test_run_has_previews_scores_and_expected_end(colour, tmp_path, capsys):
 # ---------------------------------------------------------------------------------------------------- two processes
 
 
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
+@pytest.fixture
+def torchrun(monkeypatch):
+    """Runs a command in two processes of this machine, launched by torchrun's agent."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    if sys.platform == "linux":
+        monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
+
+    def run(words):
+        settings = dict(min_nodes=1, max_nodes=1, nproc_per_node=2, run_id="test", monitor_interval=0.05)
+        settings |= dict(rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0", local_addr="127.0.0.1")
+        return elastic_launch(LaunchConfig(**settings, start_method="fork"), cli.run)(words)
+
+    yield run
+    for number, handler in handlers.items():  # the agent leaves its own
+        signal.signal(number, handler)
 
 
-def torchrun(words, processes=2):
-    """The command of `words` in so many processes of this machine."""
-    settings = process_settings()
-    settings["env"] |= {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
-    launch = ["--nproc-per-node", str(processes), "--master-addr", "127.0.0.1", "--master-port", str(free_port())]
-    return subprocess.run([*python("torch.distributed.run"), *launch, *words[1:]], **settings, capture_output=True)
-
-
-def test_two_processes_equal_one_with_the_joined_batch(colour, tmp_path):
+def test_two_processes_equal_one_with_the_joined_batch(colour, tmp_path, torchrun):
     more = ("--profile", "tiny", "--steps", 4, "--batch-size", 4, "--train.validate-every", 2)
-    two = torchrun(command("multiscale-gan", colour.folder, tmp_path / "two", *more))
-    assert two.returncode == 0, two.stderr
+    assert torchrun(command("multiscale-gan", colour.folder, tmp_path / "two", *more)) == {0: 0, 1: 0}
     settings = dict(steps=4, batch_size=4, validate_every=2, precision="fp32", stats_every=1, tensorboard=False)
     train("multiscale-gan", colour, out=tmp_path / "one", profile="tiny", quiet=True, **settings)
     one, two = (load_checkpoint(tmp_path / name) for name in ("one", "two"))

@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from framecast.media.video import read_video
+from framecast.web.games import GamePlayer, open_game
 from framecast.web.session import Session
 from tests.web.playing import limits, make_player, serving
 
@@ -388,3 +389,28 @@ def test_page_shows_speed_and_latency(tab):
     tab.until("/^\\d/.test(document.getElementById('fps').textContent)")
     assert re.fullmatch(r"[\d.]+ ms, [\d.]+", page.locator("#latency").inner_text())
     assert re.fullmatch(r"[\d.]+ ms, [\d.]+", page.locator("#model-ms").inner_text())
+
+
+def test_a_real_game_obeys_keys_and_gamepad_and_shows_the_score(browser):
+    with (
+        serving(GamePlayer(open_game("paddle"))) as url,
+        browser.new_context(**LAPTOP) as context,
+        Tab(context.new_page(), url) as tab,
+    ):
+        assert tab.page.inner_text("#dream-word") == "Game"
+        assert tab.page.inner_text("#score") == "score 0"
+        assert not tab.page.is_visible("#beside")
+        before = tab.pixels()
+        tab.page.keyboard.down("ArrowUp")
+        tab.step(3)
+        tab.page.keyboard.up("ArrowUp")
+        assert tab.page.inner_text("#doing") == "up"
+        assert tab.pixels() != before
+        tab.page.evaluate(
+            "() => { navigator.getGamepads = () => [{ connected: true, axes: [0, 1], buttons: [] }];"
+            " dispatchEvent(new Event('gamepadconnected')) }"
+        )
+        tab.until("document.querySelector('[data-key=down]').classList.contains('held')")
+        tab.step(2)
+        assert tab.page.inner_text("#doing") == "down"
+        assert not tab.faults

@@ -1,14 +1,16 @@
 """`framecast play`: what is checked before anything is served, and the command as people type it."""
 
 import json
+import os
 import signal
 import socket
-import subprocess
+import time
 import urllib.request
 
 import pytest
-from small_models import process_settings, python, write_store
+from small_models import forked, write_store
 
+from framecast.cli import run as command
 from framecast.core.errors import UserError
 from framecast.data.options import DataConfig
 from framecast.data.store import Store
@@ -83,17 +85,19 @@ def test_unsuitable_frames_fail_before_serving(tmp_path):
         prepare(run, str(tmp_path / "dots"), port=0, size="1x1")
 
 
-def test_the_command_serves_until_it_is_stopped(run, tmp_path):
-    command = [*python(), "play", str(run.folder), "--port", "0", "--json", str(tmp_path / "result.json")]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **process_settings()) as process:
-        printed = process.stdout.readline()
-        assert printed.startswith(f"playing {run.folder}: http://127.0.0.1:")
-        process.stdout.readline()
-        process.stdout.readline()
-        result = json.loads((tmp_path / "result.json").read_text())
-        assert result["url"] in printed
-        with urllib.request.urlopen(result["url"], timeout=30) as page:
-            assert b"framecast play" in page.read()
-        process.send_signal(signal.SIGINT)
-        assert process.wait(30) == 130
-        assert process.stderr.read() == "framecast: stopped\n"
+def test_the_command_serves_until_it_is_stopped(run, tmp_path, capfd):
+    result = tmp_path / "result.json"
+    process = forked(command, ["play", str(run.folder), "--port", "0", "--json", str(result)])
+    end = time.monotonic() + 120
+    while not result.is_file() and process.is_alive() and time.monotonic() < end:
+        time.sleep(0.01)
+    url = json.loads(result.read_text())["url"]
+    with urllib.request.urlopen(url, timeout=30) as page:
+        assert b"framecast play" in page.read()
+    os.kill(process.pid, signal.SIGINT)
+    process.join(30)
+    assert process.exitcode == 130
+    out, err = capfd.readouterr()
+    assert out.startswith(f"playing {run.folder}: {url}")
+    assert url.startswith("http://127.0.0.1:")
+    assert err == "framecast: stopped\n"

@@ -123,11 +123,11 @@ def test_game_that_replays_differently_is_not_restored(tmp_path, monkeypatch):
     pytest.importorskip("ale_py")
     from framecast.data.registry import replay
     from framecast.data.store import Store
-    from framecast.data.synthetic.atari import Atari, AtariConfig, Replay
+    from framecast.data.synthetic.atari import Atari, AtariConfig, Console
 
     Atari(AtariConfig(episodes=1, max_frames=12)).prepare(tmp_path / "game")
     store = Store(tmp_path / "game")
     assert replay(store, 0, 5) is not None
-    monkeypatch.setattr(Replay, "frame", lambda self: np.zeros((3, 210, 160), np.uint8))
+    monkeypatch.setattr(Console, "frame", lambda self: np.zeros((3, 210, 160), np.uint8))
     assert replay(store, 0, 5) is None  # another emulator shows something else
     assert replay(write_store(tmp_path / "data", actions=True), 0, 5) is None  # nobody knows how it was made

@@ -188,8 +188,10 @@ class Console:
         if config.field and field is None:
             raise UserError(f"atari: the field of play of {self.game} is unknown, only that of {', '.join(FIELDS)}")
         self.ranks = _ranks(self.game, config.skip_start, field) if config.reduce > 1 else UNRANKED
-        self.screen = Screen(field, config.reduce, config.deflicker, self.ranks)
-        self.screen.push(self.console)
+        plain = field is None and config.reduce == 1 and not config.deflicker
+        self.screen = None if plain else Screen(field, config.reduce, config.deflicker, self.ranks)
+        if self.screen is not None:
+            self.screen.push(self.console)
 
     @property
     def over(self) -> bool:
@@ -198,7 +200,8 @@ class Console:
 
     def image(self) -> np.ndarray:
         """The screen, uint8 (h, w, 3)."""
-        return self.screen.image()
+        image: np.ndarray = self.console.getScreenRGB() if self.screen is None else self.screen.image()
+        return image
 
     def frame(self) -> np.ndarray:
         """The screen, uint8 (3, h, w)."""
@@ -211,22 +214,25 @@ class Console:
             Reward, and whether the game is over.
         """
         reward = 0.0
-        for _ in range(self.skip):
+        for k in range(self.skip):
             if self.over:
                 break
             reward += self.console.act(self.legal[int(action)])
-            self.screen.push(self.console)
+            if self.screen is not None and (self.skip - k <= self.screen.memory or self.over):
+                self.screen.push(self.console)
         return reward, self.over
 
     def save(self) -> Any:
         """The state of the console with its random generator, and its last images."""
-        return self.console.cloneState(include_rng=True), list(self.screen.recent)
+        recent = [] if self.screen is None else list(self.screen.recent)
+        return self.console.cloneState(include_rng=True), recent
 
     def restore(self, state: Any) -> None:
         """Return to a state of `save`."""
         self.console.restoreState(state[0])
-        self.screen.recent.clear()
-        self.screen.recent.extend(state[1])
+        if self.screen is not None:
+            self.screen.recent.clear()
+            self.screen.recent.extend(state[1])
 
 
 @lru_cache(maxsize=8)

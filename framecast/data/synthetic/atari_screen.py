@@ -37,7 +37,8 @@ class Screen:
     ) -> None:
         self.field, self.factor, self.ranks = field, factor, ranks
         self.colours, self.known = np.zeros((256, 3), np.uint8), np.zeros(256, np.bool_)
-        self.recent: deque[np.ndarray] = deque(maxlen=FLICKER if deflicker else 1)
+        self.memory = FLICKER if deflicker else 1  # newest emulator frames that count
+        self.recent: deque[np.ndarray] = deque(maxlen=self.memory)
 
     def push(self, console: Any) -> None:
         """Take over the console's image after an emulator frame."""

@@ -22,7 +22,8 @@ from framecast.evaluation.clips import check_fit, held_out_clips
 from framecast.media.images import is_image, read_image
 from framecast.media.resize import resize_frames
 from framecast.media.video import VIDEO_SUFFIXES
-from framecast.models.base import LatentModel, Predictor
+from framecast.models.base import Predictor
+from framecast.models.latent import LatentModel
 from framecast.training.run_folder import Run
 
 #: Folder in a run with images or clips that the commands use by default.

@@ -19,7 +19,7 @@ from framecast.inference.latents.io import LatentResult, as_floats, clips, laten
 from framecast.media.grid import as_rgb, enlarge, grid
 from framecast.media.images import to_uint8, write_image
 from framecast.media.write import write_video
-from framecast.models.base import MotionLatentModel
+from framecast.models.latent import MotionLatentModel
 from framecast.training.run_folder import Run
 
 if TYPE_CHECKING:

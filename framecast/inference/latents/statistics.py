@@ -18,7 +18,8 @@ from framecast.core.errors import UserError
 from framecast.inference.latents.io import LatentResult, as_floats, clips, latent_model, out_folder
 from framecast.media.grid import grid
 from framecast.media.images import write_image
-from framecast.models.base import EditableLatent, Predictor
+from framecast.models.base import Predictor
+from framecast.models.latent import EditableLatent
 from framecast.models.rollout import RolloutSession, evaluating
 from framecast.training.run_folder import Run
 

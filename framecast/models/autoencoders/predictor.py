@@ -35,7 +35,8 @@ from framecast.models.autoencoders.networks import (
     reconstruction,
     shares,
 )
-from framecast.models.base import Predictor, RolloutState, new_seed, step_generator
+from framecast.models.base import Predictor, RolloutState
+from framecast.models.seeds import Generators, next_tick, step_normal
 from framecast.nn.keras import initialise
 from framecast.nn.losses import bce
 from framecast.nn.mixture import gaussian_kl
@@ -292,20 +293,22 @@ class Autoencoder(Predictor):
         return rows
 
     def initial_state(
-        self, frames: Tensor, actions: Tensor | None, samples: int, generator: torch.Generator | None
+        self, frames: Tensor, actions: Tensor | None, samples: int, generator: Generators
     ) -> RolloutState:
+        """That of each clip; one sample of a variational model takes the mean of latents, so it has no seeds."""
+        state = super().initial_state(frames, actions, samples, generator)
+        return state if samples > 1 else {k: v for k, v in state.items() if k not in ("seed", "tick")}
+
+    def clip_state(self, frames: Tensor, actions: Tensor | None) -> RolloutState:
         """window: the last frames, true or predicted, (b, t, c, h, w) 0…1.  queue: predicted frames not yet returned,
-        empty at first.  seed, tick: of the latents' noise, with several samples of a variational model; one sample
-        takes the mean of latents."""
+        empty at first."""
         own = self.frame_size(self.config, self.spec)
         if tuple(frames.shape[-2:]) != own:
             raise ValueError(
                 f"{type(self).__name__} was built for frames of {own[0]}x{own[1]}, got {frames.shape[-2]}x"
                 f"{frames.shape[-1]}; resize them"
             )
-        frames = frames.repeat(samples, 1, 1, 1, 1)
-        state = {"window": frames, "queue": frames[:, :0]}
-        return {**state, **new_seed(len(frames), generator, frames)} if samples > 1 and self.stochastic else state
+        return {"window": frames, "queue": frames[:, :0]}
 
     @torch.no_grad()
     def rollout_step(self, state: RolloutState, action: Tensor | None = None) -> tuple[RolloutState, Tensor]:
@@ -314,11 +317,9 @@ class Autoencoder(Predictor):
         if new["queue"].shape[1] == 0:
             noise = None
             if "seed" in state:
-                count = len(state["window"]) * (self.num_context if self.config.memory == "none" else 1)
-                noise = torch.randn(count, self.config.latent, generator=step_generator(state)).to(
-                    state["window"].device
-                )
-                new["tick"] = state["tick"] + 1
+                each = self.num_context if self.config.memory == "none" else 1
+                noise = step_normal(state, (each, self.config.latent)).flatten(0, 1)
+                new = next_tick(state)
             new["queue"] = self(new["window"], noise)[:, -self.config.shift :]
             new["window"] = torch.cat([new["window"], new["queue"]], 1)[:, -self.num_context :]
         frame = new["queue"][:, 0]

@@ -59,19 +59,19 @@ def expected_area(
     return torch.where(value > 0, names, frame.flatten(1)).view(b, h, w)
 
 
-def sample(logits: Tensor, temperature: Tensor, generator: torch.Generator | None) -> Tensor:
+def sample(logits: Tensor, temperature: Tensor, uniform: Tensor) -> Tensor:
     """Every pixel's colour drawn from its probabilities at a temperature.
 
     Args:
         logits: (b, k, h, w).
         temperature: (b,), above 0; below 1 likely colours become likelier.
-        generator: source of randomness.
+        uniform: random numbers in 0…1, of the shape of the logits.
 
     Returns:
         Palette indices (b, h, w), int64.
     """
-    uniform = torch.rand(logits.shape, generator=generator, device=logits.device).clamp_(1e-9, 1 - 1e-7)
-    return (logits.float() / temperature.view(-1, 1, 1, 1) - (-uniform.log()).log()).max(1).indices
+    gumbel = -(-uniform.clamp(1e-9, 1 - 1e-7).log()).log()
+    return (logits.float() / temperature.view(-1, 1, 1, 1) + gumbel).max(1).indices
 
 
 def most_likely(scores: Tensor) -> Tensor:

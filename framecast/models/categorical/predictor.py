@@ -21,11 +21,12 @@ from torch.nn import functional
 
 from framecast.core.errors import UserError
 from framecast.core.types import Batch, ClipRequest, ClipSpec, Cosine, GradClip, Loss, Optimiser, Phase
-from framecast.models.base import Control, Predictor, RolloutState, TrainingData, new_seed, step_generator
+from framecast.models.base import Control, Predictor, RolloutState, TrainingData
 from framecast.models.categorical.config import CategoricalConfig
 from framecast.models.categorical.decoding import expected_area, most_likely, sample
 from framecast.models.categorical.networks import History, Network, Outcomes
 from framecast.models.categorical.palette import default_palette, find_palette, lookup_table, nearest
+from framecast.models.seeds import Generators, new_seed, next_tick, step_uniform
 from framecast.nn.precision import autocast_off
 
 #: Training frames, at most, of which the palette is made.
@@ -281,7 +282,7 @@ class Categorical(Predictor):
         return (Control(name="temperature", label="Temperature", low=0.0, high=1.5, description=_TEMPERATURE),)
 
     def initial_state(
-        self, frames: Tensor, actions: Tensor | None, samples: int, generator: torch.Generator | None
+        self, frames: Tensor, actions: Tensor | None, samples: int, generator: Generators
     ) -> RolloutState:
         """The history of the context, the last outcomes (0), temperature and seed."""
         led = actions if self.actions != "none" else None
@@ -315,7 +316,7 @@ class Categorical(Predictor):
         logits, features = self.network(self._history(state), self._action(state, action))
         frame, hot = self.decode(logits), state["temperature"]
         if bool((hot > 0).any()):
-            drawn = sample(logits, hot.clamp(min=1e-3), step_generator(state, logits.device))
+            drawn = sample(logits, hot.clamp(min=1e-3), step_uniform(state, tuple(logits.shape[1:])))
             frame = torch.where((hot > 0).view(-1, 1, 1), drawn, frame)
         return frame, features
 
@@ -323,7 +324,7 @@ class Categorical(Predictor):
     def _advanced(self, state: RolloutState, action: Tensor | None, frame: Tensor, features: Tensor) -> RolloutState:
         after = self._history(state).advance(frame, self._action(state, action))
         new = {name: getattr(after, name) for name in _FIELDS}
-        return {**state, **new, "tick": state["tick"] + 1, **self._outcomes(features)}
+        return {**next_tick(state), **new, **self._outcomes(features)}
 
     def _history(self, state: RolloutState) -> History:
         return History(*(state[name] for name in _FIELDS))

@@ -25,9 +25,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from framecast.core.types import Batch, ClipRequest, ClipSpec, GradClip, Loss, Optimiser, Phase, Stage, StopCondition
-from framecast.models.base import Control, Frames, Predictor, RolloutState, new_seed, step_generator
+from framecast.models.base import Control, Predictor, RolloutState
 from framecast.models.dreams.config import DRAWING, DreamsConfig, Head
 from framecast.models.dreams.networks import VAE, Memory, glorot, vision_terms
+from framecast.models.seeds import Generators, new_seed, next_tick, step_normal, step_uniform
 from framecast.nn.mixture import Mixture
 
 #: Side of the frames, px: what four unpadded convolutions of kernel 4 and stride 2 bring to 2x2.
@@ -270,66 +271,46 @@ class Dreams(Predictor):
         """A copy of the state in which the last frame has the latent z (b, z)."""
         return {**state, "latents": torch.cat([state["latents"][:, :-1], z[:, None].to(state["latents"])], 1)}
 
-    def predict(
-        self,
-        context: Frames,
-        horizon: int,
-        actions: Frames | None = None,
-        samples: int = 1,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """A dream of `horizon` frames for every context and sample, (s, b, horizon, c, 64, 64) float 0…1.
-
-        Latents are predicted one by one and decoded together; `rollout_init` and `rollout_step` give the same frames
-        one by one.
-        """
-        t = self.config.context
-        led = None if actions is None else torch.as_tensor(actions).repeat(samples, 1, 1)
-        state = self.rollout_init(context, None if actions is None else actions[:, : t - 1], samples, generator)
-        latents = []
-        for k in range(horizon):
-            state = self.imagine(state, None if led is None else led[:, t - 1 + k])
-            latents.append(state["latents"][:, -1])
-        frames = self.decode(torch.stack(latents, 1))
-        return rearrange(frames, "(s b) t c h w -> s b t c h w", s=samples)
-
     def initial_state(
-        self, frames: Tensor, actions: Tensor | None, samples: int, generator: torch.Generator | None
+        self, frames: Tensor, actions: Tensor | None, samples: int, generator: Generators
     ) -> RolloutState:
-        """latents: the last T, (b, T, z); the newest is that of the last frame, and may be overwritten.
-        weight_temperature, sigma_temperature: (b,), the config's; may be changed between frames.
+        """That of each clip, with the memory's state; with latents drawn as published where the config asks for it.
 
         Args:
-            actions: the last T - 1, (b, T - 1, a). state0, …: of the recurrent layers where it is carried. seed, tick:
-                of the draws.
+            actions: the last T - 1, (b, T - 1, a).
         """
-        c = self.config
-        latents = self.encode(frames)
+        c, state = self.config, super().initial_state(frames, actions, samples, generator)
+        state |= {} if "seed" in state or c.resample else new_seed(len(frames) * samples, generator, frames)
         if not c.resample:  # as published: from a draw
             logvar = rearrange(self.vae.encode(_flat(frames))[1], "(b t) z -> b t z", b=len(frames))
-            source = "cpu" if generator is None else generator.device
-            noise = torch.randn(latents.shape, generator=generator, device=source).to(latents.device)
-            latents = latents + (logvar / 2).exp() * noise
-        latents = latents.repeat(samples, 1, 1)
+            latents = state["latents"]
+            noise = step_normal(state, tuple(latents.shape[1:]))
+            state["latents"] = latents + (logvar / 2).exp().repeat(samples, 1, 1) * noise
+            state = next_tick(state)
+        if c.recurrence == "carried":
+            before = state["latents"][:, :-1]
+            if self.action_size:
+                before = torch.cat([before, state["actions"]], -1)
+            # With T = 1 nothing precedes the last latent: one step over nothing would already change the state.
+            hidden = self.rnn(before)[1] if c.context > 1 else self._fresh(before)
+            state |= {f"state{i}": value for i, value in enumerate(hidden)}
+        return state
+
+    def clip_state(self, frames: Tensor, actions: Tensor | None) -> RolloutState:
+        """latents: the last T, (b, T, z); the newest is that of the last frame, and may be overwritten.
+        weight_temperature, sigma_temperature: (b,), the config's; may be changed between frames.  actions: the last
+        T - 1, (b, T - 1, a)."""
+        c, latents = self.config, self.encode(frames)
         rows = latents.new_ones(len(latents))
         state = {
             "latents": latents,
             "weight_temperature": c.weight_temperature * rows,
             "sigma_temperature": c.sigma_temperature * rows,
-            **new_seed(len(latents), generator, latents),
         }
         if self.action_size:
             if actions is None and c.context > 1:
                 raise ValueError(f"Dreams needs the {c.context - 1} actions of its context, got 0")
-            past = latents.new_zeros(len(frames), 0, self.action_size) if actions is None else actions
-            state["actions"] = past.repeat(samples, 1, 1)
-        if c.recurrence == "carried":
-            before = latents[:, :-1]
-            if self.action_size:
-                before = torch.cat([before, state["actions"]], -1)
-            # With T = 1 nothing precedes the last latent: one step over nothing would already change the state.
-            hidden = self.rnn(before)[1] if c.context > 1 else self._fresh(latents)
-            state |= {f"state{i}": value for i, value in enumerate(hidden)}
+            state["actions"] = latents.new_zeros(len(frames), 0, self.action_size) if actions is None else actions
         return state
 
     def _fresh(self, latents: Tensor) -> list[Tensor]:
@@ -337,14 +318,8 @@ class Dreams(Predictor):
         return [latents.new_zeros(len(latents), size) for size in self.config.memory_sizes for _ in range(parts)]
 
     @torch.no_grad()
-    def rollout_step(self, state: RolloutState, action: Tensor | None = None) -> tuple[RolloutState, Tensor]:
-        """The next state, with one further latent, and its frame."""
-        state = self.imagine(state, action)
-        return state, self.decode(state["latents"][:, -1:])[:, 0]
-
-    @torch.no_grad()
-    def imagine(self, state: RolloutState, action: Tensor | None = None) -> RolloutState:
-        """The next state, with one further latent, without decoding it.
+    def rollout_latent(self, state: RolloutState, action: Tensor | None = None) -> tuple[RolloutState, Tensor]:
+        """The next state, with one further latent, and that latent, (s b, z).
 
         Args:
             action: ((s b), a), what is done at the last frame, for a model with actions.
@@ -363,16 +338,25 @@ class Dreams(Predictor):
         out, after = self.rnn(x, *hidden)
         if c.recurrence == "carried":
             new |= {f"state{i}": value for i, value in enumerate(after)}
-        new["latents"] = torch.cat([latents[:, 1:], self._next(out[:, -1], state)[:, None]], 1)
-        new["tick"] = state["tick"] + 1
-        return new
+        latent = self._next(out[:, -1], state)
+        new["latents"] = torch.cat([latents[:, 1:], latent[:, None]], 1)
+        return next_tick(new), latent
+
+    def draw_frames(self, state: RolloutState, latents: Tensor) -> Tensor:
+        """Frames of latents: they are decoded together."""
+        return self.decode(latents)
 
     def _next(self, out: Tensor, state: RolloutState) -> Tensor:
         if self.config.head not in DRAWING:
             return self._code(out, self.config.head)
-        generator = step_generator(state, out.device)
-        temperatures = state["weight_temperature"], state["sigma_temperature"]
-        return self._mixture(out, self.config.head).sample(*temperatures, generator, self.config.sigma_is_variance)
+        mixture = self._mixture(out, self.config.head)
+        return mixture.sample(
+            state["weight_temperature"],
+            state["sigma_temperature"],
+            self.config.sigma_is_variance,
+            step_uniform(state, tuple(mixture.logits.shape[1:])),
+            step_normal(state, tuple(mixture.mean.shape[2:]), draw=1),
+        )
 
 
 def _flat(frames: Tensor) -> Tensor:

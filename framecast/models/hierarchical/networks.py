@@ -256,7 +256,7 @@ class StructurePredictor(nn.Module):
 
     @full_precision
     def forward(
-        self, encoding: Tensor, action: Tensor, states: Tensor, generator: torch.Generator | None = None
+        self, encoding: Tensor, action: Tensor, states: Tensor, noise: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
         """One step.
 
@@ -264,14 +264,15 @@ class StructurePredictor(nn.Module):
             encoding: (b, E).
             action: (b, a).
             states: (b, cells + 1, 2n).
+            noise: (b, NOISE_SIZE) of N(0, 1), where the predictor has any; None draws it by torch's global generator.
 
         Returns:
             (b, E), new states.
         """
         pre = self.pre(torch.cat([encoding, action], -1))
         if self.noise is not None:
-            shape = (len(pre), NOISE_SIZE)
-            pre = pre + self.noise(self.noise_sd * torch.randn(shape, generator=generator, device=pre.device))
+            noise = torch.randn(len(pre), NOISE_SIZE, device=pre.device) if noise is None else noise
+            pre = pre + self.noise(self.noise_sd * noise)
         pre = F.relu(pre)
         before, new = states.unbind(1), []
         p = torch.cat([pre, before[-1]], -1)

@@ -22,9 +22,10 @@ from torch import Tensor, nn
 
 from framecast.core.errors import UserError
 from framecast.core.types import Batch, ClipRequest, ClipSpec, GradClip, Loss, Optimiser, Phase, Stage, between, every
-from framecast.models.base import Frames, Predictor, RolloutState, as_frames, new_seed, step_generator
+from framecast.models.base import Predictor, RolloutState
 from framecast.models.hierarchical.config import HierarchicalConfig
 from framecast.models.hierarchical.networks import (
+    NOISE_SIZE,
     AnalogyNetwork,
     Discriminator,
     Encoder,
@@ -37,6 +38,8 @@ from framecast.models.hierarchical.networks import (
     pose_loss,
     psnr_parts,
 )
+from framecast.models.inputs import Frames, as_frames
+from framecast.models.seeds import Generators, next_tick, step_normal
 from framecast.nn.colour import shift_hue
 from framecast.nn.losses import lp
 from framecast.nn.vgg import load_imagenet
@@ -123,7 +126,7 @@ class Hierarchical(Predictor):
             raise ValueError(f"{type(self).__name__}.decode draws from a first frame: give context (b, t, c, h, w)")
         return self._draw(context[:, 0], self.encode(context[:, :1])[:, 0], z)[0].clamp(0, 1)
 
-    def _roll(self, encodings: Tensor, commands: Tensor, generator: torch.Generator | None = None) -> Tensor:
+    def _roll(self, encodings: Tensor, commands: Tensor) -> Tensor:
         """Predicted encodings ê_1 … ê_n (b, n, E): the true ones go in first, then what came out.
 
         Args:
@@ -133,13 +136,16 @@ class Hierarchical(Predictor):
         states, found = self.predictor.start(len(encodings)), list[Tensor]()
         for t in range(commands.shape[1]):
             here = encodings[:, t] if t < encodings.shape[1] else found[-1]
-            here, states = self.predictor(here, commands[:, t], states, generator)
+            here, states = self.predictor(here, commands[:, t], states)
             found.append(here)
         return torch.stack(found, 1)
 
     def _draw(self, frame: Tensor, encoding: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
         """Frames and masks of encodings (b, t, E) from the first frame (b, c, h, w) and its encoding (b, E)."""
-        anchor = self.van.anchor(frame, encoding)
+        return self._drawn(frame, self.van.anchor(frame, encoding), targets)
+
+    def _drawn(self, frame: Tensor, anchor: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
+        """The same from the first frame and its share of the analogy."""
         if torch.is_grad_enabled():
             drawn: tuple[Tensor, Tensor] = self.van(frame, anchor, targets)
             return drawn
@@ -399,24 +405,6 @@ class Hierarchical(Predictor):
 
     # ---------------------------------------------------------------------------------------------- prediction
 
-    def predict(
-        self,
-        context: Frames,
-        horizon: int,
-        actions: Frames | None = None,
-        samples: int = 1,
-        generator: torch.Generator | None = None,
-    ) -> Tensor:
-        """The next `horizon` frames, drawn from the context's first frame: (s, b, horizon, c, h, w) float 0…1.
-
-        Without actions a model that was trained with them uses the mean action of its data.
-        """
-        assert isinstance(context, Tensor)  # checked by the wrapper
-        assert actions is None or isinstance(actions, Tensor)
-        drawn, _ = self._forecast(context, horizon, actions, samples, generator)
-        found = rearrange(drawn, "(s b) t c h w -> s b t c h w", b=len(context)).clamp(0, 1)
-        return found.expand(samples, -1, -1, -1, -1, -1)
-
     @torch.no_grad()
     def masks(self, context: Frames, horizon: int, actions: Frames | None = None, normalise: bool = False) -> Tensor:
         """Weight of newly drawn pixels against the first frame in every pixel of the prediction: (b, horizon, 1, h, w)
@@ -428,7 +416,8 @@ class Hierarchical(Predictor):
         frames = as_frames(context, self)[:, -self.num_context :]
         given = None if actions is None else torch.as_tensor(actions, dtype=torch.float32, device=frames.device)
         given = None if given is None else given[:, -(frames.shape[1] + horizon - 1) :]
-        _, masks = self._forecast(frames, horizon, given, 1, None)
+        state, encodings = self._unrolled(frames, horizon, given, 1, None)
+        masks = self._drawn(state["frame"], state["anchor"], encodings)[1]
         return masks / masks.amax((2, 3, 4), keepdim=True).clamp_min(1e-12) if normalise else masks
 
     def views(
@@ -454,46 +443,41 @@ class Hierarchical(Predictor):
         frames = as_frames(frames, self)
         return self.decode(self.encode(frames[:, 1:]), frames)
 
-    def _forecast(
-        self, frames: Tensor, horizon: int, actions: Tensor | None, samples: int, generator: torch.Generator | None
-    ) -> tuple[Tensor, Tensor]:
-        """Frames and masks after the context, ((s b), horizon, …); all samples at once where they differ, else one."""
-        copies = samples if self.stochastic else 1
-        commands = self._commands(actions, frames, frames.shape[1] + horizon - 1).repeat(copies, 1, 1)
-        encodings, first = self.encode(frames).repeat(copies, 1, 1), frames[:, 0].repeat(copies, 1, 1, 1)
-        predicted = self._roll(encodings, commands, generator)
-        return self._draw(first, encodings[:, 0], predicted[:, -horizon:])
-
     def initial_state(
-        self, frames: Tensor, actions: Tensor | None, samples: int, generator: torch.Generator | None
+        self, frames: Tensor, actions: Tensor | None, samples: int, generator: Generators
     ) -> RolloutState:
-        """frame, anchor: the first frame and its share of the analogy.  states, encoding: of the predictor, and its
-        next input.  seed, tick: of its noise."""
-        frames = frames.repeat(samples, 1, 1, 1, 1)
-        actions = None if actions is None else actions.repeat(samples, 1, 1)
-        commands = self._commands(actions, frames, frames.shape[1] - 1)
-        encodings, states = self.encode(frames), self.predictor.start(len(frames))
-        state = {
-            "frame": frames[:, 0],
-            "anchor": self.van.anchor(frames[:, 0], encodings[:, 0]),
-            "encoding": encodings[:, -1],
-            "states": states,
-            **new_seed(len(frames), generator, frames),
-        }
-        for t in range(frames.shape[1] - 1):
-            _, states = self.predictor(encodings[:, t], commands[:, t], states, self._noise(state))
-            state = {**state, "states": states, "tick": state["tick"] + 1}
+        """That of each clip after the predictor's steps over the context.  states, encoding: of the predictor, and its
+        next input."""
+        state = super().initial_state(frames, actions, samples, generator)
+        encodings, commands = state.pop("encodings"), state.pop("commands")
+        state |= {"encoding": encodings[:, -1], "states": self.predictor.start(len(encodings))}
+        for t in range(commands.shape[1]):
+            _, states = self.predictor(encodings[:, t], commands[:, t], state["states"], self._noise(state))
+            state = {**next_tick(state), "states": states}
         return state
 
+    def clip_state(self, frames: Tensor, actions: Tensor | None) -> RolloutState:
+        """frame, anchor: the first frame and its share of the analogy.  encodings, commands: of the context."""
+        encodings = self.encode(frames)
+        return {
+            "frame": frames[:, 0],
+            "anchor": self.van.anchor(frames[:, 0], encodings[:, 0]),
+            "encodings": encodings,
+            "commands": self._commands(actions, frames, frames.shape[1] - 1),
+        }
+
     @torch.no_grad()
-    def rollout_step(self, state: RolloutState, action: Tensor | None = None) -> tuple[RolloutState, Tensor]:
-        """One frame further: one step of the predictor, one frame drawn."""
+    def rollout_latent(self, state: RolloutState, action: Tensor | None = None) -> tuple[RolloutState, Tensor]:
+        """One step of the predictor, and its encoding (s b, E). Without actions a model that was trained with them uses
+        the mean action of its data."""
         command = self._commands(None if action is None else action[:, None], state["frame"], 1)[:, 0]
         encoding, states = self.predictor(state["encoding"], command, state["states"], self._noise(state))
-        drawn, _ = self.van(state["frame"], state["anchor"], encoding[:, None])
-        new = {**state, "encoding": encoding, "states": states, "tick": state["tick"] + 1}
-        return new, drawn[:, 0].clamp(0, 1)
+        return {**next_tick(state), "encoding": encoding, "states": states}, encoding
 
-    def _noise(self, state: RolloutState) -> torch.Generator | None:
-        """The generator of this step's noise, where the predictor has any."""
-        return step_generator(state, state["seed"].device) if self.stochastic else None
+    def draw_frames(self, state: RolloutState, latents: Tensor) -> Tensor:
+        """Frames of encodings (s b, t, E), drawn from the context's first frame."""
+        return self._drawn(state["frame"], state["anchor"], latents)[0].clamp(0, 1)
+
+    def _noise(self, state: RolloutState) -> Tensor | None:
+        """Noise of this step, where the predictor has any."""
+        return step_normal(state, (NOISE_SIZE,)) if self.stochastic else None

@@ -159,7 +159,7 @@ class MultiscaleGAN(Predictor):
         }
         # each negative pair is balanced by the real one
         total = sum(parts.values(), parts["real"] if c.extra_pairs else parts["real"].new_zeros(()))
-        return Loss(total, {name: part.detach() for name, part in parts.items()})
+        return Loss(total, {name: part.detach() for name, part in parts.items()}, c.reduction)
 
     def _generator_loss(self, batch: Batch, adversarial: bool) -> Loss:
         c = self.config
@@ -177,7 +177,7 @@ class MultiscaleGAN(Predictor):
         # A term of weight 0 is omitted, so that a run without it is bit-identical.
         weights = {"lp": c.lp_weight, "gdl": c.gdl_weight, "adversarial": c.adversarial_weight}
         total = sum((weights[name] * part for name, part in parts.items() if weights[name]), parts["lp"].new_zeros(()))
-        return Loss(total, {name: part.detach() for name, part in parts.items()})
+        return Loss(total, {name: part.detach() for name, part in parts.items()}, c.reduction)
 
     def _pyramids(self, batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
         """Context stacks and truths at every scale, (b, t c, h, w) in -1…1, coarse to fine."""
@@ -225,12 +225,9 @@ class MultiscaleGAN(Predictor):
             images[f"scale{k}_truth"] = self._frames(y)
         return images
 
-    def initial_state(
-        self, frames: Tensor, actions: Tensor | None, samples: int, generator: torch.Generator | None
-    ) -> RolloutState:
+    def clip_state(self, frames: Tensor, actions: Tensor | None) -> RolloutState:
         """window: the last frames, stacked (b, t c, h, w) in -1…1.  queue: predicted frames not yet returned,
         (b, t', c, h, w) 0…1, empty at first."""
-        frames = frames.repeat(samples, 1, 1, 1, 1)
         return {"window": _stack(frames), "queue": frames[:, :0]}
 
     @torch.no_grad()

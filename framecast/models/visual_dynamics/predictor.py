@@ -21,7 +21,9 @@ from torch import Tensor, nn
 
 from framecast.core.errors import UserError
 from framecast.core.types import Batch, ClipRequest, ClipSpec, GradClip, Loss, Optimiser, Phase
-from framecast.models.base import Frames, Predictor
+from framecast.models.base import Predictor, RolloutState
+from framecast.models.inputs import Frames
+from framecast.models.seeds import Generators, next_tick, step_normal, step_uniform
 from framecast.models.visual_dynamics.config import VisualDynamicsConfig
 from framecast.models.visual_dynamics.networks import (
     ImageEncoder,
@@ -46,6 +48,7 @@ class VisualDynamics(Predictor):
         "Networks, NIPS 2016, arXiv 1607.02586"
     )
     stochastic = True
+    clip_generators = True
     config: VisualDynamicsConfig
     posteriors: Tensor
     num_stored: Tensor
@@ -157,15 +160,23 @@ class VisualDynamics(Predictor):
         noise = torch.randn(count, self.config.z_size, generator=generator, device=place).to(device)
         if prior == "normal":
             return noise
-        if prior != "posterior":
+        self._check_prior(prior)
+        return self._posterior_draw(noise, torch.rand(count, generator=generator, device=place).to(device))
+
+    def _check_prior(self, prior: str) -> None:
+        """Raises: UserError for an unknown prior, or posteriors where none are stored."""
+        if prior not in ("normal", "posterior"):
             raise UserError(f"prior {prior!r} is unknown; use normal or posterior")
-        known = min(int(self.num_stored), self.config.stored)
-        if not known:
+        if prior == "posterior" and not min(int(self.num_stored), self.config.stored):
             raise UserError(
                 "this run has no stored posteriors to sample from; train with model.stored above 0, or use the prior "
                 "normal"
             )
-        chosen = torch.randint(known, (count,), generator=generator, device=place).to(device)
+
+    def _posterior_draw(self, noise: Tensor, share: Tensor) -> Tensor:
+        """Latents (n, z) from noise of N(0, 1), (n, z), and stored posteriors chosen by uniform numbers, (n,)."""
+        known = self.num_stored.clamp(max=self.config.stored)
+        chosen = (share * known).long().clamp(max=known - 1)
         mean, logvar = self.posteriors[chosen].view(torch.float16).float().unbind(1)
         return mean + (0.5 * logvar).exp() * noise
 
@@ -175,23 +186,42 @@ class VisualDynamics(Predictor):
         horizon: int,
         actions: Frames | None = None,
         samples: int = 1,
-        generator: torch.Generator | None = None,
+        generator: Generators = None,
     ) -> Tensor:
         """The next `horizon` frames, each from the previous one by its own latent: (s, b, horizon, c, h, w) 0…1.
 
         Frames may be of any size whose maps nest (`VisualDynamicsConfig.check_size`); motions are learnt in pixels.
-        For the first frame the image encoder runs once for all samples; the motion encoder does not run.
+        Unlike in the default, the image encoder runs once for all samples of the first frame; the motion encoder does
+        not run.
         """
         assert isinstance(context, Tensor)
-        frame, frames = context[:, -1], []
-        self.config.check_size(*frame.shape[-2:])
-        b, copies = len(frame), samples
+        frame, frames, copies = context[:, -1], [], samples
+        state = self.rollout_init(context, None, samples, generator)
         for _ in range(horizon):
-            z = self.draw(samples * b, generator=generator)
-            frame = self._next(frame, rearrange(z, "(s b) z -> s b z", s=copies))
+            z = rearrange(self._drawn(state), "(s b) z -> s b z", s=copies)
+            frame, state = self._next(frame, z), next_tick(state)
             copies = 1  # from now on every sample has its own frame
             frames.append(frame)
         return rearrange(torch.stack(frames, 1), "(s b) t c h w -> s b t c h w", s=samples)
+
+    def clip_state(self, frames: Tensor, actions: Tensor | None) -> RolloutState:
+        """The last frame, (b, c, h, w) 0…1."""
+        self.config.check_size(*frames.shape[-2:])
+        self._check_prior(self.config.prior)
+        return {"frame": frames[:, -1]}
+
+    @torch.no_grad()
+    def rollout_step(self, state: RolloutState, action: Tensor | None = None) -> tuple[RolloutState, Tensor]:
+        """The next state and frame, by a latent of this step."""
+        frame = self._next(state["frame"], self._drawn(state)[None])
+        return {**next_tick(state), "frame": frame}, frame
+
+    def _drawn(self, state: RolloutState) -> Tensor:
+        """Latents of this step, (s b, z)."""
+        noise = step_normal(state, (self.config.z_size,))
+        if self.config.prior == "normal":
+            return noise
+        return self._posterior_draw(noise, step_uniform(state, (), draw=1))
 
     def _next(self, frame: Tensor, z: Tensor) -> Tensor:
         """Frames (s b, c, h, w) 0…1 that follow `frame` (b, c, h, w) under latents (s, b, z)."""

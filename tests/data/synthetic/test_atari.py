@@ -109,18 +109,18 @@ def test_a_recording_that_stops_before_the_game_does_is_truncated(tmp_path):
 
 @pytest.mark.parametrize(("game", "size"), [("pong", (80, 80)), ("breakout", (81, 72)), ("freeway", (88, 76))])
 def test_reduced_frames_have_the_colours_of_the_emulator_and_lose_no_ball(tmp_path, game, size):
-    settings = {"game": game, "max_frames": 250, "policy": "follow", "frame_skip": 2, "ram": True}
+    settings = {"game": game, "max_frames": 100, "policy": "follow", "frame_skip": 2, "ram": True}
     whole = recorded(tmp_path / "whole", **settings)
     small = recorded(tmp_path / "small", field=True, reduce=2, **settings)
-    a, b = whole.clip(0, 0, 250), small.clip(0, 0, 250)
+    a, b = whole.clip(0, 0, 100), small.clip(0, 0, 100)
     assert (small.spec.height, small.spec.width) == size
     np.testing.assert_array_equal(a.arrays["ram"], b.arrays["ram"])
-    assert set(coloured(b.frames).ravel()) <= set(coloured(a.frames).ravel())
+    reduced = coloured(b.frames)
+    assert set(np.unique(reduced)) <= set(np.unique(coloured(a.frames)))
     top, left, bottom, right = FIELDS[game]
     inside = coloured(a.frames[:, :, top:bottom, left:right])
     for colour in (0xECECEC, 0xC84848, 0xFCFC54):  # balls and the chicken
-        for i in range(250):
-            assert (coloured(b.frames[i]) == colour).any() == (inside[i] == colour).any(), (i, hex(colour))
+        np.testing.assert_array_equal((reduced == colour).any((1, 2)), (inside == colour).any((1, 2)))
 
 
 def coloured(frames):
@@ -138,7 +138,7 @@ def test_ghosts_that_flicker_are_painted_from_the_newest_of_three_frames(tmp_pat
         ghosts = (0xC84848, 0xC659B3, 0x54B899, 0xB47A30)
         shares.append([(found == ghost).any((1, 2)).mean() for ghost in ghosts])
     assert min(shares[0]) < 0.7
-    assert min(shares[1][i] for i in range(4) if shares[0][i] > 0) >= 0.9
+    assert min(shares[1]) > 0.85
 
 
 def test_shrinking_keeps_the_colour_of_highest_rank():

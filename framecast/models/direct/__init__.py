@@ -1,0 +1,1 @@
+"""Direct multi-horizon prediction: every future frame from the real context, none from another forecast."""

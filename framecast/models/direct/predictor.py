@@ -1,0 +1,499 @@
+"""Direct multi-horizon prediction: frame k of the forecast comes from the real context and k, in one go.
+
+Nothing is fed back within the horizon, so errors cannot grow by feedback; where the future is open, the forecast tends
+to the mean of the futures.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+from framecast.core.types import (
+    Batch,
+    ClipRequest,
+    ClipSpec,
+    Cosine,
+    GradClip,
+    Loss,
+    Optimiser,
+    Phase,
+    TargetBlocks,
+)
+from framecast.models.base import Predictor, RolloutState
+from framecast.models.direct.config import DirectConfig
+from framecast.models.direct.networks import CODE, FREQUENCIES, Decoder, Encoder, Head, lead_code
+from framecast.models.inputs import Frames
+from framecast.models.seeds import Generators
+from framecast.nn.flow import LEAST_SIDE, backward_flow, block_matching, warp
+from framecast.nn.precision import autocast_off
+
+#: Displacements are divided by this many px before they enter the encoder.
+_FLOW_SCALE = 8.0
+#: Colour values that one mixing step may hold; forecasts are mixed in parts of this size.
+_MIXED_AT_ONCE = 1 << 26
+
+
+@dataclass
+class _Context:
+    """What is computed once per clip.
+
+    Attributes:
+        sources: (b, s, c, h, w) float32 at the frame's size: last frames, newest first, then the mean.
+        maps: three maps of the encoder.
+        flow: (b, 2, h', w') backward flow of the last step in px, at the working size, or None.
+        size: working size (h', w').
+    """
+
+    sources: Tensor
+    maps: tuple[Tensor, Tensor, Tensor]
+    flow: Tensor | None
+    size: tuple[int, int]
+
+
+class Direct(Predictor):
+    """Direct multi-horizon prediction: every frame from the real context, as a mixture of its pixels and new colours.
+
+    Source: direct (as against recursive) multi-step forecasting, e.g. Chevillon, "Direct multi-step estimation and
+    forecasting", Journal of Economic Surveys 2007; one-go video prediction as in Gao et al., "SimVP", CVPR 2022; pixels
+    as mixtures of transformed sources as in Finn, Goodfellow, Levine, NeurIPS 2016. The network is framecast's own.
+    """
+
+    Config = DirectConfig
+    config: DirectConfig
+    paper = "direct multi-step forecasting (Chevillon 2007), applied to video; framecast's own network"
+    actions = "optional"
+
+    def __init__(self, config: DirectConfig, spec: ClipSpec) -> None:
+        super().__init__(config, spec)
+        c = spec.channels
+        self.action_size = spec.action_size
+        self.actions = "required" if self.action_size else "none"
+        self.flow_kind = _flow_kind(config.flow)
+        self.sources = config.kept + config.mean + (self.flow_kind != "none") + config.new
+        inputs = c * (config.recent + 1) + (3 if self.flow_kind != "none" else 0)
+        self.lead = nn.Sequential(nn.Linear(2 * FREQUENCIES, CODE), nn.SiLU(), nn.Linear(CODE, CODE))
+        self.past = nn.GRUCell(self.action_size, CODE) if self.action_size else None
+        self.action_code = nn.Linear(CODE, CODE, bias=False) if self.action_size else None
+        self.encoder = Encoder(inputs, config.widths, config.patch)
+        self.decoder = Decoder(config.widths, config.depth, CODE)
+        self._layout = {"logits": self.sources, "new": c * config.new, "motion": 3 * (self.flow_kind != "none")}
+        width, per_action = config.widths[0], CODE if self.action_size else 0
+        self.head = Head(width, sum(self._layout.values()), config.block, config.patch, per_action)
+        self.bounds = Head(width, 2, config.block, config.patch, per_action)
+        self._start_as_copy_last()
+
+    def _start_as_copy_last(self) -> None:
+        for head in (self.head, self.bounds):
+            nn.init.zeros_(head.project.weight)
+            nn.init.zeros_(head.project.bias)  # type: ignore[arg-type]
+        nn.init.normal_(self.head.project.weight, std=1e-3)
+        if self.action_code is not None:  # hardly any effect at first, so that weights trained without actions fit
+            nn.init.normal_(self.action_code.weight, std=1e-2)
+            for head in (self.head, self.bounds):
+                assert head.film is not None
+                nn.init.normal_(head.film.weight, std=1e-2)
+                nn.init.zeros_(head.film.bias)
+        with torch.no_grad():
+            bias = self.head.project.bias.view(self.config.block, self.head.outputs, -1)  # type: ignore[union-attr]
+            bias[:, 0] = 3.0  # the last frame
+            lower_upper = self.bounds.project.bias
+            assert lower_upper is not None
+            lower_upper.fill_(-4.0)  # softplus: bounds of about 0.02
+
+    # ------------------------------------------------------------------------------------------------- training
+
+    @classmethod
+    def request(cls, config: DirectConfig) -> ClipRequest:
+        """The context, and some blocks of the frames after it."""
+        return ClipRequest(
+            context=config.context,
+            future=config.horizon,
+            targets=TargetBlocks(length=config.block, count=config.blocks_per_clip, first=config.first_block),
+            crop=None if config.crop is None else (config.crop, config.crop),
+            crop_at_most=True,
+        )
+
+    @classmethod
+    def fit_to_data(cls, config: DirectConfig, holds: Callable[[ClipRequest], bool]) -> DirectConfig:
+        """The config with the longest horizon, of the chosen one halved again and again, that the data can show."""
+        horizon = config.horizon
+        while horizon > config.block and not holds(cls.request(replace(config, horizon=horizon))):
+            horizon = max(config.block, horizon // 2 // config.block * config.block)
+        return replace(config, horizon=horizon)
+
+    @classmethod
+    def frame_size(cls, config: DirectConfig, spec: ClipSpec) -> tuple[int, int] | None:
+        """Frames of any size."""
+        return None
+
+    @property
+    def min_context(self) -> int:
+        """One frame is enough: the first is repeated up to `context`."""
+        return 1
+
+    def phases(self) -> list[Phase]:
+        """One phase, all parameters."""
+        o = self.config.optim
+        optimiser = Optimiser(
+            kind="adamw",
+            lr=o.lr,
+            betas=o.betas,
+            weight_decay=o.weight_decay,
+            warmup=o.warmup,
+            schedule=Cosine(o.final),
+        )
+        clip = GradClip(kind="global" if o.clip else "none", value=o.clip or 1.0)
+        return [Phase(name="main", loss=self.training_loss, optimiser=optimiser, clip=clip)]
+
+    def training_loss(self, batch: Batch, step: int = 0) -> Loss:
+        """`loss` of the batch after the config's random changes, the same for all its clips."""
+        config, frames, future = self.config, batch.context, batch.future
+        if config.short_contexts and float(torch.rand(())) < config.short_contexts:
+            kept = int(torch.randint(1, config.context, ()))
+            frames = self._padded(frames[:, -kept:])
+        if config.augment:
+            turns = torch.rand(3).tolist()
+            for axis, turn in zip((3, 4), turns, strict=False):
+                if turn < 0.5:
+                    frames, future = frames.flip(axis), future.flip(axis)
+            if turns[2] < 0.5 and frames.shape[3] == frames.shape[4]:
+                frames, future = frames.transpose(3, 4), future.transpose(3, 4)
+            order = torch.randperm(frames.shape[2])
+            frames, future = frames[:, :, order], future[:, :, order]
+        return self.loss(replace(batch, context=frames, future=future), step)
+
+    def loss(self, batch: Batch, step: int = 0) -> Loss:
+        """Loss of the drawn blocks: of the mean as `config.loss`, and of the bounds by quantile regression."""
+        config, n = self.config, self.config.block
+        context = self._encode(batch.context)
+        b, count = batch.future.shape[0], batch.future.shape[1] // n
+        leads = batch.lead_times
+        if leads is None:  # all frames after the context
+            leads = torch.arange(1, count * n + 1, device=batch.future.device).expand(b, -1)
+        block = (leads[:, ::n] - 1) // n  # (b, count)
+        codes = self._action_codes(batch.actions, config.horizon)
+        # Frames of a block are alike and the mixture is most of a step's cost, so a part of them is enough; one for the
+        # bounds, whose loss costs as much.
+        stride = config.target_stride if self.training else 1
+        shown = range(step % stride, n, stride)
+        chosen = step // stride % len(shown)
+        bounded = slice(shown[chosen], shown[chosen] + 1)
+        mean, bounds = self._decode(context, block, codes, slice(shown.start, n, stride), bounded)
+        with autocast_off(mean):
+            truth = torch.unflatten(batch.future, 1, (count, n)).flatten(0, 1)[:, shown.start :: stride]
+            mean, last = mean.flatten(0, 1), context.sources[:, :1].repeat_interleave(count, 0)
+            squared = (mean - truth).square().mean((1, 2, 3, 4))
+            copied = (last - truth).square().mean((1, 2, 3, 4))
+            main = self._main_loss(squared, copied, mean - truth)
+            parts = {"mse": squared.mean().detach(), "skill": 1 - (squared.sum() / (copied.sum() + 1e-9)).detach()}
+            total = main
+            if config.bounds_weight:
+                frame = mean.detach()[:, chosen : chosen + 1]
+                quantile = self._bounds_loss(frame, bounds.flatten(0, 1), truth[:, chosen : chosen + 1], last)
+                total = main + config.bounds_weight * quantile
+                parts["bounds"] = quantile.detach()
+        return Loss(total, parts)
+
+    def _main_loss(self, squared: Tensor, copied: Tensor, error: Tensor) -> Tensor:
+        kind = self.config.loss
+        if kind == "relative":
+            return (squared / (copied + self.config.relative_floor)).mean()
+        if kind == "l2":
+            return 10 * squared.mean()
+        if kind == "log":
+            return (squared + 1e-6).log().mean()
+        return (error.square() + 1e-6).sqrt().mean()
+
+    def _bounds_loss(self, mean: Tensor, bounds: Tensor, truth: Tensor, last: Tensor) -> Tensor:
+        """Pinball loss of both bounds, over the moving area: still pixels are far more and would hide it."""
+        tail = (1 - self.config.coverage) / 2
+        moved = ((truth - last).abs().amax(2) > 0.02).float()  # (n, frames, h, w)
+        weight = functional.max_pool2d(moved, 7, 1, 3).unsqueeze(2) + 0.01
+        loss = torch.zeros((), device=mean.device)
+        for bound, sign in zip(bounds.unbind(2), (-1, 1), strict=True):
+            over = sign * (truth - mean) - bound.unsqueeze(2)  # above the bound, positive
+            loss = loss + (weight * torch.maximum((1 - tail) * over, -tail * over)).mean() / weight.mean()
+        return loss
+
+    # ----------------------------------------------------------------------------------------------- prediction
+
+    def predict(
+        self,
+        context: Frames,
+        horizon: int,
+        actions: Frames | None = None,
+        samples: int = 1,
+        generator: Generators = None,
+    ) -> Tensor:
+        """The next `horizon` frames; those beyond `config.horizon` from predicted frames, a whole horizon at a time."""
+        frames = self._forecast(torch.as_tensor(context), horizon, actions)[0]
+        return frames[None].expand(samples, -1, -1, -1, -1, -1)
+
+    @torch.no_grad()
+    def intervals(self, context: Tensor, horizon: int, actions: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Bounds between which a share `config.coverage` of the true values in the moving area is expected.
+
+        Args:
+            context: (b, t, c, h, w) float 0…1.
+            horizon: number of frames.
+            actions: as in `predict`.
+
+        Returns:
+            Lower and upper bounds, (b, horizon, c, h, w) each, in 0…1.
+        """
+        mean, bounds = self._forecast(context, horizon, actions)
+        return (mean - bounds[:, :, :1]).clamp(0, 1), (mean + bounds[:, :, 1:]).clamp(0, 1)
+
+    def views(
+        self, context: Frames, horizon: int, actions: Frames | None = None, known: Frames | None = None
+    ) -> dict[str, Tensor]:
+        """`uncertainty`, (b, horizon, 1, h, w): width of the interval, 0…1."""
+        bounds = self._forecast(torch.as_tensor(context), horizon, actions)[1]
+        return {"uncertainty": bounds.sum(2, keepdim=True).clamp(0, 1)}
+
+    def _forecast(self, frames: Tensor, horizon: int, actions: Frames | None) -> tuple[Tensor, Tensor]:
+        """Mean (b, horizon, c, h, w) in 0…1 and distances of the bounds (b, horizon, 2, h, w)."""
+        window, done, means, bounds = self._padded(frames), 0, [], []
+        led = None
+        if actions is not None:  # zeros for the frames that were repeated
+            led = torch.as_tensor(actions, dtype=torch.float32, device=window.device)
+            led = functional.pad(led, (0, 0, window.shape[1] - frames.shape[1], 0))
+        while done < horizon:
+            count = min(self.config.horizon, horizon - done)
+            blocks = -(-count // self.config.block)
+            part = None if led is None else led[:, done:]
+            for row in range(len(window)):  # clip by clip: all blocks of a clip are one batch of the decoder
+                one = None if part is None else part[row : row + 1]
+                mean, bound = self._blocks(window[row : row + 1], blocks, one)
+                means.append(mean[:, :count])
+                bounds.append(bound[:, :count])
+            joined = torch.cat(means[-len(window) :])
+            means[-len(window) :], bounds[-len(window) :] = [joined], [torch.cat(bounds[-len(window) :])]
+            window = torch.cat([window, joined], 1)[:, -self.config.context :]
+            done += count
+        return torch.cat(means, 1), torch.cat(bounds, 1)
+
+    def _blocks(self, window: Tensor, blocks: int, actions: Tensor | None) -> tuple[Tensor, Tensor]:
+        context = self._encode(window)
+        index = torch.arange(blocks, device=window.device).expand(len(window), -1)
+        codes = self._action_codes(actions, blocks * self.config.block)
+        mean, bounds = self._decode(context, index, codes)
+        return mean.flatten(1, 2).clamp(0, 1), bounds.flatten(1, 2)
+
+    # ------------------------------------------------------------------------------------------- frame by frame
+
+    def initial_state(
+        self, frames: Tensor, actions: Tensor | None, samples: int, generator: Generators
+    ) -> RolloutState:
+        """The encoded context, the window of last frames, and the lead time of the next frame (from 1)."""
+        window = self._padded(frames).repeat(samples, 1, 1, 1, 1)
+        state = self._fresh(window)
+        if self.action_size:
+            past = torch.zeros(len(window), 0, self.action_size) if actions is None else actions.repeat(samples, 1, 1)
+            state["past"] = self._aligned(past.to(window))
+            state["hidden"] = self._hidden(state["past"])
+        return state
+
+    def _fresh(self, window: Tensor) -> RolloutState:
+        context = self._encode(window)
+        one, two, three = context.maps
+        state = {"window": window, "sources": context.sources, "one": one, "two": two, "three": three}
+        if context.flow is not None:
+            state["flow"] = context.flow
+        return {**state, "lead": torch.ones(len(window), dtype=torch.int64, device=window.device)}
+
+    def rollout_step(self, state: RolloutState, action: Tensor | None = None) -> tuple[RolloutState, Tensor]:
+        """The state one frame on, and the frame; the decoder runs once per block, the encoder once per horizon."""
+        n, lead = self.config.block, int(state["lead"][0])
+        if lead > self.config.horizon:
+            state = {**state, **self._fresh(state["window"])}
+            if self.action_size:
+                state["hidden"] = self._hidden(state["past"])
+            lead = 1
+        state = dict(state)
+        block, at = divmod(lead - 1, n)
+        if self.past is not None:
+            action = state["hidden"].new_zeros(len(state["hidden"]), self.action_size) if action is None else action
+            state["hidden"] = self.past(action, state["hidden"])
+            state["past"] = torch.cat([state["past"], action[:, None]], 1)[:, 1:]
+        flow, size = state.get("flow"), self._work_size(*state["sources"].shape[-2:])
+        context = _Context(state["sources"], (state["one"], state["two"], state["three"]), flow, size)
+        if at == 0:
+            index = torch.full((len(state["lead"]), 1), block, device=state["lead"].device)
+            state["features"] = self._features(context, index, state.get("hidden"))
+        codes = None if self.past is None else state["hidden"][:, None]
+        maps = self.head(state["features"], codes, slice(at, at + 1))
+        frame = self._mix(context, maps, state["lead"][:, None])[:, 0].clamp(0, 1)
+        state["window"] = torch.cat([state["window"][:, 1:], frame[:, None]], 1)
+        state["lead"] = state["lead"] + 1
+        return state, frame
+
+    # ------------------------------------------------------------------------------------------------ its parts
+
+    def _padded(self, frames: Tensor) -> Tensor:
+        """The last `context` frames; the first is repeated where there are fewer."""
+        missing = self.config.context - frames.shape[1]
+        return frames if missing <= 0 else torch.cat([frames[:, :1].expand(-1, missing, -1, -1, -1), frames], 1)
+
+    def _work_size(self, height: int, width: int) -> tuple[int, int]:
+        scale = min(1.0, self.config.work_side / min(height, width))
+        return max(1, round(height * scale)), max(1, round(width * scale))
+
+    def _encode(self, frames: Tensor) -> _Context:
+        """frames (b, context, c, h, w) in 0…1."""
+        config = self.config
+        mean = frames.mean(1, keepdim=True)
+        sources = [frames[:, -config.kept :].flip(1)] + ([mean] if config.mean else [])
+        seen = torch.cat([frames[:, -config.recent :], mean], 1)
+        size = self._work_size(*frames.shape[-2:])
+        if size != tuple(frames.shape[-2:]):
+            seen = torch.unflatten(
+                functional.interpolate(seen.flatten(0, 1), size=size, mode="area"), 0, seen.shape[:2]
+            )
+        inputs, flow = [2 * seen.flatten(1, 2) - 1], None
+        if self.flow_kind != "none":
+            before, last = seen[:, -3], seen[:, -2]
+            flow = self._flow(before, last)
+            explained = (warp(before, flow) - last).abs().mean(1, keepdim=True)
+            inputs += [flow / _FLOW_SCALE, 4 * explained]
+        x = torch.cat(inputs, 1)
+        step = 4 * config.patch
+        edge = (0, -size[1] % step, 0, -size[0] % step)
+        if any(edge):
+            x = functional.pad(x, edge, mode="replicate")
+        return _Context(torch.cat(sources, 1), self.encoder(x), flow, size)
+
+    @torch.no_grad()
+    def _flow(self, before: Tensor, last: Tensor) -> Tensor:
+        if min(last.shape[-2:]) < LEAST_SIDE:
+            return last.new_zeros(len(last), 2, *last.shape[-2:])
+        return (backward_flow if self.flow_kind == "dis" else block_matching)(before, last)
+
+    def _action_codes(self, actions: Tensor | None, frames: int) -> Tensor | None:
+        """Summaries (b, frames, CODE) of the actions before each future frame; row k holds those up to frame k."""
+        if self.past is None:
+            return None
+        if actions is None:
+            raise ValueError("Direct: this model predicts from actions: pass actions (b, context + horizon - 1, a)")
+        lead = self.config.context - 1
+        hidden, found = self._hidden(actions[:, :lead]), []
+        future = actions[:, lead : lead + frames]
+        for k in range(frames):
+            # blocks may end after the last action given: those frames are cut off again
+            hidden = self.past(future[:, min(k, future.shape[1] - 1)], hidden)
+            found.append(hidden)
+        return torch.stack(found, 1)
+
+    def _aligned(self, actions: Tensor) -> Tensor:
+        """The last context - 1 actions, zeros before them where there are fewer."""
+        keep = self.config.context - 1
+        return functional.pad(actions, (0, 0, max(keep - actions.shape[1], 0), 0))[:, -keep:]
+
+    def _hidden(self, past: Tensor) -> Tensor:
+        assert self.past is not None
+        hidden = past.new_zeros(len(past), CODE)
+        for action in self._aligned(past).unbind(1):
+            hidden = self.past(action, hidden)
+        return hidden
+
+    def _features(self, context: _Context, block: Tensor, hidden: Tensor | None) -> Tensor:
+        """Decoder features of blocks (b, count); hidden is that of each block's first frame, (b * count, CODE)."""
+        n = self.config.block
+        middle = block.flatten().float() * n + (n + 1) / 2
+        code = self.lead(lead_code(middle))
+        if self.action_code is not None:
+            code = code + self.action_code(hidden)
+        return self.decoder(context.maps, code)  # type: ignore[no-any-return]
+
+    def _decode(
+        self,
+        context: _Context,
+        block: Tensor,
+        codes: Tensor | None,
+        shown: slice = slice(None),
+        bounded: slice = slice(None),
+    ) -> tuple[Tensor, Tensor]:
+        """Mean (b, count, shown, c, h, w) float32 and bounds (b, count, bounded, 2, h, w) of blocks (b, count)."""
+        n, (b, count) = self.config.block, block.shape
+        per_frame = hidden = None
+        if codes is not None:
+            at = block[:, :, None] * n + torch.arange(n, device=block.device)  # (b, count, n)
+            per_frame = codes.gather(1, at.flatten(1)[:, :, None].expand(-1, -1, CODE)).view(b * count, n, CODE)
+            hidden = per_frame[:, 0]
+        x = self._features(context, block, hidden)
+        leads = (block[:, :, None] * n + torch.arange(1, n + 1, device=block.device)).flatten(0, 1)
+        of_shown, of_bounded = (None if per_frame is None else per_frame[:, part] for part in (shown, bounded))
+        mean = self._mix(context, self.head(x, of_shown, shown), leads[:, shown])
+        bounds = functional.softplus(self.bounds(x.detach(), of_bounded, bounded).float())
+        bounds = self._enlarged(bounds, context)
+        return torch.unflatten(mean, 0, (b, count)), torch.unflatten(bounds, 0, (b, count))
+
+    def _enlarged(self, maps: Tensor, context: _Context) -> Tensor:
+        """Maps (m, n, k, h', w') without padding, at the frame's size."""
+        maps = maps[..., : context.size[0], : context.size[1]]
+        size = context.sources.shape[-2:]
+        if context.size == tuple(size):
+            return maps
+        grown = functional.interpolate(maps.flatten(0, 1), size=size, mode="bilinear", align_corners=False)
+        return torch.unflatten(grown, 0, maps.shape[:2])
+
+    def _mix(self, context: _Context, maps: Tensor, leads: Tensor) -> Tensor:
+        """Frames (m, n, c, h, w) from the head's maps (m, n, outputs, h', w') at lead times (m, n)."""
+        c, h, w = context.sources.shape[2:]
+        if torch.is_grad_enabled() or maps.shape[:2].numel() * self.sources * c * h * w <= _MIXED_AT_ONCE:
+            return self._mix_all(context, maps, leads)
+        rows = len(maps) // len(context.sources)
+        out = maps.new_empty((*maps.shape[:2], c, h, w), dtype=torch.float32)
+        for i in range(len(maps)):  # large frames: one at a time
+            flow = None if context.flow is None else context.flow[i // rows, None]
+            one = _Context(context.sources[i // rows, None], context.maps, flow, context.size)
+            for k in range(maps.shape[1]):
+                part = maps[i : i + 1, k : k + 1], leads[i : i + 1, k : k + 1]
+                out[i, k] = self._mix_all(one, *part)[0, 0]
+        return out
+
+    def _mix_all(self, context: _Context, maps: Tensor, leads: Tensor) -> Tensor:
+        with autocast_off(maps):
+            maps = self._enlarged(maps.float(), context)
+            m, n = maps.shape[:2]
+            rows = m // len(context.sources)
+            logits, new, motion = torch.split(maps, list(self._layout.values()), 2)
+            weights = list(logits.softmax(2).unsqueeze(3).unbind(2))
+            stills = context.sources if rows == 1 else context.sources.repeat_interleave(rows, 0)
+            frames = torch.zeros((), device=maps.device)
+            for source in stills.unbind(1):
+                frames = torch.addcmul(frames, weights.pop(0), source[:, None])
+            if context.flow is not None:
+                frames = torch.addcmul(frames, weights.pop(0), self._moved(context, stills[:, 0], motion, leads))
+            if self.config.new:
+                base = stills[:, -1:] if self.config.mean else stills[:, :1]
+                frames = torch.addcmul(frames, weights.pop(0), base + new)
+            return frames.expand(m, n, -1, -1, -1)
+
+    def _moved(self, context: _Context, last: Tensor, motion: Tensor, leads: Tensor) -> Tensor:
+        """The last frame, moved by k (g f + v): flow f, gate g in 0…1 and correction v per pixel, lead time k."""
+        assert context.flow is not None
+        m, n = motion.shape[:2]
+        flow = self._enlarged(context.flow[:, None], context)[:, 0]
+        (h, w), (height, width) = context.size, last.shape[-2:]
+        scale = flow.new_tensor([width / w, height / h]).view(1, 1, 2, 1, 1)
+        flow = flow.repeat_interleave(m // len(flow), 0)[:, None]
+        moved = (motion[:, :, :1] + 2).sigmoid() * flow + 0.1 * motion[:, :, 1:]
+        moved = moved * scale * leads.to(flow).view(m, n, 1, 1, 1)
+        frames = last[:, None].expand(-1, n, -1, -1, -1).flatten(0, 1)
+        return torch.unflatten(warp(frames, moved.flatten(0, 1)), 0, (m, n))
+
+
+def _flow_kind(wanted: str) -> str:
+    if wanted != "auto":
+        return wanted
+    try:
+        import cv2  # noqa: F401
+    except ImportError:
+        return "blocks"
+    return "dis"

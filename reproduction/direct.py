@@ -1,0 +1,315 @@
+"""The runs behind docs/results/direct.md: the default predictor trained alone, from packaged weights, and not at all.
+
+    python -m reproduction.direct --weights         the packaged weights: mixed set, training, export
+    python -m reproduction.direct                   every part below
+    python -m reproduction.direct --only ms_pacman  one of them
+    python -m reproduction.direct --only clips --clips FOLDER   filmed clips of your own
+
+Weights are trained on the mixed set of direct_data.py. Figures are those of `framecast evaluate` on test clips, made
+once per run.
+"""
+
+from __future__ import annotations
+
+import argparse
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from framecast.data.cache import open_data
+from framecast.data.options import DataConfig
+from framecast.data.registry import find_source
+from framecast.data.windows import Windows
+from framecast.evaluation.evaluate import evaluate
+from framecast.inference.backtest import DEFAULT_RUN, adapted, backtest
+from framecast.inference.predict import read_past
+from framecast.metrics.scores import BASELINES, Scores
+from framecast.models.direct.predictor import Direct
+from framecast.training.run_folder import open_run
+from reproduction import direct_data
+from reproduction.results import RESULTS, WORK, Results, command, relative, write_film
+
+#: Steps of a run from random weights; four minutes of one core with bf16.
+STEPS = 1100
+#: Shown frames of a horizon.
+FRAMES = (1, 2, 4, 8, 16, 32, 64)
+#: Generated sets: settings of their recording, flags of training, horizon of the score.
+SETS: dict[str, tuple[dict[str, Any], list[str], int]] = {
+    "bouncing": ({"videos": 200, "frames": 96}, [], 45),
+    "walking": ({"subjects": 7, "takes": 3, "frames": 160}, [], 64),
+    "pushing": ({"train": 200, "val": 20, "test": 20, "novel": 20, "frames": 80}, ["--model.block", "2"], 64),
+}
+
+
+def main() -> None:
+    """Run the parts asked for."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--only", nargs="*", help="names of parts instead of all")
+    parser.add_argument("--weights", action="store_true", help="train and export the packaged weights instead")
+    parser.add_argument("--weights-budget", default="53m", help="training time of the packaged weights")
+    parser.add_argument("--steps", type=int, default=STEPS, help="training steps from random weights: about 4 minutes")
+    parser.add_argument("--clips", type=Path, help="folder with filmed clips for part clips")
+    parser.add_argument("--again", action="store_true", help="run finished parts again")
+    options, results = parser.parse_args(), Results("direct", page)
+    if options.weights:
+        weights(options.weights_budget)
+        return
+    for name, made in parts(options).items():
+        if not options.only or name in options.only:
+            results.part(name, made, options.again)
+
+
+def parts(options: argparse.Namespace) -> dict[str, Callable[[], dict[str, Any]]]:
+    """The parts by name."""
+    made: dict[str, Callable[[], dict[str, Any]]] = {"ms_pacman": partial(game, "ms_pacman", options.steps)}
+    made |= {name: partial(game, name, options.steps) for name in direct_data.HELD_OUT_GAMES if name != "ms_pacman"}
+    made |= {name: partial(generated, name, options.steps) for name in SETS}
+    made |= {f"zero-shot {name}": partial(zero_shot, name) for name in direct_data.HELD_OUT_GAMES}
+    made["demo"] = demo
+    if options.clips is not None:
+        made["clips"] = partial(clips, options.clips)
+    return made
+
+
+def weights(budget: str) -> None:
+    """Train on the mixed set and export the packaged weights."""
+    store = direct_data.make(WORK / "data" / "mixed", WORK / "data" / "mixed-recordings")
+    run = WORK / "direct-any"
+    command(
+        "train", "direct", "--profile", "any", "--data", relative(store), "--budget", budget, "--out", relative(run)
+    )
+    command("export", relative(run), "--half", "--out", "framecast/pretrained/direct-any")
+
+
+def recording(name: str, skip: int = 1) -> Path:
+    """Ninety episodes of 200 frames; nine of them are held out."""
+    store = WORK / "data" / f"{name}-skip{skip}-90"
+    if not (store / "index.json").is_file():
+        words = ("--episodes", "90", "--max-frames", "200", "--frame-skip", str(skip))
+        command("data", "make", "atari", "--game", name, *words, "--out", relative(store))
+    return store
+
+
+def game(name: str, steps: int) -> dict[str, Any]:
+    """A game at 84x64 and 60 frames a second, from random weights; horizon 64, 27 clips of 9 held-out episodes."""
+    return trained(name, recording(name), ["--size", "84x64"], steps, 64)
+
+
+def generated(name: str, steps: int) -> dict[str, Any]:
+    """A generated set from random weights; its videos have no other use."""
+    settings, flags, horizon = SETS[name]
+    store = WORK / "data" / f"{name}-direct"
+    if not (store / "index.json").is_file():
+        source = find_source(name)
+        source(source.Config(**settings)).prepare(store)
+    flags = [*flags, *([] if horizon == 64 else ["--model.horizon", "48"])]
+    longer = steps if name == "bouncing" else steps * 5 // 2
+    found = trained(name, store, flags, longer, horizon)
+    if name == "pushing":
+        found["actions"] = shuffled_actions(WORK / f"direct-{name}", store, horizon)
+    return found
+
+
+def trained(name: str, store: Path, flags: list[str], steps: int, horizon: int) -> dict[str, Any]:
+    """Train profile small from random weights, evaluate on test, keep a film of the median clip."""
+    run = WORK / f"direct-{name}"
+    length = ["--steps", str(steps), "--train.select", "last", "--train.validate-every", "100000"]
+    where = ["--data", relative(store), *flags, *length, "--out", relative(run)]
+    line = command("train", "direct", "--profile", "small", *where)
+    return {"command": line, **evaluated(run, None, horizon, name), "coverage": coverage(run, store, flags, horizon)}
+
+
+def zero_shot(name: str) -> dict[str, Any]:
+    """The packaged weights on a game that they were never trained on, at the size of the games' own score."""
+    store = recording(name)
+    source, _ = open_data(DataConfig(path=str(store), size="84x64"))
+    return evaluated(DEFAULT_RUN, source, 64, f"zero-shot-{name}")
+
+
+def demo() -> dict[str, Any]:
+    """`framecast demo`, evaluated on at least 20 clips of its held-out episodes."""
+    out = WORK / "direct-demo"
+    line = command("demo", "--out", relative(out))
+    return {"command": line, **evaluated(out / "run", None, 64, "demo", clips=24)}
+
+
+def evaluated(run: Path | str, source: Any, horizon: int, label: str, clips: int = 27) -> dict[str, Any]:
+    """Figures of `framecast evaluate` on test clips, and a film of the median one."""
+    scores, kept = evaluate(run, source, horizon=horizon, clips=clips, save=False)
+    clip = next((c for c in kept if c.role == "median"), kept[0])
+    rows = {"truth": clip.truth, **{n: v for n, v in clip.predictions.items() if n in (scores.main, BASELINES[0])}}
+    film = write_film(rows, RESULTS / f"direct-{label}.webp", 15)
+    return {"protocol": scores.protocol.to_json(), "rows": rows_of(scores), "film": film}
+
+
+def rows_of(scores: Scores) -> dict[str, Any]:
+    """Forecaster -> skill, useful horizon, guards, and curves at the shown frames."""
+    shown = [k for k in FRAMES if k <= scores.protocol.horizon]
+    rows = {}
+    for name, metrics in scores.predictors.items():
+        summary = scores.summaries[name]
+        versus = scores.versus.get(name, {})
+        row: dict[str, Any] = {
+            "skill": dict(summary.skill),
+            "skill_best": dict(summary.skill_best),
+            "useful_horizon": summary.useful_horizon,
+            "blurred_from": summary.blurred_from,
+            "unstable_from": summary.unstable_from,
+            "false_motion": summary.false_motion,
+            "psnr": float(np.nanmean([v for v in metrics["psnr"].mean if v is not None])),
+        }
+        if "skill" in metrics:
+            series = metrics["skill"]
+            row["by_frame"] = {str(k): [series.mean[k - 1], series.low[k - 1], series.high[k - 1]] for k in shown}
+            known = [(m, low) for m, low in zip(series.mean, series.low, strict=True) if m is not None]
+            row["least"] = min(m for m, _ in known)
+            row["frames_above_zero"] = sum(low is not None and low > 0 for _, low in known)
+        if "moving_psnr" in versus:
+            gain = [v for v in versus["moving_psnr"].mean if v is not None]
+            row["moving_gain"] = float(np.mean(gain)) if gain else None
+            row["moving_gain_first"] = gain[0] if gain else None
+        if summary.sharpness_by_frame:
+            row["sharpness"] = {str(k): summary.sharpness_by_frame[k - 1] for k in shown}
+        rows[name] = row
+    return rows
+
+
+@torch.no_grad()
+def coverage(run: Path, store: Path, flags: list[str], horizon: int) -> dict[str, Any]:
+    """Share of true values of the moving area within the 90 % intervals, and their width, by lead time."""
+    size = flags[flags.index("--size") + 1] if "--size" in flags else None
+    source, _ = open_data(DataConfig(path=str(store), size=size))
+    model = open_run(run).model()
+    assert isinstance(model, Direct)
+    request = model.request(model.config).consecutive(model.num_context, horizon)
+    windows = Windows(source, source.splits(request.source_length)["test"], request)
+    inside, width, area = (np.zeros(horizon) for _ in range(3))
+    for video, start in windows.fixed(16, 1):
+        clip = windows.read(video, start)
+        frames = torch.from_numpy(np.ascontiguousarray(clip.frames)).float()[None] / 255
+        n, actions = model.num_context, None
+        if model.action_size:
+            from framecast.data.loader import standardise
+
+            assert model.spec.actions is not None
+            rows = clip.arrays["actions"][: n + horizon - 1]
+            actions = torch.from_numpy(standardise(rows, model.spec.actions))[None]
+        low, high = model.intervals(frames[:, :n], horizon, actions)
+        truth, last = frames[0, n:], frames[0, n - 1]
+        moved = ((truth - last).abs().amax(1, keepdim=True) > 0.02).float()
+        moved = torch.nn.functional.max_pool2d(moved, 7, 1, 3).expand_as(truth)
+        within = ((truth >= low[0]) & (truth <= high[0])).float()
+        for total, values in ((inside, within * moved), (width, (high - low)[0] * moved), (area, moved)):
+            total += values.sum((1, 2, 3)).numpy()
+    shown = [k for k in FRAMES if k <= horizon and area[k - 1] > 0]
+    return {str(k): {"share": inside[k - 1] / area[k - 1], "width": width[k - 1] / area[k - 1]} for k in shown}
+
+
+@torch.no_grad()
+def shuffled_actions(run: Path, store: Path, horizon: int, clips: int = 40) -> dict[str, Any]:
+    """Mean squared error under the true actions and under those of other clips, paired over clips."""
+    from framecast.data.loader import standardise
+
+    source, _ = open_data(DataConfig(path=str(store)))
+    model = open_run(run).model()
+    n = model.num_context
+    request = model.request(model.config).consecutive(n, horizon)
+    windows = Windows(source, source.splits(request.source_length)["test"], request)
+    read = [windows.read(video, start) for video, start in windows.fixed(clips, 1)]
+    assert model.spec.actions is not None
+    tables = [torch.from_numpy(standardise(c.arrays["actions"][: n + horizon - 1], model.spec.actions)) for c in read]
+    difference, true_error = [], []
+    for i, clip in enumerate(read):
+        frames = torch.from_numpy(np.ascontiguousarray(clip.frames)).float()[None] / 255
+        other = torch.cat([tables[i][: n - 1], tables[(i + 1) % len(read)][n - 1 :]])
+        errors = []
+        for table in (tables[i], other):
+            forecast = model.predict(frames[:, :n], horizon, actions=table[None])[0]
+            errors.append(float((forecast - frames[:, n:]).double().square().mean()))
+        true_error.append(errors[0])
+        difference.append(errors[1] - errors[0])
+    mean, spread = float(np.mean(difference)), float(np.std(difference, ddof=1) / len(difference) ** 0.5)
+    return {"mse_true": float(np.mean(true_error)), "shuffled_minus_true": mean, "standard_error": spread}
+
+
+def clips(folder: Path) -> dict[str, Any]:
+    """Filmed clips: packaged weights, and those adapted for 60 s to the first 70 % of a clip, on its last 20 %."""
+    run, found = open_run(DEFAULT_RUN), {}
+    for path in sorted(p for p in folder.iterdir() if p.is_file()):
+        past, fps = read_past(path, "end", 128, 2000, 3)
+        cut, first = len(past) * 7 // 10, len(past) * 8 // 10
+        one = adapted(run, past[:cut], fps, 60, WORK / f"direct-clip-{path.stem}", "cpu")
+        models = {"adapted 60 s": one.model(), DEFAULT_RUN: run.model()}
+        found[path.stem] = {"frames": len(past), **vars(backtest(models, past, 8, first))}
+    return {"clips": found, "protocol": "8 frames at a shorter side of 128 px, skill over copy-last on the last 20 %"}
+
+
+def page(done: dict[str, Any]) -> str:
+    """docs/results/direct.md."""
+    results = done["results"]
+    lines = ["# Results of `direct`", "", "Written by `python -m reproduction.direct`; figures in direct.json.", ""]
+    lines += ["| set | skill over copy-last | over the best baseline | useful horizon | least skill of a frame "]
+    lines[-1] += "| gain in the moving area, dB | PSNR, dB | copy-last, dB |"
+    lines += ["|" + "---|" * 8]
+    for name, result in results.items():
+        if "rows" in result:
+            lines.append(_row(name, result["rows"]))
+    for name, result in results.items():
+        if "film" in result:
+            lines += ["", f"## {name}", "", f"![truth, forecast, copy-last](direct-{_label(name)}.png)"]
+            lines += ["", f"`{result['command']}`"] if "command" in result else []
+            lines += _table(result)
+    if "clips" in results:
+        lines += ["", "## Filmed clips", "", results["clips"]["protocol"] + ".", ""]
+        for name, clip in results["clips"]["clips"].items():
+            shown = ", ".join(f"{k} {v:+.3f}" for k, v in clip["skill"].items())
+            lines.append(f"- {name} ({clip['frames']} frames, {clip['origins']} forecasts): {shown}")
+    return "\n".join(lines) + "\n"
+
+
+def _label(name: str) -> str:
+    return name.replace(" ", "-")
+
+
+def _row(name: str, rows: dict[str, Any]) -> str:
+    main, copied = next(iter(rows.values())), rows["copy-last"]
+
+    def interval(value: dict[str, Any]) -> str:
+        return f"{value['mean']:+.3f} ({value['low']:+.3f} to {value['high']:+.3f})"
+
+    cells = [name, interval(main["skill"]), interval(main["skill_best"]), str(main["useful_horizon"])]
+    cells += [f"{main.get('least', float('nan')):+.3f}", f"{main.get('moving_gain') or float('nan'):+.2f}"]
+    return "| " + " | ".join([*cells, f"{main['psnr']:.2f}", f"{copied['psnr']:.2f}"]) + " |"
+
+
+def _table(result: dict[str, Any]) -> list[str]:
+    main = next(iter(result["rows"].values()))
+    frames = list(main.get("by_frame", {}))
+    if not frames:
+        return []
+    lines = ["", "| frame | " + " | ".join(frames) + " |", "|---|" + "---|" * len(frames)]
+    lines.append("| skill | " + " | ".join(f"{main['by_frame'][k][0]:+.3f}" for k in frames) + " |")
+    if "sharpness" in main:
+        lines.append("| sharpness, moving area | " + " | ".join(_two(main["sharpness"].get(k)) for k in frames) + " |")
+    if "coverage" in result:
+        shares = [result["coverage"].get(k, {}).get("share") for k in frames]
+        widths = [result["coverage"].get(k, {}).get("width") for k in frames]
+        lines.append("| within 90 % intervals | " + " | ".join(map(_two, shares)) + " |")
+        lines.append("| their width | " + " | ".join(map(_two, widths)) + " |")
+    if "actions" in result:
+        found = result["actions"]
+        lines += ["", f"MSE {found['mse_true']:.5f} under the true actions; under those of other clips"]
+        lines[-1] += f" {found['shuffled_minus_true']:+.5f} (standard error {found['standard_error']:.5f})."
+    return lines
+
+
+def _two(value: float | None) -> str:
+    return "-" if value is None else f"{value:.2f}"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,201 @@
+"""The mixed set on which the packaged weights `direct-any` are trained, and the sets held out from it.
+
+Training clips are 64x64 windows: of games at several frame skips and scales, of generated scenes, and of photographs
+that installed packages ship, set in motion. Whole games, scenes and photographs are held out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from framecast.core.random import seed_for
+from framecast.data.registry import find_source
+from framecast.data.store import DatasetWriter, Store
+
+SIDE, LENGTH = 64, 96
+#: Games of the emulator in the training set.
+GAMES = (
+    *("alien", "amidar", "assault", "asteroids", "atlantis", "beam_rider", "berzerk", "bowling", "boxing", "breakout"),
+    *("carnival", "centipede", "chopper_command", "demon_attack", "enduro", "fishing_derby", "frostbite", "gopher"),
+    *("hero", "ice_hockey", "jamesbond", "kung_fu_master", "phoenix", "pong"),
+)
+#: Games that are never trained on.
+HELD_OUT_GAMES = ("ms_pacman", "space_invaders", "seaquest", "freeway", "qbert", "asterix")
+SKIPS = (1, 2, 4)
+#: Photographs of scikit-image and matplotlib, of known origin and free to use.
+PHOTOS = ("astronaut", "brick", "camera", "coins", "grass", "gravel", "hubble_deep_field", "moon", "rocket")
+HELD_OUT_PHOTOS = ("chelsea", "coffee")
+
+
+def windows_of_games(root: Path, per_episode: int = 4, seed: int = 0) -> Iterator[dict[str, Any]]:
+    """Windows of recorded episodes at random scales; places where nothing moves are taken once in five times."""
+    import cv2
+
+    for game in GAMES:
+        for skip in SKIPS:
+            store = recorded(root, game, skip)
+            rng = np.random.default_rng(seed_for(seed, game, skip))
+            for video, name in enumerate(store.names):
+                frames = store.clip(video, 0, store.lengths[video], 1).frames.transpose(0, 2, 3, 1)
+                for number in range(per_episode):
+                    scale = float(rng.choice([0.4, 0.5, 0.75, 1.0]))
+                    height, width = round(frames.shape[1] * scale), round(frames.shape[2] * scale)
+                    small = [cv2.resize(f, (width, height), interpolation=cv2.INTER_AREA) for f in frames]
+                    start = int(rng.integers(len(small) - LENGTH + 1))
+                    clip = np.stack(small[start : start + LENGTH])
+                    yield {
+                        "frames": _moving_window(clip, rng).transpose(0, 3, 1, 2),
+                        "name": f"{game}-{skip}-{name}-{number}",
+                        "fps": 60 / skip,
+                    }
+
+
+def _moving_window(clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+    """A window (t, SIDE, SIDE, c), chosen among 8 by the motion in it, at random once in five times."""
+    best, most, any_one = None, -1.0, rng.random() < 0.2
+    for _ in range(1 if any_one else 8):
+        y = int(rng.integers(clip.shape[1] - SIDE + 1))
+        x = int(rng.integers(clip.shape[2] - SIDE + 1))
+        window = clip[:, y : y + SIDE, x : x + SIDE]
+        motion = float(np.abs(np.diff(window[::8].astype(np.int16), axis=0)).mean())
+        if motion > most:
+            best, most = window, motion
+    assert best is not None
+    return best
+
+
+def recorded(root: Path, game: str, skip: int, episodes: int = 3, frames: int = 128, seed: int = 0) -> Store:
+    """Episodes of a game, recorded once."""
+    folder = root / f"{game}-{skip}"
+    if not (folder / "index.json").is_file():
+        source = find_source("atari")
+        config = source.Config(
+            game=game, episodes=episodes, max_frames=frames, frame_skip=skip, skip_start=90, seed=seed
+        )
+        source(config).prepare(folder)
+    return Store(folder)
+
+
+def photograph(name: str) -> np.ndarray:
+    """A photograph that scikit-image ships, uint8 (h, w, 3)."""
+    from skimage import data, transform
+
+    image = np.asarray(getattr(data, name)())
+    if image.ndim == 2:
+        image = np.repeat(image[..., None], 3, 2)
+    image = image[..., :3]
+    scale = 300 / min(image.shape[:2])
+    if scale < 1:
+        small = transform.resize(image, [round(s * scale) for s in image.shape[:2]], anti_aliasing=True)
+        image = np.rint(255 * small).astype(np.uint8)
+    return image
+
+
+def moving_photographs(names: tuple[str, ...], count: int, seed: int = 0) -> Iterator[dict[str, Any]]:
+    """Clips of a camera that pans, zooms and turns over a photograph, some with cut-outs that move in front."""
+    import cv2
+
+    images = [photograph(n) for n in names]
+    for i in range(count):
+        rng = np.random.default_rng(seed_for(seed, "photographs", i))
+        which = int(rng.integers(len(images)))
+        image = images[which]
+        if rng.random() < 0.3:
+            image = cv2.GaussianBlur(image, (0, 0), float(rng.uniform(0.5, 2)))
+        path = _path(rng, LENGTH)
+        frames = [_view(image, at, cv2) for at in path]
+        for _ in range(int(rng.integers(0, 4)) if rng.random() < 0.6 else 0):
+            _add_cutout(frames, images[int(rng.integers(len(images)))], rng, cv2)
+        clip = np.stack(frames)
+        if rng.random() < 0.5:  # noise of a sensor
+            noise = rng.normal(0, rng.uniform(0.5, 4), clip.shape)
+            clip = np.clip(np.rint(clip + noise), 0, 255).astype(np.uint8)
+        if rng.random() < 0.15:
+            clip = np.repeat(clip.mean(-1, keepdims=True), 3, -1).astype(np.uint8)
+        yield {"frames": clip.transpose(0, 3, 1, 2), "name": f"photo-{i:04d}-{names[which]}", "fps": 30.0}
+
+
+def _path(rng: np.random.Generator, length: int) -> np.ndarray:
+    """Camera path (length, 4): x, y in px of the picture, log zoom, angle; velocities wander, some stop or shake."""
+    speed = np.array([1.0, 1.0, 0.006, 0.006]) * rng.exponential(0.7) * (rng.random(4) < [0.8, 0.8, 0.4, 0.3])
+    keep = float(rng.choice([1.0, 0.98, 0.9]))
+    velocity = rng.normal(size=4) * speed
+    shake = rng.exponential(0.3) * np.array([1, 1, 0.002, 0.002]) * (rng.random() < 0.5)
+    state, path = np.zeros(4), []
+    still = rng.random() < 0.2
+    for _ in range(length):
+        velocity = keep * velocity + (1 - keep**2) ** 0.5 * rng.normal(size=4) * speed
+        state = state + velocity * (not still)
+        path.append(state + rng.normal(size=4) * shake)
+    return np.array(path)
+
+
+def _view(image: np.ndarray, at: np.ndarray, cv2: Any) -> np.ndarray:
+    zoom, angle = float(np.exp(at[2])) * 0.6, np.degrees(float(at[3]))
+    height, width = image.shape[:2]
+    centre = (width / 2 + float(at[0]), height / 2 + float(at[1]))
+    matrix = cv2.getRotationMatrix2D(centre, angle, zoom)
+    matrix[:, 2] += SIDE / 2 - np.array(centre)
+    return np.asarray(
+        cv2.warpAffine(image, matrix, (SIDE, SIDE), flags=cv2.INTER_AREA, borderMode=cv2.BORDER_REFLECT_101)
+    )
+
+
+def _add_cutout(frames: list[np.ndarray], image: np.ndarray, rng: np.random.Generator, cv2: Any) -> None:
+    """Draw an ellipse of another photograph that moves over the frames, with its edges softened."""
+    size = int(rng.integers(8, 29))
+    y, x = (int(rng.integers(s - size)) for s in image.shape[:2])
+    part = image[y : y + size, x : x + size].astype(np.float32)
+    grid = np.linspace(-1, 1, size)
+    radius = np.hypot(grid[:, None] * rng.uniform(1, 1.6), grid[None] * rng.uniform(1, 1.6))
+    mask = np.clip((1 - radius) * size / 3, 0, 1)[..., None].astype(np.float32)
+    place, velocity = rng.uniform(0, SIDE - size, 2), rng.normal(0, 1.2, 2)
+    keep = float(rng.choice([1.0, 1.0, 0.95]))
+    for i, frame in enumerate(frames):
+        velocity = keep * velocity + (1 - keep**2) ** 0.5 * rng.normal(0, 1.2, 2)
+        place = place + velocity
+        for k in range(2):  # bounce at the frame's edge
+            if not 0 <= place[k] <= SIDE - size:
+                velocity[k], place[k] = -velocity[k], np.clip(place[k], 0, SIDE - size)
+        matrix = np.float32([[1, 0, place[1]], [0, 1, place[0]]])
+        there = cv2.warpAffine(mask, matrix, (SIDE, SIDE))[..., None]
+        moved = cv2.warpAffine(part, matrix, (SIDE, SIDE))
+        frames[i] = np.rint(frame * (1 - there) + moved * there).astype(np.uint8)
+
+
+#: Generated scenes in the training set, with the settings of their recording.
+SCENES: dict[str, dict[str, int]] = {
+    "bouncing": {"videos": 80, "frames": LENGTH},
+    "pushing": {"train": 60, "val": 1, "test": 1, "novel": 1, "frames": LENGTH},
+    "walking": {"subjects": 2, "held_out": 1, "takes": 2, "frames": LENGTH},
+}
+
+
+def scenes(root: Path, seed: int = 0) -> Iterator[dict[str, Any]]:
+    """Videos of generated scenes, without their actions."""
+    for name, settings in SCENES.items():
+        folder = root / name
+        if not (folder / "index.json").is_file():
+            maker = find_source(name)
+            maker(maker.Config(seed=seed, **settings)).prepare(folder)
+        store = Store(folder)
+        for video in range(len(store.names)):
+            length = min(store.lengths[video], LENGTH)
+            if length == LENGTH:
+                clip = store.clip(video, 0, length, 1)
+                yield {"frames": clip.frames, "name": f"{name}-{video:03d}", "fps": store.spec.fps}
+
+
+def make(folder: Path, root: Path, photographs: int = 500) -> Path:
+    """The mixed store in `folder`; recordings are kept in `root`."""
+    if not (folder / "index.json").is_file():
+        meta = {"games": GAMES, "skips": SKIPS, "photographs": PHOTOS, "scenes": SCENES}
+        with DatasetWriter(folder, fps=30, meta=meta) as writer:
+            for videos in (scenes(root), moving_photographs(PHOTOS, photographs), windows_of_games(root)):
+                for video in videos:
+                    writer.add(**video)
+    return folder
