@@ -16,8 +16,8 @@ from framecast.models import MODELS
 from framecast.models.autoencoders.config import PROFILES as AUTOENCODERS
 from framecast.models.autoencoders.config import VARIANTS
 from framecast.models.base import Predictor, count_parameters
-from framecast.models.categorical.config import tiny as tiny_categorical
 from framecast.models.baselines import CopyLastConfig, TemporalMeanConfig
+from framecast.models.categorical.config import tiny as tiny_categorical
 from framecast.models.direct.config import PROFILES as DIRECT
 from framecast.models.dreams.config import tiny as tiny_dreams
 from framecast.models.hierarchical.config import PROFILES as HIERARCHICAL

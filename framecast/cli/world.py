@@ -45,7 +45,11 @@ def run_world(argv: list[str]) -> None:
         flags.game, Path(flags.out or f"worlds/{flags.game}"), flags.steps, flags.seed, flags.device, flags.tiny
     )
     lines = [f"{name:8} {path}" for name, path in paths.items()]
-    print_result(flags.json, {k: str(v) for k, v in paths.items()}, "\n".join([*lines, f"play it: framecast play {paths['world']}"]))
+    print_result(
+        flags.json,
+        {k: str(v) for k, v in paths.items()},
+        "\n".join([*lines, f"play it: framecast play {paths['world']}"]),
+    )
 
 
 def make_world(
@@ -83,7 +87,9 @@ def make_world(
             make_source(chosen.source, paths["data"], settings, progress)
     config = preset("categorical", "tiny" if tiny else "default")
     changes = {k: v for k, v in chosen.model.items() if not tiny or k == "reset_pixels"}
-    config = dataclasses.replace(config, model=dataclasses.replace(config.model, **changes, **({"colours": 16} if tiny else {})))
+    config = dataclasses.replace(
+        config, model=dataclasses.replace(config.model, **changes, **({"colours": 16} if tiny else {}))
+    )
     length = steps or (4 if tiny else chosen.steps)
     train("categorical", paths["data"], out=paths["run"], config=config, steps=length, seed=seed, device=device)
     source = Store(paths["data"])
@@ -107,8 +113,17 @@ def _protocol(seed: int, tiny: bool) -> Any:
 
     if not tiny:
         return WorldProtocol(seed=seed)
-    small = {"worlds": 2, "frames": 20, "played_worlds": 2, "played_frames": 20, "recorded": 2}
-    return WorldProtocol(seed=seed, horizon=20, followed_frames=10, timed_frames=5, **small)
+    return WorldProtocol(
+        worlds=2,
+        frames=20,
+        played_worlds=2,
+        played_frames=20,
+        recorded=2,
+        horizon=20,
+        followed_frames=10,
+        timed_frames=5,
+        seed=seed,
+    )
 
 
 def pack_world(
@@ -141,6 +156,7 @@ def pack_world(
     starts = Starts(source, context, count=8, future=16)
     batch = starts.batch
     frames = np.concatenate([batch.context.numpy(), batch.future.numpy()], 1)
+    assert batch.actions is not None
     actions = batch.actions.argmax(2).numpy()
     actions = np.concatenate([actions, np.zeros((len(actions), 1), actions.dtype)], 1)
     (folder / EXAMPLES).mkdir()

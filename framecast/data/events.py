@@ -80,9 +80,7 @@ class EventWindows:
                 raise UserError(f"the training videos have no change of {name!r}, so no window near one; leave it out")
             self._kinds.append(rows)
 
-    def replace(
-        self, videos: np.ndarray, starts: np.ndarray, uniforms: np.ndarray
-    ) -> tuple[np.ndarray, np.ndarray]:
+    def replace(self, videos: np.ndarray, starts: np.ndarray, uniforms: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Some windows replaced by windows with an event.
 
         Args:

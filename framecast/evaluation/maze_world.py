@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from framecast.data.registry import find_source
 from framecast.evaluation.worlds import Player, Recording, centres
 
 
@@ -48,24 +49,22 @@ class Board:
 
 def maze_board() -> Board:
     """The board of source `maze`."""
-    from framecast.data.synthetic import maze
-
-    empty = maze._EMPTY
-    cells = np.array([(maze.CELL * r + 2, maze.MARGIN + maze.CELL * c + 2) for c, r in maze.CELLS])
+    game = find_source("maze").game
+    dot, ground, dots = game.MARKS["dots"]
     return Board(
-        walls=empty == maze._WALL,
-        dots=cells[maze.DOTS],
-        cells=cells,
-        next=np.array(maze._NEXT),
-        moves=(1, 2, 3, 4),
-        wall=maze._WALL,
-        ground=maze._BACKGROUND,
-        dot=maze._DOT,
-        runner=maze._RUNNER,
-        chasers=tuple(maze._CHASER + i for i in range(4)),
+        walls=game.walls(),
+        dots=np.array(dots),
+        cells=np.array(game.CENTRES),
+        next=np.array(game.WAYS),
+        moves=tuple(range(1, len(game.ACTIONS))),
+        wall=int(game().indices()[0, 5]),
+        ground=ground,
+        dot=dot,
+        runner=game.SPRITES["runner"][0],
+        chasers=tuple(game.SPRITES[f"chaser{i}"][0] for i in range(4)),
         least_runner=10,
-        least_chaser=2,
-        rows=maze.CELL * 15,
+        least_chaser=game.SPRITES["chaser0"][1],
+        rows=game.SPRITES["runner"][2][2],
         life_area=9,
     )
 
@@ -81,7 +80,8 @@ def runner_places(frames: np.ndarray, board: Board) -> np.ndarray:
 def chasers_present(frames: np.ndarray, board: Board) -> np.ndarray:
     """Number of chasers in each frame, by their own colours; a blue one shows its eyes in it."""
     field = frames[..., : board.rows, :]
-    return np.sum([(field == colour).sum((-2, -1)) >= board.least_chaser for colour in board.chasers], axis=0)
+    shown = [(field == colour).sum((-2, -1)) >= board.least_chaser for colour in board.chasers]
+    return np.asarray(np.sum(shown, axis=0))
 
 
 def presence(recording: Recording, board: Board) -> dict[str, Any]:

@@ -6,6 +6,7 @@ Made for `paddle` of this package; a `Court` describes other games of the kind, 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -40,7 +41,15 @@ class Court:
 
 
 PADDLE = Court(
-    ball=2, opponent=3, player=4, ball_area=4, rows=(4, 78), opponent_columns=(4, 6), player_columns=(74, 76), up=1, down=2
+    ball=2,
+    opponent=3,
+    player=4,
+    ball_area=4,
+    rows=(4, 78),
+    opponent_columns=(4, 6),
+    player_columns=(74, 76),
+    up=1,
+    down=2,
 )
 
 
@@ -52,7 +61,8 @@ def ball_places(frames: np.ndarray, court: Court) -> np.ndarray:
 def paddle_places(frames: np.ndarray, court: Court, which: str) -> np.ndarray:
     """Centre (row, column) of a paddle, "player" or "opponent", (..., 2), NaN without it."""
     (top, bottom), (left, right) = court.rows, getattr(court, f"{which}_columns")
-    return centres(frames[..., top:bottom, left:right] == getattr(court, which)) + np.array([top, left])
+    found: np.ndarray = centres(frames[..., top:bottom, left:right] == getattr(court, which)) + np.array([top, left])
+    return found
 
 
 def follower(court: Court, slack: float = 1.5) -> Player:
@@ -137,7 +147,7 @@ def _count_turns(x: np.ndarray, near: float, width: int, counts: dict[str, int])
     """Count changes of the ball's horizontal direction near either side; x: columns of one rally."""
     moves = np.diff(x)
     moving = np.flatnonzero(moves)
-    for a, b in zip(moving[:-1], moving[1:], strict=True):
+    for a, b in pairwise(moving.tolist()):
         if np.sign(moves[a]) != np.sign(moves[b]):
             place = x[b]
             if place > width - near and moves[a] > 0:
@@ -158,7 +168,9 @@ def serves_in_time(pauses: list[int], true_pauses: list[int], within: int = 1) -
     return float(np.mean([abs(p - length) <= within for p in pauses]))
 
 
-def ball_within(dream: np.ndarray, truth: np.ndarray, court: Court, at: tuple[int, ...], distance: float = 4.0) -> dict[str, Any]:
+def ball_within(
+    dream: np.ndarray, truth: np.ndarray, court: Court, at: tuple[int, ...], distance: float = 4.0
+) -> dict[str, Any]:
     """Fraction of starts with the ball within some px of the true one, under the recorded actions.
 
     Args:

@@ -30,7 +30,7 @@ from framecast.evaluation.worlds import (
 )
 from framecast.metrics.objects import Things, find, things_of
 from framecast.models.base import Predictor
-from framecast.models.categorical.predictor import Categorical
+from framecast.models.outcomes import OutcomeModel
 from framecast.models.rollout import RolloutSession, evaluating
 from framecast.nn.precision import autocast
 
@@ -113,12 +113,16 @@ class Measured:
         return dream, truth, figures
 
     def rewards(self) -> dict[str, Any] | None:
-        """Precision, recall and F1 of rewards and ends, predicted one step ahead along recordings; None without heads."""
+        """Precision, recall and F1 of rewards and ends, one step ahead along recordings; None without heads."""
         model, p = self.model, self.protocol
-        if not isinstance(model, Categorical) or not model.outcome_names:
+        if not isinstance(model, OutcomeModel) or not model.outcome_names:
             return None
         need = model.num_context + p.followed_frames
-        request = ClipRequest(context=need, future=0, extras=self._extras(model))
+        request = ClipRequest(
+            context=need,
+            future=0,
+            extras=tuple("rewards" if name == "reward" else name for name in model.outcome_names),
+        )
         segments = self.source.splits(need)["test"]
         places = Windows(self.source, segments, request).fixed(p.worlds, p.seed)
         batch = Loader(self.source, segments, request, 1).gather(places)
@@ -139,9 +143,6 @@ class Measured:
             truth = batch.extras[array][:, lead - 1 : need - 1].numpy().astype(np.float64)
             found[name] = event_scores(guess if name == "reward" else (guess > 0.5) * 1.0, truth)
         return found
-
-    def _extras(self, model: Categorical) -> tuple[str, ...]:
-        return tuple("rewards" if name == "reward" else name for name in model.outcome_names)
 
     def frames_per_second(self) -> float:
         """Frames per second of one world on this machine, of CPU time."""

@@ -1,4 +1,4 @@
-"""Playable worlds run as games: many roll-outs at once under players' actions, and the true game under the same players.
+"""Playable worlds run as games: many roll-outs at once under players' actions, and the true game under the same.
 
 Frames are indices into the game's own palette, uint8 (n, h, w), so that objects are found by exact colour in both.
 """
@@ -243,7 +243,9 @@ def event_scores(found: np.ndarray, truth: np.ndarray, within: int = 2) -> dict[
     return {"precision": precision, "recall": recall, "f1": f1, "events": real}
 
 
-def obedience(worlds: Mapping[str, Callable[[], Running]], actions: Sequence[int], place: Place, hold: int = 10) -> Obeyed:
+def obedience(
+    worlds: Mapping[str, Callable[[], Running]], actions: Sequence[int], place: Place, hold: int = 10
+) -> Obeyed:
     """Displacement of the player's object under each held action, in every world.
 
     Args:

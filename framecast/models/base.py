@@ -188,7 +188,7 @@ class Predictor(nn.Module):
 
     @classmethod
     def config_from_data(cls, config: Any, data: TrainingData) -> Any:
-        """The config completed from the training data, such as a palette, before the model is built. Default: unchanged.
+        """The config completed from the training data, such as a palette, before the model is built. Default: as is.
 
         Raises:
             UserError: the data do not suit the model.

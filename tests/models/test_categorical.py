@@ -191,9 +191,15 @@ def test_expected_area_ignores_small_probabilities_and_never_exceeds_the_area_of
     p = torch.zeros(1, 3, 16, 16)
     p[:, 1] = 0.05  # 256 pixels of 0.05 add up to 13
     p[:, 0] = 0.95
-    assert not (expected_area(p.clamp(min=1e-6).log(), torch.tensor([256, 4, 12]), torch.zeros(3), torch.zeros(3, 2), rare=64) == 1).any()
+    assert not (
+        expected_area(p.clamp(min=1e-6).log(), torch.tensor([256, 4, 12]), torch.zeros(3), torch.zeros(3, 2), rare=64)
+        == 1
+    ).any()
     p[:, 1, :4, :4], p[:, 0, :4, :4] = 0.9, 0.1
-    assert (expected_area(p.clamp(min=1e-6).log(), torch.tensor([256, 4, 12]), torch.zeros(3), torch.zeros(3, 2), rare=64) == 1).sum() == 4
+    assert (
+        expected_area(p.clamp(min=1e-6).log(), torch.tensor([256, 4, 12]), torch.zeros(3), torch.zeros(3, 2), rare=64)
+        == 1
+    ).sum() == 4
 
 
 def test_there_is_no_half_ball():
@@ -213,7 +219,11 @@ def test_an_object_that_may_be_at_several_places_is_shown_whole_at_one_of_them()
     for row, chance in ((2, 0.3), (7, 0.4), (12, 0.3)):
         p[:, 1, row : row + 2, 5:7] = chance
         p[:, 0, row : row + 2, 5:7] = 1 - chance
-    areas, least, extents = torch.tensor([256, 4, 12]), torch.tensor([200, 4, 12]), torch.tensor([[16, 16], [2, 2], [0, 0]])
+    areas, least, extents = (
+        torch.tensor([256, 4, 12]),
+        torch.tensor([200, 4, 12]),
+        torch.tensor([[16, 16], [2, 2], [0, 0]]),
+    )
     frame = expected_area(p.clamp(min=1e-6).log(), areas, least, extents, rare=64)
     assert (frame[:, 7:9, 5:7] == 1).all()
     assert (frame == 1).sum() == 8
@@ -265,7 +275,10 @@ def test_loss_equals_a_plain_loop_over_pixels():
     total = 0.0
     for y in range(16):
         for x in range(16):
-            rows, columns = slice(max(0, 2 * (y // 2 - 1)), 2 * (y // 2 + 2)), slice(max(0, 2 * (x // 2 - 1)), 2 * (x // 2 + 2))
+            rows, columns = (
+                slice(max(0, 2 * (y // 2 - 1)), 2 * (y // 2 + 2)),
+                slice(max(0, 2 * (x // 2 - 1)), 2 * (x // 2 + 2)),
+            )
             weight = 1 + 3.0 * moved[rows, columns].any()
             total -= weight * np.log(p[int(truth[0, y, x]), y, x])
     assert float(model.loss(batch).total.detach()) == pytest.approx(total / 256, rel=1e-4)

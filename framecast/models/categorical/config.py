@@ -47,13 +47,13 @@ class CategoricalConfig:
     """Largest area of each colour of the palette in a frame, px (99.9th percentile); empty: measured in the training
     data."""
     least_areas: tuple[int, ...] = ()
-    """Smallest area of each colour in a frame that has it, px (1st percentile); empty: measured in the training data."""
+    """Smallest area of each colour in a frame that has it, px (1st percentile); empty: measured in the data."""
     extents: tuple[tuple[int, int], ...] = ()
     """Height and width of the largest box around each colour, px (99.9th percentile); empty: measured in the training
     data."""
     palette_error: float = 12.0
-    """Largest mean distance of a pixel from its colour in the palette, in levels of 255, at least 0; frames further away
-    are refused."""
+    """Largest mean distance of a pixel from its colour in the palette, in levels of 255, at least 0; other frames are
+    refused."""
     # --- inputs
     history: int = 40
     """Number of context frames, of which traces and clocks are made, at least `frames`."""
@@ -62,7 +62,7 @@ class CategoricalConfig:
     traces: tuple[float, ...] = (0.75, 0.96)
     """Decay per frame of the traces of each colour at each pixel, each in 0…1; empty for none."""
     clock: int = 64
-    """Number of frames, at most `history`, up to which the time since each colour came or left is exact; 0 for no clock."""
+    """Number of frames, at most `history`, up to which the time since a colour came or left is exact; 0 for none."""
     positions: bool = True
     """Learned maps of position at every level: in an empty field nothing else says where a pixel is."""
     actions_seen: int = 4
@@ -78,8 +78,8 @@ class CategoricalConfig:
     """Initial logit of the last frame's colour, at least 0."""
     # --- training
     recursion: int = 8
-    """Number of target frames of a training window, and, when it ends, of predicted frames in a row that are fed back, at
-    least 1; 1 trains on true frames only."""
+    """Number of target frames of a training window, and at last of own frames in a row that are fed back, at least
+    1; 1 trains on true frames only."""
     recursion_ramp: float = 0.5
     """Fraction of the run in which recursion grows from 1 to its full length, in 0…1."""
     reset_pixels: int = 14
@@ -121,7 +121,9 @@ class CategoricalConfig:
         if not 2 <= self.colours <= 64:
             raise UserError(f"model.colours must be in 2…64, got {self.colours}")
         if self.palette and not 2 <= len(self.palette) <= self.colours:
-            raise UserError(f"model.palette must have 2 to model.colours ({self.colours}) colours, got {len(self.palette)}")
+            raise UserError(
+                f"model.palette must have 2 to model.colours ({self.colours}) colours, got {len(self.palette)}"
+            )
         if len(set(self.palette)) != len(self.palette) or not all(0 <= v <= 255 for c in self.palette for v in c):
             raise UserError("model.palette must be different colours of three numbers in 0…255")
         for name in ("areas", "least_areas", "extents"):

@@ -17,10 +17,10 @@ def expected_area(
 
     Where the place of a small object is uncertain by a pixel, no pixel reaches a probability of one half, and argmax
     would lose the object for good. Each rare colour gets n pixels, n the rounded sum of its probabilities above
-    `floor`, at most its largest area in the data: those highest by p + the 3x3 mean of p. An area below the smallest in
-    the data becomes that, or nothing if it is below half of it: there is no half ball. A colour whose pixels fit into a small
-    box in all data is drawn within one box, that of the largest sum of probabilities: an object that may be at several
-    places is shown at one of them. All other pixels take the most probable of the other colours.
+    `floor`, at most its largest area in the data: those highest by p + the 3x3 mean of p. An area below the smallest
+    in the data becomes that, or nothing if it is below half of it: there is no half ball. A colour whose pixels fit
+    into a small box in all data is drawn within one box, that of the largest sum of probabilities: an object that may
+    be at several places is shown at one of them. All other pixels take the most probable of the other colours.
 
     Args:
         logits: (b, k, h, w).
@@ -80,7 +80,7 @@ def most_likely(scores: Tensor) -> Tensor:
 
 
 def _in_one_box(p: Tensor, height: int, width: int) -> Tensor:
-    """Probabilities (b, h, w) within the box of the largest sum, 0 elsewhere; unchanged for boxes that are not small."""
+    """Probabilities (b, h, w) within the box of the largest sum, 0 elsewhere; unchanged for large boxes."""
     _, h, w = p.shape
     if not 0 < height <= _BOX or not 0 < width <= _BOX:
         return p

@@ -100,13 +100,13 @@ class Film(nn.Module):
     def __init__(self, condition: int, channels: int) -> None:
         super().__init__()
         self.linear = nn.Linear(condition, 2 * channels)
-        nn.init.zeros_(self.linear.weight)
-        nn.init.zeros_(self.linear.bias)
+        _zero(self.linear)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """x (b, c, h, w) scaled and shifted by condition (b, d)."""
         scale, shift = self.linear(condition)[:, :, None, None].chunk(2, 1)
-        return x * (1 + scale) + shift
+        turned: Tensor = x * (1 + scale) + shift
+        return turned
 
 
 class Block(nn.Module):
@@ -117,13 +117,13 @@ class Block(nn.Module):
         self.first = nn.Conv2d(channels, channels, 3, padding=1)
         self.film = Film(condition, channels)
         self.second = nn.Conv2d(channels, channels, 3, padding=1)
-        nn.init.zeros_(self.second.weight)
-        nn.init.zeros_(self.second.bias)
+        _zero(self.second)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         """x (b, c, h, w) and its correction."""
         hidden = functional.relu(self.film(functional.relu(self.first(x)), condition))
-        return x + self.second(hidden)
+        corrected: Tensor = x + self.second(hidden)
+        return corrected
 
 
 class Clock(nn.Module):
@@ -182,20 +182,18 @@ class Network(nn.Module):
                 for i, c in enumerate(widths, 1)
             )
         counts = config.blocks
-        self.down = nn.ModuleList(nn.ModuleList(Block(c, d) for _ in range(n)) for c, n in zip(widths, counts, strict=True))
+        self.down = nn.ModuleList(
+            nn.ModuleList(Block(c, d) for _ in range(n)) for c, n in zip(widths, counts, strict=True)
+        )
         self.up = nn.ModuleList(
             nn.ModuleList(Block(c, d) for _ in range(n)) for c, n in zip(widths[:2], counts[:2], strict=True)
         )
-        self.shrink = nn.ModuleList(
-            [nn.Conv2d(first, middle, 2, stride=2), nn.Conv2d(middle, bottom, 2, stride=2)]
-        )
+        self.shrink = nn.ModuleList([nn.Conv2d(first, middle, 2, stride=2), nn.Conv2d(middle, bottom, 2, stride=2)])
         self.grow = nn.ModuleList([nn.Conv2d(middle, 4 * first, 1), nn.Conv2d(bottom, 4 * middle, 1)])
         self.pooled = nn.Linear(2 * bottom, d)
-        nn.init.zeros_(self.pooled.weight)
-        nn.init.zeros_(self.pooled.bias)
+        _zero(self.pooled)
         self.head = nn.Conv2d(first, 4 * colours, 1)
-        nn.init.zeros_(self.head.weight)
-        nn.init.zeros_(self.head.bias)
+        _zero(self.head)
         self.copy = nn.Parameter(torch.tensor(float(config.copy_logit)))
 
     def forward(self, history: History, action: Tensor) -> tuple[Tensor, Tensor]:
@@ -207,23 +205,19 @@ class Network(nn.Module):
         """
         condition = self._condition(history, action)
         x, skips = self.stem(self._planes(history)), []
-        for i, blocks in enumerate(self.down):
-            x = self._place(x, i)
-            for block in blocks[: len(blocks) // 2] if i == 2 else blocks:
-                x = block(x, condition)
-            if i < 2:
-                skips.append(x)
-                x = self.shrink[i](x)
+        for i in (0, 1):
+            x = _through(self.down[i], self._place(x, i), condition)
+            skips.append(x)
+            x = self.shrink[i](x)
+        bottom = list(self.down[2].children())
+        x = _through(bottom[: len(bottom) // 2], self._place(x, 2), condition)
         condition = condition + self.pooled(_pool(x))
-        bottom = self.down[2]
-        for block in bottom[len(bottom) // 2 :]:
-            x = block(x, condition)
+        x = _through(bottom[len(bottom) // 2 :], x, condition)
         scene = _pool(x)
         for i in (1, 0):
             grown = functional.pixel_shuffle(self.grow[i](x), 2)
             x = skips[i] + grown.contiguous(memory_format=torch.channels_last)
-            for block in self.up[i]:
-                x = block(x, condition)
+            x = _through(self.up[i], x, condition)
         last = functional.one_hot(history.frames[:, -1], self.colours).permute(0, 3, 1, 2)
         h, w = self.size
         change = functional.pixel_shuffle(self.head(functional.relu(x)), 2)[:, :, :h, :w]
@@ -271,6 +265,18 @@ class Outcomes(nn.Module):
         """Logits of rewards (b, r) and of flags (b, f), from features (b, n)."""
         found = self.layers(features).float()
         return found[:, : self.rewards], found[:, self.rewards :]
+
+
+def _zero(layer: nn.Linear | nn.Conv2d) -> None:
+    """Weights and biases at 0."""
+    for p in layer.parameters():
+        nn.init.zeros_(p)
+
+
+def _through(blocks: nn.Module | list[nn.Module], x: Tensor, condition: Tensor) -> Tensor:
+    for block in blocks.children() if isinstance(blocks, nn.Module) else blocks:
+        x = block(x, condition)
+    return x
 
 
 def _pool(x: Tensor) -> Tensor:

@@ -138,7 +138,7 @@ def lookup_table(palette: Tensor) -> Tensor:
     """
     level = torch.linspace(0, 1, _LEVELS, device=palette.device)
     cells = torch.cartesian_prod(*[level] * palette.shape[1]).view(-1, palette.shape[1])
-    table = torch.cat([torch.cdist(part, palette).argmin(1).to(torch.uint8) for part in cells.split(1 << 16)])
+    table = torch.cat([torch.cdist(part, palette).argmin(1).to(torch.uint8) for part in torch.split(cells, 1 << 16)])
     own = nearest(palette[:, :, None, None], palette, table).flatten()
     return table if own.equal(torch.arange(len(palette), device=own.device)) else table[:0]
 

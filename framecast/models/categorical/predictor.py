@@ -16,7 +16,7 @@ from dataclasses import replace
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from framecast.core.errors import UserError
@@ -149,9 +149,7 @@ class Categorical(Predictor):
             schedule=Cosine(),
             warmup=optim.warmup,
         )
-        return [
-            Phase(name="main", loss=self.loss, optimiser=optimiser, clip=GradClip(kind="global", value=optim.clip))
-        ]
+        return [Phase(name="main", loss=self.loss, optimiser=optimiser, clip=GradClip(kind="global", value=optim.clip))]
 
     # ------------------------------------------------------------------------------------------------------- training
 
