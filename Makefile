@@ -7,23 +7,32 @@ SHELL := /bin/bash
 PYTHON ?= python3
 VENV ?= .venv
 PY := $(VENV)/bin/python
+EXTRAS ?= dev
 STAMP := $(VENV)/.framecast-ready
 CORES ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 TESTS ?=
+READ_TRAIN_PREDICT := tests/media/test_video.py tests/data/readers/test_videos.py tests/inference/test_predict.py \
+  tests/cli/test_cli.py
 CLIP ?=
+CASES ?= 10000
+KILLS ?= 100
+SEED ?= 0
 # Two torch threads beside another busy process can be a hundred times slower than one: one thread a worker.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-system demo test check format lint types bench acceptance clean
+.PHONY: help setup setup-system demo test test-python check format lint types bench acceptance fuzz torture clean
 
 help:
 	@echo "make demo          from nothing to a forecast: records a game, trains a minute, writes film and report"
 	@echo "make test          all tests (TESTS=... for a part of them)"
+	@echo "make test-python   reading, training and prediction with PYTHON=python3.12, and with python3.13 where there is one"
 	@echo "make check         formatting, lint, types and all tests"
 	@echo "make format        put the code into its format"
 	@echo "make bench         how fast this machine trains, loads, predicts and scores"
 	@echo "make acceptance    the long runs behind docs/results (CLIP=FILE for a clip of your own)"
+	@echo "make fuzz          changed files and messages for every reader (CASES=10000 SEED=0)"
+	@echo "make torture       kills, full disks, two writers, a changed clock (KILLS=100 SEED=0)"
 	@echo "make setup         only make $(VENV)"
 	@echo "make setup-system  Chromium for the pages and OSMesa for the physics scenes, where apt can"
 	@echo "make clean         remove $(VENV) and what tools left behind; runs stay"
@@ -35,7 +44,7 @@ $(STAMP): pyproject.toml constraints.txt
 	  || { echo "framecast needs Python 3.11 or newer; name one: make $(or $(MAKECMDGOALS),setup) PYTHON=python3.11"; exit 1; }
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV) \
 	  || { rm -rf $(VENV); echo "no virtual environment could be made; on Debian: apt-get install python3-venv"; exit 1; }
-	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
 	@touch $@
 
 # Without root or apt it says what to install and goes on: the tests that need it skip themselves by name.
@@ -62,6 +71,16 @@ demo: setup
 test: setup
 	$(ONE_THREAD) $(PY) -m pytest -n $(CORES) --dist loadscope $(TESTS)
 
+# Newer interpreters have other wheels of PyAV and torch. Each gets an environment of its own, beside $(VENV).
+test-python:
+	@$(PYTHON) -c '' 2>/dev/null \
+	  || { echo "the interpreter $(PYTHON) is missing; install it or name another: make test-python PYTHON=python3.12"; exit 1; }
+	@for python in $(PYTHON) $(filter-out $(PYTHON),python3.13); do \
+	  $$python -c '' 2>/dev/null || { echo "the interpreter $$python is missing, so it is left out"; continue; }; \
+	  version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
+	  $(MAKE) --no-print-directory test PYTHON="$$python" VENV=".venv-$$version" EXTRAS=test TESTS="$(READ_TRAIN_PREDICT)" || exit 1; \
+	done
+
 check: lint types test
 
 format: setup
@@ -79,6 +98,7 @@ bench: setup
 	$(PY) -m benchmarks
 
 acceptance: setup
+	$(if $(CLIP),,FRAMECAST_EXAMPLES=500 $(ONE_THREAD) $(PY) -m pytest -q tests/media/test_properties.py)
 	$(PY) -m reproduction.multiscale_gan $(if $(CLIP),--clip "$(CLIP)")
 	$(PY) -m reproduction.dreams $(if $(CLIP),--clip "$(CLIP)")
 	$(PY) -m reproduction.visual_dynamics $(if $(CLIP),--clip "$(CLIP)")
@@ -86,6 +106,12 @@ acceptance: setup
 	$(if $(CLIP),,$(PY) -m reproduction.hierarchical)
 	$(PY) -m reproduction.benchmark $(if $(CLIP),--headline --clip "$(CLIP)")
 	$(if $(CLIP),,$(PY) -m reproduction.autoencoders)
+
+fuzz: setup
+	$(ONE_THREAD) $(PY) tests/fuzz/fuzzing.py --cases $(CASES) --seed $(SEED)
+
+torture: setup
+	$(ONE_THREAD) $(PY) tests/fuzz/torture.py --kills $(KILLS) --seed $(SEED)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache *.egg-info

@@ -121,7 +121,11 @@ def both(*checks: Check) -> Check:
 
 @ruled("{low:g} to {high:g}")
 def within(path: str, low: float, high: float, what: str, form: str = ".2f") -> Check:
-    """That a figure lies in low…high. path: file/part/…; a number addresses a list."""
+    """That a figure lies in low…high. path: file/part/…; a number addresses a list.
+
+    Raises: ValueError for a rule that is open on one side, which figures of a fault would meet too.
+    """
+    _bounded(low, high, what)
 
     def check(results: Results) -> Finding:
         value = at(results, path)
@@ -196,6 +200,11 @@ def gain_on_game(results: Results) -> Finding:
     gain = results["multiscale-gan"]["ms_pacman"]["scores"]["versus_copy_last"]["multiscale-gan"]["moving_psnr"]
     low, high = gain["low"][0], gain["high"][0]
     return low is not None and low > 0, f"{gain['mean'][0]:+.2f} dB at frame 1 ({low:+.2f} to {high:+.2f})"
+
+
+def _bounded(low: float, high: float, what: str) -> None:
+    if not -math.inf < low < high < math.inf:
+        raise ValueError(f"{what}: a rule needs a bound on either side, got {low:g} to {high:g}")
 
 
 @rule("1.6 to 2.5 times: twice, within a quarter on both sides")
@@ -287,6 +296,7 @@ def rising(path: str) -> Check:
 @ruled("{low:g} to {high:g} for every shape")
 def motions(column: str, low: float, high: float, what: str) -> Check:
     """That a figure of sampled motions lies in low…high for each shape, from the prior N(0, I)."""
+    _bounded(low, high, what)
 
     def check(results: Results) -> Finding:
         rows = results["visual-dynamics"]["shapes"]["motions"]["normal"]["shapes"]
@@ -322,8 +332,8 @@ def more_diverse(few: str, many: str) -> Check:
     return check
 
 
-@rule("below half")
+@rule("above 0, below half")
 def fewer_than_half(results: Results) -> Finding:
-    """That less than half of a code's numbers are used."""
+    """That some, but less than half, of a code's numbers are used."""
     dims = results["visual-dynamics"]["shapes"]["dims"]
-    return dims["active"] < dims["size"] / 2, f"{dims['active']} of {dims['size']}"
+    return 0 < dims["active"] < dims["size"] / 2, f"{dims['active']} of {dims['size']}"

@@ -128,6 +128,7 @@ def figures(scores: Scores) -> dict[str, Any]:
         "sentence": sentence,
         "rows": rows,
         "best_baseline": list(scores.best_baseline),
+        "missing": dict(scores.missing),
         "protocol": {key: getattr(p, key) for key in kept},
         "interval": interval_rule(p.clips, p.videos),
     }
@@ -169,9 +170,10 @@ def _table(part: dict[str, Any]) -> list[str]:
     p = part["protocol"]
     shown = list(next(iter(part["rows"].values()))["by_frame"]["skill"])
     videos = "1 video" if p["videos"] == 1 else f"{p['videos']} videos"
+    seen = "1 context frame" if p["context"] == 1 else f"{p['context']} context frames"
     lines = [
         f"{p['clips']} clips of {videos}, {p['height']}x{p['width']} at "
-        f"{p['fps']:g} frames a second, {p['context']} context frames, horizon {p['horizon']}; {part['interval']}.",
+        f"{p['fps']:g} frames a second, {seen}, horizon {p['horizon']}; {part['interval']}.",
         "",
         "| | skill, whole horizon | over the best baseline | useful horizon | false motion | "
         + " | ".join(f"skill at {k}" for k in shown)
@@ -185,6 +187,8 @@ def _table(part: dict[str, Any]) -> list[str]:
         cells = [_interval(row["skill"]), _interval(row["skill_best"]), str(row["useful_horizon"]), share]
         cells += [_number(row["by_frame"]["skill"][k]) for k in shown]
         lines.append(f"| `{name}` | " + " | ".join(cells) + " |")
+    empty = " |" * (3 + len(shown))
+    lines += [f"| `{name}` | {reason} |{empty}" for name, reason in part.get("missing", {}).items()]
     headline = "" if set(part["rows"]) <= set(BASELINES) else f" {part['sentence']}"
     return [*lines, "", f"{best_baselines(part['best_baseline'])}{headline}", ""]
 

@@ -26,8 +26,8 @@ from framecast.models.linear_flow import LinearFlowConfig
 from framecast.models.multiscale_gan.config import tiny
 from framecast.models.visual_dynamics.config import tiny as tiny_visual_dynamics
 from framecast.training.checkpoint import load_weights, write_weights
+from framecast.training.gradients import only
 from framecast.training.state import TrainState, make_optimiser, phase_parameters
-from framecast.training.step import only
 
 #: A configuration of each model that trains in seconds. A new model gets one line.
 TINY = {

@@ -26,6 +26,7 @@ TINY = {
     "maze": {"episodes": 3, "frames": 40},
     "pushing": {"train": 2, "val": 1, "test": 1, "novel": 1, "frames": 12, "size": 24},
     "walking": {"subjects": 3, "takes": 1, "cameras": 1, "frames": 12, "size": 24},
+    "moving-mnist": {"train": 3, "val": 1, "test": 1},
     "moving-objects": {"pairs": 30},
     "shapes": {"train": 4, "val": 1, "test": 2, "visualise": 1, "size": 32},
 }
@@ -47,7 +48,7 @@ def make(name, folder):
 
 @pytest.fixture(params=[*SOURCES, "store"], scope="module")
 def made(request, tmp_path_factory):
-    needs = {"atari": "ale_py", "pushing": "mujoco", "walking": "mujoco"}
+    needs = {"atari": "ale_py", "pushing": "mujoco", "walking": "mujoco", "moving-mnist": "sklearn"}
     if importlib.util.find_spec(needs.get(request.param, "numpy")) is None:
         pytest.skip(f"needs {needs[request.param]}")
     folder = tmp_path_factory.mktemp("source") / request.param

@@ -20,17 +20,16 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from filelock import FileLock, Timeout
-
 import framecast
 from framecast.benchmark.plan import entry_config
 from framecast.core.errors import UserError
-from framecast.core.io import write_json
+from framecast.core.io import read_json, write_json
+from framecast.core.lease import one_writer
 from framecast.core.types import FORMAT
 from framecast.data.cache import open_data
 from framecast.models.base import count_parameters
 from framecast.models.registry import find_model
-from framecast.training.checkpoint import CHECKPOINT, load_checkpoint, snapshots
+from framecast.training.checkpoint import CHECKPOINT, CHECKPOINT_SUMS, PREVIOUS, load_checkpoint, snapshots
 from framecast.training.device import pick_device
 from framecast.training.log import read_metrics
 from framecast.training.run_folder import open_run
@@ -39,10 +38,8 @@ from framecast.training.step import NotFinite
 from framecast.training.train import train
 from framecast.training.trainer import peak_memory
 
-#: Seconds to wait for the lock of a run: an orphaned process finishes its step and saves.
-PATIENCE = 120.0
 #: Files deleted from a finished run; config, last weights, log and images remain.
-BULKY = (CHECKPOINT, "latents", "tensorboard")
+BULKY = (CHECKPOINT, PREVIOUS, CHECKPOINT_SUMS, "latents", "tensorboard")
 
 
 def main(argument: str) -> int:
@@ -55,13 +52,12 @@ def main(argument: str) -> int:
     threading.Thread(target=_stop_with_parent, daemon=True).start()
     result = Path(job["result"])
     try:
-        with FileLock(str(result.with_suffix(".lock")), timeout=PATIENCE):
+        # waits: an orphaned process finishes its step and saves
+        with one_writer(result.with_suffix(".lock"), result.stem, wait=True):
             work(job)
         return 0
     except Interrupted as stop:
         return stop.code
-    except Timeout:
-        fault, code = f"{result.stem}: another process is training this run; wait for it, or stop it", 2
     except UserError as error:
         fault, code = str(error), 2
     except NotFinite as error:
@@ -175,8 +171,7 @@ def state_of(result: Path) -> str | None:
     """State in a result file: begun, failed or finished; None without the file."""
     if not result.is_file():
         return None
-    state: str = json.loads(result.read_text(encoding="utf-8"))["state"]
-    return state
+    return str(read_json(result).get("state"))
 
 
 def tidy(folder: Path) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import dataclasses
 import gc
 import json
-import os
 import shutil
 import subprocess
 import sys
@@ -33,6 +32,7 @@ from framecast.benchmark.plan import (
     refuse_other,
 )
 from framecast.benchmark.table import make_table, write_table
+from framecast.core.commit import LEASE, check_target, replaced_folder
 from framecast.core.config import duration_in_words, parse_duration
 from framecast.core.errors import UserError
 from framecast.core.io import read_file, write_json
@@ -411,11 +411,9 @@ def _copy(there: Trial, here: Trial) -> None:
     """Copy a run and then its result, so that a result implies a complete run."""
     try:
         if there.run.is_dir():
-            unfinished = here.run.with_name(f".{here.run.name}.part")
-            shutil.rmtree(unfinished, ignore_errors=True)
-            shutil.copytree(there.run, unfinished)
-            shutil.rmtree(here.run, ignore_errors=True)
-            os.replace(unfinished, here.run)
+            check_target(here.run, "run", overwrite=True)
+            with replaced_folder(here.run) as part:
+                shutil.copytree(there.run, part, dirs_exist_ok=True, ignore=shutil.ignore_patterns(f"{LEASE}*"))
         here.result.parent.mkdir(parents=True, exist_ok=True)
         write_json(here.result, read_file(there.result))
     except OSError as error:

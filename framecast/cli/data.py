@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
+from framecast.cli.data_export import read_options, write_lerobot_of, write_records_of, write_view_of
 from framecast.cli.output import arguments, print_result, print_skipped, progress_bar
 from framecast.core.config import suggest
 from framecast.core.errors import UserError
@@ -23,7 +24,9 @@ framecast data: generate, import, convert and inspect data.
   framecast data make SOURCE --out DIR [flags]           generate it, e.g. data make atari --game pong --out data/pong
   framecast data import PATH --out DIR [--size 128]      videos, frames, .npy / .npz, TFRecords to a packed store
   framecast data records PATH --out DIR [--schema …]     any of them to TFRecords
+  framecast data lerobot PATH --out DIR [--task TEXT]    any of them to a LeRobot dataset, format v3.0
   framecast data inspect PATH [--sheet FILE.png]         summary, with a contact sheet
+  framecast data view PATH --out FILE.mp4                film of what is read, with frame numbers, and a contact sheet
   framecast data download NAME --game G --out DIR        published data; shows size and host and asks first
   framecast data clips --data PATH --out DIR             clips for another program to forecast, for a comparison
   framecast data record --source maze --out DIR          your own play in the browser
@@ -64,45 +67,12 @@ class ImportFlags:
     """Axes of .npy files, such as nthwc."""
     records: RecordSettings = dataclasses.field(default_factory=RecordSettings)
     """Reader settings for TFRecords."""
+    cuts: bool = True
+    """Detection of shot cuts in videos, which training clips then do not cross."""
     skip_bad: Switch = False
     """Skipping of unreadable files, with a count."""
     overwrite: Switch = False
     """Replacement of an existing store, after the new one is complete."""
-    json: str | None = None
-    """Path for a summary of the output as JSON; - for standard output."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class RecordsFlags:
-    """Conversion of any data to TFRecords, one record per video, in the schema of a published system.
-
-    Example: framecast data records data/pushing --out records/pushing --schema robot-push
-    """
-
-    path: PathName
-    """Packed store, video, folder of videos or of frames, .npy or .npz, TFRecords."""
-    out: str
-    """Output folder."""
-    schema: Literal["published", "robot-push"] = "published"
-    """Schema: published (of the hierarchical predictor's release, with all per-frame arrays) or robot-push."""
-    size: str | None = None
-    """Frame size, 128 (shorter side) or 96x128; unchanged if not given."""
-    fit: Literal["crop", "pad", "squash"] = "crop"
-    """Method for frames of another aspect ratio: crop, pad or squash."""
-    length: int | None = None
-    """Frames per record; whole videos if not given."""
-    quality: int = 95
-    """JPEG quality, 1 to 100."""
-    per_file: int = 256
-    """Maximum number of records per file."""
-    fps: float | None = None
-    """Frame rate to resample videos to; for frames and arrays, the rate they have (30 if not given)."""
-    axes: str | None = None
-    """Axes of .npy files, such as nthwc."""
-    skip_bad: Switch = False
-    """Skipping of unreadable files, with a count."""
-    overwrite: Switch = False
-    """Replacement of existing records, after the new ones are complete."""
     json: str | None = None
     """Path for a summary of the output as JSON; - for standard output."""
 
@@ -122,6 +92,8 @@ class InspectFlags:
     """Axes of .npy files, such as nthwc."""
     records: RecordSettings = dataclasses.field(default_factory=RecordSettings)
     """Reader settings for TFRecords."""
+    cuts: bool = True
+    """Detection of shot cuts in videos, for which every frame is decoded."""
     skip_bad: Switch = False
     """Skipping of unreadable files, with a count."""
     json: str | None = None
@@ -141,6 +113,10 @@ class DownloadFlags:
     """Folder to unpack into."""
     game: str = "all"
     """Game: mspacman, qbert, pinball, revenge, spaceinvaders or all; trajectories for the trajectories alone."""
+    sha256: str | None = None
+    """Expected SHA-256 of the file, 64 hex digits; any other file is refused."""
+    allow_http: Switch = False
+    """Permission for addresses without encryption (http://)."""
     url: str | None = None
     """Alternative address with the same files, such as a mirror."""
     yes: Switch = False
@@ -285,7 +261,7 @@ def _import(argv: list[str]) -> None:
     from framecast.data.writer import bytes_in_words
 
     flags = parse(ImportFlags, argv, "data import")
-    options, folder = _read_options(flags), Path(flags.out)
+    options, folder = read_options(flags), Path(flags.out)
     _check_target(folder, flags.overwrite)
     # scaled while decoding: a phone clip at full size would not fit into memory
     source = open_path(flags.path, options)
@@ -296,39 +272,13 @@ def _import(argv: list[str]) -> None:
     _describe_store(folder, flags.json)
 
 
-def _records(argv: list[str]) -> None:
-    from framecast.data.open import open_path
-    from framecast.data.tfrecord_writer import write_records
-
-    flags = parse(RecordsFlags, argv, "data records")
-    options = _read_options(flags)
-    # joints and masks are resized with the frames, after reading
-    source = open_path(flags.path, dataclasses.replace(options, size=None))
-    print_skipped(source)
-    with progress_bar(f"writing {flags.out}") as progress:
-        files = write_records(
-            source,
-            flags.out,
-            flags.schema,
-            options=options,
-            length=flags.length,
-            quality=flags.quality,
-            per_file=flags.per_file,
-            overwrite=flags.overwrite,
-            progress=progress,
-        )
-    summary = {"records": str(flags.out), "files": {file.name: file.stat().st_size for file in files}}
-    count = "1 file" if len(files) == 1 else f"{len(files)} files"
-    print_result(flags.json, summary, f"{count} of the {flags.schema} schema\nrecords: {flags.out}")
-
-
 def _inspect(argv: list[str]) -> None:
     from framecast.data.inspect import inspect
     from framecast.data.open import open_path
 
     flags = parse(InspectFlags, argv, "data inspect")
-    source = open_path(flags.path, _read_options(flags))
-    summary = inspect(source, Path(flags.sheet) if flags.sheet else None)
+    source = open_path(flags.path, read_options(flags))
+    summary = inspect(source, Path(flags.sheet) if flags.sheet else None, cuts=flags.cuts)
     print_skipped(source)
     lines = [f"{k}: {json.dumps(v) if isinstance(v, dict | list) else v}" for k, v in summary.items() if v is not None]
     print_result(flags.json, summary, "\n".join(lines))
@@ -336,9 +286,9 @@ def _inspect(argv: list[str]) -> None:
 
 def _download(argv: list[str]) -> None:
     flags = parse(DownloadFlags, argv, "data download")
-    from framecast.data.download import SETS, fetch, find, offer, unpack
+    from framecast.data.download import SETS, fetch, file_hash, find, offer, unpack
 
-    address = find(flags.name, flags.game, flags.url)
+    address = find(flags.name, flags.game, flags.url, flags.allow_http)
     wanted, folder = offer(address), Path(flags.out)
     if folder.is_file():
         raise UserError(f"{folder}: is a file; --out must be a folder")
@@ -346,13 +296,15 @@ def _download(argv: list[str]) -> None:
     if not flags.yes and not _confirmed():
         raise UserError("nothing was fetched; answer y, or give --yes")
     with progress_bar(f"fetching {wanted.name}") as progress:
-        archive = fetch(wanted, folder, progress)
+        archive = fetch(wanted, folder, progress, flags.sha256)
+    sha256 = file_hash(archive)
     with progress_bar(f"unpacking {wanted.name}") as progress:
         count = unpack(archive, folder, progress)
     if not flags.keep_archive:
         archive.unlink()
-    summary = {"folder": str(folder), "files": count, "address": wanted.address, "bytes": wanted.size}
-    text = f"{count:,} files in {folder}\nnext: framecast data import {folder} --out {folder}-store"
+    summary = {"folder": str(folder), "files": count, "address": wanted.address, "bytes": wanted.size, "sha256": sha256}
+    text = f"{count:,} files in {folder}\nSHA-256 of {wanted.name}: {sha256}\n"
+    text += f"next: framecast data import {folder} --out {folder}-store"
     print_result(flags.json, summary, text)
 
 
@@ -404,20 +356,14 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "sources": _sources,
     "make": _make,
     "import": _import,
-    "records": _records,
+    "records": write_records_of,
+    "lerobot": write_lerobot_of,
     "inspect": _inspect,
+    "view": write_view_of,
     "download": _download,
     "clips": _clips,
     "record": _record,
 }
-
-
-def _read_options(flags: Any) -> Any:
-    """The reader settings among the parsed flags of a data command."""
-    from framecast.data.options import ReadOptions
-
-    given = {f.name: getattr(flags, f.name) for f in dataclasses.fields(ReadOptions) if hasattr(flags, f.name)}
-    return ReadOptions.parse(given.pop("size", None), **given)
 
 
 def _check_target(folder: Path, overwrite: bool) -> None:

@@ -29,6 +29,7 @@ framecast: predict the next frames of a video.
   framecast compare RUN RUN … --data PATH          predictors on the same clips, ranked, on one page
   framecast benchmark --models … --data PATH       models trained for equal times, compared on one page
   framecast export RUN --out DIR                   weights to share
+  framecast check PATH                             verification of a run, store or export by its checksums
   framecast latents VERB RUN                       analysis of a model's latent space
 
 From a phone clip to its forecast, at once and after a minute of training on the clip's own past:
@@ -55,10 +56,19 @@ COMMANDS = {
     "benchmark": "compare",
     "export": "export",
     "latents": "latents",
+    "check": "check",
 }
 
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT)
-_UNUSABLE_PATH = (errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR)
+_EXHAUSTED = {
+    errno.EMFILE: "too many open files; close other programs, or raise the limit (ulimit -n)",
+    errno.ENFILE: "too many open files on this machine; close other programs",
+    errno.EIO: "the disk or network file system reported an input/output error; check it, and copy the data elsewhere",
+}
+_UNUSABLE_PATH = (
+    *(errno.EROFS, errno.EACCES, errno.EPERM, errno.EEXIST, errno.ENOTDIR, errno.EISDIR, errno.ENOENT, errno.ELOOP),
+    *(errno.ENAMETOOLONG, errno.ESTALE, errno.ETIMEDOUT, errno.EBUSY),
+)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -68,24 +78,17 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 def run(argv: list[str]) -> int:
     """The exit code of one command."""
+    _replace_closed_streams()
     if len(argv) > 1 and argv[0] == "help":
         argv = [*argv[1:], "--help"]
-    if not argv or argv[0] in ("-h", "--help", "help"):
-        print(HELP, end="")
-        return 0
-    if argv[0] in ("--version", "-V"):
-        from framecast import __version__
-
-        print(f"framecast {__version__}")
-        return 0
     try:
-        _run_command(argv[0], argv[1:])
+        _answer(argv)
         sys.stdout.flush()
         return 0
     except SystemExit as stop:
         return stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except UserError as error:
-        return _fail(str(error), 2)
+        return _fail(_exhausted(error) or str(error), 2)
     except KeyboardInterrupt:
         return _fail("stopped", 130)
     except BrokenPipeError:  # the reader of the output, such as `head`, has closed it
@@ -93,6 +96,28 @@ def run(argv: list[str]) -> int:
         return 0
     except Exception as error:
         return _other_error(error)
+
+
+def _replace_closed_streams() -> None:
+    """Open the null device for a closed standard stream: printing works, and no file of ours gets its number."""
+    if sys.stdout is None:
+        sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+        if sys.stderr is not None:
+            print("framecast: standard output is closed, so results are not shown", file=sys.stderr)
+    if sys.stderr is None:
+        sys.stderr = open(os.devnull, "w", encoding="utf-8")  # noqa: SIM115
+
+
+def _answer(argv: list[str]) -> None:
+    """Help, version, or the result of a command."""
+    if not argv or argv[0] in ("-h", "--help", "help"):
+        print(HELP, end="")
+    elif argv[0] in ("--version", "-V"):
+        from framecast import __version__
+
+        print(f"framecast {__version__}")
+    else:
+        _run_command(argv[0], argv[1:])
 
 
 def _run_command(name: str, argv: list[str]) -> None:
@@ -109,6 +134,16 @@ def _fail(text: str, code: int) -> int:
     return code
 
 
+def _exhausted(error: BaseException) -> str | None:
+    """Sentence about a limit of the machine that an error was raised from, whatever file it is about."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.errno in _EXHAUSTED:
+            return f"{cause.filename}: {_EXHAUSTED[cause.errno]}" if cause.filename else _EXHAUSTED[cause.errno]
+        cause = cause.__cause__ or cause.__context__
+    return None
+
+
 def _other_error(error: Exception) -> int:
     code = getattr(error, "code", None)
     if type(error).__name__ == "Interrupted" and isinstance(code, int):
@@ -117,6 +152,8 @@ def _other_error(error: Exception) -> int:
         return _fail(str(error), 1)
     if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
         return _fail("not enough memory; use a smaller --size or --batch-size, or fewer --clips", 2)
+    if (sentence := _exhausted(error)) is not None:
+        return _fail(sentence, 2)
     if isinstance(error, OSError) and error.errno in _FULL_DISK + _UNUSABLE_PATH:
         remedy = "free some space" if error.errno in _FULL_DISK else "fix it"
         return _fail(f"{error.filename or 'the disk'}: {error.strerror}; {remedy} or use another path", 2)

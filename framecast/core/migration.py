@@ -47,6 +47,15 @@ def migrate_config(data: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
+def complete_data(data: Mapping[str, Any]) -> dict[str, Any]:
+    """The data settings of a run's stored config, with those that its version lacked, at their defaults.
+
+    Args:
+        data: "data" of a whole `config.json`.
+    """
+    return {"cuts": True, **data}
+
+
 def complete_train(data: Mapping[str, Any]) -> dict[str, Any]:
     """The training settings of a run's stored config, with those that its version lacked.
 

@@ -48,8 +48,8 @@ class ActionSpec:
     std: tuple[float, ...] = ()
 
     def __post_init__(self) -> None:
-        if self.size < 1:
-            raise ValueError(f"ActionSpec.size must be at least 1, got {self.size}")
+        if not 1 <= self.size <= 2**16:
+            raise ValueError(f"ActionSpec.size must be at least 1 and at most {2**16}, got {self.size}")
         for name in ("names", "low", "high", "mean", "std"):
             values = getattr(self, name)
             if values and len(values) != self.size:
@@ -78,10 +78,10 @@ class ClipSpec:
 
     def __post_init__(self) -> None:
         for name in ("channels", "height", "width"):
-            if getattr(self, name) < 1:
-                raise ValueError(f"ClipSpec.{name} must be at least 1, got {getattr(self, name)}")
-        if not self.fps > 0:
-            raise ValueError(f"ClipSpec.fps must be above 0, got {self.fps}")
+            if not 1 <= getattr(self, name) <= 2**20:
+                raise ValueError(f"ClipSpec.{name} must be at least 1, at most {2**20}, got {getattr(self, name)}")
+        if not 0 < self.fps < 1e9:
+            raise ValueError(f"ClipSpec.fps must be above 0 and below 1e9, got {self.fps}")
 
     @property
     def action_size(self) -> int:
@@ -204,17 +204,8 @@ class ClipRequest:
 
     def consecutive(self, context: int, future: int) -> ClipRequest:
         """The request of whole frames for a roll-out: `context` frames and the `future` frames that follow them."""
-        return replace(
-            self,
-            context=context,
-            future=future,
-            target_offset=1,
-            crop=None,
-            motion_filter=None,
-            extras=(),
-            events=(),
-            targets=None,
-        )
+        whole = replace(self, crop=None, motion_filter=None, extras=(), events=(), targets=None)
+        return replace(whole, context=context, future=future, target_offset=1)
 
     @property
     def length(self) -> int:

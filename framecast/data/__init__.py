@@ -9,6 +9,7 @@ SOURCES: dict[str, tuple[str, str]] = {
     "maze": ("framecast.data.synthetic.maze", "Maze"),
     "pushing": ("framecast.data.synthetic.pushing", "Pushing"),
     "walking": ("framecast.data.synthetic.walking", "Walking"),
+    "moving-mnist": ("framecast.data.synthetic.moving_mnist", "MovingMnist"),
     "moving-objects": ("framecast.data.synthetic.moving_objects", "MovingObjects"),
     "shapes": ("framecast.data.synthetic.shapes", "Shapes"),
 }

@@ -53,6 +53,8 @@ class Segment:
 class Source(Protocol):
     """Videos from which clips are read.
 
+    A source may also have `breaks`: name -> frames that do not continue the frame before them, after a pause or a cut,
+    and `may_have_cuts`: whether shot cuts are searched for when it is packed.
     A source whose frames are slow to decode may also have `rows(index, start, length, stride=1)`, which returns the
     per-frame arrays only.
 

@@ -12,31 +12,36 @@ import numpy as np
 from framecast.core.errors import UserError
 from framecast.data.base import Source
 from framecast.data.readers.folders import visible_files
+from framecast.media.cuts import CutDetector
 from framecast.media.grid import as_rgb, grid
 from framecast.media.images import write_image
 from framecast.media.resize import resize_frames
 
 _ROWS, _COLUMNS = 8, 8  # of the contact sheet
+_BLOCK = 32  # frames decoded at a time in the search for cuts
 _PANEL = 160  # maximum longer side of a frame there, px
 
 
-def inspect(source: Source, sheet: Path | None = None, window: int = 2) -> dict[str, Any]:
+def inspect(source: Source, sheet: Path | None = None, window: int = 2, cuts: bool = False) -> dict[str, Any]:
     """Summary of a source as JSON values.
 
     Args:
         source: Source of the videos.
         sheet: File of a contact sheet (.png) to write.
         window: Source frames of one clip, for the splits.
+        cuts: Find shot cuts of videos, for which every frame is decoded.
 
     Returns:
         videos, frames, shortest, longest (frames), sizes ("HxW" -> videos), channels, fps (rate -> videos), duration
-        (seconds), bytes (decoded, uint8), disk_bytes (None if not on disk), actions, extras, splits (videos and frames
+        (seconds), bytes (decoded, uint8), disk_bytes (None if not on disk), actions, extras, breaks (places that clips
+        do not cross), cuts (video -> frames that begin a shot; None if not searched for), splits (videos and frames
         of each) with split_rule, meta, and sheet; for named games also games (videos and frames, total and per split).
 
     Raises:
         UserError: A file cannot be read.
     """
     spec = source.spec
+    breaks = getattr(source, "breaks", None) or {}
     sizes, rates = _sizes(source), _rates(source)
     lengths = list(source.lengths)
     pixels = sum(length * h * w for length, (h, w) in zip(lengths, sizes, strict=True))
@@ -54,11 +59,25 @@ def inspect(source: Source, sheet: Path | None = None, window: int = 2) -> dict[
         "disk_bytes": None if path is None else _disk_bytes(Path(path)),
         "actions": _actions(source),
         "extras": {name: list(shape) for name, shape in spec.extras.items()},
+        "breaks": sum(map(len, breaks.values())),
+        "cuts": find_shots(source) if cuts and getattr(source, "may_have_cuts", False) else None,
         **_splits(source, window),
         **_games(source, window),
         "meta": source.meta(),
         "sheet": None if sheet is None else str(write_sheet(source, sheet)),
     }
+
+
+def find_shots(source: Source) -> dict[str, list[int]]:
+    """Video -> frames that begin a new shot, of the videos that have cuts."""
+    found = {}
+    for video, name in enumerate(source.names):
+        detector, length = CutDetector(), source.lengths[video]
+        for start in range(0, length, _BLOCK):
+            detector.add(source.clip(video, start, min(_BLOCK, length - start)).frames)
+        if cuts := detector.cuts():
+            found[name] = cuts
+    return found
 
 
 def write_sheet(source: Source, path: Path) -> Path:

@@ -14,12 +14,17 @@ from framecast.data.readers.arrays import Arrays, array_files
 from framecast.data.readers.folders import visible_files
 from framecast.data.readers.frames import Frames, frame_folders
 from framecast.data.readers.grand_challenge import GrandChallenge, find_root
+from framecast.data.readers.hdf5 import SUFFIXES as HDF5_SUFFIXES
+from framecast.data.readers.hdf5 import Hdf5, hdf5_files
+from framecast.data.readers.lerobot import LeRobot, is_lerobot
+from framecast.data.readers.minari import Minari, minari_folder
 from framecast.data.readers.pairs import Pairs, pair_files
 from framecast.data.readers.tfrecord_format import is_records
 from framecast.data.readers.tfrecords import SUFFIXES, TFRecords, record_files
 from framecast.data.readers.videos import Videos, video_files
 from framecast.data.store import Store
 from framecast.media.images import IMAGE_SUFFIXES
+from framecast.media.packets import is_address
 from framecast.media.video import VIDEO_SUFFIXES
 
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
@@ -33,6 +38,9 @@ _READERS: dict[str, Callable[[Path, ReadOptions], Source]] = {
     "episodes": GrandChallenge,
     "videos": Videos,
     "images": Frames,
+    "lerobot": LeRobot,
+    "hdf5": Hdf5,
+    "minari": Minari,
 }
 
 
@@ -40,9 +48,9 @@ def open_path(path: str | os.PathLike[str], options: ReadOptions = AS_STORED) ->
     """The source that a path holds, chosen by its content.
 
     A folder with index.json is a packed store, one whose images are all named <id>_im1.png or <id>_im2.png holds
-    pairs, one with screens/<game>/<episode> an Atari Grand Challenge; otherwise a video file, a folder of videos, a
-    folder of frames (flat, nested, or with `Train/` and `Test/`), an .npy or .npz file or a folder of these, TFRecords
-    or a folder of them.
+    pairs, one with screens/<game>/<episode> an Atari Grand Challenge, one with meta/info.json a LeRobot dataset;
+    otherwise a video file, a folder of videos, a folder of frames (flat, nested, or with `Train/` and `Test/`), an .npy
+    or .npz file or a folder of these, TFRecords, HDF5 or Minari episodes, or a folder of them.
 
     Args:
         path: File or folder.
@@ -51,12 +59,16 @@ def open_path(path: str | os.PathLike[str], options: ReadOptions = AS_STORED) ->
     Raises:
         UserError: The path holds nothing that can be read, or files of several kinds.
     """
+    if is_address(path):
+        raise UserError(f"{os.fspath(path)} is an address; download it and give the file or folder")
     path = Path(path)
     return _READERS[kind_of(path, options)](path, options)
 
 
 def kind_of(path: Path, options: ReadOptions = AS_STORED) -> str:
-    """What a path holds, without reading it: store, pairs, arrays, records, episodes, videos or images.
+    """What a path holds, without reading it.
+
+    One of store, pairs, arrays, records, episodes, lerobot, minari, hdf5, videos and images.
 
     Args:
         path: File or folder.
@@ -65,25 +77,16 @@ def kind_of(path: Path, options: ReadOptions = AS_STORED) -> str:
     Raises:
         UserError: The path holds nothing that can be read, or files of several kinds.
     """
+    if is_address(path):
+        raise UserError(f"{path} is an address; download it and give the file or folder")
     if not path.exists():
         raise UserError(_missing(path))
-    if path.is_dir():
-        _refuse_lerobot(path)
+    if not path.is_dir() and not path.is_file():
+        raise UserError(f"{path} is a pipe or device, not a file; write its content to a file first")
     kind = _kind_of_folder(path) if path.is_dir() else _kind_of_file(path)
-    if options.axes is not None and kind not in ("arrays", "store", "pairs"):
+    if options.axes is not None and kind not in ("arrays", "hdf5", "store", "pairs"):
         raise UserError(f"{path} holds {kind}, whose axes are known; --axes is for .npy and .npz files, leave it out")
     return kind
-
-
-def _refuse_lerobot(path: Path) -> None:
-    """Raises: UserError for a LeRobot dataset, whose videos hold many episodes and one camera each."""
-    if (path / "meta" / "info.json").is_file():
-        text = (path / "meta" / "info.json").read_text(encoding="utf-8", errors="replace")
-        if '"codebase_version"' in text or '"robot_type"' in text:
-            raise UserError(
-                f"{path} is a LeRobot dataset, which cannot be read yet: its videos join many episodes and hold one "
-                "camera each; write its frames with framecast.DatasetWriter, one video an episode"
-            )
 
 
 def _missing(path: Path) -> str:
@@ -100,6 +103,8 @@ def _kind_of_file(path: Path) -> str:
     suffix = path.suffix.lower()
     if suffix in (".npy", ".npz"):
         return "arrays"
+    if suffix in HDF5_SUFFIXES:
+        return "hdf5"
     if suffix in SUFFIXES or is_records(path):
         return "records"
     if suffix in _ARCHIVES:
@@ -112,6 +117,10 @@ def _kind_of_file(path: Path) -> str:
 def _kind_of_folder(path: Path) -> str:
     if (path / "index.json").is_file():
         return "store"
+    if is_lerobot(path):
+        return "lerobot"
+    if minari_folder(path) is not None:
+        return "minari"
     if find_root(path) is not None:
         return "episodes"
     videos = video_files(path)
@@ -131,6 +140,8 @@ def _kind_of_folder(path: Path) -> str:
     others = list(visible_files(path))
     if not others:
         raise UserError(f"{path} is an empty folder; {_REMEDY}")
+    if hdf5_files(path):
+        return "hdf5"
     if record_files(path):
         return "records"
     archives = [file for file in others if file.suffix.lower() in _ARCHIVES]

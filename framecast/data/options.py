@@ -24,6 +24,8 @@ class ReadOptions:
     """Axes of .npy and .npz files, such as "nthwc"; None guesses them."""
     skip_bad: bool = False
     """Leave out files that cannot be read; the source's `meta()` lists them."""
+    cuts: bool = True
+    """Find shot cuts of videos when they are packed or inspected; clips do not cross them."""
     records: RecordSettings = field(default_factory=RecordSettings)
     """How TFRecords are read."""
 
@@ -61,6 +63,8 @@ class DataConfig:
     """Axes of .npy files, such as "nthwc"."""
     skip_bad: bool = False
     """Leave out files that cannot be read, and count them."""
+    cuts: bool = True
+    """Find shot cuts of videos, which clips do not cross."""
     records: RecordSettings | None = None
     """How TFRecords are read; None is the default of `RecordSettings`."""
     digest: str = ""
@@ -73,5 +77,6 @@ class DataConfig:
             fit=self.fit,
             axes=self.axes,
             skip_bad=self.skip_bad,
+            cuts=self.cuts,
             records=self.records or RecordSettings(),
         )

@@ -2,7 +2,8 @@
 
 A store is a folder:
 
-    index.json               format, actions; per video name, frames, size, offset, fps, meta, episode, camera, split
+    index.json               format, actions; per video name, frames, size, offset, fps, meta, episode, camera, split,
+                             breaks
     meta.json                origin of the videos
     frames-<C>x<H>x<W>.npy   uint8 (n, c, h, w), frames of all videos of that size, concatenated
     <array>-<C>x<H>x<W>.npy  (n, …), per-frame arrays (actions, rewards, …), one row per frame
@@ -13,30 +14,33 @@ Plain .npy and JSON can be read by any program; the same videos give the same by
 from __future__ import annotations
 
 import contextlib
-import json
 import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import fields
 from functools import partial
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from framecast.core.config import from_dict
 from framecast.core.errors import UserError
+from framecast.core.io import read_json
 from framecast.core.migration import migrate_terminals
+from framecast.core.npy import map_npy
 from framecast.core.types import FORMAT, ActionSpec, Clip, ClipSpec
 from framecast.data.base import Source, clip_stop
 from framecast.data.labels import resize_clip
 from framecast.data.options import AS_STORED, ReadOptions
 from framecast.data.splits import SplitByName
-from framecast.data.writer import ARRAY_NAME, DatasetWriter, DiskFull, bytes_in_words, is_store, require_space
+from framecast.data.writer import ARRAY_NAME, DatasetWriter, DiskFull, is_store, require_space
+from framecast.media.cuts import CutDetector
 from framecast.media.resize import Size, target_size
 
 __all__ = ["DatasetWriter", "Store", "estimate", "is_store", "pack", "require_space"]
 
-_INDEX_LIMIT = 1 << 28  # maximum bytes of JSON; enough for a million videos
 _SIZE = re.compile(r"[1-9]\d{0,5}x[1-9]\d{0,5}x[1-9]\d{0,5}")
 _BLOCK_BYTES = 1 << 25  # maximum bytes of frames read at a time while packing, and maximum number of frames:
 _BLOCK = 64
@@ -55,6 +59,7 @@ class Store(SplitByName):
         groups: Name -> episode where the store has episodes.
         games: Name -> game, of videos whose meta has one.
         subsets: Name -> named part of its split.
+        breaks: Name -> frames that do not continue the frame before them (pauses and cuts).
         shapes: (c, h, w) per video.
         fps: Frames per second per video.
 
@@ -76,6 +81,7 @@ class Store(SplitByName):
         self.cameras: dict[str, str] = {v["name"]: v["camera"] for v in videos if "camera" in v}
         self.subsets: dict[str, str] = {v["name"]: v["subset"] for v in videos if "subset" in v}
         self.games: dict[str, str] = {v["name"]: str(v["meta"]["game"]) for v in videos if "game" in v.get("meta", {})}
+        self.breaks: dict[str, list[int]] = {v["name"]: v["breaks"] for v in videos if "breaks" in v}
         self._video_meta = [v.get("meta", {}) for v in videos]
         self._offsets = [v["offset"] for v in videos]
         rows = Counter[str]()
@@ -182,12 +188,15 @@ def pack(
     total, done, skipped = sum(source.lengths), 0, []
     fixed, groups = getattr(source, "fixed", None) or {}, getattr(source, "groups", None) or {}
     cameras, subsets = getattr(source, "cameras", None) or {}, getattr(source, "subsets", None) or {}
+    breaks = getattr(source, "breaks", None) or {}
+    cuts = 0
     meta = source.meta()
     if options.size is not None:
         meta["packed"] = options.meta()
     with DatasetWriter(folder, source.spec.fps, source.spec.actions, meta, overwrite) as writer:
         for i, name in enumerate(source.names):
             reader = _Reader(source, i, options, partial(_report, progress, done, total))
+            reader.breaks += breaks.get(name, ())
             try:
                 writer.add(
                     iter(reader),
@@ -199,6 +208,7 @@ def pack(
                     camera=cameras.get(name),
                     split=fixed.get(name),
                     subset=subsets.get(name),
+                    breaks=reader.breaks,
                     **reader.arrays,
                 )
             except DiskFull:
@@ -208,6 +218,9 @@ def pack(
                     raise
                 skipped.append(name)
             done += source.lengths[i]
+            cuts += len(reader.breaks) - len(breaks.get(name, ()))
+        if cuts:
+            writer.meta["notes"] = [*writer.meta.get("notes", []), f"shot cuts, which clips do not cross: {cuts}"]
         if skipped:
             writer.meta["skipped"] = skipped
             if len(skipped) == len(source.names):
@@ -228,6 +241,8 @@ class _Reader:
         self.arrays: dict[str, list[Any]] = {}
         self.meta: dict[str, Any] = {}
         self.fps = source.spec.fps
+        self.breaks: list[int] = []
+        self.cuts = CutDetector() if options.cuts and getattr(source, "may_have_cuts", False) else None
         first, self.block = None, 1
         with contextlib.suppress(UserError):  # reported, or skipped, when the frames are read
             first = source.clip(index, 0, 1)
@@ -243,8 +258,12 @@ class _Reader:
             frames, arrays = resize_clip(clip.frames, clip.arrays, self.options.size, self.options.fit)
             for name, array in arrays.items():
                 self.arrays[name].extend(array)
+            if self.cuts is not None:
+                self.cuts.add(frames)
             yield frames
             self.report(start + len(clip.frames))
+        if self.cuts is not None:
+            self.breaks[:] = sorted({*self.breaks, *self.cuts.cuts()})
 
 
 def _parse_size(key: str) -> tuple[int, int, int]:
@@ -255,15 +274,10 @@ def _parse_size(key: str) -> tuple[int, int, int]:
 def _read_json(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise UserError(f"{path} is missing, so this is not a packed store; give a folder made by data import")
-    if path.stat().st_size > _INDEX_LIMIT:
-        raise UserError(f"{path} is larger than {bytes_in_words(_INDEX_LIMIT)}, the limit; make the store again")
     try:
-        value = json.loads(path.read_bytes())
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{path} is damaged ({type(error).__name__}); make the store again") from error
-    if not isinstance(value, dict):
-        raise UserError(f"{path} is damaged (not a JSON object); make the store again")
-    return value
+        return read_json(path)
+    except UserError as error:
+        raise UserError(f"{path} is damaged ({error}); make the store again") from error
 
 
 def _checked_videos(path: Path, index: Mapping[str, Any]) -> list[dict[str, Any]]:
@@ -284,12 +298,13 @@ def _checked_videos(path: Path, index: Mapping[str, Any]) -> list[dict[str, Any]
             and isinstance(v.get("size"), str)
             and _SIZE.fullmatch(v["size"]) is not None
             and type(v.get("frames")) is int
-            and v["frames"] > 0
+            and 0 < v["frames"] < 2**40
             and type(v.get("offset")) is int
-            and v["offset"] >= 0
+            and 0 <= v["offset"] < 2**48
             and isinstance(v.get("fps"), int | float)
-            and v["fps"] > 0
+            and 0 < v["fps"] < 1e9
             and isinstance(v.get("meta", {}), dict)
+            and _are_breaks(v.get("breaks", []), v["frames"])
             and all(isinstance(v.get(k, ""), str) for k in ("episode", "camera", "split", "subset"))
             and v["name"] not in names
         )
@@ -299,15 +314,21 @@ def _checked_videos(path: Path, index: Mapping[str, Any]) -> list[dict[str, Any]
     return videos
 
 
+def _are_breaks(value: Any, frames: int) -> bool:
+    """Whether a value is a list of ascending frame numbers inside a video."""
+    if not isinstance(value, list) or not all(type(frame) is int for frame in value):
+        return False
+    return all(a < b for a, b in pairwise([0, *value, frames]))
+
+
 def _action_spec(path: Path, value: Any) -> ActionSpec | None:
     if value is None:
         return None
     known = {f.name for f in fields(ActionSpec)}
     try:
-        given: dict[str, Any] = {k: tuple(v) if isinstance(v, list) else v for k, v in value.items() if k in known}
-        return ActionSpec(**given)
-    except (AttributeError, TypeError, ValueError) as error:
-        raise UserError(f"{path} is damaged (actions: {error}); make the store again") from error
+        return from_dict(ActionSpec, {k: v for k, v in value.items() if k in known}, "actions")
+    except (AttributeError, ValueError) as error:
+        raise UserError(f"{path} is damaged ({error}); make the store again") from error
 
 
 def _map_array(path: Path) -> np.ndarray:
@@ -316,7 +337,6 @@ def _map_array(path: Path) -> np.ndarray:
         raise UserError(f"{path} is missing; make the store again")
     try:
         # The plain view: slicing a memmap object costs ten times as much as slicing an array.
-        mapped: np.ndarray = np.load(path, mmap_mode="r", allow_pickle=False).view(np.ndarray)
-    except (ValueError, EOFError, OSError) as error:
+        return map_npy(path).view(np.ndarray)
+    except UserError as error:
         raise UserError(f"{path} is damaged or cut short; make the store again") from error
-    return mapped

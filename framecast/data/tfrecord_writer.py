@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import io
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -14,6 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from framecast.core.commit import check_target, replaced_folder, write_marker
 from framecast.core.errors import UserError
 from framecast.core.types import FORMAT, Clip
 from framecast.data.base import SPLITS, Segment, Source
@@ -21,7 +20,6 @@ from framecast.data.labels import JOINTS, resize_clip
 from framecast.data.options import AS_STORED, ReadOptions
 from framecast.data.readers.tfrecord_format import make_example, write_record
 from framecast.data.readers.tfrecord_schemas import SCHEMAS, Column, Schema, describe, named
-from framecast.data.readers.tfrecords import SUFFIXES
 from framecast.data.writer import require_space, writing
 from framecast.media.resize import target_size
 
@@ -77,30 +75,23 @@ def write_records(
         raise UserError(
             f"quality must be in 1…100, per_file above 0 and length above 1, got {quality}, {per_file}, {length}"
         )
-    _check_folder(folder, overwrite)
+    check_target(folder, "records", overwrite)
     parts = _parts(source, length)
     height, width = target_size(source.spec.height, source.spec.width, options.size, options.fit)
     frames = sum(part.stop - part.start for part in parts)
     numbers = sum(int(np.prod(shape)) for shape in source.spec.extras.values()) + source.spec.action_size
     require_space(folder, int(frames * (_JPEG_BYTES * height * width + 8 * min(numbers, height * width))))
-    temporary = folder.parent / f".{folder.name}.part-{os.getpid()}"
     written: list[Path] = []
-    try:
-        with writing(folder):
-            temporary.mkdir(parents=True)
-            for file, inside in _files(temporary, parts, per_file):
-                with file.open("wb") as handle:
-                    for part in inside:
-                        clip = source.clip(part.video, part.start, part.stop - part.start)
-                        write_record(handle, _example(clip, source, form, options, quality))
-                        written.append(file)
-                        if progress is not None:
-                            progress(len(written), len(parts))
-            if folder.exists():
-                shutil.rmtree(folder)
-            os.replace(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    with writing(folder), replaced_folder(folder) as temporary:
+        for file, inside in _files(temporary, parts, per_file):
+            with file.open("wb") as handle:
+                for part in inside:
+                    clip = source.clip(part.video, part.start, part.stop - part.start)
+                    write_record(handle, _example(clip, source, form, options, quality))
+                    written.append(file)
+                    if progress is not None:
+                        progress(len(written), len(parts))
+        write_marker(temporary, "records")
     return [folder / file.name for file in dict.fromkeys(written)]
 
 
@@ -112,16 +103,6 @@ def _schema(name: str, source: Source) -> Schema:
     if name == "robot-push" and (source.spec.actions is None or "states" not in source.spec.extras):
         raise UserError("robot-push records need actions and states, which the data lack; use the published schema")
     return SCHEMAS[name]
-
-
-def _check_folder(folder: Path, overwrite: bool) -> None:
-    if folder.is_file():
-        raise UserError(f"{folder} is a file; name a folder for the records")
-    if folder.is_dir() and (there := sorted(folder.iterdir())):
-        if any(path.suffix not in SUFFIXES for path in there):
-            raise UserError(f"{folder} holds other files; name a new or empty folder for the records")
-        if not overwrite:
-            raise UserError(f"{folder} already holds records; choose another folder or overwrite it (--overwrite)")
 
 
 def _parts(source: Source, length: int | None) -> list[Part]:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import zlib
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from itertools import pairwise
 
@@ -60,6 +60,7 @@ class Windows:
     def __init__(self, source: Source, segments: Sequence[Segment], request: ClipRequest) -> None:
         self.source, self.request = source, request
         need = request.source_length
+        segments = split_at_breaks(segments, source)
         self.segments = [s for s in segments if s.stop - s.start >= need]
         fits = {s.video for s in self.segments}
         self.left_out = [source.names[v] for v in dict.fromkeys(s.video for s in segments) if v not in fits]
@@ -273,6 +274,16 @@ class Windows:
                 f"video {name!r} is {height}x{width}, smaller than the {request.crop[0]}x{request.crop[1]} crops the "
                 f"model trains on; enlarge it (--size {request.crop[0]}x{request.crop[1]}) or leave it out"
             )
+
+
+def split_at_breaks(segments: Sequence[Segment], source: Source) -> list[Segment]:
+    """Segments cut where a video does not continue, so that no window contains a pause or a cut."""
+    breaks: Mapping[str, Sequence[int]] = getattr(source, "breaks", None) or {}
+    parts = []
+    for segment in segments:
+        inside = [f for f in breaks.get(source.names[segment.video], ()) if segment.start < f < segment.stop]
+        parts += [Segment(segment.video, a, b) for a, b in pairwise([segment.start, *inside, segment.stop])]
+    return parts
 
 
 def _too_short(source: Source, segments: Sequence[Segment], need: int) -> str:

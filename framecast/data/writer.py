@@ -8,16 +8,21 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator, Mapping
+import sys
+import weakref
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
+from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
 from typing import Any, BinaryIO
 
 import numpy as np
-import psutil
 
+from framecast.core.checksums import write_checksums
+from framecast.core.commit import LEASE, check_target, install_folder, new_folder
 from framecast.core.errors import UserError
+from framecast.core.lease import one_writer
 from framecast.core.types import FORMAT, ActionSpec
 from framecast.data.base import SPLITS
 
@@ -25,10 +30,6 @@ from framecast.data.base import SPLITS
 ARRAY_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
 
 _HEADER_BYTES = 256  # fixed for every .npy, so that the length can be written at the end
-
-
-#: Unfinished folders of this process; others with its id are of an ended process (ids recur in containers).
-_UNFINISHED: set[Path] = set()
 
 
 class DiskFull(UserError):
@@ -67,13 +68,13 @@ class DatasetWriter:
         self._settled = actions is not None  # otherwise the number of discrete actions grows with the data
         self.meta: dict[str, Any] = dict(meta or {})
         self.overwrite = overwrite
-        _check_target(self.folder, overwrite)
-        self._part = self.folder.parent / f".{self.folder.name}.part-{os.getpid()}"
-        with writing(self.folder):
+        check_target(self.folder, "store", overwrite)
+        with writing(self.folder), contextlib.ExitStack() as stack:
             self.folder.parent.mkdir(parents=True, exist_ok=True)
-            _clear_leftovers(self.folder)
-            self._part.mkdir()
-        _UNFINISHED.add(self._part)
+            stack.enter_context(one_writer(lease_of(self.folder), self.folder.name, say=_report))
+            self._part = new_folder(self.folder)
+            self._lease = stack.pop_all()
+        weakref.finalize(self, self._lease.close)  # of a writer that is neither closed nor aborted
         self._files: dict[tuple[str, str], _NpyFile] = {}
         self._videos: list[dict[str, Any]] = []
         self._names: set[str] = set()
@@ -94,6 +95,7 @@ class DatasetWriter:
         camera: str | None = None,
         split: str | None = None,
         subset: str | None = None,
+        breaks: Sequence[int] = (),
         **arrays: Any,
     ) -> None:
         """Append one video; on an exception nothing of it is kept.
@@ -112,6 +114,7 @@ class DatasetWriter:
             camera: Name of the camera.
             split: Prescribed split: train, val or test.
             subset: Named part of the split that can be scored separately, such as novel (--split test/novel).
+            breaks: Frames that do not continue the frame before them (cuts, pauses); training clips do not cross them.
             arrays: Further per-frame arrays (t, …), the same for every video of a store. With an iterator of frames,
                 arrays may be lists that it fills.
 
@@ -137,9 +140,13 @@ class DatasetWriter:
             named = {"actions": actions, "states": states, **arrays}
             found = {k: _per_frame(name, k, v, count) for k, v in named.items() if v is not None}
             self._write_arrays(name, key, found)
+            if not all(a < b for a, b in pairwise([0, *breaks, count])):
+                raise UserError(f"video {name!r}: breaks must ascend within 1…{count - 1}, got {list(breaks)}")
         except BaseException:
             self._roll_back(before)
             raise
+        if breaks := [int(frame) for frame in breaks]:
+            entry["breaks"] = breaks
         entry |= {"frames": count, "size": key, "offset": self._files["frames", key].rows - count}
         self._videos.append(entry)
         self._names.add(name)
@@ -241,34 +248,23 @@ class DatasetWriter:
                 index = {"format": FORMAT, "actions": actions, "arrays": arrays, "videos": self._videos}
                 _write_json(self._part / "index.json", index)
                 _write_json(self._part / "meta.json", self.meta)
-                self._install()
+                write_checksums(self._part)
+                check_target(self.folder, "store", self.overwrite)  # again: the folder may have changed since
+                install_folder(self._part, self.folder)
         except BaseException:
             self.abort()
             raise
         self._open = False
-        _UNFINISHED.discard(self._part)
-
-    def _install(self) -> None:
-        _check_target(self.folder, self.overwrite)  # again: the folder may have changed since
-        old = self.folder.parent / f".{self.folder.name}.old-{os.getpid()}"
-        if self.folder.exists():
-            os.replace(self.folder, old)
-        try:
-            os.replace(self._part, self.folder)
-        except OSError:
-            if old.exists():
-                os.replace(old, self.folder)
-            raise
-        shutil.rmtree(old, ignore_errors=True)
+        self._lease.close()
 
     def abort(self) -> None:
         """Discard the unfinished store; an earlier store stays unchanged."""
         if self._open:
             self._open = False
-            _UNFINISHED.discard(self._part)
             for file in self._files.values():
                 file.close()
             shutil.rmtree(self._part, ignore_errors=True)
+            self._lease.close()
 
     def __enter__(self) -> DatasetWriter:
         return self
@@ -301,6 +297,15 @@ def channels_first(shape: tuple[int, ...], name: str) -> bool:
 def is_store(path: Path | str) -> bool:
     """Whether `path` is the folder of a packed store."""
     return (Path(path) / "index.json").is_file() and (Path(path) / "meta.json").is_file()
+
+
+def lease_of(folder: Path) -> Path:
+    """File of the lease of a folder that appears when it is complete: beside it."""
+    return folder.with_name(f".{folder.name}{LEASE}")
+
+
+def _report(text: str) -> None:
+    print(text, file=sys.stderr)
 
 
 def require_space(folder: Path | str, size: int) -> None:
@@ -371,29 +376,6 @@ def writing(folder: Path) -> Iterator[None]:
         if isinstance(error, PermissionError | NotADirectoryError | FileExistsError) or error.errno == errno.EROFS:
             raise UserError(f"cannot write {folder}: {error.strerror}; choose another folder") from error
         raise
-
-
-def _check_target(folder: Path, overwrite: bool) -> None:
-    if folder.is_file():
-        raise UserError(f"{folder} is a file; name a folder for the store")
-    if not folder.is_dir() or not any(folder.iterdir()):
-        return
-    if not is_store(folder):
-        raise UserError(f"{folder} holds other files; name a new or empty folder for the store")
-    if not overwrite:
-        raise UserError(f"{folder} already holds a store; choose another folder or overwrite it (--overwrite)")
-
-
-def _clear_leftovers(folder: Path) -> None:
-    """Remove unfinished stores of killed writers next to `folder`."""
-    for path in folder.parent.glob(f".{_literal(folder.name)}.part-*"):
-        pid = path.name.rpartition("-")[2]
-        if path not in _UNFINISHED and pid.isdigit() and (int(pid) == os.getpid() or not psutil.pid_exists(int(pid))):
-            shutil.rmtree(path, ignore_errors=True)
-
-
-def _literal(name: str) -> str:
-    return re.sub(r"([*?\[])", r"[\1]", name)
 
 
 def _check_frames(name: str, array: np.ndarray) -> None:

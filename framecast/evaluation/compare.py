@@ -368,11 +368,6 @@ def _listed(
     """The clips of the manifests, which must be equal, as (video, first frame of the context)."""
     first, *others = folders.values()
     manifest = first.manifest
-    if not same_data(manifest.data_digest, data_digest(source)):
-        raise UserError(
-            f"{first.folder}: its forecasts are for other data ({manifest.data}), or these have changed since; write "
-            "the clips again with framecast data clips"
-        )
     want = (source.spec.channels, source.spec.height, source.spec.width)
     for folder in (first, *others):
         m = folder.manifest
@@ -382,6 +377,11 @@ def _listed(
                 f"{(m.channels, m.height, m.width)} but these data have {want}; use the --data and --size of "
                 "the forecasts"
             )
+    if not same_data(manifest.data_digest, data_digest(source)):
+        raise UserError(
+            f"{first.folder}: its forecasts are for other data ({manifest.data}), or these have changed since; write "
+            "the clips again with framecast data clips"
+        )
     for other in others:
         if other.manifest.clips != manifest.clips:
             raise UserError(

@@ -18,8 +18,6 @@ stride k the frames are k, 2k, … of the horizon. Nothing here executes code.
 from __future__ import annotations
 
 import dataclasses
-import os
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -29,6 +27,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from framecast.core.commit import check_target, replaced_folder
 from framecast.core.config import from_dict, require_least, to_dict
 from framecast.core.errors import UserError
 from framecast.core.io import read_file, write_json
@@ -168,32 +167,27 @@ def write_clips(
     Raises:
         UserError: When the folder is not empty, or cannot be written.
     """
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not overwrite):
-        raise UserError(f"{folder}: is not an empty folder; choose another --out or use --overwrite")
-    if folder.is_dir() and any(folder.iterdir()):
-        read_manifest(folder)  # --overwrite replaces clips that framecast wrote, never a folder of something else
-    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    check_target(folder, "clips", overwrite)
     try:
-        unfinished.mkdir(parents=True)
-        for entry, (video, start) in zip(manifest.clips, pairs, strict=True):
-            clip = source.clip(video, start, manifest.context + manifest.horizon)
-            arrays: dict[str, Any] = {"context": clip.frames[: manifest.context]}
-            if "actions" in clip.arrays:
-                arrays["actions"] = clip.arrays["actions"][:-1]
-            if manifest.truth:
-                arrays["truth"] = clip.frames[manifest.context :]
-            np.savez_compressed(unfinished / f"{entry.id}.npz", **arrays)
-        write_json(unfinished / MANIFEST, manifest.to_json())
-        if folder.is_dir():
-            shutil.rmtree(folder)
-        os.replace(unfinished, folder)
+        with replaced_folder(folder) as part:
+            _write_clips(manifest, source, pairs, part)
     except OSError as error:
         raise UserError(
             f"{folder}: cannot be written ({error.strerror}); free some space or choose another --out"
         ) from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return folder
+
+
+def _write_clips(manifest: Manifest, source: Source, pairs: Sequence[tuple[int, int]], part: Path) -> None:
+    for entry, (video, start) in zip(manifest.clips, pairs, strict=True):
+        clip = source.clip(video, start, manifest.context + manifest.horizon)
+        arrays: dict[str, Any] = {"context": clip.frames[: manifest.context]}
+        if "actions" in clip.arrays:
+            arrays["actions"] = clip.arrays["actions"][:-1]
+        if manifest.truth:
+            arrays["truth"] = clip.frames[manifest.context :]
+        np.savez_compressed(part / f"{entry.id}.npz", **arrays)
+    write_json(part / MANIFEST, manifest.to_json())
 
 
 def make_clips(

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import dataclasses
 import os
-import shutil
+import re
 from pathlib import Path
 from typing import Any
 
+from framecast.core.checksums import write_checksums
+from framecast.core.commit import own_files, replaced_folder
 from framecast.core.errors import UserError
 from framecast.inference.load import load
 from framecast.metrics.scores import BASELINES, Scores
@@ -94,7 +96,7 @@ def export(
 
 
 def _check(folder: Path) -> None:
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir())):
+    if (os.path.lexists(folder) and not folder.is_dir()) or (folder.is_dir() and own_files(folder)):
         raise UserError(f"{folder}: is not an empty folder; choose another --out")
 
 
@@ -114,20 +116,18 @@ def _write(
         model, config = _without_training_parts(model, config)
     steps, seconds = trained or (None, None)
     values = {**config.to_json(local=False), "trained": {"steps": steps, "seconds": seconds}}
-    unfinished = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
-        unfinished.mkdir(parents=True)
-        write_weights(unfinished, model, values, half)
-        if scores is not None:
-            scores.save(unfinished / "scores.json", digits=_DIGITS)
-        card = _card(model, config, steps, seconds, scores, half)
-        (unfinished / "README.md").write_text(card, encoding="utf-8")
-        os.replace(unfinished, folder)
+        with replaced_folder(folder) as part:
+            write_weights(part, model, values, half)
+            names = ["config.json", "model.safetensors"]
+            if scores is not None:
+                names.append(scores.save(part / "scores.json", digits=_DIGITS).name)
+            write_checksums(part, names)
+            card = _card(model, config, steps, seconds, scores, half)
+            (part / "README.md").write_text(card, encoding="utf-8")
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
         raise UserError(f"{folder}: cannot be written ({reason}); free some space or choose another --out") from error
-    finally:
-        shutil.rmtree(unfinished, ignore_errors=True)
     return folder
 
 
@@ -165,17 +165,17 @@ def _card(
         "library_name: framecast",
         "tags: [video-prediction]",
         "---",
-        f"# {config.name}, profile {config.profile}",
+        f"# {_plain(config.name)}, profile {_plain(config.profile)}",
         "",
         model.paper or "A baseline.",
         "",
-        f"Trained on {Path(config.data.path).name or 'data'}: frames of {spec.height}x{spec.width}, "
+        f"Trained on {_plain(Path(config.data.path).name) or 'data'}: frames of {spec.height}x{spec.width}, "
         f"{spec.channels} channels, {spec.fps:g} fps{_length(steps, seconds)}.",
         f"Weights are {'float16 on disk and widened to float32 when they are loaded' if half else 'float32'}.",
         "",
         "| sub-network | parameters |",
         "|---|---|",
-        *(f"| {name} | {count:,} |" for name, count in counts.items()),
+        *(f"| {_plain(name)} | {count:,} |" for name, count in counts.items()),
         "",
         "```python",
         "import framecast",
@@ -210,7 +210,7 @@ def _figures(scores: Scores) -> list[str]:
         lines += [f"| {metric} | " + " | ".join(f"frame {k}" for k in frames) + " |", "|---" * (len(frames) + 1) + "|"]
         for name, row in scores.headline(metric).items():
             cells = ("–" if row[k] is None else f"{row[k]:.4g}" for k in frames)
-            lines.append(f"| {name} | " + " | ".join(cells) + " |")
+            lines.append(f"| {_plain(name)} | " + " | ".join(cells) + " |")
         lines.append("")
     return lines
 
@@ -221,4 +221,11 @@ def _between(found: Interval) -> str:
 
 
 def _protocol(card: dict[str, Any]) -> list[str]:
-    return [f"- {name}: {value}" for name, value in card.items()]
+    return [f"- {_plain(name)}: {_plain(value)}" for name, value in card.items()]
+
+
+def _plain(value: Any) -> str:
+    """A name as text of a Markdown page: one line, without markup, links or HTML."""
+    text = " ".join(str(value).split())
+    text = text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+    return re.sub(r"([\\\`*\[\]|]|_(?=_)|!(?=\\?\[))", r"\\\1", text)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +12,9 @@ import torch
 
 from framecast.core.config import suggest
 from framecast.core.errors import UserError
+from framecast.core.io import file_text, parse_json
+from framecast.core.npy import map_npy
+from framecast.core.tables import read_table
 from framecast.core.types import ActionSpec
 from framecast.data.base import Source
 from framecast.data.open import open_path
@@ -20,6 +22,7 @@ from framecast.data.options import ReadOptions
 from framecast.data.writer import is_store
 from framecast.media.grid import border
 from framecast.media.images import is_image, read_image, to_uint8
+from framecast.media.packets import is_address
 from framecast.media.resize import Fit, parse_size, resize_frames
 from framecast.media.video import VIDEO_SUFFIXES, iter_frames, probe
 from framecast.media.write import write_video
@@ -169,6 +172,8 @@ def _read_context(
         whole = (clip.frames.shape[2], clip.frames.shape[3])
         frames = np.array(resize_frames(clip.frames, parse_size(size), fit) if size else clip.frames)  # a copy
         return frames, clip.fps * stride, whole
+    if is_address(path):
+        raise UserError(f"{path} is an address; download it and give the file")
     if not path.exists():
         near = suggest(path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else [])
         raise UserError(f"{path}: no such file; {near}")
@@ -310,14 +315,14 @@ def _action_rows(path: Path) -> list[Any]:
         if path.stat().st_size > _ACTION_BYTES:
             raise UserError(f"{path}: is too large for a list of actions; give at most {_ACTION_BYTES >> 20} MB")
         if path.suffix == ".npy":
-            return list(np.atleast_1d(np.load(path, allow_pickle=False)).tolist())
-        text = path.read_text(encoding="utf-8")
+            return list(np.atleast_1d(map_npy(path)).tolist())
+        text = file_text(path)
         if path.suffix == ".json":
-            rows = json.loads(text)
+            rows = parse_json(text, path)
             if not isinstance(rows, list):
                 raise UserError(f"{path}: must hold a list of actions")
             return rows
-        lines = [line.split(",") for line in text.splitlines() if line.strip()]
+        _, lines = read_table(text, str(path))
         return [_plain(row[0]) if len(row) == 1 else [float(v) for v in row] for row in lines]
     except UserError:
         raise

@@ -8,14 +8,14 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 
 from framecast.core.errors import UserError
-from framecast.media.images import MAX_PIXELS, to_rgb
+from framecast.media.images import DECODE_ERRORS, MAX_PIXELS, to_rgb, upright_size
 from framecast.media.resize import Placement, resize_frames
 
+_MOST_FRAMES = 1_000_000  # of a file whose frames cannot be counted
 _UNTIMED = 0.1  # seconds a frame without a duration is shown, as browsers do
-_ERRORS = (OSError, SyntaxError, ValueError, EOFError)
 
 
 @dataclass(frozen=True)
@@ -40,12 +40,14 @@ def is_animation(path: str | os.PathLike[str]) -> bool:
 
 
 def frame_count(path: str | os.PathLike[str]) -> int:
-    """Frames of a GIF or WebP by its header; 1 for any other or unreadable file."""
+    """Frames of a GIF or WebP by its header; 0 if it is damaged, 1 for what is no file."""
+    if not os.path.isfile(path):
+        return 1
     try:
         with Image.open(path, formats=("GIF", "WEBP")) as image:
             return int(getattr(image, "n_frames", 1))
-    except _ERRORS:
-        return 1
+    except DECODE_ERRORS:
+        return 0
 
 
 def scan_animation(path: Path) -> Animation:
@@ -54,15 +56,15 @@ def scan_animation(path: Path) -> Animation:
     Raises: UserError if not even the first frame can be decoded, or frames are larger than `MAX_PIXELS`.
     """
     with _opened(path) as image:
-        width, height = image.size
-        promised = int(getattr(image, "n_frames", 1))
+        height, width = upright_size(image)
         starts: list[float] = []
         clock = 0.0
-        for number in range(promised):
+        promised = _promised(image)
+        for number in range(_MOST_FRAMES if promised is None else promised):
             try:
                 image.seek(number)
                 image.load()
-            except _ERRORS:
+            except DECODE_ERRORS:
                 break
             starts.append(clock)
             clock += float(image.info.get("duration") or 0) / 1000 or _UNTIMED
@@ -70,7 +72,16 @@ def scan_animation(path: Path) -> Animation:
             raise UserError(f"{path} is damaged: its first frame cannot be decoded; copy or export it again")
         tick = 0.01 if image.format == "GIF" else 0.001
         codec = str(image.format).lower()
-    return Animation(codec, height, width, np.asarray(starts), clock, tick, promised - len(starts))
+    damage = 1 if promised is None else promised - len(starts)  # at least one, where the file cannot be counted
+    return Animation(codec, height, width, np.asarray(starts), clock, tick, damage)
+
+
+def _promised(image: Image.Image) -> int | None:
+    """Frames by the header and the block structure; None if that is broken."""
+    try:
+        return int(getattr(image, "n_frames", 1))
+    except DECODE_ERRORS:
+        return None
 
 
 def animation_frames(path: Path, wanted: Sequence[int] | np.ndarray, plan: Placement) -> Iterator[np.ndarray]:
@@ -82,7 +93,7 @@ def animation_frames(path: Path, wanted: Sequence[int] | np.ndarray, plan: Place
                 try:
                     image.seek(int(number))
                     frame = to_rgb(image, path).transpose(2, 0, 1)
-                except _ERRORS as error:
+                except DECODE_ERRORS as error:
                     raise UserError(f"{path} is damaged at frame {number}; copy or export it again") from error
                 frame = resize_frames(frame[None], plan.scaled)[0]
                 last, pixels = int(number), np.ascontiguousarray(plan.settle(frame))
@@ -92,7 +103,7 @@ def animation_frames(path: Path, wanted: Sequence[int] | np.ndarray, plan: Place
 def _opened(path: Path) -> Image.Image:
     try:
         image = Image.open(path, formats=("GIF", "WEBP"))
-    except (UnidentifiedImageError, Image.DecompressionBombError, *_ERRORS) as error:
+    except DECODE_ERRORS as error:
         raise UserError(f"{path} is damaged and cannot be opened; copy or export it again") from error
     if image.width * image.height > MAX_PIXELS:
         image.close()

@@ -5,15 +5,20 @@ from __future__ import annotations
 import functools
 import os
 import re
+import struct
+import zlib
 from collections.abc import Iterator
 from contextlib import contextmanager
+from decimal import Decimal
 from pathlib import Path
 from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
 
+from framecast.core.commit import replaced_file
 from framecast.core.errors import UserError
+from framecast.core.io import check_name
 
 #: Images and video frames above this many pixels (8192 x 8192) are refused: a few bytes can claim any size.
 MAX_PIXELS = 2**26
@@ -32,24 +37,43 @@ IMAGE_SUFFIXES = frozenset(
     )
 )
 
+#: What Pillow raises for damaged files: its plugins parse with struct, zlib and their own code.
+DECODE_ERRORS = (
+    *(OSError, SyntaxError, ValueError, EOFError, RuntimeError, TypeError, LookupError),
+    *(AttributeError, ArithmeticError, AssertionError, struct.error, zlib.error, MemoryError),
+    Image.DecompressionBombError,
+)
+
 _ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 exchange rows and columns
 
 
-def natural_key(name: str | os.PathLike[str]) -> tuple[tuple[int, int, str], ...]:
-    """Sort key under which frame2 comes before frame10, letters regardless of case; ties fall to the plain spelling.
+_SUFFIX = re.compile(r"\.(?:[a-z]{1,8}|mp4|m4v|f4v|m2ts?|m2v|3gp|3g2|h26[45]|jp2|j2k|y4m|h5|hdf5)$", re.IGNORECASE)
+# A decimal: not part of a longer chain of numbers such as a date or version, 2024.01.31.
+_NUMBERS = re.compile(r"((?<![\d.])\d+\.\d+(?!\.?\d)|\d+|/)")
+
+
+def natural_key(name: str | os.PathLike[str]) -> tuple[tuple[int, Decimal, str], ...]:
+    """Sort key under which numbers are compared as numbers, decimals included, and letters regardless of case.
+
+    frame2 comes before frame10 and 0.125 before 0.25; a minus at the beginning of a name is a sign. The suffix of a
+    file decides only between equal stems, the plain spelling between equal keys.
 
     name: file name or path; a path is compared part by part.
     """
     text = os.fspath(name).replace("\\", "/")
-    parts: list[tuple[int, int, str]] = []
-    for piece in re.split(r"(\d+|/)", text):
-        if piece == "/":
-            parts.append((0, 0, ""))
-        elif piece.isdecimal():
-            parts.append((1, int(piece), ""))
-        elif piece:
-            parts.append((2, 0, piece.casefold()))
-    return (*parts, (3, 0, text))
+    parts: list[tuple[int, Decimal, str]] = []
+    nothing = Decimal(0)
+    stem = _SUFFIX.sub("", text)
+    for folder in stem.split("/"):
+        negative = re.match(r"-\d", folder) is not None
+        for piece in _NUMBERS.split(folder[1:] if negative else folder):
+            if piece and piece[0].isdecimal():
+                parts.append((1, -Decimal(piece) if negative else Decimal(piece), ""))
+                negative = False
+            elif piece:
+                parts.append((2, nothing, piece.casefold()))
+        parts.append((0, nothing, ""))  # a folder comes before longer names
+    return (*parts[:-1], (-1, nothing, text))
 
 
 def read_image(path: str | os.PathLike[str]) -> np.ndarray:
@@ -70,9 +94,17 @@ def image_size(path: str | os.PathLike[str]) -> tuple[int, int]:
     Raises: UserError as `read_image`, except for damage behind the header.
     """
     with open_image(path) as image:
-        width, height = image.size
-        turned = image.format in ("JPEG", "MPO", "TIFF", "WEBP") and image.getexif().get(_ORIENTATION, 1) >= 5
-        return (width, height) if turned else (height, width)
+        return upright_size(image)
+
+
+def upright_size(image: Image.Image) -> tuple[int, int]:
+    """(height, width) of an open image as `to_rgb` returns it: its EXIF orientation applied, whatever its format."""
+    width, height = image.size
+    turned = image.getexif().get(_ORIENTATION, 1) in (5, 6, 7, 8)
+    tags = getattr(image, "tag_v2", {})
+    if (tags.get(256), tags.get(257)) == (height, width):  # newer Pillow gives the upright size of a TIFF
+        turned = False
+    return (width, height) if turned else (height, width)
 
 
 def is_image(path: str | os.PathLike[str]) -> bool:
@@ -89,7 +121,7 @@ def to_rgb(image: Image.Image, path: str | os.PathLike[str] = "image") -> np.nda
 
     Raises: UserError naming `path` if the image is a float one with values outside 0…1.
     """
-    if image.format in ("JPEG", "MPO", "TIFF", "WEBP", "PNG"):
+    if image.format != "TIFF":  # Pillow turns TIFF itself
         image = ImageOps.exif_transpose(image)
     if image.mode.startswith("I"):
         wide = np.clip(np.asarray(image).astype(np.int64), 0, 65535)
@@ -127,15 +159,11 @@ def write_image(frame: Any, path: str | os.PathLike[str]) -> Path:
     if kind is None or kind not in Image.SAVE:
         raise UserError(f"{path}: images cannot be written as {path.suffix or 'a file without ending'}; use .png")
     image = Image.fromarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)) if len(pixels) > 1 else pixels[0])
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part")
     try:
-        image.save(temporary, format=kind)
-        os.replace(temporary, path)
+        with replaced_file(path, durable=False) as part:
+            image.save(part, format=kind)
     except OSError as error:
         raise UserError(f"{path} could not be written ({error}); free some space or choose another path") from error
-    finally:
-        temporary.unlink(missing_ok=True)
     return path
 
 
@@ -180,6 +208,10 @@ def open_image(file: str | os.PathLike[str] | BinaryIO, name: str | None = None)
     formats = _formats()
     if path.lower().endswith(".tga"):  # has no magic number, so any text could pass for it
         formats = (*formats, "TGA")
+    if not inside:
+        check_name(path)
+        if os.path.exists(path) and not os.path.isfile(path):
+            raise UserError(f"{path} is no regular file; give an image")
     try:
         with Image.open(file, formats=formats) as image:
             if image.width * image.height > MAX_PIXELS:
@@ -194,7 +226,7 @@ def open_image(file: str | os.PathLike[str] | BinaryIO, name: str | None = None)
         raise UserError(f"{path} {named}; {fix}") from error
     except Image.DecompressionBombError as error:
         raise UserError(f"{path} claims more than the {MAX_PIXELS} pixels allowed; scale it down") from error
-    except (OSError, SyntaxError, ValueError) as error:
+    except DECODE_ERRORS as error:
         if isinstance(error, UserError):
             raise
         raise UserError(f"{path} is a damaged image ({error}); {fix}") from error

@@ -3,7 +3,7 @@
 Frames come out as uint8 RGB (c, h, w). Rotation and mirroring flags are applied, 10 and more bits become 8 by rounding,
 grey is repeated three times, transparency is composited on black, odd sizes stay odd, pixels are taken as stored
 (no aspect correction), and colours without a stated matrix are BT.709 from 720 lines on, BT.601 below, as players do.
-Variable rates become constant by the rule of timing.py.
+HDR (PQ, HLG) is mapped to SDR by the rule of hdr.py. Variable rates become constant by the rule of timing.py.
 """
 
 from __future__ import annotations
@@ -18,14 +18,22 @@ import numpy as np
 from framecast.core.errors import UserError
 from framecast.core.types import Clip
 from framecast.media.animation import animation_frames
+from framecast.media.hdr import HLG, PQ, to_sdr
 from framecast.media.images import on_black
-from framecast.media.index import SKIP_BAD, VideoIndex, VideoInfo, opened, timing_at, video_index
-from framecast.media.resize import Fit, Placement, Size, placement
+from framecast.media.index import VideoIndex, VideoInfo, timing_at, video_index
+from framecast.media.packets import SKIP_BAD, decoded_frames, opened
+from framecast.media.resize import Fit, Placement, Size, placement, resize_frames
 from framecast.media.write import write_video
 
 __all__ = ["VIDEO_SUFFIXES", "VideoInfo", "iter_frames", "probe", "read_video", "write_video"]
 
-VIDEO_SUFFIXES = frozenset((".mp4", ".mkv", ".mov", ".webm", ".avi", ".gif", ".webp", ".m4v", ".mpg", ".mpeg", ".ts"))
+VIDEO_SUFFIXES = frozenset(
+    (
+        *(".mp4", ".mkv", ".mov", ".webm", ".avi", ".gif", ".webp", ".m4v", ".mpg", ".mpeg", ".mpe", ".ts", ".mts"),
+        *(".m2ts", ".m2t", ".wmv", ".asf", ".flv", ".f4v", ".3gp", ".3g2", ".ogv", ".qt", ".vob", ".divx", ".mxf"),
+        *(".m2v", ".h264", ".264", ".h265", ".265", ".hevc", ".ivf", ".mjpeg", ".mjpg", ".y4m"),
+    )
+)
 
 #: Largest size in bytes of a clip read at once (8 GiB); longer ones are streamed by `iter_frames`.
 MAX_CLIP_BYTES = 2**33
@@ -118,14 +126,19 @@ def read_video(
 def _decode(index: VideoIndex, wanted: np.ndarray, plan: Placement, skip_bad: bool) -> Iterator[np.ndarray]:
     """The frames `wanted` (ascending, repeats allowed), from the key frame before the first of them."""
     converter = _Converter(index, plan)
-    key = int(index.keys[index.keys <= wanted[0]].max(initial=0))
-    shown, previous, done = 0, None, False
+    keys = index.keys[index.keys <= wanted[0]]
+    back, shown, previous, done = 1, 0, None, False
     while not done:
         done = True
+        key = int(keys[-back]) if back <= len(keys) else 0
         for number, frame in _shown(index, key, skip_bad):
             if number > wanted[0] and previous is None and key > 0:
-                key, done = 0, False  # the file's seek index points past the frame: decode from the start
-                break
+                break  # the file's seek index points past the frame
+            if previous is not None and number < previous[0]:
+                raise UserError(
+                    f"{index.info.path} has timestamps that go back at frame {previous[0]}; write it again with new "
+                    "ones, for example as mkv"
+                )
             while shown < len(wanted) and wanted[shown] < number:
                 # No frame of this number was decoded (never shown, or damaged): the previous one is repeated.
                 yield converter(previous or (number, frame))
@@ -136,6 +149,8 @@ def _decode(index: VideoIndex, wanted: np.ndarray, plan: Placement, skip_bad: bo
                 shown += 1
             if shown == len(wanted):
                 return
+        if (previous is None or previous[0] < wanted[0]) and key > 0:
+            previous, back, done = None, 2 * back, False  # decode from an earlier key frame
     short = int(wanted[-1]) - (previous[0] if previous else -1)
     if previous is None or (short > 1 and not skip_bad):
         at = previous[0] + 1 if previous else int(wanted[0])
@@ -151,20 +166,22 @@ def _shown(index: VideoIndex, key: int, skip_bad: bool) -> Iterator[tuple[int, A
 
     with opened(index.info.path) as container:
         stream = container.streams[index.stream]
-        stream.thread_type = "AUTO"
+        # With threads over frames, an error may arrive before the intact frames in front of it.
+        stream.thread_type = "SLICE" if index.info.lost else "AUTO"
         if key > 0 and index.pts is not None:
             container.seek(int(index.pts[key]), stream=stream)
         number = -1
         try:
-            for frame in container.decode(stream):
+            for frame in decoded_frames(container, stream, index.decoder):
                 if index.pts is None or frame.pts is None:
                     number += 1
                 else:
                     number = int(np.searchsorted(index.pts, frame.pts, side="right")) - 1
+                if number < key:
+                    continue  # depends on frames before the key frame
                 if frame.is_corrupt and not skip_bad:
                     raise UserError(f"{index.info.path} is damaged at frame {number}; copy it again, {SKIP_BAD}")
-                if number >= 0:
-                    yield number, frame
+                yield number, frame
         except av.FFmpegError as error:
             if not skip_bad:
                 raise UserError(
@@ -176,10 +193,13 @@ class _Converter:
     """Decoded frame to uint8 (3, h, w): scaled by the decoder's own scaler, turned, cut or padded; repeats are kept."""
 
     def __init__(self, index: VideoIndex, plan: Placement) -> None:
-        from av.video.reformatter import VideoReformatter
+        from av.video.reformatter import Interpolation, VideoReformatter
 
         self.index, self.plan = index, plan
         self.scaler = VideoReformatter()
+        exact = Interpolation.ACCURATE_RND | Interpolation.FULL_CHR_H_INT | Interpolation.FULL_CHR_H_INP
+        # Otherwise chroma is not interpolated and sums are cut off, and frames come out two grey levels too dark.
+        self.interpolation = Interpolation.BILINEAR | exact
         self.last: tuple[int, np.ndarray] | None = None
 
     def __call__(self, shown: tuple[int, Any]) -> np.ndarray:
@@ -196,12 +216,7 @@ class _Converter:
             )
         a, b, c, d = self.index.matrix
         height, width = self.plan.scaled if a else self.plan.scaled[::-1]
-        clear = frame.format.name == "pal8" or any(part.is_alpha for part in frame.format.components)
-        options: dict[str, Any] = {"interpolation": "BILINEAR"}
-        if not frame.format.is_rgb and frame.colorspace == 2:  # 2 is "not stated"
-            options["src_colorspace"] = "ITU709" if min(frame.height, frame.width) >= 720 else "ITU601"
-        scaled = self.scaler.reformat(frame, width, height, "rgba" if clear else "rgb24", **options).to_ndarray()
-        pixels = (on_black(scaled) if clear else scaled).transpose(2, 0, 1)
+        pixels = self._rgb(frame, width, height).transpose(2, 0, 1)
         if not a:
             pixels = pixels.transpose(0, 2, 1)
         if (d if a else b) < 0:
@@ -209,3 +224,21 @@ class _Converter:
         if (a if a else c) < 0:
             pixels = pixels[:, :, ::-1]
         return np.ascontiguousarray(self.plan.settle(pixels))
+
+    def _rgb(self, frame: Any, width: int, height: int) -> np.ndarray:
+        """The frame in RGB, uint8 (height, width, 3)."""
+        options: dict[str, Any] = {"interpolation": self.interpolation}
+        if not frame.format.is_rgb and frame.colorspace == 2:  # 2 is "not stated"
+            options["src_colorspace"] = "ITU709" if min(frame.height, frame.width) >= 720 else "ITU601"
+        if frame.format.name == "pal8" or any(part.is_alpha for part in frame.format.components):
+            # At full size: scaling first would mix colours that transparency hides into the edges.
+            clear = self.scaler.reformat(frame, frame.width, frame.height, "rgba", **options).to_ndarray()
+            shown = on_black(clear).transpose(2, 0, 1)[None]
+            scaled: np.ndarray = resize_frames(shown, (height, width))[0].transpose(1, 2, 0)
+            return scaled
+        transfer = int(getattr(frame, "color_trc", 2) or 2)
+        if transfer in (PQ, HLG):
+            return to_sdr(self.scaler.reformat(frame, width, height, "gbrp16le", **options).to_ndarray(), transfer)
+        # planar, which the scaler writes faster than packed pixels
+        pixels: np.ndarray = self.scaler.reformat(frame, width, height, "gbrp", **options).to_ndarray()
+        return pixels

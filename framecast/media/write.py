@@ -12,7 +12,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterable, Iterator
 from fractions import Fraction
 from itertools import chain, pairwise
@@ -22,8 +21,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from framecast.core.commit import check_target, replaced_file, replaced_folder, write_marker
 from framecast.core.errors import UserError
-from framecast.media.images import on_black, to_uint8, write_image
+from framecast.media.images import on_black, to_uint8
 from framecast.media.timing import exact_rate
 
 SUFFIXES = (".gif", ".webp", ".mp4", ".m4v", ".mov", ".mkv", ".webm", ".avi")
@@ -70,27 +70,21 @@ def write_video(frames: Any, path: str | os.PathLike[str], fps: float | Fraction
     if first is None:
         raise UserError(f"{path}: there are no frames to write; give at least one")
     stream = chain((first,), stream)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.part{suffix}")
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
         if not suffix:
-            _write_folder(stream, temporary, path)
-        elif suffix == ".gif":
-            _write_gif(list(stream), temporary, rate)
-        elif suffix == ".webp":
-            _write_webp(list(stream), temporary, rate)
-        else:
-            _write_container(stream, temporary, rate, suffix)
-        if suffix:
-            os.replace(temporary, path)
+            with replaced_folder(path) as part:
+                _write_folder(stream, part)
+            return path
+        with replaced_file(path, suffix, durable=False) as part:
+            if suffix == ".gif":
+                _write_gif(list(stream), part, rate)
+            elif suffix == ".webp":
+                _write_webp(list(stream), part, rate)
+            else:
+                _write_container(stream, part, rate, suffix)
     except OSError as error:  # the codecs' own errors are OSErrors too
         reason = error.strerror or error
         raise UserError(f"{path} could not be written ({reason}); free some space or choose another path") from error
-    finally:
-        if temporary.is_dir():
-            shutil.rmtree(temporary, ignore_errors=True)
-        else:
-            temporary.unlink(missing_ok=True)
     return path
 
 
@@ -101,15 +95,11 @@ def _check_place(path: Path, folder: bool) -> None:
         )
     if not folder and path.is_dir():
         raise UserError(f"{path} is a folder, but a video was to be written there; choose another name")
-    if folder and path.is_dir() and any(not _is_numbered_png(entry) for entry in path.iterdir()):
-        raise UserError(f"{path} holds other files than numbered PNGs; choose another folder, nothing was overwritten")
+    if folder:
+        check_target(path, "frames", overwrite=True)
     taken = next((parent for parent in path.parents if parent.is_file()), None)
     if taken:
         raise UserError(f"{taken} is a file, so {path} cannot be written below it; choose another path")
-
-
-def _is_numbered_png(entry: Path) -> bool:
-    return entry.suffix == ".png" and entry.stem.isdecimal() and len(entry.stem) == 6
 
 
 def _checked(frames: Any, path: Path) -> Iterator[np.ndarray]:
@@ -245,10 +235,7 @@ def _write_webp(frames: list[np.ndarray], temporary: Path, rate: Fraction) -> No
     )
 
 
-def _write_folder(frames: Iterable[np.ndarray], temporary: Path, path: Path) -> None:
-    temporary.mkdir()
+def _write_folder(frames: Iterable[np.ndarray], part: Path) -> None:
     for number, pixels in enumerate(frames):
-        write_image(pixels, temporary / f"{number:06d}.png")
-    if path.is_dir():
-        shutil.rmtree(path)
-    os.replace(temporary, path)
+        _picture(pixels).save(part / f"{number:06d}.png")
+    write_marker(part, "frames")

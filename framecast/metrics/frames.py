@@ -107,7 +107,7 @@ def ssim(prediction: Tensor, truth: Tensor) -> Tensor:
     Source: Wang et al. 2004, section III-B and III-C.
     """
     _at_least(prediction, WINDOW, f"SSIM needs frames of at least {WINDOW}x{WINDOW}, its window")
-    return by_block(lambda x, y: _structure(x, y)[0].mean(-1), prediction, truth)
+    return by_block(_ssim, prediction, truth)
 
 
 def ms_ssim_scales(height: int, width: int) -> int:
@@ -157,6 +157,21 @@ def ms_ssim(prediction: Tensor, truth: Tensor, scales: int = len(MS_WEIGHTS)) ->
     return by_block(block, prediction, truth)
 
 
+def _ssim(x: Tensor, y: Tensor) -> Tensor:
+    """SSIM of (n, c, h, w), with one division and in place: (n,)."""
+    product, both, cross, squares = _moments(x, y)
+    above = product.add_(C1 / 2).mul_(cross.add_(C2 / 2))  # both factors of 2 are taken out
+    return above.div_(both.add_(C1).mul_(squares.add_(C2))).mean((-3, -2, -1)).mul_(4)
+
+
+def _moments(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    """Of blurred maps: product of means, sum of squared means, covariance, sum of variances; (n, c, h - 10, w - 10)."""
+    # Both variances enter only as their sum, so four blurred maps do instead of five.
+    mx, my, squares, cross = (_blur(z) for z in (x, y, (x * x).addcmul_(y, y), x * y))
+    product, both = mx * my, mx.square_().addcmul_(my, my)
+    return product, both, cross.sub_(product), squares.sub_(both)
+
+
 def _structure(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     """Means over the valid region of SSIM and of its contrast-structure factor.
 
@@ -167,10 +182,8 @@ def _structure(x: Tensor, y: Tensor) -> tuple[Tensor, Tensor]:
     Returns:
         Two (n, c).
     """
-    # Both variances enter only as their sum, so four blurred maps do instead of five.
-    mx, my, squares, cross = _blur(torch.stack([x, y, x * x + y * y, x * y]))
-    both, product = mx * mx + my * my, mx * my
-    contrast = (2 * (cross - product) + C2) / (squares - both + C2)
+    product, both, cross, squares = _moments(x, y)
+    contrast = (2 * cross + C2) / (squares + C2)
     luminance = (2 * product + C1) / (both + C1)
     return (luminance * contrast).mean((-2, -1)), contrast.mean((-2, -1))
 
@@ -331,7 +344,7 @@ def moving_mask(truth: Tensor, last_context: Tensor, threshold: float = 0.02, di
             f"moving_mask: truth and last_context must be frames of one shape (c, h, w), got {tuple(truth.shape[-3:])} "
             f"and {tuple(last_context.shape[-3:])}"
         )
-    moved = (truth - last_context).abs().amax(-3) > threshold
+    moved = (truth - last_context).abs_().amax(-3) > threshold
     side = 2 * dilate + 1
     if dilate and max(moved.shape[-2:]) <= _DENSE:  # counts within the square, as two products with banded matrices
         down, across = (
@@ -390,9 +403,14 @@ def _masked(prediction: Tensor, truth: Tensor, mask: Tensor, error: Callable[[Te
 
 
 def by_block(
-    measure: Callable[..., Tensor], prediction: Tensor, truth: Tensor, *more: Tensor, columns: int | None = None
+    measure: Callable[..., Tensor],
+    prediction: Tensor,
+    truth: Tensor,
+    *more: Tensor,
+    columns: int | None = None,
+    dtype: torch.dtype = torch.float64,
 ) -> Tensor:
-    """`measure` of (n, c, h, w) float64 tensors, in blocks of images that fit the cache: memory is constant.
+    """`measure` of (n, c, h, w) tensors of one type, in blocks of images that fit the cache: memory is constant.
 
     Args:
         measure: (n, c, h, w) tensors -> (n,), or (n, columns).
@@ -400,6 +418,7 @@ def by_block(
         truth: The same shape.
         more: Further tensors with the same leading axes, such as masks (…, 1, h, w).
         columns: Numbers per image; None is one without an axis.
+        dtype: Of the blocks.
 
     Returns:
         float64 (…) or (…, columns).
@@ -411,7 +430,7 @@ def by_block(
     more_axes = () if columns is None else (columns,)
     out = torch.empty(images[0].shape[0], *more_axes, dtype=torch.float64, device=prediction.device)
     for i in range(0, len(out), step):
-        out[i : i + step] = measure(*(x[i : i + step].double() for x in images))
+        out[i : i + step] = measure(*(x[i : i + step].to(dtype) for x in images))
     return out.reshape((*lead, *more_axes))
 
 

@@ -12,11 +12,10 @@ from torch import Tensor
 
 from framecast.metrics.frames import by_block, edges, moving_mask
 
-#: Names of the numbers, in the order that `_block` returns them.
-PARTS = (
-    *("mse", "mae", "moving_mse", "moving_mae", "still_mse", "still_mae"),
-    *("area_sharpness", "true_area_sharpness", "sharpness", "true_sharpness", "mean", "variance"),
-)
+#: Names of the numbers: errors in float64, and what guards against blur and instability in float32.
+ERRORS = ("mse", "mae", "moving_mse", "moving_mae", "still_mse", "still_mae")
+GUARDS = ("area_sharpness", "true_area_sharpness", "sharpness", "true_sharpness", "mean", "variance")
+PARTS = (*ERRORS, *GUARDS)
 
 
 def frame_parts(
@@ -50,29 +49,34 @@ def frame_parts(
         - mean, variance: of the forecast's values.
     """
     area = mask | moving_mask(prediction, last_context[:, None], threshold, dilate)
-    found = by_block(_block, prediction, truth, mask.unsqueeze(-3), area.unsqueeze(-3), columns=len(PARTS))
-    return dict(zip(PARTS, found.unbind(-1), strict=True))
+    errors = by_block(_errors, prediction, truth, mask.unsqueeze(-3), columns=len(ERRORS))
+    guards = by_block(_guards, prediction, truth, area.unsqueeze(-3), columns=len(GUARDS), dtype=torch.float32)
+    return dict(zip(PARTS, torch.cat([errors, guards], -1).unbind(-1), strict=True))
 
 
-def _block(x: Tensor, y: Tensor, mask: Tensor, area: Tensor) -> Tensor:
-    """PARTS of a block of frames, (n, c, h, w), with masks (n, 1, h, w): (n, len(PARTS))."""
+def _errors(x: Tensor, y: Tensor, mask: Tensor) -> Tensor:
+    """ERRORS of a block of frames, (n, c, h, w), with masks (n, 1, h, w): (n, 6)."""
     values, moving_values = x.shape[-3:].numel(), x.shape[-3] * mask.sum((-3, -2, -1))
     moves = torch.cat([mask, 1 - mask], 1)
     difference, each = x - y, []
     for error in (difference.square(), difference.abs_()):
         moving, still = _weighted(error, moves)
         each.append(((moving + still) / values, moving / moving_values, still / values))  # NaN of an empty mask: 0 / 0
-    errors = [part for pair in zip(*each, strict=True) for part in pair]
+    return torch.stack([part for pair in zip(*each, strict=True) for part in pair], -1)
+
+
+def _guards(x: Tensor, y: Tensor, area: Tensor) -> Tensor:
+    """GUARDS of a block of frames, as for `_errors`; float32 is enough for ratios and limits: (n, 6)."""
+    values, mean = x.shape[-3:].numel(), x.mean((-3, -2, -1))
     if min(x.shape[-2:]) < 2:
-        sharp = [torch.full_like(errors[0], torch.nan)] * 4
+        sharp = [torch.full_like(mean, torch.nan)] * 4
     else:
         inside = torch.cat([area, torch.ones_like(area)], 1)[..., :-1, :-1]
         count = inside[0, 0].numel() * x.shape[-3]
         (own, own_whole), (true, true_whole) = (_weighted(edges(frames, "crop"), inside) for frames in (x, y))
         sharp = [own, true, own_whole / count, true_whole / count]
-    mean = x.mean((-3, -2, -1))
     variance = torch.linalg.vector_norm(x, dim=(-3, -2, -1)).square() / values - mean.square()
-    return torch.stack([*errors, *sharp, mean, variance.clamp_min(0)], -1)
+    return torch.stack([*sharp, mean, variance.clamp_min(0)], -1)
 
 
 def _weighted(x: Tensor, weights: Tensor) -> tuple[Tensor, Tensor]:

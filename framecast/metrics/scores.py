@@ -5,14 +5,13 @@ Scores cannot be created or written without a protocol.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 from framecast.core.errors import UserError
-from framecast.core.io import json_lines, write_text
+from framecast.core.io import file_text, json_lines, parse_json, write_text
 from framecast.core.types import FORMAT
 from framecast.metrics.averages import Series
 from framecast.metrics.clips import POOLED, MetricSettings
@@ -286,10 +285,15 @@ class Scores:
             UserError: For a missing or invalid file.
         """
         try:
-            return cls.from_json(json.loads(Path(path).read_text(encoding="utf-8")))
-        except FileNotFoundError as error:
-            raise UserError(f"{path}: no such scores; write them with framecast evaluate") from error
-        except (json.JSONDecodeError, UnicodeDecodeError) as error:
+            data = parse_json(file_text(Path(path)), path)
+        except UserError as error:
+            if not Path(path).exists():
+                raise UserError(f"{path}: no such scores; write them with framecast evaluate") from error
             raise UserError(f"{path} is not JSON; write the scores again with framecast evaluate") from error
+        try:
+            return cls.from_json(data)
         except UserError as error:
             raise UserError(f"{path}: {error}") from error
+        except (AttributeError, TypeError, ValueError, LookupError, OverflowError) as error:
+            reason = f"{type(error).__name__}: {str(error)[:80]}"
+            raise UserError(f"{path}: is damaged ({reason}); write the scores again with framecast evaluate") from error

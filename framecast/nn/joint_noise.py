@@ -60,7 +60,7 @@ class JointNoise(TorchFunctionMode):
             return self._sized(func, args, given)
         if func in ROWWISE:
             return self._rowwise(func, args, given)
-        if func in IN_PLACE and len(args[0]) and not len(args[0]) % self.rows:
+        if func in IN_PLACE and self._has_rows(args[0]):
             found = func(self._whole(args[0].detach()), *args[1:], **given)
             with torch.no_grad():
                 return args[0].copy_(self._own(found))
@@ -85,7 +85,7 @@ class JointNoise(TorchFunctionMode):
 
     def _rowwise(self, func: Callable[..., Any], args: tuple[Any, ...], given: dict[str, Any]) -> Any:
         tensors = [x for x in (*args, *given.values()) if isinstance(x, Tensor)]
-        if not tensors or not all(x.ndim and len(x) and not len(x) % self.rows for x in tensors):
+        if not tensors or not all(map(self._has_rows, tensors)):
             return func(*args, **given)
         if given.get("inplace"):
             given["inplace"] = False
@@ -94,6 +94,9 @@ class JointNoise(TorchFunctionMode):
             **{name: self._whole(x) if isinstance(x, Tensor) else x for name, x in given.items()},
         )
         return tuple(self._own(x) for x in found) if isinstance(found, tuple) else self._own(found)
+
+    def _has_rows(self, x: Tensor) -> bool:
+        return bool(x.ndim and len(x) and not len(x) % self.rows)
 
     def _whole(self, x: Tensor) -> Tensor:
         """`x` at its place among the rows of the whole batch, which are 1 elsewhere."""

@@ -6,11 +6,11 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 
 from framecast.core.errors import UserError
+from framecast.core.npy import read_npz
 
 _LIMIT = 2 << 30  # maximum file size in bytes
 
@@ -42,8 +42,10 @@ def read_tensors(path: Path, remedy: str) -> dict[str, Tensor]:
 
 def _saved(path: Path) -> Any:
     if path.suffix == ".npz":
-        with np.load(path, allow_pickle=False) as file:
-            return {name: torch.from_numpy(file[name]) for name in file.files}
+        try:
+            return {name: torch.from_numpy(array) for name, array in read_npz(path).items()}
+        except UserError as error:
+            raise ValueError(str(error)) from error
     if path.suffix == ".safetensors":
         from safetensors.torch import load_file
 

@@ -7,8 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from framecast.core.config import to_dict
-from framecast.core.errors import UserError
-from framecast.core.io import read_file
+from framecast.core.io import read_file, write_text
 from framecast.data import SOURCES
 from framecast.data.registry import find_source
 from framecast.models.base import Predictor, count_parameters
@@ -67,11 +66,7 @@ def draw(name: str, profile: str, path: Path) -> None:
     Raises:
         UserError: When the file cannot be written.
     """
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text(figure(name, profile), encoding="utf-8")
-    except OSError as error:
-        raise UserError(f"{path}: cannot be written ({error.strerror}); choose another --figure") from error
+    write_text(path, figure(name, profile))
 
 
 def list_sources() -> list[dict[str, Any]]:

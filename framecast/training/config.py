@@ -14,7 +14,7 @@ import framecast
 from framecast.core.config import brief, differences, from_dict, parse_duration, to_dict
 from framecast.core.errors import UserError
 from framecast.core.io import read_file, write_json
-from framecast.core.migration import complete_train, migrate_config
+from framecast.core.migration import complete_data, complete_train, migrate_config
 from framecast.core.types import FORMAT, ClipRequest, ClipSpec
 from framecast.data.base import Segment, Source
 from framecast.data.digest import same_data
@@ -254,6 +254,7 @@ def check_resume(folder: Path, config: RunConfig) -> None:
     stored = migrate_config(read_file(folder / CONFIG))
     check_format(stored.get("format"), folder / CONFIG)
     stored["train"] = complete_train(stored.get("train", {}))
+    stored["data"] = complete_data(stored.get("data", {}))
     new = json.loads(json.dumps(config.to_json()))
     changed = differences(stored, new)
     if same_data(*(str(value) for value in changed.get("data.digest", ("", "")))):

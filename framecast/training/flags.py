@@ -67,6 +67,7 @@ def train_flags(base: Any, profiles: Sequence[str]) -> type:
         ),
         ("axes", str | None, documented("Axes of .npy files, such as nthwc.", data.axes)),
         ("skip_bad", bool, documented("Skipping of unreadable files, with a count.", data.skip_bad)),
+        ("cuts", bool, documented("Detection of shot cuts in videos, which clips then do not cross.", data.cuts)),
         ("device", str, documented("Device: auto, cpu, cuda, cuda:0 or mps.", "auto")),
         ("devices", int, documented("Number of processes on this machine.", 1)),
         ("num_nodes", int, documented("Number of machines.", 1)),
@@ -123,7 +124,13 @@ def train_config(base: Any, flags: Any) -> Any:
     if hasattr(flags, "optim"):
         model = dataclasses.replace(model, optim=_filled(model.optim, flags.optim))
     data = dataclasses.replace(
-        base.data, path=flags.data, size=flags.size, fit=flags.fit, axes=flags.axes, skip_bad=flags.skip_bad
+        base.data,
+        path=flags.data,
+        size=flags.size,
+        fit=flags.fit,
+        axes=flags.axes,
+        skip_bad=flags.skip_bad,
+        cuts=flags.cuts,
     )
     records = _filled(data.records or RecordSettings(), flags.records)
     # None for the defaults, as in runs of versions without these settings

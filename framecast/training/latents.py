@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,8 @@ import torch
 from torch import Tensor, nn
 
 from framecast.core.errors import UserError
-from framecast.core.io import write_json
+from framecast.core.io import read_json, write_json
+from framecast.core.npy import map_npy
 from framecast.core.random import seed_for
 from framecast.core.types import Batch
 from framecast.data.base import Source
@@ -49,7 +49,7 @@ def precompute_all(
         UserError: the latents cannot be written.
     """
     done = folder / "latents.json"
-    known = device.is_main and done.is_file() and json.loads(done.read_text())["step"] == step
+    known = device.is_main and done.is_file() and _stored(done)[0] == step
     if not device.any(known):
         folder.mkdir(parents=True, exist_ok=True)
         if device.is_main:
@@ -71,9 +71,20 @@ def precompute_all(
         if device.is_main:
             write_json(done, {"step": step, "names": sorted({name for own, _ in found for name in own})})
     device.barrier()
-    names = json.loads(done.read_text())["names"]
-    videos = range(len(source.lengths))
-    return {n: [np.load(folder / f"{n}-{v}.npy", mmap_mode="r", allow_pickle=False) for v in videos] for n in names}
+    names = _stored(done)[1]
+    return {n: [map_npy(folder / f"{n}-{v}.npy") for v in range(len(source.lengths))] for n in names}
+
+
+def _stored(path: Path) -> tuple[int | None, list[str]]:
+    """Step and names in latents.json; no step if the file is damaged, so that the latents are computed again."""
+    try:
+        data = read_json(path)
+    except UserError:
+        return None, []
+    step, names = data.get("step"), data.get("names")
+    if not isinstance(names, list) or not all(isinstance(n, str) and "/" not in n for n in names):
+        return None, []
+    return (step, names) if type(step) is int else (None, [])
 
 
 def _encode(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import math
+import sys
 import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -13,7 +14,7 @@ from typing import Any
 import numpy as np
 
 from framecast.core.errors import UserError
-from framecast.core.io import write_text
+from framecast.core.io import require_regular, write_text
 
 METRICS = "metrics.jsonl"
 
@@ -81,22 +82,54 @@ class Log:
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """All complete rows of a run's metrics.jsonl; a last line cut off by a kill is ignored."""
-    path = folder / METRICS
-    rows = []
-    if path.is_file():
-        for line in path.read_text(encoding="utf-8").splitlines():
-            try:
-                rows.append(json.loads(line))
-            except json.JSONDecodeError:
-                continue
+    """All valid rows of a run's metrics.jsonl; others are skipped, and their number is printed.
+
+    Args:
+        folder: the run folder.
+    """
+    rows, damaged = metrics_and_damage(folder)
+    if damaged:
+        words = "1 damaged row" if damaged == 1 else f"{damaged} damaged rows"
+        print(f"{folder / METRICS}: {words} skipped", file=sys.stderr)
     return rows
+
+
+def metrics_and_damage(folder: Path) -> tuple[list[dict[str, Any]], int]:
+    """The valid rows of a run's metrics.jsonl and the number of others, without a last line cut off by a kill.
+
+    Args:
+        folder: the run folder.
+    """
+    path, rows, damaged = folder / METRICS, [], 0
+    require_regular(path)
+    if not path.is_file():
+        return [], 0
+    lines = path.read_bytes().split(b"\n")
+    for number, line in enumerate(lines):
+        if not line.strip():
+            continue
+        try:
+            row = json.loads(line)
+        except (ValueError, RecursionError):
+            damaged += number < len(lines) - 1
+            continue
+        fine = isinstance(row, dict) and type(row.get("step")) is int and row["step"] >= 0
+        fine = fine and all(v is None or isinstance(v, bool | int | float | str) for v in row.values())
+        fine = fine and isinstance(row.get("seconds", 0.0), int | float)
+        if fine:
+            rows.append(row)
+        else:
+            damaged += 1
+    return rows, damaged
 
 
 def _drop_rows_after(path: Path, step: int, ended: bool) -> None:
     # after a kill the file may have rows of steps that will be trained again
     if path.is_file():
-        rows = [r for r in read_metrics(path.parent) if r["step"] <= step and (ended or not r.get("last"))]
+        found, damaged = metrics_and_damage(path.parent)
+        if damaged:
+            print(f"{path}: {damaged} damaged {'row was' if damaged == 1 else 'rows were'} removed", file=sys.stderr)
+        rows = [r for r in found if r["step"] <= step and (ended or not r.get("last"))]
         write_text(path, "".join(json.dumps(r) + "\n" for r in rows))
 
 

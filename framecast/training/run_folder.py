@@ -5,12 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from pathlib import Path
 
+from framecast.core.checksums import CHECKSUMS
 from framecast.core.config import suggest
 from framecast.core.errors import UserError
 from framecast.core.io import read_file
 from framecast.models.base import Predictor
 from framecast.models.registry import find_model
-from framecast.training.checkpoint import load_weights, snapshots
+from framecast.training.checkpoint import check_shapes, load_weights, snapshots
 from framecast.training.config import CONFIG, RunConfig, config_from_json
 from framecast.training.log import read_metrics
 
@@ -74,6 +75,10 @@ class Run:
         """The predictor with its EMA weights, in eval mode."""
         import torch
 
+        kept = snapshots(self.folder)
+        path = (kept[-1] if kept else self.folder) / "model.safetensors"
+        # a config decides how much memory a model takes: its shapes are compared with the weights before it is built
+        check_shapes(lambda: self.model_class(self.config.model, self.config.spec), path)
         model = self.model_class(self.config.model, self.config.spec)
         if list(model.state_dict()):
             load_weights(model, self.weights)
@@ -132,7 +137,7 @@ def _from_hub(name: str) -> Path:
     if repository.count("/") != 1:
         raise UserError(f"{name}: expected hf://organisation/name or hf://organisation/name@revision")
     try:
-        patterns = ["config.json", "model.safetensors", "README.md", "scores.json"]
+        patterns = ["config.json", "model.safetensors", "README.md", "scores.json", CHECKSUMS]
         return Path(snapshot_download(repository, revision=revision or None, allow_patterns=patterns))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise UserError(

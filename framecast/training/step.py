@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import contextlib
 import itertools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from framecast.core.random import seed_for
-from framecast.core.types import Batch, GradClip, Loss, Phase
+from framecast.core.types import Batch, Loss, Phase
 from framecast.training.device import Device
+from framecast.training.gradients import clip_gradients, only, update
 from framecast.training.state import TrainState, phase_parameters
 
 #: (stream, number of the micro-batch) -> batch of the current step, on the device.
@@ -169,62 +169,3 @@ def _apply(state: TrainState, phase: Phase, gradients: list[Tensor | None], devi
     update(optimiser, fault)
     for p in parameters:
         p.grad = None
-
-
-def update(optimiser: torch.optim.Optimizer, skip: Tensor) -> None:
-    """One step of the optimiser that changes no weight where `skip` is true, without reading it from the device.
-
-    Args:
-        optimiser: of `make_optimiser`.
-        skip: scalar bool.
-    """
-    if optimiser.defaults.get("fused"):
-        optimiser.found_inf = skip.float()  # type: ignore[attr-defined]  # the fused kernels' own switch
-        optimiser.step()
-        del optimiser.found_inf
-        return
-    parameters = [p for group in optimiser.param_groups for p in group["params"]]
-    before = [p.detach().clone() for p in parameters]
-    optimiser.step()
-    with torch.no_grad():
-        for p, old in zip(parameters, before, strict=True):
-            torch.where(skip, old, p, out=p)
-
-
-def clip_gradients(parameters: list[nn.Parameter], clip: GradClip) -> None:
-    """Scale gradients down to norm `clip.value`, of all together ("global") or of each tensor ("tensor")."""
-    present = [p for p in parameters if p.grad is not None]
-    if clip.kind == "global" and present:
-        torch.nn.utils.clip_grad_norm_(present, clip.value)
-    elif clip.kind == "tensor" and present:  # all tensors at once: one by one, hundreds of small ones are slow
-        gradients = [p.grad for p in present if p.grad is not None]
-        scales = torch._foreach_norm(gradients)
-        torch._foreach_add_(scales, 1e-6)
-        torch._foreach_reciprocal_(scales)
-        torch._foreach_mul_(scales, clip.value)
-        torch._foreach_clamp_max_(scales, 1.0)
-        torch._foreach_mul_(gradients, scales)
-
-
-@contextlib.contextmanager
-def only(model: nn.Module, phase: Phase) -> Iterator[None]:
-    """Within: only the modules of the phase require gradients; batch norm of all others uses stored statistics."""
-    trained = {id(m) for name in phase.modules for m in model.get_submodule(name).modules()}
-    wanted = {id(p) for p in phase_parameters(model, phase)}
-    parameters = [(p, p.requires_grad) for p in model.parameters()]
-    norms = [
-        m
-        for m in model.modules()
-        if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training and id(m) not in trained
-    ]
-    for p, _ in parameters:
-        p.requires_grad_(id(p) in wanted)
-    for m in norms:
-        m.eval()
-    try:
-        yield
-    finally:
-        for p, before in parameters:
-            p.requires_grad_(before)
-        for m in norms:
-            m.train()

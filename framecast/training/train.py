@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import os
 import shutil
 import sys
+from collections.abc import Iterator
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,9 +15,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from framecast.core.commit import LEASE, clear_leftovers, folder_kind, own_files, temporary_path
 from framecast.core.config import suggest
 from framecast.core.errors import UserError
-from framecast.core.io import read_file
+from framecast.core.lease import Lease, one_writer
 from framecast.core.migration import migrate_run_folder
 from framecast.core.random import seed_for
 from framecast.core.types import ClipRequest
@@ -26,7 +30,7 @@ from framecast.data.loader import Loader
 from framecast.models import MODELS
 from framecast.models.base import Predictor
 from framecast.models.registry import find_model
-from framecast.training.checkpoint import CHECKPOINT, check_format, load_matching, restore
+from framecast.training.checkpoint import has_checkpoint, load_matching, restore
 from framecast.training.config import (
     CONFIG,
     RunConfig,
@@ -165,9 +169,9 @@ def fit(
         Interrupted: after a signal, with the checkpoint written.
     """
     config = settle(config, source, model_class)
-    _check_folder(folder, config, overwrite, init_from)
-    with deterministic(config.train.deterministic):
-        _fit(config, source, folder, model_class, device, init_from, overwrite, quiet)
+    with _only_writer(folder, device) as lease, deterministic(config.train.deterministic):
+        _check_folder(folder, config, overwrite, init_from)
+        _fit(config, source, folder, model_class, device, init_from, overwrite, quiet, lease)
     return folder
 
 
@@ -180,10 +184,11 @@ def _fit(
     init_from: str | Path | None,
     overwrite: bool,
     quiet: bool,
+    lease: Lease | None,
 ) -> None:
     torch.manual_seed(seed_for(config.train.seed, "weights"))  # the same in every process
     model = model_class(config.model, config.spec)
-    fresh = overwrite or not (folder / CHECKPOINT).is_file()
+    fresh = overwrite or not has_checkpoint(folder)
     if fresh and init_from is not None:
         if Path(init_from).is_file():
             filled = model.import_weights(Path(init_from))
@@ -198,12 +203,12 @@ def _fit(
     if device.average({"step": float(state.step)})["step"] != state.step:
         raise UserError(f"{folder}: the machines read different checkpoints; use a shared disk for --out")
     trainer = Trainer(config, source, folder, device, state, quiet)
+    trainer.lease = lease
     if fresh and init_from is None:
         trainer.initialize_from_batch()
     with device.main_first():  # after all checks
         if device.is_main:
-            _make_folder(folder, overwrite)
-            write_config(folder, config)  # also when resuming, as steps and log settings may change
+            _write_config(folder, config, overwrite)  # also when resuming, as steps and log settings may change
     trainer.run()
 
 
@@ -229,25 +234,61 @@ def _placed(model: Predictor, device: Device) -> Predictor:
     return model
 
 
+@contextlib.contextmanager
+def _only_writer(folder: Path, device: Device) -> Iterator[Lease | None]:
+    """Within: the lease of the run folder, in the main process; a folder made for it is removed if it stays empty."""
+    if not device.is_main:
+        yield None
+        return
+    if os.path.lexists(folder) and not folder.is_dir():
+        raise UserError(f"{folder}: is a file or a broken link; --out must be a folder")
+    made = [place for place in (folder, *folder.parents) if not place.exists()]
+    try:
+        with contextlib.ExitStack() as stack:
+            try:
+                folder.mkdir(parents=True, exist_ok=True)
+                lease = stack.enter_context(one_writer(folder / LEASE, "this run", say=_report))
+            except OSError as error:
+                raise UserError(f"{folder}: cannot be created ({error.strerror}); choose another --out") from error
+            yield lease
+    finally:
+        with contextlib.suppress(OSError):  # not empty
+            for place in made:
+                place.rmdir()
+
+
+def _report(text: str) -> None:
+    print(text, file=sys.stderr)
+
+
 def _check_folder(folder: Path, config: RunConfig, overwrite: bool, init_from: str | Path | None) -> None:
-    if folder.exists() and not folder.is_dir():
-        raise UserError(f"{folder}: is a file; --out must be a folder")
     if (folder / CONFIG).is_file():
-        if overwrite:  # folders of other programs may have a config.json too
-            check_format(read_file(folder / CONFIG).get("format"), folder / CONFIG)
-        else:
+        if not overwrite:
             check_resume(folder, config)
-    elif folder.is_dir() and any(folder.iterdir()):
+        elif folder_kind(folder) != "run":  # folders of other programs may have a config.json too
+            raise UserError(f"{folder}: holds no run of framecast, so it is not replaced; choose another --out")
+    elif own_files(folder):
         raise UserError(f"{folder}: is not empty and has no run; choose another --out")
     start = Path(init_from).resolve() if overwrite and init_from is not None else None
     if start is not None and folder.resolve() in (start, *start.parents):
         raise UserError(f"{folder}: --overwrite would delete the weights of --init-from; choose another --out")
 
 
-def _make_folder(folder: Path, overwrite: bool) -> None:
+def _write_config(folder: Path, config: RunConfig, overwrite: bool) -> None:
+    """Write config.json; with `overwrite`, in place of the old one after all else of the old run was set aside.
+
+    The folder holds a config at any time, so that a kill leaves a folder that the same command accepts.
+    """
+    old = temporary_path(folder / "run")
     try:
-        if overwrite and folder.is_dir():
-            shutil.rmtree(folder)
-        folder.mkdir(parents=True, exist_ok=True)
+        clear_leftovers(folder / "run")
+        if overwrite and (folder / CONFIG).is_file():
+            old.mkdir()
+            for path in folder.iterdir():
+                if path.name != CONFIG and path != old and not path.name.startswith(LEASE):
+                    os.replace(path, old / path.name)
+        write_config(folder, config)
     except OSError as error:
-        raise UserError(f"{folder}: cannot be created ({error.strerror}); choose another --out") from error
+        raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from error
+    finally:
+        shutil.rmtree(old, ignore_errors=True)

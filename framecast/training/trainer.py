@@ -17,6 +17,7 @@ from torch import Tensor
 
 from framecast.core.config import duration_in_words, parse_duration
 from framecast.core.errors import UserError
+from framecast.core.lease import Lease
 from framecast.core.types import Batch, ClipRequest
 from framecast.data.base import Segment, Source
 from framecast.data.loader import Loader
@@ -26,7 +27,7 @@ from framecast.media.resize import resize_frames
 from framecast.media.write import write_video
 from framecast.models.base import Predictor
 from framecast.models.rollout import evaluating
-from framecast.training.checkpoint import save_checkpoint, save_snapshot
+from framecast.training.checkpoint import finished_step, save_checkpoint, save_snapshot, write_finished
 from framecast.training.config import RunConfig, resolve_steps
 from framecast.training.device import Device
 from framecast.training.latents import precompute_all
@@ -81,6 +82,8 @@ class Trainer:
             )
         self.loaders: dict[str, Loader] = {}
         self.log: Log | None = None
+        self.lease: Lease | None = None
+        self.finished = False
         self.signals = Signals()
         self.saved = -1
 
@@ -126,8 +129,11 @@ class Trainer:
             NotFinite: a loss or weight is inf or nan.
             Diverged: the weights of two processes differ.
         """
+        self.finished = finished_step(self.folder) == self.state.step
         if self.device.is_main:
-            self.log = Log(self.folder, self.state.step, self.settings.tensorboard, ended=self._over())
+            self.log = Log(
+                self.folder, self.state.step, self.settings.tensorboard, ended=self.finished and self._over()
+            )
         try:
             self._run()
         finally:
@@ -164,11 +170,16 @@ class Trainer:
                     raise Interrupted(128 + self.signals.number)
                 if left and not self._over():
                     self.loaders = self._loaders()
-            chosen = self._final_validation(bar) if state.step > first else None
+            if self.finished and state.step == first:
+                return
+            if not self.loaders and (state.stage_step or state.current.precompute_latents is None):
+                self.loaders = self._loaders()  # killed after the last step: what follows it is done again
+            chosen = self._final_validation(bar)
         self._save(chosen)
-        if state.step > first:
-            self._preview()
-            self._final_videos()
+        self._preview()
+        self._final_videos()
+        if self.device.is_main:
+            write_finished(self.folder, state.step)
 
     def _over(self) -> bool:
         if self.state.ended:
@@ -405,6 +416,8 @@ class Trainer:
         check_losses(self.state, self.device)
         check_weights(self.state, self.device)
         if self.device.is_main:
+            if self.lease is not None:
+                self.lease.check()
             save_checkpoint(self.folder, self.state)
             config = self.config.to_json(local=False)
             save_snapshot(self.folder, chosen or self.state.best_model(), config, self.state.step, self.settings.keep)

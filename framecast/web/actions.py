@@ -65,10 +65,13 @@ def pad(spec: ActionSpec) -> dict[str, Any]:
     labels = spec.names or tuple(f"a{i}" for i in range(spec.size))
     bound = [_AXIS.get(_plain(label)) for label in labels]
     free = [keys for keys in _AXES if keys not in bound]
-    axes = []
+    axes, unnamed, taken = [], not any(bound), set[tuple[str, str]]()
     for i, label in enumerate(labels):
-        keys = bound[i] if bound[i] not in bound[:i] else None
-        if keys is None and not any(bound) and free:  # unknown names: the arrows control the first two
+        own = bound[i]
+        keys = own if own is not None and own not in taken else None
+        if keys is not None:
+            taken.add(keys)
+        if keys is None and unnamed and free:  # unknown names: the arrows control the first two
             keys = free.pop(0)
         low, high = _range(spec, i)
         idle = min(max(0.0, low), high)
@@ -117,6 +120,14 @@ def idle(spec: ActionSpec) -> Any:
     return [axis["idle"] for axis in layout["axes"]]
 
 
+def finite(value: Any) -> bool:
+    """Whether a value from the page is a finite number; integers beyond floats are not."""
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:
+        return False
+
+
 def vector(spec: ActionSpec, given: Any) -> Tensor:
     """Model input (1, a) of an action from the page: one-hot, or standardised and clipped to its range.
 
@@ -131,8 +142,7 @@ def vector(spec: ActionSpec, given: Any) -> Tensor:
         if not isinstance(given, int) or isinstance(given, bool) or not 0 <= given < spec.size:
             raise ValueError(f"an action is a number in 0…{spec.size - 1}")
         return torch.nn.functional.one_hot(torch.tensor([given]), spec.size).float()
-    numbers = isinstance(given, list) and all(isinstance(v, int | float) and math.isfinite(v) for v in given)
-    if not numbers or len(given) != spec.size:
+    if not isinstance(given, list) or len(given) != spec.size or not all(map(finite, given)):
         raise ValueError(f"an action is a list of {spec.size} finite numbers")
     ranges = [_range(spec, i) for i in range(spec.size)]
     values = torch.tensor([min(max(float(v), low), high) for v, (low, high) in zip(given, ranges, strict=True)])

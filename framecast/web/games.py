@@ -13,18 +13,16 @@ import numpy as np
 from framecast.core.config import suggest
 from framecast.core.errors import UserError
 from framecast.core.types import ActionSpec, ClipSpec
+from framecast.data.registry import find_source
 from framecast.data.store import DatasetWriter
-from framecast.data.synthetic.atari import Atari, AtariConfig, Console
 from framecast.data.synthetic.atari_screen import FIELDS
 from framecast.data.synthetic.game import FPS, GameSource
-from framecast.data.synthetic.maze import Maze
-from framecast.data.synthetic.paddle import Paddle
 from framecast.models.baselines import CopyLast, CopyLastConfig
 from framecast.web.player import Player
 from framecast.web.starts import Start
 
 #: Games drawn by this package.
-OWN: dict[str, type[GameSource]] = {"paddle": Paddle, "maze": Maze}
+OWN = ("paddle", "maze")
 
 _SKIP = 2  # emulator frames per frame played: 30 frames/s
 _BLOCK = 64  # frames read from disk at once
@@ -61,7 +59,7 @@ class OwnGame:
     """A game drawn by this package."""
 
     def __init__(self, name: str) -> None:
-        source = OWN[name]
+        source: type[GameSource] = find_source(name)
         self.name, self.fps, self.game = name, FPS, source.game()
         self.actions = ActionSpec(kind="discrete", size=len(self.game.ACTIONS), names=self.game.ACTIONS)
         self.meta = source.described()
@@ -85,23 +83,25 @@ class EmulatorGame:
     """A game of the emulator; those with a known field of play at palette level, cropped and at half size."""
 
     def __init__(self, name: str) -> None:
-        plain = AtariConfig(game=name, episodes=1, frame_skip=_SKIP)
-        game = Console(plain, 0).game
+        self._source = find_source("atari")
+        plain = self._source.Config(game=name, episodes=1, frame_skip=_SKIP)
+        game = self._source(plain).console().game
         small = {"field": True, "reduce": 2, "deflicker": True} if game in FIELDS else {}
-        self.config = replace(plain, game=game, **small)  # type: ignore[arg-type]
+        self.config = replace(plain, game=game, **small)
         self.name, self.fps = game, 60.0 / _SKIP
         self.begin(0)
         names = tuple(action.name for action in self.console.legal)
         self.actions = ActionSpec(kind="discrete", size=len(names), names=names)
-        self.meta = Atari(self.config).described()
+        self.meta = self._source(self.config).described()
 
     def begin(self, seed: int) -> None:
         """Start a game with the given random seed."""
-        self.console = Console(replace(self.config, seed=max(seed, 0)), 0)
+        self.console = self._source(replace(self.config, seed=max(seed, 0))).console()
 
     def frame(self) -> np.ndarray:
         """The current frame, uint8 (3, h, w)."""
-        return self.console.frame()
+        frame: np.ndarray = self.console.frame()
+        return frame
 
     def act(self, action: int) -> tuple[float, bool]:
         """One frame further: the reward, and whether this step ended the game."""

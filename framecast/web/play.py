@@ -206,7 +206,11 @@ def _serve(app: Any, listener: socket.socket) -> None:
 
 def server(app: Any) -> Any:
     """Configured web server of `app`; `run(sockets=[…])` serves until a signal arrives."""
+    import logging
+
     import uvicorn
+
+    from framecast.web.connections import BoundedProtocol
 
     config = uvicorn.Config(
         app,
@@ -220,6 +224,14 @@ def server(app: Any) -> Any:
         ws_per_message_deflate=False,  # frames are small, and compressing them costs more than it saves
         timeout_graceful_shutdown=2,
         h11_max_incomplete_event_size=1 << 14,
-        limit_concurrency=64,
+        http=BoundedProtocol,
     )
+    logging.getLogger("uvicorn.error").addFilter(_without_invalid_text)
     return uvicorn.Server(config)
+
+
+def _without_invalid_text(record: Any) -> bool:
+    """Keep a log record, but not with a traceback about a browser that sent no UTF-8: its connection is closed."""
+    if record.exc_info and isinstance(record.exc_info[1], UnicodeDecodeError):
+        record.exc_info = record.exc_text = None
+    return True

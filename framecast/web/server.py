@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import ipaddress
 import json
-import math
 import secrets
 import struct
 import tempfile
@@ -28,6 +27,7 @@ from fastapi.responses import FileResponse, PlainTextResponse, Response
 
 from framecast.core.errors import UserError
 from framecast.media.write import write_video
+from framecast.web.actions import finite
 from framecast.web.player import Player
 from framecast.web.session import Complaint, Recording, Session
 
@@ -95,12 +95,12 @@ class Gate:
 
     def problem(self, host: str, origin: str | None, token: str | None, live: bool) -> str | None:
         """Reason why a request is refused; None if it is accepted. live: the request opens a websocket."""
-        name = urlsplit(f"//{host}").hostname or ""
+        name = _host_name(host)
         if not self._known(name):
             return f"this server does not answer to the name {name[:80]!r}; open the address it printed"
         if origin is not None or live:  # a foreign page may send a request, but must not open a socket
-            there = urlsplit(origin or "")
-            if there.scheme not in ("http", "https") or there.netloc.lower() != host.lower():
+            scheme, _, netloc = (origin or "").partition("://")
+            if scheme.lower() not in ("http", "https") or netloc.lower() != host.lower():
                 return "this page comes from another place; open the address the server printed"
         if self.token is not None and not secrets.compare_digest((token or "").encode(), self.token.encode()):
             return "the address lacks the right token; open the whole address that the server printed"
@@ -112,6 +112,14 @@ class Gate:
         except ValueError:
             return name == "localhost" or name in self.hosts
         return address.is_loopback or "*" in self.hosts or name in self.hosts
+
+
+def _host_name(host: str) -> str:
+    """Name in a Host header; empty if it is invalid."""
+    try:
+        return urlsplit(f"//{host}").hostname or ""
+    except ValueError:
+        return ""
 
 
 class Bucket:
@@ -218,7 +226,8 @@ def make_app(player: Player, gate: Gate | None = None, limits: Limits | None = N
         if problem is not None:
             await socket.close(POLICY, problem)  # before accepting: the handshake is refused
             return
-        await socket.accept()
+        with contextlib.suppress(WebSocketDisconnect, OSError, RuntimeError):  # it left before it was accepted
+            await socket.accept()
         await Connection(shared, socket).run()
 
     return app
@@ -272,8 +281,8 @@ class Connection:
             pass  # disconnected while a frame was being sent
         except asyncio.CancelledError:
             pass  # the server shuts down, e.g. while a video is being written
-        except Exception:
-            if self.left is None:
+        except Exception as error:
+            if self.left is None and not _was_closed(error):
                 traceback.print_exc()
                 await self._bye(FAULT, "internal error of the server; see its console, then reload the page")
         finally:
@@ -449,6 +458,11 @@ class Connection:
         return True
 
 
+def _was_closed(error: Exception) -> bool:
+    """Whether the server's library refused to send because the browser has left or its socket was closed."""
+    return isinstance(error, RuntimeError) and ("websocket.close" in str(error) or "close message" in str(error))
+
+
 def _parsed(text: str) -> dict[str, Any]:
     try:
         message = json.loads(text)
@@ -464,7 +478,7 @@ def _index(key: str) -> bool:
 
 
 def _number(value: Any, low: float, high: float, what: str) -> float:
-    if isinstance(value, bool) or not isinstance(value, int | float) or not math.isfinite(value):
+    if not finite(value):
         raise Complaint(f"{what} is a number")
     if not low <= value <= high:
         raise Complaint(f"{what} lies in {low:g}…{high:g}")

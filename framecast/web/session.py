@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
@@ -16,7 +15,7 @@ from framecast.media.grid import as_rgb, side_by_side
 from framecast.media.images import to_uint8
 from framecast.models.base import RolloutState
 from framecast.models.rollout import RolloutSession
-from framecast.web.actions import idle, vector
+from framecast.web.actions import finite, idle, vector
 from framecast.web.games import GamePlayer
 from framecast.web.player import Player
 from framecast.web.starts import Start, noise
@@ -295,7 +294,7 @@ class Session:
         control = next((c for c in self.player.model.controls() if c.name == name), None)
         if control is None:
             raise Complaint("this model has no such control")
-        if not _number(value) or not control.low <= value <= control.high:
+        if not finite(value) or not control.low <= value <= control.high:
             raise Complaint(f"{control.label} lies in {control.low:g}…{control.high:g}")
         self.settings[name] = float(value)
 
@@ -313,7 +312,7 @@ class Session:
             raise Complaint("this model has no latent space")
         for index, value in values.items():
             slider = sliders.get(index)
-            if slider is None or not _number(value) or not slider.low <= value <= slider.high:
+            if slider is None or not finite(value) or not slider.low <= value <= slider.high:
                 raise Complaint("a slider was set to a value it does not have")
         self.pins |= {index: float(value) for index, value in values.items()}
         if not self.player.steerable:
@@ -438,7 +437,3 @@ def _outcome(carry: RolloutState, score: float | None) -> tuple[float | None, bo
 
 def _pixels(picture: np.ndarray) -> bytes:
     return np.ascontiguousarray(as_rgb(picture[None])[0].transpose(1, 2, 0)).tobytes()
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)

@@ -268,3 +268,12 @@ def test_demo_prints_only_json_on_request(done, tmp_path, monkeypatch):
 
     monkeypatch.setattr("framecast.cli.demo.demo", demo)
     assert json.loads(done("demo", "--out", tmp_path, "--json", "-"))["report"] == str(tmp_path / "run" / "report.html")
+
+
+def test_closed_standard_output_is_replaced(monkeypatch, capsys):
+    monkeypatch.setattr("sys.stdout", None)
+    assert run(["--version"]) == 0
+    assert "standard output is closed" in capsys.readouterr().err
+    monkeypatch.setattr("sys.stdout", None)
+    monkeypatch.setattr("sys.stderr", None)
+    assert run(["nonsense"]) == 2

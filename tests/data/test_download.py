@@ -3,6 +3,7 @@
 import io
 import tarfile
 import threading
+import urllib.request
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -10,7 +11,7 @@ import pytest
 
 from framecast.cli import run
 from framecast.core.errors import UserError
-from framecast.data.download import SETS, fetch, find, offer, unpack
+from framecast.data.download import SETS, _Redirects, fetch, file_hash, find, offer, unpack
 
 CONTENT = bytes(range(256)) * 4096  # one mebibyte
 
@@ -125,7 +126,14 @@ def test_unreachable_hosts_are_reported(tmp_path):
 def test_names_of_sets_and_parts():
     assert find("agc", "mspacman").endswith("/mspacman.tar.gz")
     assert find("agc", "montezuma_revenge").endswith("/revenge.tar.gz")
-    assert find("agc", "all", "http://mirror.example/x/") == "http://mirror.example/x/full.tar.gz"
+    assert find("agc", "all", "https://mirror.example/x/") == "https://mirror.example/x/full.tar.gz"
+    with pytest.raises(UserError, match="is not encrypted; use https://, or --allow-http"):
+        find("agc", "all", "http://mirror.example/x/")
+    assert find("agc", "all", "http://mirror.example/x/", True) == "http://mirror.example/x/full.tar.gz"
+    assert find("agc", "all", "http://127.0.0.1:1/x").startswith("http://127.0.0.1")
+    for address in ("https://[", "file:///etc/", "ftp://a/b", "//x"):
+        with pytest.raises(UserError, match="must begin with https"):
+            find("agc", "all", address)
     assert len(SETS["agc"].files) == 7
     with pytest.raises(UserError, match="unknown data set 'acg'; did you mean 'agc'"):
         find("acg", "all")
@@ -145,6 +153,43 @@ def test_paths_outside_the_folder_are_refused(tmp_path, name):
         with pytest.raises(UserError, match="holds a path outside its folder"):
             unpack(tmp_path / "a.tar.gz", tmp_path / "out")
     assert not (tmp_path / "outside.txt").exists()
+
+
+def test_wrong_hash_is_refused_and_the_file_not_installed(tmp_path):
+    with serving(files={"x.tar.gz": CONTENT}) as (address, _):
+        wanted = offer(f"{address}/x.tar.gz")
+        with pytest.raises(UserError, match=r"its SHA-256 is [0-9a-f]{64}, expected 00"):
+            fetch(wanted, tmp_path, sha256="00" * 32)
+        assert not (tmp_path / wanted.name).exists()
+        found = file_hash(fetch(wanted, tmp_path))
+        assert fetch(wanted, tmp_path, sha256=found.upper()) == tmp_path / wanted.name
+
+
+def test_redirection_out_of_encryption_is_refused():
+    request = urllib.request.Request("https://host.example/a")
+    with pytest.raises(UserError, match="is not encrypted"):
+        _Redirects().redirect_request(request, None, 302, "", {}, "http://other.example/a")
+
+
+def test_links_in_place_of_a_partial_download_are_not_followed(tmp_path):
+    (tmp_path / "secret").write_text("mine")
+    with serving(files={"x.tar.gz": CONTENT}) as (address, _):
+        wanted = offer(f"{address}/x.tar.gz")
+        (tmp_path / "out").mkdir()
+        (tmp_path / "out" / f"{wanted.name}.part").symlink_to(tmp_path / "secret")
+        fetch(wanted, tmp_path / "out")
+    assert (tmp_path / "secret").read_text() == "mine"
+
+
+def test_expansion_is_bounded(tmp_path, monkeypatch):
+    monkeypatch.setattr("framecast.data.download._FREE_BYTES", 1000)
+    with tarfile.open(tmp_path / "a.tar.gz", "w:gz") as tar:
+        for number in range(3):
+            member = tarfile.TarInfo(f"zeros-{number}")
+            member.size = 1_000_000
+            tar.addfile(member, io.BytesIO(bytes(1_000_000)))
+    with pytest.raises(UserError, match="unpacks to more than 20 times its size"):
+        unpack(tmp_path / "a.tar.gz", tmp_path / "out")
 
 
 def test_links_and_damage_are_refused(tmp_path):
@@ -177,3 +222,9 @@ def test_command_reports_size_and_host_and_unpacks(tmp_path, capsys, monkeypatch
     assert "4 files in" in capsys.readouterr().out
     assert (tmp_path / "agc" / "atari_v1" / "screens" / "qbert" / "1" / "2.png").read_bytes() == b"\x02"
     assert not (tmp_path / "agc" / "qbert.tar.gz").exists()
+
+
+@pytest.mark.parametrize("name", ["kth", "bair", "robonet", "cityscapes", "moving-mnist"])
+def test_sets_fetched_by_hand_state_what_to_download(name):
+    with pytest.raises(UserError, match=r"is not fetched by this command\..*download.*then framecast"):
+        find(name, "all")

@@ -123,13 +123,13 @@ def test_skip_bad_reaches_the_reader(shelf):
 
 
 @pytest.mark.parametrize("name", ["codebase_version", "robot_type"])
-def test_a_lerobot_dataset_is_refused_by_name(tmp_path, name):
+def test_a_damaged_lerobot_dataset_is_not_taken_for_a_folder_of_videos(tmp_path, name):
     (tmp_path / "meta").mkdir()
     (tmp_path / "meta" / "info.json").write_text(json.dumps({name: "v3.0", "fps": 30}))
     videos = tmp_path / "videos" / "observation.image" / "chunk-000"
     videos.mkdir(parents=True)
     write_video(np.zeros((4, 3, 16, 16), np.uint8), videos / "file-000.mp4", 30)
-    with pytest.raises(UserError, match="is a LeRobot dataset, which cannot be read yet"):
+    with pytest.raises(UserError, match=r"info\.json is damaged: it holds no features"):
         open_path(tmp_path)
     (tmp_path / "meta" / "info.json").write_text('{"of": "another program"}')
     assert len(open_path(tmp_path)) == 1

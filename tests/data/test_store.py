@@ -250,7 +250,7 @@ def test_leftovers_of_killed_writers_are_removed(tmp_path):
 def test_two_writers_of_one_folder_are_independent(tmp_path):
     with DatasetWriter(tmp_path / "s") as w:
         w.add(video(5))
-        with pytest.raises(UserError, match="cannot write"):
+        with pytest.raises(UserError, match="is writing s; wait for it, or stop it"):
             DatasetWriter(tmp_path / "s")
     assert Store(tmp_path / "s").lengths == [5]
 
@@ -270,7 +270,12 @@ def test_failed_video_leaves_the_others(tmp_path):
     store = Store(tmp_path / "s")
     assert store.names == ["video-00000", "good"]
     np.testing.assert_array_equal(store.clip(1, 0, 3).frames, video(3, seed=3))
-    assert [p.name for p in sorted((tmp_path / "s").iterdir())] == ["frames-3x6x8.npy", "index.json", "meta.json"]
+    assert [p.name for p in sorted((tmp_path / "s").iterdir())] == [
+        "checksums.json",
+        "frames-3x6x8.npy",
+        "index.json",
+        "meta.json",
+    ]
 
 
 @pytest.mark.parametrize("moment", ["append", "finish"])

@@ -40,7 +40,7 @@ def test_baseline_without_its_package_is_named_with_the_reason(monkeypatch):
     assert list(scores.predictors) == ["multiscale-gan", *REQUIRED]
     assert scores.missing == {"linear-flow": "not installed (pip install 'framecast[flow]')"}
     assert scores.protocol.baselines == REQUIRED
-    assert "linear-flow: not installed" in describe(scores)
+    assert "not installed (pip install 'framecast[flow]')" in describe(scores)
 
 
 def test_scores_are_saved_with_their_protocol(tmp_path):

@@ -205,7 +205,7 @@ def test_manifests_that_contradict_data_or_flags_are_refused(clips, tmp_path):
 
 def test_existing_clips_are_kept_without_overwrite(clips):
     before = (clips / "manifest.json").read_bytes()
-    with pytest.raises(UserError, match="not an empty folder; choose another --out or use --overwrite"):
+    with pytest.raises(UserError, match="already holds clips; choose another folder or overwrite it"):
         make_clips(store(), clips, horizon=3)
     assert (clips / "manifest.json").read_bytes() == before
     assert make_clips(store(), clips, horizon=3, overwrite=True).horizon == 3
@@ -215,10 +215,10 @@ def test_overwrite_never_replaces_a_folder_of_other_files(tmp_path):
     folder = tmp_path / "thesis"
     folder.mkdir()
     (folder / "chapter.tex").write_text("years of work")
-    with pytest.raises(UserError, match=r"thesis: has no manifest\.json"):
+    with pytest.raises(UserError, match="holds other files, so it is not replaced"):
         make_clips(store(), folder, horizon=3, clips=2, overwrite=True)
     assert (folder / "chapter.tex").read_text() == "years of work"
     (folder / "manifest.json").write_text('{"name": "of another program"}')
-    with pytest.raises(UserError, match=r"manifest\.json"):
+    with pytest.raises(UserError, match="holds other files"):
         make_clips(store(), folder, horizon=3, clips=2, overwrite=True)
     assert (folder / "chapter.tex").read_text() == "years of work"

@@ -26,7 +26,12 @@ def future(run):
 
 def test_the_export_predicts_what_the_run_predicts(tmp_path):
     folder = export(open_run(tiny_run()), tmp_path / "out")
-    assert sorted(p.name for p in folder.iterdir()) == ["README.md", "config.json", "model.safetensors"]
+    assert sorted(p.name for p in folder.iterdir()) == [
+        "README.md",
+        "checksums.json",
+        "config.json",
+        "model.safetensors",
+    ]
     assert torch.equal(future(folder), future(tiny_run()))
 
 

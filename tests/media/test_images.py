@@ -1,11 +1,16 @@
 """Pixels survive, each mode follows its stated rule, and what is no image gets its sentence."""
 
+import contextlib
+import os
+
 import numpy as np
 import pytest
 from PIL import Image
 
 from framecast.core.errors import UserError
+from framecast.media.animation import frame_count
 from framecast.media.images import image_size, is_image, natural_key, on_black, read_image, to_uint8, write_image
+from framecast.media.video import probe
 
 
 def test_natural_order():
@@ -118,3 +123,59 @@ def test_frames_that_cannot_be_written(tmp_path):
         to_uint8(np.array([np.nan]))
     with pytest.raises(UserError, match="got int64"):
         to_uint8(np.array([3]))
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        ["0.0.png", "0.125.png", "0.25.png", "0.5.png", "1.0.png", "1.75.png", "10.5.png"],
+        ["t-2.5.png", "t-10.png"],
+        ["-1.5.png", "-0.5.png", "0.png", "2.png"],
+        ["a.png", "a1.jpg", "a2.png", "a10.bmp"],
+        ["1.png", "1b.png", "2.jpg"],
+        ["2023.12.31.png", "2024.1.2.png", "2024.1.10.png"],
+        ["1403636579.763555527.png", "1403636579.813555527.png"],
+        ["frame.9", "frame.10"],
+        ["s1.take2", "s1.take10"],
+        ["0.25x/a.png", "0.5/b.png", "2/a.png", "10/a.png"],
+    ],
+)
+def test_numbers_are_compared_as_numbers(names):
+    assert sorted(reversed(names), key=natural_key) == names
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "tif", "webp", "avif"])
+def test_one_size_for_every_orientation(tmp_path, suffix):
+    pixels = np.zeros((24, 40, 3), np.uint8)
+    pixels[:4] = 200
+    edge = {1: "top", 2: "top", 3: "bottom", 4: "bottom", 5: "left", 6: "right", 7: "right", 8: "left"}
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        path = tmp_path / f"{orientation}.{suffix}"
+        Image.fromarray(pixels).save(path, exif=exif)
+        found = read_image(path)
+        assert found.shape[1:] == image_size(path) == ((24, 40) if orientation < 5 else (40, 24))
+        sides = {"top": found[:, 0], "bottom": found[:, -1], "left": found[..., 0], "right": found[..., -1]}
+        assert max(sides, key=lambda side: sides[side].mean()) == edge[orientation]
+
+
+@pytest.mark.parametrize("suffix", ["png", "jpg", "gif", "webp", "tif", "bmp"])
+def test_images_cut_anywhere_raise_nothing_but_a_sentence(tmp_path, suffix):
+    noise = np.random.default_rng(0).integers(0, 256, (12, 16, 3), np.uint8)
+    images = [Image.fromarray(np.roll(noise, i)) for i in range(3)]
+    path = tmp_path / f"a.{suffix}"
+    images[0].save(path, **({"save_all": True, "append_images": images[1:]} if suffix in ("gif", "webp") else {}))
+    content = path.read_bytes()
+    for cut in np.linspace(0, len(content) - 1, 60).astype(int):
+        path.write_bytes(content[:cut])
+        for reader in (read_image, image_size, frame_count, probe):
+            with contextlib.suppress(UserError):
+                reader(path)
+
+
+def test_names_that_are_no_text(tmp_path):
+    Image.new("RGB", (3, 2)).save(tmp_path / "a.png")
+    os.rename(tmp_path / "a.png", os.fsencode(tmp_path) + b"/\xe9.png")
+    with pytest.raises(UserError, match="a name that is not UTF-8; rename it"):
+        read_image(next(tmp_path.iterdir()))

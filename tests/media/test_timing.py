@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from framecast.core.errors import UserError
-from framecast.media.timing import constant_rate, exact_rate, resampled
+from framecast.media.timing import close_pauses, constant_rate, exact_rate, resampled
 
 
 @pytest.mark.parametrize(("fps", "tick"), [(30, 1e-3), (24, 1e-3), (30, 0.01), (25, 1 / 12800), (12.5, 1e-3)])
@@ -47,13 +47,33 @@ def test_jitter_keeps_every_frame():
     assert timing.pick.tolist() == list(range(60))
 
 
-def test_variable_rate_takes_the_nearest_earlier_frame():
+def test_variable_rate_takes_the_nearest_earlier_frame_at_the_most_common_spacing():
     times = np.cumsum([0, 0.031, 0.029, 0.052, 0.017, 0.213, 0.033, 0.091, 0.02, 0.014])
     timing = constant_rate(times, 0.531, 1e-5)
     assert not timing.constant
-    assert float(timing.fps) == pytest.approx(10 / 0.531, rel=1e-3)
-    expected = [max(i for i, t in enumerate(times) if t <= k / float(timing.fps) + 1e-5) for k in range(10)]
+    assert float(timing.fps) == pytest.approx(1 / 0.03, rel=0.01)  # 29 and 31 ms
+    expected = [max(i for i, t in enumerate(times) if t <= k / float(timing.fps) + 1e-5) for k in range(18)]
     assert timing.pick.tolist() == expected
+    assert timing.unused(10) == 10 - len(set(expected)) > 0
+
+
+def test_pauses_are_closed_and_break_the_video():
+    times = np.concatenate([np.arange(20) / 10, 65 + np.arange(20) / 10])
+    closed, after = close_pauses(times)
+    assert after.tolist() == [20]
+    assert closed == pytest.approx(np.arange(40) / 10)
+    timing = constant_rate(closed, 4.0, 1e-3)
+    assert (timing.fps, timing.breaks(after)) == (10, (20,))
+    assert resampled(closed, 4.0, 5).breaks(after) == (10,)
+    assert close_pauses(np.array([0, 0.1, 1.9]))[1].tolist() == []
+
+
+def test_clock_of_whole_frames_shows_left_out_ones_again():
+    timing = constant_rate(np.array([0, 1, 2, 5, 6]) / 25, 7 / 25, 1 / 25, [Fraction(25)])
+    assert timing.fps == 25
+    assert timing.pick.tolist() == [0, 1, 2, 2, 2, 3, 4]
+    timing = constant_rate(np.array([0, 1, 2, 4]) / 25, 5 / 25, 1 / 25, [Fraction(25)])
+    assert (timing.fps, timing.pick.tolist()) == (25, [0, 1, 2, 2, 3])
 
 
 def test_one_frame():

@@ -320,7 +320,7 @@ def test_clips_beyond_the_end_and_beyond_memory(tmp_path, monkeypatch):
 
 def test_claimed_size_is_bounded(tmp_path, monkeypatch):
     path = write_video(moving(2), tmp_path / "a.mp4")
-    monkeypatch.setattr("framecast.media.index.MAX_PIXELS", 100)
+    monkeypatch.setattr("framecast.media.packets.MAX_PIXELS", 100)
     with pytest.raises(UserError, match="has frames of 64x48, more than 100 pixels"):
         probe(Path(path))
 
@@ -349,3 +349,40 @@ def test_only_arguments_of_the_installed_pyav_are_passed(version, taken, tmp_pat
     assert probe(path).frames == 3
     assert given
     assert all(arguments == taken for arguments in given)
+
+
+@pytest.mark.parametrize(
+    ("codec", "suffix", "pix_fmt"), [("libvpx-vp9", ".webm", "yuva420p"), ("qtrle", ".mov", "argb")]
+)
+def test_hidden_colours_of_alpha_do_not_show(tmp_path, codec, suffix, pix_fmt):
+    rgba = np.full((32, 48, 4), 200, np.uint8)
+    rgba[:, :24, 3], rgba[:, 24:, 3] = 255, 0
+    with av.open(str(tmp_path / f"a{suffix}"), "w") as container:
+        stream = container.add_stream(codec, rate=10)
+        stream.height, stream.width, stream.pix_fmt = 32, 48, pix_fmt
+        for _ in range(3):
+            container.mux(stream.encode(av.VideoFrame.from_ndarray(rgba, format="rgba").reformat(format=pix_fmt)))
+        container.mux(stream.encode())
+    found = read_video(tmp_path / f"a{suffix}").frames
+    assert len(found) == 3
+    assert (found[..., 26:] < 8).all()
+    assert abs(found[..., :20].mean() - 200) < 8
+    assert (read_video(tmp_path / f"a{suffix}", size=(8, 12)).frames[..., 7:] < 8).all()
+
+
+def test_scaled_film_is_as_bright_as_its_images(tmp_path):
+    """4:2:0 at a third of its size against full-size images of the same film, scaled as images are."""
+    noise = np.random.default_rng(0).integers(0, 256, (4, 3, 12, 20), np.uint8)
+    frames = resize_frames(noise, (216, 384))
+    path = encode(tmp_path / "a.mp4", frames, qp="0")
+    with av.open(str(path)) as container:
+        decoded = [f.to_ndarray(format="yuv444p") for f in container.decode(video=0)]
+    planes = np.stack(decoded).astype(float)
+    y, u, v = (planes[:, i] - (16, 128, 128)[i] for i in range(3))
+    y, u, v = y * 255 / 219, u * 255 / 224, v * 255 / 224
+    images = np.stack([y + 1.402 * v, y - 0.344136 * u - 0.714136 * v, y + 1.772 * u], axis=1)
+    images = np.rint(np.clip(images, 0, 255)).astype(np.uint8)
+    for size in (72, None):
+        found, expected = read_video(path, size=size).frames, resize_frames(images, size)
+        assert abs(found.astype(float).mean() - expected.mean()) < 0.3
+        assert np.abs(found.astype(float) - expected).mean() < 0.5 if size else 1.0

@@ -27,10 +27,10 @@ def ramp(count=6, height=16, width=24):
 def test_folder_of_pngs_is_lossless_and_replaced(tmp_path):
     frames = ramp(12)
     folder = write_video(frames, tmp_path / "out" / "frames")
-    assert sorted(p.name for p in folder.iterdir()) == [f"{i:06d}.png" for i in range(12)]
+    assert sorted(p.name for p in folder.glob("[!.]*")) == [f"{i:06d}.png" for i in range(12)]
     assert all(np.array_equal(read_image(folder / f"{i:06d}.png"), frames[i]) for i in range(12))
     write_video(frames[:3], folder)
-    assert len(list(folder.iterdir())) == 3
+    assert len(list(folder.glob("[!.]*"))) == 3
     assert [p.name for p in folder.parent.iterdir()] == ["frames"]
 
 
@@ -103,9 +103,9 @@ def test_invalid_frames_and_paths_are_refused(tmp_path):
     (tmp_path / "full" / "notes.txt").write_text("mine")
     for place, sentence in (
         (tmp_path / "a.mpx", r"cannot be written as \.mpx; use \.gif"),
-        (tmp_path / "file", "is a file, but a folder of PNGs"),
+        (tmp_path / "file", "is a file"),
         (tmp_path / "folder.mp4", "is a folder, but a video"),
-        (tmp_path / "full", "holds other files than numbered PNGs"),
+        (tmp_path / "full", "holds other files, so it is not replaced"),
         (tmp_path / "file" / "a.mp4", "is a file, so .* cannot be written below it"),
     ):
         with pytest.raises(UserError, match=sentence):

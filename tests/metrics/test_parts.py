@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from framecast.metrics.frames import mae, masked_mae, masked_mse, moving_mask, mse, sharpness
-from framecast.metrics.parts import PARTS, frame_parts
+from framecast.metrics.parts import ERRORS, PARTS, frame_parts
 
 G = torch.Generator().manual_seed(5)
 TRUTH, LAST = torch.rand(2, 3, 3, 12, 14, generator=G), torch.rand(2, 3, 12, 14, generator=G)
@@ -27,7 +27,7 @@ def test_parts_equal_the_metrics_of_frames():
         "mean": PREDICTION.double().mean((-3, -2, -1)),
         "variance": PREDICTION.double().var((-3, -2, -1), correction=0),
     }.items():
-        assert torch.allclose(parts[name], expected, rtol=1e-9, atol=0), name
+        assert torch.allclose(parts[name], expected, rtol=1e-9 if name in ERRORS else 1e-5, atol=0), name
 
 
 def test_squared_error_is_split_exactly_in_two():

@@ -22,8 +22,9 @@ from framecast.models.latent import LatentModel
 from framecast.nn.losses import bce
 from framecast.nn.mixture import gaussian_kl
 from framecast.reporting.figure import draw_model
+from framecast.training.gradients import only
 from framecast.training.state import TrainState, phase_parameters
-from framecast.training.step import only, train_step
+from framecast.training.step import train_step
 from framecast.training.train import train
 
 RESIZED, NATIVE = ClipSpec(channels=3, height=160, width=210), ClipSpec(channels=3, height=210, width=160)

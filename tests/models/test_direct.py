@@ -196,7 +196,11 @@ def test_augmented_loss_has_the_same_targets_turned(monkeypatch):
 
 def test_uncertainty_is_a_view_of_the_forecast():
     model = build()
-    assert model.views(clip(model, 3), 4)["uncertainty"].shape == (2, 4, 1, 16, 24)
+    context = (255 * clip(model, 3)).byte()
+    width = model.views(context, 4)["uncertainty"]
+    assert width.shape == (2, 4, 1, 16, 24)
+    assert not width.requires_grad
+    torch.testing.assert_close(width, model.views(context.float() / 255, 4)["uncertainty"])
 
 
 @pytest.mark.parametrize(

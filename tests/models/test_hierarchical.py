@@ -17,9 +17,10 @@ from framecast.models.hierarchical.predictor import Hierarchical
 from framecast.nn.losses import lp
 from framecast.nn.vgg import VGG16
 from framecast.reporting.figure import watch
+from framecast.training.gradients import clip_gradients
 from framecast.training.presets import preset
 from framecast.training.state import TrainState, phase_parameters
-from framecast.training.step import clip_gradients, train_step
+from framecast.training.step import train_step
 
 ROBOT = ClipSpec(
     channels=3,

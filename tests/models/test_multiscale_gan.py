@@ -23,7 +23,7 @@ from framecast.models.multiscale_gan.config import (
 from framecast.models.multiscale_gan.predictor import MultiscaleGAN
 from framecast.nn.losses import lp
 from framecast.nn.scales import pyramid
-from framecast.training.step import only
+from framecast.training.gradients import only
 
 SPEC = ClipSpec(channels=3, height=32, width=32)
 NARROW = {

@@ -60,7 +60,13 @@ def test_parts_of_a_batch_draw_the_rows_of_the_whole(name, parts):
 def test_noise_without_an_axis_of_clips_is_the_same_in_every_part():
     def draw():
         return torch.cat(
-            [torch.randn(5), torch.rand(()).reshape(1), torch.randperm(9).float(), torch.empty(3).normal_()]
+            [
+                torch.randn(5),
+                torch.rand(()).reshape(1),
+                torch.randperm(9).float(),
+                torch.empty(3).normal_(),
+                torch.empty(()).normal_()[None],
+            ]
         )
 
     torch.manual_seed(1)
@@ -82,7 +88,7 @@ def test_gradients_pass_through_the_rows_of_a_part():
 
 #: Random operators of torch that are reached through others of the lists, or draw nothing for clips.
 REACHED = {
-    "geometric exponential cauchy log_normal normal uniform": "forms of the methods with a trailing underscore",
+    "geometric exponential cauchy log_normal normal normal_functional uniform": "forms of the methods that end in _",
     "randperm": "an order of anything but clips, the same in every part",
     "lstm gru rnn_relu rnn_tanh": "dropout inside a recurrent layer; not covered, as the docstring says",
     "rrelu_with_noise rrelu_with_noise_": "called by rrelu",

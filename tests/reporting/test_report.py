@@ -175,10 +175,11 @@ def test_report_of_a_run_has_its_curves_and_no_local_path(tmp_path):
 
 def test_best_of_each_column_is_bold(tmp_path):
     text = write_report(tmp_path, scores(), [], title="t").read_text(encoding="utf-8")
-    bold = re.findall(r'<td class="best">([\d.]+)<', text)
-    assert bold[:4] == ["30.00", "29.50", "28.50", "26.50"]
-    assert bold[8:10] == ["23.000000", "22.500000"]  # of an error the smallest: temporal-mean's
-    assert len(bold) == 3 * 4
+    bold = re.findall(r'<td class="best">([-\d.]+)<', text)
+    assert bold[:4] == ["0.600", "0.500", "0.300", "-0.100"]  # skill is the first table
+    assert bold[8:12] == ["30.00", "29.50", "28.50", "26.50"]
+    assert bold[16:18] == ["23.000000", "22.500000"]  # of an error the smallest: temporal-mean's
+    assert len(bold) == 5 * 4
 
 
 def test_report_has_no_address_no_script_and_a_strict_policy(tmp_path):

@@ -82,6 +82,20 @@ def test_present_person_must_be_drawn(claims, checks):
     assert status(claims, checks.no_worse("epva"), found(0.9, 0.0)) == "not seen"  # the first frame shines through
 
 
+def test_rules_open_on_one_side_are_refused(checks):
+    for low, high in ((0, float("inf")), (float("-inf"), 1), (1, 1)):
+        with pytest.raises(ValueError, match="needs a bound on either side"):
+            checks.within("f/a", low, high, "a")
+        with pytest.raises(ValueError, match="needs a bound on either side"):
+            checks.motions("kl", low, high, "a")
+
+
+def test_a_code_without_any_used_number_is_no_minority(claims, checks):
+    for active, expected in ((0, "not seen"), (3, "confirmed"), (60, "not seen")):
+        results = {"visual-dynamics": {"shapes": {"dims": {"active": active, "size": 100}}}}
+        assert status(claims, checks.fewer_than_half, results) == expected
+
+
 def test_every_claim_has_a_run_or_a_reason(claims):
     every = [c for rows in claims.PUBLICATIONS.values() for c in rows]
     assert len(claims.PUBLICATIONS) == 5

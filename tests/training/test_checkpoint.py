@@ -3,7 +3,9 @@
 import json
 import os
 import signal
+import zipfile
 
+import numpy as np
 import pytest
 import torch
 from small_models import Group, Plain, advance, build, forked, same, weights
@@ -34,7 +36,9 @@ def state():
 
 def test_loaded_state_equals_saved_state(state, tmp_path):
     path = save_checkpoint(tmp_path, state)
-    assert [p.name for p in tmp_path.iterdir()] == [path.name] == ["checkpoint.pt"]
+    assert (
+        {p.name for p in tmp_path.iterdir()} == {path.name, "checkpoint.json"} == {"checkpoint.pt", "checkpoint.json"}
+    )
     other = TrainState.create(build(Group, seed=1))
     assert restore(tmp_path, other)
     same(other.state_dict(), state.state_dict())
@@ -70,6 +74,120 @@ def test_damaged_checkpoint_is_one_sentence_with_a_fix(state, tmp_path, kind):
     with pytest.raises(UserError, match=r"checkpoint\.pt: the checkpoint is damaged .*--init-from") as error:
         load_checkpoint(tmp_path)
     assert "\n" not in str(error.value)
+
+
+def test_damaged_newest_checkpoint_falls_back_to_the_one_before(state, tmp_path, capsys):
+    save_checkpoint(tmp_path, state)
+    before = load_checkpoint(tmp_path)
+    advance(state, 1)
+    path = save_checkpoint(tmp_path, state)
+    assert load_checkpoint(tmp_path)["step"] == 3
+    flip(path, path.stat().st_size // 2)
+    same(load_checkpoint(tmp_path), before)
+    assert "its checksum is wrong); resuming from the one before it, step 2" in capsys.readouterr().err
+    path.unlink()
+    same(load_checkpoint(tmp_path), before)
+    assert "checkpoint.pt: is missing; resuming from the one before it" in capsys.readouterr().err
+    flip(tmp_path / "checkpoint-previous.pt", 1000)
+    with pytest.raises(UserError, match=r"checkpoint-previous\.pt: the checkpoint is damaged"):
+        load_checkpoint(tmp_path)
+
+
+def flip(path, at, bit=3):
+    data = bytearray(path.read_bytes())
+    data[at] ^= 1 << bit
+    path.write_bytes(data)
+
+
+@pytest.mark.parametrize("name", ["checkpoint.pt", "weights/step-2/model.safetensors"])
+def test_every_flipped_bit_is_noticed(state, tmp_path, name):
+    save_checkpoint(tmp_path, state)
+    path = save_snapshot(tmp_path, state.ema, {}, 2) / "model.safetensors"
+    load_weights(state.ema, path)
+    whole = (tmp_path / name).read_bytes()
+    for at in np.random.default_rng(0).integers(len(whole), size=40):
+        (tmp_path / name).write_bytes(whole)
+        flip(tmp_path / name, int(at), int(at) % 8)
+        with pytest.raises(UserError, match="damaged"):
+            load_checkpoint(tmp_path) if name == "checkpoint.pt" else load_weights(state.ema, path)
+
+
+@pytest.mark.parametrize("number", range(4))
+def test_a_kill_at_any_moment_of_a_save_leaves_a_valid_checkpoint(state, tmp_path, monkeypatch, number):
+    """The kill comes before the replacement of checksums, of the previous checkpoint or of the newest one."""
+
+    class Killed(BaseException):
+        pass
+
+    calls = []
+
+    def replace(source, target):
+        if len(calls) == number:
+            raise Killed
+        calls.append(target)
+        os_replace(source, target)
+
+    save_checkpoint(tmp_path, state)
+    advance(state, 1)
+    save_checkpoint(tmp_path, state)
+    advance(state, 1)
+    os_replace = os.replace
+    monkeypatch.setattr(os, "replace", replace)
+    if number < 3:
+        with pytest.raises(Killed):
+            save_checkpoint(tmp_path, state)
+    else:
+        save_checkpoint(tmp_path, state)
+    monkeypatch.undo()
+    assert load_checkpoint(tmp_path)["step"] == (4 if number == 3 else 3)
+    (tmp_path / "checkpoint.pt").unlink()
+    assert load_checkpoint(tmp_path)["step"] == (2 if number < 2 else 3)
+
+
+def test_links_in_place_of_temporary_files_are_not_followed(state, tmp_path):
+    (tmp_path / "secret").write_text("mine")
+    run = tmp_path / "run"
+    run.mkdir()
+    for name in (
+        ".checkpoint.pt.tmp",
+        ".config.json.part",
+        "checkpoint.pt",
+        "checkpoint-previous.pt",
+        "checkpoint.json",
+    ):
+        (run / name).symlink_to(tmp_path / "secret")
+    save_checkpoint(run, state)
+    save_checkpoint(run, state)
+    assert (tmp_path / "secret").read_text() == "mine"
+    assert load_checkpoint(run)["step"] == 2
+    assert not (run / ".checkpoint.pt.tmp").is_symlink()
+
+
+def test_files_of_an_older_version_open_with_a_note(state, tmp_path, capsys):
+    save_checkpoint(tmp_path, state)
+    path = save_snapshot(tmp_path, state.ema, {}, 2) / "model.safetensors"
+    (tmp_path / "checkpoint.json").unlink()
+    (path.parent / "checksums.json").unlink()
+    assert load_checkpoint(tmp_path)["step"] == 2
+    load_weights(state.ema, path)
+    notes = capsys.readouterr().err.splitlines()
+    assert [str(n).startswith("note: ") and "has no checksum" in n for n in notes] == [True, True]
+
+
+def test_compressed_checkpoints_are_refused(state, tmp_path):
+    path = save_checkpoint(tmp_path, state)
+    with zipfile.ZipFile(path) as old, zipfile.ZipFile(tmp_path / "new", "w", zipfile.ZIP_DEFLATED) as new:
+        for member in old.namelist():
+            new.writestr(member, old.read(member))
+    (tmp_path / "new").replace(path)
+    (tmp_path / "checkpoint.json").unlink()
+    with pytest.raises(UserError, match="damaged"):
+        load_checkpoint(tmp_path)
+
+
+def test_weights_have_the_mode_of_other_files(state, tmp_path):
+    folder = save_snapshot(tmp_path, state.ema, {}, 2)
+    assert len({p.stat().st_mode for p in folder.iterdir()}) == 1
 
 
 def test_loading_executes_no_code(tmp_path):
@@ -136,7 +254,7 @@ def test_failed_write_keeps_the_previous_checkpoint(state, tmp_path, monkeypatch
     ):
         save_checkpoint(tmp_path, state)
     assert (tmp_path / "checkpoint.pt").read_bytes() == before
-    assert [p.name for p in tmp_path.iterdir()] == ["checkpoint.pt"]
+    assert {p.name for p in tmp_path.iterdir()} == {"checkpoint.pt", "checkpoint.json"}
 
 
 def test_last_snapshots_are_kept_in_order_of_steps(state, tmp_path):

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from framecast.core.errors import UserError
-from framecast.training.log import Log, Progress, read_metrics
+from framecast.training.log import Log, Progress, metrics_and_damage, read_metrics
 
 
 def test_rows_are_json_and_non_finite_numbers_are_null(tmp_path):
@@ -35,6 +35,18 @@ def test_resuming_drops_rows_of_later_steps(tmp_path):
     assert [p.name for p in tmp_path.iterdir()] == ["metrics.jsonl"]
     Log(tmp_path, step=0, tensorboard=False).close()
     assert read_metrics(tmp_path) == []
+
+
+def test_damaged_rows_are_skipped_and_counted(tmp_path, capsys):
+    good = [b'{"step": 1, "a": 1.0}', b'{"step": 2, "a": 2.0}']
+    bad = [b"\xff\xfe", b"not json", b'{"a": 3}', b"[" * 100_000, b"[1]", b'{"step": "4"}', b'{"step": 5, "a": {}}']
+    (tmp_path / "metrics.jsonl").write_bytes(b"\n".join([good[0], *bad, good[1]]) + b'\n{"step": 3, "a"')
+    rows, damaged = metrics_and_damage(tmp_path)
+    assert [r["step"] for r in rows] == [1, 2]
+    assert damaged == len(bad)
+    Log(tmp_path, step=2, tensorboard=False).close()
+    assert f"{len(bad)} damaged rows were removed" in capsys.readouterr().err
+    assert metrics_and_damage(tmp_path) == (rows, 0)
 
 
 def test_tensorboard_gets_scalars_and_images(tmp_path):

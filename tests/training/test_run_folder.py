@@ -5,7 +5,9 @@ import json
 import shutil
 
 import pytest
+import torch
 from cli_support import clip, copy_run, mine, store, tiny_run
+from safetensors.torch import save_file
 
 import framecast.training.run_folder
 from framecast.core.errors import UserError
@@ -15,6 +17,7 @@ from framecast.data.registry import find_source, make_source
 from framecast.evaluation.evaluate import evaluate
 from framecast.inference.load import load
 from framecast.models.registry import find_model
+from framecast.training.checkpoint import check_shapes
 from framecast.training.config import TrainConfig, check_resume, config_from_json, every_in_steps, resolve_steps
 from framecast.training.run_folder import open_run
 
@@ -231,3 +234,15 @@ def test_frequencies_in_epochs_become_steps_once():
     assert (settled.preview_every, settled.validate_every, settled.save_every) == (5000, 625, 1250)
     assert settled.every == "steps"
     assert every_in_steps(settled, 625) == settled
+
+
+def test_a_config_larger_than_its_weights_is_refused_before_it_is_built(tmp_path):
+    weights = tmp_path / "model.safetensors"
+    save_file({"weight": torch.zeros(3, 3), "bias": torch.zeros(3)}, weights)
+    check_shapes(lambda: torch.nn.Linear(3, 3), weights)
+    with pytest.raises(UserError, match="describes a model larger than its weights"):
+        check_shapes(lambda: torch.nn.Linear(10_000_000, 10_000_000), weights)
+    with pytest.raises(UserError, match="describes a model larger than its weights"):
+        check_shapes(lambda: torch.nn.Sequential(*(torch.nn.ReLU() for _ in range(10**7))), weights)
+    with pytest.raises(UserError, match="2 of 2 tensors do not fit the model, first 'weight'"):
+        check_shapes(lambda: torch.nn.Linear(4, 4), weights)

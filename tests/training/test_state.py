@@ -130,14 +130,25 @@ def test_stages_of_the_copy_use_its_weights():
 
 
 def test_frozen_weights_become_their_average_when_a_stage_ends_without_patience():
-    state = TrainState.create(build(TwoStage, stage_steps=3))
+    class Overlap(TwoStage):
+        """The second stage trains the decoder on."""
+
+        def stages(self):
+            first, second = super().stages()
+            (phase,) = second.phases
+            return [
+                first,
+                dataclasses.replace(second, phases=[dataclasses.replace(phase, modules=("memory", "decoder"))]),
+            ]
+
+    state = TrainState.create(build(Overlap, stage_steps=3))
     advance(state, 3)
-    average = weights(state.ema)
-    assert moved(average, state.model)
+    average, raw = weights(state.ema), weights(state.model)
     assert state.leave_stage()
-    frozen = {k for k in average if not k.startswith("memory")}
+    frozen = {k for k in average if k.startswith("encoder")}
+    assert frozen <= {k for k, v in average.items() if not torch.equal(v, raw[k])}
     assert not frozen & moved(average, state.model)
-    assert moved(average, state.model)  # what is trained next starts from its own weights
+    assert moved(raw, state.model) == frozen  # what is trained next starts from its own weights
     for _ in range(5):
         state.update_ema()
     assert not frozen & moved(average, state.ema)

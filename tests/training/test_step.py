@@ -10,8 +10,9 @@ from small_models import CPU, Acting, Group, Noisy, Plain, Small, advance, batch
 from torch import nn
 
 from framecast.core.types import GradClip, Loss, Optimiser, Phase
+from framecast.training.gradients import clip_gradients, only, update
 from framecast.training.state import TrainState, make_optimiser
-from framecast.training.step import NotFinite, check_losses, check_weights, clip_gradients, only, update
+from framecast.training.step import NotFinite, check_losses, check_weights
 
 
 def test_phases_of_a_group_compute_gradients_at_the_same_weights():

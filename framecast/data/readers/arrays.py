@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import os
-import zipfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.lib import format as npy_format
 
 from framecast.core.errors import UserError
+from framecast.core.io import check_name
+from framecast.core.npy import map_npy, read_npz
 from framecast.core.types import ActionSpec, Clip, ClipSpec
 from framecast.data.base import clip_stop
 from framecast.data.options import AS_STORED, ReadOptions
@@ -20,12 +20,8 @@ from framecast.data.readers.folders import DEFAULT_FPS, fixed_splits, visible_fi
 from framecast.data.splits import SplitByName
 from framecast.media.images import natural_key
 
-#: Maximum bytes of an unpacked .npz member (8 GiB), as a small archive can claim any size; .npy files have no bound.
-MAX_MEMBER_BYTES = 2**33
-
 _FRAME_NAMES = ("frames", "video", "videos", "images", "observations", "obs", "observation", "image", "x")
 _MOST_ACTIONS = 1024
-_HEADERS = {(1, 0): npy_format.read_array_header_1_0, (2, 0): npy_format.read_array_header_2_0}
 
 
 @dataclass(frozen=True)
@@ -70,6 +66,8 @@ class Arrays(SplitByName):
             self._add(file)
         channels, height, width = Counter(self.sizes).most_common(1)[0][0]
         self.fixed: dict[str, str] = fixed_splits(self.names)
+        if len(files) == 1 and files[0].suffix == ".npy" and _is_moving_mnist(self._load(files[0])["frames"], files[0]):
+            self.fixed = dict.fromkeys(self.names, "test")
         actions, extras = self._describe_arrays()
         self.spec = ClipSpec(
             channels=channels,
@@ -85,6 +83,7 @@ class Arrays(SplitByName):
         count, length, *size = frames.shape
         if 0 in frames.shape:
             raise UserError(f"{file} holds no frames (shape {frames.shape} as n t c h w); save at least one")
+        _check_values(frames, file)
         name = file.stem if self.path.is_file() else file.relative_to(self.path).with_suffix("").as_posix()
         if name in self.names:
             name = file.relative_to(self.path).as_posix()
@@ -99,7 +98,7 @@ class Arrays(SplitByName):
         """Frames start, start + stride, … of video `index`; uint8 files are viewed, not copied."""
         item, total = self._items[index], self.lengths[index]
         cut = slice(start, clip_stop(self.names[index], total, start, length, stride), stride)
-        frames = _as_uint8(self._ordered(item.file)[item.number or 0][cut], item.file)
+        frames = as_uint8(self._ordered(item.file)[item.number or 0][cut])
         arrays = {name: values[cut] for name, values in self._per_frame_arrays(item, total).items()}
         return Clip(frames=frames, arrays=arrays, name=self.names[index], fps=self.spec.fps / stride)
 
@@ -119,7 +118,7 @@ class Arrays(SplitByName):
         """The frames as a view (n, t, c, h, w)."""
         arrays = self._load(file)
         frames = arrays[_frames_name(arrays, file)]
-        axes = self._axes or guess_axes(frames.shape, file)
+        axes = self._axes or ("tnhw" if _is_moving_mnist(frames, file) else guess_axes(frames.shape, file))
         if len(axes) != frames.ndim:
             raise UserError(f"{file} has {frames.ndim} axes {frames.shape}, but --axes {axes} names {len(axes)}")
         letters = axes
@@ -142,6 +141,11 @@ class Arrays(SplitByName):
             if name == "actions" and values.dtype.kind in "biu" and rows.ndim == 2 and rows.shape[1] == 1:
                 rows = rows[:, 0]
             if rows.ndim and len(rows) == length:
+                if rows.dtype.kind == "f" and not np.isfinite(rows).all():
+                    at = int(np.flatnonzero(~np.isfinite(rows).reshape(length, -1).all(axis=1))[0])
+                    raise UserError(
+                        f"{item.file}: {name} is not a finite number at frame {at}; replace or leave it out"
+                    )
                 found[name] = rows
             elif name == "actions" and rows.ndim and len(rows) == length - 1:
                 found[name] = np.concatenate([rows, rows[-1:]])  # the action of the last frame is never used
@@ -166,6 +170,12 @@ class Arrays(SplitByName):
         return action_spec_of(np.concatenate(actions), self.path), shapes
 
 
+def _is_moving_mnist(frames: np.ndarray, file: Path) -> bool:
+    """Whether an array is the published test set of moving digits: (20, videos, 64, 64), 10 frames in and 10 out."""
+    shape = frames.shape
+    return "mnist" in file.name.lower() and len(shape) == 4 and (shape[0], *shape[2:]) == (20, 64, 64)
+
+
 def array_files(folder: Path) -> list[Path]:
     """.npy and .npz files below a folder, in natural order."""
     files = (file for file in visible_files(folder) if file.suffix.lower() in (".npy", ".npz"))
@@ -176,26 +186,10 @@ def load_arrays(file: Path) -> dict[str, np.ndarray]:
     """Arrays of an .npz by name, or {"frames": memory-mapped array} of an .npy. Nothing is unpickled.
 
     Raises:
-        UserError: The file is missing, damaged, contains Python objects, or has a member above the size limit.
+        UserError: The file is missing, damaged, contains Python objects, or unpacks to too much.
     """
-    try:
-        if not file.is_file():
-            raise UserError(f"{file} does not exist; check the path")
-        if file.suffix.lower() != ".npz":
-            mapped: np.ndarray = np.load(file, mmap_mode="r", allow_pickle=False)
-            return {"frames": mapped}
-        with zipfile.ZipFile(file) as archive:
-            members = [member for member in archive.infolist() if member.filename.endswith(".npy")]
-            for member in members:
-                _check_member(file, archive, member)
-        with np.load(file, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as error:
-        if isinstance(error, UserError):
-            raise
-        objects = any(words in str(error) for words in ("Python objects", "Object arrays", "allow_pickle"))
-        what = "holds Python objects" if objects else "is damaged"
-        raise UserError(f"{file} {what}; save plain arrays with numpy.save or numpy.savez") from error
+    check_name(file)
+    return read_npz(file) if file.suffix.lower() == ".npz" else {"frames": map_npy(file)}
 
 
 def guess_axes(shape: tuple[int, ...], file: Path) -> str:
@@ -211,8 +205,13 @@ def guess_axes(shape: tuple[int, ...], file: Path) -> str:
     if len(shape) == 3:
         return "thw"
     if len(shape) in (4, 5):
-        first = 1 <= shape[-3] <= 4
-        last = 1 <= shape[-1] <= 4
+        # Four channels may be colour with alpha, or a stack of the last four grey frames as games store it.
+        first, last = (shape[axis] in (1, 2, 3) for axis in (-3, -1))
+        if not first and not last and 4 in (shape[-3], shape[-1]):
+            raise UserError(
+                f"{file}: shape {shape} may be frames with alpha or stacks of 4 grey frames; of stacks save the newest "
+                "frame of each, of colour the first 3 channels, or keep all 4 by --axes, such as tchw or thwc"
+            )
         if first != last:
             return ("n" if len(shape) == 5 else "") + ("tchw" if first else "thwc")
     raise UserError(f"{file}: the axes of shape {shape} are ambiguous; use --axes, such as tchw, nthwc or tnhw")
@@ -221,20 +220,6 @@ def guess_axes(shape: tuple[int, ...], file: Path) -> str:
 def _check_axes(axes: str) -> None:
     if len(set(axes)) != len(axes) or not {"t", "h", "w"} <= set(axes) <= set("ntchw"):
         raise UserError(f'--axes {axes!r} is not valid; use t, h, w and, if present, n, c, each once: "nthwc"')
-
-
-def _check_member(file: Path, archive: zipfile.ZipFile, member: zipfile.ZipInfo) -> None:
-    """Refuse a member whose header or archive entry exceeds the limit, before it is unpacked into memory."""
-    with archive.open(member) as stream:
-        version = npy_format.read_magic(stream)
-        if version not in _HEADERS:
-            raise ValueError(f"npy version {version}")
-        shape, _, dtype = _HEADERS[version](stream)
-    claimed = max(member.file_size, int(np.prod(shape, dtype=object)) * dtype.itemsize)
-    if claimed > MAX_MEMBER_BYTES:
-        raise UserError(
-            f"{file}: {member.filename} unpacks to {claimed} bytes, above {MAX_MEMBER_BYTES}; save it as .npy"
-        )
 
 
 def _frames_name(arrays: dict[str, np.ndarray], file: Path) -> str:
@@ -248,15 +233,52 @@ def _frames_name(arrays: dict[str, np.ndarray], file: Path) -> str:
     raise UserError(f"{file} has no array called frames, but {', '.join(arrays) or 'nothing'}; name the video frames")
 
 
-def _as_uint8(frames: np.ndarray, file: Path) -> np.ndarray:
+def _check_values(frames: np.ndarray, file: Path) -> None:
+    """Check dtype, range and finiteness of frames (n, t, c, h, w), one at a time.
+
+    Raises:
+        UserError: They are no uint8, bool or floats in 0…1; the message names the first frame at fault.
+    """
+    if frames.dtype in (np.uint8, np.bool_):
+        return
+    if frames.dtype.kind != "f":
+        raise UserError(f"{file} holds {frames.dtype}; save frames as uint8, or as floats in 0…1")
+    for number, frame in np.ndindex(*frames.shape[:2]):
+        at = f"frame {frame}" + (f" of video {number}" if len(frames) > 1 else "")
+        check_frame(frames[number, frame], str(file), at)
+
+
+def check_frame(values: np.ndarray, where: str, at: str) -> None:
+    """Check dtype, range and finiteness of one frame.
+
+    Args:
+        values: The frame.
+        where: File, for the message.
+        at: Number of the frame, for the message.
+
+    Raises:
+        UserError: It is no uint8, bool or floats in 0…1.
+    """
+    if values.dtype in (np.uint8, np.bool_):
+        return
+    if values.dtype.kind != "f":
+        raise UserError(f"{where} holds {values.dtype}; save frames as uint8, or as floats in 0…1")
+    low, high = values.min(), values.max()  # both are NaN where one value is
+    if not (np.isfinite(low) and np.isfinite(high)):
+        what = "NaN" if np.isnan(low) else "infinity"
+        raise UserError(f"{where} holds {what} in {at}; replace it by numbers in 0…1 or leave the frame out")
+    if low < -1e-3 or high > 1 + 1e-3:
+        raise UserError(
+            f"{where} holds floats from {low:g} to {high:g} in {at}, outside 0…1; scale them to 0…1 or save uint8"
+        )
+
+
+def as_uint8(frames: np.ndarray) -> np.ndarray:
+    """Checked frames as uint8: floats 0…1 are multiplied by 255 and rounded."""
     if frames.dtype == np.uint8:
         return frames
     if frames.dtype == np.bool_:
         return frames.astype(np.uint8) * np.uint8(255)
-    if frames.dtype.kind != "f":
-        raise UserError(f"{file} holds {frames.dtype}; save frames as uint8, or as floats in 0…1")
-    if not (np.isfinite(frames).all() and frames.min() >= -1e-3 and frames.max() <= 1 + 1e-3):
-        raise UserError(f"{file} holds floats outside 0…1 (or not finite); scale them to 0…1 or save uint8")
     scaled: np.ndarray = np.rint(np.clip(frames, 0, 1) * 255).astype(np.uint8)
     return scaled
 

@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from framecast.core.errors import UserError
+from framecast.core.io import shown_name
 from framecast.core.types import Clip, ClipSpec
 from framecast.data.base import clip_stop
 from framecast.data.labels import resize_labels
@@ -117,7 +118,7 @@ class Frames(SplitByName):
             except UserError:
                 if not self.options.skip_bad:
                     raise
-                self.skipped.append(image.relative_to(self.path).as_posix())
+                self.skipped.append(shown_name(image.relative_to(self.path).as_posix()))
                 continue
             size = size or found
             if found != size:

@@ -12,6 +12,8 @@ from pathlib import Path
 import numpy as np
 
 from framecast.core.errors import UserError
+from framecast.core.io import require_regular
+from framecast.core.tables import read_table
 from framecast.data.labels import JOINTS, joints_from_pixels
 from framecast.data.readers.arrays import load_arrays
 from framecast.data.writer import ARRAY_NAME
@@ -39,6 +41,8 @@ def read_sidecars(folder: Path, frames: int, height: int, width: int) -> dict[st
     """
     found: dict[str, np.ndarray] = {}
     for file in sorted(folder.iterdir()):
+        if file.name.startswith("."):
+            continue
         if file.suffix.lower() in (".npy", ".npz"):
             arrays: Mapping[str, np.ndarray] = load_arrays(file)
             if file.suffix.lower() == ".npy":
@@ -88,12 +92,13 @@ def _table(file: Path) -> np.ndarray:
     """
     if file.stat().st_size > _TABLE_LIMIT:
         raise UserError(f"{file} is larger than {_TABLE_LIMIT >> 20} MiB; save it as .npy")
+    require_regular(file)
     try:
-        with file.open(newline="", encoding="utf-8-sig") as lines:
-            rows = [row for row in csv.reader(lines) if any(cell.strip() for cell in row)]
-        header = rows.pop(0) if rows and not _is_number(rows[0][0]) else []
+        header, rows = read_table(file.read_text(encoding="utf-8-sig"), str(file))
         values = np.array([[float(cell) if cell.strip() else np.nan for cell in row] for row in rows])
-    except (ValueError, UnicodeDecodeError, csv.Error) as error:
+    except (ValueError, csv.Error, IndexError, OSError) as error:
+        if isinstance(error, UserError):
+            raise
         raise UserError(f"{file} is not a table of numbers ({error}); write one row per frame") from error
     if values.ndim != 2:
         raise UserError(f"{file} is not a table of numbers; write one row per frame, all of one length")
@@ -104,11 +109,3 @@ def _table(file: Path) -> np.ndarray:
     if file.stem.lower() == "actions" and values.shape[1] == 1 and (values == np.rint(values)).all():
         return values[:, 0].astype(np.int64)
     return values
-
-
-def _is_number(cell: str) -> bool:
-    try:
-        float(cell or "nan")
-    except ValueError:
-        return False
-    return True

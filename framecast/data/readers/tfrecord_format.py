@@ -41,8 +41,13 @@ def masked_crc32c(data: Buffer) -> int:
 
 def is_records(path: Path) -> bool:
     """Whether a file begins with a length and its checksum, as TFRecords do."""
-    with path.open("rb") as file:
-        head = file.read(12)
+    if not path.is_file():  # a pipe would block
+        return False
+    try:
+        with path.open("rb") as file:
+            head = file.read(12)
+    except OSError as error:
+        raise UserError(f"{path}: cannot be read ({error.strerror}); check the path and its permissions") from error
     return len(head) == 12 and struct.unpack("<I", head[8:])[0] == masked_crc32c(head[:8])
 
 

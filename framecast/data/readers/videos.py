@@ -11,6 +11,7 @@ from typing import Any
 import numpy as np
 
 from framecast.core.errors import UserError
+from framecast.core.io import shown_name
 from framecast.core.types import Clip, ClipSpec
 from framecast.data.base import clip_stop
 from framecast.data.options import AS_STORED, ReadOptions
@@ -33,12 +34,16 @@ class Videos(SplitByName):
     Attributes:
         skipped: Names of unreadable files.
         lost: Frames lost in truncated files.
+        breaks: Name -> frames after a pause of the recording.
         fixed: Name -> split, from `Train/` and `Test/` folders.
         infos: Stream information per file.
 
     Raises:
         UserError: A file cannot be read, or there is none.
     """
+
+    #: Films may consist of shots, unlike recordings of games and robots.
+    may_have_cuts = True
 
     def __init__(self, path: str | os.PathLike[str], options: ReadOptions = AS_STORED) -> None:
         self.path, self.options, self.fps = Path(path), options, options.fps
@@ -55,7 +60,7 @@ class Videos(SplitByName):
             except UserError:
                 if not options.skip_bad:
                     raise
-                self.skipped.append(file.name)
+                self.skipped.append(shown_name(file.name))
         if not self.infos:
             raise UserError(
                 f"{self.path}: none of its {len(files)} videos can be read, first {files[0].name}; copy them again"
@@ -63,6 +68,10 @@ class Videos(SplitByName):
         self.lost = sum(info.lost for info in self.infos)
         self.names: list[str] = _names(self.path, [info.path for info in self.infos])
         self.lengths: list[int] = [self._length(info) for info in self.infos]
+        pauses = (info.breaks if self.fps is None else info.breaks_at(self.fps) for info in self.infos)
+        self.breaks: dict[str, list[int]] = {
+            n: list(found) for n, found in zip(self.names, pauses, strict=True) if found
+        }
         self.fixed: dict[str, str] = fixed_splits(self.names)
         self.sizes = [target_size(info.height, info.width, options.size, options.fit) for info in self.infos]
         height, width = Counter(self.sizes).most_common(1)[0][0]
@@ -109,13 +118,33 @@ class Videos(SplitByName):
         found: dict[str, Any] = {"source": "videos", "path": self.path.name, "fps": self.fps, **self.options.meta()}
         if self.options.skip_bad:
             found |= {"skipped": self.skipped, "lost_frames": self.lost}
+        if notes := self._notes():
+            found["notes"] = notes
         return found
+
+    def _notes(self) -> list[str]:
+        """What a reader of the files cannot see in the result: pictures left out, pauses."""
+        notes = []
+        if self.fps is None and (unused := sum(info.unused for info in self.infos)):
+            stored = sum(info.stored for info in self.infos)
+            notes.append(
+                f"left out, closer together in time than one frame: {unused} of {stored} pictures; "
+                "a higher rate (--fps) keeps them"
+            )
+        if pauses := sum(map(len, self.breaks.values())):
+            notes.append(f"pauses of the recording, which clips do not cross: {pauses}")
+        return notes
 
 
 def video_files(folder: Path) -> list[Path]:
-    """Videos below a folder in natural order, without still .gif and .webp images."""
-    files = (f for f in visible_files(folder) if f.suffix.lower() in VIDEO_SUFFIXES)
-    moving = [f for f in files if f.suffix.lower() not in (".gif", ".webp") or frame_count(f) > 1]
+    """Videos below a folder in natural order, without still .gif and .webp images.
+
+    Damaged .gif and .webp files are taken for videos if there are others, so that the reader reports or skips them.
+    """
+    files = [f for f in visible_files(folder) if f.suffix.lower() in VIDEO_SUFFIXES]
+    counts = {f: frame_count(f) if f.suffix.lower() in (".gif", ".webp") else 2 for f in files}
+    least = 0 if any(count > 1 for count in counts.values()) else 2
+    moving = [f for f in files if counts[f] >= least and counts[f] != 1]
     return sorted(moving, key=lambda f: natural_key(f.relative_to(folder)))
 
 

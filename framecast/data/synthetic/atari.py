@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import csv
 import difflib
-import json
 import re
 from collections.abc import Generator, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
@@ -20,6 +19,8 @@ import numpy as np
 
 from framecast.core.config import require_least
 from framecast.core.errors import UserError
+from framecast.core.io import file_text, parse_json
+from framecast.core.npy import map_npy
 from framecast.core.types import ActionSpec
 from framecast.data.synthetic.atari_players import PLAYERS, follow
 from framecast.data.synthetic.atari_screen import FIELDS, UNRANKED, Screen, rank_colours
@@ -140,6 +141,10 @@ class Atari(SyntheticSource):
             columns = {name: _Column(name, values) for name, values in arrays.items()}
             frames = _play(console, chosen, config, arrays)
             yield {"frames": frames, "name": f"{game}-{episode:04d}", "axes": "thwc", "meta": {"game": game}, **columns}
+
+    def console(self, episode: int = 0) -> Console:
+        """The game at the first frame of an episode."""
+        return Console(self.config, episode)
 
     @classmethod
     def replay(cls, meta: Mapping[str, Any], name: str, actions: Sequence[int]) -> Console:
@@ -281,9 +286,9 @@ def read_actions(path: Path, names: Sequence[str]) -> list[list[int]]:
 def _rows_of(path: Path) -> list[Any]:
     kind = path.suffix.lower()
     if kind == ".npy":
-        rows = np.load(path, allow_pickle=False).tolist()
+        rows = map_npy(path).tolist()
     elif kind == ".json":
-        rows = json.loads(path.read_bytes())
+        rows = parse_json(file_text(path), path)
     elif kind == ".csv":
         with path.open(newline="", encoding="utf-8") as file:
             rows = [row[0].strip() for row in csv.reader(file) if row and row[0].strip()]

@@ -27,7 +27,7 @@ from framecast.core.types import (
 from framecast.models.base import Predictor, RolloutState
 from framecast.models.direct.config import DirectConfig
 from framecast.models.direct.networks import CODE, FREQUENCIES, Decoder, Encoder, Head, lead_code
-from framecast.models.inputs import Frames
+from framecast.models.inputs import Frames, as_frames
 from framecast.models.seeds import Generators
 from framecast.nn.flow import LEAST_SIDE, backward_flow, block_matching, warp
 from framecast.nn.precision import autocast_off
@@ -235,25 +235,26 @@ class Direct(Predictor):
         return frames[None].expand(samples, -1, -1, -1, -1, -1)
 
     @torch.no_grad()
-    def intervals(self, context: Tensor, horizon: int, actions: Tensor | None = None) -> tuple[Tensor, Tensor]:
+    def intervals(self, context: Frames, horizon: int, actions: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Bounds between which a share `config.coverage` of the true values in the moving area is expected.
 
         Args:
-            context: (b, t, c, h, w) float 0…1.
+            context: (b, t, c, h, w), uint8 or float 0…1.
             horizon: number of frames.
             actions: as in `predict`.
 
         Returns:
             Lower and upper bounds, (b, horizon, c, h, w) each, in 0…1.
         """
-        mean, bounds = self._forecast(context, horizon, actions)
+        mean, bounds = self._forecast(as_frames(context, self), horizon, actions)
         return (mean - bounds[:, :, :1]).clamp(0, 1), (mean + bounds[:, :, 1:]).clamp(0, 1)
 
     def views(
         self, context: Frames, horizon: int, actions: Frames | None = None, known: Frames | None = None
     ) -> dict[str, Tensor]:
         """`uncertainty`, (b, horizon, 1, h, w): width of the interval, 0…1."""
-        bounds = self._forecast(torch.as_tensor(context), horizon, actions)[1]
+        with torch.no_grad():
+            bounds = self._forecast(as_frames(context, self), horizon, actions)[1]
         return {"uncertainty": bounds.sum(2, keepdim=True).clamp(0, 1)}
 
     def _forecast(self, frames: Tensor, horizon: int, actions: Frames | None) -> tuple[Tensor, Tensor]:

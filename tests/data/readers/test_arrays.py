@@ -69,8 +69,8 @@ def test_dtypes(tmp_path):
     np.save(tmp_path / "b.npy", np.array([[[True, False]]] * 3))
     assert Arrays(tmp_path / "b.npy").clip(0, 0, 3).frames[0, 0].tolist() == [[255, 0]]
     for values, sentence in (
-        (np.full((3, 4, 4), 200.0), r"holds floats outside 0…1"),
-        (np.full((3, 4, 4), np.nan), r"holds floats outside 0…1"),
+        (np.full((3, 4, 4), 200.0), r"holds floats from 200 to 200 in frame 0, outside 0…1"),
+        (np.full((3, 4, 4), np.nan), r"holds NaN in frame 0"),
         (np.full((3, 4, 4), 7, np.int64), r"holds int64; save frames as uint8"),
         (np.zeros((0, 4, 4), np.uint8), r"holds no frames"),
     ):
@@ -151,11 +151,13 @@ def test_damaged_and_oversized_files_are_refused(tmp_path, monkeypatch):
     with zipfile.ZipFile(tmp_path / "claim.npz", "w") as archive:
         header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (99999, 3, 9999, 9999), }"
         archive.writestr("frames.npy", b"\x93NUMPY\x01\x00" + len(header).to_bytes(2, "little") + header)
-    with pytest.raises(UserError, match=r"claim\.npz: frames\.npy unpacks to \d+ bytes, above \d+; save it as \.npy"):
+    with pytest.raises(
+        UserError, match=r"claim\.npz: frames\.npy unpacks to \d+ MB, more than 64 times .*; save it as \.npy"
+    ):
         load_arrays(tmp_path / "claim.npz")
     np.savez_compressed(tmp_path / "bomb.npz", frames=np.zeros((30, 3, 32, 32), np.uint8))
-    monkeypatch.setattr("framecast.data.readers.arrays.MAX_MEMBER_BYTES", 50_000)
-    with pytest.raises(UserError, match="unpacks to 9"):
+    monkeypatch.setattr("framecast.core.npy.FREE_BYTES", 1000)
+    with pytest.raises(UserError, match="unpacks to"):
         load_arrays(tmp_path / "bomb.npz")
 
 
@@ -172,7 +174,7 @@ def test_invalid_actions_are_refused(tmp_path):
     for actions, sentence in (
         (np.zeros(9), "actions have 9 rows for 4 frames"),
         (np.array([0, 1, -1, 0]), "discrete actions must be 0 to"),
-        (np.array([0.0, np.inf, 0, 0]), "actions must be finite"),
+        (np.array([0.0, np.inf, 0, 0]), "actions is not a finite number at frame 1"),
     ):
         np.savez(tmp_path / "a.npz", frames=frames, actions=actions)
         with pytest.raises(UserError, match=sentence):
@@ -183,3 +185,29 @@ def test_ends(tmp_path):
     stored(tmp_path / "a.npy", "tchw")
     with pytest.raises(IndexError, match="has 10 frames"):
         Arrays(tmp_path / "a.npy").clip(0, 8, 3)
+
+
+def test_values_are_checked_when_data_are_opened(tmp_path):
+    frames = np.random.default_rng(0).random((60, 8, 8, 3)).astype(np.float32)
+    frames[50, 2, 3, 1] = np.nan
+    np.save(tmp_path / "a.npy", frames)
+    with pytest.raises(UserError, match=r"a\.npy holds NaN in frame 50; replace"):
+        Arrays(tmp_path / "a.npy")
+    np.save(tmp_path / "b.npy", np.nan_to_num(frames) * 255)
+    with pytest.raises(UserError, match=r"b\.npy holds floats from .* to 25.* in frame 0, outside 0…1"):
+        Arrays(tmp_path / "b.npy")
+    np.save(tmp_path / "c.npy", (np.nan_to_num(frames) * 255).astype(np.int16))
+    with pytest.raises(UserError, match=r"c\.npy holds int16"):
+        Arrays(tmp_path / "c.npy")
+    states = np.zeros((60, 2))
+    states[7, 1] = np.inf
+    np.savez(tmp_path / "d.npz", frames=np.zeros((60, 8, 8, 3), np.uint8), states=states)
+    with pytest.raises(UserError, match="states is not a finite number at frame 7"):
+        Arrays(tmp_path / "d.npz")
+
+
+def test_stacks_of_four_frames_are_not_taken_for_colour(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((10, 4, 84, 84), np.uint8))
+    with pytest.raises(UserError, match="stacks of 4 grey frames; of stacks save the newest"):
+        Arrays(tmp_path / "a.npy")
+    assert Arrays(tmp_path / "a.npy", ReadOptions(axes="tchw")).spec.channels == 4

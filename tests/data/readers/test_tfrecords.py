@@ -72,12 +72,12 @@ def robot_push(store, tmp_path_factory):
 
 
 def features_of(folder, file=0, number=0):
-    path = sorted(folder.iterdir())[file]
+    path = sorted(folder.glob("[!.]*"))[file]
     return parse_example(read_record(path, *scan(path)[number], number))
 
 
 def test_file_names_hold_the_split(published):
-    assert [f"{path.name}: {len(scan(path))}" for path in sorted(published.iterdir())] == [
+    assert [f"{path.name}: {len(scan(path))}" for path in sorted(published.glob("[!.]*"))] == [
         "clips-testnovel-00000-of-00001.tfrecord: 1",
         "clips-testseen-00000-of-00001.tfrecord: 1",
         "clips-train-00000-of-00002.tfrecord: 4",
@@ -160,7 +160,7 @@ def rewritten(folder, target, change):
     target.mkdir()
     with (target / "push_train.tfrecord-00000-of-00264").open("wb") as file:
         number = 0
-        for path in sorted(folder.iterdir()):
+        for path in sorted(folder.glob("[!.]*")):
             for i, place in enumerate(scan(path)):
                 found = {k: feature(v) for k, v in parse_example(read_record(path, *place, i)).items()}
                 found = change(found, number) or found
@@ -180,7 +180,7 @@ def test_original_files_without_suffix_and_meta_are_read(robot_push, tmp_path):
     assert source.spec.actions.names == ("x", "y", "z", "pitch", "yaw")
     assert source.names[0] == "push_train.tfrecord-00000-of-00264/00000"
     assert {name: len(s) for name, s in source.splits(3).items()} == {"train": 7, "val": 1, "test": 1}
-    one = open_path(next(folder.iterdir()))
+    one = open_path(next(folder.glob("[!.]*")))
     assert isinstance(one, TFRecords)
     assert one.lengths == [FRAMES] * 9
 
@@ -285,7 +285,7 @@ def test_videos_are_cut_into_records(store, tmp_path):
 
 def test_the_same_source_gives_the_same_bytes(store, published, tmp_path):
     write_records(store, tmp_path / "again", per_file=4)
-    for path in published.iterdir():
+    for path in published.glob("[!.]*"):
         assert path.read_bytes() == (tmp_path / "again" / path.name).read_bytes()
 
 
@@ -340,7 +340,7 @@ def test_truncated_jpeg_is_refused(robot_push, tmp_path):
 
 def test_wrong_checksum_is_reported_or_skipped(robot_push, tmp_path):
     folder = rewritten(robot_push, tmp_path / "damaged", lambda features, number: None)
-    path = next(folder.iterdir())
+    path = next(folder.glob("[!.]*"))
     offset, length = scan(path)[4]
     data = bytearray(path.read_bytes())
     data[offset + length // 2] ^= 1
@@ -415,11 +415,11 @@ def test_invalid_writer_settings_are_refused(store, tmp_path, settings, sentence
 def test_writer_overwrites_only_on_request(store, tmp_path):
     folder = tmp_path / "records"
     write_records(store, folder, length=6)
-    before = sorted(path.name for path in folder.iterdir())
+    before = sorted(path.name for path in folder.glob("[!.]*"))
     with pytest.raises(UserError, match="already holds records"):
         write_records(store, folder)
     write_records(store, folder, per_file=1, overwrite=True)
-    assert sorted(path.name for path in folder.iterdir()) != before
+    assert sorted(path.name for path in folder.glob("[!.]*")) != before
     (folder / "notes.txt").write_text("mine")
     with pytest.raises(UserError, match="holds other files"):
         write_records(store, folder, overwrite=True)

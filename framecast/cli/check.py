@@ -1,0 +1,38 @@
+"""`framecast check`: verification of a run, store or export by its checksums."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from framecast.cli.output import print_result
+from framecast.core.errors import UserError
+from framecast.core.flags import PathName, parse
+
+
+@dataclass(frozen=True, kw_only=True)
+class CheckFlags:
+    """Verification of a run, packed store or export by its checksums; nothing is changed.
+
+    Example: framecast check runs/pacman
+    """
+
+    path: PathName
+    """Run folder, packed store or exported weights."""
+    json: str | None = None
+    """Path for the result as JSON; - for standard output."""
+
+
+def run_check(argv: list[str]) -> None:
+    """Verify a folder; damage is an error that names the first damaged file."""
+    from framecast.inference.check import check_folder
+
+    flags = parse(CheckFlags, argv, "check")
+    found = check_folder(Path(flags.path))
+    damaged, unchecked = found["damaged"], found["unchecked"]
+    lines = [f"{flags.path}: {found['kind']}, {found['verified']} files verified"]
+    lines += [f"no checksum (written by an older version): {path}" for path in unchecked]
+    print_result(flags.json, found, "\n".join([*lines, *damaged]))
+    if damaged:
+        more = f" and {len(damaged) - 1} more" if len(damaged) > 1 else ""
+        raise UserError(f"{damaged[0]}{more}; copy the folder again, or restore it from a backup")

@@ -1,0 +1,167 @@
+"""`framecast data records`, `lerobot` and `view`: data written in other forms."""
+
+from __future__ import annotations
+
+import dataclasses
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from framecast.cli.output import print_result, print_skipped, progress_bar
+from framecast.core.flags import PathName, Switch, parse
+
+
+@dataclass(frozen=True, kw_only=True)
+class RecordsFlags:
+    """Conversion of any data to TFRecords, one record per video, in the schema of a published system.
+
+    Example: framecast data records data/pushing --out records/pushing --schema robot-push
+    """
+
+    path: PathName
+    """Packed store, video, folder of videos or of frames, .npy or .npz, TFRecords."""
+    out: str
+    """Output folder."""
+    schema: Literal["published", "robot-push"] = "published"
+    """Schema: published (of the hierarchical predictor's release, with all per-frame arrays) or robot-push."""
+    size: str | None = None
+    """Frame size, 128 (shorter side) or 96x128; unchanged if not given."""
+    fit: Literal["crop", "pad", "squash"] = "crop"
+    """Method for frames of another aspect ratio: crop, pad or squash."""
+    length: int | None = None
+    """Frames per record; whole videos if not given."""
+    quality: int = 95
+    """JPEG quality, 1 to 100."""
+    per_file: int = 256
+    """Maximum number of records per file."""
+    fps: float | None = None
+    """Frame rate to resample videos to; for frames and arrays, the rate they have (30 if not given)."""
+    axes: str | None = None
+    """Axes of .npy files, such as nthwc."""
+    skip_bad: Switch = False
+    """Skipping of unreadable files, with a count."""
+    overwrite: Switch = False
+    """Replacement of existing records, after the new ones are complete."""
+    json: str | None = None
+    """Path for a summary of the output as JSON; - for standard output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class LeRobotFlags:
+    """Conversion of any data to a LeRobot dataset (format v3.0), one episode per video or per group of cameras.
+
+    Example: framecast data lerobot data/pushing --out lerobot/pushing --task "push the block"
+    """
+
+    path: PathName
+    """Packed store, video, folder of videos or of frames, .npy or .npz, TFRecords."""
+    out: str
+    """Output folder."""
+    task: str = ""
+    """Task text of videos without one."""
+    size: str | None = None
+    """Frame size, 128 (shorter side) or 96x128; unchanged if not given."""
+    fit: Literal["crop", "pad", "squash"] = "crop"
+    """Method for frames of another aspect ratio: crop, pad or squash."""
+    axes: str | None = None
+    """Axes of .npy files, such as nthwc."""
+    skip_bad: Switch = False
+    """Skipping of unreadable files, with a count."""
+    overwrite: Switch = False
+    """Replacement of an existing dataset, after the new one is complete."""
+    json: str | None = None
+    """Path for a summary of the output as JSON; - for standard output."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ViewFlags:
+    """Film of what is read, with frame numbers, times, actions and cuts below the frames, and a contact sheet.
+
+    Example: framecast data view holiday.mp4 --out view.mp4
+    """
+
+    path: PathName
+    """Packed store, video, folder of videos or of frames, arrays, records or robot data."""
+    out: str = "view.mp4"
+    """Path of the film: .mp4, .webm, .gif, …; the contact sheet has the same name with .png."""
+    video: str | None = None
+    """Name of one video; all if not given."""
+    frames: int = 300
+    """Maximum number of frames of each video."""
+    size: str | None = None
+    """Frame size, 128 (shorter side) or 96x128; unchanged if not given."""
+    fit: Literal["crop", "pad", "squash"] = "crop"
+    """Method for frames of another aspect ratio: crop, pad or squash."""
+    fps: float | None = None
+    """Frame rate to resample videos to; for frames and arrays, the rate they have (30 if not given)."""
+    axes: str | None = None
+    """Axes of .npy files, such as nthwc."""
+    cuts: bool = True
+    """Detection of shot cuts in videos."""
+    skip_bad: Switch = False
+    """Skipping of unreadable files, with a count."""
+    json: str | None = None
+    """Path for a summary of the output as JSON; - for standard output."""
+
+
+def write_records_of(argv: list[str]) -> None:
+    """Run `framecast data records`."""
+    from framecast.data.open import open_path
+    from framecast.data.tfrecord_writer import write_records
+
+    flags = parse(RecordsFlags, argv, "data records")
+    options = read_options(flags)
+    # joints and masks are resized with the frames, after reading
+    source = open_path(flags.path, dataclasses.replace(options, size=None))
+    print_skipped(source)
+    with progress_bar(f"writing {flags.out}") as progress:
+        files = write_records(
+            source,
+            flags.out,
+            flags.schema,
+            options=options,
+            length=flags.length,
+            quality=flags.quality,
+            per_file=flags.per_file,
+            overwrite=flags.overwrite,
+            progress=progress,
+        )
+    summary = {"records": str(flags.out), "files": {file.name: file.stat().st_size for file in files}}
+    count = "1 file" if len(files) == 1 else f"{len(files)} files"
+    print_result(flags.json, summary, f"{count} of the {flags.schema} schema\nrecords: {flags.out}")
+
+
+def write_lerobot_of(argv: list[str]) -> None:
+    """Run `framecast data lerobot`."""
+    from framecast.data.lerobot_writer import write_lerobot
+    from framecast.data.open import open_path
+
+    flags = parse(LeRobotFlags, argv, "data lerobot")
+    options = read_options(flags)
+    source = open_path(flags.path, dataclasses.replace(options, size=None))  # labels are resized with the frames
+    print_skipped(source)
+    with progress_bar(f"writing {flags.out}") as progress:
+        folder = write_lerobot(source, flags.out, options, flags.task, flags.overwrite, progress)
+    print_result(flags.json, {"dataset": str(folder)}, f"dataset: {folder}")
+
+
+def write_view_of(argv: list[str]) -> None:
+    """Run `framecast data view`."""
+    from framecast.data.inspect import write_sheet
+    from framecast.data.open import open_path
+    from framecast.data.view import write_view
+
+    flags = parse(ViewFlags, argv, "data view")
+    source, out = open_path(flags.path, read_options(flags)), Path(flags.out)
+    print_skipped(source)
+    film = write_view(source, out, flags.video, flags.frames, flags.cuts)
+    sheet = write_sheet(source, out.with_suffix(".png"))
+    print_result(flags.json, {"film": str(film), "sheet": str(sheet)}, f"film: {film}\nsheet: {sheet}")
+
+
+def read_options(flags: Any) -> Any:
+    """The reader settings among the parsed flags of a data command."""
+    from framecast.data.options import ReadOptions
+
+    given = {f.name: getattr(flags, f.name) for f in dataclasses.fields(ReadOptions) if hasattr(flags, f.name)}
+    return ReadOptions.parse(given.pop("size", None), **given)
