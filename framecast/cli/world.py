@@ -154,14 +154,17 @@ def pack_world(
     export(opened, folder, half=True, inference_only=True)
     context = opened.model_class.request(opened.config.model).context
     starts = Starts(source, context, count=8, future=16)
+    length = context + 16
     batch = starts.batch
     frames = np.concatenate([batch.context.numpy(), batch.future.numpy()], 1)
     assert batch.actions is not None
     actions = batch.actions.argmax(2).numpy()
     actions = np.concatenate([actions, np.zeros((len(actions), 1), actions.dtype)], 1)
     (folder / EXAMPLES).mkdir()
-    for i, (shown, led) in enumerate(zip(frames, actions, strict=True)):
-        np.savez_compressed(folder / EXAMPLES / f"start-{i}.npz", frames=shown, actions=led)
+    for i, (video, first) in enumerate(starts.places):
+        arrays = source.clip(video, first, length).arrays
+        states = {"states": arrays["states"]} if "states" in arrays else {}  # restore the true game beside the world
+        np.savez_compressed(folder / EXAMPLES / f"{game}-{i}.npz", frames=frames[i], actions=actions[i], **states)
     card = folder / "README.md"
     card.write_text(card.read_text() + _card(game, provenance, opened.config, figures, hardware), encoding="utf-8")
     return folder
