@@ -32,7 +32,8 @@ import framecast
 from framecast import cli
 from framecast.core.errors import UserError
 from framecast.core.io import read_file
-from framecast.core.types import Cosine, Loss, Optimiser, StopCondition
+from framecast.core.schedules import Cosine
+from framecast.core.types import Loss, Optimiser, StopCondition
 from framecast.data.store import DatasetWriter, Store
 from framecast.media.video import read_video
 from framecast.models.baselines import CopyLast
