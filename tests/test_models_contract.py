@@ -17,6 +17,7 @@ from framecast.models.autoencoders.config import PROFILES as AUTOENCODERS
 from framecast.models.autoencoders.config import VARIANTS
 from framecast.models.base import Predictor, count_parameters
 from framecast.models.baselines import CopyLastConfig, TemporalMeanConfig
+from framecast.models.categorical.config import tiny as tiny_categorical
 from framecast.models.direct.config import PROFILES as DIRECT
 from framecast.models.dreams.config import tiny as tiny_dreams
 from framecast.models.hierarchical.config import PROFILES as HIERARCHICAL
@@ -38,6 +39,7 @@ TINY = {
     "hierarchical": HIERARCHICAL["tiny"](),
     "dreams": tiny_dreams(),
     **{name: AUTOENCODERS["tiny"](name) for name in VARIANTS},
+    "categorical": tiny_categorical(),
     "visual-dynamics": tiny_visual_dynamics(),
 }
 
@@ -308,6 +310,9 @@ def test_one_batch_can_be_overfitted(name):
         assert model.phases() == []  # a baseline
         return
     case = Case(name, model, moving_blobs(model, b=2))
+    if name == "categorical":  # it predicts colours of its palette only
+        case.batch.context = model.colours(model.indices(case.batch.context))
+        case.batch.future = model.colours(model.indices(case.batch.future))
     horizon = case.batch.future.shape[1]
 
     def error():

@@ -24,6 +24,7 @@ framecast: predict the next frames of a video.
   framecast evaluate RUN                           scores on held-out clips, with those of the baselines
   framecast predict [RUN] --input FILE --out VIDEO forecast of your own video, as a video
   framecast play RUN                               interactive rollout in the browser
+  framecast world GAME                             a game recorded, learned, measured and packed as a playable world
   framecast report RUN                             one offline page: scores, curves, videos
   framecast compare RUN RUN … --data PATH          predictors on the same clips, ranked, on one page
   framecast benchmark --models … --data PATH       models trained for equal times, compared on one page
@@ -49,6 +50,7 @@ COMMANDS = {
     "evaluate": "evaluate",
     "predict": "predict",
     "play": "play",
+    "world": "world",
     "report": "evaluate",
     "compare": "compare",
     "benchmark": "compare",

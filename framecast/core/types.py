@@ -169,6 +169,8 @@ class ClipRequest:
         crop_at_most: whether frames smaller than the crop are used whole along that side; otherwise they are an error.
         motion_filter: filter of crops, only with `crop`.
         extras: names of further per-frame arrays in the batch.
+        events: per-frame arrays whose changes are events, near which some training windows end; "states:2" is a column.
+        event_share: probability in 0…1 that a training window has an event among its targets.
         targets: blocks of the future that are read as targets; None for all of it.
     """
 
@@ -181,6 +183,8 @@ class ClipRequest:
     crop_at_most: bool = False
     motion_filter: MotionFilter | None = None
     extras: tuple[str, ...] = ()
+    events: tuple[str, ...] = ()
+    event_share: float = 0.0
     targets: TargetBlocks | None = None
 
     def __post_init__(self) -> None:
@@ -200,7 +204,7 @@ class ClipRequest:
 
     def consecutive(self, context: int, future: int) -> ClipRequest:
         """The request of whole frames for a roll-out: `context` frames and the `future` frames that follow them."""
-        whole = replace(self, crop=None, motion_filter=None, extras=(), targets=None)
+        whole = replace(self, crop=None, motion_filter=None, extras=(), events=(), targets=None)
         return replace(whole, context=context, future=future, target_offset=1)
 
     @property

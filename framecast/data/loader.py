@@ -18,6 +18,7 @@ from torch import Tensor
 from framecast.core.errors import UserError
 from framecast.core.types import ActionSpec, Batch, Clip, ClipRequest
 from framecast.data.base import Segment, Source
+from framecast.data.events import EventWindows
 from framecast.data.windows import Windows
 
 
@@ -75,6 +76,7 @@ class Loader:
         if latents and request.targets is not None:
             raise ValueError("windows of latents are whole; a stage that precomputes latents must not set targets")
         self.windows = Windows(source, segments, request)
+        self._events = EventWindows(source, segments, request) if request.events and order == "random" else None
         self.source, self.request, self.batch_size, self.seed, self.order = source, request, batch_size, seed, order
         self.action_spec = source.spec.actions if actions is None else actions
         # Plain views: slicing a memmap object costs ten times as much as slicing an array.
@@ -106,6 +108,8 @@ class Loader:
         uniforms = rng.random((self.batch_size, crops + self.windows.num_target_uniforms))
         if self.order == "random":
             videos, starts = self.windows.from_uniform(uniforms[:, :2])
+            if self._events is not None:
+                videos, starts = self._events.replace(videos, starts, rng.random((self.batch_size, 4)))
         else:
             videos, starts = self.windows.at(self._numbers(step, stream))
         pairs = list(zip(videos[self._mine].tolist(), starts[self._mine].tolist(), strict=True))

@@ -4,6 +4,7 @@ MODELS: dict[str, tuple[str, str]] = {
     "copy-last": ("framecast.models.baselines", "CopyLast"),
     "temporal-mean": ("framecast.models.baselines", "TemporalMean"),
     "linear-flow": ("framecast.models.linear_flow", "LinearFlow"),
+    "categorical": ("framecast.models.categorical.predictor", "Categorical"),
     "direct": ("framecast.models.direct.predictor", "Direct"),
     "hierarchical": ("framecast.models.hierarchical.predictor", "Hierarchical"),
     "multiscale-gan": ("framecast.models.multiscale_gan.predictor", "MultiscaleGAN"),

@@ -7,11 +7,12 @@ the training engine and `rollout.py` do that.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol
 
+import numpy as np
 import torch
 from einops import rearrange
 from torch import Tensor, nn
@@ -43,6 +44,20 @@ class Control:
     def __post_init__(self) -> None:
         if not self.low < self.high:
             raise ValueError(f"Control {self.name}: low {self.low:g} must be below high {self.high:g}")
+
+
+class TrainingData(Protocol):
+    """What a model may read of the training videos before it is built."""
+
+    @property
+    def spec(self) -> ClipSpec:
+        """Format of frames, actions and further arrays."""
+
+    def frames(self, most: int) -> Iterator[np.ndarray]:
+        """At most `most` single frames, uint8 (c, h, w), evenly spaced over all training videos."""
+
+    def array(self, name: str) -> np.ndarray:
+        """A per-frame array of all training videos, one after another, (frames, …)."""
 
 
 class Predictor(nn.Module):
@@ -169,6 +184,15 @@ class Predictor(nn.Module):
     @classmethod
     def resolve_schedules(cls, config: Any, steps_per_epoch: int) -> Any:
         """The config with schedules in epochs converted to steps, before the model is built. Default: unchanged."""
+        return config
+
+    @classmethod
+    def config_from_data(cls, config: Any, data: TrainingData) -> Any:
+        """The config completed from the training data, such as a palette, before the model is built. Default: as is.
+
+        Raises:
+            UserError: the data do not suit the model.
+        """
         return config
 
     @classmethod

@@ -164,6 +164,26 @@ def autoencoder(name: str, profile: str) -> RunConfig:
     )
 
 
+def categorical(profile: str) -> RunConfig:
+    """Categorical next-frame prediction; sizes for RGB frames of 80x80 with three actions."""
+    from framecast.models.categorical.config import PROFILES
+
+    long = TrainConfig(steps=2200, batch_size=4, validate_every=500, save_every=100, preview_every=1000, val_batches=4)
+    train = {
+        "default": long,
+        "small": replace(long, steps=1000, validate_every=250),
+        "tiny": TrainConfig(steps=20, batch_size=4, validate_every=10, save_every=10, preview_every=10, val_batches=1),
+    }
+    chosen = _choose("categorical", profile, PROFILES)
+    return RunConfig(
+        name="categorical",
+        profile=profile,
+        model=chosen(),
+        train=train[profile],
+        spec=ClipSpec(channels=3, height=80, width=80, actions=ActionSpec(kind="discrete", size=3)),
+    )
+
+
 def visual_dynamics(profile: str) -> RunConfig:
     """Cross convolutional networks; sizes for RGB frames of 128x128."""
     from framecast.models.visual_dynamics.config import PROFILES
@@ -218,6 +238,7 @@ PRESETS: dict[str, tuple[tuple[str, ...], Callable[[str], RunConfig]]] = {
         if module == "framecast.models.autoencoders.predictor"
     },
     "visual-dynamics": (("default", "original", "master", "small", "tiny"), visual_dynamics),
+    "categorical": (("default", "small", "tiny"), categorical),
     "copy-last": (("default",), lambda profile: baseline("copy-last", profile)),
     "temporal-mean": (("default",), lambda profile: baseline("temporal-mean", profile)),
     "linear-flow": (("default",), lambda profile: baseline("linear-flow", profile)),

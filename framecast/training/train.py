@@ -25,6 +25,7 @@ from framecast.core.types import ClipRequest
 from framecast.data.base import Source
 from framecast.data.cache import open_data
 from framecast.data.digest import data_digest
+from framecast.data.events import TrainingVideos
 from framecast.data.loader import Loader
 from framecast.models import MODELS
 from framecast.models.base import Predictor
@@ -116,8 +117,10 @@ def settle(config: RunConfig, source: Source, model_class: type[Predictor]) -> R
     """
     check_actions(model_class, source, config.data.path or "the data")
     config = dataclasses.replace(config, model=model_class.fit_to_data(config.model, partial(_holds, source)))
+    splits = source.splits(model_class.request(config.model).source_length)
+    completed = model_class.config_from_data(config.model, TrainingVideos(source, splits["train"]))
+    config = dataclasses.replace(config, model=completed)
     request = model_class.request(config.model)
-    splits = source.splits(request.source_length)
     loader = Loader(source, splits["train"], request, config.train.batch_size, config.train.seed)
     per_epoch = resolve_steps(config.train, loader.windows.count)[0]
     return dataclasses.replace(

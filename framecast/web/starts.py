@@ -17,7 +17,7 @@ from framecast.data.base import Segment, Source, World
 from framecast.data.cache import open_data
 from framecast.data.loader import Loader
 from framecast.data.options import DataConfig
-from framecast.data.registry import fitted, replay
+from framecast.data.registry import find_source, fitted, replay
 from framecast.data.windows import Windows
 from framecast.evaluation.clips import check_fit
 from framecast.inference.latents.io import EXAMPLES
@@ -149,9 +149,21 @@ class Starts:
         """Simulator at a start and its state; cached, because restoring replays the video from its beginning."""
         if index not in self._worlds:
             # With a stride, several recorded actions lead to one model frame; one user action cannot replace them.
-            world = replay(self.source, video, last) if self._request.stride == 1 and self.actions else None
+            world = self._restored(video, last) if self._request.stride == 1 and self.actions else None
             self._worlds[index] = (world, None if world is None else world.save())
         return self._worlds[index]
+
+    def _restored(self, video: int, last: int) -> World | None:
+        """The game at a frame: replayed from its seed, or set to the recorded state where only excerpts are there."""
+        if (world := replay(self.source, video, last)) is not None or "states" not in self.source.spec.extras:
+            return world
+        name = self.source.names[video].partition("-")[0]
+        game = getattr(find_source(name), "game", None) if name in SOURCES else None
+        if game is None:
+            return None
+        clip, scene = self.source.clip(video, last, 1), game()
+        scene.set_state(clip.arrays["states"][0].tolist())
+        return scene if bool((scene.frame() == clip.frames[0]).all()) else None
 
     def _name(self, video: int, first: int) -> str:
         return f"{self.source.names[video]}, frame {first + (self.seen - 1) * self._request.stride}"

@@ -127,6 +127,10 @@ class MazeGame(Game):
         )
     }
 
+    #: Centres of the open cells, (row, column) px, and the cell that each moving action leads to, -1 for none.
+    CENTRES: ClassVar[Any] = [(CELL * r + 2, MARGIN + CELL * c + 2) for c, r in CELLS]
+    WAYS: ClassVar[Any] = _NEXT
+
     def begin(self) -> None:
         self.dots = DOTS.copy()
         self.lives, self.score = LIVES, 0
@@ -262,6 +266,11 @@ class MazeGame(Game):
             part = image[y : y + CELL, MARGIN + x : MARGIN + x + CELL]
             part[_MOUTHS[direction] if (x + y) % 4 < 2 else _DISC] = _RUNNER
         return image
+
+    @staticmethod
+    def walls() -> np.ndarray:
+        """Pixels of the walls, bool (h, w)."""
+        return np.asarray(_EMPTY == _WALL)
 
     def state(self) -> list[int]:
         timers = [self.power, self.pause, self.lives, self.score]

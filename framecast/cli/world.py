@@ -1,0 +1,202 @@
+"""`framecast world`: a game recorded, learned, measured and packed as a playable world."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from framecast.cli.output import print_result, progress_bar
+from framecast.core.errors import UserError
+from framecast.core.flags import SetName, Switch, parse
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldFlags:
+    """Playable world of a game, by one command: records, trains, evaluates and packs it. A second call resumes.
+
+    Example: framecast world maze --out worlds/maze
+    """
+
+    game: SetName
+    """Game: paddle, maze, pong, breakout, freeway or ms_pacman (the last four need the emulator)."""
+    out: str | None = None
+    """Folder of data, run, figures and packed world; worlds/GAME if not given."""
+    steps: int | None = None
+    """Training steps; those of the game if not given."""
+    seed: int = 0
+    """Random seed of recording, training and evaluation."""
+    device: str = "auto"
+    """Device: auto, cpu, cuda, cuda:0 or mps."""
+    tiny: Switch = False
+    """Smoke test: little data, a few steps, no useful world."""
+    json: str | None = None
+    """Path for a summary of the output as JSON; - for standard output."""
+
+
+def run_world(argv: list[str]) -> None:
+    """Make a playable world."""
+    flags = parse(WorldFlags, argv, "world")
+    paths = make_world(
+        flags.game, Path(flags.out or f"worlds/{flags.game}"), flags.steps, flags.seed, flags.device, flags.tiny
+    )
+    lines = [f"{name:8} {path}" for name, path in paths.items()]
+    print_result(
+        flags.json,
+        {k: str(v) for k, v in paths.items()},
+        "\n".join([*lines, f"play it: framecast play {paths['world']}"]),
+    )
+
+
+def make_world(
+    game: str, out: Path, steps: int | None = None, seed: int = 0, device: str = "auto", tiny: bool = False
+) -> dict[str, Path]:
+    """Paths of recorded data, run, figures and packed world.
+
+    Args:
+        game: name in `GAMES`.
+        out: folder of everything; what it already holds is used again.
+        steps: training steps, those of the game by default.
+        seed: random seed.
+        device: torch device.
+        tiny: little data and few steps, for tests.
+
+    Raises:
+        UserError: unknown game, missing emulator, or a folder that holds something else.
+    """
+    from framecast.core.config import suggest
+    from framecast.core.io import write_json
+    from framecast.data.registry import make_source
+    from framecast.data.store import Store
+    from framecast.evaluation.world_games import GAMES
+    from framecast.inference.load import load
+    from framecast.training.presets import preset
+    from framecast.training.train import train
+
+    if game not in GAMES:
+        raise UserError(f"unknown game {game!r}; {suggest(game, GAMES)}")
+    chosen = GAMES[game]
+    paths = {"data": out / "data", "run": out / "run", "figures": out / "figures.json", "world": out / f"world-{game}"}
+    if not (paths["data"] / "index.json").is_file():
+        settings = {**chosen.settings, "seed": seed, **(_tiny_settings(chosen.settings) if tiny else {})}
+        with progress_bar(f"recording {game}") as progress:
+            make_source(chosen.source, paths["data"], settings, progress)
+    config = preset("categorical", "tiny" if tiny else "default")
+    changes = {k: v for k, v in chosen.model.items() if not tiny or k == "reset_pixels"}
+    config = dataclasses.replace(
+        config, model=dataclasses.replace(config.model, **changes, **({"colours": 16} if tiny else {}))
+    )
+    length = steps or (4 if tiny else chosen.steps)
+    train("categorical", paths["data"], out=paths["run"], config=config, steps=length, seed=seed, device=device)
+    source = Store(paths["data"])
+    if not paths["figures"].is_file():
+        print("measuring the world beside the true game …", file=sys.stderr)
+        figures = chosen.figures(load(paths["run"]), source, _protocol(seed, tiny), {})
+        write_json(paths["figures"], figures)
+    if not paths["world"].is_dir():
+        figures = json.loads(paths["figures"].read_text())
+        pack_world(paths["run"], source, paths["world"], game, chosen.provenance, figures)
+    return paths
+
+
+def _tiny_settings(settings: Mapping[str, Any]) -> dict[str, Any]:
+    length = "max_frames" if "max_frames" in settings else "frames"
+    return {"episodes": 4, length: 120}
+
+
+def _protocol(seed: int, tiny: bool) -> Any:
+    from framecast.evaluation.world_figures import WorldProtocol
+
+    if not tiny:
+        return WorldProtocol(seed=seed)
+    return WorldProtocol(
+        worlds=2,
+        frames=20,
+        played_worlds=2,
+        played_frames=20,
+        recorded=2,
+        horizon=20,
+        followed_frames=10,
+        timed_frames=5,
+        seed=seed,
+    )
+
+
+def pack_world(
+    run: Path, source: Any, folder: Path, game: str, provenance: str, figures: Mapping[str, Any], hardware: str = ""
+) -> Path:
+    """Weights in half precision, real starts and a card with figures.
+
+    Args:
+        run: trained run.
+        source: recordings, whose held-out starts are packed.
+        folder: new folder.
+        game: name of the game.
+        provenance: licence and origin.
+        figures: of the evaluation.
+        hardware: machine of the training, for the card.
+
+    Raises:
+        UserError: the folder is not empty, or cannot be written.
+    """
+    import numpy as np
+
+    from framecast.evaluation.worlds import Starts
+    from framecast.inference.export import export
+    from framecast.inference.latents.io import EXAMPLES
+    from framecast.training.run_folder import open_run
+
+    opened = open_run(run)
+    export(opened, folder, half=True, inference_only=True)
+    context = opened.model_class.request(opened.config.model).context
+    starts = Starts(source, context, count=8, future=16)
+    length = context + 16
+    batch = starts.batch
+    frames = np.concatenate([batch.context.numpy(), batch.future.numpy()], 1)
+    assert batch.actions is not None
+    actions = batch.actions.argmax(2).numpy()
+    actions = np.concatenate([actions, np.zeros((len(actions), 1), actions.dtype)], 1)
+    (folder / EXAMPLES).mkdir()
+    for i, (video, first) in enumerate(starts.places):
+        arrays = source.clip(video, first, length).arrays
+        states = {"states": arrays["states"]} if "states" in arrays else {}  # restore the true game beside the world
+        np.savez_compressed(folder / EXAMPLES / f"{game}-{i}.npz", frames=frames[i], actions=actions[i], **states)
+    card = folder / "README.md"
+    card.write_text(card.read_text() + _card(game, provenance, opened.config, figures, hardware), encoding="utf-8")
+    return folder
+
+
+def _card(game: str, provenance: str, config: Any, figures: Mapping[str, Any], hardware: str) -> str:
+    lines = [
+        "",
+        "## A playable world",
+        "",
+        f"Made by `framecast world {game} --seed {config.train.seed} --steps {config.train.steps}`.",
+        f"Provenance: {provenance}",
+        *([f"Hardware: {hardware}"] if hardware else []),
+        "",
+        "```",
+        f"framecast play world-{game}",
+        "```",
+        "",
+        "Figures (the true game's beside each, where there is one):",
+        "",
+        "```json",
+        json.dumps(_short(figures), indent=1),
+        "```",
+        "",
+    ]
+    return "\n".join(lines)
+
+
+def _short(values: Any) -> Any:
+    """The figures with four significant digits, without curves."""
+    if isinstance(values, Mapping):
+        return {k: _short(v) for k, v in values.items() if not k.startswith("wrong_pixels")}
+    if isinstance(values, list):
+        return [_short(v) for v in values]
+    return float(f"{values:.4g}") if isinstance(values, float) else values

@@ -1,0 +1,265 @@
+"""All figures of a playable world beside those of the true game: `paddle_figures`, `maze_figures`."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from framecast.core.types import ClipRequest
+from framecast.data.base import Source
+from framecast.data.loader import Loader
+from framecast.data.windows import Windows
+from framecast.evaluation import maze_world, paddle_world
+from framecast.evaluation.worlds import (
+    Place,
+    Player,
+    Recording,
+    Running,
+    Starts,
+    event_scores,
+    held_actions,
+    obedience,
+    play,
+    replayed,
+    wrong_pixels,
+)
+from framecast.metrics.objects import Things, find, things_of
+from framecast.models.base import Predictor
+from framecast.models.outcomes import OutcomeModel
+from framecast.models.rollout import RolloutSession, evaluating
+from framecast.nn.precision import autocast
+
+
+@dataclass(frozen=True, kw_only=True)
+class WorldProtocol:
+    """Size of an evaluation."""
+
+    worlds: int = 32
+    """Worlds played under random held actions."""
+    frames: int = 1000
+    """Frames of each."""
+    played_worlds: int = 16
+    """Worlds played by a scripted player."""
+    played_frames: int = 300
+    """Frames of each."""
+    recorded: int = 96
+    """Starts continued under the recorded actions."""
+    horizon: int = 64
+    """Frames of each."""
+    followed_frames: int = 250
+    """Recorded frames of each world along which rewards are predicted one step ahead."""
+    timed_frames: int = 100
+    """Frames of one world that are timed."""
+    seed: int = 0
+    """Random seed of starts and actions."""
+    precision: str = "fp32"
+    """Autocast precision."""
+
+
+class Measured:
+    """A model and the true game at the same starts.
+
+    Args:
+        model: the world.
+        source: store of recordings of its game.
+        protocol: size of the evaluation.
+    """
+
+    def __init__(self, model: Predictor, source: Source, protocol: WorldProtocol) -> None:
+        self.model, self.source, self.protocol = model, source, protocol
+        self.starts = Starts(source, model.num_context, protocol.worlds, seed=protocol.seed)
+
+    def held(self) -> dict[str, Recording]:
+        """World and true game under the same random held actions."""
+        p, starts = self.protocol, self.starts
+        return {
+            name: play(make(), held_actions(len(starts), starts.size, p.seed), p.frames)
+            for name, make in self.makers(starts).items()
+        }
+
+    def played(self, player: Player) -> dict[str, Recording]:
+        """World and true game under one scripted player."""
+        p = self.protocol
+        starts = Starts(self.source, self.model.num_context, p.played_worlds, seed=p.seed)
+        return {name: play(make(), player, p.played_frames) for name, make in self.makers(starts).items()}
+
+    def makers(self, starts: Starts) -> dict[str, Callable[[], Running]]:
+        """Functions that return the world and the true game at some starts."""
+        return {"world": lambda: starts.dream(self.model, self.protocol.precision), "true": starts.true_game}
+
+    def obeyed(self, actions: Sequence[int], place: Place) -> dict[str, Any]:
+        """Obedience at the starts of the evaluation."""
+        return obedience(self.makers(self.starts), actions, place)
+
+    def under_true_actions(self) -> tuple[Recording, np.ndarray, dict[str, Any]]:
+        """The world under the recorded actions, the recording, and figures of wrong pixels.
+
+        The action-shuffle ratio is the error at the last frame under the actions of another start over that under the
+        right ones: 1 for a model that does not listen.
+        """
+        p = self.protocol
+        starts = Starts(self.source, self.model.num_context, p.recorded, future=p.horizon, seed=p.seed)
+        truth, actions = starts.recorded(), starts.recorded_actions()
+        dream = play(starts.dream(self.model, p.precision), replayed(actions), p.horizon)
+        figures = wrong_pixels(dream, truth, dream.frames[:, 0])
+        other = play(starts.dream(self.model, p.precision), replayed(np.roll(actions, 1, axis=0)), 16)
+        right = (dream.frames[:, 1:17] != truth[:, :16]).mean()
+        figures["action_shuffle_ratio"] = float((other.frames[:, 1:] != truth[:, :16]).mean() / max(right, 1e-9))
+        return dream, truth, figures
+
+    def rewards(self) -> dict[str, Any] | None:
+        """Precision, recall and F1 of rewards and ends, one step ahead along recordings; None without heads."""
+        model, p = self.model, self.protocol
+        if not isinstance(model, OutcomeModel) or not model.outcome_names:
+            return None
+        need = model.num_context + p.followed_frames
+        request = ClipRequest(
+            context=need,
+            future=0,
+            extras=tuple("rewards" if name == "reward" else name for name in model.outcome_names),
+        )
+        segments = self.source.splits(need)["test"]
+        places = Windows(self.source, segments, request).fixed(p.worlds, p.seed)
+        batch = Loader(self.source, segments, request, 1).gather(places)
+        made: dict[str, list[np.ndarray]] = {name: [] for name in model.outcome_names}
+        lead, actions = model.num_context, batch.actions
+        with evaluating(model), torch.no_grad(), autocast(torch.device("cpu"), p.precision):
+            past = None if actions is None else actions[:, : lead - 1]
+            state = model.rollout_init(batch.context[:, :lead], past)
+            for t in range(lead, need):
+                frame = batch.context[:, t].float() / 255
+                state = model.observe(state, frame, None if actions is None else actions[:, t - 1])
+                for name, values in made.items():
+                    values.append(state[name].numpy())
+        found = {}
+        for name, values in made.items():
+            guess = np.stack(values, 1)
+            array = "rewards" if name == "reward" else name
+            truth = batch.extras[array][:, lead - 1 : need - 1].numpy().astype(np.float64)
+            found[name] = event_scores(guess if name == "reward" else (guess > 0.5) * 1.0, truth)
+        return found
+
+    def frames_per_second(self) -> float:
+        """Frames per second of one world on this machine, of CPU time."""
+        frames = self.protocol.timed_frames
+        session = RolloutSession(
+            self.model,
+            self.starts.batch.context[:1],
+            None if self.starts.batch.actions is None else self.starts.batch.actions[:1],
+            precision=self.protocol.precision,
+        )
+        action = torch.zeros(1, self.starts.size)
+        action[:, 0] = 1
+        for _ in range(5):
+            session.step(action)
+        begun = time.process_time()
+        for _ in range(frames):
+            session.step(action)
+        return frames / (time.process_time() - begun)
+
+
+def paddle_figures(
+    model: Predictor,
+    source: Source,
+    protocol: WorldProtocol,
+    court: paddle_world.Court = paddle_world.PADDLE,
+    keep: dict[str, Recording] | None = None,
+) -> dict[str, Any]:
+    """Figures of a world of two paddles and a ball, the true game's beside each.
+
+    Args:
+        model: the world.
+        source: store of recordings of the game.
+        protocol: size of the evaluation.
+        court: colours and places of the game.
+        keep: filled with recordings by name, for films.
+    """
+    measured = Measured(model, source, protocol)
+    held, followed = measured.held(), measured.played(paddle_world.follower(court))
+    if keep is not None:
+        keep |= {"held": held["world"], "followed": followed["world"], "followed_true": followed["true"]}
+    free = {name: paddle_world.presence(r, court) for name, r in held.items()}
+    idle = {name: paddle_world.rallies(r, court) for name, r in held.items()}
+    play_ = {name: paddle_world.rallies(r, court) for name, r in followed.items()}
+    pauses = {n: idle[n]["pauses"] + play_[n]["pauses"] for n in idle}
+    dream, truth, pixels = measured.under_true_actions()
+
+    def place(frames: np.ndarray) -> np.ndarray:
+        return paddle_world.paddle_places(frames, court, "player")
+
+    return {
+        "random_held_actions": {n: free[n] | _without_pauses(idle[n]) for n in free},
+        "ball_follower": {n: _without_pauses(p) for n, p in play_.items()},
+        "serves_in_time": {n: paddle_world.serves_in_time(pauses[n], pauses["true"]) for n in pauses},
+        "pauses_median": {n: float(np.median(p)) if p else None for n, p in pauses.items()},
+        "obedience": measured.obeyed((court.up, court.down), place),
+        "ball_within_4_px": paddle_world.ball_within(dream.frames[:, 1:], truth, court, (4, 8, 16, 32, 60)),
+        "true_actions": pixels,
+        "outcomes": measured.rewards(),
+        "frames_per_second": measured.frames_per_second(),
+    }
+
+
+def _without_pauses(found: dict[str, Any]) -> dict[str, Any]:
+    return {name: value for name, value in found.items() if name != "pauses"}
+
+
+def maze_figures(
+    model: Predictor,
+    source: Source,
+    protocol: WorldProtocol,
+    board: maze_world.Board | None = None,
+    keep: dict[str, Recording] | None = None,
+) -> dict[str, Any]:
+    """Figures of a world of a maze, the true game's beside each; see `paddle_figures`."""
+    board = maze_world.maze_board() if board is None else board
+    measured = Measured(model, source, protocol)
+    held, played = measured.held(), measured.played(maze_world.dot_eater(board))
+    if keep is not None:
+        keep |= {"held": held["world"], "played": played["world"], "played_true": played["true"]}
+    _, _, pixels = measured.under_true_actions()
+
+    def place(frames: np.ndarray) -> np.ndarray:
+        return maze_world.runner_places(frames, board)
+
+    def happened(recording: Recording) -> dict[str, Any]:
+        return maze_world.dots(recording, board) | maze_world.deaths(recording, board)
+
+    return {
+        "random_held_actions": {n: maze_world.presence(r, board) | happened(r) for n, r in held.items()},
+        "dot_eater": {n: happened(r) for n, r in played.items()},
+        "obedience": measured.obeyed(board.moves, place),
+        "true_actions": pixels,
+        "outcomes": measured.rewards(),
+        "frames_per_second": measured.frames_per_second(),
+    }
+
+
+def object_figures(
+    model: Predictor, source: Source, protocol: WorldProtocol, keep: dict[str, Recording] | None = None
+) -> dict[str, Any]:
+    """Figures of any game: presence of its known objects by fifths of a free run, the true game's beside each."""
+    measured = Measured(model, source, protocol)
+    held = measured.held()
+    if keep is not None:
+        keep |= {"held": held["world"]}
+    things = things_of(source.meta())
+    found: dict[str, Any] = {"true_actions": measured.under_true_actions()[2], "outcomes": measured.rewards()}
+    if things is not None:
+        found["random_held_actions"] = {n: _presence(r, things, measured.starts.palette) for n, r in held.items()}
+    return found | {"frames_per_second": measured.frames_per_second()}
+
+
+def _presence(recording: Recording, things: Things, palette: np.ndarray) -> dict[str, list[float]]:
+    """Share of frames that show each object, by fifths of the recording."""
+    there = []
+    for frames in recording.frames[:, 1:]:
+        rgb = torch.from_numpy(palette[frames].astype(np.float32) / 255).permute(0, 3, 1, 2)
+        there.append(find(rgb, things).there.numpy())
+    fifths = [part.mean((0, 1)) for part in np.array_split(np.stack(there), 5, axis=1)]
+    return {thing.name: [float(part[i]) for part in fifths] for i, thing in enumerate(things.things)}

@@ -1,0 +1,1 @@
+"""Categorical next-frame prediction over a palette of colours, for playable worlds."""
