@@ -33,6 +33,7 @@ MODELS = (
     *("multiscale-gan", "visual-dynamics", "dreams", "hierarchical", "c-ae", "c-vae", "fc-ae", "fc-vae", "c-ga-ae"),
     *("fc-ga-ae", "c-gia-ae", "fc-gia-ae", "c-ia-ae", "fc-ia-ae", "c-lstm-ae", "c-lstm-vae", "c-td-ae", "c-td-vae"),
     "direct",
+    "categorical",
 )
 PROFILES = ("tiny", "small")
 STEPS, SEED, DATA_SEED = 50, 5, 3

@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from framecast.core.errors import UserError
-from framecast.core.types import Batch, ClipRequest, ClipSpec, Cosine, GradClip, Loss, Optimiser, Phase
+from framecast.core.schedules import Cosine
+from framecast.core.types import Batch, ClipRequest, ClipSpec, GradClip, Loss, Optimiser, Phase
 from framecast.models.base import Control, Predictor, RolloutState, TrainingData
 from framecast.models.categorical.config import CategoricalConfig
 from framecast.models.categorical.decoding import expected_area, most_likely, sample
