@@ -156,7 +156,7 @@ def test_data_with_other_channels_or_actions_are_refused(tmp_path):
 
 def test_model_trained_without_actions_is_scored_on_data_with_them(tmp_path):
     config = preset("direct", "tiny")
-    model = Direct(config.model, ClipSpec(channels=3, height=16, width=16))
+    model = Direct(config.model, ClipSpec(channels=1, height=16, width=16))
     assert model.actions == "none"
     save_pretrained(model, tmp_path / "run")
     scores, _ = evaluate(tmp_path / "run", acting_store(), horizon=2, clips=2, save=False)
