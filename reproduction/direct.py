@@ -12,6 +12,7 @@ once per run.
 from __future__ import annotations
 
 import argparse
+import shutil
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
@@ -26,12 +27,13 @@ from framecast.data.registry import find_source
 from framecast.data.windows import Windows
 from framecast.evaluation.evaluate import evaluate
 from framecast.inference.backtest import DEFAULT_RUN, adapted, backtest
+from framecast.inference.export import save_pretrained
 from framecast.inference.predict import read_past
 from framecast.metrics.scores import BASELINES, Scores
 from framecast.models.direct.predictor import Direct
 from framecast.training.run_folder import open_run
 from reproduction import direct_data
-from reproduction.results import RESULTS, WORK, Results, command, relative, write_film
+from reproduction.results import RESULTS, ROOT, WORK, Results, command, relative, write_film
 
 #: Steps of a run from random weights; four minutes of one core with bf16.
 STEPS = 1100
@@ -82,7 +84,16 @@ def weights(budget: str) -> None:
     command(
         "train", "direct", "--profile", "any", "--data", relative(store), "--budget", budget, "--out", relative(run)
     )
-    command("export", relative(run), "--half", "--out", "framecast/pretrained/direct-any")
+    export_weights(run)
+
+
+def export_weights(run: Path) -> None:
+    """The packaged weights, with their scores on the first held-out game."""
+    source, _ = open_data(DataConfig(path=str(recording(direct_data.HELD_OUT_GAMES[0])), size="84x64"))
+    scores, _ = evaluate(run, source, horizon=64, clips=27, save=False)
+    folder = ROOT / "framecast" / "pretrained" / DEFAULT_RUN
+    shutil.rmtree(folder, ignore_errors=True)
+    save_pretrained(run, folder, half=True, scores=scores)
 
 
 def recording(name: str, skip: int = 1) -> Path:

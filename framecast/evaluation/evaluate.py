@@ -83,7 +83,9 @@ def evaluate(
     seen = _context(model, context)
     chosen = held_out_clips(source, request, split, seen, horizon, clips, seed, run.config.spec.actions)
     chosen.size = batch_size
-    name = Path(run.config.data.path if data is None or not isinstance(data, str | Path) else data).name or "data"
+    given = run.config.data.path if data is None else getattr(data, "folder", data)
+    name = Path(given).name if isinstance(given, str | Path) else ""
+    name = name or "data"
     drawn = samples if model.stochastic else 1
     protocol = _protocol(name, source, request, split, chosen, seen, drawn, seed, place, precision)
     predictors = {run.config.name: model, **baselines(frame_spec(source, request), model.num_context, seen)}
