@@ -114,7 +114,7 @@ def test_a_scene_of_too_many_colours_is_refused_in_one_sentence():
         Categorical.config_from_data(tiny(), Videos(frames))
 
 
-def test_smeared_training_frames_are_snapped_and_it_is_said():
+def test_smeared_training_frames_are_snapped_with_a_warning():
     rng = np.random.default_rng(0)
     frames = np.array(COLOURS, np.uint8)[rng.integers(3, size=(4, 8, 8))].transpose(0, 3, 1, 2)
     smeared = frames + rng.integers(0, 3, frames.shape).astype(np.uint8)
