@@ -79,7 +79,7 @@ def _clips(settings: Settings, folder: Path) -> Row:
     loader = Loader(source, source.splits(20)["train"], request, batch_size=8)
     pictures = [
         [feature(features[f"image_{i}"])[0] for i in range(20)]
-        for file in sorted((folder / "records").iterdir())
+        for file in sorted((folder / "records").glob("[!.]*"))
         for number, place in enumerate(scan(file))
         for features in [parse_example(read_record(file, *place, number))]
     ]

@@ -242,7 +242,7 @@ def clips(folder: Path) -> dict[str, Any]:
     for path in sorted(p for p in folder.iterdir() if p.is_file()):
         past, fps = read_past(path, "end", 128, 2000, 3)
         cut, first = len(past) * 7 // 10, len(past) * 8 // 10
-        one = adapted(run, past[:cut], fps, 60, WORK / f"direct-clip-{path.stem}", "cpu")
+        one = adapted(run, past[:cut], fps, 60, 8, WORK / f"direct-clip-{path.stem}", "cpu")
         models = {"adapted 60 s": one.model(), DEFAULT_RUN: run.model()}
         found[path.stem] = {"frames": len(past), **vars(backtest(models, past, 8, first))}
     return {"clips": found, "protocol": "8 frames at a shorter side of 128 px, skill over copy-last on the last 20 %"}

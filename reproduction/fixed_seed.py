@@ -3,6 +3,7 @@
     python -m reproduction.fixed_seed                     train, print, compare with docs/results/fixed-seed.json
     python -m reproduction.fixed_seed --profiles tiny     the tiny profiles only, in two minutes of one core
     python -m reproduction.fixed_seed --write             store what was found, with commit, versions and hardware
+    python -m reproduction.fixed_seed --models direct --write    add a new model to what is stored
 
 Data, seed and precision are fixed: twenty videos of `bouncing`, seed 5, fp32, one torch thread. Runs that are already
 in the work folder are read, not trained again. The exit status is 1 where a loss or a weight differs.
@@ -31,6 +32,8 @@ WORK = ROOT / "runs" / "fixed-seed"
 MODELS = (
     *("multiscale-gan", "visual-dynamics", "dreams", "hierarchical", "c-ae", "c-vae", "fc-ae", "fc-vae", "c-ga-ae"),
     *("fc-ga-ae", "c-gia-ae", "fc-gia-ae", "c-ia-ae", "fc-ia-ae", "c-lstm-ae", "c-lstm-vae", "c-td-ae", "c-td-vae"),
+    "direct",
+    "categorical",
 )
 PROFILES = ("tiny", "small")
 STEPS, SEED, DATA_SEED = 50, 5, 3
@@ -106,6 +109,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Train, compare, print. Returns 0 where everything equals the stored figures, else 1."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--profiles", nargs="+", choices=PROFILES, default=PROFILES, help="profiles to train")
+    parser.add_argument("--models", nargs="+", choices=MODELS, default=MODELS, help="models to train")
     parser.add_argument("--work", type=Path, default=WORK, help="folder of data and runs")
     parser.add_argument("--write", action="store_true", help="store the figures")
     parser.add_argument("--commit", help="commit the runs in the work folder were made at, where it is not this one")
@@ -117,7 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         subprocess.run(make, check=True, cwd=ROOT, capture_output=True)
     found: dict[str, Any] = {}
     for profile in given.profiles:
-        for model in MODELS:
+        for model in given.models:
             out = given.work / f"{model}-{profile}"
             train(model, profile, data, out)
             found[f"{model}:{profile}"] = run = summary(out)
@@ -129,6 +133,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
         machine["hardware"] = {"machine": platform.machine(), "threads": 1}
         record = {"format": 1, "command": "python -m reproduction.fixed_seed --write", "commit": commit}
         record |= {"protocol": {**protocol, "precision": "fp32"}, **machine, "runs": found}
+        if given.models != MODELS:  # the others stay as they were stored, at their own commit
+            before = json.loads(STORED.read_text(encoding="utf-8"))
+            added = {**before.get("added", {}), **dict.fromkeys(given.models, commit)}
+            record = {**before, "added": added, "runs": {**before["runs"], **found}}
         STORED.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
         print(f"stored: {STORED.relative_to(ROOT)}")
     stored = json.loads(STORED.read_text(encoding="utf-8"))

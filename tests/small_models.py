@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from framecast.core.schedules import every
 from framecast.core.types import (
     ActionSpec,
     Batch,
@@ -28,7 +29,6 @@ from framecast.core.types import (
     Phase,
     Stage,
     StopCondition,
-    every,
 )
 from framecast.data.store import DatasetWriter, Store
 from framecast.models.base import Control, Predictor

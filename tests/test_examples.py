@@ -109,10 +109,6 @@ def test_frame_by_frame(run: Any, tmp_path: Path) -> None:
     assert len(read_video(tmp_path / "dream.gif").frames) == 4 + 4
 
 
-def notebook(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
-    """A notebook, and the environment in which its cells run in tiny form and write to a folder."""
-
-
 def test_opponent_model_trains_and_predicts_frames_of_any_size(tmp_path: Path) -> None:
     name = "examples/models/one_go_convolutions.py:OneGo"
     model_class = find_model(str(EXAMPLES.parent / name))
@@ -125,8 +121,8 @@ def test_opponent_model_trains_and_predicts_frames_of_any_size(tmp_path: Path) -
     assert model.predict(np.zeros((3, 3, 30, 30), np.uint8), 6).shape == (1, 1, 6, 3, 30, 30)
 
 
-def run_notebook(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> set[str]:
-    """MIME types of the outputs of a notebook, run from its first cell to its last."""
+def notebook(name: str, folder: Path, monkeypatch: pytest.MonkeyPatch) -> Any:
+    """A notebook, and the environment in which its cells run in tiny form and write to a folder."""
     monkeypatch.setenv("TINY", "1")
     monkeypatch.setenv("OUT", str(folder))
     book: Any = nbformat.read(EXAMPLES / f"{name}.ipynb", as_version=4)

@@ -16,7 +16,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from framecast import Predictor
-from framecast.core.types import Batch, ClipRequest, ClipSpec, Cosine, GradClip, Loss, Optimiser, Phase
+from framecast.core.schedules import Cosine
+from framecast.core.types import Batch, ClipRequest, ClipSpec, GradClip, Loss, Optimiser, Phase
 
 
 @dataclass(frozen=True, kw_only=True)

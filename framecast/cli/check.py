@@ -18,7 +18,7 @@ class CheckFlags:
     """
 
     path: PathName
-    """Run folder, packed store or exported weights."""
+    """Run folder, packed store, exported weights, or the name of packaged weights."""
     json: str | None = None
     """Path for the result as JSON; - for standard output."""
 
@@ -26,9 +26,11 @@ class CheckFlags:
 def run_check(argv: list[str]) -> None:
     """Verify a folder; damage is an error that names the first damaged file."""
     from framecast.inference.check import check_folder
+    from framecast.training.run_folder import packaged
 
     flags = parse(CheckFlags, argv, "check")
-    found = check_folder(Path(flags.path))
+    folder = Path(flags.path)
+    found = check_folder(folder if folder.exists() else packaged().get(flags.path, folder))
     damaged, unchecked = found["damaged"], found["unchecked"]
     lines = [f"{flags.path}: {found['kind']}, {found['verified']} files verified"]
     lines += [f"no checksum (written by an older version): {path}" for path in unchecked]

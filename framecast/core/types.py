@@ -6,10 +6,11 @@ in every public function are `b t c h w`, floats in 0…1 (uint8 before `Batch.t
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
+
+from framecast.core.schedules import always
 
 if TYPE_CHECKING:  # importing torch and numpy takes a second, which would slow down `framecast --help`
     import numpy as np
@@ -307,28 +308,6 @@ class Loss:
     reduction: Literal["mean", "sum"] = "mean"
 
 
-@dataclass(frozen=True)
-class Decay:
-    """A learning rate that changes linearly from `start` to `end` in `steps` steps and then stays constant."""
-
-    start: float
-    end: float
-    steps: int
-
-    def __call__(self, step: int) -> float:
-        return self.start + (self.end - self.start) * min(step / self.steps, 1.0)
-
-
-@dataclass(frozen=True)
-class Cosine:
-    """A factor on the learning rate that falls from 1 to `end` along half a cosine, over the elapsed share 0…1."""
-
-    end: float = 0.01
-
-    def __call__(self, elapsed: float) -> float:
-        return self.end + (1 - self.end) * (1 + math.cos(math.pi * min(max(elapsed, 0.0), 1.0))) / 2
-
-
 @dataclass(frozen=True, kw_only=True)
 class Optimiser:
     """Optimiser settings of a phase.
@@ -336,7 +315,7 @@ class Optimiser:
     Attributes:
         kind: adam, adamw (decoupled weight decay), radam or sgd.
         lr: learning rate, a number or a function of the stage's step.
-        schedule: factor on the rate as a function of `Batch.elapsed`, such as `Cosine()`; None for 1.
+        schedule: factor on the rate as a function of `Batch.elapsed`, such as `core.schedules.Cosine()`; None for 1.
         warmup: steps of the stage over which the rate rises linearly to its value; the first has 1 / warmup of it.
         betas: decay rates of adam, adamw and radam.
         eps: of adam, adamw and radam.
@@ -372,32 +351,6 @@ class GradClip:
 
     kind: Literal["none", "global", "tensor"] = "none"
     value: float = 1.0
-
-
-def always(step: int) -> bool:
-    """Schedule of a phase that runs at every step."""
-    return True
-
-
-@dataclass(frozen=True)
-class every:
-    """Schedule of a phase that runs at steps `offset`, `offset + n`, … of the stage; it has no state to resume."""
-
-    n: int
-    offset: int = 0
-
-    def __call__(self, step: int) -> bool:
-        return step >= self.offset and (step - self.offset) % self.n == 0
-
-
-@dataclass(frozen=True)
-class between:
-    """Schedule of a phase that runs at all steps except those of `every(n)`, such as n - 1 critic steps of n."""
-
-    n: int
-
-    def __call__(self, step: int) -> bool:
-        return step % self.n != 0
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from framecast.core.commit import check_target, replaced_folder, write_marker
+from framecast.core.commit import MARKER, check_target, own_files, replaced_folder, write_marker
 from framecast.core.errors import UserError
 from framecast.core.types import FORMAT, Clip
 from framecast.data.base import SPLITS, Segment, Source
@@ -20,6 +20,7 @@ from framecast.data.labels import JOINTS, resize_clip
 from framecast.data.options import AS_STORED, ReadOptions
 from framecast.data.readers.tfrecord_format import make_example, write_record
 from framecast.data.readers.tfrecord_schemas import SCHEMAS, Column, Schema, describe, named
+from framecast.data.readers.tfrecords import SUFFIXES
 from framecast.data.writer import require_space, writing
 from framecast.media.resize import target_size
 
@@ -76,6 +77,8 @@ def write_records(
             f"quality must be in 1…100, per_file above 0 and length above 1, got {quality}, {per_file}, {length}"
         )
     check_target(folder, "records", overwrite)
+    if any(path.suffix not in SUFFIXES for path in own_files(folder) if path.name != MARKER):  # added by the user
+        raise UserError(f"{folder} holds other files; name a new or empty folder for the records")
     parts = _parts(source, length)
     height, width = target_size(source.spec.height, source.spec.width, options.size, options.fit)
     frames = sum(part.stop - part.start for part in parts)

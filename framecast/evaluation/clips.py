@@ -64,7 +64,8 @@ def check_fit(run: Run, source: Source, where: str) -> None:
             f"{where}: its frames have {source.spec.channels} channels but {run.folder} was trained on "
             f"{spec.channels}; use data of the same kind"
         )
-    if run.model_class.actions != "none" and source.spec.action_size != spec.action_size:
+    # a model that was trained without actions leaves those of the data out
+    if run.model_class.actions != "none" and spec.action_size and source.spec.action_size != spec.action_size:
         raise UserError(
             f"{where}: has {source.spec.action_size} actions but {run.folder} was trained on {spec.action_size}; "
             "use data of the same kind"

@@ -133,7 +133,7 @@ def forecast_file(
         if adapt is not None:
             budget, first = parse_duration(adapt), _first_tested(len(past), run.config.model.context, horizon)
             say(f"training on the first {first} frames for {adapt} …")
-            runs = {"adapted": adapted(run, past[:first], fps, budget, Path(folder) / "run", device), **runs}
+            runs = {"adapted": adapted(run, past[:first], fps, budget, horizon, Path(folder) / "run", device), **runs}
         models = {name: one.model(device) for name, one in runs.items()}
         test = backtest(models, past, horizon, first, precision)
         main = next(iter(runs))
@@ -154,7 +154,7 @@ def _first_tested(frames: int, context: int, horizon: int) -> int:
     return first
 
 
-def adapted(run: Run, past: np.ndarray, fps: float, budget: float, folder: Path, device: str) -> Run:
+def adapted(run: Run, past: np.ndarray, fps: float, budget: float, horizon: int, folder: Path, device: str) -> Run:
     """The run trained further on a video's past.
 
     Args:
@@ -162,17 +162,30 @@ def adapted(run: Run, past: np.ndarray, fps: float, budget: float, folder: Path,
         past: uint8 (t, c, h, w).
         fps: frames per second.
         budget: seconds of training.
+        horizon: frames that will be predicted; longer lead times are not trained.
         folder: for the new run.
         device: torch device.
     """
     from framecast.training.train import train
 
-    model = dataclasses.replace(run.config.model, crop=96, short_contexts=0.0, augment=False)
-    model = dataclasses.replace(model, optim=dataclasses.replace(model.optim, lr=model.optim.lr / 2))
+    # A minute is a few hundred steps, so they are small: the weights are nearly right, and many steps matter more than
+    # quiet gradients.
+    config = run.config.model
+    model = dataclasses.replace(
+        config,
+        crop=64,
+        horizon=min(config.horizon, -(-horizon // config.block) * config.block),
+        blocks_per_clip=1,
+        target_stride=min(4, config.block),
+        short_contexts=0.0,
+        augment=False,
+        optim=dataclasses.replace(config.optim, lr=config.optim.lr / 2, warmup=10),
+    )
     settings = dataclasses.replace(short_run(run.config.train, f"{budget:g}s"), tensorboard=False)
-    config = RunConfig(name=run.config.name, profile=run.config.profile, model=model, train=settings)
+    settings = dataclasses.replace(settings, batch_size=8)
+    whole = RunConfig(name=run.config.name, profile=run.config.profile, model=model, train=settings)
     source = Past(past, fps, len(past))
-    made = train(run.model_class, source, out=folder, config=config, init_from=run.folder, device=device, quiet=True)
+    made = train(run.model_class, source, out=folder, config=whole, init_from=run.folder, device=device, quiet=True)
     return open_run(made, run.model_class)
 
 

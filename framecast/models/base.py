@@ -96,6 +96,8 @@ class Predictor(nn.Module):
         super().__init__()
         self.config, self.spec = config, spec
         self.stochastic = self.is_stochastic(config)
+        if self.actions == "optional" and not spec.action_size:
+            self.actions = "none"
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)

@@ -9,6 +9,7 @@ from framecast.core.checksums import CHECKSUMS
 from framecast.core.config import suggest
 from framecast.core.errors import UserError
 from framecast.core.io import read_file
+from framecast.models import UNTRAINED
 from framecast.models.base import Predictor
 from framecast.models.registry import find_model
 from framecast.training.checkpoint import check_shapes, load_weights, snapshots
@@ -78,7 +79,8 @@ class Run:
         kept = snapshots(self.folder)
         path = (kept[-1] if kept else self.folder) / "model.safetensors"
         # a config decides how much memory a model takes: its shapes are compared with the weights before it is built
-        check_shapes(lambda: self.model_class(self.config.model, self.config.spec), path)
+        if self.config.name not in UNTRAINED:  # a baseline may stand for a run and has no weights to compare
+            check_shapes(lambda: self.model_class(self.config.model, self.config.spec), path)
         model = self.model_class(self.config.model, self.config.spec)
         if list(model.state_dict()):
             load_weights(model, self.weights)

@@ -17,7 +17,7 @@ from framecast.data.registry import find_source
 from framecast.data.store import DatasetWriter
 from framecast.data.synthetic.atari_screen import FIELDS
 from framecast.data.synthetic.game import FPS, GameSource
-from framecast.models.baselines import CopyLast, CopyLastConfig
+from framecast.models.registry import find_model
 from framecast.web.player import Player
 from framecast.web.starts import Start
 
@@ -176,7 +176,8 @@ class GamePlayer(Player):
         spec = ClipSpec(channels=channels, height=height, width=width, fps=game.fps, actions=game.actions)
         title = "the game itself, recorded" if recorder is not None else "the game itself"
         # The page needs a predictor for its history of states; persistence holds none and is never stepped.
-        super().__init__(CopyLast(CopyLastConfig(), spec), starts, game.name, title, seed)  # type: ignore[arg-type]
+        still = find_model("copy-last")
+        super().__init__(still(still.Config(), spec), starts, game.name, title, seed)  # type: ignore[arg-type]
         self.actions, self.game, self.recorder = game.actions, game, recorder
 
     def hello(self) -> dict[str, Any]:

@@ -49,7 +49,7 @@ def test_forecasts_of_another_program_become_a_row(done, tmp_path):
     output = done(
         "compare", f"oracle={tmp_path / 'theirs'}", tiny_run(), "--data", store(), "--show", 0, "--out", tmp_path / "o"
     )
-    assert output.splitlines()[2].split()[:3] == ["1", "oracle", "100.00"]
+    assert output.splitlines()[2].split()[:3] == ["1", "oracle", "1.000"]
     output = done("data", "clips", "--data", store(), "--out", tmp_path / "more", "--horizon", 3, "--json", "-")
     assert json.loads(output)["split"] == "test"
 

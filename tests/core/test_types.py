@@ -4,18 +4,15 @@ import pytest
 import torch
 
 from framecast.core.errors import UserError
+from framecast.core.schedules import Cosine
 from framecast.core.types import (
     ActionSpec,
     Batch,
     ClipRequest,
     ClipSpec,
-    Cosine,
     MotionFilter,
     Optimiser,
     TargetBlocks,
-    always,
-    between,
-    every,
 )
 
 
@@ -67,13 +64,6 @@ def test_action_size_is_zero_without_actions():
     assert ClipSpec(channels=1, height=2, width=2, actions=ActionSpec(kind="continuous", size=3)).action_size == 3
 
 
-def test_schedules_select_their_steps():
-    assert [s for s in range(8) if every(3)(s)] == [0, 3, 6]
-    assert [s for s in range(8) if every(3, offset=2)(s)] == [2, 5]
-    assert [s for s in range(8) if between(3)(s)] == [1, 2, 4, 5, 7]
-    assert all(always(s) for s in range(3))
-
-
 def test_learning_rate_is_a_number_or_a_function_of_the_step():
     assert Optimiser(lr=0.1).rate(5) == 0.1
     assert Optimiser(lr=lambda step: step / 10).rate(5) == 0.5
@@ -85,13 +75,6 @@ def test_rate_warms_up_and_follows_the_elapsed_share():
     assert settings.rate(1, 0.5) == pytest.approx(0.1 * 0.55)
     assert settings.rate(9, 1.0) == pytest.approx(0.02)
     assert Optimiser(lr=lambda step: step / 10, schedule=lambda share: 1 - share).rate(5, 0.25) == pytest.approx(0.375)
-
-
-def test_cosine_falls_from_one_to_its_end():
-    factors = [Cosine()(share / 10) for share in range(11)]
-    assert (factors[0], factors[-1]) == (1.0, pytest.approx(0.01))
-    assert factors == sorted(factors, reverse=True)
-    assert (Cosine(0.2)(-1), Cosine(0.2)(2)) == (1.0, pytest.approx(0.2))
 
 
 @pytest.mark.parametrize(

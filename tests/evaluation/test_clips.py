@@ -15,7 +15,10 @@ from framecast.evaluation.baselines import baselines
 from framecast.evaluation.clips import HORIZON, held_out_clips
 from framecast.evaluation.evaluate import evaluate
 from framecast.evaluation.headline import describe
+from framecast.inference.export import save_pretrained
 from framecast.metrics.scores import BASELINES, REQUIRED, Scores
+from framecast.models.direct.predictor import Direct
+from framecast.training.presets import preset
 from framecast.training.run_folder import open_run
 
 
@@ -148,6 +151,15 @@ def test_data_with_other_channels_or_actions_are_refused(tmp_path):
     with pytest.raises(UserError, match="has no actions but Acting requires them"):
         evaluate(run, tmp_path / "still", horizon=2, save=False)
     scores, _ = evaluate(run, acting_store(), horizon=2, clips=2, save=False)
+    assert scores.protocol.clips == 2
+
+
+def test_model_trained_without_actions_is_scored_on_data_with_them(tmp_path):
+    config = preset("direct", "tiny")
+    model = Direct(config.model, ClipSpec(channels=1, height=16, width=16))
+    assert model.actions == "none"
+    save_pretrained(model, tmp_path / "run")
+    scores, _ = evaluate(tmp_path / "run", acting_store(), horizon=2, clips=2, save=False)
     assert scores.protocol.clips == 2
 
 

@@ -7,6 +7,7 @@ from cli_support import done, refused, store, tiny_run  # noqa: F401
 
 from framecast.inference.check import check_folder
 from framecast.inference.export import save_pretrained
+from framecast.training.run_folder import packaged
 
 
 def flip(path):
@@ -51,3 +52,9 @@ def test_folders_of_older_versions_are_listed_as_unchecked(folders, done):  # no
 def test_other_folders_are_refused(tmp_path, refused):  # noqa: F811
     assert "holds no run, packed store or export" in refused("check", tmp_path)
     assert "is no folder" in refused("check", tmp_path / "nowhere")
+
+
+def test_packaged_weights_are_verified_by_name(done):  # noqa: F811
+    for name in packaged():
+        assert f"{name}: export, " in (printed := done("check", name))
+        assert "no checksum" not in printed

@@ -229,7 +229,7 @@ def test_one_continuous_dimension_needs_no_brackets(tmp_path):
         ("a.json", ["left", "stay", "rigth"], LED, "unknown action 'rigth'; did you mean 'right'?"),
         ("a.json", {"left": 1}, LED, "must hold a list of actions"),
         ("a.npy", np.array([0.5, 1, 2]), LED, "is not an action"),
-        ("a.npy", np.array([{}, {}, {}], object), LED, "cannot be read as actions"),
+        ("a.npy", np.array([{}, {}, {}], object), LED, "holds Python objects; save plain arrays"),
         ("a.csv", "1,x\n2,3\n4,5\n", STICK, "cannot be read as actions"),
         ("a.json", [[1, 2], [3], [4, 5]], STICK, "must be rows of 2 numbers"),
         ("a.json", [[1, 2, 3]] * 3, STICK, "must be rows of 2 finite numbers"),
@@ -241,7 +241,7 @@ def test_invalid_actions_raise(tmp_path, name, value, spec, sentence):
     path = written(tmp_path, name, value)
     with pytest.raises(UserError) as error:
         read_actions(path, spec, 3)
-    assert str(error.value).startswith(f"{path}: ")
+    assert str(error.value).startswith(str(path))
     assert sentence in str(error.value)
 
 
@@ -249,7 +249,7 @@ def test_action_files_that_are_missing_damaged_or_huge(tmp_path, monkeypatch):
     with pytest.raises(UserError, match="no such file"):
         read_actions(tmp_path / "a.json", LED, 1)
     (tmp_path / "b.json").write_text("[1, 2")
-    with pytest.raises(UserError, match="cannot be read as actions"):
+    with pytest.raises(UserError, match="is not valid JSON"):
         read_actions(tmp_path / "b.json", LED, 1)
     monkeypatch.setattr("framecast.inference.predict._ACTION_BYTES", 3)
     with pytest.raises(UserError, match="too large"):

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import torch
 from cli_support import store
+from small_models import CPU
 
 from framecast.core.errors import UserError
 from framecast.core.types import Batch, ClipSpec
@@ -337,7 +338,7 @@ def test_second_of_three_stages_trains_discriminators_alone(name):
     def moved(steps=1):
         before = {n: p.detach().clone() for n, p in model.named_parameters()}
         for _ in range(steps):
-            train_step(state, lambda stream, part: batch, DEVICE)
+            train_step(state, lambda stream, part: batch, CPU)
         return {n for n, p in model.named_parameters() if not torch.equal(p, before[n])}
 
     assert moved() <= makers
@@ -345,26 +346,6 @@ def test_second_of_three_stages_trains_discriminators_alone(name):
     assert not moved() & makers
     state.leave_stage()
     assert moved() & makers
-
-
-class Plain:
-    """As much of a device as a step needs."""
-
-    rank = 0
-
-    def autocast(self):
-        import contextlib
-
-        return contextlib.nullcontext()
-
-    def any(self, value):
-        return bool(value)
-
-    def average_gradients(self, parameters):
-        pass
-
-
-DEVICE = Plain()
 
 
 @each

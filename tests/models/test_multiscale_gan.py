@@ -8,7 +8,8 @@ import torch
 from torch import nn
 
 from framecast.core.errors import UserError
-from framecast.core.types import Batch, ClipSpec, Decay
+from framecast.core.schedules import Decay
+from framecast.core.types import Batch, ClipSpec
 from framecast.models.base import count_parameters
 from framecast.models.multiscale_gan.config import (
     PROFILES,

@@ -99,6 +99,7 @@ def table(levels):
         "data": {
             "ms_pacman": {
                 "protocol": {**protocol, "metrics": {"ms_ssim": "scales"}},
+                "rank_by": "moving_psnr",
                 "failed": {"another": "the loss became infinite"},
                 "rows": rows,
                 "differences": dict.fromkeys(METRICS, apart),
@@ -132,10 +133,10 @@ def test_readmes_table_has_a_row_of_every_family(script):
     results = script("reproduction.benchmark").brief(table(levels))
     chosen = pages.family_rows(results["data"]["ms_pacman"])
     assert set(chosen) == {"fc-ae", "dreams", "c-gia-ae", "copy-last", "multiscale-gan"}, "the best, and one called so"
-    text = pages.with_table(f"before\n{pages.BEGIN}\nold\n{pages.END}\nafter\n", results)
+    text = pages.with_table(f"before\n{pages.BEGIN}\nrow\n{pages.END}\nafter\n", results)
     assert text.startswith(f"before\n{pages.BEGIN}\n![ms_pacman")
     assert text.endswith(f"{pages.END}\nafter\n")
-    assert "old" not in text
+    assert "\nrow\n" not in text
     assert "| `fc-ae` | autoencoders | +3.00 ± 0.50 | +3.00 ± 0.50 | +3.00 ± 0.50 | 22.94 |" in text
     assert pages.with_table(text, results) == text
 

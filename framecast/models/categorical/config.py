@@ -64,7 +64,7 @@ class CategoricalConfig:
     clock: int = 64
     """Number of frames, at most `history`, up to which the time since a colour came or left is exact; 0 for none."""
     positions: bool = True
-    """Learned maps of position at every level: in an empty field nothing else tells where a pixel is."""
+    """Learned maps of position at every level: in an empty field nothing else shows where a pixel is."""
     actions_seen: int = 4
     """Number of last actions that condition the network, at least 1."""
     # --- network

@@ -20,7 +20,8 @@ from torch import Tensor
 from torch.nn import functional
 
 from framecast.core.errors import UserError
-from framecast.core.types import Batch, ClipRequest, ClipSpec, Cosine, GradClip, Loss, Optimiser, Phase
+from framecast.core.schedules import Cosine
+from framecast.core.types import Batch, ClipRequest, ClipSpec, GradClip, Loss, Optimiser, Phase
 from framecast.models.base import Control, Predictor, RolloutState, TrainingData
 from framecast.models.categorical.config import CategoricalConfig
 from framecast.models.categorical.decoding import expected_area, most_likely, sample
@@ -248,20 +249,21 @@ class Categorical(Predictor):
     # ------------------------------------------------------------------------------------------------------- palette
 
     def indices(self, frames: Tensor) -> Tensor:
-        """Palette indices (..., h, w), int64, of frames (..., c, h, w) 0…1.
+        """Palette indices (..., h, w), int64, of frames (..., c, h, w) 0…1."""
+        return nearest(frames, self.palette, self.table)
+
+    def _check_palette(self, frames: Tensor, found: Tensor) -> None:
+        """Refuse a context of another game; it reads from the device, so only the start of a forecast is checked.
 
         Raises:
-            ValueError: the frames are further from the palette than `palette_error`.
+            ValueError: the newest frame is further from the palette than `palette_error`.
         """
-        found = nearest(frames, self.palette, self.table)
-        newest = frames.flatten(0, -4)[-1:]
-        error = 255 * float((self.colours(found.flatten(0, -3)[-1:]) - newest).abs().mean())
+        error = 255 * float((self.colours(found[-1, -1]) - frames[-1, -1]).abs().mean())
         if error > self.config.palette_error:
             raise ValueError(
                 f"frames differ from the palette of {len(self.palette)} colours by {error:.0f} of 255 levels on "
                 f"average, at most {self.config.palette_error:g} are allowed; use frames of the game the model knows"
             )
-        return found
 
     def colours(self, frames: Tensor) -> Tensor:
         """Frames (..., c, h, w) 0…1 of palette indices (..., h, w)."""
@@ -284,7 +286,9 @@ class Categorical(Predictor):
     ) -> RolloutState:
         """The history of the context, the last outcomes (0), temperature and seed."""
         led = actions if self.actions != "none" else None
-        history = History.of(self.indices(frames), led, len(self.palette), self.config, self._width)
+        past = self.indices(frames)
+        self._check_palette(frames, past)
+        history = History.of(past, led, len(self.palette), self.config, self._width)
         state = {name: getattr(history, name) for name in _FIELDS}
         zeros = frames.new_zeros(len(frames))
         state |= {name: zeros for name in self.outcome_names}

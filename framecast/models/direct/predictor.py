@@ -13,11 +13,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from framecast.core.schedules import Cosine
 from framecast.core.types import (
     Batch,
     ClipRequest,
     ClipSpec,
-    Cosine,
     GradClip,
     Loss,
     Optimiser,

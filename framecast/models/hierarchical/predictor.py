@@ -21,7 +21,8 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from framecast.core.errors import UserError
-from framecast.core.types import Batch, ClipRequest, ClipSpec, GradClip, Loss, Optimiser, Phase, Stage, between, every
+from framecast.core.schedules import between, every
+from framecast.core.types import Batch, ClipRequest, ClipSpec, GradClip, Loss, Optimiser, Phase, Stage
 from framecast.models.base import Predictor, RolloutState
 from framecast.models.hierarchical.config import HierarchicalConfig
 from framecast.models.hierarchical.networks import (

@@ -8,7 +8,8 @@ from typing import Literal, get_args, get_origin, get_type_hints
 
 from framecast.core.config import require_least
 from framecast.core.errors import UserError
-from framecast.core.types import Decay, Optimiser
+from framecast.core.schedules import Decay
+from framecast.core.types import Optimiser
 from framecast.nn.init import Init
 from framecast.nn.losses import Border, LogBase, Reduction
 from framecast.nn.scales import pyramid_sizes
