@@ -127,7 +127,14 @@ def _protocol(seed: int, tiny: bool) -> Any:
 
 
 def pack_world(
-    run: Path, source: Any, folder: Path, game: str, provenance: str, figures: Mapping[str, Any], hardware: str = ""
+    run: Path,
+    source: Any,
+    folder: Path,
+    game: str,
+    provenance: str,
+    figures: Mapping[str, Any],
+    hardware: str = "",
+    starts_packed: int = 8,
 ) -> Path:
     """Weights in half precision, real starts and a card with figures.
 
@@ -139,6 +146,7 @@ def pack_world(
         provenance: licence and origin.
         figures: of the evaluation.
         hardware: machine of the training, for the card.
+        starts_packed: number of real starts.
 
     Raises:
         UserError: the folder is not empty, or cannot be written.
@@ -152,9 +160,9 @@ def pack_world(
 
     opened = open_run(run)
     export(opened, folder, half=True, inference_only=True)
-    context = opened.model_class.request(opened.config.model).context
-    starts = Starts(source, context, count=8, future=16)
-    length = context + 16
+    request = opened.model_class.request(opened.config.model)
+    context, length = request.context, request.length + 2  # the page takes a training window, and the frame after it
+    starts = Starts(source, context, count=starts_packed, future=length - context)
     batch = starts.batch
     frames = np.concatenate([batch.context.numpy(), batch.future.numpy()], 1)
     assert batch.actions is not None

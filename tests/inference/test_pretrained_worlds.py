@@ -27,7 +27,7 @@ def test_packaged_worlds_are_small():
         if name.startswith("world-")
     ]
     assert sizes
-    assert sum(sizes) < 4_200_000
+    assert sum(sizes) < 4_000_000
 
 
 def test_paddle_keeps_a_clean_ball_and_obeys_on_new_games(starts):
