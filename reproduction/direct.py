@@ -21,15 +21,17 @@ from typing import Any
 import numpy as np
 import torch
 
+from framecast.data.base import Source
 from framecast.data.cache import open_data
+from framecast.data.loader import Loader
 from framecast.data.options import DataConfig
 from framecast.data.registry import find_source
-from framecast.data.windows import Windows
 from framecast.evaluation.evaluate import evaluate
 from framecast.inference.backtest import DEFAULT_RUN, adapted, backtest
 from framecast.inference.export import save_pretrained
 from framecast.inference.predict import read_past
 from framecast.metrics.scores import BASELINES, Scores
+from framecast.models.base import Predictor
 from framecast.models.direct.predictor import Direct
 from framecast.training.run_folder import open_run
 from reproduction import direct_data
@@ -196,19 +198,11 @@ def coverage(run: Path, store: Path, flags: list[str], horizon: int) -> dict[str
     source, _ = open_data(DataConfig(path=str(store), size=size))
     model = open_run(run).model()
     assert isinstance(model, Direct)
-    request = model.request(model.config).consecutive(model.num_context, horizon)
-    windows = Windows(source, source.splits(request.source_length)["test"], request)
+    n, loader = model.num_context, _forecasts(model, source, horizon)
     inside, width, area = (np.zeros(horizon) for _ in range(3))
-    for video, start in windows.fixed(16, 1):
-        clip = windows.read(video, start)
-        frames = torch.from_numpy(np.ascontiguousarray(clip.frames)).float()[None] / 255
-        n, actions = model.num_context, None
-        if model.action_size:
-            from framecast.data.loader import standardise
-
-            assert model.spec.actions is not None
-            rows = clip.arrays["actions"][: n + horizon - 1]
-            actions = torch.from_numpy(standardise(rows, model.spec.actions))[None]
+    for pair in loader.windows.fixed(16, 1):
+        batch = loader.gather([pair]).to("cpu")
+        frames, actions = torch.cat([batch.context, batch.future], 1), model.batch_actions(batch, horizon)
         low, high = model.intervals(frames[:, :n], horizon, actions)
         truth, last = frames[0, n:], frames[0, n - 1]
         moved = ((truth - last).abs().amax(1, keepdim=True) > 0.02).float()
@@ -223,19 +217,14 @@ def coverage(run: Path, store: Path, flags: list[str], horizon: int) -> dict[str
 @torch.no_grad()
 def shuffled_actions(run: Path, store: Path, horizon: int, clips: int = 40) -> dict[str, Any]:
     """Mean squared error under the true actions and under those of other clips, paired over clips."""
-    from framecast.data.loader import standardise
-
     source, _ = open_data(DataConfig(path=str(store)))
     model = open_run(run).model()
-    n = model.num_context
-    request = model.request(model.config).consecutive(n, horizon)
-    windows = Windows(source, source.splits(request.source_length)["test"], request)
-    read = [windows.read(video, start) for video, start in windows.fixed(clips, 1)]
-    assert model.spec.actions is not None
-    tables = [torch.from_numpy(standardise(c.arrays["actions"][: n + horizon - 1], model.spec.actions)) for c in read]
+    n, loader = model.num_context, _forecasts(model, source, horizon)
+    read = [loader.gather([pair]).to("cpu") for pair in loader.windows.fixed(clips, 1)]
+    tables = [batch.actions[0] for batch in read if batch.actions is not None]
     difference, true_error = [], []
-    for i, clip in enumerate(read):
-        frames = torch.from_numpy(np.ascontiguousarray(clip.frames)).float()[None] / 255
+    for i, batch in enumerate(read):
+        frames = torch.cat([batch.context, batch.future], 1)
         other = torch.cat([tables[i][: n - 1], tables[(i + 1) % len(read)][n - 1 :]])
         errors = []
         for table in (tables[i], other):
@@ -245,6 +234,13 @@ def shuffled_actions(run: Path, store: Path, horizon: int, clips: int = 40) -> d
         difference.append(errors[1] - errors[0])
     mean, spread = float(np.mean(difference)), float(np.std(difference, ddof=1) / len(difference) ** 0.5)
     return {"mse_true": float(np.mean(true_error)), "shuffled_minus_true": mean, "standard_error": spread}
+
+
+def _forecasts(model: Predictor, source: Source, horizon: int) -> Loader:
+    """Whole windows of the test split."""
+    request = model.request(model.config).consecutive(model.num_context, horizon)
+    segments = source.splits(request.source_length)["test"]
+    return Loader(source, segments, request, 1, actions=model.spec.actions)
 
 
 def clips(folder: Path) -> dict[str, Any]:

@@ -53,6 +53,9 @@ class DirectConfig:
     """Every n-th frame of a drawn block enters the loss, counted from another frame at each step."""
     crop: int | None = None
     """Side of the random square crops in training, in px, at most the frame's; None for whole frames."""
+    use_actions: bool = False
+    """Whether actions of the data condition the forecast. On games they do not help within minutes, and at this learning
+    rate training with them has ended at the mean of the context."""
     short_contexts: float = 0.0
     """Share of training steps in which only 1 to `context` - 1 last frames are given."""
     augment: bool = False
@@ -144,5 +147,6 @@ PROFILES: dict[str, Callable[[], DirectConfig]] = {
         depth=1,
         blocks_per_clip=1,
         target_stride=1,
+        use_actions=True,
     ),
 }

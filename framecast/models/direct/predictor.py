@@ -71,7 +71,7 @@ class Direct(Predictor):
     def __init__(self, config: DirectConfig, spec: ClipSpec) -> None:
         super().__init__(config, spec)
         c = spec.channels
-        self.action_size = spec.action_size
+        self.action_size = spec.action_size if config.use_actions else 0
         self.actions = "required" if self.action_size else "none"
         self.flow_kind = _flow_kind(config.flow)
         self.sources = config.kept + config.mean + (self.flow_kind != "none") + config.new
