@@ -54,8 +54,7 @@ class DirectConfig:
     crop: int | None = None
     """Side of the random square crops in training, in px, at most the frame's; None for whole frames."""
     use_actions: bool = False
-    """Whether actions of the data condition the forecast. On games they do not help within minutes, and at this learning
-    rate training with them has ended at the mean of the context."""
+    """Whether actions of the data condition the forecast. They were never shown to help on games within minutes."""
     short_contexts: float = 0.0
     """Share of training steps in which only 1 to `context` - 1 last frames are given."""
     augment: bool = False
