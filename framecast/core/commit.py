@@ -22,8 +22,10 @@ from pathlib import Path
 from framecast.core.errors import UserError
 from framecast.core.io import file_text, parse_json
 
-#: Hidden manifest of folders whose format has none of its own: folders of images and of TFRecords.
+#: Hidden manifest of folders whose format has none of its own: folders of images, of TFRecords and of LeRobot.
 MARKER = ".framecast.json"
+#: Kinds that it names.
+MARKED = ("frames", "records", "lerobot")
 #: Name of the lease inside a folder with one writer (see `core/lease.py`).
 LEASE = ".lock"
 
@@ -179,7 +181,7 @@ def _in_use(path: Path, found: re.Match[str]) -> bool:
 
 
 def folder_kind(folder: Path) -> str | None:
-    """What a folder holds by its own manifest: store, run, clips, frames, records; None for folders of others."""
+    """What a folder holds by its own manifest: store, run, clips, or a kind of `MARKED`; None for folders of others."""
     for name, kind in ((MARKER, None), ("index.json", "store"), ("config.json", "run"), ("manifest.json", "clips")):
         path = folder / name
         if not path.is_file() or path.is_symlink():
@@ -191,7 +193,7 @@ def folder_kind(folder: Path) -> str | None:
         if not isinstance(data, dict) or type(data.get("format")) is not int or data["format"] < 1:
             continue
         proof = {"store": "videos", "run": "train", "clips": "clips"}
-        if kind is None and data.get("kind") in ("frames", "records"):
+        if kind is None and data.get("kind") in MARKED:
             return str(data["kind"])
         if kind is not None and proof[kind] in data and data.get("kind", "framecast-clips") == "framecast-clips":
             return kind
@@ -203,7 +205,7 @@ def write_marker(folder: Path, kind: str) -> None:
 
     Args:
         folder: the folder, not yet in its place.
-        kind: frames or records.
+        kind: one of `MARKED`.
     """
     (folder / MARKER).write_text(json.dumps({"format": 1, "kind": kind}) + "\n", encoding="utf-8")
 
@@ -237,5 +239,5 @@ def check_target(folder: Path, kind: str, overwrite: bool) -> None:
             f"{folder} holds other files, so it is not replaced, with --overwrite neither; name a new or empty folder"
         )
     if not overwrite:
-        noun = {"store": "a store", "run": "a run"}.get(kind, kind)
+        noun = {"store": "a store", "run": "a run", "lerobot": "a LeRobot dataset"}.get(kind, kind)
         raise UserError(f"{folder} already holds {noun}; choose another folder or overwrite it (--overwrite)")

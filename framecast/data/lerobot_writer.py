@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,6 +10,7 @@ from typing import Any
 
 import numpy as np
 
+from framecast.core.commit import check_target, replaced_folder, write_marker
 from framecast.core.errors import UserError
 from framecast.data.base import SPLITS, Segment, Source
 from framecast.data.labels import resize_clip
@@ -80,7 +79,7 @@ def write_lerobot(
         folder: New folder; it appears when it is complete.
         options: Size and fit of frames.
         task: Task text of videos whose meta has none.
-        overwrite: Replace an existing dataset.
+        overwrite: Replace a dataset that this function wrote.
         progress: Called with episodes done and the total.
 
     Raises:
@@ -90,20 +89,10 @@ def write_lerobot(
     _require_pyarrow()
     if source.spec.channels not in (1, 3):
         raise UserError(f"frames have {source.spec.channels} channels, expected 1 or 3; convert the data")
-    if folder.is_file() or (folder.is_dir() and any(folder.iterdir()) and not (folder / "meta").is_dir()):
-        raise UserError(f"{folder} holds other files; name a new or empty folder for the dataset")
-    if (folder / "meta").is_dir() and not overwrite:
-        raise UserError(f"{folder} already holds a dataset; choose another folder or overwrite it (--overwrite)")
-    temporary = folder.parent / f".{folder.name}.part-{os.getpid()}"
-    try:
-        with writing(folder):
-            temporary.mkdir(parents=True)
-            _Writer(source, temporary, options, task, progress).write()
-            if folder.exists():
-                shutil.rmtree(folder)
-            os.replace(temporary, folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+    check_target(folder, "lerobot", overwrite)
+    with writing(folder), replaced_folder(folder) as temporary:
+        _Writer(source, temporary, options, task, progress).write()
+        write_marker(temporary, "lerobot")
     return folder
 
 
@@ -127,7 +116,7 @@ class _Writer:
     def write(self) -> None:
         for number, first in enumerate(range(0, len(self.episodes), _PER_FILE)):
             place = {"chunk_index": number // _CHUNK, "file_index": number % _CHUNK}
-            self._write_file(list(range(len(self.episodes)))[first : first + _PER_FILE], place)
+            self._write_file(range(first, min(first + _PER_FILE, len(self.episodes))), place)
         self._write_meta()
 
     def _write_file(self, numbers: Sequence[int], place: Mapping[str, int]) -> None:

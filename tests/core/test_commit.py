@@ -106,6 +106,7 @@ def test_folder_that_was_being_replaced_is_restored(tmp_path):
         ("config.json", {"format": 1, "train": {}}, "run"),
         ("manifest.json", {"format": 1, "clips": [], "kind": "framecast-clips"}, "clips"),
         (".framecast.json", {"format": 1, "kind": "frames"}, "frames"),
+        (".framecast.json", {"format": 1, "kind": "lerobot"}, "lerobot"),
         ("index.json", {"format": "1", "videos": []}, None),
         ("index.json", [], None),
         ("config.json", {"format": 1}, None),
@@ -120,7 +121,7 @@ def test_only_folders_with_an_own_manifest_are_replaced(tmp_path, name, content,
     check_target(folder, "store", overwrite=False)
     (folder / name).write_text(json.dumps(content))
     assert folder_kind(folder) == kind
-    for own in ("store", "run", "clips", "frames", "records"):
+    for own in ("store", "run", "clips", "frames", "records", "lerobot"):
         if own == kind:
             check_target(folder, own, overwrite=True)
             with pytest.raises(UserError, match="already holds"):

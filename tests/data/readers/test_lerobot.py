@@ -227,5 +227,20 @@ def test_written_datasets_read_back(tmp_path):
     tasks = pq.read_table(folder / "meta" / "tasks.parquet")
     assert json.loads(tasks.schema.metadata[b"pandas"])["index_columns"] == ["task"]
     assert pack(source, tmp_path / "again").lengths == [15] * 8
-    with pytest.raises(UserError, match="already holds a dataset"):
+    with pytest.raises(UserError, match="already holds a LeRobot dataset"):
         write_lerobot(source, folder)
+
+
+def test_a_folder_of_another_program_is_not_replaced(tmp_path):
+    with DatasetWriter(tmp_path / "store", fps=10) as writer:
+        writer.add(numbered(15))
+    other = tmp_path / "thesis"
+    (other / "meta").mkdir(parents=True)
+    (other / "chapter.tex").write_text("mine")
+    with pytest.raises(UserError, match="holds other files, so it is not replaced"):
+        write_lerobot(Store(tmp_path / "store"), other, overwrite=True)
+    assert (other / "chapter.tex").read_text() == "mine"
+    folder = write_lerobot(Store(tmp_path / "store"), tmp_path / "out")
+    write_lerobot(Store(tmp_path / "store"), folder, overwrite=True)
+    assert sorted(p.name for p in tmp_path.iterdir() if p.name.startswith(".out")) == []
+    assert open_path(folder).names
