@@ -69,7 +69,7 @@ def make_world(
         UserError: unknown game, missing emulator, or a folder that holds something else.
     """
     from framecast.core.config import suggest
-    from framecast.core.io import write_json
+    from framecast.core.io import read_json, write_json
     from framecast.data.registry import make_source
     from framecast.data.store import Store
     from framecast.evaluation.world_games import GAMES
@@ -98,7 +98,7 @@ def make_world(
         figures = chosen.figures(load(paths["run"]), source, _protocol(seed, tiny), {})
         write_json(paths["figures"], figures)
     if not paths["world"].is_dir():
-        figures = json.loads(paths["figures"].read_text())
+        figures = read_json(paths["figures"])
         pack_world(paths["run"], source, paths["world"], game, chosen.provenance, figures)
     return paths
 

@@ -12,7 +12,6 @@ Source: the documentation of LeRobotDataset v3.0, Hugging Face.
 from __future__ import annotations
 
 import io
-import json
 import os
 import re
 from collections import Counter
@@ -24,6 +23,7 @@ from typing import Any
 import numpy as np
 
 from framecast.core.errors import UserError
+from framecast.core.io import file_text, parse_json, read_json
 from framecast.core.types import ActionSpec, Clip, ClipSpec
 from framecast.data.base import SPLITS, clip_stop
 from framecast.data.options import AS_STORED, ReadOptions
@@ -36,7 +36,6 @@ from framecast.media.video import iter_frames, probe
 #: Columns that number frames, and names of per-frame arrays for the usual features.
 BOOKKEEPING = ("timestamp", "frame_index", "episode_index", "index", "task_index")
 NAMES = {"action": "actions", "observation.state": "states", "next.reward": "rewards", "next.done": "terminated"}
-_JSON_LIMIT = 1 << 28  # bytes
 _V2_DATA = "data/chunk-{episode_chunk:03d}/episode_{episode_index:06d}.parquet"
 _V2_VIDEO = "videos/chunk-{episode_chunk:03d}/{video_key}/episode_{episode_index:06d}.mp4"
 
@@ -86,6 +85,7 @@ class LeRobot(SplitByName):
         self._episodes = {e.number: e for e in _episodes(self.path, self.info, self._keys)}
         self._bases = self._video_bases()
         self._rows = self._read_rows()
+        self._pictures: tuple[tuple[int, str], list[Any]] | None = None  # stored images of the last episode read
         self._index: list[tuple[Episode, str]] = []
         self.names: list[str] = []
         self.sizes: list[tuple[int, int]] = []
@@ -112,7 +112,6 @@ class LeRobot(SplitByName):
             extras={name: shape for name, shape in shapes.items() if name != "actions"},
         )
         self._running: tuple[int, int, int, Iterator[np.ndarray]] | None = None
-        self._pictures: tuple[int, list[Any]] | None = None
 
     def _features(self) -> dict[str, Any]:
         """Features that are read; depth maps are refused, or left out with skip_bad."""
@@ -265,19 +264,15 @@ class LeRobot(SplitByName):
 
     def _images(self, episode: Episode, key: str) -> list[Any]:
         """Stored images of a camera in an episode: mappings of bytes and path."""
-        slot = hash((episode.number, key))
-        if self._pictures_of() != slot:
+        slot = episode.number, key
+        if self._pictures is None or self._pictures[0] != slot:
             table = _read_parquet(episode.data, ["episode_index", "frame_index", key], self.path)
             rows = sorted(
                 (row for row in table.to_pylist() if row["episode_index"] == episode.number),
                 key=lambda row: row["frame_index"],
             )
             self._pictures = (slot, [row[key] for row in rows])
-        return self._pictures[1] if self._pictures else []
-
-    def _pictures_of(self) -> int | None:
-        pictures = getattr(self, "_pictures", None)
-        return pictures[0] if pictures else None
+        return self._pictures[1]
 
     def _image(self, stored: Any) -> np.ndarray:
         """uint8 (3, h, w)."""
@@ -315,8 +310,8 @@ def read_info(path: Path) -> dict[str, Any]:
         UserError: It is damaged, or its version is not 2 or 3.
     """
     file = path / "meta" / "info.json"
-    info = _read_json(file.read_text(encoding="utf-8", errors="replace"), file) if _small(file) else None
-    if not isinstance(info, dict) or not isinstance(info.get("features"), dict):
+    info = read_json(file)
+    if not isinstance(info.get("features"), dict):
         raise UserError(f"{file} is damaged: it holds no features; download it again")
     version = str(info.get("codebase_version", ""))
     if not re.fullmatch(r"v[23]\.\d+", version):
@@ -378,13 +373,11 @@ def _episodes_v3(root: Path, info: Mapping[str, Any], cameras: list[str]) -> lis
 
 def _episodes_v2(root: Path, info: Mapping[str, Any]) -> list[Episode]:
     found, file = [], root / "meta" / "episodes.jsonl"
-    if not file.is_file() or not _small(file):
-        raise UserError(f"{file} is missing or too large; download the dataset again")
     videos = [key for key, feature in info["features"].items() if feature.get("dtype") == "video"]
-    for line in file.read_text(encoding="utf-8").splitlines():
+    for line in file_text(file).splitlines():
         if not line.strip():
             continue
-        row = _read_json(line, file)
+        row = parse_json(line, file)
         number = int(row["episode_index"])
         place = {"episode_index": number, "episode_chunk": number // int(info.get("chunks_size") or 1000)}
         data = (info.get("data_path") or _V2_DATA).format(**place)
@@ -440,14 +433,3 @@ def _read_parquet(file: Path, columns: list[str], root: Path) -> Any:
         return parquet.read(columns=[name for name in columns if name in there])
     except (pa.ArrowException, OSError) as error:
         raise UserError(f"{file} is damaged ({str(error).splitlines()[0]}); download it again") from error
-
-
-def _small(file: Path) -> bool:
-    return file.stat().st_size <= _JSON_LIMIT
-
-
-def _read_json(text: str, file: Path) -> Any:
-    try:
-        return json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise UserError(f"{file} is not valid JSON; download it again") from error

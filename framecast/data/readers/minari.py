@@ -6,7 +6,6 @@ data/0/part-0.arrow        one episode: a row per step, observations flattened, 
 
 from __future__ import annotations
 
-import json
 import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
@@ -15,10 +14,9 @@ from typing import Any
 import numpy as np
 
 from framecast.core.errors import UserError
+from framecast.core.io import parse_json, read_json
 from framecast.data.options import AS_STORED, ReadOptions
 from framecast.data.readers.episodes import Recording, Recordings, axes_of, matched_rows, row_name
-
-_METADATA_LIMIT = 1 << 26  # bytes
 
 
 class Minari(Recordings):
@@ -55,16 +53,11 @@ def minari_folder(path: Path) -> Path | None:
 
 
 def _space(file: Path) -> Mapping[str, Any]:
-    try:
-        if file.stat().st_size > _METADATA_LIMIT:
-            raise ValueError("too large")
-        space = json.loads(file.read_bytes())["observation_space"]
-        space = json.loads(space) if isinstance(space, str) else space
-        if not isinstance(space, dict):
-            raise ValueError("no observation space")
-        return space
-    except (ValueError, KeyError, TypeError) as error:
-        raise UserError(f"{file} is damaged ({error}); download the dataset again") from error
+    space = read_json(file).get("observation_space")
+    space = parse_json(space, file) if isinstance(space, str) else space
+    if not isinstance(space, dict):
+        raise UserError(f"{file} is damaged: it holds no observation space; download the dataset again")
+    return space
 
 
 def _boxes(space: Mapping[str, Any], values: Any, path: str = "") -> Iterator[tuple[str, np.ndarray]]:
