@@ -169,12 +169,12 @@ def serves_in_time(pauses: list[int], true_pauses: list[int], within: int = 1) -
 
 
 def ball_within(
-    dream: np.ndarray, truth: np.ndarray, court: Court, at: tuple[int, ...], distance: float = 4.0
+    predicted: np.ndarray, truth: np.ndarray, court: Court, at: tuple[int, ...], distance: float = 4.0
 ) -> dict[str, Any]:
     """Fraction of starts with the ball within some px of the true one, under the recorded actions.
 
     Args:
-        dream: frames after the start (n, t, h, w).
+        predicted: frames after the start (n, t, h, w).
         truth: recorded frames (n, t, h, w).
         court: of the game.
         at: frames of the horizon, 1 the first.
@@ -184,7 +184,7 @@ def ball_within(
         By frame: the fraction among starts whose ball is in play from the first frame to this one in the recording.
     """
     found = {}
-    true, made = ball_places(truth, court), ball_places(dream, court)
+    true, made = ball_places(truth, court), ball_places(predicted, court)
     for k in (k for k in at if k <= true.shape[1]):
         valid = np.isfinite(true[:, :k]).all((1, 2))
         away = np.linalg.norm(made[:, k - 1] - true[:, k - 1], axis=1)

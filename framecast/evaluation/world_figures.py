@@ -90,7 +90,7 @@ class Measured:
 
     def makers(self, starts: Starts) -> dict[str, Callable[[], Running]]:
         """Functions that return the world and the true game at some starts."""
-        return {"world": lambda: starts.dream(self.model, self.protocol.precision), "true": starts.true_game}
+        return {"world": lambda: starts.model_world(self.model, self.protocol.precision), "true": starts.true_game}
 
     def obeyed(self, actions: Sequence[int], place: Place) -> dict[str, Any]:
         """Obedience at the starts of the evaluation."""
@@ -100,17 +100,17 @@ class Measured:
         """The world under the recorded actions, the recording, and figures of wrong pixels.
 
         The action-shuffle ratio is the error at the last frame under the actions of another start over that under the
-        right ones: 1 for a model that does not listen.
+        right ones: 1 for a model that ignores actions.
         """
         p = self.protocol
         starts = Starts(self.source, self.model.num_context, p.recorded, future=p.horizon, seed=p.seed)
         truth, actions = starts.recorded(), starts.recorded_actions()
-        dream = play(starts.dream(self.model, p.precision), replayed(actions), p.horizon)
-        figures = wrong_pixels(dream, truth, dream.frames[:, 0])
-        other = play(starts.dream(self.model, p.precision), replayed(np.roll(actions, 1, axis=0)), 16)
-        right = (dream.frames[:, 1:17] != truth[:, :16]).mean()
+        predicted = play(starts.model_world(self.model, p.precision), replayed(actions), p.horizon)
+        figures = wrong_pixels(predicted, truth, predicted.frames[:, 0])
+        other = play(starts.model_world(self.model, p.precision), replayed(np.roll(actions, 1, axis=0)), 16)
+        right = (predicted.frames[:, 1:17] != truth[:, :16]).mean()
         figures["action_shuffle_ratio"] = float((other.frames[:, 1:] != truth[:, :16]).mean() / max(right, 1e-9))
-        return dream, truth, figures
+        return predicted, truth, figures
 
     def rewards(self) -> dict[str, Any] | None:
         """Precision, recall and F1 of rewards and ends, one step ahead along recordings; None without heads."""
@@ -187,7 +187,7 @@ def paddle_figures(
     idle = {name: paddle_world.rallies(r, court) for name, r in held.items()}
     play_ = {name: paddle_world.rallies(r, court) for name, r in followed.items()}
     pauses = {n: idle[n]["pauses"] + play_[n]["pauses"] for n in idle}
-    dream, truth, pixels = measured.under_true_actions()
+    predicted, truth, pixels = measured.under_true_actions()
 
     def place(frames: np.ndarray) -> np.ndarray:
         return paddle_world.paddle_places(frames, court, "player")
@@ -198,7 +198,7 @@ def paddle_figures(
         "serves_in_time": {n: paddle_world.serves_in_time(pauses[n], pauses["true"]) for n in pauses},
         "pauses_median": {n: float(np.median(p)) if p else None for n, p in pauses.items()},
         "obedience": measured.obeyed((court.up, court.down), place),
-        "ball_within_4_px": paddle_world.ball_within(dream.frames[:, 1:], truth, court, (4, 8, 16, 32, 60)),
+        "ball_within_4_px": paddle_world.ball_within(predicted.frames[:, 1:], truth, court, (4, 8, 16, 32, 60)),
         "true_actions": pixels,
         "outcomes": measured.rewards(),
         "frames_per_second": measured.frames_per_second(),

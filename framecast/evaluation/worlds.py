@@ -81,9 +81,9 @@ class Starts:
     def __len__(self) -> int:
         return len(self.places)
 
-    def dream(self, model: Predictor, precision: str = "fp32") -> Dream:
+    def model_world(self, model: Predictor, precision: str = "fp32") -> ModelWorld:
         """The model's worlds after these contexts."""
-        return Dream(model, self.batch.context, self.batch.actions, self.palette, self.context, precision)
+        return ModelWorld(model, self.batch.context, self.batch.actions, self.palette, self.context, precision)
 
     def true_game(self) -> TrueGame:
         """The true game at the last frame of each context.
@@ -110,7 +110,7 @@ class Starts:
         return found
 
 
-class Dream:
+class ModelWorld:
     """Roll-outs of a model as worlds."""
 
     def __init__(
@@ -205,15 +205,15 @@ def to_indices(frames: np.ndarray, palette: np.ndarray) -> np.ndarray:
 # ---------------------------------------------------------------------------------------------- figures of any world
 
 
-def wrong_pixels(dream: Recording, truth: np.ndarray, start: np.ndarray) -> dict[str, Any]:
+def wrong_pixels(predicted: Recording, truth: np.ndarray, start: np.ndarray) -> dict[str, Any]:
     """Fractions of wrong pixels under the true actions, and the frame up to which copy-last is beaten.
 
     Args:
-        dream: played with the recorded actions.
+        predicted: the world, played with the recorded actions.
         truth: recorded frames after the start, palette indices (n, t, h, w).
         start: frames of the start, (n, h, w).
     """
-    wrong = (dream.frames[:, 1:] != truth).mean((0, 2, 3))
+    wrong = (predicted.frames[:, 1:] != truth).mean((0, 2, 3))
     copied = (start[:, None] != truth).mean((0, 2, 3))
     beaten = wrong < copied
     horizon = int(beaten.argmin()) if not beaten.all() else len(beaten)

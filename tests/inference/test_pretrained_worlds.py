@@ -33,7 +33,7 @@ def test_packaged_worlds_are_small():
 def test_paddle_keeps_a_clean_ball_and_obeys_on_new_games(starts):
     torch.set_num_threads(1)
     model = framecast.load("world-paddle")
-    recording = play(starts.dream(model), held_actions(len(starts), starts.size, 0), 60)
+    recording = play(starts.model_world(model), held_actions(len(starts), starts.size, 0), 60)
     found = paddle_world.presence(recording, paddle_world.PADDLE)
     assert found["clean_ball"] >= 0.95
     assert found["player_present"] == 1.0
@@ -41,7 +41,7 @@ def test_paddle_keeps_a_clean_ball_and_obeys_on_new_games(starts):
     def place(frames: np.ndarray) -> np.ndarray:
         return paddle_world.paddle_places(frames, paddle_world.PADDLE, "player")
 
-    worlds = {"world": lambda: starts.dream(model), "true": starts.true_game}
+    worlds = {"world": lambda: starts.model_world(model), "true": starts.true_game}
     obeyed = obedience(worlds, (1, 2), place, hold=6)
     assert obeyed["moving_starts"] > 0
     assert obeyed["obeyed"] >= 0.9
