@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from framecast.cli.data_export import read_options, write_lerobot_of, write_records_of, write_view_of
 from framecast.cli.output import arguments, print_result, print_skipped, progress_bar
+from framecast.core.commit import check_target
 from framecast.core.config import suggest
 from framecast.core.errors import UserError
 from framecast.core.flags import PathName, SetName, Switch, documented, fields_of, parse
@@ -249,7 +250,7 @@ def _make(argv: list[str]) -> None:
     maker = find_source(name)
     flags = parse(make_flags(name, maker.Config), argv[1:], f"data make {name}")
     source, folder = maker(make_config(maker.Config, flags)), Path(flags.out)
-    _check_target(folder, flags.overwrite)
+    check_target(folder, "store", flags.overwrite)
     with progress_bar(f"making {folder}") as progress:
         source.prepare(folder, overwrite=flags.overwrite, progress=progress)
     _describe_store(folder, flags.json)
@@ -262,7 +263,7 @@ def _import(argv: list[str]) -> None:
 
     flags = parse(ImportFlags, argv, "data import")
     options, folder = read_options(flags), Path(flags.out)
-    _check_target(folder, flags.overwrite)
+    check_target(folder, "store", flags.overwrite)
     # scaled while decoding: a phone clip at full size would not fit into memory
     source = open_path(flags.path, options)
     need = bytes_in_words(estimate(source, options.size))
@@ -319,7 +320,7 @@ def _clips(argv: list[str]) -> None:
     from framecast.evaluation.external import make_clips
 
     flags = parse(ClipsFlags, argv, "data clips")
-    _check_target(Path(flags.out), flags.overwrite)
+    check_target(Path(flags.out), "clips", flags.overwrite)
     manifest = make_clips(**arguments(flags, "json"))
     count = len(manifest.clips)
     text = f"{count} {'clip' if count == 1 else 'clips'}: {manifest.context} frames of context, "
@@ -333,7 +334,7 @@ def _record(argv: list[str]) -> None:
 
     flags = parse(RecordFlags, argv, "data record")
     folder = Path(flags.out)
-    _check_target(folder, flags.overwrite)
+    check_target(folder, "store", flags.overwrite)
     ready = prepare_game(
         flags.source,
         flags.out,
@@ -364,11 +365,6 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "clips": _clips,
     "record": _record,
 }
-
-
-def _check_target(folder: Path, overwrite: bool) -> None:
-    if folder.is_dir() and any(folder.iterdir()) and not overwrite:
-        raise UserError(f"{folder}: is not empty; choose another --out or give --overwrite")
 
 
 def _describe_store(folder: Path, target: str | None) -> None:

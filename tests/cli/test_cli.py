@@ -142,7 +142,7 @@ def test_store_is_unchanged_when_its_replacement_fails(done, refused, tmp_path):
     refused("data", "import", tmp_path / "bad.mp4", "--out", tmp_path / "in", "--overwrite")
     refused("data", "make", "atari", "--game", "pongg", "--out", tmp_path / "in", "--overwrite")
     assert {p.name: p.read_bytes() for p in (tmp_path / "in").iterdir()} == before
-    assert "not empty" in refused("data", "import", clip(), "--out", tmp_path / "in")
+    assert "already holds a store" in refused("data", "import", clip(), "--out", tmp_path / "in")
 
 
 # ------------------------------------------------------------------------------------- train, evaluate, report, export

@@ -65,10 +65,7 @@ def test_forecasts_of_another_program_become_a_row(done, tmp_path):
         (["compare", "RUN", "--data", "DATA", "--fvd", "none.pt"], "none.pt: no such weights file"),
         (["compare", "RUN", "--data", "DATA", "--objects", "none.json"], "none.json: no such config file"),
         (["compare", "RUN", "--data", "DATA", "--rankby", "psnr"], "did you mean '--rank-by'?"),
-        (
-            ["data", "clips", "--data", "DATA", "--out", "DATA"],
-            "is not empty; choose another --out or give --overwrite",
-        ),
+        (["data", "clips", "--data", "DATA", "--out", "DATA"], "holds other files, so it is not replaced"),
         (["data", "clips", "--data", "DATA", "--out", "new", "--context", "0"], "must be at least 1"),
     ],
 )
