@@ -167,8 +167,8 @@ def paddle_figures(
     model: Predictor,
     source: Source,
     protocol: WorldProtocol,
-    court: paddle_world.Court = paddle_world.PADDLE,
     keep: dict[str, Recording] | None = None,
+    court: paddle_world.Court = paddle_world.PADDLE,
 ) -> dict[str, Any]:
     """Figures of a world of two paddles and a ball, the true game's beside each.
 
@@ -176,8 +176,8 @@ def paddle_figures(
         model: the world.
         source: store of recordings of the game.
         protocol: size of the evaluation.
+        keep: filled with recordings by name, for videos.
         court: colours and places of the game.
-        keep: filled with recordings by name, for films.
     """
     measured = Measured(model, source, protocol)
     held, followed = measured.held(), measured.played(paddle_world.follower(court))
@@ -213,8 +213,8 @@ def maze_figures(
     model: Predictor,
     source: Source,
     protocol: WorldProtocol,
-    board: maze_world.Board | None = None,
     keep: dict[str, Recording] | None = None,
+    board: maze_world.Board | None = None,
 ) -> dict[str, Any]:
     """Figures of a world of a maze, the true game's beside each; see `paddle_figures`."""
     board = maze_world.maze_board() if board is None else board

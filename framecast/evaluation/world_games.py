@@ -44,14 +44,6 @@ class WorldGame:
     provenance: str = _ATARI
 
 
-def _paddle(model: Predictor, source: Source, protocol: WorldProtocol, keep: dict[str, Recording]) -> dict[str, Any]:
-    return paddle_figures(model, source, protocol, keep=keep)
-
-
-def _maze(model: Predictor, source: Source, protocol: WorldProtocol, keep: dict[str, Recording]) -> dict[str, Any]:
-    return maze_figures(model, source, protocol, keep=keep)
-
-
 #: Colours of Pong: ball, opponent, player.
 _PONG = ((236, 236, 236), (213, 130, 74), (92, 186, 92))
 
@@ -72,7 +64,7 @@ def _pong(model: Predictor, source: Source, protocol: WorldProtocol, keep: dict[
         up=names.index("RIGHT"),
         down=names.index("LEFT"),
     )
-    return paddle_figures(model, source, protocol, court, keep)
+    return paddle_figures(model, source, protocol, keep, court)
 
 
 GAMES: dict[str, WorldGame] = {
@@ -80,7 +72,7 @@ GAMES: dict[str, WorldGame] = {
         source="paddle",
         settings={"episodes": 60},
         model={"events": ("states:2", "states:3", "rewards")},
-        figures=_paddle,
+        figures=paddle_figures,
         provenance=_OWN,
     ),
     "maze": WorldGame(
@@ -93,7 +85,7 @@ GAMES: dict[str, WorldGame] = {
             "reset_pixels": 60,
             "widths": (32, 64, 96),
         },
-        figures=_maze,
+        figures=maze_figures,
         provenance=_OWN,
     ),
     "pong": WorldGame(
