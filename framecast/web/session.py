@@ -40,7 +40,7 @@ class Moment:
         number: frame number, 0 for the start frame.
         picture: the frame, uint8 (c, h, w).
         carry: state of the roll-out.
-        kind: "real", "noise", "dream" (predicted) or "hand" (decoded from an edited latent).
+        kind: "real", "noise", "game" (of a real game), "dream" (predicted) or "hand" (decoded from an edited latent).
         action: action that led to this frame.
         code: latent (1, z); None where the model has none.
         milliseconds: computing time.
@@ -202,7 +202,7 @@ class Session:
         moment = Moment(self.now.number + 1, picture, self.dream.carry, kind, action, self._code(), milliseconds)
         moment.score, moment.over = _outcome(self.dream.carry, self.now.score)
         if self.now.world is not None:
-            moment.truth, moment.world, reward, _ = self.start.lived(self.now.world, action)
+            moment.truth, moment.world, reward, _ = self.start.simulated(self.now.world, action)
             moment.true_score = None if reward is None else (self.now.true_score or 0.0) + reward
         self._keep(moment)
         if self.recording is not None:
@@ -210,7 +210,7 @@ class Session:
 
     def _play_on(self, action: Any, began: float) -> None:
         """One frame of a real game; `began` is the time of the request, seconds."""
-        picture, world, reward, over = self.start.lived(self.now.world, action)
+        picture, world, reward, over = self.start.simulated(self.now.world, action)
         number, milliseconds = self.now.number + 1, 1000 * (time.perf_counter() - began)
         score = (self.now.score or 0.0) + (reward or 0.0)
         moment = Moment(number, picture, {}, "game", action, None, milliseconds, None, world, score, None, over)

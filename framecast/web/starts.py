@@ -56,7 +56,7 @@ class Start:
     world: World | None = None
     before: Any = None
 
-    def lived(self, state: Any, action: Any) -> tuple[np.ndarray, Any, float | None, bool]:
+    def simulated(self, state: Any, action: Any) -> tuple[np.ndarray, Any, float | None, bool]:
         """Simulated frame after `action`, uint8 (c, h, w), the next state of the simulator, reward (None without) and
         whether the game ended."""
         assert self.world is not None, "this start has no world"

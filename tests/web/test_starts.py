@@ -109,12 +109,12 @@ def test_restored_game_continues_under_given_actions(tmp_path):
     clip = store.clip(start.video, start.last, 9)
     state = start.before
     for number in range(1, 9):
-        frame, state, _, _ = start.lived(state, clip.arrays["actions"][number - 1])
+        frame, state, _, _ = start.simulated(state, clip.arrays["actions"][number - 1])
         assert np.array_equal(frame, start.after(number)[0])
     other = start.before
     for _ in range(8):
         opposite = 3 if clip.arrays["actions"][0] != 3 else 2  # left, or right
-        seen, other, _, _ = start.lived(other, opposite)
+        seen, other, _, _ = start.simulated(other, opposite)
     assert seen.shape == (3, 32, 24)
     assert not np.array_equal(seen, start.after(8)[0])
 

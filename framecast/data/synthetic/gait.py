@@ -107,7 +107,7 @@ class Walker:
         start = rng.uniform(-np.pi, np.pi)
         self.place = np.array([WALK * 0.8 * np.cos(start), WALK * 0.8 * np.sin(start)])
         self.heading = start + np.pi + rng.uniform(-0.5, 0.5)
-        self.phase, self._clock, self._waited = float(rng.random()), float(rng.uniform(0, 10)), 0.0
+        self.phase, self._clock = float(rng.random()), float(rng.uniform(0, 10))
         self._weights = {"walk": 0.0, "march": 0.0, "wave": 0.0, "squat": 0.0, "sit": 0.0, "look": 0.0}
         self._speeds = dict.fromkeys(self._weights, 0.0)
         self._height = 0.53 * person.height
@@ -129,7 +129,6 @@ class Walker:
     def _steer(self, seconds: float) -> float:
         """Change of heading towards the target; moves the weights of the poses towards their targets."""
         target, wanted, turn = self._target, dict.fromkeys(self._weights, 0.0), 0.0
-        self._waited += seconds
         resting = max(self._weights["squat"], self._weights["sit"])
         if target.goal is not None:
             way = np.array(target.goal) - self.place

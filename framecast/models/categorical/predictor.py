@@ -262,7 +262,8 @@ class Categorical(Predictor):
         if error > self.config.palette_error:
             raise ValueError(
                 f"frames differ from the palette of {len(self.palette)} colours by {error:.0f} of 255 levels on "
-                f"average, at most {self.config.palette_error:g} are allowed; use frames of the game the model knows"
+                f"average, at most {self.config.palette_error:g} are allowed; use frames of the game "
+                "that the model was trained on"
             )
 
     def colours(self, frames: Tensor) -> Tensor:
