@@ -27,7 +27,7 @@ framecast data: generate, import, convert and inspect data.
   framecast data records PATH --out DIR [--schema …]     any of them to TFRecords
   framecast data lerobot PATH --out DIR [--task TEXT]    any of them to a LeRobot dataset, format v3.0
   framecast data inspect PATH [--sheet FILE.png]         summary, with a contact sheet
-  framecast data view PATH --out FILE.mp4                film of what is read, with frame numbers, and a contact sheet
+  framecast data view PATH --out FILE.mp4                video of what is read, with frame numbers, and a contact sheet
   framecast data download NAME --game G --out DIR        published data; shows size and host and asks first
   framecast data clips --data PATH --out DIR             clips for another program to forecast, for a comparison
   framecast data record --source maze --out DIR          your own play in the browser

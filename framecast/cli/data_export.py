@@ -75,7 +75,7 @@ class LeRobotFlags:
 
 @dataclass(frozen=True, kw_only=True)
 class ViewFlags:
-    """Film of what is read, with frame numbers, times, actions and cuts below the frames, and a contact sheet.
+    """Video of what is read, with frame numbers, times, actions and cuts below the frames, and a contact sheet.
 
     Example: framecast data view holiday.mp4 --out view.mp4
     """
@@ -83,7 +83,7 @@ class ViewFlags:
     path: PathName
     """Packed store, video, folder of videos or of frames, arrays, records or robot data."""
     out: str = "view.mp4"
-    """Path of the film: .mp4, .webm, .gif, …; the contact sheet has the same name with .png."""
+    """Path of the video: .mp4, .webm, .gif, …; the contact sheet has the same name with .png."""
     video: str | None = None
     """Name of one video; all if not given."""
     frames: int = 300

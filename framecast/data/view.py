@@ -1,4 +1,4 @@
-"""A film of what is read from a source: every frame with its video, number, time and action below it."""
+"""A video of what is read from a source: every frame with its video, number, time and action below it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ _LINE = 22  # height of a line of text, px
 
 
 def write_view(source: Source, path: Path, video: str | None = None, most: int = 300, cuts: bool = True) -> Path:
-    """The path of a film of one or all videos of a source.
+    """The path of a video file of one or all videos of a source.
 
     Args:
         source: Source of the videos.
-        path: File of the film, .mp4, .gif or another suffix of `write_video`.
+        path: File to write, .mp4, .gif or another suffix of `write_video`.
         video: Name of one video; all if not given.
         most: Maximum number of frames of each video.
-        cuts: Mark shot cuts of films.
+        cuts: Mark shot cuts of video files.
 
     Raises:
         UserError: There is no video of that name, frames differ in size between the videos shown, or a file cannot be

@@ -1,4 +1,4 @@
-"""Detection of shot cuts: places where a film continues with another picture.
+"""Detection of shot cuts: places where a video continues with another picture.
 
 Frames are reduced to a shorter side of 24 px. Two signs must agree. (1) The mean difference of consecutive frames,
 after the best shift of up to 3 px (an eighth of the picture), is large and stands out from those before and after it: a
@@ -23,7 +23,7 @@ _REACH = 2
 
 
 class CutDetector:
-    """Cuts of a film whose frames arrive one block after another.
+    """Cuts of a video whose frames arrive one block after another.
 
     Attributes:
         differences: Mean difference of each frame to the one before it after the best shift, grey levels; 0 at first.
