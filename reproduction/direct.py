@@ -45,7 +45,11 @@ FRAMES = (1, 2, 4, 8, 16, 32, 64)
 SETS: dict[str, tuple[dict[str, Any], list[str], int]] = {
     "bouncing": ({"videos": 200, "frames": 96}, [], 45),
     "walking": ({"subjects": 7, "takes": 3, "frames": 160}, [], 64),
-    "pushing": ({"train": 200, "val": 20, "test": 20, "novel": 20, "frames": 80}, ["--model.block", "2"], 64),
+    "pushing": (
+        {"train": 200, "val": 20, "test": 20, "novel": 20, "frames": 80},
+        ["--model.use-actions", "--model.block", "2"],
+        64,
+    ),
 }
 
 

@@ -401,6 +401,28 @@ class Noisy(Small):
             self.generator = None
 
 
+class Summed(Plain):
+    """The loss is a sum over clips."""
+
+    def loss(self, batch, step=0):
+        error = (self.guess(batch.context) - batch.future[:, 0]).square().sum()
+        return Loss(error, {"sse": error.detach()}, "sum")
+
+    def rate(self, step):
+        return 1e-4
+
+
+class Dropped(Noisy):
+    """Noise as an input, and dropout."""
+
+    def __init__(self, config, spec):
+        super().__init__(config, spec)
+        self.keep = nn.Dropout(0.3)
+
+    def guess(self, context, actions=None):
+        return self.keep(super().guess(context))
+
+
 class Steered(Small):
     """Rollout in latents of three numbers: brightness, and two that drift by noise; actions change the brightness."""
 

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 import torch.distributed as dist
-from small_models import Acting, Noisy, Plain, TwoStage, batch_of, build, write_store
+from small_models import Acting, Dropped, Noisy, Plain, Summed, TwoStage, batch_of, build, write_store
 from torch import nn
 
 from framecast.core.errors import UserError
@@ -134,28 +134,6 @@ def failure_of_latents(device, folder):
 
 def encoded(device, model, source, folder):
     return precompute_all(model.latents, model, source, lambda frames: frames, device, folder, 0)
-
-
-class Summed(Plain):
-    """The loss is a sum over clips."""
-
-    def loss(self, batch, step=0):
-        error = (self.guess(batch.context) - batch.future[:, 0]).square().sum()
-        return Loss(error, {"sse": error.detach()}, "sum")
-
-    def rate(self, step):
-        return 1e-4
-
-
-class Dropped(Noisy):
-    """Noise as an input, and dropout."""
-
-    def __init__(self, config, spec):
-        super().__init__(config, spec)
-        self.keep = nn.Dropout(0.3)
-
-    def guess(self, context, actions=None):
-        return self.keep(super().guess(context))
 
 
 def stepped(model_class, device, steps=2):

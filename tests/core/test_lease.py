@@ -67,20 +67,24 @@ def test_lease_of_a_killed_process_is_stale_at_once(tmp_path):
 
 
 def test_process_id_used_again_does_not_keep_a_lease(tmp_path):
-    write_lease(tmp_path / ".lock", place=leases._place(), pid=os.getppid(), started=1)
-    with one_writer(tmp_path / ".lock", "x"):
-        pass
-    write_lease(tmp_path / ".lock", place=leases._place(), pid=os.getpid(), started=leases._started(os.getpid()))
-    with one_writer(tmp_path / ".lock", "x"):  # of an earlier process with this id, as in containers
-        pass
+    path = tmp_path / ".lock"
+    earlier = {"pid": os.getpid(), "started": leases._started(os.getpid())}  # with this id, as in containers
+    for holder in ({"pid": os.getppid(), "started": 1}, earlier):
+        write_lease(path, place=leases._place(), **holder)
+        with one_writer(path, "x"):
+            assert json.loads(path.read_text())["token"] != "t"
+        assert not path.exists()
 
 
 def test_lease_of_another_machine_is_stale_when_it_is_not_renewed(tmp_path, monkeypatch):
     monkeypatch.setattr(leases, "STALE", 0.2)
     monkeypatch.setattr(leases, "LOOK", 0.02)
     write_lease(tmp_path / ".lock")
+    began = time.monotonic()
     with one_writer(tmp_path / ".lock", "x") as held:
+        assert time.monotonic() - began >= leases.STALE  # not before it could have been renewed
         held.check()
+        assert json.loads((tmp_path / ".lock").read_text())["token"] != "t"
 
 
 @pytest.mark.parametrize("clock", [0.0, 4e9])

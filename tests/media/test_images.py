@@ -167,6 +167,8 @@ def test_images_cut_anywhere_raise_nothing_but_a_sentence(tmp_path, suffix):
     path = tmp_path / f"a.{suffix}"
     images[0].save(path, **({"save_all": True, "append_images": images[1:]} if suffix in ("gif", "webp") else {}))
     content = path.read_bytes()
+    assert image_size(path)  # whole, it is read
+    assert read_image(path).shape[-2:] == (12, 16)
     for cut in np.linspace(0, len(content) - 1, 60).astype(int):
         path.write_bytes(content[:cut])
         for reader in (read_image, image_size, frame_count, probe):

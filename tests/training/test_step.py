@@ -6,7 +6,21 @@ import dataclasses
 import numpy as np
 import pytest
 import torch
-from small_models import CPU, Acting, Group, Noisy, Plain, Small, advance, batch_of, build, moved, weights
+from small_models import (
+    CPU,
+    Acting,
+    Dropped,
+    Group,
+    Noisy,
+    Plain,
+    Small,
+    Summed,
+    advance,
+    batch_of,
+    build,
+    moved,
+    weights,
+)
 from torch import nn
 
 from framecast.core.types import GradClip, Loss, Optimiser, Phase
@@ -109,28 +123,6 @@ def test_stream_is_independent_of_other_phases():
     assert not set(with_critic.model.seen["critic"]) & set(with_critic.model.seen["predict"])
     for name in ("predictor", "echo"):
         assert torch.equal(getattr(with_critic.model, name).weight, getattr(without.model, name).weight)
-
-
-class Summed(Plain):
-    """The loss is a sum over clips."""
-
-    def loss(self, batch, step=0):
-        error = (self.guess(batch.context) - batch.future[:, 0]).square().sum()
-        return Loss(error, {"sse": error.detach()}, "sum")
-
-    def rate(self, step):
-        return 1e-4
-
-
-class Dropped(Noisy):
-    """Noise as an input, and dropout."""
-
-    def __init__(self, config, spec):
-        super().__init__(config, spec)
-        self.keep = nn.Dropout(0.3)
-
-    def guess(self, context, actions=None):
-        return self.keep(super().guess(context))
 
 
 @pytest.mark.parametrize("parts", [2, 4])
