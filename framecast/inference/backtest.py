@@ -168,22 +168,8 @@ def adapted(run: Run, past: np.ndarray, fps: float, budget: float, horizon: int,
     """
     from framecast.training.train import train
 
-    # A minute is a few hundred steps, so they are small: the weights are nearly right, and many steps matter more than
-    # quiet gradients.
-    config = run.config.model
-    model = dataclasses.replace(
-        config,
-        crop=64,
-        horizon=min(config.horizon, -(-horizon // config.block) * config.block),
-        blocks_per_clip=1,
-        target_stride=min(4, config.block),
-        relative_floor=type(config)().relative_floor,
-        short_contexts=0.0,
-        augment=False,
-        optim=dataclasses.replace(config.optim, lr=config.optim.lr / 2, warmup=10),
-    )
-    settings = dataclasses.replace(short_run(run.config.train, f"{budget:g}s"), tensorboard=False)
-    settings = dataclasses.replace(settings, batch_size=8)
+    model = run.config.model.fine_tuning(horizon)
+    settings = dataclasses.replace(short_run(run.config.train, f"{budget:g}s"), tensorboard=False, batch_size=8)
     whole = RunConfig(name=run.config.name, profile=run.config.profile, model=model, train=settings)
     source = Past(past, fps, len(past))
     made = train(run.model_class, source, out=folder, config=whole, init_from=run.folder, device=device, quiet=True)

@@ -119,7 +119,7 @@ def commands(folder):
         "export": (("export", run, "--out", "OUT"), "export"),
         "report": (("report", run, "--horizon", "2", "--clips", "1", "--out", "OUT"), "page"),
         "benchmark": (
-            ("benchmark", "--models", "copy-last", "--data", data, "--steps", "2", "--quiet", "--out", "OUT"),
+            ("benchmark", "--models", "multiscale-gan:tiny", "--data", data, "--steps", "2", "--quiet", "--out", "OUT"),
             "benchmark",
         ),
     }

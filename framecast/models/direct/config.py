@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import partial
 from typing import Literal
 
@@ -128,6 +128,23 @@ class DirectConfig:
             raise UserError("model.coverage, model.first_block and model.short_contexts must lie in 0…1")
         if not self.relative_floor > 0:
             raise UserError(f"model.relative_floor must be above 0, got {self.relative_floor}")
+
+    def fine_tuning(self, horizon: int) -> DirectConfig:
+        """Settings of about a minute's training from weights that are nearly right, for forecasts of `horizon` frames.
+
+        That is a few hundred steps, so they are small: many steps matter more than quiet gradients.
+        """
+        return replace(
+            self,
+            crop=64,
+            horizon=min(self.horizon, -(-horizon // self.block) * self.block),
+            blocks_per_clip=1,
+            target_stride=min(4, self.block),
+            relative_floor=DirectConfig.relative_floor,
+            short_contexts=0.0,
+            augment=False,
+            optim=replace(self.optim, lr=self.optim.lr / 2, warmup=10),
+        )
 
 
 #: Profile -> its configuration.
