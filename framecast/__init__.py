@@ -17,6 +17,7 @@ __version__ = "0.1.0"
 __all__ = [
     "DatasetWriter",
     "Predictor",
+    "anomaly",
     "compare",
     "evaluate",
     "from_pretrained",
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from framecast import metrics
     from framecast.benchmark.runner import run_benchmark
     from framecast.data.writer import DatasetWriter
+    from framecast.evaluation.anomaly import anomaly
     from framecast.evaluation.compare import compare
     from framecast.evaluation.evaluate import evaluate
     from framecast.inference.export import from_pretrained, save_pretrained
@@ -46,6 +48,7 @@ if TYPE_CHECKING:
 _HOME = {
     "DatasetWriter": "framecast.data.writer",
     "Predictor": "framecast.models.base",
+    "anomaly": "framecast.evaluation.anomaly",
     "run_benchmark": "framecast.benchmark.runner",
     "compare": "framecast.evaluation.compare",
     "evaluate": "framecast.evaluation.evaluate",

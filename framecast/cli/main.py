@@ -30,6 +30,7 @@ framecast: predict the next frames of a video.
   framecast benchmark --models … --data PATH       models trained for equal times, compared on one page
   framecast export RUN --out DIR                   weights to share
   framecast check PATH                             verification of a run, store or export by its checksums
+  framecast anomaly RUN --input FILE               frames of a video that are not as predicted
   framecast latents VERB RUN                       analysis of a model's latent space
 
 From a phone clip to its forecast, at once and after a minute of training on the clip's own past:
@@ -57,6 +58,7 @@ COMMANDS = {
     "export": "export",
     "latents": "latents",
     "check": "check",
+    "anomaly": "anomaly",
 }
 
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT)

@@ -73,7 +73,7 @@ def evaluate(
     run = run if isinstance(run, Run) else open_run(run, model_class)
     if min(n for n in (samples, clips, batch_size, horizon, context) if n is not None) < 1:
         raise UserError("--context, --horizon, --samples and --clips must be at least 1")
-    source = _source(run, data)
+    source = open_source(run, data)
     check_fit(run, source, str(run.config.data.path if data is None else getattr(data, "folder", data)))
     place = pick_device(device)
     precision = resolve_precision(precision, place)
@@ -175,7 +175,16 @@ def frame_spec(source: Source, request: ClipRequest) -> ClipSpec:
     return dataclasses.replace(source.spec, height=request.resize[0], width=request.resize[1])
 
 
-def _source(run: Run, data: str | Path | Source | None) -> Source:
+def open_source(run: Run, data: str | Path | Source | None) -> Source:
+    """The data to score a run on, at the frame size of its training.
+
+    Args:
+        run: The run.
+        data: A path, a source's name or a Source; None is the training data.
+
+    Raises:
+        UserError: The data do not exist, cannot be read, or are the run's own and have changed.
+    """
     trained = run.config.data
     if data is None:
         if not trained.path or not (Path(trained.path).expanduser().exists() or trained.path in SOURCES):

@@ -165,7 +165,7 @@ def _read_context(
     store = next((parent for parent in path.parents if is_store(parent)), None) if not path.exists() else None
     if path.is_dir() or store is not None:
         source = open_path(store or path, ReadOptions(fps=None if store or is_store(path) else rate))
-        video = _video(source, path, store)
+        video = find_video(source, path, store)
         start = _start(at, source.spec.fps, int(source.lengths[video]), need, path)
         length += min(more, (int(source.lengths[video]) - start - need) // stride)
         clip = source.clip(video, start, length, stride)
@@ -220,7 +220,7 @@ def _frames_before(path: Path, at: str, limit: int) -> int:
     store = next((parent for parent in path.parents if is_store(parent)), None) if not path.exists() else None
     if path.is_dir() or store is not None:
         source = open_path(store or path, ReadOptions())
-        frames, fps = int(source.lengths[_video(source, path, store)]), source.spec.fps
+        frames, fps = int(source.lengths[find_video(source, path, store)]), source.spec.fps
     elif path.suffix.lower() not in VIDEO_SUFFIXES and is_image(path):
         return 1
     else:
@@ -229,7 +229,7 @@ def _frames_before(path: Path, at: str, limit: int) -> int:
     return min(limit, _start(at, fps, frames, 1, path) + 1)
 
 
-def _video(source: Source, path: Path, store: Path | None) -> int:
+def find_video(source: Source, path: Path, store: Path | None) -> int:
     """Which of a source's videos is meant: the only one, or in a packed store that of the name behind its path."""
     if store is not None:
         name = path.relative_to(store).as_posix()
