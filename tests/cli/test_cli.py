@@ -21,7 +21,7 @@ WITH_HELP = [
     *(["demo"], ["models"], ["data"], ["data", "sources"], ["data", "make"], ["data", "make", "atari"]),
     *(["data", "make", "bouncing"], ["data", "import"], ["data", "inspect"], ["train"], ["train", "multiscale-gan"]),
     *(["evaluate"], ["predict"], ["report"], ["compare"], ["data", "clips"]),
-    *(["export"], ["latents"], ["latents", "traverse"], ["latents", "sample"], ["latents", "transfer"]),
+    *(["export"], ["anomaly"], ["latents"], ["latents", "traverse"], ["latents", "sample"], ["latents", "transfer"]),
     *(["latents", "dims"],),
     *(["latents", "importance"], ["latents", "statistics"]),
 ]
