@@ -23,7 +23,7 @@ class AnomalyFlags:
     input: str
     """Video, folder of frames, or STORE/NAME of a packed store."""
     calibrate: str | None = None
-    """Normal material at the same frame rate, a video or store; if not given, the validation split of the run's data."""
+    """Normal material at the same frame rate, a video or store; the validation split of the run's data if not given."""
     out: str = "anomaly"
     """Folder for anomaly.html, anomaly.json, scores.csv, regions.npy and film.mp4."""
     rate: float = 0.05

@@ -17,6 +17,7 @@ from framecast.data.digest import data_digest, same_data
 from framecast.data.options import DataConfig
 from framecast.evaluation.baselines import baselines, missing_baselines
 from framecast.evaluation.clips import Clips, check_fit, held_out_clips, refuse_trained, rule_of
+from framecast.evaluation.intervals import IntervalCoverage
 from framecast.evaluation.limits import training_limits
 from framecast.evaluation.motion import SAMPLES, knows_scenes, motions_of_model
 from framecast.evaluation.objects import object_finder
@@ -94,6 +95,7 @@ def evaluate(
     finder = (
         object_finder(source, chosen, frames, protocol.horizon) if request.stride == 1 and not request.resize else None
     )
+    coverage = IntervalCoverage(run.config.name, model)
     scores, kept = score(
         predictors,
         chosen,
@@ -104,8 +106,9 @@ def evaluate(
         device=place,
         limits=training_limits(source, split, [request.source_length], (protocol.height, protocol.width)),
         missing=missing_baselines(seen),
-        extras=[] if finder is None else [finder],
+        extras=[coverage, *([] if finder is None else [finder])],
     )
+    scores = dataclasses.replace(scores, intervals=coverage.to_json())
     if finder is not None:
         scores = dataclasses.replace(scores, objects=finder.to_json())
     if model.stochastic and knows_scenes(source):

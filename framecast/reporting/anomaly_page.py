@@ -9,13 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from torch.nn.functional import interpolate
 
 from framecast.core.commit import replaced_file
 from framecast.core.io import write_json, write_text
 from framecast.evaluation.anomaly import Anomalies
-from framecast.media.grid import RED, Colour, as_rgb, border, side_by_side
+from framecast.media.grid import RED, as_rgb, border, heat_map, side_by_side
 from framecast.media.write import write_video
 from framecast.reporting.charts import timeline_chart
 from framecast.reporting.page import film_view, render, still
@@ -23,8 +21,8 @@ from framecast.reporting.page import film_view, render, still
 _CHUNK = 64  # frames drawn at once
 _EMBEDDED = 400  # most frames of a film within the page
 _MOMENTS = 6  # alarms shown with a picture
-_HEAT, _QUIET = (230, 30, 30), (140, 140, 140)
-_FAINT, _OPAQUE = 0.25, 0.7  # share of the threshold at which the heat map begins; its opacity at the threshold
+_QUIET = (140, 140, 140)  # border of frames without an alarm
+_FAINT = 0.25  # share of the threshold at which the heat map begins
 
 
 def write_anomalies(folder: str | Path, found: Anomalies, film: bool = True) -> dict[str, Path]:
@@ -71,7 +69,7 @@ def film_frames(found: Anomalies) -> Iterator[np.ndarray]:
         count = min(_CHUNK, len(found.scores) - start)
         frames = as_rgb(found.frames(start, count))
         alarms = found.alarms[start : start + count, None, None, None]
-        heated = heat_map(frames, found.regions[start : start + count], found.threshold)
+        heated = heat_map(frames, _strength(found, start, count))
         rows = {
             label: np.where(alarms, border(shown, RED), border(shown, _QUIET))
             for label, shown in (("video", frames), ("score of regions", heated))
@@ -79,21 +77,11 @@ def film_frames(found: Anomalies) -> Iterator[np.ndarray]:
         yield from side_by_side(rows)
 
 
-def heat_map(frames: np.ndarray, regions: np.ndarray, threshold: float, colour: Colour = _HEAT) -> np.ndarray:
-    """Frames under the scores of their regions, uint8 (t, 3, h, w).
-
-    Args:
-        frames: uint8 (t, 3, h, w).
-        regions: (t, rows, columns).
-        threshold: score at which the map is fully coloured; it begins at a quarter of it.
-        colour: RGB of the map.
-    """
-    share = torch.from_numpy(np.ascontiguousarray(regions, np.float32))[:, None] / max(threshold, 1e-12)
-    smooth = interpolate(share, size=frames.shape[2:], mode="bilinear", align_corners=False).numpy()
-    opacity = _OPAQUE * ((smooth - _FAINT) / (1 - _FAINT)).clip(0, 1)
-    paint = np.asarray(colour, np.float32)[:, None, None]
-    mixed: np.ndarray = np.round(frames * (1 - opacity) + paint * opacity).astype(np.uint8)
-    return mixed
+def _strength(found: Anomalies, start: int, count: int) -> np.ndarray:
+    """Strength of the heat map, (t, rows, columns) in 0…1: from a quarter of the threshold up to the threshold."""
+    share = found.regions[start : start + count] / max(found.threshold, 1e-12)
+    strength: np.ndarray = ((share - _FAINT) / (1 - _FAINT)).clip(0, 1)
+    return strength
 
 
 def _table(found: Anomalies) -> str:
@@ -143,7 +131,7 @@ def _moments(found: Anomalies) -> list[dict[str, Any]]:
     for start, stop in sorted(ranked):
         peak = start + int(found.scores[start:stop].argmax())
         frame = as_rgb(found.frames(peak, 1))
-        heated = heat_map(frame, found.regions[peak : peak + 1], found.threshold)
+        heated = heat_map(frame, _strength(found, peak, 1))
         row, column = found.worst_region(peak)
         out.append(
             {

@@ -278,3 +278,18 @@ def test_actions_for_a_model_that_takes_none(tmp_path):
     path = written(tmp_path, "moves.json", [0] * 9)
     with pytest.raises(UserError, match="takes no actions; remove --actions"):
         film(tiny_run(), clip(), tmp_path / "f.gif", actions=path)
+
+
+def test_uncertainty_of_a_stochastic_model_is_drawn_over_the_forecast(refused, tmp_path):
+    spec = ClipSpec(channels=3, height=64, width=64)
+    model = find_model("dreams")(preset("dreams", "tiny").model, spec)
+    folder = save_pretrained(model, tmp_path / "weights")
+    made, shown = film(folder, clip(), tmp_path / "out", uncertainty=True)
+    over = open_path(made.views["uncertainty"]).clip(0, 0, 3).frames.astype(int)
+    border = (shown.shape[2] - over.shape[2]) // 2
+    plain = shown[-3:, :, border:-border, border:-border].astype(int)
+    redder = (over[:, 0] - over[:, 1]) - (plain[:, 0] - plain[:, 1])
+    assert redder.max() > 0
+    assert redder.min() >= -2
+    sentence = "is deterministic and has no interval; leave out --uncertainty"
+    assert sentence in refused("predict", tiny_run(), "--input", clip(), "--uncertainty", "--out", tmp_path / "a.gif")

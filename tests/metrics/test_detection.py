@@ -25,7 +25,7 @@ def test_threshold_is_the_rank_of_the_conformal_quantile():
 
 
 def test_too_few_blocks_or_an_impossible_rate_are_refused():
-    with pytest.raises(UserError, match="0.05 needs at least 19 blocks of normal material, got 18"):
+    with pytest.raises(UserError, match=r"0\.05 needs at least 19 blocks of normal material, got 18"):
         conformal_threshold(np.zeros(18), 0.05)
     for rate in (0, 1, math.nan):
         with pytest.raises(UserError, match="must be above 0 and below 1"):

@@ -10,7 +10,6 @@ from cli_support import done, refused
 
 from framecast.data.store import DatasetWriter
 from framecast.media.video import read_video
-from framecast.reporting.anomaly_page import heat_map
 
 NAME = "<img onerror=x>"
 
@@ -50,12 +49,3 @@ def test_command_writes_scores_film_and_page(done, refused, tmp_path):
     assert "no calibration data" in refused("anomaly", "direct-any", "--input", day)
     done(*words, "--out", tmp_path / "plain", "--no-film")
     assert not (tmp_path / "plain" / "film.mp4").exists()
-
-
-def test_heat_map_is_coloured_where_the_score_is_high():
-    frames = np.full((1, 3, 16, 16), 100, np.uint8)
-    regions = np.zeros((1, 2, 2), np.float32)
-    regions[0, 0, 1] = 5
-    shown = heat_map(frames, regions, 1.0, (200, 0, 0))
-    assert tuple(shown[0, :, 0, 15]) == (170, 30, 30)
-    np.testing.assert_array_equal(shown[0, :, 15, 0], 100)
