@@ -23,6 +23,7 @@ __all__ = [
     "from_pretrained",
     "load",
     "metrics",
+    "push_to_hub",
     "read_video",
     "rollout",
     "run_benchmark",
@@ -39,6 +40,7 @@ if TYPE_CHECKING:
     from framecast.evaluation.compare import compare
     from framecast.evaluation.evaluate import evaluate
     from framecast.inference.export import from_pretrained, save_pretrained
+    from framecast.inference.hub import push_to_hub
     from framecast.inference.load import load
     from framecast.media.video import read_video, write_video
     from framecast.models.base import Predictor
@@ -54,6 +56,7 @@ _HOME = {
     "evaluate": "framecast.evaluation.evaluate",
     "from_pretrained": "framecast.inference.export",
     "load": "framecast.inference.load",
+    "push_to_hub": "framecast.inference.hub",
     "read_video": "framecast.media.video",
     "rollout": "framecast.models.rollout",
     "save_pretrained": "framecast.inference.export",

@@ -29,6 +29,7 @@ framecast: predict the next frames of a video.
   framecast compare RUN RUN … --data PATH          predictors on the same clips, ranked, on one page
   framecast benchmark --models … --data PATH       models trained for equal times, compared on one page
   framecast export RUN --out DIR                   weights to share
+  framecast push RUN ORG/NAME                      upload to the Hugging Face Hub
   framecast check PATH                             verification of a run, store or export by its checksums
   framecast anomaly RUN --input FILE               frames of a video that are not as predicted
   framecast latents VERB RUN                       analysis of a model's latent space
@@ -57,6 +58,7 @@ COMMANDS = {
     "benchmark": "compare",
     "export": "export",
     "latents": "latents",
+    "push": "push",
     "check": "check",
     "anomaly": "anomaly",
 }
