@@ -204,7 +204,7 @@ def _upload(
     try:
         api.create_repo(repository, repo_type=kind, private=private, exist_ok=True)
         made = api.create_commit(repository, operations, commit_message=message, repo_type=kind, revision=revision)
-    except (HfHubHTTPError, OSError) as error:
+    except (HfHubHTTPError, OSError, ValueError) as error:
         reason = " ".join(str(error).split())[:120]
         raise UserError(
             f"{repository}: could not be uploaded ({type(error).__name__}: {reason}); check token, name and network"

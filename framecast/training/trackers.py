@@ -1,7 +1,7 @@
 """Experiment trackers: TensorBoard, Weights & Biases, MLflow and Trackio behind one interface.
 
-Each is an extra of its own and is imported when it is used. A tracker continues the run of a resumed training: its id is
-kept in trackers.json of the run folder.
+Each is an extra of its own and is imported when it is used. A tracker continues the run of a resumed training: its id
+is kept in trackers.json of the run folder.
 """
 
 from __future__ import annotations

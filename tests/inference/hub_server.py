@@ -76,6 +76,12 @@ class _Handler(BaseHTTPRequestHandler):
                         files[line["value"]["path"]] = base64.b64decode(line["value"]["content"])
                 oid = hub.commit_of(files)
                 return self._reply({"commitUrl": f"{address}/{name}/commit/{oid}", "commitOid": oid})
+            if verb == "tree":
+                rows = [
+                    {"type": "file", "path": n, "size": len(d), "oid": hashlib.sha1(d).hexdigest()}
+                    for n, d in files.items()
+                ]
+                return self._reply(rows)
             siblings = [{"rfilename": n} for n in files]
             return self._reply({"id": name, "sha": hub.commit_of(files), "siblings": siblings})
         name, file = "/".join(parts[:2]), "/".join(parts[4:])
