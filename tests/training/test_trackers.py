@@ -93,7 +93,7 @@ def test_a_tracker_that_fails_is_left_out_and_the_training_continues(recorder, t
 def test_names_are_checked_before_the_training():
     assert tracker_names("wandb, mlflow", True) == ("tensorboard", "wandb", "mlflow")
     assert tracker_names("tensorboard", False) == ("tensorboard",)
-    with pytest.raises(UserError, match="unknown tracker 'wandbb'; did you mean wandb"):
+    with pytest.raises(UserError, match="unknown tracker 'wandbb'; did you mean 'wandb'"):
         TrainConfig(log="wandbb")
 
 
