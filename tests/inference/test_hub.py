@@ -92,9 +92,9 @@ def test_card_has_the_metadata_that_the_hub_indexes(hub, tmp_path):
     assert found["library_name"] == "framecast"
     assert found["pipeline_tag"] == "image-to-video"
     assert found["license"] == "apache-2.0"
-    assert found["datasets"] == [store().name]
+    assert found["datasets"] == [Path(run.config.data.path).name]
     result = found["model-index"][0]["results"][0]
-    assert result["dataset"]["type"] == store().name
+    assert result["dataset"]["type"] == found["datasets"][0]
     assert {m["type"] for m in result["metrics"]} >= {"psnr", "ssim"}
     assert 'framecast.from_pretrained("me/copy")' in card
 
