@@ -105,7 +105,7 @@ package: setup
 docs:
 	@test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
 	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check "mkdocs-material>=9.6,<10" "mkdocstrings[python]>=0.29,<2"
-	.venv-docs/bin/python -m mkdocs build --strict --site-dir build/site
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict --site-dir build/site
 
 check: lint types test
 

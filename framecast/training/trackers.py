@@ -120,7 +120,10 @@ class MLflow(Tracker):
         import mlflow
 
         self.library: Any = mlflow
-        mlflow.set_tracking_uri(os.environ.get("MLFLOW_TRACKING_URI") or (folder / "mlflow").resolve().as_uri())
+        if not (address := os.environ.get("MLFLOW_TRACKING_URI")):
+            os.environ.setdefault("MLFLOW_ALLOW_FILE_STORE", "true")  # a database would need further packages
+            address = (folder / "mlflow").resolve().as_uri()
+        mlflow.set_tracking_uri(address)
         mlflow.set_experiment(os.environ.get("MLFLOW_EXPERIMENT_NAME", _PROJECT))
         self.run_id = mlflow.start_run(run_id=run_id, run_name=None if run_id else folder.name).info.run_id
         if run_id is None:

@@ -69,12 +69,12 @@ def test_a_training_reports_scalars_images_videos_and_final_scores_and_resumes_i
     train("dreams", data, steps=2, **settings, **often)
     kinds = [call[0] for call in recorder[0].calls]
     assert recorder[0].calls[0] == ("start", 0, None, "dreams")
-    assert {"scalars", "image"} <= set(kinds)
+    assert "scalars" in kinds
     assert kinds[-2:] == ["scores", "close"]
     assert recorder[0].calls[-2][1][0].startswith("val/")
-    assert ("video", 2, "reconstruction", True) in recorder[0].calls or any(
-        c[0] == "video" and c[3] for c in recorder[0].calls
-    )
+    films = [call for call in recorder[0].calls if call[0] == "video"]
+    assert films
+    assert all(written for *_, written in films)
     assert json.loads((tmp_path / "run" / "trackers.json").read_text()) == {"recorder": "run-1"}
     train("dreams", data, steps=3, **settings, **often)
     assert recorder[1].calls[0][:3] == ("start", 2, "run-1")
@@ -84,9 +84,10 @@ def test_a_tracker_that_fails_is_left_out_and_the_training_continues(recorder, t
     log = Log(tmp_path, trackers=["broken", "recorder"])
     log.scalars(1, {"a": 1.0})
     log.scalars(2, {"a": 2.0})
+    log.image(2, "row", np.zeros((3, 8, 8), np.uint8))
     log.close()
     assert capsys.readouterr().err.count("broken failed and is left out from here on (server is down)") == 1
-    assert [call[0] for call in recorder[0].calls] == ["start", "scalars", "scalars", "close"]
+    assert [call[0] for call in recorder[0].calls] == ["start", "scalars", "scalars", "image", "close"]
     assert len((tmp_path / "metrics.jsonl").read_text().splitlines()) == 2
 
 
