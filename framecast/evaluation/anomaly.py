@@ -333,7 +333,7 @@ def _normal(run: Run, calibrate: str | Path | Source | None) -> tuple[Source, li
     if calibrate is None and not (run.own and given and Path(str(given)).expanduser().exists()):
         raise UserError("no calibration data: give --calibrate with a video or store of normal material")
     found = open_source(run, calibrate)
-    name = Path(given).name if isinstance(given, str | Path) else str(found.names[0])
+    name = Path(given if isinstance(given, str | Path) else getattr(given, "folder", found.names[0])).name
     check_fit(run, found, name)
     own = run.config.data.digest
     trained = calibrate is None or (own and same_content(own, data_digest(found)))

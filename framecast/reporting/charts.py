@@ -216,11 +216,11 @@ def _training_chart(label: str, curves: Mapping[str, Sequence[tuple[float, float
     return Chart(label, "log scale" if positive else "", _svg(draw))
 
 
-def _number_log_axis(axes: Any) -> None:
+def _number_log_axis(axes: Any, steps: Sequence[int] = (1, 2, 5)) -> None:
     """Plain numbers at 1, 2, 5, 10, …; a scale of one decade would otherwise show a single one."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_locator(LogLocator(subs=steps))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
@@ -249,6 +249,7 @@ def timeline_chart(scores: Sequence[float], threshold: float, intervals: Sequenc
         axes.plot(range(len(shown)), shown, color=_DRAWN["var(--accent)"], linewidth=1.4)
         axes.axhline(max(threshold, least), color=_DRAWN["var(--other6)"], linewidth=1.2, linestyle="dashed")
         axes.set_yscale("log")
+        _number_log_axis(axes, (1,))
         axes.set_xlim(0, max(len(shown) - 1, 1))
         axes.set_xlabel("frame")
 

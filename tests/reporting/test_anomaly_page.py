@@ -43,6 +43,7 @@ def test_command_writes_scores_film_and_page(done, refused, tmp_path):
     red = film[:, 0] - film[:, 1]
     assert red[12].max() > 100 > red[5].max()
     page = (tmp_path / "out" / "anomaly.html").read_text()
+    assert "mathdefault" not in page  # tick labels are plain numbers
     assert "frames 12 to 13" in page
     assert "<img onerror" not in page
     assert "&lt;img onerror=x&gt;" in page
