@@ -332,9 +332,8 @@ class Direct(Predictor):
             action = state["hidden"].new_zeros(len(state["hidden"]), self.action_size) if action is None else action
             state["hidden"] = self.past(action, state["hidden"])
             state["past"] = torch.cat([state["past"], action[:, None]], 1)[:, 1:]
-        flow, size = state.get("flow"), self._work_size(*state["sources"].shape[-2:])
-        maps_of = (state["one"], state["two"], state["three"])
-        context = _Context(state["sources"], maps_of, flow, state["logs"], size)
+        of_encoder, size = (state["one"], state["two"], state["three"]), self._work_size(*state["sources"].shape[-2:])
+        context = _Context(state["sources"], of_encoder, state.get("flow"), state["logs"], size)
         if at == 0:
             index = torch.full((len(state["lead"]), 1), block, device=state["lead"].device)
             state["features"] = self._features(context, index, state.get("hidden"))
