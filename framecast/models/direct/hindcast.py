@@ -18,7 +18,7 @@ FlowMethod = Callable[[Tensor, Tensor], Tensor]
 
 @dataclass(frozen=True)
 class Hindcast:
-    """What a context tells about the forecasters that a mixture is made of.
+    """What a context shows about the forecasters that a mixture is made of.
 
     Attributes:
         velocities: (b, 4, h, w) backward displacements per frame in px, of the last step and as the mean of several;
