@@ -32,7 +32,7 @@ def test_velocities_of_one_frame_and_of_tiny_frames_are_zero():
     assert not velocities(pan([2, 2], size=8), block_matching, 3).any()
 
 
-def test_hindcast_tells_constant_motion_from_motion_that_stops():
+def test_hindcast_separates_constant_motion_from_motion_that_stops():
     steady = hindcast(pan([2] * 7), "blocks", 3)
     stopped = hindcast(pan([2] * 6 + [0]), "blocks", 3)
     names = [f"{kind}-{lead}" for lead in LEADS for kind in ("copy", "newest", "smooth")]
