@@ -83,7 +83,8 @@ class Anomalies:
     @property
     def alarms(self) -> np.ndarray:
         """Whether each frame is an alarm, bool (t,)."""
-        return np.nan_to_num(self.scores, nan=-np.inf) > self.threshold
+        found: np.ndarray = np.nan_to_num(self.scores, nan=-np.inf) > self.threshold
+        return found
 
     @property
     def intervals(self) -> list[tuple[int, int]]:
