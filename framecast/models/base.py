@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from framecast.core.errors import UserError
 from framecast.core.types import Batch, ClipRequest, ClipSpec, Loss, Phase, Stage
+from framecast.models.hub import HubMethods
 from framecast.models.inputs import Frames, as_frames, checked
 from framecast.models.seeds import Generators, new_seed, next_tick, step_generators
 
@@ -60,7 +61,7 @@ class TrainingData(Protocol):
         """A per-frame array of all training videos, one after another, (frames, …)."""
 
 
-class Predictor(nn.Module):
+class Predictor(nn.Module, HubMethods):
     """Predictor of the next frames of a video. Built as `Model(config, spec)`.
 
     A subclass must define `request`, `loss` and either `predict` or the pair `initial_state` and `rollout_step`; each
@@ -311,50 +312,6 @@ class Predictor(nn.Module):
     def controls(self) -> tuple[Control, ...]:
         """Entries of the state that may be changed between frames, such as temperatures. Default: none."""
         return ()
-
-    # ------------------------------------------------------------------- weights, as of huggingface_hub's model mixin
-
-    @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Predictor:
-        """Predictor of this class with weights of a folder, packaged weights or organisation/name on the Hub.
-
-        Args:
-            pretrained_model_name_or_path: folder or name.
-            options: device, revision, token, cache_dir, local_files_only, force_download.
-
-        Raises:
-            UserError: it does not exist, is damaged, or is of another class.
-        """
-        import framecast
-
-        return framecast.from_pretrained(pretrained_model_name_or_path, model=cls, **options)
-
-    def save_pretrained(self, save_directory: str | Path, **options: Any) -> Path:
-        """Folder with config, weights and model card, which `from_pretrained` opens.
-
-        Args:
-            save_directory: new or empty folder.
-            options: further arguments of `framecast.save_pretrained`.
-        """
-        import framecast
-
-        return framecast.save_pretrained(self, save_directory, **options)
-
-    def push_to_hub(self, repo_id: str, **options: Any) -> str:
-        """Address of the commit that uploads the weights and their card to organisation/name on the Hub.
-
-        Args:
-            repo_id: organisation/name; it is created if missing.
-            options: commit_message and arguments of `framecast.push_to_hub`, such as private, token and revision.
-
-        Raises:
-            UserError: without a token, or if the Hub refuses or cannot be reached.
-        """
-        import framecast
-
-        if "commit_message" in options:
-            options["message"] = options.pop("commit_message")
-        return framecast.push_to_hub(self, repo_id, dry_run=False, **options).address
 
     # ------------------------------------------------------------------------------------------ frame by frame
 
