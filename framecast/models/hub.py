@@ -12,7 +12,7 @@ class HubMethods:
     """`from_pretrained`, `save_pretrained` and `push_to_hub` of a model class, by the functions of the package."""
 
     @classmethod
-    def from_pretrained(cls, pretrained_model_name_or_path: str | Path, **options: Any) -> Any:
+    def from_pretrained(cls: Any, pretrained_model_name_or_path: str | Path, **options: Any) -> Any:
         """Predictor of this class with weights of a folder, packaged weights or organisation/name on the Hub.
 
         Args:
@@ -24,7 +24,7 @@ class HubMethods:
         """
         return framecast.from_pretrained(pretrained_model_name_or_path, model=cls, **options)
 
-    def save_pretrained(self, save_directory: str | Path, **options: Any) -> Path:
+    def save_pretrained(self: Any, save_directory: str | Path, **options: Any) -> Path:
         """Folder with config, weights and model card, which `from_pretrained` opens.
 
         Args:
@@ -33,7 +33,7 @@ class HubMethods:
         """
         return framecast.save_pretrained(self, save_directory, **options)
 
-    def push_to_hub(self, repo_id: str, **options: Any) -> str:
+    def push_to_hub(self: Any, repo_id: str, **options: Any) -> str:
         """Address of the commit that uploads the weights and their card to organisation/name on the Hub.
 
         Args:
