@@ -152,8 +152,11 @@ def download_run(repository: str, revision: str | None = None, **options: Any) -
         raise UserError(f"{name}: expected hf://organisation/name or hf://organisation/name@revision")
     try:
         patterns = ["config.json", "model.safetensors", "README.md", "scores.json", CHECKSUMS]
-        return Path(snapshot_download(repository, revision=revision, allow_patterns=patterns, **options))
+        folder = Path(snapshot_download(repository, revision=revision, allow_patterns=patterns, **options))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise UserError(
             f"{name}: cannot be fetched ({type(error).__name__}); check name, revision and network, or use a folder"
         ) from error
+    if not (folder / CONFIG).is_file():
+        raise UserError(f"{name}: has no {CONFIG}; expected weights that framecast push or framecast export wrote")
+    return folder

@@ -65,7 +65,9 @@ class _Handler(BaseHTTPRequestHandler):
         parts = path.strip("/").split("/")
         if parts[0] == "api":
             kind, name, verb = parts[1].removesuffix("s"), "/".join(parts[2:4]), parts[4] if parts[4:] else ""
-            files = hub.files.setdefault((kind, name), {})
+            if (kind, name) not in hub.files:
+                return self._reply({"error": "Repository not found"}, 404, {"X-Error-Code": "RepoNotFound"})
+            files = hub.files[kind, name]
             if verb == "preupload":
                 asked = json.loads(body)["files"]
                 modes = [{"path": f["path"], "uploadMode": "regular", "shouldIgnore": False} for f in asked]

@@ -69,6 +69,9 @@ def test_pushed_weights_are_loaded_by_class_and_by_name(hub, tmp_path):
     assert type(Predictor.from_pretrained("hf://me/tiny", local_files_only=True, **options)) is MultiscaleGAN
     with pytest.raises(UserError, match=r"hf://me/none: cannot be fetched"):
         MultiscaleGAN.from_pretrained("me/none", **options)
+    found.files["model", "me/other"] = {"README.md": b"other weights"}
+    with pytest.raises(UserError, match=r"hf://me/other: has no config.json; expected weights that framecast push"):
+        MultiscaleGAN.from_pretrained("me/other", **options)
 
 
 def test_a_class_refuses_the_weights_of_another():
