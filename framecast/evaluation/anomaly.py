@@ -22,6 +22,7 @@ from torch.nn.functional import adaptive_avg_pool2d
 import framecast
 from framecast.core.errors import UserError
 from framecast.core.types import ClipRequest
+from framecast.data import SOURCES
 from framecast.data.base import Segment, Source
 from framecast.data.digest import data_digest, same_content
 from framecast.data.loader import Loader
@@ -194,7 +195,7 @@ class AnomalyDetector:
         self.run = run if isinstance(run, Run) else _opened(run, model_class)
         self.rate, self.block, self.lead, self.cells, self.seed = rate, block, lead, cells, seed
         normal, segments, self.calibration = _normal(self.run, calibrate)
-        self.fps, self.place = normal.spec.fps, pick_device(device)
+        self.spec, self.place = normal.spec, pick_device(device)
         self.model = self.run.model(str(self.place))
         self.samples = samples if self.model.stochastic else 1
         self._roll: Roll = roll_for(self.run, resolve_precision(precision, self.place))
@@ -228,10 +229,16 @@ class AnomalyDetector:
                 does not fit the model.
         """
         video, index, name = _judged(self.run, source)
-        if abs(video.spec.fps - self.fps) > _SAME_RATE * self.fps:
+        fps, size = self.spec.fps, (self.spec.height, self.spec.width)
+        if abs(video.spec.fps - fps) > _SAME_RATE * fps:
             raise UserError(
                 f"{name}: has {video.spec.fps:g} frames per second but the normal material {self.calibration} has "
-                f"{self.fps:g}; bring one to the rate of the other with framecast data import --fps"
+                f"{fps:g}; bring one to the rate of the other with framecast data import --fps"
+            )
+        if self._request.resize is None and (video.spec.height, video.spec.width) != size:
+            raise UserError(
+                f"{name}: has frames of {video.spec.height}x{video.spec.width} but the normal material "
+                f"{self.calibration} of {size[0]}x{size[1]}; bring both to one size with framecast data import --size"
             )
         length, stride = int(video.lengths[index]), self.stride
         if length < self._window:
@@ -333,6 +340,8 @@ def _normal(run: Run, calibrate: str | Path | Source | None) -> tuple[Source, li
     given = run.config.data.path if calibrate is None else calibrate
     if calibrate is None and not (run.own and given and Path(str(given)).expanduser().exists()):
         raise UserError("no calibration data: give --calibrate with a video or store of normal material")
+    if isinstance(calibrate, str | Path) and not Path(calibrate).expanduser().exists() and calibrate not in SOURCES:
+        raise UserError(f"{calibrate}: no such file or folder; give --calibrate a video or store of normal material")
     found = open_source(run, calibrate)
     name = Path(given if isinstance(given, str | Path) else getattr(given, "folder", found.names[0])).name
     check_fit(run, found, name)

@@ -86,6 +86,7 @@ def test_nearest_sample_counts_and_a_run_is_scored_on_its_own_val_split(tmp_path
 
 def test_what_cannot_be_calibrated_is_refused_in_one_sentence(normal, tmp_path):
     day = video(tmp_path / "day", noise(40, 1))
+    wide = video(tmp_path / "wide", np.zeros((40, 3, SIDE, 40), np.uint8))
     fast = video(tmp_path / "fast", noise(40, 1), fps=25)
     cases = [
         (("direct-any", day), {}, "no calibration data: give --calibrate with a video or store of normal material"),
@@ -97,7 +98,9 @@ def test_what_cannot_be_calibrated_is_refused_in_one_sentence(normal, tmp_path):
         ),
         (("copy-last", day, normal), {"block": 40}, "normal: has no 41 frames in a row"),
         (("copy-last", day, normal), {"block": 0}, "--block must be at least 1, got 0"),
-        (("copy-last", tmp_path / "no.mp4", normal), {"block": 8}, "no such file"),
+        (("copy-last", tmp_path / "no.mp4", normal), {"block": 8}, "no.mp4: no such file; give --input a video"),
+        (("copy-last", day, tmp_path / "no"), {}, "no: no such file or folder; give --calibrate a video or store"),
+        (("copy-last", wide, normal), {"block": 8}, "has frames of 32x40 but the normal material normal of 32x32"),
         (("copy-last", normal, normal), {}, "is the video to be scored"),
         (("world-paddle", day, normal), {"block": 8}, "actions"),
         (("copy-last", video(tmp_path / "one", noise(1, 0)), normal), {"block": 8}, "has 1 frames, copy-last needs"),
