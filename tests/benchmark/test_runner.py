@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_support import refused, store, work  # noqa: F401
-from small_models import ROOT, forked, write_store
+from small_models import forked, write_store
 
 import framecast.benchmark.job as trials
 import framecast.benchmark.plan as plans
@@ -43,6 +43,36 @@ def in_process(job, signals=None):
         trials.write_json(Path(job["result"]), {**trials.begun(job), "state": "failed", "fault": str(fault)})
         return 1
     return 0
+
+
+class ForkedJob:
+    """Stands in for `subprocess.Popen`: the job forked from this process, which has imported torch."""
+
+    def __init__(self, command, stdin):
+        end, ours = os.pipe()
+
+        def work():
+            os.close(ours)
+            os.dup2(end, 0)
+            return trials.main(command[-1])
+
+        self.process = forked(work)
+        os.close(end)
+        self.stdin = os.fdopen(ours, "wb")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.stdin.close()
+        self.process.join()
+
+    @property
+    def returncode(self):
+        return self.process.exitcode
+
+    def poll(self):
+        return self.process.exitcode
 
 
 @pytest.fixture
@@ -229,8 +259,7 @@ def test_killed_benchmark_resumes_to_the_same_table(plainly, monkeypatch, tmp_pa
     models = [f"{name}=multiscale-gan:tiny --model.no-adversarial {often}" for name in ("one", "two")]
     settings = {**SETTINGS, "steps": 16}
     whole = plainly(models, store(), out=tmp_path / "whole", **settings)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setattr(runner.subprocess, "Popen", ForkedJob)
     interrupted = {"one", "two"}
 
     def start(job, signals):
