@@ -196,13 +196,3 @@ def test_heavy_packages_are_imported_on_first_use(code):
     done = subprocess.run([sys.executable, "-c", show], **process_settings(), capture_output=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "HEAVY"
-
-
-def test_public_names_exist():
-    framecast = importlib.import_module("framecast")
-    assert all(getattr(framecast, name) is not None for name in framecast.__all__)
-    assert set(framecast.__all__) <= set(dir(framecast))
-    with pytest.raises(AttributeError, match="has no attribute 'tarin'"):
-        framecast.tarin  # noqa: B018
-    importlib.import_module("framecast.training.train")
-    assert callable(framecast.train)

@@ -84,7 +84,8 @@ def within(monkeypatch):
 
 @pytest.fixture
 def plainly(within, monkeypatch):
-    """The same without pages, where only figures matter."""
+    """The same without pages and trial steps, where only figures matter."""
+    monkeypatch.setattr(runner, "_tried", lambda *_: {})
     for name in ("write_comparison", "picture", "write_benchmark"):
         monkeypatch.setattr(runner, name, lambda *_, **__: None)
     return within
