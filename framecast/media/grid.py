@@ -59,7 +59,7 @@ def enlarge(frames: Any, least: int = _LEAST_PANEL) -> np.ndarray:
 
 
 def heat_map(frames: np.ndarray, strength: np.ndarray, colour: Colour = (230, 30, 30)) -> np.ndarray:
-    """Frames under a map of a colour, uint8 (t, 3, h, w).
+    """Frames in grey, so that red ones do not hide it, under a map of a colour, uint8 (t, 3, h, w).
 
     Args:
         frames: uint8 (t, 3, h, w).
@@ -69,7 +69,8 @@ def heat_map(frames: np.ndarray, strength: np.ndarray, colour: Colour = (230, 30
     levels = np.round(255 * strength.clip(0, 1)).astype(np.uint8)[:, None]
     opacity = 0.7 / 255 * resize_frames(levels, (frames.shape[2], frames.shape[3])).astype(np.float32)
     paint = np.asarray(colour, np.float32)[:, None, None]
-    mixed: np.ndarray = np.round(frames * (1 - opacity) + paint * opacity).astype(np.uint8)
+    grey = frames.mean(1, keepdims=True, dtype=np.float32)
+    mixed: np.ndarray = np.round(grey * (1 - opacity) + paint * opacity).astype(np.uint8)
     return mixed
 
 

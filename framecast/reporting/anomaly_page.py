@@ -69,17 +69,12 @@ def film_frames(found: Anomalies) -> Iterator[np.ndarray]:
         count = min(_CHUNK, len(found.scores) - start)
         frames = as_rgb(found.frames(start, count))
         alarms = found.alarms[start : start + count, None, None, None]
-        heated = heat_map(_grey(frames), _strength(found, start, count))
+        heated = heat_map(frames, _strength(found, start, count))
         rows = {
             label: np.where(alarms, border(shown, RED), border(shown, _QUIET))
             for label, shown in (("video", frames), ("score of regions", heated))
         }
         yield from side_by_side(rows)
-
-
-def _grey(frames: np.ndarray) -> np.ndarray:
-    """RGB frames in grey, under which the colour of the map stands out."""
-    return np.repeat(frames.mean(1, keepdims=True).round().astype(np.uint8), 3, axis=1)
 
 
 def _strength(found: Anomalies, start: int, count: int) -> np.ndarray:
@@ -136,7 +131,7 @@ def _moments(found: Anomalies) -> list[dict[str, Any]]:
     for start, stop in sorted(ranked):
         peak = start + int(found.scores[start:stop].argmax())
         frame = as_rgb(found.frames(peak, 1))
-        heated = heat_map(_grey(frame), _strength(found, peak, 1))
+        heated = heat_map(frame, _strength(found, peak, 1))
         row, column = found.worst_region(peak)
         out.append(
             {
