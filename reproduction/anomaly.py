@@ -107,7 +107,7 @@ CASES = {
     "palette": Case(
         "a game with an inverted palette",
         "paddle",
-        {"episodes": 10, "frames": 110},
+        {"episodes": 6, "frames": 110},
         ("world-paddle", "linear-flow", "copy-last"),
         inverted,
         24,
