@@ -1,4 +1,4 @@
-"""Figures of `make fuzz` and `make torture` in docs/results/reliability.json, and their table in docs/reliability.md."""
+"""Figures of `make fuzz` and `make torture`: docs/results/reliability.json and a table in docs/reliability.md."""
 
 from reproduction.results import ROOT, Results, circumstances, stored
 
