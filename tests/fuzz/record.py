@@ -2,6 +2,7 @@
 
 from reproduction.results import ROOT, Results, circumstances, stored
 
+RESULTS = Results("reliability", str)
 PAGE = ROOT / "docs" / "reliability.md"
 START, END = "<!-- measured: start -->\n", "<!-- measured: end -->"
 
@@ -32,7 +33,6 @@ def report(figures, faults):
 
 def record(name, command, figures):
     """Write the figures of a program into the results, and the table into the page."""
-    results = Results("reliability", table)
-    done = results.load()
+    done = RESULTS.load()
     done["results"][name] = {"command": command, "figures": figures, **circumstances()}
-    PAGE.write_text(with_table(PAGE.read_text(), stored(results.file, done)["results"]))
+    PAGE.write_text(with_table(PAGE.read_text(), stored(RESULTS.file, done)["results"]))

@@ -4,6 +4,7 @@ import pytest
 
 from framecast.core.errors import UserError
 from tests.fuzz import fuzzing
+from tests.fuzz import record as recording
 from tests.fuzz.fuzzing import run_case
 from tests.fuzz.targets import gate, targets_once, websocket
 
@@ -66,3 +67,25 @@ def test_a_sentence_and_a_small_result_are_no_faults():
 
     assert fuzzing._judged(refused, 0) is None
     assert fuzzing._judged(lambda: None, 0) is None
+
+
+def test_the_page_shows_the_stored_figures():
+    results = recording.RESULTS.load()["results"]
+    page = recording.PAGE.read_text()
+    assert {"fuzz", "kills", "writes"} <= set(results)
+    assert recording.with_table(page, results) == page
+
+
+def test_faults_are_counted_by_their_kind():
+    faults = {
+        ("a", "1"): ("Traceback (most recent call last):", [1, 2]),
+        ("b", "2"): ("a hang of more than 20 s", [3]),
+        ("c", "3"): ("1100 MB for 12 bytes", [4]),
+    }
+    assert list(fuzzing.counted(faults).values()) == [2, 1, 1, 0]
+
+
+def test_a_fault_fails_the_run(capsys):
+    assert recording.report({"cases": 3, "tracebacks": 0}, ["tracebacks"]) == 0
+    assert recording.report({"cases": 3, "tracebacks": 1}, ["tracebacks"]) == 1
+    assert "tracebacks  1" in capsys.readouterr().out
