@@ -9,6 +9,8 @@ START, END = "<!-- measured: start -->\n", "<!-- measured: end -->"
 
 def table(results):
     """The measured figures as a table: program -> its figures, command, commit and date."""
+    if not results:
+        return "No long run is recorded yet.\n"
     lines = ["| run | commit, date | figure | value |", "|---|---|---|---|"]
     for found in results.values():
         head = f"`{found['command']}` | {found['commit']}, {found['date']}"

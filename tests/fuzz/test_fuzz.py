@@ -72,7 +72,6 @@ def test_a_sentence_and_a_small_result_are_no_faults():
 def test_the_page_shows_the_stored_figures():
     results = recording.RESULTS.load()["results"]
     page = recording.PAGE.read_text()
-    assert {"fuzz", "kills", "writes"} <= set(results)
     assert recording.with_table(page, results) == page
 
 
