@@ -43,7 +43,7 @@ def serve(data: Path, video: Path) -> None:
 
 
 def _steps(data: Path, name: str) -> Callable[[int], float]:
-    """Seconds of a training step of a small profile, as the mean of so many."""
+    """Mean seconds of a number of training steps of a small profile."""
     import dataclasses
 
     import torch
@@ -69,7 +69,7 @@ def _steps(data: Path, name: str) -> Callable[[int], float]:
 
 
 def _work(data: Path, video: Path, kind: str) -> Callable[[int], float]:
-    """Seconds of so many batches of 32 clips of 16 frames, or of so many readings of the video."""
+    """Mean seconds of a number of batches of 32 clips of 16 frames, or of readings of the video."""
     from framecast.core.types import ClipRequest
     from framecast.data.loader import Loader
     from framecast.data.store import Store

@@ -33,7 +33,7 @@ WORK_TIMEOUT = timedelta(days=7)
 
 
 class ProcessLost(RuntimeError):
-    """Another process of the job ended or does not answer. The last checkpoint is unchanged."""
+    """Another process of the job ended or does not answer. A training's last checkpoint is unchanged."""
 
 
 @dataclass
@@ -229,10 +229,11 @@ class Device:
             for child in getattr(launcher, "procs", ()):
                 child.kill()  # a stopped process handles no other signal
             late = time.monotonic() - began > 0.9 * limit
-            what = f"did not answer within {duration_in_words(limit)}" if late else "ended or closed its connection"
+            ended = f"ended or closed its connection ({str(error).partition(chr(10))[0]})"
+            what = f"did not answer within {duration_in_words(limit)}" if late else ended
             raise ProcessLost(
-                f"process {self.rank} of {self.world}: another process {what}; the last checkpoint is intact, run the "
-                "same command again to resume"
+                f"process {self.rank} of {self.world}: another process {what}; run the same command again: a "
+                "training resumes from its last checkpoint"
             ) from error
 
 

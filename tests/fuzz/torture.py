@@ -108,12 +108,11 @@ class Commands:
             failing: folder, number of the first write that fails in it (0: none), error.
             clock: seconds until the clock is set back by a day.
         """
-        log = self.folder / "log"
-        log.unlink(missing_ok=True)
-        return forked(self._work, list(map(str, words)), failing, clock), log
+        log = self.folder / f"log-{time.monotonic_ns()}"
+        return forked(self._work, list(map(str, words)), log, failing, clock), log
 
-    def _work(self, words, failing, clock):
-        handle = os.open(self.folder / "log", os.O_CREAT | os.O_WRONLY | os.O_APPEND)
+    def _work(self, words, log, failing, clock):
+        handle = os.open(log, os.O_CREAT | os.O_WRONLY | os.O_APPEND)
         for stream in (1, 2):
             os.dup2(handle, stream)
         os.chdir(self.folder)
@@ -132,11 +131,10 @@ class Commands:
     def finish(self, started):
         """Exit code and output of a command."""
         process, log = started
-        process.join(300)
-        if process.exitcode is None:
-            process.kill()
-            process.join()
-        return process.exitcode, log.read_text(errors="replace") if log.is_file() else ""
+        process.join()
+        output = log.read_text(errors="replace") if log.is_file() else ""
+        log.unlink(missing_ok=True)
+        return process.exitcode, output
 
 
 def contents(path):
@@ -174,9 +172,9 @@ def repeated(commands, name, place):
 
 def kills(commands, count, seed):
     """SIGKILLs spread over all commands: name -> (kills, results that are not equal)."""
-    rng, tally = random.Random(seed), {name: [0, 0] for name in commands.words}
+    tally = {name: [0, 0] for name in commands.words}
     for number in range(count):
-        name = list(commands.words)[number % len(commands.words)]
+        name, rng = list(commands.words)[number % len(commands.words)], random.Random(f"{seed} {number}")
         for _ in range(50):  # until a kill meets the command alive
             place = commands.place(name, "killed")
             process, _ = commands.start(commands.line(name, place))
@@ -220,7 +218,7 @@ def two_writers(commands):
     place = commands.place("train", "two")
     both = [commands.start(commands.line("train", place)) for _ in range(2)]
     outputs = [commands.finish(started) for started in both]
-    codes, text = sorted(code for code, _ in outputs), outputs[0][1]  # one log for both
+    codes, text = sorted(code for code, _ in outputs), "".join(text for _, text in outputs)
     rows = [json.loads(line)["step"] for line in (place / "metrics.jsonl").read_text().splitlines()]
     refused = codes == [0, 2] and "is writing this run" in text
     print(f"two writers: exit codes {codes}", flush=True)
