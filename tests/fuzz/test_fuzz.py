@@ -1,5 +1,12 @@
 """A few seeded cases of every reader; `make fuzz` runs any number."""
 
+import errno
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
 import pytest
 
 from framecast.core.errors import UserError
@@ -88,3 +95,31 @@ def test_a_fault_fails_the_run(capsys):
     assert recording.report({"cases": 3, "tracebacks": 0}, ["tracebacks"]) == 0
     assert recording.report({"cases": 3, "tracebacks": 1}, ["tracebacks"]) == 1
     assert "tracebacks  1" in capsys.readouterr().out
+
+
+WRITES = """
+import ctypes, os, sys
+folder, code = sys.argv[1], int(sys.argv[2])
+library = ctypes.CDLL(None)
+library.fail_writes(os.fsencode(folder), ctypes.c_long(2), code)
+errors = []
+for name in "abc":
+    try:
+        os.mkdir(os.path.join(folder, name))
+    except OSError as error:
+        errors.append(error.errno)
+os.mkdir(os.path.dirname(folder) + "/beside")
+print(errors, library.counted_writes(), sorted(os.listdir(folder)))
+"""
+
+
+@pytest.mark.skipif(shutil.which("cc") is None or sys.platform != "linux", reason="needs Linux and a C compiler")
+@pytest.mark.parametrize(("code", "times", "made"), [(errno.ENOSPC, 2, ["a"]), (errno.EIO, 1, ["a", "c"])])
+def test_a_full_disk_fails_all_later_writes_and_a_fault_one(tmp_path, code, times, made):
+    library, folder = tmp_path / "failing.so", tmp_path / "place"
+    folder.mkdir()
+    source = Path(__file__).with_name("failing_writes.c")
+    subprocess.run(["cc", "-shared", "-fPIC", "-o", library, source, "-ldl"], check=True)
+    words = [sys.executable, "-S", "-c", WRITES, str(folder), str(code)]
+    done = subprocess.run(words, env={**os.environ, "LD_PRELOAD": str(library)}, capture_output=True, text=True)
+    assert done.stdout.strip() == f"{[code] * times} 3 {made}", done.stderr
