@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+import two_ranks
 from safetensors.torch import load_file
-from small_models import ROOT, forked, free_port, torchrun, write_store
+from small_models import forked, free_port, torchrun, write_store
 from torch import nn
 
 from framecast import cli
@@ -28,8 +29,7 @@ CPU = torch.device("cpu")
 def ranks(tmp_path_factory):
     """What each of two processes found, see two_ranks.py."""
     folder = tmp_path_factory.mktemp("ranks")
-    done = torchrun([str(ROOT / "tests" / "two_ranks.py"), str(folder)])
-    assert done.returncode == 0, done.stderr
+    torchrun(two_ranks.main, folder)
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in (0, 1)]
 
 
