@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import time
 from pathlib import Path
 
@@ -11,7 +12,7 @@ import torch
 import torch.distributed as dist
 import two_ranks
 from safetensors.torch import load_file
-from small_models import forked, free_port, torchrun, write_store
+from small_models import forked, torchrun, write_store
 from torch import nn
 
 from framecast import cli
@@ -139,7 +140,10 @@ def as_rank(rank, port, words):
 
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="no SIGSTOP on this system")
 def test_a_frozen_process_ends_the_job_in_one_sentence(tmp_path, capfd):
-    data, run, port = write_store(tmp_path / "data", side=40, channels=3).folder, tmp_path / "run", free_port()
+    data, run = write_store(tmp_path / "data", side=40, channels=3).folder, tmp_path / "run"
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
     words = ["train", "multiscale-gan", "--profile", "tiny", "--data", data, "--out", run, "--steps", 100_000]
     words += ["--quiet", "--device", "cpu", "--timeout", "5s", "--train.no-tensorboard"]
     words += ["--train.stats-every", 1, "--train.save-every", 2]
