@@ -22,6 +22,8 @@ def test_every_public_name_exists_and_has_its_kind():
         "read_video": "function",
         "rollout": "function",
         "save_pretrained": "function",
+        "anomaly": "function",
+        "push_to_hub": "function",
         "train": "function",
         "write_video": "function",
     }
