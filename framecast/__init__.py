@@ -18,9 +18,11 @@ __all__ = [
     "DatasetWriter",
     "Predictor",
     "compare",
+    "envs",
     "evaluate",
     "from_pretrained",
     "load",
+    "make_env",
     "metrics",
     "read_video",
     "rollout",
@@ -36,6 +38,8 @@ if TYPE_CHECKING:
     from framecast.data.writer import DatasetWriter
     from framecast.evaluation.compare import compare
     from framecast.evaluation.evaluate import evaluate
+    from framecast.inference import envs
+    from framecast.inference.envs import make_env
     from framecast.inference.export import from_pretrained, save_pretrained
     from framecast.inference.load import load
     from framecast.media.video import read_video, write_video
@@ -51,6 +55,7 @@ _HOME = {
     "evaluate": "framecast.evaluation.evaluate",
     "from_pretrained": "framecast.inference.export",
     "load": "framecast.inference.load",
+    "make_env": "framecast.inference.envs",
     "read_video": "framecast.media.video",
     "rollout": "framecast.models.rollout",
     "save_pretrained": "framecast.inference.export",
@@ -59,9 +64,13 @@ _HOME = {
 }
 
 
+#: Modules among the public names.
+_MODULES = {"envs": "framecast.inference.envs", "metrics": "framecast.metrics"}
+
+
 def __getattr__(name: str) -> Any:
-    if name == "metrics":
-        return importlib.import_module("framecast.metrics")
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name])
     if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)
     raise AttributeError(f"module 'framecast' has no attribute {name!r}")

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -75,7 +76,12 @@ def from_pretrained(name: str | Path, device: str = "cpu", model: type[Predictor
 
 
 def export(
-    run: Run, folder: Path, half: bool = False, inference_only: bool = False, scores: Scores | None = None
+    run: Run,
+    folder: Path,
+    half: bool = False,
+    inference_only: bool = False,
+    scores: Scores | None = None,
+    graphs: Callable[[Path], object] | None = None,
 ) -> Path:
     """Folder with the EMA weights of a run; the write is atomic.
 
@@ -85,17 +91,23 @@ def export(
         half: store floats as float16.
         inference_only: omit parameters that only training needs.
         scores: scores of the model card; by default those of the run.
+        graphs: writes further files into the folder before it is complete, such as ONNX graphs.
 
     Raises:
         UserError: the folder is not empty, or cannot be written.
     """
-    _check(folder)
+    check_out(folder)
     if scores is None and (run.folder / "scores.json").is_file():
         scores = Scores.load(run.folder / "scores.json")
-    return _write(run.model(), run.config, run.trained, scores, folder, half, inference_only)
+    return _write(run.model(), run.config, run.trained, scores, folder, half, inference_only, graphs)
 
 
-def _check(folder: Path) -> None:
+def check_out(folder: Path) -> None:
+    """Require that an output folder is new or empty.
+
+    Raises:
+        UserError: it is neither.
+    """
     if (os.path.lexists(folder) and not folder.is_dir()) or (folder.is_dir() and own_files(folder)):
         raise UserError(f"{folder}: is not an empty folder; choose another --out")
 
@@ -108,10 +120,11 @@ def _write(
     folder: Path,
     half: bool,
     inference_only: bool,
+    graphs: Callable[[Path], object] | None = None,
 ) -> Path:
     from safetensors import SafetensorError
 
-    _check(folder)
+    check_out(folder)
     if inference_only:
         model, config = _without_training_parts(model, config)
     steps, seconds = trained or (None, None)
@@ -122,6 +135,9 @@ def _write(
             names = ["config.json", "model.safetensors"]
             if scores is not None:
                 names.append(scores.save(part / "scores.json", digits=_DIGITS).name)
+            if graphs is not None:
+                graphs(part)
+                names += sorted({p.name for p in part.iterdir()} - {*names})
             write_checksums(part, names)
             card = _card(model, config, steps, seconds, scores, half)
             (part / "README.md").write_text(card, encoding="utf-8")

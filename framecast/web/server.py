@@ -42,6 +42,7 @@ FILES = {
         f"/{name}": (name, "text/javascript; charset=utf-8")
         for name in ("play.js", "screen.js", "pad.js", "sliders.js")
     },
+    "/connection.js": ("socket.js", "text/javascript; charset=utf-8"),
 }
 HEADERS = {
     "Content-Security-Policy": (

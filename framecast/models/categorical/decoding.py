@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -11,7 +13,12 @@ _BOX = 16
 
 
 def expected_area(
-    logits: Tensor, areas: Tensor, least: Tensor, extents: Tensor, rare: int, floor: float = 0.1
+    logits: Tensor,
+    areas: Sequence[int],
+    least: Sequence[int],
+    extents: Sequence[tuple[int, int]],
+    rare: int,
+    floor: float = 0.1,
 ) -> Tensor:
     """The frame in which every rare colour has the area that is expected of it.
 
@@ -24,16 +31,16 @@ def expected_area(
 
     Args:
         logits: (b, k, h, w).
-        areas: largest area of each colour in the training data, (k,), px.
-        least: smallest area of each colour where it is present, (k,), px.
-        extents: height and width of the largest box around each colour in the training data, (k, 2), px; 0 if unknown.
+        areas: largest area of each of the k colours in the training data, px.
+        least: smallest area of each colour where it is present, px.
+        extents: height and width of the largest box around each colour in the training data, px; 0 if unknown.
         rare: largest area that makes a colour rare, px.
         floor: probability below which a pixel does not count; small ones over thousands of pixels add up.
 
     Returns:
         Palette indices (b, h, w), int64.
     """
-    small = [k for k, area in enumerate(areas.tolist()) if 0 < area <= rare]
+    small = [k for k, area in enumerate(areas) if 0 < area <= rare]
     if not small or len(small) == logits.shape[1]:
         return most_likely(logits)
     b, _, h, w = logits.shape
@@ -41,16 +48,13 @@ def expected_area(
     others = p.clone()
     others[:, small] = -1.0
     frame = most_likely(others)
-    chosen = torch.stack([_in_one_box(p[:, k], *extents[k].tolist()) for k in small], 1)
-    limits = areas[small].to(chosen)
-    whole, smallest = p[:, small], least[small].to(chosen)
+    chosen = torch.stack([_in_one_box(p[:, k], *extents[k]) for k in small], 1)
+    limits, smallest = (chosen.new_tensor([values[k] for k in small]) for values in (areas, least))
+    whole = p[:, small]
     expected = torch.where(whole > floor, whole, 0.0).sum((2, 3))
     counts = torch.where(expected < smallest / 2, 0.0, expected.round().maximum(smallest)).minimum(limits)
-    most = int(counts.max())
-    if most == 0:
-        return frame
     score = (chosen + _neighbourhood(chosen)).flatten(2)
-    best, places = score.topk(min(most, h * w), dim=2)
+    best, places = score.topk(min(max(areas[k] for k in small), h * w), dim=2)
     kept = torch.arange(best.shape[2], device=best.device) < counts[:, :, None]
     # where two rare colours choose one pixel, the higher score wins
     ranked = torch.zeros(b, len(small), h * w, device=p.device).scatter_(2, places, torch.where(kept, best, 0.0))

@@ -52,9 +52,6 @@ class Categorical(Predictor):
     config: CategoricalConfig
     palette: Tensor
     table: Tensor
-    areas: Tensor
-    least: Tensor
-    extents: Tensor
     rewards: Tensor
 
     def __init__(self, config: CategoricalConfig, spec: ClipSpec) -> None:
@@ -67,9 +64,6 @@ class Categorical(Predictor):
         k = len(palette)
         self.register_buffer("palette", palette, persistent=False)
         self.register_buffer("table", lookup_table(palette), persistent=False)
-        self.register_buffer("areas", torch.tensor(config.areas or (0,) * k), persistent=False)
-        self.register_buffer("least", torch.tensor(config.least_areas or (0,) * k), persistent=False)
-        self.register_buffer("extents", torch.tensor(config.extents or ((0, 0),) * k), persistent=False)
         self.register_buffer("rewards", torch.tensor(config.reward_values), persistent=False)
         self.network = Network(config, k, spec.height, spec.width, spec.action_size)
         outputs = len(config.reward_values) + len(config.flags)
@@ -258,6 +252,8 @@ class Categorical(Predictor):
         Raises:
             ValueError: the newest frame is further from the palette than `palette_error`.
         """
+        if torch.compiler.is_compiling():  # an exported graph holds no errors
+            return
         error = 255 * float((self.colours(found[-1, -1]) - frames[-1, -1]).abs().mean())
         if error > self.config.palette_error:
             raise ValueError(
@@ -274,7 +270,9 @@ class Categorical(Predictor):
         """The frame of logits (b, k, h, w) without chance, palette indices (b, h, w)."""
         if self.config.decoding == "argmax":
             return most_likely(logits)
-        return expected_area(logits, self.areas, self.least, self.extents, self.config.rare_area)
+        config, unknown = self.config, (0,) * len(self.palette)
+        extents = config.extents or ((0, 0),) * len(self.palette)
+        return expected_area(logits, config.areas or unknown, config.least_areas or unknown, extents, config.rare_area)
 
     # ------------------------------------------------------------------------------------------------- frame by frame
 
@@ -317,11 +315,11 @@ class Categorical(Predictor):
     def _next(self, state: RolloutState, action: Tensor | None) -> tuple[Tensor, Tensor]:
         """Palette indices of the next frame, and features of the scene."""
         logits, features = self.network(self._history(state), self._action(state, action))
-        frame, hot = self.decode(logits), state["temperature"]
-        if bool((hot > 0).any()):
-            drawn = sample(logits, hot.clamp(min=1e-3), step_uniform(state, tuple(logits.shape[1:])))
-            frame = torch.where((hot > 0).view(-1, 1, 1), drawn, frame)
-        return frame, features
+        operands = (self.decode(logits), logits, state["temperature"], state["seed"], state["tick"])
+        hot = (state["temperature"] > 0).any()
+        if torch.compiler.is_compiling():  # an exported graph branches by an operation of its own
+            return torch.cond(hot, _sampled, _unsampled, operands), features
+        return (_sampled(*operands) if bool(hot) else operands[0]), features
 
     @torch.no_grad()
     def _advanced(self, state: RolloutState, action: Tensor | None, frame: Tensor, features: Tensor) -> RolloutState:
@@ -353,3 +351,14 @@ class Categorical(Predictor):
     @property
     def _width(self) -> int:
         return self.spec.action_size if self.actions != "none" else 0
+
+
+def _sampled(frame: Tensor, logits: Tensor, temperature: Tensor, seed: Tensor, tick: Tensor) -> Tensor:
+    """The decoded frame (b, h, w), where the temperature (b,) is above 0 a sampled one."""
+    uniform = step_uniform({"seed": seed, "tick": tick}, tuple(logits.shape[1:]))
+    drawn = sample(logits, temperature.clamp(min=1e-3), uniform)
+    return torch.where((temperature > 0).view(-1, 1, 1), drawn, frame)
+
+
+def _unsampled(frame: Tensor, *_: Tensor) -> Tensor:
+    return frame.clone()  # a branch of `torch.cond` must not return its operand
