@@ -52,7 +52,7 @@ class Worlds:
         precision: "fp32" or "bf16" (autocast).
 
     Raises:
-        UserError: the model or the frames have no actions, or the run cannot be opened.
+        UserError: the model predicts without actions, the frames do not suit it, or the run cannot be opened.
     """
 
     def __init__(
@@ -65,8 +65,6 @@ class Worlds:
             raise UserError(f"{name}: predicts without actions, so it is no environment; use a run with actions")
         self.actions: ActionSpec = self.model.spec.actions
         self.starts = open_starts(opened, data, most=starts)
-        if self.starts.actions is None:
-            raise UserError(f"{data or name}: the frames to start from have no actions; use recordings with actions")
         self.rows, self.precision = rows, precision
         self._contexts: dict[int, tuple[np.ndarray, Tensor]] = {}
         height, width = self.starts[0].seen.shape[2:]
