@@ -13,11 +13,9 @@ gymnasium.register_envs(framecast.envs)
 
 
 class Positions(gymnasium.Wrapper):
-    """Rows of ball and paddles, column of the ball, its row above the player's, and its speed; -1…1 of the field."""
-
     observation_space = gymnasium.spaces.Box(-8, 8, (6,), np.float32)
 
-    def observe(self, frame, row=None):
+    def observe(self, frame, row=None):  # rows of ball and paddles, column of the ball, what it is off, its speed
         seen = np.abs(frame[4:78, :, None] - COLOURS).max(-1) < 24
         area = np.maximum(seen.sum((0, 1)), 1)
         rows = (seen * np.linspace(-1, 1, 74)[:, None, None]).sum((0, 1)) / area

@@ -8,7 +8,7 @@ from __future__ import annotations
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, ClassVar, overload
+from typing import Any, overload
 
 import numpy as np
 import torch
@@ -148,7 +148,7 @@ class WorldEnv(gymnasium.Env[Frame, Any]):
         UserError: as in `Worlds`.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": 30}
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 30}
 
     def __init__(
         self,
@@ -165,7 +165,7 @@ class WorldEnv(gymnasium.Env[Frame, Any]):
         self.worlds = Worlds(run, 1, data, starts, device, precision)
         self.observation_space, self.action_space = self.worlds.observation_space, self.worlds.action_space
         self.max_steps, self.render_mode, self.steps, self.over = max_steps, render_mode, 0, True
-        self.metadata = {**self.metadata, "render_fps": self.worlds.starts.fps}  # type: ignore[misc]
+        self.metadata = {**self.metadata, "render_fps": self.worlds.starts.fps}
 
     def reset(self, *, seed: int | None = None, options: dict[str, Any] | None = None) -> tuple[Frame, dict[str, Any]]:
         """The last frame of a real context, and its name as `start`."""
@@ -207,7 +207,7 @@ class VectorWorldEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
         UserError: as in `Worlds`, or num_envs below 1.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {**WorldEnv.metadata, "autoreset_mode": AutoresetMode.NEXT_STEP}
+    metadata: dict[str, Any] = {**WorldEnv.metadata, "autoreset_mode": AutoresetMode.NEXT_STEP}
 
     def __init__(
         self,
@@ -229,7 +229,7 @@ class VectorWorldEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
         self.single_observation_space, self.single_action_space = worlds.observation_space, worlds.action_space
         self.observation_space = batch_space(worlds.observation_space, num_envs)
         self.action_space = batch_space(worlds.action_space, num_envs)
-        self.metadata = {**self.metadata, "render_fps": worlds.starts.fps}  # type: ignore[misc]
+        self.metadata = {**self.metadata, "render_fps": worlds.starts.fps}
         self.steps, self.over = np.zeros(num_envs, np.int64), np.ones(num_envs, np.bool_)
 
     def reset(
@@ -283,7 +283,7 @@ class GameEnv(gymnasium.Env[Frame, Any]):
         render_mode: "rgb_array", or None.
     """
 
-    metadata: ClassVar[dict[str, Any]] = {"render_modes": ["rgb_array"], "render_fps": FPS}
+    metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": FPS}
 
     def __init__(self, game: str, *, max_steps: int = 10_000, render_mode: str | None = None) -> None:
         _check_steps(max_steps)

@@ -13,7 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from framecast.core.checksums import write_checksums
+from framecast.core.checksums import CHECKSUMS, write_checksums
 from framecast.core.commit import own_files, replaced_folder
 from framecast.core.errors import UserError
 from framecast.inference.load import load
@@ -137,7 +137,7 @@ def _write(
                 names.append(scores.save(part / "scores.json", digits=_DIGITS).name)
             if graphs is not None:
                 graphs(part)
-                names += sorted({p.name for p in part.iterdir()} - {*names})
+                names += sorted({p.name for p in part.iterdir()} - {*names, CHECKSUMS})
             write_checksums(part, names)
             card = _card(model, config, steps, seconds, scores, half)
             (part / "README.md").write_text(card, encoding="utf-8")

@@ -28,6 +28,7 @@ SCRIPTS = {  # and how many rows they leave at least: fewer without native bf16 
     "comparing": 2,
     "recording": 2,
     "playing": 0,  # 3 with chromium
+    "static_page": 0,  # 1 with chromium and the browser's runtime, which the tests' cache does not have
     "scenes": 2,
     "precision_curves": 4,
     "dreams": 4,

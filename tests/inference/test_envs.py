@@ -142,7 +142,7 @@ def test_a_world_without_actions_is_refused_in_a_sentence(tmp_path):
 def test_frames_without_actions_are_refused_in_a_sentence(world, tmp_path):
     with framecast.DatasetWriter(tmp_path / "plain", fps=20) as writer:
         writer.add(np.full((12, 3, SIDE, SIDE), 20, np.uint8))
-    with pytest.raises(UserError, match="has 0 actions but .* was trained on 3; use data of the same kind"):
+    with pytest.raises(UserError, match=r"has 0 actions but .* was trained on 3; use data of the same kind"):
         make_env(world, data=str(tmp_path / "plain"))
 
 
