@@ -90,7 +90,7 @@ def page(done: dict[str, Any]) -> str:
         "# Agents in a learned world",
         "",
         "Written by `python -m reproduction.agent` from `agent.json`. A small Q-learning agent (stable-baselines3)",
-        "learns in the packaged world `world-paddle`, which was itself learned from recordings of scripted players, and",
+        "learns in the packaged world `world-paddle`, which was learned from recordings of scripted players, and",
         "is then scored in the real game; beside it the same agent trained in the real game, and random actions.",
         "The agent sees the positions of ball and paddles, and holds an action for four frames",
         "([example](../../examples/agent_in_a_world.py)). Points: those of the player less those of the opponent; a",
