@@ -20,6 +20,7 @@ from framecast.data.base import Source
 from framecast.data.open import open_path
 from framecast.data.options import ReadOptions
 from framecast.data.writer import is_store
+from framecast.media.cuts import find_cuts
 from framecast.media.grid import border
 from framecast.media.images import is_image, read_image, to_uint8
 from framecast.media.packets import is_address
@@ -119,6 +120,13 @@ def predict_file(
         samples, note = 1, f"{note}; {run.config.name} is deterministic, so there is one sample"
     generator = torch.Generator(torch.device(device)).manual_seed(seed)
     frames, known = frames[:context_length], frames[context_length:]
+    if (cut := max(find_cuts(frames), default=0)) and source is not None:
+        after = context_length - cut
+        if after >= model.min_context:
+            frames, table = frames[cut:], None if table is None else table[cut:]
+            note += f"; a cut lies {after} frames before the forecast, so only these are its context"
+        else:
+            note += f"; a cut lies within the {context_length} frames of context, which this model needs"
     context = torch.from_numpy(frames)[None]
     try:
         future = rollout(model, context, horizon, table, samples, generator, precision)
