@@ -51,6 +51,7 @@ def run_export(argv: list[str]) -> None:
     run = open_run_of(flags)
     kind = "web" if flags.web else "onnx" if flags.onnx else "weights"
     folder = Path(flags.out or f"{run.results.name.removesuffix('-results')}-{kind}")
+    found: Agreement | None
     if flags.web:
         from framecast.web.static import export_page
 

@@ -12,7 +12,7 @@ import logging
 import re
 import traceback
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -290,11 +290,23 @@ def obstacle(error: BaseException) -> str:
     return f"{type(error).__name__}: {str(error).strip().partition(chr(10))[0]}"
 
 
+def _strip(part: Any) -> None:
+    """Remove the exporter's notes from a protocol buffer and all its parts: they name files of this machine."""
+    for name in ("doc_string", "metadata_props"):
+        if name in part.DESCRIPTOR.fields_by_name:
+            part.ClearField(name)
+    for field, value in part.ListFields():
+        if field.message_type is not None and field.name != "initializer":
+            for inner in value if isinstance(value, Sequence) else [value]:
+                _strip(inner)
+
+
 def _save(graph: Any, path: Path, half: bool) -> None:
     """Write a graph, its large float32 weights as float16 with `half`."""
     import onnx
     from onnx import TensorProto, helper, numpy_helper
 
+    _strip(graph)
     if half:
         casts = []
         for weight in graph.graph.initializer:

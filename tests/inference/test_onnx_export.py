@@ -42,6 +42,7 @@ def test_the_folder_is_a_run_with_graphs_that_agree_with_the_model(exported):
     assert summary["equal"] == 1
     found = compare(open_run(folder).model(), folder, *inputs(run))
     assert found.difference <= 1e-3
+    assert not [p.name for p in folder.iterdir() if b".py" in p.read_bytes()], "no trace of this machine's files"
     described = json.loads((folder / GRAPHS).read_text())
     assert described["context"] == [1, 4, 3, SIDE, SIDE]
     assert described["actions"]["names"] == ["NOOP", "UP", "DOWN"]
@@ -53,7 +54,7 @@ def test_a_graph_depends_on_action_temperature_and_seed_as_the_model_does(export
     model, (context, actions) = run.model(), inputs(run)
     step = session(folder / STEP)
     frames = {}
-    for action, heat, seed in ((0, 0.0, 1), (1, 0.0, 1), (1, 1.0, 1), (1, 1.0, 2)):
+    for action, heat, seed in ((0, 0.0, 1), (1, 0.0, 1), (1, 1e6, 1), (1, 1e6, 2)):
         state = model.rollout_init(context, actions=actions)
         state |= {"temperature": torch.tensor([heat]), "seed": torch.tensor([seed])}
         chosen = torch.eye(3)[action : action + 1]
@@ -63,15 +64,15 @@ def test_a_graph_depends_on_action_temperature_and_seed_as_the_model_does(export
         for name, value in new.items():
             assert np.allclose(found[f"next_{name}"], value.numpy(), atol=1e-3), name
         frames[action, heat, seed] = frame
-    assert not torch.equal(frames[1, 0.0, 1], frames[1, 1.0, 1])
-    assert not torch.equal(frames[1, 1.0, 1], frames[1, 1.0, 2])
+    assert not torch.equal(frames[1, 0.0, 1], frames[1, 1e6, 1])
+    assert not torch.equal(frames[1, 1e6, 1], frames[1, 1e6, 2])
 
 
 def test_float16_weights_are_smaller_and_give_the_same_pixels(exported, tmp_path):
     run, folder = exported
     for name in (INIT, STEP):
         onnx_export._save(onnx.load(folder / name), tmp_path / name, half=True)
-    assert (tmp_path / STEP).stat().st_size < 0.8 * (folder / STEP).stat().st_size
+    assert (tmp_path / STEP).stat().st_size < 0.9 * (folder / STEP).stat().st_size
     kinds = {w.data_type for w in onnx.load(tmp_path / STEP).graph.initializer}
     assert onnx.TensorProto.FLOAT16 in kinds
     assert compare(run.model(), tmp_path, *inputs(run)).equal >= 0.999
