@@ -70,7 +70,8 @@ class Worlds:
         height, width = self.starts[0].seen.shape[2:]
         self.observation_space = Box(0, 255, (height, width, self.model.spec.channels), np.uint8)
         self.action_space = _action_space(self.actions)
-        state = self._begun(0, 0).carry
+        self.session = self._begun(0, 0)
+        state = self.session.carry
         missing = [words for key, words in (("reward", "reward"), ("terminated", "end")) if key not in state]
         if missing:
             warnings.warn(
@@ -78,7 +79,6 @@ class Worlds:
                 + "; ".join({"reward": "the reward is 0", "end": "episodes end at max_steps"}[m] for m in missing),
                 stacklevel=4,
             )
-        self.session = RolloutSession(self.model, self._context(0)[0], self._context(0)[1], None, precision)
         self.session.carry = {k: v.repeat(rows, *[1] * (v.ndim - 1)) for k, v in state.items()}
         self.frames = np.zeros((rows, *self.observation_space.shape), np.uint8)
 

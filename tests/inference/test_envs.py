@@ -16,6 +16,7 @@ import framecast
 from framecast.core.errors import UserError
 from framecast.core.types import ActionSpec, ClipSpec
 from framecast.data.options import DataConfig
+from framecast.data.store import Store
 from framecast.inference.envs import GameEnv, VectorWorldEnv, WorldEnv, make_env, register
 from framecast.training.checkpoint import write_weights
 from framecast.training.config import RunConfig, write_config
@@ -28,8 +29,13 @@ def world(tmp_path_factory):
 
 
 def outside_run(folder, model_class, spec):
-    """An opened run of a model of small_models."""
-    store = write_store(folder / "data", frames=30, actions=spec.actions is not None)
+    """An opened run of a model of small_models, on squares or, with continuous actions, on grey frames."""
+    if spec.actions is not None and spec.actions.kind == "continuous":
+        with framecast.DatasetWriter(folder / "data", fps=10, actions=spec.actions) as writer:
+            writer.add(np.full((30, 1, 12, 12), 30, np.uint8), actions=np.zeros((30, spec.actions.size), np.float32))
+        store = Store(folder / "data")
+    else:
+        store = write_store(folder / "data", frames=30, actions=spec.actions is not None)
     config = small_config(model_class)
     config = RunConfig(name=config.name, model=config.model, data=DataConfig(path=str(store.folder)), spec=spec)
     weights = folder / "run" / "weights" / "step-1"
@@ -160,6 +166,16 @@ def test_without_gymnasium_the_extra_is_named(monkeypatch):
     monkeypatch.delitem(sys.modules, "framecast.inference.envs")
     with pytest.raises(UserError, match=r'install it: pip install "framecast\[env\]"'):
         importlib.import_module("framecast.inference.envs")
+
+
+@pytest.mark.filterwarnings("ignore:.*predicts no reward")
+def test_continuous_actions_are_clipped_to_their_box_and_standardised(tmp_path):
+    actions = ActionSpec(kind="continuous", size=2, low=(-2.0, 0.0), high=(2.0, 4.0), mean=(0.5, 1.0), std=(0.5, 2.0))
+    env = make_env(outside_run(tmp_path, Acting, ClipSpec(channels=1, height=12, width=12, fps=10, actions=actions)))
+    assert (env.action_space.low.tolist(), env.action_space.high.tolist()) == ([-2.0, 0.0], [2.0, 4.0])
+    env.reset(seed=0)
+    assert env.worlds._vectors(np.array([[9.0, 3.0]])).tolist() == [[3.0, 1.0]]
+    assert env.step(env.action_space.sample())[0].shape == (12, 12, 1)
 
 
 def test_continuous_actions_have_the_bounds_of_the_data():

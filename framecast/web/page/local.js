@@ -4,6 +4,7 @@ const CLOSED = { lost: "The model has stopped.", refused: "The model could not b
 
 /** message, frame, closed: as in socket.js. */
 export function connect({ message, frame, closed }) {
+  document.getElementById("curtain-message").textContent = "Loading the model …";
   const worker = new Worker(new URL("rollout.js", import.meta.url), { type: "module" });
   worker.addEventListener("message", ({ data }) => (data.pixels ? frame(data.header, data.pixels) : message(data)));
   worker.addEventListener("error", () => closed(CLOSED));
