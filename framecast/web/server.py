@@ -40,9 +40,8 @@ FILES = {
     "/play.css": ("play.css", "text/css; charset=utf-8"),
     **{
         f"/{name}": (name, "text/javascript; charset=utf-8")
-        for name in ("play.js", "screen.js", "pad.js", "sliders.js")
+        for name in ("play.js", "connection.js", "screen.js", "pad.js", "sliders.js")
     },
-    "/connection.js": ("socket.js", "text/javascript; charset=utf-8"),
 }
 HEADERS = {
     "Content-Security-Policy": (

@@ -26,12 +26,8 @@ from framecast.web.play import page_title
 from framecast.web.player import Player
 from framecast.web.runtime import FILES, VERSION, runtime_folder
 
-PAGE = Path(__file__).parent / "page"
-#: Files of the page, file -> name in the folder; the connection is the worker's instead of the server's.
-COPIED = {
-    **{name: name for name in ("play.css", "play.js", "screen.js", "pad.js", "sliders.js", "rollout.js")},
-    "local.js": "connection.js",
-}
+#: The server's page, and what replaces its connection to the server.
+PAGES = (Path(__file__).parent / "page", Path(__file__).parent / "static_page")
 #: As the server's policy, for a folder whose server sends none: nothing is loaded from elsewhere.
 POLICY = (
     "default-src 'none'; script-src 'self' 'wasm-unsafe-eval'; worker-src 'self'; style-src 'self'; "
@@ -80,11 +76,9 @@ def export_page(
     player = Player(model, starts, page_title(run), f"{run.config.name} ({run.config.profile})")
     with replaced_folder(folder) as part:
         found = export_graphs(model, starts[0], part, name, half)
-        for file, target in COPIED.items():
-            shutil.copyfile(PAGE / file, part / target)
-        for file in FILES:
-            shutil.copyfile(runtime / file, part / file)
-        text = (PAGE / "index.html").read_text(encoding="utf-8")
+        for file in (*(p for pages in PAGES for p in sorted(pages.iterdir())), *(runtime / name for name in FILES)):
+            shutil.copyfile(file, part / file.name)
+        text = (part / "index.html").read_text(encoding="utf-8")
         policy = f'<meta http-equiv="Content-Security-Policy" content="{POLICY}">'
         write_text(part / "index.html", text.replace('<meta charset="utf-8">', f'<meta charset="utf-8">\n{policy}', 1))
         write_text(part / "README.txt", _README.format(name=player.name, version=VERSION))

@@ -55,7 +55,7 @@ def test_every_script_writes_rows(script, load, tmp_path, capsys, monkeypatch):
     out = tmp_path / "results" / "rows.jsonl"
     arguments = ["--tiny", "--device", "cpu", "--out", str(out), "--charts", str(tmp_path)]
     load("row").run_script(module.run, module.__doc__, arguments)
-    rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()]
+    rows = [json.loads(line) for line in out.read_text(encoding="utf-8").splitlines()] if out.is_file() else []
     printed = capsys.readouterr().out
     assert len(rows) >= SCRIPTS[script]
     assert len({row["name"] for row in rows}) == len(rows)

@@ -2,7 +2,7 @@
 
 const CLOSED = { lost: "The model has stopped.", refused: "The model could not be loaded." };
 
-/** message, frame, closed: as in socket.js. */
+/** message, frame, closed: as in page/connection.js. */
 export function connect({ message, frame, closed }) {
   document.getElementById("curtain-message").textContent = "Loading the model …";
   const worker = new Worker(new URL("rollout.js", import.meta.url), { type: "module" });
