@@ -49,6 +49,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@test -x $(PY) || $(PYTHON) -m venv $(VENV) \
 	  || { rm -rf $(VENV); echo "no virtual environment could be made; on Debian: apt-get install python3-venv"; exit 1; }
 	$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRAS)]"
+	@command -v npm >/dev/null && $(PY) -m framecast.web.runtime \
+	  || echo "onnxruntime-web: not fetched; tests of the page without a server are skipped"
 	@touch $@
 
 # Without root or apt it says what to install and goes on: the tests that need it skip themselves by name.
@@ -131,6 +133,8 @@ acceptance: setup
 	$(PY) -m reproduction.visual_dynamics $(if $(CLIP),--clip "$(CLIP)")
 	$(if $(CLIP),,$(PY) -m reproduction.compare)
 	$(if $(CLIP),,$(PY) -m reproduction.hierarchical)
+	$(if $(CLIP),,$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[agents]")
+	$(if $(CLIP),,$(PY) -m reproduction.agent)
 	$(PY) -m reproduction.benchmark $(if $(CLIP),--headline --clip "$(CLIP)")
 	$(if $(CLIP),,$(PY) -m reproduction.autoencoders)
 

@@ -23,6 +23,7 @@ SCRIPTS = (
     "comparing",
     "recording",
     "playing",
+    "static_page",
     "scenes",
     "precision_curves",
     "dreams",

@@ -19,9 +19,11 @@ __all__ = [
     "Predictor",
     "anomaly",
     "compare",
+    "envs",
     "evaluate",
     "from_pretrained",
     "load",
+    "make_env",
     "metrics",
     "push_to_hub",
     "read_video",
@@ -39,6 +41,8 @@ if TYPE_CHECKING:
     from framecast.evaluation.anomaly import anomaly
     from framecast.evaluation.compare import compare
     from framecast.evaluation.evaluate import evaluate
+    from framecast.inference import envs
+    from framecast.inference.envs import make_env
     from framecast.inference.export import from_pretrained, save_pretrained
     from framecast.inference.hub import push_to_hub
     from framecast.inference.load import load
@@ -56,6 +60,7 @@ _HOME = {
     "evaluate": "framecast.evaluation.evaluate",
     "from_pretrained": "framecast.inference.export",
     "load": "framecast.inference.load",
+    "make_env": "framecast.inference.envs",
     "push_to_hub": "framecast.inference.hub",
     "read_video": "framecast.media.video",
     "rollout": "framecast.models.rollout",
@@ -65,9 +70,13 @@ _HOME = {
 }
 
 
+#: Modules among the public names.
+_MODULES = {"envs": "framecast.inference.envs", "metrics": "framecast.metrics"}
+
+
 def __getattr__(name: str) -> Any:
-    if name == "metrics":
-        return importlib.import_module("framecast.metrics")
+    if name in _MODULES:
+        return importlib.import_module(_MODULES[name])
     if name in _HOME:
         return getattr(importlib.import_module(_HOME[name]), name)
     raise AttributeError(f"module 'framecast' has no attribute {name!r}")

@@ -54,8 +54,8 @@ def run(monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]) -> A
     return example
 
 
-def test_five_short_examples_are_tested() -> None:
-    assert len(SCRIPTS) == 5
+def test_six_short_examples_are_tested() -> None:
+    assert len(SCRIPTS) == 6
     for script in SCRIPTS:
         text = script.read_text(encoding="utf-8")
         assert text.count("\n") < 60, f"{script.name} is longer than a screen"
@@ -107,6 +107,13 @@ def test_frame_by_frame(run: Any, tmp_path: Path) -> None:
     assert found
     assert float(found[1]) < 1e-5
     assert len(read_video(tmp_path / "dream.gif").frames) == 4 + 4
+
+
+def test_agent_in_a_world(run: Any) -> None:
+    pytest.importorskip("stable_baselines3", reason="needs the extra agents")
+    found = re.fullmatch(r"random actions: (\S+) points a game\ntrained in the world: (\S+)\n", run("agent_in_a_world"))
+    assert found
+    assert all(-1 <= float(points) <= 1 for points in found.groups())  # of 60 frames
 
 
 def test_opponent_model_trains_and_predicts_frames_of_any_size(tmp_path: Path) -> None:

@@ -1,12 +1,17 @@
-"""`framecast export`: weights to share."""
+"""`framecast export`: weights to share, ONNX graphs, a page without a server."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from framecast.cli.output import open_run_of, print_result
+from framecast.core.errors import UserError
 from framecast.core.flags import RunName, Switch, parse
+
+if TYPE_CHECKING:
+    from framecast.inference.onnx_export import Agreement
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -18,12 +23,20 @@ class ExportFlags:
 
     run: RunName
     """Run folder, name of packaged weights, or hf://organisation/name[@revision]."""
-    out: str
-    """Output folder; it must not exist yet or be empty."""
+    out: str | None = None
+    """Output folder; it must not exist yet or be empty. Default: NAME-weights, NAME-onnx or NAME-web."""
     half: Switch = False
     """Half precision for the stored weights, which halves the size."""
     inference_only: Switch = False
     """Weights for inference only, without modules that only training needs, such as a discriminator."""
+    onnx: Switch = False
+    """ONNX graphs of rollout_init and rollout_step beside the weights, checked through onnxruntime."""
+    web: Switch = False
+    """Static web page that plays the model in the browser, instead of the weights."""
+    data: str | None = None
+    """Real frames for the check of the graphs and the starts of the page; as for framecast play if not given."""
+    runtime: str | None = None
+    """Unpacked npm package onnxruntime-web for the page; from the cache, filled by npm, if not given."""
     model_class: str | None = None
     """Class of a model outside the package: path/to/mine.py:Mine."""
     json: str | None = None
@@ -31,11 +44,48 @@ class ExportFlags:
 
 
 def run_export(argv: list[str]) -> None:
-    """Write config, weights and model card of a run into a folder."""
+    """Write config, weights and model card of a run into a folder, ONNX graphs beside them, or a page."""
+    flags = parse(ExportFlags, argv, "export")
+    if flags.web and (flags.onnx or flags.inference_only):
+        raise UserError("export: --web writes a page with the graphs alone; leave out --onnx and --inference-only")
+    run = open_run_of(flags)
+    kind = "web" if flags.web else "onnx" if flags.onnx else "weights"
+    folder = Path(flags.out or f"{run.results.name.removesuffix('-results')}-{kind}")
+    found: Agreement | None
+    if flags.web:
+        from framecast.web.static import export_page
+
+        found = export_page(run, folder, flags.data, flags.half, Path(flags.runtime) if flags.runtime else None)
+        hint = f"python -m http.server --directory {folder}"
+    else:
+        found, hint = _export(flags, run, folder), f"framecast.load({str(folder)!r})"
+    files = {p.relative_to(folder).as_posix(): p.stat().st_size for p in sorted(folder.rglob("*")) if p.is_file()}
+    summary: dict[str, Any] = {"page" if flags.web else "weights": str(folder), "bytes": files}
+    text = f"{'page' if flags.web else 'weights'}: {folder}  ({sum(files.values()) / 1e6:.1f} MB; {hint})"
+    if found is not None:
+        summary |= {"difference": found.difference, "equal": found.equal}
+        text += (
+            f"\ngraphs: frames differ by at most {found.difference:.2g}, {100 * found.equal:.2f} % of values are equal"
+        )
+    print_result(flags.json, summary, text)
+
+
+def _export(flags: Any, run: Any, folder: Path) -> Agreement | None:
+    """Weights, with graphs where they are wanted; how well the graphs agree with the model."""
     from framecast.inference.export import export
 
-    flags = parse(ExportFlags, argv, "export")
-    folder = export(open_run_of(flags), Path(flags.out), half=flags.half, inference_only=flags.inference_only)
-    files = {p.name: p.stat().st_size for p in sorted(folder.iterdir())}
-    text = f"weights: {folder}  ({sum(files.values()) / 1e6:.1f} MB; framecast.load({str(folder)!r}))"
-    print_result(flags.json, {"weights": str(folder), "bytes": files}, text)
+    found: list[Agreement] = []
+    if not flags.onnx:
+        export(run, folder, half=flags.half, inference_only=flags.inference_only)
+        return None
+    from framecast.inference.onnx_export import check_installed, export_graphs
+    from framecast.inference.starts import open_starts
+
+    check_installed()
+    start = open_starts(run, flags.data)[0]
+
+    def graphs(part: Path) -> None:
+        found.append(export_graphs(run.model(), start, part, run.name or str(run.folder), flags.half))
+
+    export(run, folder, half=flags.half, inference_only=flags.inference_only, graphs=graphs)
+    return found[0]

@@ -28,7 +28,7 @@ framecast: predict the next frames of a video.
   framecast report RUN                             one offline page: scores, curves, videos
   framecast compare RUN RUN … --data PATH          predictors on the same clips, ranked, on one page
   framecast benchmark --models … --data PATH       models trained for equal times, compared on one page
-  framecast export RUN --out DIR                   weights to share
+  framecast export RUN --out DIR                   weights to share; ONNX graphs; a page without a server
   framecast push RUN ORG/NAME                      upload to the Hugging Face Hub
   framecast check PATH                             verification of a run, store or export by its checksums
   framecast anomaly RUN --input FILE               frames of a video that are not as predicted

@@ -6,6 +6,7 @@ in every public function are `b t c h w`, floats in 0…1 (uint8 before `Batch.t
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, Any, Literal
@@ -55,6 +56,21 @@ class ActionSpec:
             values = getattr(self, name)
             if values and len(values) != self.size:
                 raise ValueError(f"ActionSpec.{name} must have {self.size} entries, got {len(values)}")
+
+    @property
+    def bounds(self) -> list[tuple[float, float]]:
+        """Lowest and highest value of each continuous dimension: as stated, else two standard deviations around the
+        mean, else -1 and 1."""
+        found = []
+        for i in range(self.size):
+            if self.low and self.high and math.isfinite(self.low[i]) and math.isfinite(self.high[i]):
+                low, high = self.low[i], self.high[i]
+            elif self.mean and self.std:
+                low, high = self.mean[i] - 2 * self.std[i], self.mean[i] + 2 * self.std[i]
+            else:
+                low, high = -1.0, 1.0
+            found.append((low, high) if low < high else (low - 1.0, low + 1.0))
+        return found
 
 
 @dataclass(frozen=True, kw_only=True)

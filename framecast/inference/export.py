@@ -9,12 +9,12 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from framecast.core.checksums import write_checksums
+from framecast.core.checksums import CHECKSUMS, write_checksums
 from framecast.core.commit import own_files, replaced_folder
 from framecast.core.errors import UserError
 from framecast.inference.load import load
@@ -100,6 +100,7 @@ def export(
     scores: Scores | None = None,
     license: str | None = None,
     repository: str = "THIS_FOLDER",
+    graphs: Callable[[Path], object] | None = None,
 ) -> Path:
     """Folder with the EMA weights of a run; the write is atomic.
 
@@ -112,19 +113,25 @@ def export(
         license: licence of the model card, an identifier of the Hugging Face Hub; by default that of framecast for
             packaged weights, else "other".
         repository: name in the example of the model card.
+        graphs: writes further files into the folder before it is complete, such as ONNX graphs.
 
     Raises:
         UserError: the folder is not empty, or cannot be written.
     """
-    _check(folder)
+    check_out(folder)
     if scores is None and (run.folder / "scores.json").is_file():
         scores = Scores.load(run.folder / "scores.json")
     packaged_weights = not run.own and not run.name.startswith("hf://")
     card = _Card(*run.trained, scores, license or (_LICENSE if packaged_weights else _UNSTATED), repository)
-    return _write(run.model(), run.config, card, folder, half, inference_only)
+    return _write(run.model(), run.config, card, folder, half, inference_only, graphs)
 
 
-def _check(folder: Path) -> None:
+def check_out(folder: Path) -> None:
+    """Require that an output folder is new or empty.
+
+    Raises:
+        UserError: it is neither.
+    """
     if (os.path.lexists(folder) and not folder.is_dir()) or (folder.is_dir() and own_files(folder)):
         raise UserError(f"{folder}: is not an empty folder; choose another --out")
 
@@ -136,10 +143,11 @@ def _write(
     folder: Path,
     half: bool,
     inference_only: bool,
+    graphs: Callable[[Path], object] | None = None,
 ) -> Path:
     from safetensors import SafetensorError
 
-    _check(folder)
+    check_out(folder)
     if inference_only:
         model, config = _without_training_parts(model, config)
     scores = about.scores
@@ -150,6 +158,9 @@ def _write(
             names = ["config.json", "model.safetensors"]
             if scores is not None:
                 names.append(scores.save(part / "scores.json", digits=_DIGITS).name)
+            if graphs is not None:
+                graphs(part)
+                names += sorted({p.name for p in part.iterdir()} - {*names, CHECKSUMS})
             write_checksums(part, names)
             card = _card(model, config, about, half)
             (part / "README.md").write_text(card, encoding="utf-8")

@@ -25,6 +25,9 @@ def new_seed(rows: int, generator: Generators, like: Tensor) -> dict[str, Tensor
         generator: source of randomness, one or a list of b.
         like: a tensor on the device of the state.
     """
+    if torch.compiler.is_compiling():  # an exported graph gets its seeds as an input
+        zeros = torch.zeros(rows, dtype=torch.int64, device=like.device)
+        return {"seed": zeros, "tick": zeros}
     each = generator if isinstance(generator, Sequence) else [generator]
     seeds = [
         torch.randint(2**62, (rows // len(each),), generator=g, device="cpu" if g is None else g.device) for g in each

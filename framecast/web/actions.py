@@ -73,7 +73,7 @@ def pad(spec: ActionSpec) -> dict[str, Any]:
             taken.add(keys)
         if keys is None and unnamed and free:  # unknown names: the arrows control the first two
             keys = free.pop(0)
-        low, high = _range(spec, i)
+        low, high = spec.bounds[i]
         idle = min(max(0.0, low), high)
         axes.append({"label": label, "low": low, "high": high, "idle": idle, "keys": keys and list(keys)})
     return {"kind": "continuous", "axes": axes}
@@ -99,17 +99,6 @@ def _plain(label: str) -> str:
     words = [w for w in words if w not in ("delta", "velocity", "position", "pos", "force", "target")] or words
     text = " ".join(words)
     return text[1:] if re.fullmatch(r"[dvf][xyz]", text) else text
-
-
-def _range(spec: ActionSpec, i: int) -> tuple[float, float]:
-    """Range of a slider: the stated range, else two standard deviations around the mean, else -1…1."""
-    if spec.low and spec.high and math.isfinite(spec.low[i]) and math.isfinite(spec.high[i]):
-        low, high = spec.low[i], spec.high[i]
-    elif spec.mean and spec.std:
-        low, high = spec.mean[i] - 2 * spec.std[i], spec.mean[i] + 2 * spec.std[i]
-    else:
-        low, high = -1.0, 1.0
-    return (low, high) if low < high else (low - 1.0, low + 1.0)
 
 
 def idle(spec: ActionSpec) -> Any:
@@ -144,6 +133,5 @@ def vector(spec: ActionSpec, given: Any) -> Tensor:
         return torch.nn.functional.one_hot(torch.tensor([given]), spec.size).float()
     if not isinstance(given, list) or len(given) != spec.size or not all(map(finite, given)):
         raise ValueError(f"an action is a list of {spec.size} finite numbers")
-    ranges = [_range(spec, i) for i in range(spec.size)]
-    values = torch.tensor([min(max(float(v), low), high) for v, (low, high) in zip(given, ranges, strict=True)])
+    values = torch.tensor([min(max(float(v), low), high) for v, (low, high) in zip(given, spec.bounds, strict=True)])
     return torch.from_numpy(standardise(values.numpy(), spec))[None]

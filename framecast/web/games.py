@@ -17,9 +17,9 @@ from framecast.data.registry import find_source
 from framecast.data.store import DatasetWriter
 from framecast.data.synthetic.atari_screen import FIELDS
 from framecast.data.synthetic.game import FPS, GameSource
+from framecast.inference.starts import Start
 from framecast.models.registry import find_model
 from framecast.web.player import Player
-from framecast.web.starts import Start
 
 #: Games drawn by this package.
 OWN = ("paddle", "maze")

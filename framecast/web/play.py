@@ -110,9 +110,9 @@ def prepare(
         raise UserError(f"--sessions must be at least 1, got {sessions}")
     import torch
 
+    from framecast.inference.starts import open_starts
     from framecast.web.player import Player
     from framecast.web.session import Session
-    from framecast.web.starts import open_starts
 
     listener = _listen(host, port)
     try:
@@ -120,7 +120,7 @@ def prepare(
         starts = open_starts(run, data, size, seed)
         title = f"{run.config.name} ({run.config.profile})"
         try:
-            player = Player(run.model(device), starts, _title(run), title, seed, precision)
+            player = Player(run.model(device), starts, page_title(run), title, seed, precision)
             rehearsal = Session(player)
             for _ in range(2):
                 rehearsal.step()
@@ -144,7 +144,7 @@ def _served(player: Player, listener: socket.socket, host: str, names: Sequence[
     return Playing(f"http://{_shown(host)}:{bound}{query}", lambda: _serve(app, listener), bound)
 
 
-def _title(run: Run) -> str:
+def page_title(run: Run) -> str:
     """Name of the run without its parent folders."""
     return (run.name or str(run.folder)).rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1]
 

@@ -11,11 +11,11 @@ import torch
 from torch import Tensor
 
 from framecast.core.types import ActionSpec
+from framecast.inference.starts import Start, Starts
 from framecast.models.base import Predictor
 from framecast.models.latent import EditableLatent, LatentModel
 from framecast.models.rollout import RolloutSession, evaluating
 from framecast.web.actions import idle, pad, vector
-from framecast.web.starts import Start, Starts
 
 #: Largest number of latent sliders; of longer latents the dimensions that vary most.
 SLIDERS = 64

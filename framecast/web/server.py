@@ -40,7 +40,7 @@ FILES = {
     "/play.css": ("play.css", "text/css; charset=utf-8"),
     **{
         f"/{name}": (name, "text/javascript; charset=utf-8")
-        for name in ("play.js", "screen.js", "pad.js", "sliders.js")
+        for name in ("play.js", "connection.js", "screen.js", "pad.js", "sliders.js")
     },
 }
 HEADERS = {

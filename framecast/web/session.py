@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from framecast.inference.starts import Start, noise
 from framecast.media.grid import as_rgb, side_by_side
 from framecast.media.images import to_uint8
 from framecast.models.base import RolloutState
@@ -18,7 +19,6 @@ from framecast.models.rollout import RolloutSession
 from framecast.web.actions import finite, idle, vector
 from framecast.web.games import GamePlayer
 from framecast.web.player import Player
-from framecast.web.starts import Start, noise
 
 #: Largest length of the history, in moments and in bytes.
 HISTORY, HISTORY_BYTES = 600, 48 << 20

@@ -7,8 +7,8 @@ import pytest
 from framecast.cli import run
 from framecast.cli.world import make_world
 from framecast.core.errors import UserError
+from framecast.inference.starts import open_starts
 from framecast.training.run_folder import open_run
-from framecast.web.starts import open_starts
 
 
 def test_world_is_recorded_trained_measured_and_packed(tmp_path, capsys):

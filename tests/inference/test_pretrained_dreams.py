@@ -63,9 +63,9 @@ def test_latent_norms_of_dreams_stay_constant(model, frames, dream):
 
 def test_packaged_dreams_can_be_played(tmp_path, monkeypatch):
     pytest.importorskip("fastapi")
+    from framecast.inference.starts import open_starts
     from framecast.web.player import Player
     from framecast.web.session import Session
-    from framecast.web.starts import open_starts
 
     monkeypatch.setenv("FRAMECAST_CACHE", str(tmp_path))  # nothing was made before
     run = open_run("dreams-ball")

@@ -13,10 +13,10 @@ import torch
 from small_models import Plain, Steered, TwoStage, small_config, write_store
 
 from framecast.core.types import ActionSpec, ClipSpec
+from framecast.inference.starts import Starts
 from framecast.models.base import Predictor
 from framecast.web.player import Player
 from framecast.web.server import Gate, Limits, make_app
-from framecast.web.starts import Starts
 
 MOVES = ActionSpec(kind="discrete", size=3, names=("LEFT", "NOOP", "RIGHT"))
 MODELS = {"plain": Plain, "codes": TwoStage, "steered": Steered}

@@ -342,9 +342,9 @@ def test_a_model_without_actions_plays_on_a_game_that_has_them(tmp_path, monkeyp
     from framecast.data.base import Segment
     from framecast.data.store import Store
     from framecast.data.synthetic.atari import Atari, AtariConfig
+    from framecast.inference.starts import Starts
     from framecast.models.base import Predictor
     from framecast.web.player import Player
-    from framecast.web.starts import Starts
 
     Atari(AtariConfig(episodes=1, max_frames=8)).prepare(tmp_path / "game")
     store = Store(tmp_path / "game")
@@ -376,7 +376,7 @@ def test_simulated_scene_follows_the_same_actions(tmp_path, monkeypatch):
         def restore(self, state):
             self.sum = state
 
-    monkeypatch.setattr("framecast.web.starts.replay", lambda source, video, frame: Counting())
+    monkeypatch.setattr("framecast.inference.starts.replay", lambda source, video, frame: Counting())
     session = Session(make_player(tmp_path / "data"))
     recorded = session.start.pairs.source.clip(session.start.video, session.start.last, 6).arrays["actions"]
     walk(session, 2)

@@ -56,7 +56,8 @@ class History:
         since = torch.where(last < 0, NEVER, (t - 1 - last).float())
         seen = torch.zeros(b * t, colours, device=frames.device)
         seen.scatter_(1, frames.reshape(b * t, -1), 1.0)
-        present = rearrange(seen, "(b t) k -> b t k", b=b).flip(1).cumprod(1).sum(1)
+        absent = 1 - rearrange(seen, "(b t) k -> b t k", b=b).flip(1)
+        present = (absent.cumsum(1) == 0).float().sum(1)
         count = config.actions_seen - 1
         past = torch.zeros(b, count, size, device=frames.device)
         if actions is not None and size and min(count, actions.shape[1]):

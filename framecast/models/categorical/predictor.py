@@ -261,6 +261,8 @@ class Categorical(Predictor):
         Raises:
             ValueError: the newest frame is further from the palette than `palette_error`.
         """
+        if torch.compiler.is_compiling():  # an exported graph holds no errors
+            return
         error = 255 * float((self.colours(found[-1, -1]) - frames[-1, -1]).abs().mean())
         if error > self.config.palette_error:
             raise ValueError(
@@ -323,10 +325,12 @@ class Categorical(Predictor):
         """Palette indices of the next frame, and features of the scene."""
         logits, features = self.network(self._history(state), self._action(state, action))
         frame, hot = self.decode(logits), state["temperature"]
+        if torch.compiler.is_compiling():  # an exported graph branches by an operation of its own
+            operands = (frame, logits, hot, state["seed"], state["tick"])
+            return torch.cond((hot > 0).any(), _sampled, _unsampled, operands), features
         if max(hot.tolist()) > 0:
             hot = hot.to(logits.device, non_blocking=True)
-            drawn = sample(logits, hot.clamp(min=1e-3), step_uniform(state, tuple(logits.shape[1:])))
-            frame = torch.where((hot > 0).view(-1, 1, 1), drawn, frame)
+            frame = _sampled(frame, logits, hot, state["seed"], state["tick"])
         return frame, features
 
     @torch.no_grad()
@@ -359,3 +363,14 @@ class Categorical(Predictor):
     @property
     def _width(self) -> int:
         return self.spec.action_size if self.actions != "none" else 0
+
+
+def _sampled(frame: Tensor, logits: Tensor, temperature: Tensor, seed: Tensor, tick: Tensor) -> Tensor:
+    """The decoded frame (b, h, w), where the temperature (b,) is above 0 a sampled one."""
+    uniform = step_uniform({"seed": seed, "tick": tick}, tuple(logits.shape[1:]))
+    drawn = sample(logits, temperature.clamp(min=1e-3), uniform)
+    return torch.where((temperature > 0).view(-1, 1, 1), drawn, frame)
+
+
+def _unsampled(frame: Tensor, *_: Tensor) -> Tensor:
+    return frame.clone()  # a branch of `torch.cond` must not return its operand

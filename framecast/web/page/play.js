@@ -1,13 +1,12 @@
-// The page and the server talk over one socket: requests as JSON, frames as a JSON head and the pixels.
+// The page: requests go through a connection, to the server or to a worker of this browser; frames come back.
 
+import { connect } from "./connection.js";
 import { Code, controls } from "./sliders.js";
 import { Pad, element } from "./pad.js";
 import { Screen } from "./screen.js";
 
 const $ = (id) => document.getElementById(id);
 const query = location.search;
-const socket = new WebSocket(`${location.protocol === "https:" ? "wss" : "ws"}://${location.host}/live${query}`);
-socket.binaryType = "arraybuffer";
 
 let screen, pad, code, hello;
 let header = { playing: false, number: 0, first: 0, last: 0 };
@@ -16,30 +15,25 @@ let resting = false;  // paused while the page is hidden
 
 /** Send a request; returns its id. time: of the input event, for the latency until the frame that answers it. */
 function ask(message, time) {
-  if (socket.readyState !== WebSocket.OPEN) return 0;
+  if (!connection.open) return 0;
   count += 1;
   document.body.dataset.requested = count;
   if (time !== undefined && screen) screen.expect(count, time);
-  socket.send(JSON.stringify({ ...message, id: count }));
+  connection.send({ ...message, id: count });
   return count;
 }
 
-socket.addEventListener("message", ({ data }) => {
-  if (typeof data === "string") {
-    const message = JSON.parse(data);
-    ({ hello: welcome, complaint, film, bye })[message.type]?.(message);
-    return;
-  }
-  const length = new DataView(data).getUint32(0, true);
-  header = JSON.parse(new TextDecoder().decode(new Uint8Array(data, 4, length)));
-  screen.draw(header, new Uint8Array(data, 4 + length));
-  socket.send(JSON.stringify({ type: "drawn", frame: header.id }));
-  refresh();
-});
-
-socket.addEventListener("close", () => {
-  if ($("curtain").dataset.closed) return;
-  curtain(hello ? "The server is gone, or the connection was lost." : "The server refused the connection. Open the complete address that it printed.");
+const connection = connect({
+  message: (message) => ({ hello: welcome, complaint, film, bye })[message.type]?.(message),
+  frame: (head, pixels) => {
+    header = head;
+    screen.draw(header, pixels);
+    connection.send({ type: "drawn", frame: header.id });
+    refresh();
+  },
+  closed: (text) => {
+    if (!$("curtain").dataset.closed) curtain(hello ? text.lost : text.refused);
+  },
 });
 
 function curtain(text) {
@@ -82,6 +76,7 @@ function welcome(message) {
   screen = new Screen(hello);
   hello.starts.forEach((name, index) => element($("starts"), "option", { value: index, textContent: name }));
   $("again").hidden = !hello.stochastic;
+  $("record").hidden = $("noise").hidden = Boolean(hello.local);
   if (hello.real) {  // the game itself: one image, and every reset is a new game
     $("dream-word").textContent = "Game";
     $("beside").hidden = $("start").hidden = true;

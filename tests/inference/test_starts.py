@@ -10,12 +10,12 @@ from small_models import Acting, Plain, small_config, write_store
 from framecast.core.errors import UserError
 from framecast.core.types import ClipRequest, ClipSpec
 from framecast.data.options import DataConfig
+from framecast.inference.starts import Starts, noise, open_starts
 from framecast.media.write import write_video
 from framecast.models.multiscale_gan.config import tiny
 from framecast.models.multiscale_gan.predictor import MultiscaleGAN
 from framecast.training.config import RunConfig
 from framecast.training.run_folder import Run
-from framecast.web.starts import Starts, noise, open_starts
 
 
 def opened(folder, model_class=Plain, path="", spec=None, **model):

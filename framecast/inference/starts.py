@@ -24,7 +24,7 @@ from framecast.inference.latents.io import EXAMPLES
 from framecast.media.resize import resize_frames
 from framecast.training.run_folder import Run
 
-#: Largest number of starts, evenly spaced.
+#: Largest number of starts offered in a page.
 MOST = 12
 #: Number of recorded frames after a start; half of the available ones for shorter data.
 FUTURE = 48
@@ -88,6 +88,7 @@ class Starts:
         seen: number of context frames.
         actions: action specification of the model; None if it takes none.
         seed: random seed for start selection.
+        most: largest number of starts, evenly spaced.
 
     Raises:
         UserError: no video is long enough.
@@ -101,12 +102,13 @@ class Starts:
         seen: int,
         actions: ActionSpec | None = None,
         seed: int = 0,
+        most: int = MOST,
     ) -> None:
         self.source, self.segments, self.seen, self.actions = source, segments, seen, actions
         longest = max(((s.stop - s.start - 1) // request.stride + 1 for s in segments), default=0)
         self._request = request.consecutive(seen, 0)
         spaced = replace(self._request, future=max(0, min(FUTURE, (longest - seen) // 2)))
-        self._places = Windows(source, segments, spaced).fixed(MOST, seed)
+        self._places = Windows(source, segments, spaced).fixed(most, seed)
         self._worlds: dict[int, tuple[World | None, Any]] = {}
 
     def __len__(self) -> int:
@@ -169,7 +171,7 @@ class Starts:
         return f"{self.source.names[video]}, frame {first + (self.seen - 1) * self._request.stride}"
 
 
-def open_starts(run: Run, data: str | None = None, size: str | None = None, seed: int = 0) -> Starts:
+def open_starts(run: Run, data: str | None = None, size: str | None = None, seed: int = 0, most: int = MOST) -> Starts:
     """Start frames of `data`, by default of the folder `examples` in the run, otherwise held-out frames of its data.
 
     Args:
@@ -177,6 +179,7 @@ def open_starts(run: Run, data: str | None = None, size: str | None = None, seed
         data: path or name of a source.
         size: frame size, "128" (shorter side) or "96x128"; None uses the training size.
         seed: random seed for start selection.
+        most: largest number of starts, evenly spaced.
 
     Raises:
         UserError: there are no frames, or the model cannot take them.
@@ -199,7 +202,7 @@ def open_starts(run: Run, data: str | None = None, size: str | None = None, seed
     longest = max(((s.stop - s.start - 1) // request.stride + 1 for s in segments), default=0)
     seen = max(model_context, min(request.length, longest))
     acts = run.model_class.actions != "none" and source.spec.actions is not None
-    return Starts(source, segments, request, seen, run.config.spec.actions if acts else None, seed)
+    return Starts(source, segments, request, seen, run.config.spec.actions if acts else None, seed, most)
 
 
 def noise(shape: tuple[int, ...], generator: torch.Generator) -> np.ndarray:
