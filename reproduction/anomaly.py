@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
@@ -56,7 +56,7 @@ class Case:
     runs: tuple[str, ...]
     change: Change
     length: int
-    detector: dict[str, Any] = dataclasses.field(default_factory=dict)
+    detector: dict[str, Any] = field(default_factory=dict)
     noise: bool = True
     only: str = ""
 
