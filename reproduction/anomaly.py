@@ -9,12 +9,13 @@ stretch of frames its detection. The frames of the stretch are the positives of 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from framecast.core.types import Clip
 from framecast.data.registry import make_source
 from framecast.data.store import DatasetWriter, Store
 from framecast.evaluation.anomaly import Anomalies, AnomalyDetector
@@ -25,8 +26,8 @@ from reproduction.results import WORK, Results, arguments
 
 DATA = WORK / "anomaly"
 RATE, BLOCK = 0.05, 16
-#: Videos with an anomaly in each case, and standard deviation of the sensor noise of all videos, grey levels.
-ANOMALOUS, NOISE = 8, 2.0
+#: Standard deviation of the sensor noise, grey levels.
+NOISE = 2.0
 
 Change = Callable[[np.ndarray, int, int, np.random.Generator], np.ndarray]
 
@@ -38,20 +39,26 @@ class Case:
     Attributes:
         what: the anomaly, in words.
         source: name of the generator.
-        settings: of the generator, without its seed.
+        settings: of the generator.
+        videos: number of videos to calibrate with, to count false alarms in, and to change.
         runs: packaged weights and baselines; the first is the one recommended for this case.
         change: frames (t, c, h, w), start and stop of the stretch, random numbers -> changed frames.
         length: frames of the stretch.
+        detector: settings of the detector.
         noise: whether the videos get sensor noise.
+        only: part of the names of the videos that are used.
     """
 
     what: str
     source: str
     settings: dict[str, Any]
+    videos: tuple[int, int, int]
     runs: tuple[str, ...]
     change: Change
     length: int
+    detector: dict[str, Any] = field(default_factory=dict)
     noise: bool = True
+    only: str = ""
 
 
 def jump(frames: np.ndarray, start: int, stop: int, rng: np.random.Generator) -> np.ndarray:
@@ -62,10 +69,11 @@ def jump(frames: np.ndarray, start: int, stop: int, rng: np.random.Generator) ->
 
 
 def run_fast(frames: np.ndarray, start: int, stop: int, rng: np.random.Generator) -> np.ndarray:
-    """Within the stretch the walker moves at three times the speed."""
+    """Within the stretch the walker moves at three times the speed; the video is shorter by that."""
     speed = np.ones(len(frames), int)
-    speed[start:stop] = 3
-    return frames[np.minimum(np.cumsum(speed) - 1, len(frames) - 1)]
+    speed[start:stop] = FASTER
+    order = np.cumsum(speed) - 1
+    return frames[order[order < len(frames)]]
 
 
 def new_object(frames: np.ndarray, start: int, stop: int, rng: np.random.Generator) -> np.ndarray:
@@ -85,32 +93,35 @@ def inverted(frames: np.ndarray, start: int, stop: int, rng: np.random.Generator
     return out
 
 
-_WALK = {"subjects": 5, "takes": 2, "cameras": 1, "frames": 100, "masks": False}
+#: Speed of the running walker over that of the walking one.
+FASTER = 3
+_BASELINES = ("linear-flow", "copy-last")
 CASES = {
     "ball": Case(
-        "a ball that jumps",
-        "bouncing",
-        {"videos": 24, "frames": 50, "shapes": 1},
-        ("linear-flow", "copy-last"),
-        jump,
-        12,
+        *("a ball that jumps", "bouncing", {"videos": 56, "frames": 50, "shapes": 1, "seed": 31}, (24, 24, 8)),
+        *(_BASELINES, jump, 12),
     ),
-    "walker": Case("a walker who runs", "walking", _WALK, ("linear-flow", "copy-last"), run_fast, 24),
+    "walker": Case(
+        *("a walker who runs", "walking"),
+        {"subjects": 1, "takes": 100, "cameras": 1, "frames": 140, "masks": False, "seed": 31},
+        *((6, 6, 8), _BASELINES, run_fast, 24, {"smooth": 4}),
+        only="walking",
+    ),
     "object": Case(
-        "a new object",
-        "ball",
-        {"videos": 24, "frames": 60},
-        ("dreams-ball", "linear-flow", "copy-last"),
-        new_object,
-        16,
+        *(
+            "a new object",
+            "ball",
+            {"videos": 56, "frames": 60},
+            (24, 24, 8),
+            ("dreams-ball", *_BASELINES),
+            new_object,
+            16,
+        )
     ),
     "palette": Case(
-        "a game with an inverted palette",
-        "paddle",
-        {"episodes": 6, "frames": 110},
-        ("world-paddle", "linear-flow", "copy-last"),
-        inverted,
-        24,
+        *("a game with an inverted palette", "atari"),
+        {"game": "ms_pacman", "frame_skip": 4, "episodes": 26, "max_frames": 60, "seed": 31},
+        *((10, 10, 6), ("multiscale-gan-pacman", *_BASELINES), inverted, 16),
         noise=False,
     ),
 }
@@ -123,44 +134,53 @@ def main() -> None:
     results.parts({name: lambda name=name: measured(name, CASES[name]) for name in CASES}, options)
 
 
-def videos(name: str, case: Case, purpose: str, seed: int) -> Store:
-    """A packed store of a case: of normal videos, or for the purpose "anomalous" of changed ones, with the array
-    `anomaly` (0 or 1 per frame)."""
-    folder = DATA / f"{name}-{purpose}"
-    if not (folder / "index.json").is_file():
-        plain = DATA / f"{name}-{purpose}-plain"
-        if not (plain / "index.json").is_file():
-            make_source(case.source, plain, {**case.settings, **({} if case.source == "ball" else {"seed": seed})})
-        store = Store(plain)
-        with DatasetWriter(folder, store.spec.fps, store.spec.actions) as writer:
-            for video in _changed(store, case, purpose == "anomalous", np.random.default_rng(seed)):
-                writer.add(**video)
-    return Store(folder)
+def parts(name: str, case: Case) -> list[Store]:
+    """Packed stores of a case: normal videos, unseen normal ones, and changed ones with the array `anomaly`."""
+    plain = DATA / f"{name}-plain"
+    if not (plain / "index.json").is_file():
+        make_source(case.source, plain, case.settings)
+    store, rng = Store(plain), np.random.default_rng(7)
+    chosen = [i for i, video in enumerate(store.names) if case.only in video]
+    found = []
+    for purpose, count in zip(("normal", "unseen", "anomalous"), case.videos, strict=True):
+        folder, mine, chosen = DATA / f"{name}-{purpose}", chosen[:count], chosen[count:]
+        if not (folder / "index.json").is_file():
+            with DatasetWriter(folder, store.spec.fps) as writer:
+                for index in mine:
+                    writer.add(**_video(store, index, case, purpose == "anomalous", rng))
+        found.append(Store(folder))
+    return found
 
 
-def _changed(store: Store, case: Case, anomalous: bool, rng: np.random.Generator) -> Iterator[dict[str, Any]]:
-    for index in range(min(len(store), ANOMALOUS) if anomalous else len(store)):
-        clip = store.clip(index, 0, int(store.lengths[index]))
-        frames, labels = np.array(clip.frames), np.zeros(len(clip.frames), np.uint8)
-        if anomalous:
-            start = int(rng.integers(len(frames) // 2, len(frames) - case.length))
-            frames = case.change(frames, start, start + case.length, rng)
-            labels[start : start + case.length] = 1
-        if case.noise:
-            frames = np.clip(np.round(frames + rng.normal(0, NOISE, frames.shape)), 0, 255).astype(np.uint8)
-        actions = {"actions": clip.arrays["actions"]} if "actions" in clip.arrays else {}
-        yield {"frames": frames, "name": clip.name, "anomaly": labels, **actions}
+def _video(store: Store, index: int, case: Case, anomalous: bool, rng: np.random.Generator) -> dict[str, Any]:
+    clip = store.clip(index, 0, int(store.lengths[index]))
+    frames, labels = np.array(clip.frames), np.zeros(len(clip.frames), np.uint8)
+    if anomalous:
+        start = _start(clip, case, rng)
+        frames = case.change(frames, start, start + case.length, rng)
+        labels = labels[: len(frames)]
+        labels[start : start + case.length] = 1
+    if case.noise:
+        frames = np.clip(np.round(frames + rng.normal(0, NOISE, frames.shape)), 0, 255).astype(np.uint8)
+    return {"frames": frames, "name": clip.name, "anomaly": labels}
+
+
+def _start(clip: Clip, case: Case, rng: np.random.Generator) -> int:
+    """First frame of the stretch: in the second half; of a walker, where it walks fastest by its true positions."""
+    if case.change is not run_fast:
+        return int(rng.integers(len(clip.frames) // 2, len(clip.frames) - case.length))
+    speed = np.linalg.norm(np.diff(clip.arrays["states"][:, :2], axis=0), axis=1)
+    starts = range(30, len(speed) - FASTER * case.length - 10)
+    return max(starts, key=lambda start: float(speed[start : start + FASTER * case.length].mean()))
 
 
 def measured(name: str, case: Case) -> dict[str, Any]:
     """AUC, share of anomalous frames with an alarm, and false alarms, of every run."""
     began = time.process_time()
-    normal, unseen, wrong = (
-        videos(name, case, purpose, seed) for seed, purpose in enumerate(("normal", "unseen", "anomalous"), start=11)
-    )
+    normal, unseen, wrong = parts(name, case)
     rows = {}
     for run in case.runs:
-        detector = AnomalyDetector(run, normal, rate=RATE, block=BLOCK)
+        detector = AnomalyDetector(run, normal, rate=RATE, block=BLOCK, **case.detector)
         found = [detector.detect(f"{wrong.folder}/{video}") for video in wrong.names]
         if run == case.runs[0]:
             write_anomalies(DATA / "pages" / name, found[0])
@@ -181,7 +201,8 @@ def measured(name: str, case: Case) -> dict[str, Any]:
         f"normal blocks with an alarm, stated {RATE:g}"
     )
     about = {"what": case.what, "data": f"{case.source} {case.settings}", "rate": RATE, "block": BLOCK}
-    about |= {"noise": NOISE if case.noise else 0.0, "stretch": case.length, "videos": len(wrong)}
+    about |= {"noise": NOISE if case.noise else 0.0, "stretch": case.length, "videos": case.videos}
+    about |= {"detector": case.detector}
     return {"sentence": sentence, **about, "rows": rows, "cpu_seconds": round(time.process_time() - began)}
 
 
@@ -219,9 +240,9 @@ def page(found: dict[str, Any]) -> str:
         "# Results: anomaly detection",
         "",
         "Written by `reproduction/anomaly.py` from [anomaly.json](anomaly.json). Every case has normal videos for the",
-        f"calibration (stated rate {RATE:g} per block of {BLOCK} frames), unseen normal videos, and {ANOMALOUS} videos",
-        "whose anomaly fills a known stretch of frames; the other frames of these videos are the negatives of the AUC,",
-        "also those right after the stretch, whose context still holds it. Nothing is trained here.",
+        f"calibration (stated rate {RATE:g} per block of {BLOCK} frames), unseen normal videos of the same scene, and",
+        "videos whose anomaly fills a known stretch of frames; the other frames of these videos are the negatives of",
+        "the AUC, also those right after the stretch, whose context still holds it. Nothing is trained here.",
         "",
         "| anomaly | model | frame AUC | stretches found | frames found | normal blocks with alarm | 95 % interval |",
         "|---|---|---|---|---|---|---|",

@@ -34,6 +34,8 @@ class AnomalyFlags:
     """Number of frames from the last context frame to the compared frame."""
     cells: int = 8
     """Number of regions along the shorter side of a frame."""
+    smooth: int = 1
+    """Number of last frames whose scores are averaged: more for what lasts, 1 for what flashes."""
     samples: int = 1
     """Number of futures of a stochastic model, of which the nearest counts in each region."""
     seed: int = 0

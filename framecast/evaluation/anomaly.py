@@ -1,9 +1,9 @@
 """Anomaly detection: frames that differ from their forecast by more than frames of normal material do.
 
 Every frame is compared with its forecast from the frames before it, region by region. The squared error of a region is
-divided by that of persistence on normal material (its mean in the region plus its mean over the frame), so that noise
-and regular motion count little; the score of a frame is its largest region. Frames that follow each other are not
-exchangeable, so the threshold is a conformal quantile over the largest scores of whole blocks of normal frames.
+divided by that of persistence on normal material (its mean in the region plus the mean of each frame's largest region),
+so that noise and regular motion count little; the score of a frame is its largest region. Frames that follow each other
+are not exchangeable, so the threshold is a conformal quantile over the largest scores of whole blocks of normal frames.
 
 Source: Liu, Luo, Lian, Gao, "Future frame prediction for anomaly detection", CVPR 2018.
 """
@@ -54,7 +54,7 @@ class Anomalies:
     Attributes:
         name: of the video.
         run: name of the model.
-        scores: float64 (t,), NaN for the first frames, which have no forecast.
+        scores: float64 (t,), each the mean of the last `smooth` frames; NaN for the first, which have no forecast.
         regions: float32 (t, rows, columns), scores of the regions.
         threshold: a frame with a larger score is an alarm.
         rate: stated share of normal blocks with an alarm.
@@ -158,6 +158,7 @@ class AnomalyDetector:
         block: frames of a block.
         lead: frames between the last context frame and the compared frame, at least 1.
         cells: regions along the shorter side of a frame.
+        smooth: number of last frames whose scores are averaged, at least 1; more finds what lasts, 1 what flashes.
         samples: futures of a stochastic model; the error of a region is that of the nearest.
         seed: random seed for sampling.
         device: device to compute on.
@@ -182,6 +183,7 @@ class AnomalyDetector:
         block: int = 16,
         lead: int = 1,
         cells: int = 8,
+        smooth: int = 1,
         samples: int = 1,
         seed: int = 0,
         device: str = "auto",
@@ -189,11 +191,12 @@ class AnomalyDetector:
         model_class: type[Predictor] | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
-        for flag, value in (("block", block), ("lead", lead), ("cells", cells), ("samples", samples)):
+        counts = {"block": block, "lead": lead, "cells": cells, "smooth": smooth, "samples": samples}
+        for flag, value in counts.items():
             if value < 1:
                 raise UserError(f"--{flag} must be at least 1, got {value}")
         self.run = run if isinstance(run, Run) else _opened(run, model_class)
-        self.rate, self.block, self.lead, self.cells, self.seed = rate, block, lead, cells, seed
+        self.rate, self.block, self.lead, self.cells, self.smooth, self.seed = rate, block, lead, cells, smooth, seed
         normal, segments, self.calibration = _normal(self.run, calibrate)
         self.spec, self.place = normal.spec, pick_device(device)
         self.model = self.run.model(str(self.place))
@@ -212,9 +215,9 @@ class AnomalyDetector:
             )
         conformal_threshold(np.zeros(len(blocks)), rate)  # too few blocks are reported before the work
         errors, persistence = self._errors(normal, [pair for pairs in blocks for pair in pairs], progress)
-        mean = persistence.mean(0)
-        self.reference = mean + mean.mean() + _FLOOR
-        self.maxima = (errors / self.reference).max((1, 2)).reshape(len(blocks), block).max(1)
+        self.reference = persistence.mean(0) + persistence.max((1, 2)).mean() + _FLOOR
+        scores = (errors / self.reference).max((1, 2)).reshape(len(blocks), block)
+        self.maxima = trailing_mean(scores, smooth).max(1)
         self.threshold = conformal_threshold(self.maxima, rate)
 
     def detect(self, source: str | Path | Source, progress: Callable[[int, int], None] | None = None) -> Anomalies:
@@ -247,8 +250,8 @@ class AnomalyDetector:
         errors = self._errors(video, [(index, start) for start in starts], progress)[0]
         first = (self._window - 1) // stride
         regions = np.concatenate([np.zeros((first, *errors.shape[1:])), errors / self.reference]).astype(np.float32)
-        scores = regions.max((1, 2)).astype(np.float64)
-        scores[:first] = np.nan
+        scores = np.full(len(regions), np.nan)
+        scores[first:] = trailing_mean(regions[first:].max((1, 2)).astype(np.float64), self.smooth)
         return Anomalies(
             name=name,
             run=self.run.name or self.run.config.name,
@@ -261,7 +264,7 @@ class AnomalyDetector:
             calibration=self.calibration,
             fps=video.spec.fps / stride,
             first=first,
-            settings={name: getattr(self, name) for name in ("lead", "cells", "samples", "seed", "stride")},
+            settings={name: getattr(self, name) for name in ("lead", "cells", "smooth", "samples", "seed", "stride")},
             frames=lambda start, count: video.clip(index, start * stride, count, stride).frames,
         )
 
@@ -311,6 +314,19 @@ class AnomalyDetector:
         cell = max(1.0, min(height, width) / self.cells)
         grid = (max(1, round(height / cell)), max(1, round(width / cell)))
         return adaptive_avg_pool2d(difference.float().square().mean(1, keepdim=True), grid)[:, 0]
+
+
+def trailing_mean(values: np.ndarray, count: int) -> np.ndarray:
+    """Mean of every value and the count - 1 before it along the last axis, of fewer at the beginning.
+
+    Args:
+        values: float64 (…, n).
+        count: at least 1.
+    """
+    sums = np.cumsum(values, -1)
+    sums[..., count:] -= np.cumsum(values, -1)[..., :-count]
+    found: np.ndarray = sums / np.minimum(np.arange(values.shape[-1]) + 1, count)
+    return found
 
 
 def _opened(name: str | Path, model_class: type[Predictor] | None) -> Run:

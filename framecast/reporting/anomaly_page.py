@@ -116,6 +116,7 @@ def _page(found: Anomalies, film: bool) -> str:
         title=f"Anomalies in {found.name}",
         sentence=sentence(found),
         tiles=tiles,
+        smoothing=f", averaged over {found.settings['smooth']} frames" if found.settings["smooth"] > 1 else "",
         charts=[{**asdict(chart), "svg": Markup(chart.svg)}],
         film=None if shown is None else film_view(found.name, shown, found.fps),
         film_beside=film and shown is None,
@@ -156,6 +157,7 @@ def _card(found: Anomalies) -> list[tuple[str, str]]:
         ("Frames", f"{len(found.scores)} at {found.fps:g} per second; the first {found.first} have no forecast"),
         ("Regions", f"{rows} × {columns}"),
         ("Lead time", f"{found.settings['lead']} frames"),
+        ("Averaged over", f"{found.settings['smooth']} frames"),
         ("Samples", str(found.settings["samples"])),
         ("Seed", str(found.settings["seed"])),
     ]

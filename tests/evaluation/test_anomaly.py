@@ -6,7 +6,7 @@ import pytest
 import framecast
 from framecast.core.errors import UserError
 from framecast.data.store import DatasetWriter, Store
-from framecast.evaluation.anomaly import AnomalyDetector
+from framecast.evaluation.anomaly import AnomalyDetector, trailing_mean
 from framecast.inference.export import save_pretrained
 from framecast.media.write import write_video
 from framecast.models.registry import find_model
@@ -62,6 +62,21 @@ def test_score_of_a_region_is_its_error_over_that_of_persistence(normal, tmp_pat
     reference = 2 * np.square(steps).mean() + 255**-2
     expected = np.square(np.diff(frames / 255, axis=0)).mean((1, 2, 3)) / reference
     np.testing.assert_allclose(found.scores[1:], expected, rtol=1e-4)
+
+
+def test_trailing_mean_is_that_of_the_last_values():
+    values = np.random.default_rng(0).random((2, 9))
+    for count in (1, 4, 20):
+        expected = [[row[max(0, i - count + 1) : i + 1].mean() for i in range(9)] for row in values]
+        np.testing.assert_allclose(trailing_mean(values, count), expected)
+
+
+def test_smoothing_keeps_an_event_that_lasts(normal, tmp_path):
+    frames = noise(60, 4)
+    frames[30:40, :, 10:20, 10:20] = np.arange(10)[:, None, None, None] % 2 * 200
+    found = framecast.anomaly("copy-last", video(tmp_path / "v", frames), normal, block=8, smooth=4)
+    assert found.intervals == [(30, 44)]
+    assert found.scores[33] == pytest.approx(found.regions[30:34].max((1, 2)).mean(), rel=1e-5)
 
 
 def test_lead_time_compares_with_an_older_context(normal, tmp_path):
