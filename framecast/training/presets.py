@@ -118,7 +118,7 @@ def dreams(profile: str) -> RunConfig:
         "world-models": replace(common, batch_size=100),
         "small": replace(common, steps=8000),
         "tiny": tiny,
-        "grid": replace(common, steps=4000, batch_size=8, val_batches=4),
+        "grid": replace(common, steps=6000, batch_size=8, val_batches=4),
         "grid-tiny": tiny,
     }
     chosen = _choose("dreams", profile, PROFILES)

@@ -259,14 +259,15 @@ def grid() -> DreamsConfig:
         kl_weight=0.1,
         memory_sizes=(64,),
         recurrence="carried",
+        sequence=16,
         mixtures=5,
         spread="exp",
         weight_temperature=0.3,
         sigma_temperature=0.1,
         vision_patience=None,
-        vision_share=0.3,
+        vision_share=0.45,
         memory_patience=None,
-        optim=OptimConfig(vision_lr=3e-3, memory_lr=2e-3, clip=1.0, warmup=50, cosine=True),
+        optim=OptimConfig(vision_lr=2e-3, memory_lr=2e-3, clip=1.0, warmup=50, cosine=True),
     )
 
 

@@ -18,11 +18,15 @@ from framecast.core.errors import UserError
 from framecast.core.types import ClipSpec
 from framecast.models.dreams.config import CELL_FACTOR, DreamsConfig
 from framecast.nn.film import FilmBlock
+from framecast.nn.init import zero
 from framecast.nn.mixture import Mixture
 from framecast.nn.precision import autocast_off
 
 #: Steps of the past in which a changed cell counts as moving.
 _MOVED = 4
+
+#: Log variance of a cell's latent at the start: narrow, or its noise would hide from the decoder what it encodes.
+_LOGVAR = -4.0
 
 #: Least difference of a mean latent that is a change of its cell; the same pixels give the same latent up to rounding.
 _CHANGE = 0.05
@@ -121,6 +125,11 @@ class GridVAE(nn.Module):
                 "logvar": nn.Conv2d(first, size, 1),
             }
         )
+        logvar = self.encoder["logvar"]
+        assert isinstance(logvar, nn.Conv2d)
+        zero(logvar)
+        assert logvar.bias is not None
+        nn.init.constant_(logvar.bias, _LOGVAR)
         factor = side // CELL_FACTOR
         self.decoder = nn.Sequential(
             nn.Conv2d(size, first, 3, padding=1),

@@ -122,7 +122,7 @@ class Dreams(Predictor):
                 name="vision",
                 phases=[vision],
                 until=StopCondition(patience=c.vision_patience, max_fraction=c.vision_share),
-                request=ClipRequest(context=1, future=0, resize=_resize(c)),
+                request=self._vision_request(),
                 loss=self.vision_loss,
             ),
             Stage(
@@ -133,6 +133,13 @@ class Dreams(Predictor):
                 loss=self.memory_loss,
             ),
         ]
+
+    def _vision_request(self) -> ClipRequest:
+        """Single frames; for a grid four, spread over what the memory is trained on, whose batches are smaller."""
+        c, whole = self.config, self.request(self.config)
+        if c.latent == "frame":
+            return ClipRequest(context=1, future=0, resize=whole.resize)
+        return ClipRequest(context=4, future=0, stride=max(1, (whole.source_length - 1) // 3))
 
     def phases(self) -> list[Phase]:
         """vision trains the autoencoder; memory, and one phase a compared head, the recurrent networks."""
