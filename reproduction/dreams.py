@@ -1,7 +1,7 @@
 """The runs behind docs/results/dreams.md: train, dream, measure; figures into docs/results/dreams.json.
 
     python -m reproduction.dreams                   all parts, one after another; finished ones are kept
-    python -m reproduction.dreams --only ball       one part: ball, crossroads, ms_pacman, maze
+    python -m reproduction.dreams --only ball       one part: ball, crossroads, ms_pacman, maze, windows
     python -m reproduction.dreams --clip FILE       a natural clip of your own; its films stay with the run
     python -m reproduction.dreams --again           run finished ones again
 
@@ -35,6 +35,7 @@ from framecast.models.rollout import rollout
 from reproduction.dreams_maze import maze
 from reproduction.dreams_page import page
 from reproduction.dreams_training import Trained
+from reproduction.dreams_windows import windows
 from reproduction.find_ms_pacman import FAR, HELD, NEAR, console_place, fitted_finder, frames_of, replayed
 from reproduction.results import RESULTS, WORK, Results, arguments, made, relative, slug
 
@@ -45,7 +46,7 @@ OFFERED = (0.25, 0.5, 0.75, 1.0)
 
 def main() -> None:
     """Run the parts asked for."""
-    parts = {"ball": ball, "crossroads": crossroads, "ms_pacman": ms_pacman, "maze": maze}
+    parts = {"ball": ball, "crossroads": crossroads, "ms_pacman": ms_pacman, "maze": maze, "windows": windows}
     options = arguments(__doc__, list(parts), clip="train and measure on this video instead").parse_args()
     torch.manual_seed(0)
     Results("dreams", page).parts({**parts, "clip": lambda: clip(options.clip)}, options)

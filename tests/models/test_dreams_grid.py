@@ -18,7 +18,7 @@ from framecast.core.errors import UserError
 from framecast.core.types import ActionSpec, Batch, ClipSpec
 from framecast.inference.load import load
 from framecast.models.dreams.config import PROFILES, grid_tiny
-from framecast.models.dreams.grid import moving_cells, weighted_error
+from framecast.models.dreams.grid import crops_of_change, moving_cells, weighted_error
 from framecast.models.dreams.predictor import Dreams
 from framecast.models.latent import EditableLatent
 from framecast.models.rollout import RolloutSession
@@ -102,6 +102,33 @@ def test_weighted_error_by_a_plain_loop():
         weight = 1 + 7 * max(abs(x[n, k, i, j] - still[k, i, j]) for k in range(3))
         expected += weight * (x[n, c, i, j] - y[n, c, i, j]) ** 2 / 2
     assert float(weighted_error(*map(torch.from_numpy, (x, y, still)), 7.0)) == pytest.approx(expected)
+
+
+def test_crops_are_whole_cells_of_frame_and_still_picture_around_a_change():
+    torch.manual_seed(0)
+    still = torch.arange(3 * 32 * 40).view(3, 32, 40) / 3840
+    frames = still.repeat(400, 1, 1, 1)
+    frames[:, :, 8:16, 24:32] += 1  # row 1, column 3
+    found, beside = crops_of_change(frames, still, 8, 2)
+    assert found.shape == beside.shape == (400, 3, 16, 16)
+    places = (beside[:, 0, 0, 0] * 3840).round().long()
+    top, left = places // 40, places % 40
+    assert set(top.tolist()) == {0, 8, 16}
+    assert set(left.tolist()) == {0, 8, 16, 24}
+    for crop, y, x in zip(found, top, left, strict=True):
+        assert torch.equal(crop, frames[0, :, y : y + 16, x : x + 16])
+    inside = (top <= 8) & (left >= 16)
+    assert 0.8 < inside.float().mean() < 0.97
+    assert crops_of_change(frames, still, 8, 9)[0].shape == frames.shape
+
+
+def test_vision_trains_on_crops_first_and_is_validated_on_whole_frames():
+    model = build(replace(grid_tiny(), crop_cells=1, kl_weight=0.0))
+    whole, seen = batch(model), []
+    model.vae.decoder.register_forward_hook(lambda module, given, out: seen.append(tuple(out.shape[-2:])))
+    for training, elapsed in ((True, 0.7), (True, 0.8), (False, 0.0)):
+        model.train(training).vision_loss(replace(whole, elapsed=elapsed))
+    assert seen == [(8, 8), (16, 24), (16, 24)]
 
 
 def test_moving_cells_by_a_plain_loop():
@@ -270,6 +297,7 @@ def test_frames_of_another_size_are_refused():
         ({"cell": "lstm"}, "use model.cell gru"),
         ({"head": "linear"}, "needs heads mdn or gaussian"),
         ({"resample": False}, "and model.resample"),
+        ({"crop_share": 1.5}, "model.crop_share must lie in 0…1"),
         ({"change_weight": -1.0}, "model.change_weight must be at least 0"),
     ],
 )

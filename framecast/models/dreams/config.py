@@ -87,6 +87,11 @@ class DreamsConfig:
     change_weight: float = 20.0
     """Weight of what moves in the losses of a grid, at least 0: pixels count 1 + change_weight * difference from the
     still picture, cells 1 + change_weight where something moves."""
+    crop_cells: int = 5
+    """Side, in cells, of the crops around what differs from the still picture on which the autoencoder of a grid is
+    trained at first; 0 for whole frames throughout."""
+    crop_share: float = 0.75
+    """Share of the vision stage with crops, in 0…1; whole frames follow."""
     # --- memory
     cell: Literal["gru", "lstm"] = "gru"
     """Kind of the recurrent layers."""
@@ -149,7 +154,7 @@ class DreamsConfig:
         require_least(self, "model.", context=1, stride=1, code_size=1, sequence=1, mixtures=1)
         require_least(self, "model.", kl_weight=0, kl_floor=0, weight_temperature=0, sigma_temperature=0)
         require_least(self, "model.", reconstruction_frames=0, dream_frames=0)
-        require_least(self, "model.", change_weight=0, memory_width=1, memory_blocks=1)
+        require_least(self, "model.", change_weight=0, crop_cells=0, memory_width=1, memory_blocks=1)
         for name, count in (("encoder_widths", 4), ("decoder_widths", 3)):
             if len(getattr(self, name)) != count or min(getattr(self, name)) < 1:
                 raise UserError(f"model.{name} must be {count} numbers of at least 1, got {getattr(self, name)}")
@@ -181,6 +186,8 @@ class DreamsConfig:
     def _check_grid(self) -> None:
         if self.cell_side < CELL_FACTOR or self.cell_side % CELL_FACTOR:
             raise UserError(f"model.cell_side must be a multiple of {CELL_FACTOR}, got {self.cell_side}")
+        if not 0 <= self.crop_share <= 1:
+            raise UserError(f"model.crop_share must lie in 0…1, got {self.crop_share}")
         if len(self.grid_widths) != 2 or min(self.grid_widths) < 1:
             raise UserError(f"model.grid_widths must be 2 numbers of at least 1, got {self.grid_widths}")
         if len(self.memory_sizes) != 1 or self.cell != "gru":

@@ -57,7 +57,7 @@ def weighted_error(frames: Tensor, decoded: Tensor, still: Tensor, change_weight
     Args:
         frames: (n, c, h, w) in 0…1.
         decoded: (n, c, h, w) in 0…1.
-        still: (c, h, w) in 0…1.
+        still: (c, h, w), or (n, c, h, w) of crops, in 0…1.
         change_weight: at least 0.
 
     Returns:
@@ -65,6 +65,32 @@ def weighted_error(frames: Tensor, decoded: Tensor, still: Tensor, change_weight
     """
     weight = 1 + change_weight * (frames - still).abs().amax(1, keepdim=True)
     return (weight * (frames - decoded).square()).sum((1, 2, 3)).mean()
+
+
+def crops_of_change(frames: Tensor, still: Tensor, side: int, count: int) -> tuple[Tensor, Tensor]:
+    """Crops of `count` x `count` cells around a cell of each frame, and of the still picture at the same places.
+
+    The cell is drawn by its difference from the still picture in 85 % of frames, uniformly in the others; its place
+    within the crop is random. Crops are as large as the frame where that has fewer cells.
+
+    Args:
+        frames: (n, c, h, w) in 0…1.
+        still: (c, h, w) in 0…1.
+        side: of a cell, px.
+        count: cells along a side of a crop, at least 1.
+    """
+    n, _, height, width = frames.shape
+    rows, columns = min(count, height // side), min(count, width // side)
+    difference = functional.avg_pool2d((frames - still).abs().mean(1, keepdim=True), side).flatten(1) + 1e-6
+    odds = 0.85 * difference / difference.sum(1, keepdim=True) + 0.15 / difference.shape[1]
+    cell = torch.multinomial(odds, 1)[:, 0]
+    offset = torch.rand(n, 2, device=frames.device)
+    top = (cell // (width // side) - (offset[:, 0] * rows).long()).clamp(0, height // side - rows) * side
+    left = (cell % (width // side) - (offset[:, 1] * columns).long()).clamp(0, width // side - columns) * side
+    y = (top[:, None] + torch.arange(rows * side, device=frames.device))[:, :, None]
+    x = (left[:, None] + torch.arange(columns * side, device=frames.device))[:, None]
+    index = torch.arange(n, device=frames.device)[:, None, None]
+    return frames[index, :, y, x].permute(0, 3, 1, 2), still[:, y, x].permute(1, 0, 2, 3)
 
 
 def moving_cells(means: Tensor, grid: tuple[int, int]) -> Tensor:
@@ -96,8 +122,8 @@ class Residual(nn.Module):
 class GridVAE(nn.Module):
     """Variational autoencoder with a Gaussian latent for every cell of a frame.
 
-    The encoder sees one cell at a time; the decoder sees neighbouring cells, and adds its output to the logit of a
-    still picture, the median of the first batch.
+    The encoder sees one cell at a time, as its difference from a still picture, the median of the first batch; the
+    decoder sees neighbouring cells, and adds its output to the logit of that picture.
 
     Args:
         config: of the model.
@@ -111,7 +137,7 @@ class GridVAE(nn.Module):
         super().__init__()
         side, size = config.cell_side, config.code_size
         first, last = config.grid_widths
-        self.grid = grid
+        self.side, self.size = side, size
         self.encoder = nn.ModuleDict(
             {
                 "layers": nn.Sequential(
@@ -148,17 +174,25 @@ class GridVAE(nn.Module):
         """Set the still picture to the median of frames (n, c, h, w) in 0…1."""
         self.still.copy_(frames.median(0).values)
 
-    def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:
-        """(n, c, h, w) in 0…1 -> mean and log variance, (n, z) each, float32."""
-        features = self.encoder["layers"](frames.contiguous(memory_format=torch.channels_last))
+    def encode(self, frames: Tensor, still: Tensor | None = None) -> tuple[Tensor, Tensor]:
+        """Mean and log variance, (n, z) each, float32, of frames or crops of whole cells.
+
+        Args:
+            frames: (n, c, h, w) in 0…1.
+            still: the still picture at the places of the crops, (n, c, h, w); None for whole frames.
+        """
+        still = self.still if still is None else still
+        features = self.encoder["layers"]((frames - still).contiguous(memory_format=torch.channels_last))
         mean, logvar = (rearrange(self.encoder[name](features), "n c y x -> n (y x c)") for name in ("mean", "logvar"))
         return mean.float(), logvar.float()
 
-    def decode(self, latents: Tensor) -> Tensor:
-        """(n, z) -> frames (n, c, h, w) in 0…1, float32."""
-        y, x = self.grid
-        cells = rearrange(latents, "n (y x c) -> n c y x", y=y, x=x).contiguous(memory_format=torch.channels_last)
-        return (self.decoder(cells).float() + self.still.clamp(0.01, 0.99).logit()).sigmoid()
+    def decode(self, latents: Tensor, still: Tensor | None = None) -> Tensor:
+        """Frames or crops (n, c, h, w) in 0…1, float32, of latents (n, z); still as in `encode`."""
+        still = self.still if still is None else still
+        rows = still.shape[-2] // self.side
+        cells = rearrange(latents, "n (y x c) -> n c y x", y=rows, c=self.size)
+        change = self.decoder(cells.contiguous(memory_format=torch.channels_last))
+        return (change.float() + still.clamp(0.01, 0.99).logit()).sigmoid()
 
 
 class GridMemory(nn.Module):

@@ -29,7 +29,7 @@ from framecast.core.schedules import Cosine
 from framecast.core.types import Batch, ClipRequest, ClipSpec, GradClip, Loss, Optimiser, Phase, Stage, StopCondition
 from framecast.models.base import Control, Predictor, RolloutState
 from framecast.models.dreams.config import DRAWING, DreamsConfig, Head
-from framecast.models.dreams.grid import GridMemory, GridVAE, grid_of, moving_cells, weighted_error
+from framecast.models.dreams.grid import GridMemory, GridVAE, crops_of_change, grid_of, moving_cells, weighted_error
 from framecast.models.dreams.networks import VAE, Memory, glorot, vision_terms
 from framecast.models.seeds import Generators, new_seed, next_tick, step_normal, step_uniform
 from framecast.nn.mixture import Mixture
@@ -198,16 +198,25 @@ class Dreams(Predictor):
         """reconstruction + kl_weight * kl of all frames of a batch, each frame by itself.
 
         Parts: reconstruction (squared error summed over a frame, 0…1), kl (nats a frame), unweighted. For a grid of
-        latents the error in the total is weighted to what moves.
+        latents the error in the total is weighted to what moves, and in training most frames are cropped.
         """
         frames = torch.cat([batch.context, batch.future], 1).flatten(0, 1)
+        if isinstance(self.vae, GridVAE):
+            return self._grid_vision_loss(self.vae, frames, batch.elapsed)
         mean, logvar = self.vae.encode(frames)
         decoded = self.vae.decode(_drawn(mean, logvar))
         error, kl = vision_terms(frames, decoded, mean, logvar, self.config.kl_floor)
-        weighted = error
-        if isinstance(self.vae, GridVAE):
-            weighted = weighted_error(frames, decoded, self.vae.still, self.config.change_weight)
-        return Loss(weighted + self.config.kl_weight * kl, {"reconstruction": error.detach(), "kl": kl.detach()})
+        return Loss(error + self.config.kl_weight * kl, {"reconstruction": error.detach(), "kl": kl.detach()})
+
+    def _grid_vision_loss(self, vae: GridVAE, frames: Tensor, elapsed: float) -> Loss:
+        c, still = self.config, None
+        if self.training and c.crop_cells and elapsed < c.crop_share:
+            frames, still = crops_of_change(frames, vae.still, c.cell_side, c.crop_cells)
+        mean, logvar = vae.encode(frames, still)
+        decoded = vae.decode(_drawn(mean, logvar), still)
+        error, kl = vision_terms(frames, decoded, mean, logvar, c.kl_floor)
+        weighted = weighted_error(frames, decoded, vae.still if still is None else still, c.change_weight)
+        return Loss(weighted + c.kl_weight * kl, {"reconstruction": error.detach(), "kl": kl.detach()})
 
     def latents(self, batch: Batch) -> dict[str, Tensor]:
         """Latents of a batch's context frames, (b, t, z): mean and logvar, or z, one sample that is kept."""
