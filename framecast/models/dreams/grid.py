@@ -192,7 +192,8 @@ class GridVAE(nn.Module):
         rows = still.shape[-2] // self.side
         cells = rearrange(latents, "n (y x c) -> n c y x", y=rows, c=self.size)
         change = self.decoder(cells.contiguous(memory_format=torch.channels_last))
-        return (change.float() + still.clamp(0.01, 0.99).logit()).sigmoid()
+        frames: Tensor = (change.float() + still.clamp(0.01, 0.99).logit()).sigmoid()
+        return frames
 
 
 class GridMemory(nn.Module):
