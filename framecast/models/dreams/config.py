@@ -86,7 +86,7 @@ class DreamsConfig:
     """Channels of the autoencoder of a grid, at the size of the grid and at a quarter of the frame's; at least 1."""
     change_weight: float = 20.0
     """Weight of what moves in the losses of a grid, at least 0: pixels count 1 + change_weight * difference from the
-    still picture, cells 1 + change_weight where something moves."""
+    still picture, moving cells 1 + change_weight."""
     crop_cells: int = 5
     """Side, in cells, of the crops around what differs from the still picture on which the autoencoder of a grid is
     trained at first; 0 for whole frames throughout."""

@@ -249,9 +249,9 @@ class Dreams(Predictor):
         return Loss(value, {"mse": value.detach()})
 
     def _grid_loss(self, mixture: Mixture, target: Tensor, means: Tensor) -> Loss:
-        """Negative log likelihood of the cells, averaged with a larger weight where something moves.
+        """Negative log likelihood of the cells, averaged with a larger weight on moving cells.
 
-        Parts: nll, nats per latent of a frame; moving_nll, nats per cell where something moves.
+        Parts: nll, nats per latent of a frame; moving_nll, nats per moving cell.
         """
         nll = -mixture.log_prob(rearrange(target, "... (n c) -> ... n c", c=self.config.code_size))
         moving = moving_cells(means, self.grid).view(-1, means.shape[1] - 1, nll.shape[-1])
