@@ -210,7 +210,7 @@ def test_frame_by_frame_is_predict(settings, spec):
 
 
 def test_rollout_state_equals_that_of_the_whole_past():
-    model = build(replace(grid_tiny(), weight_temperature=0.0, sigma_temperature=0.0))
+    model = build(replace(grid_tiny(), weight_temperature=0.0, sigma_temperature=0.0, reencode=False))
     state = model.rollout_init(batch(model).context)
     latents = state["latents"]
     for _ in range(3):
@@ -232,8 +232,19 @@ def test_actions_lead_to_the_next_frame_and_not_to_this_one():
     assert not torch.equal(one[:, :, 2], two[:, :, 2])  # by action 4
 
 
+def test_reencoded_latents_keep_a_long_dream_finite():
+    def dreamt(reencode):
+        model = build(replace(grid_tiny(), reencode=reencode))
+        with torch.no_grad():
+            model.rnn.out.weight.mul_(10)  # a memory that pushes latents further at every step
+        return model.predict(batch(model).context, 200, generator=torch.Generator().manual_seed(0))
+
+    assert not dreamt(False).isfinite().all()
+    assert dreamt(True).isfinite().all()
+
+
 def test_temperatures_scale_variance_and_sharpen_the_choice_in_every_cell():
-    model = build()
+    model = build(replace(grid_tiny(), reencode=False))
     context, count = batch(model).context[:1], 4000
     state = model.rollout_init(context, samples=count, generator=torch.Generator().manual_seed(0))
     before = {k: v[:1] for k, v in state.items() if k.startswith("state")}

@@ -406,6 +406,8 @@ class Dreams(Predictor):
         """
         c, latents, new = self.config, state["latents"], dict(state)
         x = latents if c.recurrence == "window" else latents[:, -1:]
+        if c.reencode:
+            x = self.encode(self.decode(x))
         if self.action_size:
             if action is None:
                 raise ValueError(
