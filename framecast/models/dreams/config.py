@@ -134,9 +134,6 @@ class DreamsConfig:
     """Factor of the variance of a sample, at least 0; 0 takes the component's mean."""
     sigma_is_variance: bool = False
     """Sigma as a variance when sampling, as the published code does by mistake: the noise becomes sqrt(sigma)."""
-    reencode: bool = False
-    """Input of the memory in a dream: the mean latent of the decoded frame instead of the sampled latent, so that a long
-    dream stays within the latents of frames; off, as published."""
     # --- how the stages end
     vision_patience: int | None = 5
     """Validations without a better loss after which vision ends, its best weights restored; none: at the maximum
@@ -274,7 +271,6 @@ def grid() -> DreamsConfig:
         spread="exp",
         weight_temperature=0.3,
         sigma_temperature=0.1,
-        reencode=True,
         vision_patience=None,
         vision_share=0.45,
         memory_patience=None,

@@ -29,7 +29,15 @@ from framecast.core.schedules import Cosine
 from framecast.core.types import Batch, ClipRequest, ClipSpec, GradClip, Loss, Optimiser, Phase, Stage, StopCondition
 from framecast.models.base import Control, Predictor, RolloutState
 from framecast.models.dreams.config import DRAWING, DreamsConfig, Head
-from framecast.models.dreams.grid import GridMemory, GridVAE, crops_of_change, grid_of, moving_cells, weighted_error
+from framecast.models.dreams.grid import (
+    REACH,
+    GridMemory,
+    GridVAE,
+    crops_of_change,
+    grid_of,
+    moving_cells,
+    weighted_error,
+)
 from framecast.models.dreams.networks import VAE, Memory, glorot, vision_terms
 from framecast.models.seeds import Generators, new_seed, next_tick, step_normal, step_uniform
 from framecast.nn.mixture import Mixture
@@ -406,8 +414,6 @@ class Dreams(Predictor):
         """
         c, latents, new = self.config, state["latents"], dict(state)
         x = latents if c.recurrence == "window" else latents[:, -1:]
-        if c.reencode:
-            x = self.encode(self.decode(x))
         if self.action_size:
             if action is None:
                 raise ValueError(
@@ -441,7 +447,7 @@ class Dreams(Predictor):
             step_uniform(state, tuple(mixture.logits.shape[1:])),
             step_normal(state, (*cells, size), draw=1),
         )
-        return latent.flatten(1)
+        return latent.flatten(1).clamp(-REACH, REACH) if self.config.latent == "grid" else latent
 
 
 def _resize(config: DreamsConfig) -> tuple[int, int] | None:
