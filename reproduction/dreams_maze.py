@@ -36,7 +36,6 @@ def maze() -> dict[str, Any]:
     makers = {"world": lambda: starts.model_world(model), "true": starts.true_game}
     found = {
         **trained.facts,
-        "note": _INTERRUPTED,
         "detector": detector(source, board),
         "decoded": decoded(trained, board),
         "dream": {"mean": shown(dreamt, board), "mean_true": shown(true, board), **by_part(dreamt, true, board)},

@@ -263,7 +263,7 @@ def grid() -> DreamsConfig:
     return DreamsConfig(
         latent="grid",
         code_size=16,
-        kl_weight=0.1,
+        kl_weight=0.02,
         memory_sizes=(64,),
         recurrence="carried",
         sequence=16,
