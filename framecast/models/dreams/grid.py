@@ -28,8 +28,8 @@ _MOVED = 4
 #: Log variance of a cell's latent at the start: narrow, or its noise would hide from the decoder what it encodes.
 _LOGVAR = -4.0
 
-#: Largest magnitude of a number of a dreamt latent. Those of frames are near N(0, 1); without a bound, means relative to
-#: the last latent grow until they overflow.
+#: Largest magnitude of a number of a dreamt latent. Those of frames are near N(0, 1); means relative to the last latent
+#: would grow without a bound until they overflow.
 REACH = 8.0
 
 #: Least difference of a mean latent that is a change of its cell; the same pixels give the same latent up to rounding.
