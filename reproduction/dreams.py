@@ -1,7 +1,7 @@
 """The runs behind docs/results/dreams.md: train, dream, measure; figures into docs/results/dreams.json.
 
     python -m reproduction.dreams                   all parts, one after another; finished ones are kept
-    python -m reproduction.dreams --only ball       one part: ball, crossroads, ms_pacman
+    python -m reproduction.dreams --only ball       one part: ball, crossroads, ms_pacman, maze, windows
     python -m reproduction.dreams --clip FILE       a natural clip of your own; its films stay with the run
     python -m reproduction.dreams --again           run finished ones again
 
@@ -20,7 +20,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from framecast.core.types import Batch, ClipRequest
+from framecast.core.types import Batch
 from framecast.data.base import Source
 from framecast.data.cache import open_data
 from framecast.data.loader import Loader
@@ -32,19 +32,13 @@ from framecast.metrics.dreams import change, histogram_distance, spot, turns
 from framecast.metrics.frames import sharpness
 from framecast.models.dreams.predictor import Dreams
 from framecast.models.rollout import rollout
-from framecast.training.log import read_metrics
-from framecast.training.run_folder import Run, open_run
+from reproduction.dreams_maze import maze
 from reproduction.dreams_page import page
+from reproduction.dreams_training import Trained
+from reproduction.dreams_windows import windows
 from reproduction.find_ms_pacman import FAR, HELD, NEAR, console_place, fitted_finder, frames_of, replayed
-from reproduction.results import RESULTS, WORK, Results, arguments, command, length, made, relative, slug
+from reproduction.results import RESULTS, WORK, Results, arguments, made, relative, slug
 
-#: Training of each part, beside --data and --out.
-TRAINING = {
-    "ball": "--profile small --steps 4500 --model.vision-share 0.3 --model.compare linear softmax-mse",
-    "crossroads": "--profile small --steps 3500 --model.vision-share 0.35 --model.compare linear gaussian",
-    "ms_pacman": "--profile small --size 64x64 --fit squash --steps 5000 --model.kl-weight 0.1",
-    "clip": "--profile small --steps 1600 --model.compare linear softmax-mse",
-}
 DREAMS, LENGTH = 8, 300
 #: Temperatures of which a video without known truth is given one, by its validation frames.
 OFFERED = (0.25, 0.5, 0.75, 1.0)
@@ -52,53 +46,13 @@ OFFERED = (0.25, 0.5, 0.75, 1.0)
 
 def main() -> None:
     """Run the parts asked for."""
-    parts = {"ball": ball, "crossroads": crossroads, "ms_pacman": ms_pacman}
+    parts = {"ball": ball, "crossroads": crossroads, "ms_pacman": ms_pacman, "maze": maze, "windows": windows}
     options = arguments(__doc__, list(parts), clip="train and measure on this video instead").parse_args()
     torch.manual_seed(0)
     Results("dreams", page).parts({**parts, "clip": lambda: clip(options.clip)}, options)
 
 
 # ------------------------------------------------------------------------------------------------ what all parts do
-
-
-class Trained:
-    """A finished run: its model, its data and how it was made."""
-
-    def __init__(self, name: str, data: str, kind: str) -> None:
-        folder = WORK / f"dreams-{name}"
-        words = ("train", "dreams", "--data", data, "--out", relative(folder), *TRAINING[kind].split())
-        self.command = command(*words).replace(data, Path(data).name if kind == "clip" else data)
-        self.run: Run = open_run(folder)
-        model = self.run.model()
-        assert isinstance(model, Dreams)
-        self.model: Dreams = model
-        self.source: Source = open_data(self.run.config.data)[0]
-        rows = read_metrics(folder)
-        self.facts = {
-            "command": self.command,
-            **length(rows),
-            "vision_steps": max((r["step"] for r in rows if r["stage"] == "vision"), default=0),
-            "seed": self.run.config.train.seed,
-            "losses": {
-                k: next((r[k] for r in reversed(rows) if k in r), None)
-                for k in ("vision/reconstruction", "vision/kl", "memory/nll", "linear/mse", "gaussian/nll")
-            },
-            "validation": self._validation(rows),
-        }
-
-    def _validation(self, rows: list[dict[str, Any]]) -> dict[str, float]:
-        stages = {r["stage"] for r in rows if "val/loss" in r}
-        return {s: min(r["val/loss"] for r in rows if r["stage"] == s and "val/loss" in r) for s in sorted(stages)}
-
-    def frames(self, split: str, most: int = 400) -> tuple[Tensor, Tensor | None]:
-        """The longest stretch of a split, float (t, 3, 64, 64), and its actions."""
-        request = self.model.request(self.model.config)
-        longest = max(self.source.splits(request.source_length)[split], key=lambda s: s.stop - s.start)
-        count = min(longest.stop - longest.start, most)
-        whole = ClipRequest(context=count, future=0, resize=request.resize)
-        loader = Loader(self.source, [longest], whole, 1, actions=self.run.config.spec.actions)
-        batch = loader.gather([(longest.video, longest.start)]).to("cpu")
-        return batch.context[0], None if batch.actions is None else batch.actions[0]
 
 
 def dreams(model: Dreams, context: Tensor, length: int, actions: Tensor | None = None, samples: int = DREAMS) -> Tensor:

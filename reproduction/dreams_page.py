@@ -20,6 +20,9 @@ LABELS = {
     "settled": "temperature settled on validation frames, movement there and on held-out frames",
     "flicker": "movement of decoded real frames over the data's, from their mean codes and from draws",
     "mean_code": "distance of the first imagined code from the mean of both ways' (1: either way's)",
+    "detector": "sprites found in true frames, where there are none, and in an empty maze",
+    "decoded": "sprites of held-out frames found in decoded ones",
+    "dream": "sprites shown in a dream of 200 frames, and in the true game under the same actions",
     "steering": "steering (what each share is of: `reproduction/dreams.py`, `steering`)",
 }
 
@@ -48,6 +51,7 @@ def page(found: dict[str, Any]) -> str:
                 lines.append(f"- {label}: {facts}")
         lines.append("")
         lines += _table("head", result.get("heads", {}))
+        lines += _table("window", result.get("windows", {}))
         chosen = result.get("long", {})
         for head, rows in chosen.items() if "real" not in chosen else [("frame", chosen)]:
             lines += _table(f"long dream, {head}", rows)
@@ -57,11 +61,11 @@ def page(found: dict[str, Any]) -> str:
     return text(lines)
 
 
-def _number(value: float) -> str:
-    return f"{value:.3g}"
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3g}"
 
 
-def _table(label: str, rows: dict[str, dict[str, float]]) -> list[str]:
+def _table(label: str, rows: dict[str, dict[str, float | None]]) -> list[str]:
     if not rows:
         return []
     columns = list(next(iter(rows.values())))

@@ -7,7 +7,7 @@ the training engine and `rollout.py` do that.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -220,6 +220,16 @@ class Predictor(nn.Module, HubMethods):
         The remaining parameters must keep their names and the predictions must be the same.
         """
         return config
+
+    def check_initial_weights(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Refuse initial weights of another run that fit in part only and are of no use then. Default: none.
+
+        Args:
+            shapes: shape of each tensor of the other run by name.
+
+        Raises:
+            UserError: the weights are refused.
+        """
 
     def import_weights(self, path: Path) -> int:
         """Number of tensors filled from a weights file of another program, for `--init-from FILE`. Default: an error.

@@ -30,3 +30,9 @@ def initialise(module: nn.Module, kind: Init, slope: float = 0.0) -> None:
             nn.init.kaiming_normal_(layer.weight, a=slope)
         if layer.bias is not None:
             nn.init.constant_(layer.bias, 0.1 if kind == "truncated" else 0.0)
+
+
+def zero(layer: nn.Linear | nn.Conv2d) -> None:
+    """Set weights and biases of a layer to 0."""
+    for p in layer.parameters():
+        nn.init.zeros_(p)

@@ -109,14 +109,17 @@ def dreams(profile: str) -> RunConfig:
     # Published: batches of 32, 100 epochs at most in each stage, no EMA. An epoch of its 5,400 training frames is 169
     # steps, the interval of its validations.
     common = TrainConfig(steps=20_000, batch_size=32, validate_every=200, save_every=2000, preview_every=1000)
+    tiny = TrainConfig(
+        steps=20, batch_size=4, validate_every=10, save_every=10, preview_every=10, val_batches=1, stats_every=5
+    )
     train = {
         "default": common,
         "original": replace(common, steps=None, epochs=200, order="epoch", ema=0.0, validate_every=169),
         "world-models": replace(common, batch_size=100),
         "small": replace(common, steps=8000),
-        "tiny": TrainConfig(
-            steps=20, batch_size=4, validate_every=10, save_every=10, preview_every=10, val_batches=1, stats_every=5
-        ),
+        "tiny": tiny,
+        "grid": replace(common, steps=6000, batch_size=8, val_batches=4),
+        "grid-tiny": tiny,
     }
     chosen = _choose("dreams", profile, PROFILES)
     return RunConfig(
@@ -231,7 +234,7 @@ PRESETS: dict[str, tuple[tuple[str, ...], Callable[[str], RunConfig]]] = {
         hierarchical,
     ),
     "multiscale-gan": (("default", "original", "small", "natural", "eight", "tiny"), multiscale_gan),
-    "dreams": (("default", "original", "world-models", "small", "tiny"), dreams),
+    "dreams": (("default", "original", "world-models", "small", "grid", "tiny", "grid-tiny"), dreams),
     **{
         name: (("default", "original", "small", "tiny"), partial(autoencoder, name))
         for name, (module, _) in MODELS.items()

@@ -30,7 +30,7 @@ from framecast.data.loader import Loader
 from framecast.models import MODELS
 from framecast.models.base import Predictor
 from framecast.models.registry import find_model
-from framecast.training.checkpoint import has_checkpoint, load_matching, restore
+from framecast.training.checkpoint import has_checkpoint, load_matching, restore, weight_shapes
 from framecast.training.config import (
     CONFIG,
     RunConfig,
@@ -196,7 +196,9 @@ def _fit(
         if Path(init_from).is_file():
             filled = model.import_weights(Path(init_from))
         else:
-            filled = load_matching(model, open_run(init_from, None if config.name in MODELS else model_class).weights)
+            weights = open_run(init_from, None if config.name in MODELS else model_class).weights
+            model.check_initial_weights(weight_shapes(weights))
+            filled = load_matching(model, weights)
         if device.is_main and not quiet:
             print(f"{filled} of {len(model.state_dict())} tensors taken from {init_from}", file=sys.stderr)
     state = TrainState.create(_placed(model, device), config.train.seed, config.train.ema)

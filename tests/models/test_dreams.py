@@ -234,9 +234,8 @@ def test_memory_target_is_the_latent_after_the_window(recurrence):
 
 def test_latents_are_sampled_again_at_every_use():
     model = build()
-    empty = torch.zeros(2, 0, 3, 64, 64)
     latents = {"mean": torch.zeros(2, 4, 4), "logvar": torch.zeros(2, 4, 4)}
-    windows = [model._window(Batch(context=empty, future=empty, latents=latents)) for _ in range(2)]
+    windows = [model._drawn_latents(latents) for _ in range(2)]
     assert not torch.equal(*windows)
     kept = build(replace(tiny(), resample=False))
     whole = batch(kept)

@@ -14,6 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from framecast.models.categorical.config import CategoricalConfig
+from framecast.nn.film import FilmBlock
+from framecast.nn.init import zero
 
 #: Steps after which a colour counts as never seen at a pixel; the traces have then decayed to 0.
 NEVER = 1000.0
@@ -92,41 +94,6 @@ class History:
         return History(*(pick(getattr(self, name), getattr(other, name)) for name in names))
 
 
-class Film(nn.Module):
-    """Scale and shift of feature maps as a linear function of a vector; the identity at the start.
-
-    Source: Perez et al., "FiLM: Visual Reasoning with a General Conditioning Layer", 2018, arXiv 1709.07871.
-    """
-
-    def __init__(self, condition: int, channels: int) -> None:
-        super().__init__()
-        self.linear = nn.Linear(condition, 2 * channels)
-        _zero(self.linear)
-
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """x (b, c, h, w) scaled and shifted by condition (b, d)."""
-        scale, shift = self.linear(condition)[:, :, None, None].chunk(2, 1)
-        turned: Tensor = x * (1 + scale) + shift
-        return turned
-
-
-class Block(nn.Module):
-    """Residual block: convolution, ReLU, FiLM, ReLU, convolution that starts at zero."""
-
-    def __init__(self, channels: int, condition: int) -> None:
-        super().__init__()
-        self.first = nn.Conv2d(channels, channels, 3, padding=1)
-        self.film = Film(condition, channels)
-        self.second = nn.Conv2d(channels, channels, 3, padding=1)
-        _zero(self.second)
-
-    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
-        """x (b, c, h, w) and its correction."""
-        hidden = functional.relu(self.film(functional.relu(self.first(x)), condition))
-        corrected: Tensor = x + self.second(hidden)
-        return corrected
-
-
 class Clock(nn.Module):
     """Vector (b, d) of how long each colour has been away and has been there.
 
@@ -184,17 +151,17 @@ class Network(nn.Module):
             )
         counts = config.blocks
         self.down = nn.ModuleList(
-            nn.ModuleList(Block(c, d) for _ in range(n)) for c, n in zip(widths, counts, strict=True)
+            nn.ModuleList(FilmBlock(c, d) for _ in range(n)) for c, n in zip(widths, counts, strict=True)
         )
         self.up = nn.ModuleList(
-            nn.ModuleList(Block(c, d) for _ in range(n)) for c, n in zip(widths[:2], counts[:2], strict=True)
+            nn.ModuleList(FilmBlock(c, d) for _ in range(n)) for c, n in zip(widths[:2], counts[:2], strict=True)
         )
         self.shrink = nn.ModuleList([nn.Conv2d(first, middle, 2, stride=2), nn.Conv2d(middle, bottom, 2, stride=2)])
         self.grow = nn.ModuleList([nn.Conv2d(middle, 4 * first, 1), nn.Conv2d(bottom, 4 * middle, 1)])
         self.pooled = nn.Linear(2 * bottom, d)
-        _zero(self.pooled)
+        zero(self.pooled)
         self.head = nn.Conv2d(first, 4 * colours, 1)
-        _zero(self.head)
+        zero(self.head)
         self.copy = nn.Parameter(torch.tensor(float(config.copy_logit)))
 
     def forward(self, history: History, action: Tensor) -> tuple[Tensor, Tensor]:
@@ -266,12 +233,6 @@ class Outcomes(nn.Module):
         """Logits of rewards (b, r) and of flags (b, f), from features (b, n)."""
         found = self.layers(features).float()
         return found[:, : self.rewards], found[:, self.rewards :]
-
-
-def _zero(layer: nn.Linear | nn.Conv2d) -> None:
-    """Weights and biases at 0."""
-    for p in layer.parameters():
-        nn.init.zeros_(p)
 
 
 def _through(blocks: nn.Module | list[nn.Module], x: Tensor, condition: Tensor) -> Tensor:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from framecast.core.config import require_least
@@ -16,6 +16,9 @@ HEADS = ("mdn", "gaussian", "linear", "softmax-mse")
 
 #: Heads whose output is a distribution to sample from.
 DRAWING = ("mdn", "gaussian")
+
+#: Factor of the last enlargement of the decoder of a grid; sides of cells are multiples of it.
+CELL_FACTOR = 4
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -33,7 +36,13 @@ class OptimConfig:
     clip: float | None = None
     """Bound on the norm of the memory's gradient, above 0; none as published. World Models bounds each value by 1."""
 
+    warmup: int = 0
+    """Steps of a stage over which its learning rate rises from 0, at least 0."""
+    cosine: bool = False
+    """Learning rates that fall along half a cosine over their stage; off: constant, as published."""
+
     def __post_init__(self) -> None:
+        require_least(self, "optim.", warmup=0)
         for name in ("vision_lr", "memory_lr", "eps", "clip"):
             value = getattr(self, name)
             if value is not None and not value > 0:
@@ -68,11 +77,31 @@ class DreamsConfig:
     start_at_mean: bool = True
     """Initial last biases of the decoder at the mean of the first batch; off: at 0, as published, from where on dark
     scenes the decoder stays at the mean image for long."""
+    latent: Literal["frame", "grid"] = "frame"
+    """Latent of a frame. "frame": one vector for the whole frame of 64x64, as published. "grid": one for every cell of
+    a frame of any size that cells divide, `code_size` numbers each; for small objects that move."""
+    cell_side: int = 8
+    """Side of a cell of a grid, px, a multiple of 4."""
+    grid_widths: tuple[int, int] = (112, 48)
+    """Channels of the autoencoder of a grid, at the size of the grid and at a quarter of the frame's; at least 1."""
+    change_weight: float = 20.0
+    """Weight of what moves in the losses of a grid, at least 0: pixels count 1 + change_weight * difference from the
+    still picture, moving cells 1 + change_weight."""
+    crop_cells: int = 5
+    """Side, in cells, of the crops around what differs from the still picture on which the autoencoder of a grid is
+    trained at first; 0 for whole frames throughout."""
+    crop_share: float = 0.75
+    """Share of the vision stage with crops, in 0…1; whole frames follow."""
     # --- memory
     cell: Literal["gru", "lstm"] = "gru"
     """Kind of the recurrent layers."""
     memory_sizes: tuple[int, ...] = (32, 64, 128)
     """Widths of the recurrent layers; World Models has one of 256."""
+    memory_width: int = 96
+    """Channels of the residual blocks of a memory over grids, at least 1; `memory_sizes` is then the width of its
+    convolutional GRU."""
+    memory_blocks: int = 1
+    """Residual blocks before and after that GRU, at least 1."""
     recurrence: Literal["window", "carried"] = "window"
     """Use of the recurrent state. "window": reset for every frame, run over the last T latents and trained on the next
     latent, as published. "carried": kept from frame to frame, and every step of a sequence is trained, as in World
@@ -125,13 +154,14 @@ class DreamsConfig:
         require_least(self, "model.", context=1, stride=1, code_size=1, sequence=1, mixtures=1)
         require_least(self, "model.", kl_weight=0, kl_floor=0, weight_temperature=0, sigma_temperature=0)
         require_least(self, "model.", reconstruction_frames=0, dream_frames=0)
+        require_least(self, "model.", change_weight=0, crop_cells=0, memory_width=1, memory_blocks=1)
         for name, count in (("encoder_widths", 4), ("decoder_widths", 3)):
             if len(getattr(self, name)) != count or min(getattr(self, name)) < 1:
                 raise UserError(f"model.{name} must be {count} numbers of at least 1, got {getattr(self, name)}")
         if not self.memory_sizes or min(self.memory_sizes) < 1:
             raise UserError(f"model.memory_sizes must be numbers of at least 1, got {self.memory_sizes}")
         choices: dict[str, tuple[str, ...]] = {"cell": ("gru", "lstm"), "recurrence": ("window", "carried")}
-        choices |= {"head": HEADS, "spread": ("elu", "exp")}
+        choices |= {"head": HEADS, "spread": ("elu", "exp"), "latent": ("frame", "grid")}
         for name, allowed in choices.items():
             if getattr(self, name) not in allowed:
                 raise UserError(f"model.{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
@@ -150,6 +180,23 @@ class DreamsConfig:
                 f"model.sequence must be at least model.context ({self.context}) with a carried state, "
                 f"got {self.sequence}"
             )
+        if self.latent == "grid":
+            self._check_grid()
+
+    def _check_grid(self) -> None:
+        if self.cell_side < CELL_FACTOR or self.cell_side % CELL_FACTOR:
+            raise UserError(f"model.cell_side must be a multiple of {CELL_FACTOR}, got {self.cell_side}")
+        if not 0 <= self.crop_share <= 1:
+            raise UserError(f"model.crop_share must lie in 0…1, got {self.crop_share}")
+        if len(self.grid_widths) != 2 or min(self.grid_widths) < 1:
+            raise UserError(f"model.grid_widths must be 2 numbers of at least 1, got {self.grid_widths}")
+        if len(self.memory_sizes) != 1 or self.cell != "gru":
+            raise UserError(
+                "model.latent grid has a memory of one convolutional GRU; use model.cell gru and one number in "
+                f"model.memory_sizes, got {self.cell} and {self.memory_sizes}"
+            )
+        if not {self.head, *self.compare} <= set(DRAWING) or not self.resample:
+            raise UserError("model.latent grid needs heads mdn or gaussian, and model.resample")
 
     def components(self, head: Head) -> int:
         """Number of Gaussians in the output of a head."""
@@ -211,10 +258,48 @@ def tiny() -> DreamsConfig:
     )
 
 
+def grid() -> DreamsConfig:
+    """A latent for every cell of 8x8 px, a convolutional memory with a carried state, losses weighted to what moves."""
+    return DreamsConfig(
+        latent="grid",
+        code_size=16,
+        kl_weight=0.02,
+        memory_sizes=(64,),
+        recurrence="carried",
+        sequence=16,
+        mixtures=5,
+        spread="exp",
+        weight_temperature=0.3,
+        sigma_temperature=0.1,
+        vision_patience=None,
+        vision_share=0.45,
+        memory_patience=None,
+        optim=OptimConfig(vision_lr=2e-3, memory_lr=2e-3, clip=1.0, warmup=50, cosine=True),
+    )
+
+
+def grid_tiny() -> DreamsConfig:
+    """`grid` with narrow layers and short sequences; for tests."""
+    return replace(
+        grid(),
+        context=3,
+        code_size=4,
+        grid_widths=(8, 8),
+        memory_sizes=(8,),
+        memory_width=8,
+        sequence=5,
+        mixtures=2,
+        reconstruction_frames=12,
+        dream_frames=12,
+    )
+
+
 PROFILES: dict[str, Callable[[], DreamsConfig]] = {
     "default": default,
     "original": original,
     "world-models": world_models,
     "small": small,
     "tiny": tiny,
+    "grid": grid,
+    "grid-tiny": grid_tiny,
 }

@@ -15,7 +15,7 @@ Deviations from the published codes, with reasons, are noted at each field of th
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -24,9 +24,20 @@ from einops import rearrange
 from torch import Tensor, nn
 from torch.nn import functional
 
+from framecast.core.errors import UserError
+from framecast.core.schedules import Cosine
 from framecast.core.types import Batch, ClipRequest, ClipSpec, GradClip, Loss, Optimiser, Phase, Stage, StopCondition
 from framecast.models.base import Control, Predictor, RolloutState
 from framecast.models.dreams.config import DRAWING, DreamsConfig, Head
+from framecast.models.dreams.grid import (
+    REACH,
+    GridMemory,
+    GridVAE,
+    crops_of_change,
+    grid_of,
+    moving_cells,
+    weighted_error,
+)
 from framecast.models.dreams.networks import VAE, Memory, glorot, vision_terms
 from framecast.models.seeds import Generators, new_seed, next_tick, step_normal, step_uniform
 from framecast.nn.mixture import Mixture
@@ -54,22 +65,35 @@ class Dreams(Predictor):
 
     def __init__(self, config: DreamsConfig, spec: ClipSpec) -> None:
         super().__init__(config, spec)
-        self.vae = VAE(config, spec.channels)
         self.action_size = spec.action_size if config.use_actions else 0
-        inputs = config.code_size + self.action_size
-        self.rnn = Memory(config, inputs, config.head)
-        self.compared = nn.ModuleDict({head: Memory(config, inputs, head) for head in config.compare})
-        glorot(self)
+        #: Rows and columns of the grid of latents; one cell for a latent of the whole frame.
+        self.grid = grid_of(config, spec) if config.latent == "grid" else (1, 1)
+        self.vae = VAE(config, spec.channels) if config.latent == "frame" else GridVAE(config, spec.channels, self.grid)
+        self.rnn = self._memory(config.head)
+        self.compared = nn.ModuleDict({head: self._memory(head) for head in config.compare})
+        if config.latent == "frame":
+            glorot(self)
         # Head and data settle what the class leaves open.
         self.stochastic = config.head in DRAWING
         self.actions = "required" if self.action_size else "none"
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
+    def _memory(self, head: Head) -> Memory | GridMemory:
+        config = self.config
+        if config.latent == "grid":
+            return GridMemory(config, self.action_size, self.grid, config.components(head))
+        return Memory(config, config.code_size + self.action_size, head)
+
     @classmethod
     def request(cls, config: DreamsConfig) -> ClipRequest:
         """T frames and the next one; with a carried state a whole sequence and the next frame."""
         future = 1 if config.recurrence == "window" else config.sequence + 1 - config.context
-        return ClipRequest(context=config.context, future=future, stride=config.stride, resize=(SIDE, SIDE))
+        return ClipRequest(context=config.context, future=future, stride=config.stride, resize=_resize(config))
+
+    @classmethod
+    def frame_size(cls, config: DreamsConfig, spec: ClipSpec) -> tuple[int, int] | None:
+        """64x64; for a grid of latents the size that the model was built for."""
+        return _resize(config) or (spec.height, spec.width)
 
     @classmethod
     def inference_only(cls, config: DreamsConfig) -> DreamsConfig:
@@ -106,7 +130,7 @@ class Dreams(Predictor):
                 name="vision",
                 phases=[vision],
                 until=StopCondition(patience=c.vision_patience, max_fraction=c.vision_share),
-                request=ClipRequest(context=1, future=0, resize=(SIDE, SIDE)),
+                request=self._vision_request(),
                 loss=self.vision_loss,
             ),
             Stage(
@@ -118,12 +142,20 @@ class Dreams(Predictor):
             ),
         ]
 
+    def _vision_request(self) -> ClipRequest:
+        """Single frames; for a grid four, spread over what the memory is trained on, whose batches are smaller."""
+        c, whole = self.config, self.request(self.config)
+        if c.latent == "frame":
+            return ClipRequest(context=1, future=0, resize=whole.resize)
+        return ClipRequest(context=4, future=0, stride=max(1, (whole.source_length - 1) // 3))
+
     def phases(self) -> list[Phase]:
         """vision trains the autoencoder; memory, and one phase a compared head, the recurrent networks."""
         optim = self.config.optim
 
         def adam(lr: float) -> Optimiser:
-            return Optimiser(lr=lr, betas=optim.betas, eps=optim.eps)
+            schedule = Cosine() if optim.cosine else None
+            return Optimiser(lr=lr, betas=optim.betas, eps=optim.eps, warmup=optim.warmup, schedule=schedule)
 
         clip = GradClip() if optim.clip is None else GradClip(kind="global", value=optim.clip)
         memory: dict[str, tuple[str, Callable[[Batch, int], Loss]]] = {"memory": ("rnn", self.memory_loss)}
@@ -136,11 +168,30 @@ class Dreams(Predictor):
             ),
         ]
 
+    def check_initial_weights(self, shapes: Mapping[str, tuple[int, ...]]) -> None:
+        """Refuse a memory over another grid: its positions would be lost.
+
+        Raises:
+            UserError: naming both grids.
+        """
+        *_, height, width = shapes.get("rnn.positions", self.grid)
+        if self.config.latent == "grid" and (height, width) != self.grid:
+            side = self.config.cell_side
+            raise UserError(
+                f"--init-from: its memory was trained on a grid of {height}x{width} cells, this model has "
+                f"{self.grid[0]}x{self.grid[1]}; use frames of {side * height}x{side * width} px"
+            )
+
     def initialize_from_batch(self, batch: Batch) -> None:
-        """Set the decoder's last biases so that it starts with the mean colour of the batch."""
+        """Set the decoder's last biases so that it starts with the mean colour of the batch, or with its median picture
+        for a grid of latents."""
         if not self.config.start_at_mean:
             return
-        mean = _flat(torch.cat([batch.context, batch.future], 1)).mean((0, 2, 3)).clamp(0.01, 0.99)
+        frames = _flat(torch.cat([batch.context, batch.future], 1))
+        if isinstance(self.vae, GridVAE):
+            self.vae.set_still(frames)
+            return
+        mean = frames.mean((0, 2, 3)).clamp(0.01, 0.99)
         last = self.vae.decoder[-2]
         assert isinstance(last, nn.ConvTranspose2d)
         assert last.bias is not None
@@ -154,13 +205,26 @@ class Dreams(Predictor):
     def vision_loss(self, batch: Batch, step: int = 0) -> Loss:
         """reconstruction + kl_weight * kl of all frames of a batch, each frame by itself.
 
-        Parts: reconstruction (squared error summed over a frame, 0…1), kl (nats a frame), unweighted.
+        Parts: reconstruction (squared error summed over a frame, 0…1), kl (nats a frame), unweighted. For a grid of
+        latents the error in the total is weighted to what moves, and in training most frames are cropped.
         """
         frames = torch.cat([batch.context, batch.future], 1).flatten(0, 1)
+        if isinstance(self.vae, GridVAE):
+            return self._grid_vision_loss(self.vae, frames, batch.elapsed)
         mean, logvar = self.vae.encode(frames)
         decoded = self.vae.decode(_drawn(mean, logvar))
         error, kl = vision_terms(frames, decoded, mean, logvar, self.config.kl_floor)
         return Loss(error + self.config.kl_weight * kl, {"reconstruction": error.detach(), "kl": kl.detach()})
+
+    def _grid_vision_loss(self, vae: GridVAE, frames: Tensor, elapsed: float) -> Loss:
+        c, still = self.config, None
+        if self.training and c.crop_cells and elapsed < c.crop_share:
+            frames, still = crops_of_change(frames, vae.still, c.cell_side, c.crop_cells)
+        mean, logvar = vae.encode(frames, still)
+        decoded = vae.decode(_drawn(mean, logvar), still)
+        error, kl = vision_terms(frames, decoded, mean, logvar, c.kl_floor)
+        weighted = weighted_error(frames, decoded, vae.still if still is None else still, c.change_weight)
+        return Loss(weighted + c.kl_weight * kl, {"reconstruction": error.detach(), "kl": kl.detach()})
 
     def latents(self, batch: Batch) -> dict[str, Tensor]:
         """Latents of a batch's context frames, (b, t, z): mean and logvar, or z, one sample that is kept."""
@@ -173,7 +237,8 @@ class Dreams(Predictor):
         return self._memory_loss(batch, step, self.config.head)
 
     def _memory_loss(self, batch: Batch, step: int, head: Head) -> Loss:
-        latents, t = self._window(batch), self.config.context
+        found, t = self._encoded(batch), self.config.context
+        latents = self._drawn_latents(found)
         x, target = latents[:, :-1], latents[:, 1:]
         if self.action_size:
             if batch.actions is None:
@@ -183,21 +248,41 @@ class Dreams(Predictor):
         if self.config.recurrence == "window":  # only the last step has seen all T latents
             assert latents.shape[1] == t + 1, (latents.shape, t)
             out, target = out[:, -1], target[:, -1]
+        if self.config.latent == "grid":
+            return self._grid_loss(self._mixture(out, head), target, found["mean"])
         if head in DRAWING:
             value = -self._mixture(out, head).log_prob(target).mean()
             return Loss(value, {"nll": value.detach()})
         value = functional.mse_loss(self._code(out, head), target)
         return Loss(value, {"mse": value.detach()})
 
+    def _grid_loss(self, mixture: Mixture, target: Tensor, means: Tensor) -> Loss:
+        """Negative log likelihood of the cells, averaged with a larger weight on moving cells.
+
+        Parts: nll, nats per latent of a frame; moving_nll, nats per moving cell.
+        """
+        nll = -mixture.log_prob(rearrange(target, "... (n c) -> ... n c", c=self.config.code_size))
+        moving = moving_cells(means, self.grid).view(-1, means.shape[1] - 1, nll.shape[-1])
+        if nll.ndim == 2:  # the last step of a window
+            moving = moving[:, -1]
+        weight = 1 + self.config.change_weight * moving
+        inside = (nll * moving).sum() / moving.sum().clamp(min=1)
+        parts = {"nll": nll.sum(-1).mean().detach(), "moving_nll": inside.detach()}
+        return Loss((weight * nll).sum() / weight.sum(), parts)
+
     @torch.no_grad()
-    def _window(self, batch: Batch) -> Tensor:
-        """Latents of a batch's window, (b, length, z); resampled from their Gaussians if so configured."""
-        found = batch.latents
-        if not found:
-            found = self.latents(Batch(context=torch.cat([batch.context, batch.future], 1), future=batch.future))
+    def _encoded(self, batch: Batch) -> dict[str, Tensor]:
+        """Precomputed latents of a batch's window, else latents of its frames; (b, length, z) each."""
+        if batch.latents:
+            return dict(batch.latents)
+        return self.latents(Batch(context=torch.cat([batch.context, batch.future], 1), future=batch.future))
+
+    def _drawn_latents(self, found: dict[str, Tensor]) -> Tensor:
+        """Latents (b, length, z), resampled from their Gaussians if so configured."""
         return _drawn(found["mean"], found["logvar"]) if self.config.resample else found["z"]
 
     def _mixture(self, out: Tensor, head: Head) -> Mixture:
+        """The mixture of a frame's latent (…, z); for a grid of every cell, (…, cells, code_size)."""
         c = self.config
         return Mixture.split(out, c.components(head), c.code_size, c.joint, c.spread, c.sigma_floor)
 
@@ -237,10 +322,11 @@ class Dreams(Predictor):
         Raises:
             ValueError: for frames of another size.
         """
-        if tuple(frames.shape[-2:]) != (SIDE, SIDE):
+        height, width = _resize(self.config) or (self.spec.height, self.spec.width)
+        if tuple(frames.shape[-2:]) != (height, width):
             raise ValueError(
-                f"Dreams takes frames of {SIDE}x{SIDE}, got {frames.shape[-2]}x{frames.shape[-1]}; resize them first "
-                f"(framecast.read_video(…, size=({SIDE}, {SIDE})))"
+                f"Dreams takes frames of {height}x{width}, got {frames.shape[-2]}x{frames.shape[-1]}; resize them "
+                f"first (framecast.read_video(…, size=({height}, {width})))"
             )
         parts = [self.vae.encode(part)[0] for part in torch.split(_flat(frames), _CHUNK)]
         return rearrange(torch.cat(parts), "(b t) z -> b t z", b=len(frames))
@@ -292,7 +378,7 @@ class Dreams(Predictor):
             if self.action_size:
                 before = torch.cat([before, state["actions"]], -1)
             # With T = 1 nothing precedes the last latent: one step over nothing would already change the state.
-            hidden = self.rnn(before)[1] if c.context > 1 else self._fresh(before)
+            hidden = self.rnn(before)[1] if c.context > 1 else self._fresh(state["latents"])
             state |= {f"state{i}": value for i, value in enumerate(hidden)}
         return state
 
@@ -313,7 +399,9 @@ class Dreams(Predictor):
             state["actions"] = latents.new_zeros(len(frames), 0, self.action_size) if actions is None else actions
         return state
 
-    def _fresh(self, latents: Tensor) -> list[Tensor]:
+    def _fresh(self, latents: Tensor) -> Sequence[Tensor]:
+        if isinstance(self.rnn, GridMemory):
+            return self.rnn.fresh(latents)
         parts = 2 if self.config.cell == "lstm" else 1
         return [latents.new_zeros(len(latents), size) for size in self.config.memory_sizes for _ in range(parts)]
 
@@ -350,13 +438,21 @@ class Dreams(Predictor):
         if self.config.head not in DRAWING:
             return self._code(out, self.config.head)
         mixture = self._mixture(out, self.config.head)
-        return mixture.sample(
-            state["weight_temperature"],
-            state["sigma_temperature"],
+        rows = [-1, *[1] * (mixture.mean.ndim - 3)]  # a temperature holds for all cells of a clip
+        *cells, _, size = mixture.mean.shape[1:]
+        latent = mixture.sample(
+            state["weight_temperature"].view(rows),
+            state["sigma_temperature"].view(rows),
             self.config.sigma_is_variance,
             step_uniform(state, tuple(mixture.logits.shape[1:])),
-            step_normal(state, tuple(mixture.mean.shape[2:]), draw=1),
+            step_normal(state, (*cells, size), draw=1),
         )
+        return latent.flatten(1).clamp(-REACH, REACH) if self.config.latent == "grid" else latent
+
+
+def _resize(config: DreamsConfig) -> tuple[int, int] | None:
+    """The only size of frames of a config; None where cells of a grid divide frames of any size."""
+    return (SIDE, SIDE) if config.latent == "frame" else None
 
 
 def _flat(frames: Tensor) -> Tensor:
