@@ -219,7 +219,7 @@ def test_closed_gates_copy_and_leave_a_gradient_to_the_new_frames():
     torch.testing.assert_close(gated(-200.0).loss(batch).parts["new"], expected.detach())
 
 
-def test_gates_that_have_closed_open_again_where_something_moves():
+def test_gates_that_have_closed_open_again_in_the_moving_area():
     """All gates at m = 0.007, an exact copy after rounding; the left half of the frame inverts, the right is still."""
     frames = torch.rand(4, 1, 3, 16, 16).expand(-1, 5, -1, -1, -1).clone()
     frames[:, 4, :, :, :8] = 1 - frames[:, 3, :, :, :8]

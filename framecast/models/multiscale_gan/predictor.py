@@ -62,7 +62,7 @@ class MultiscaleGAN(Predictor):
         for scale in self._scales():
             scale.begin_gates()
         if config.output == "change":  # no change at first
-            for scale in self.generator.scales:
+            for scale in self._scales():
                 for last in list(scale.parameters())[-2:]:
                     nn.init.zeros_(last)
         self.discriminator: Discriminator | None = None
