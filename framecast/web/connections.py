@@ -1,4 +1,4 @@
-"""Bounds of HTTP connections: idle ones are closed, and the oldest idle one makes room for a new visitor."""
+"""Bounds of connections: idle ones are closed, the oldest idle one makes room, and an oversized message is read out."""
 
 from __future__ import annotations
 
@@ -6,11 +6,14 @@ import asyncio
 from typing import Any
 
 from uvicorn.protocols.http.h11_impl import H11Protocol
+from uvicorn.protocols.websockets.websockets_sansio_impl import WebSocketsSansIOProtocol
 
 #: Largest number of connections, in all and of one address.
 CONNECTIONS, PER_ADDRESS = 64, 48
 #: Seconds in which a request must be complete, and in which its response must be sent.
 REQUEST_SECONDS, RESPONSE_SECONDS = 10.0, 300.0
+#: Longest time in which the rest of an invalid message is read and dropped, seconds.
+DISCARD_SECONDS = 2.0
 
 
 class BoundedProtocol(H11Protocol):
@@ -66,6 +69,25 @@ class BoundedProtocol(H11Protocol):
         if self.timer is not None:
             self.timer.cancel()
         self.timer = None if seconds is None else self.loop.call_later(seconds, self.transport.abort)
+
+
+class DiscardingProtocol(WebSocketsSansIOProtocol):
+    """Websocket protocol of uvicorn that drops the rest of an invalid message, such as one above the size limit.
+
+    A socket closed with unread bytes is reset by the operating system, and the browser loses the close code with it.
+    """
+
+    def handle_parser_exception(self) -> None:
+        """Send the close frame and the end of the stream, then read until the browser closes, for a bounded time."""
+        if self.close_sent:
+            return
+        frame = self.conn.close_sent
+        assert frame is not None
+        self.queue.put_nowait({"type": "websocket.disconnect", "code": frame.code, "reason": frame.reason})
+        self.transport.write(b"".join(self.conn.data_to_send()))
+        self.transport.write_eof()
+        self.close_sent = True
+        self.close_timer = self.loop.call_later(DISCARD_SECONDS, self.transport.close)
 
 
 def _address(connection: Any) -> str:

@@ -210,7 +210,7 @@ def server(app: Any) -> Any:
 
     import uvicorn
 
-    from framecast.web.connections import BoundedProtocol
+    from framecast.web.connections import BoundedProtocol, DiscardingProtocol
 
     config = uvicorn.Config(
         app,
@@ -225,6 +225,7 @@ def server(app: Any) -> Any:
         timeout_graceful_shutdown=2,
         h11_max_incomplete_event_size=1 << 14,
         http=BoundedProtocol,
+        ws=DiscardingProtocol,
     )
     logging.getLogger("uvicorn.error").addFilter(_without_invalid_text)
     return uvicorn.Server(config)

@@ -71,17 +71,25 @@ FRAMES = [
 ]
 
 
-@pytest.mark.parametrize(("payload", "kind"), FRAMES)
-def test_absurd_messages_and_early_leaving_print_no_traceback(player, capfd, payload, kind):
+@contextlib.contextmanager
+def upgraded(url):
+    """A TCP connection after the handshake of the websocket."""
+    host = url.removeprefix("http://")
     request = (
-        "GET /live HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        f"GET /live HTTP/1.1\r\nHost: {host}\r\nOrigin: http://{host}\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
         "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
     )
+    with socket.create_connection(place(url)) as connection:
+        connection.settimeout(20)
+        connection.sendall(request.encode())
+        assert connection.recv(2000).startswith(b"HTTP/1.1 101")
+        yield connection
+
+
+@pytest.mark.parametrize(("payload", "kind"), FRAMES)
+def test_absurd_messages_and_early_leaving_print_no_traceback(player, capfd, payload, kind):
     with serving(player) as url:
-        with socket.create_connection(place(url)) as connection:
-            connection.settimeout(20)
-            connection.sendall(request.format(host=url.removeprefix("http://")).encode())
-            assert connection.recv(2000).startswith(b"HTTP/1.1 101")
+        with upgraded(url) as connection:
             size = bytes([128 | len(payload)]) if len(payload) < 126 else b"\xfe" + len(payload).to_bytes(2, "big")
             connection.sendall(bytes([128 | kind]) + size + bytes(4) + payload)
             connection.recv(100)
@@ -89,3 +97,32 @@ def test_absurd_messages_and_early_leaving_print_no_traceback(player, capfd, pay
         with urllib.request.urlopen(url, timeout=10) as answer:
             assert answer.status == 200
     assert "Traceback" not in capfd.readouterr().err
+
+
+#: Starts of messages that are closed before they end -> close code: of 1 GiB, and of a reserved type.
+UNFINISHED = [(b"\x81\xff" + (1 << 30).to_bytes(8, "big") + bytes(4), 1009), (b"\x83\xfe\xff\xff" + bytes(4), 1002)]
+
+
+@pytest.mark.parametrize(("head", "code"), UNFINISHED)
+def test_rest_of_an_invalid_message_does_not_reset_the_connection(player, head, code):
+    with serving(player) as url, upgraded(url) as connection:
+        connection.sendall(head + bytes(1 << 17))
+        received = b""
+        while part := connection.recv(1 << 16):  # to the end of the stream: a reset raises
+            received += part
+        assert b"\x88" + bytes([len(received) - received.rindex(b"\x88") - 2]) + code.to_bytes(2, "big") in received
+        for _ in range(4):
+            connection.sendall(bytes(1 << 16))
+            time.sleep(0.01)
+
+
+def test_endless_invalid_message_is_cut_off(player, monkeypatch):
+    monkeypatch.setattr(connections, "DISCARD_SECONDS", 0.2)
+    with serving(player) as url, upgraded(url) as connection:
+        connection.sendall(UNFINISHED[0][0])
+        parts = iter(range(2000))
+        with contextlib.suppress(ConnectionError):
+            for _ in parts:
+                connection.sendall(bytes(1 << 10))
+                time.sleep(0.01)
+        assert next(parts, None) is not None
