@@ -56,7 +56,7 @@ def multiscale_gan(profile: str) -> RunConfig:
         "default": published,
         "original": published,
         "small": short,
-        "stable": replace(short, select="skill", select_horizon=64, validate_every=5000),
+        "stable": replace(short, batch_size=4, select="skill", select_horizon=64, validate_every=5000),
         "natural": short,
         "eight": TrainConfig(steps=200_000, batch_size=8, validate_every=5000, save_every=5000),
         "tiny": TrainConfig(steps=20, batch_size=4, validate_every=10, save_every=10, preview_every=10, val_batches=1),
