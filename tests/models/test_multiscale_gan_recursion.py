@@ -13,11 +13,12 @@ from framecast.core.types import Batch, ClipSpec, GradClip
 from framecast.data.splits import split_videos
 from framecast.models.base import count_parameters
 from framecast.models.multiscale_gan.config import (
-    PROFILES,
     MultiscaleGANConfig,
     OptimConfig,
     default,
+    eight,
     original,
+    small,
     stable,
     tiny,
 )
@@ -64,7 +65,7 @@ def gradient(network):
 
 def test_published_profiles_have_every_option_off():
     off = ("output", "context_noise", "recursion", "round_feedback", "spectral_norm", "adversarial_frame")
-    for config in (default(), original()):
+    for config in (default(), original(), eight(), small()):
         assert [getattr(config, name) for name in off] == ["frame", 0.0, 1, False, False, "first"]
         assert config.optim.clip == GradClip()
         model = MultiscaleGAN(replace(tiny(), output=config.output), SPEC)
@@ -99,9 +100,9 @@ def test_noise_level_is_an_input_and_validation_and_roll_outs_have_none():
     model, batch = built(context_noise=0.1, noise_free=0.0), a_batch(future=1)
     assert model.generator.scales[0].layers[0].in_channels == 13
     contexts = pyramid(torch.rand(2, 12, 32, 32), 4)
-    quiet, loud = (model.generator(contexts, torch.full((2,), level))[0][-1] for level in (0.0, 1.0))
+    quiet, loud = (model.generator(contexts, torch.full((2,), level))[-1].frame for level in (0.0, 1.0))
     assert not torch.allclose(quiet, loud)
-    assert torch.equal(quiet, model.generator(contexts)[0][-1])
+    assert torch.equal(quiet, model.generator(contexts)[-1].frame)
     assert model.loss(batch).total != model.loss(batch).total
     model.eval()
     assert model.loss(batch).total == model.loss(batch).total
@@ -128,7 +129,7 @@ def test_loss_of_recursion_equals_a_plain_loop(changes, future):
     model, batch = built(adversarial=False, future=future, **changes).eval(), a_batch(future=3 * future)
     window, losses = 2 * batch.context.flatten(1, 2) - 1, []
     for k in range(3):
-        predictions, _ = model.generator(pyramid(window, 4))
+        predictions = [x.frame for x in model.generator(pyramid(window, 4))]
         truths = pyramid(2 * batch.future[:, k * future : (k + 1) * future].flatten(1, 2) - 1, 4)
         losses.append([(lp(y_hat, y, 2), gdl(y_hat, y)) for y_hat, y in zip(predictions, truths, strict=True)])
         window = torch.cat([window, predictions[-1].clamp(-1, 1)], 1)[:, -12:]
@@ -178,7 +179,7 @@ def test_gated_output_equals_its_equation():
     model = built(output="gated", future=2)
     scale, context, last = model.generator.scales[0], torch.rand(2, 12, 8, 8), torch.rand(2, 6, 8, 8)
     nn.init.normal_(scale.layers[-1].weight)
-    found, new = scale(context, None, last)
+    found, new, gate = scale(context, None, last)
     raw = scale.layers(context).detach().numpy()
     expected_new = 1.7159 * np.tanh(raw[:, :6] * 2 / 3)
     m = 1 / (1 + np.exp(-raw[:, 6:]))  # one gate per frame and pixel, for all its colours
@@ -188,6 +189,7 @@ def test_gated_output_equals_its_equation():
         expected = y + m[:, frame] * (expected_new[:, i] - y)
         np.testing.assert_allclose(found[:, i].detach().numpy(), expected, rtol=1e-4, atol=1e-5)
     np.testing.assert_allclose(new.detach().numpy(), expected_new, rtol=1e-4, atol=1e-5)
+    np.testing.assert_allclose(gate.detach().numpy(), m, rtol=1e-4, atol=1e-5)
 
 
 def test_gates_begin_at_a_quarter_and_new_frames_at_the_mean_colour():
@@ -196,11 +198,11 @@ def test_gates_begin_at_a_quarter_and_new_frames_at_the_mean_colour():
     with torch.no_grad():
         for scale in model.generator.scales:
             scale.layers[-1].weight.zero_()
-    predictions, new = model.generator(pyramid(2 * batch.context.flatten(1, 2) - 1, 4))
+    outputs = model.generator(pyramid(2 * batch.context.flatten(1, 2) - 1, 4))
     mean = 2 * torch.cat([batch.context, batch.future], 1).mean((0, 1, 3, 4)) - 1
-    torch.testing.assert_close(new[0][0, :, 0, 0], mean, atol=1e-4, rtol=0)
+    torch.testing.assert_close(outputs[0].new[0, :, 0, 0], mean, atol=1e-4, rtol=0)
     last = 2 * batch.context[:, -1] - 1
-    torch.testing.assert_close(predictions[-1], last + torch.tensor(-1.0).sigmoid() * (new[-1] - last))
+    torch.testing.assert_close(outputs[-1].frame, last + torch.tensor(-1.0).sigmoid() * (outputs[-1].new - last))
 
 
 def test_closed_gates_copy_and_leave_a_gradient_to_the_new_frames():
@@ -208,15 +210,24 @@ def test_closed_gates_copy_and_leave_a_gradient_to_the_new_frames():
     model = gated(-200.0)
     assert torch.allclose(model.predict(batch.context, 4)[0], batch.context[:, -1:].expand(-1, 4, -1, -1, -1))
     for weight in (0.5, 0.0):
-        model = gated(-200.0, new_weight=weight)
+        model = gated(-200.0, new_weight=weight, gate_weight=0.0)
         loss = model.loss(batch)
         loss.total.backward()
         norms = [scale.layers[0].weight.grad.norm() for scale in model.generator.scales]
         assert all(norm > 0 for norm in norms) is (weight > 0)
-    new = model.generator(pyramid(2 * batch.context.flatten(1, 2) - 1, 4))[1]
+    new = [x.new for x in model.generator(pyramid(2 * batch.context.flatten(1, 2) - 1, 4))]
     truths = pyramid(2 * batch.future[:, 0] - 1, 4)
     expected = sum(lp(a, b, 2) + 0.1 * gdl(a, b) for a, b in zip(new, truths, strict=True)) / 4
     torch.testing.assert_close(gated(-200.0).loss(batch).parts["new"], expected.detach())
+
+
+def test_weight_of_the_gates_is_that_of_their_mean():
+    batch = a_batch()
+    model = gated(0.0, gate_weight=0.25, **ALL).eval()
+    loss = model.loss(batch)
+    torch.testing.assert_close(loss.parts["gate"], torch.tensor(0.5))
+    rest = gated(0.0, gate_weight=0.0, **ALL).eval().loss(batch)
+    torch.testing.assert_close(loss.total - rest.total, torch.tensor(0.125))
 
 
 def test_gates_that_have_closed_open_again_in_the_moving_area():
@@ -300,13 +311,12 @@ def test_spectral_norm_bounds_every_layer_and_adds_no_parameters():
 # ------------------------------------------------------------------------------------------------- profiles, config
 
 
-@pytest.mark.parametrize("profile", ["small", "stable", "natural"])
-def test_profiles_that_forecast(profile):
-    config = PROFILES[profile]()
+def test_profile_stable_has_every_option_on():
+    config = stable()
     assert (config.output, config.recursion, config.recursion_gradient) == ("gated", 3, "all")
+    assert (config.round_feedback, config.adversarial, config.adversarial_frame) == (True, False, "last")
     assert config.context_noise > 0
     assert config.motion_bypass > MultiscaleGANConfig().motion_bypass
-    assert config.adversarial is (profile == "small")
 
 
 def test_weights_of_stable_are_chosen_by_skill_over_64_frames():
@@ -334,6 +344,7 @@ def test_gradients_of_the_generator_are_clipped_by_the_config():
         ({"recursion": 0}, "model.recursion must be at least 1"),
         ({"recursion": 2}, "use --model.adversarial-frame last or --model.recursion-gradient all"),
         ({"new_weight": -1.0}, "model.new_weight must be at least 0"),
+        ({"gate_weight": -1.0}, "model.gate_weight must be at least 0"),
         ({"output": "mixed"}, "model.output must be frame or change or gated"),
         ({"recursion_gradient": "none"}, "model.recursion_gradient must be last or all"),
     ],

@@ -156,6 +156,9 @@ class MultiscaleGANConfig:
     new_weight: float = 0.5
     """Weight of the losses of the new frame alone in output "gated", at least 0; with 0 the gates may close for good,
     because a new frame that is not used is not improved. No effect on other outputs."""
+    gate_weight: float = 0.01
+    """Weight of the mean of the gates m in output "gated", at least 0: it closes them in static areas, where errors of
+    the new frame would be fed back. No effect on other outputs."""
     reduction: Reduction = "mean"
     """Reduction of losses: "mean" over clips, pixels and channels, or their "sum" as published: next to sums over
     pixels the adversarial term contributes under 0.3 %."""
@@ -205,7 +208,7 @@ class MultiscaleGANConfig:
 
     def __post_init__(self) -> None:
         require_least(self, "model.", context=1, future=1, num_scales=1, stride=1, motion_tries=1)
-        require_least(self, "model.", lp_weight=0, gdl_weight=0, adversarial_weight=0, new_weight=0)
+        require_least(self, "model.", lp_weight=0, gdl_weight=0, adversarial_weight=0, new_weight=0, gate_weight=0)
         require_least(self, "model.", context_noise=0, recursion=1)
         for name in ("lp_exponent", "gdl_exponent"):
             if not getattr(self, name) > 0:
@@ -305,10 +308,10 @@ def original() -> MultiscaleGANConfig:
     )
 
 
-def narrow() -> MultiscaleGANConfig:
-    """The reduced networks of the paper's own script, trained on one frame; no profile of its own. They need higher
-    rates and a negative slope; the coarser prediction as input only and little gradient difference more than double
-    their gain (docs/log.md)."""
+def small() -> MultiscaleGANConfig:
+    """The reduced networks of the paper's own script, for minutes on two CPU cores. They need higher rates and a
+    negative slope; the coarser prediction as input only and little gradient difference more than double their gain
+    (docs/log.md)."""
     return MultiscaleGANConfig(
         residual=False,
         generator_slope=0.1,
@@ -327,10 +330,10 @@ def narrow() -> MultiscaleGANConfig:
 
 
 def stable() -> MultiscaleGANConfig:
-    """Reduced networks that are trained to run on their own output: gated new frames, noise on the context, recursion
-    with its whole gradient, rounded feedback, some crops without motion; no adversary."""
+    """`small` trained to run on its own output: gated new frames, noise on the context, recursion with its whole
+    gradient, rounded feedback, more crops without motion; no adversary, which `--model.adversarial` adds."""
     return replace(
-        narrow(),
+        small(),
         output="gated",
         context_noise=0.05,
         recursion=3,
@@ -339,24 +342,22 @@ def stable() -> MultiscaleGANConfig:
         motion_bypass=0.1,
         adversarial=False,
         adversarial_frame="last",
-        optim=replace(narrow().optim, decay_steps=0, generator_clip=1.0),
+        optim=replace(small().optim, decay_steps=0, generator_clip=1.0),
     )
 
 
-def small() -> MultiscaleGANConfig:
-    """`stable` with the adversary, on the last frame of the recursion; for minutes on two CPU cores."""
-    return replace(stable(), adversarial=True)
-
-
 def natural() -> MultiscaleGANConfig:
-    """`stable` for natural video of seconds or minutes: the published losses, a lower rate, augmented clips."""
+    """`small` for natural video of seconds or minutes, in which most is static: networks of changes, the published
+    losses, a lower rate, augmented clips; no adversary, which would take two thirds of a short training."""
     return replace(
-        stable(),
+        small(),
+        adversarial=False,
+        output="change",
         lp_exponent=1.0,
         gdl_weight=1.0,
         adversarial_weight=0.05,
         augment=True,
-        optim=replace(stable().optim, generator_lr=5e-4),
+        optim=replace(small().optim, generator_lr=5e-4, decay_steps=8000),
     )
 
 
@@ -376,7 +377,7 @@ def eight() -> MultiscaleGANConfig:
 def tiny() -> MultiscaleGANConfig:
     """A few thousand weights in the same shape; for tests."""
     return replace(
-        narrow(),
+        small(),
         generator_widths=((8,), (8,), (8,), (8, 8)),
         generator_kernels=((3, 3), (3, 3), (3, 3), (5, 3, 3)),
         discriminator_widths=((8,), (8,), (8,), (8, 8)),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -23,6 +24,20 @@ GATE_BIAS = -1.0
 TANH = {"plain": (1.0, 1.0), "scaled": (1.7159, 2 / 3)}
 
 
+class ScaleOutput(NamedTuple):
+    """Output of a scale.
+
+    Attributes:
+        frame: the prediction, (b, outputs, h, w) in -1…1, or near it where changes are added or tanh is scaled.
+        new: the frame before gating, likewise; the same without gates.
+        gate: share of the new frame in every pixel, (b, t', h, w) in 0…1; one number, 1, without gates.
+    """
+
+    frame: Tensor
+    new: Tensor
+    gate: Tensor
+
+
 class GeneratorScale(nn.Module):
     """One scale of the generator: convolutions that keep the size, ReLU between them, tanh or a change at the end."""
 
@@ -37,9 +52,8 @@ class GeneratorScale(nn.Module):
         self.residual, self.output = config.residual, config.output
         self.height, self.slope = TANH[config.tanh]
 
-    def forward(self, context: Tensor, guess: Tensor | None, last: Tensor) -> tuple[Tensor, Tensor]:
-        """Frames at this scale and the frames before gating, (b, outputs, h, w) in -1…1, or near it where changes are
-        added or tanh is scaled; both are the same without gates.
+    def forward(self, context: Tensor, guess: Tensor | None, last: Tensor) -> ScaleOutput:
+        """Frames at this scale.
 
         Args:
             context: (b, inputs, h, w) at this scale.
@@ -50,13 +64,13 @@ class GeneratorScale(nn.Module):
         x = widen(x)  # tanh in bf16 would cost a quarter of a grey level at every recursion
         if self.output == "change":
             frame = last + CHANGE * x
-            return frame, frame
+            return ScaleOutput(frame, frame, frame.new_ones(()))
         x, gates = x[:, : last.shape[1]], x[:, last.shape[1] :]
         new = self.height * torch.tanh(self.slope * (x + guess if self.residual and guess is not None else x))
         if not self.gates:
-            return new, new
-        m = gates.sigmoid().repeat_interleave(last.shape[1] // self.gates, 1)
-        return last + m * (new - last), new
+            return ScaleOutput(new, new, new.new_ones(()))
+        m = gates.sigmoid()
+        return ScaleOutput(last + m.repeat_interleave(last.shape[1] // self.gates, 1) * (new - last), new, m)
 
     @torch.no_grad()
     def begin_at(self, mean: Tensor, guessed: bool) -> None:
@@ -89,25 +103,23 @@ class Generator(nn.Module):
             GeneratorScale(inputs + (outputs if k else 0), k, outputs, config) for k in range(config.num_scales)
         )
 
-    def forward(self, contexts: Sequence[Tensor], level: Tensor | None = None) -> tuple[list[Tensor], list[Tensor]]:
-        """Predictions at every scale, and those before gating, (b, t' c, h, w) in -1…1.
+    def forward(self, contexts: Sequence[Tensor], level: Tensor | None = None) -> list[ScaleOutput]:
+        """Predictions at every scale, coarse to fine.
 
         Args:
             contexts: (b, t c, h, w) per scale; coarse to fine.
             level: of the context's noise, (b,) in 0…1; None for contexts without noise.
         """
-        predictions: list[Tensor] = []
-        new: list[Tensor] = []
+        outputs: list[ScaleOutput] = []
         for scale, context in zip(self.scales, contexts, strict=True):
             b, _, h, w = context.shape
-            guess = enlarge(predictions[-1], (h, w)) if predictions else None
+            guess = enlarge(outputs[-1].frame, (h, w)) if outputs else None
             last = context[:, -self.channels :].repeat(1, self.future, 1, 1)
             if self.noise_level:
                 plane = context.new_zeros(b, 1, h, w) if level is None else level.view(b, 1, 1, 1).expand(b, 1, h, w)
                 context = torch.cat([context, plane], 1)
-            for found, frames in zip((predictions, new), scale(context, guess, last), strict=True):
-                found.append(frames)
-        return predictions, new
+            outputs.append(scale(context, guess, last))
+        return outputs
 
 
 def rectifier(slope: float) -> nn.Module:

@@ -22,7 +22,7 @@ from framecast.core.errors import UserError
 from framecast.core.types import Batch, ClipRequest, ClipSpec, Loss, MotionFilter, Phase
 from framecast.models.base import Predictor, RolloutState
 from framecast.models.multiscale_gan.config import MultiscaleGANConfig
-from framecast.models.multiscale_gan.networks import Discriminator, Generator, GeneratorScale
+from framecast.models.multiscale_gan.networks import Discriminator, Generator, GeneratorScale, ScaleOutput
 from framecast.nn.augment import augment
 from framecast.nn.init import initialise
 from framecast.nn.losses import bce, gdl, lp
@@ -31,17 +31,20 @@ from framecast.nn.scales import pyramid
 
 @dataclass(frozen=True)
 class _Run:
-    """One run of the generator in training, coarse to fine, (b, t' c, h, w) in -1…1.
+    """One run of the generator in training, coarse to fine.
 
     Attributes:
-        predictions: at every scale.
-        new: those before gating.
-        truths: the true frames.
+        outputs: at every scale.
+        truths: the true frames, (b, t' c, h, w) in -1…1.
     """
 
-    predictions: list[Tensor]
-    new: list[Tensor]
+    outputs: list[ScaleOutput]
     truths: list[Tensor]
+
+    @property
+    def predictions(self) -> list[Tensor]:
+        """Predicted frames at every scale."""
+        return [output.frame for output in self.outputs]
 
 
 class MultiscaleGAN(Predictor):
@@ -141,8 +144,8 @@ class MultiscaleGAN(Predictor):
         """lp_weight Lp + gdl_weight Lgdl + adversarial_weight Ladv over all scales, of patches.
 
         Lp and Lgdl are means over the runs of the recursion that have a gradient. With output "gated" the same losses
-        of the new frames alone are added with weight `new_weight`.
-        Parts: lp, gdl, adversarial, new, each unweighted; new is that weighted sum of the new frames' lp and gdl.
+        of the new frames alone are added with weight `new_weight`, and the gates' mean with `gate_weight`.
+        Parts: lp, gdl, adversarial, new, gate, each unweighted; new is that weighted sum of the new frames' lp and gdl.
 
         Raises:
             UserError: if the frames are not patches and there is a discriminator.
@@ -192,7 +195,8 @@ class MultiscaleGAN(Predictor):
         c = self.config
         context, future = self._clips(batch)
         runs = self._runs(context, future)
-        parts = self._pixel_losses([pair for run in runs for pair in zip(run.predictions, run.truths, strict=True)])
+        pairs = [pair for run in runs for pair in zip(run.outputs, run.truths, strict=True)]
+        parts = self._pixel_losses([(output.frame, truth) for output, truth in pairs])
         if adversarial and self.discriminator is not None:
             run = runs[0 if c.adversarial_frame == "first" else -1]
             with torch.set_grad_enabled(torch.is_grad_enabled() and c.adversarial_gradient):
@@ -200,9 +204,12 @@ class MultiscaleGAN(Predictor):
                 parts["adversarial"] = self._adversarial(logits, label=1.0)
         # A term of weight 0 is omitted, so that a run without it is bit-identical.
         weights = {"lp": c.lp_weight, "gdl": c.gdl_weight, "adversarial": c.adversarial_weight, "new": c.new_weight}
-        if c.output == "gated" and c.new_weight:
-            new = self._pixel_losses([pair for run in runs for pair in zip(run.new, run.truths, strict=True)])
+        weights["gate"] = c.gate_weight
+        if c.output == "gated":
+            new = self._pixel_losses([(output.new, truth) for output, truth in pairs])
             parts["new"] = c.lp_weight * new["lp"] + c.gdl_weight * new["gdl"]
+            gates = [output.gate for output, _ in pairs]
+            parts["gate"] = _mean([gate.mean() if c.reduction == "mean" else gate.sum() for gate in gates])
         total = sum((weights[name] * part for name, part in parts.items() if weights[name]), parts["lp"].new_zeros(()))
         return Loss(total, {name: part.detach() for name, part in parts.items()}, c.reduction)
 
@@ -239,17 +246,17 @@ class MultiscaleGAN(Predictor):
         if self.training and c.context_noise:
             window, level = self._noised(window)
         runs: list[_Run] = []
-        predictions: list[Tensor] = []
+        outputs: list[ScaleOutput] = []
         differentiable = torch.is_grad_enabled()
         for k in range(count):
             has_loss = k == count - 1 or c.recursion_gradient == "all"
             with torch.set_grad_enabled(differentiable and has_loss):
                 if k:
-                    window = self._fed_back(window, predictions[-1])[0]
-                predictions, new = self.generator(pyramid(window, c.num_scales), level)
+                    window = self._fed_back(window, outputs[-1].frame)[0]
+                outputs = self.generator(pyramid(window, c.num_scales), level)
             if has_loss:
                 truth = _stack(future[:, k * c.future : (k + 1) * c.future])
-                runs.append(_Run(predictions, new, pyramid(truth, c.num_scales)))
+                runs.append(_Run(outputs, pyramid(truth, c.num_scales)))
         return runs
 
     def _noised(self, window: Tensor) -> tuple[Tensor, Tensor]:
@@ -299,7 +306,7 @@ class MultiscaleGAN(Predictor):
             the coarser scales; (b, t, c, h, w) float 0…1.
         """
         n, future = self.config.num_scales, batch.future[:, : self.config.future]
-        predictions, _ = self.generator(pyramid(_stack(batch.context), n))
+        predictions = [output.frame for output in self.generator(pyramid(_stack(batch.context), n))]
         truths = pyramid(_stack(future), n)
         images = {"context": batch.context, "truth": future, "prediction": self._frames(predictions[-1])}
         for k, (y_hat, y) in enumerate(zip(predictions[:-1], truths[:-1], strict=True)):
@@ -320,8 +327,8 @@ class MultiscaleGAN(Predictor):
         """
         window, queue = state["window"], state["queue"]
         if queue.shape[1] == 0:
-            predictions, _ = self.generator(pyramid(window, self.config.num_scales))
-            window, block = self._fed_back(window, predictions[-1])
+            outputs = self.generator(pyramid(window, self.config.num_scales))
+            window, block = self._fed_back(window, outputs[-1].frame)
             queue = self._frames(block)
         return {"window": window, "queue": queue[:, 1:]}, queue[:, 0]
 
