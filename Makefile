@@ -21,12 +21,15 @@ SEED ?= 0
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-system demo test test-python check format lint types bench acceptance fuzz torture clean
+.PHONY: help setup setup-system demo test test-python test-oldest package docs check format lint types bench acceptance fuzz torture clean
 
 help:
 	@echo "make demo          from nothing to a forecast: records a game, trains a minute, writes film and report"
 	@echo "make test          all tests (TESTS=... for a part of them)"
 	@echo "make test-python   reading, training and prediction with PYTHON=python3.12, and with python3.13 where there is one"
+	@echo "make test-oldest   the same with the oldest versions that pyproject.toml admits"
+	@echo "make package       wheel and source archive in dist/, checked"
+	@echo "make docs          the documentation as a site in build/site; a warning or a dead link is an error"
 	@echo "make check         formatting, lint, types and all tests"
 	@echo "make format        put the code into its format"
 	@echo "make bench         how fast this machine trains, loads, predicts and scores"
@@ -80,6 +83,29 @@ test-python:
 	  version=$$($$python -c 'import sys; print("%d.%d" % sys.version_info[:2])'); \
 	  $(MAKE) --no-print-directory test PYTHON="$$python" VENV=".venv-$$version" EXTRAS=test TESTS="$(READ_TRAIN_PREDICT)" || exit 1; \
 	done
+
+# The oldest versions that pyproject.toml admits; torch of that age comes with its GPU libraries (several GB).
+test-oldest:
+	@$(PYTHON) -c 'import re, tomllib; \
+	  project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
+	  extras = project["optional-dependencies"]; \
+	  wanted = [*project["dependencies"], *(w for n in ("atari", "digits", "flow", "hdf5", "lerobot", "web", "test") for w in extras[n])]; \
+	  print(*(re.sub(r">=([^,]+).*", r"==\1", w) for w in wanted), sep="\n")' > .venv-oldest.txt
+	@test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
+	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c .venv-oldest.txt -e ".[atari,digits,flow,hdf5,lerobot,web,test]"
+	$(ONE_THREAD) .venv-oldest/bin/python -m pytest -n $(CORES) --dist loadscope $(or $(TESTS),$(READ_TRAIN_PREDICT))
+
+# Wheel and source archive; the check reads their metadata as a package index would.
+package: setup
+	$(PY) -m pip install --quiet --disable-pip-version-check build twine
+	rm -rf dist
+	$(PY) -m build
+	$(PY) -m twine check --strict dist/*
+
+docs:
+	@test -x .venv-docs/bin/python || $(PYTHON) -m venv .venv-docs
+	.venv-docs/bin/python -m pip install --quiet --disable-pip-version-check "mkdocs-material>=9.6,<10" "mkdocstrings[python]>=0.29,<2"
+	NO_MKDOCS_2_WARNING=1 .venv-docs/bin/python -m mkdocs build --strict --site-dir build/site
 
 check: lint types test
 

@@ -17,11 +17,13 @@ __version__ = "0.1.0"
 __all__ = [
     "DatasetWriter",
     "Predictor",
+    "anomaly",
     "compare",
     "evaluate",
     "from_pretrained",
     "load",
     "metrics",
+    "push_to_hub",
     "read_video",
     "rollout",
     "run_benchmark",
@@ -34,9 +36,11 @@ if TYPE_CHECKING:
     from framecast import metrics
     from framecast.benchmark.runner import run_benchmark
     from framecast.data.writer import DatasetWriter
+    from framecast.evaluation.anomaly import anomaly
     from framecast.evaluation.compare import compare
     from framecast.evaluation.evaluate import evaluate
     from framecast.inference.export import from_pretrained, save_pretrained
+    from framecast.inference.hub import push_to_hub
     from framecast.inference.load import load
     from framecast.media.video import read_video, write_video
     from framecast.models.base import Predictor
@@ -46,11 +50,13 @@ if TYPE_CHECKING:
 _HOME = {
     "DatasetWriter": "framecast.data.writer",
     "Predictor": "framecast.models.base",
+    "anomaly": "framecast.evaluation.anomaly",
     "run_benchmark": "framecast.benchmark.runner",
     "compare": "framecast.evaluation.compare",
     "evaluate": "framecast.evaluation.evaluate",
     "from_pretrained": "framecast.inference.export",
     "load": "framecast.inference.load",
+    "push_to_hub": "framecast.inference.hub",
     "read_video": "framecast.media.video",
     "rollout": "framecast.models.rollout",
     "save_pretrained": "framecast.inference.export",

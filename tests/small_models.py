@@ -7,15 +7,15 @@ import json
 import multiprocessing
 import os
 import signal
-import socket
-import subprocess
 import sys
+import unittest.mock
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 from framecast.core.schedules import every
 from framecast.core.types import (
@@ -65,11 +65,6 @@ def small_config(model_class, **train):
     return RunConfig(name=name, model=model_class.Config(**model), train=TrainConfig(**{**settings, **often, **train}))
 
 
-def python(module="framecast"):
-    """The command that runs a module in a new process."""
-    return [sys.executable, "-m", module]
-
-
 def process_settings():
     """Settings for a subprocess: one thread and this checkout, independent of the environment."""
     path = os.pathsep.join(p for p in (str(ROOT), os.environ.get("PYTHONPATH")) if p)
@@ -93,18 +88,18 @@ def forked(function, *arguments):
     return process
 
 
-def free_port():
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        return found.getsockname()[1]
-
-
-def torchrun(words, processes=2):
-    """The result of a script or "-m" module with its arguments in so many processes of this machine."""
-    settings = process_settings()
-    settings["env"] |= {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
-    launch = ["--nproc-per-node", str(processes), "--master-addr", "127.0.0.1", "--master-port", str(free_port())]
-    return subprocess.run([*python("torch.distributed.run"), *launch, *words], **settings, capture_output=True)
+def torchrun(function, *arguments, processes=2):
+    """Rank -> result of a function in so many processes, forked as above and launched by torchrun's agent."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
+    settings = dict(min_nodes=1, max_nodes=1, nproc_per_node=processes, run_id="test", monitor_interval=0.05)
+    settings |= dict(rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0", local_addr="127.0.0.1", start_method="fork")
+    loopback = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
+    try:
+        with unittest.mock.patch.dict(os.environ, loopback):
+            return elastic_launch(LaunchConfig(**settings), function)(*arguments)
+    finally:
+        for number, handler in handlers.items():  # the agent leaves its own
+            signal.signal(number, handler)
 
 
 def rows_of(folder):

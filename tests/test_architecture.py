@@ -1,6 +1,7 @@
 """Import rules of the package, read from its source: imports point downwards, heavy packages load on first use."""
 
 import ast
+import functools
 import importlib
 import subprocess
 import sys
@@ -33,6 +34,7 @@ LEVEL = {package: level for level, packages in enumerate(LEVELS) for package in 
 INDEPENDENT = ("data", "metrics", "models", "nn", "media", "web")
 
 
+@functools.cache
 def modules():
     """Dotted name below the package -> syntax tree, for every file."""
     found = {}
@@ -54,18 +56,22 @@ def imports(tree):
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-MODULES = modules()
-#: What each file imports; walking a hundred trees takes seconds, so it is done once.
-IMPORTS = {name: list(imports(tree)) for name, tree in MODULES.items()}
+@functools.cache
+def imports_of_modules():
+    """Dotted name below the package -> what the file imports."""
+    return {name: list(imports(tree)) for name, tree in modules().items()}
 
 
+@functools.cache
 def edges():
     """(from, to) as dotted names below the package, `to` being a file or folder of it."""
-    for name, targets in IMPORTS.items():
+    found = []
+    for name, targets in imports_of_modules().items():
         for target in targets:
             below = target.removeprefix("framecast.")
-            if target.startswith("framecast.") and (below in MODULES or below.split(".")[0] in LEVEL):
-                yield name, below
+            if target.startswith("framecast.") and (below in modules() or below.split(".")[0] in LEVEL):
+                found.append((name, below))
+    return found
 
 
 def package_of(name):
@@ -73,7 +79,7 @@ def package_of(name):
 
 
 def test_every_package_has_a_level():
-    assert {package_of(name) for name in MODULES} - {"__init__"} == set(LEVEL)
+    assert {package_of(name) for name in modules()} - {"__init__"} == set(LEVEL)
     assert {p.name for p in PACKAGE.glob("*.py")} == {"__init__.py", "__main__.py"}
 
 
@@ -100,13 +106,13 @@ def test_models_and_sources_are_imported_by_their_registries_only():
     models = {m.removeprefix("framecast.") for m, _ in MODELS.values()}
     sources = {m.removeprefix("framecast.") for m, _ in SOURCES.values()}
     for a, b in edges():
-        if b in MODULES and b in models | sources:
+        if b in modules() and b in models | sources:
             assert a.split(".")[:-1] == b.split(".")[:-1] or (a, b in models) == ("training.presets", True), (
                 f"{a} -> {b}"
             )
     profiles = [
         alias.name
-        for node in ast.walk(MODULES["training.presets"])
+        for node in ast.walk(modules()["training.presets"])
         if isinstance(node, ast.ImportFrom) and node.module.removeprefix("framecast.") in models
         for alias in node.names
     ]
@@ -114,7 +120,7 @@ def test_models_and_sources_are_imported_by_their_registries_only():
 
 
 def files_of(folder):
-    return {f"framecast.{name}" for name in MODULES if name.startswith(f"{folder}.")}
+    return {f"framecast.{name}" for name in modules() if name.startswith(f"{folder}.")}
 
 
 def test_every_model_is_registered():
@@ -138,11 +144,11 @@ def test_every_source_is_registered():
 
 
 def test_no_module_is_named_utils():
-    assert not [name for name in MODULES if {"utils", "util", "helpers", "misc", "common"} & set(name.split("."))]
+    assert not [name for name in modules() if {"utils", "util", "helpers", "misc", "common"} & set(name.split("."))]
 
 
 def test_no_torchvision_no_pickle_and_the_emulator_in_one_file():
-    for name, targets in IMPORTS.items():
+    for name, targets in imports_of_modules().items():
         outside = {target.split(".")[0] for target in targets}
         assert "torchvision" not in outside, name
         assert "ale_py" not in outside or name == "data.synthetic.atari", name
@@ -166,7 +172,7 @@ def statements(function):
 def test_functions_have_at_most_70_lines():
     lengths = {
         f"{module}.{node.name}": node.end_lineno - statements(node)[0].lineno + 1
-        for module, tree in MODULES.items()
+        for module, tree in modules().items()
         for node in ast.walk(tree)
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     }
@@ -190,13 +196,3 @@ def test_heavy_packages_are_imported_on_first_use(code):
     done = subprocess.run([sys.executable, "-c", show], **process_settings(), capture_output=True)
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "HEAVY"
-
-
-def test_public_names_exist():
-    framecast = importlib.import_module("framecast")
-    assert all(getattr(framecast, name) is not None for name in framecast.__all__)
-    assert set(framecast.__all__) <= set(dir(framecast))
-    with pytest.raises(AttributeError, match="has no attribute 'tarin'"):
-        framecast.tarin  # noqa: B018
-    importlib.import_module("framecast.training.train")
-    assert callable(framecast.train)

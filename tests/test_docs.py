@@ -118,7 +118,7 @@ def known_flags(words: list[str]) -> frozenset[str]:
         return flags_of("train", words[1] if words[1:] and words[1] in PRESETS else "multiscale-gan")
     if words[0] == "data" and words[1:] and words[1] == "make":
         return flags_of("data", "make", words[2] if words[2:] and words[2] in SOURCES else "atari")
-    if words[0] == "data" and words[1:] and words[1] in ("clips", "download", "import", "inspect", "records"):
+    if words[0] == "data" and words[1:] and words[1] in ("clips", "download", "import", "inspect", "push", "records"):
         return flags_of(*words[:2])
     if words[0] == "latents" and words[1:] and words[1] in VERBS:
         return flags_of(*words[:2])

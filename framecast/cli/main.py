@@ -29,7 +29,9 @@ framecast: predict the next frames of a video.
   framecast compare RUN RUN … --data PATH          predictors on the same clips, ranked, on one page
   framecast benchmark --models … --data PATH       models trained for equal times, compared on one page
   framecast export RUN --out DIR                   weights to share
+  framecast push RUN ORG/NAME                      upload to the Hugging Face Hub
   framecast check PATH                             verification of a run, store or export by its checksums
+  framecast anomaly RUN --input FILE               frames of a video that are not as predicted
   framecast latents VERB RUN                       analysis of a model's latent space
 
 From a phone clip to its forecast, at once and after a minute of training on the clip's own past:
@@ -56,7 +58,9 @@ COMMANDS = {
     "benchmark": "compare",
     "export": "export",
     "latents": "latents",
+    "push": "push",
     "check": "check",
+    "anomaly": "anomaly",
 }
 
 _FULL_DISK = (errno.ENOSPC, errno.EDQUOT)

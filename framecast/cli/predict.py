@@ -37,7 +37,7 @@ class PredictFlags:
     adapt: str | None = None
     """Training time on the video's own past before the forecast, such as 60s; only without a run."""
     uncertainty: Switch = False
-    """Further video of the width of the interval that holds 90 % of the true values, beside --out."""
+    """Further video beside --out: the forecast, red where the interval that holds 90 % of the true values is wide."""
     samples: int = 1
     """Number of futures shown next to each other, for a stochastic model."""
     actions: str | None = None
@@ -74,10 +74,9 @@ def run_predict(argv: list[str]) -> None:
     from framecast.training.device import pick_device
 
     device, test = pick_device(flags.device), None
-    own = ("run", "input", "from_noise", "adapt", "uncertainty", "device", "precision", "model_class", "json", "views")
+    own = ("run", "input", "from_noise", "adapt", "device", "precision", "model_class", "json")
     options = {
         **arguments(flags, *own),
-        "views": flags.views or flags.uncertainty,
         "device": str(device),
         "precision": resolve_precision(flags.precision, device),
     }
@@ -91,7 +90,7 @@ def run_predict(argv: list[str]) -> None:
     note = made.note
     if flags.uncertainty and "uncertainty" not in made.views:
         if test is None:
-            raise UserError(f"{flags.run}: gives no uncertainty; leave out --uncertainty")
+            raise UserError(f"{flags.run}: is deterministic and has no interval; leave out --uncertainty")
         note = f"{note}; {test.chosen} gives no uncertainty"
     views = {name: str(path) for name, path in made.views.items()}
     summary = {"film": str(made.path), "context": made.context, "frames": made.frames}

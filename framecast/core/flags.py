@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 import contextlib
 import dataclasses
+import functools
 import inspect
 import io
 import itertools
@@ -73,7 +74,9 @@ def parse(flags: type, argv: Sequence[str], command: str) -> Any:
     errors = io.StringIO()
     try:
         with contextlib.redirect_stderr(errors), _constructors(), _wide({"-h", "--help"}.isdisjoint(argv)):
-            return tyro.cli(flags, args=list(argv), prog=f"framecast {command}")
+            # help texts are metadata or docstrings; without comments tyro does not tokenize every source file
+            config = (tyro.conf.HelptextFromCommentsOff,)
+            return tyro.cli(flags, args=list(argv), prog=f"framecast {command}", config=config)
     except SystemExit as stop:
         if stop.code in (0, None):
             raise
@@ -275,6 +278,7 @@ def _bare(hint: Any) -> Any:
     return typing.get_args(hint)[0] if typing.get_origin(hint) is Annotated else hint
 
 
+@functools.cache
 def _strings_below(cls: type) -> dict[str, str]:
     found: dict[str, str] = {}
     for base in reversed(cls.__mro__[:-1]):

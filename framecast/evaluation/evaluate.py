@@ -17,6 +17,7 @@ from framecast.data.digest import data_digest, same_data
 from framecast.data.options import DataConfig
 from framecast.evaluation.baselines import baselines, missing_baselines
 from framecast.evaluation.clips import Clips, check_fit, held_out_clips, refuse_trained, rule_of
+from framecast.evaluation.intervals import IntervalCoverage
 from framecast.evaluation.limits import training_limits
 from framecast.evaluation.motion import SAMPLES, knows_scenes, motions_of_model
 from framecast.evaluation.objects import object_finder
@@ -73,7 +74,7 @@ def evaluate(
     run = run if isinstance(run, Run) else open_run(run, model_class)
     if min(n for n in (samples, clips, batch_size, horizon, context) if n is not None) < 1:
         raise UserError("--context, --horizon, --samples and --clips must be at least 1")
-    source = _source(run, data)
+    source = open_source(run, data)
     check_fit(run, source, str(run.config.data.path if data is None else getattr(data, "folder", data)))
     place = pick_device(device)
     precision = resolve_precision(precision, place)
@@ -94,6 +95,7 @@ def evaluate(
     finder = (
         object_finder(source, chosen, frames, protocol.horizon) if request.stride == 1 and not request.resize else None
     )
+    coverage = IntervalCoverage(run.config.name, model)
     scores, kept = score(
         predictors,
         chosen,
@@ -104,8 +106,9 @@ def evaluate(
         device=place,
         limits=training_limits(source, split, [request.source_length], (protocol.height, protocol.width)),
         missing=missing_baselines(seen),
-        extras=[] if finder is None else [finder],
+        extras=[coverage, *([] if finder is None else [finder])],
     )
+    scores = dataclasses.replace(scores, intervals=coverage.to_json())
     if finder is not None:
         scores = dataclasses.replace(scores, objects=finder.to_json())
     if model.stochastic and knows_scenes(source):
@@ -175,7 +178,16 @@ def frame_spec(source: Source, request: ClipRequest) -> ClipSpec:
     return dataclasses.replace(source.spec, height=request.resize[0], width=request.resize[1])
 
 
-def _source(run: Run, data: str | Path | Source | None) -> Source:
+def open_source(run: Run, data: str | Path | Source | None) -> Source:
+    """The data to score a run on, at the frame size of its training.
+
+    Args:
+        run: The run.
+        data: A path, a source's name or a Source; None is the training data.
+
+    Raises:
+        UserError: The data do not exist, cannot be read, or are the run's own and have changed.
+    """
     trained = run.config.data
     if data is None:
         if not trained.path or not (Path(trained.path).expanduser().exists() or trained.path in SOURCES):

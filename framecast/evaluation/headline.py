@@ -140,6 +140,18 @@ def guards(scores: Scores, name: str) -> str:
     return "; ".join(parts)
 
 
+def coverage_sentence(scores: Scores) -> str:
+    """Calibration of the evaluated model's intervals in a sentence; empty without intervals."""
+    if not scores.intervals:
+        return ""
+    means = {name: found["mean"] for name, found in scores.intervals["mean"].items()}
+    moving = "–" if means["moving"] is None else f"{means['moving']:.0%}"
+    return (
+        f"{scores.main}: the intervals for {scores.intervals['nominal']:.0%} of the true values hold {moving} in the "
+        f"moving area and {means['frame']:.0%} in the whole frame."
+    )
+
+
 def describe(scores: Scores) -> str:
     """The headline sentence, the scores as a plain text table with skill first, and the protocol in one line."""
     p, frames = scores.protocol, scores.headline_frames
@@ -166,6 +178,7 @@ def describe(scores: Scores) -> str:
         lines += [f"  {name:<{width}}  {reason}" for name, reason in scores.missing.items()]
         lines.append("")
     lines += [f"{name}: {text}" for name in scores.summaries if (text := guards(scores, name))]
+    lines += [coverage] if (coverage := coverage_sentence(scores)) else []
     best = f", {p.samples} samples" if scores.samples else ""
     lines.append(
         f"{p.data}, {p.split} split: {p.clips} clips of {videos}, "

@@ -21,6 +21,7 @@ from framecast.core.errors import UserError
 from framecast.core.types import Clip, ClipSpec
 from framecast.data.base import Segment, clip_stop
 from framecast.inference.predict import Written, predict_file, read_past
+from framecast.media.cuts import find_cuts
 from framecast.models import UNTRAINED
 from framecast.models.base import Predictor
 from framecast.models.registry import find_model
@@ -127,6 +128,9 @@ def forecast_file(
     """
     run = open_run(DEFAULT_RUN)
     past, fps = read_past(Path(source), at, SIDE, PAST, run.config.spec.channels)
+    if cut := max(find_cuts(past), default=0):
+        past = past[cut:]
+        say(f"a cut lies {len(past)} frames before the forecast: only these are used")
     with tempfile.TemporaryDirectory(prefix="framecast-") as folder:
         runs: dict[str, Run] = {DEFAULT_RUN: run}
         first = 0

@@ -9,6 +9,8 @@ from __future__ import annotations
 import dataclasses
 import os
 import re
+from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +29,8 @@ from framecast.training.run_folder import Run, open_run
 
 #: Metrics of the model card, if measured.
 _SHOWN = ("skill", "skill_best", "moving_psnr", "psnr", "ssim", "sharpness_ratio")
+#: Licence of packaged weights, and of those whose owner stated none.
+_LICENSE, _UNSTATED = "apache-2.0", "other"
 #: Significant digits of exported scores, which keeps packaged files small.
 _DIGITS = 6
 
@@ -38,6 +42,7 @@ def save_pretrained(
     half: bool = False,
     inference_only: bool = False,
     scores: Scores | None = None,
+    license: str | None = None,
     model_class: type[Predictor] | None = None,
 ) -> Path:
     """Folder with exported weights.
@@ -48,6 +53,7 @@ def save_pretrained(
         half: store floats as float16.
         inference_only: omit parameters that only training needs.
         scores: scores of the model card; by default those of the run.
+        license: licence of the model card, see `export`.
         model_class: class of the model, for a model outside the package.
 
     Returns:
@@ -57,25 +63,43 @@ def save_pretrained(
         UserError: the folder is not empty, or cannot be written.
     """
     if isinstance(model, Predictor):
-        return _write(model, _config_of(model), None, scores, Path(folder), half, inference_only)
+        card = _Card(scores=scores, license=license or _UNSTATED)
+        return _write(model, _config_of(model), card, Path(folder), half, inference_only)
     run = model if isinstance(model, Run) else open_run(model, model_class)
-    return export(run, Path(folder), half, inference_only, scores)
+    return export(run, Path(folder), half, inference_only, scores, license)
 
 
-def from_pretrained(name: str | Path, device: str = "cpu", model: type[Predictor] | None = None) -> Predictor:
+def from_pretrained(
+    name: str | Path, device: str = "cpu", model: type[Predictor] | None = None, **options: Any
+) -> Predictor:
     """Predictor of a folder, packaged weights or hf://organisation/name[@revision], in eval mode.
 
     Args:
-        name, device, model: as in `load`.
+        name: as in `load`; with `model` also organisation/name.
+        device: torch device.
+        model: expected class; one outside the package is also the class that is built.
+        options: revision, and arguments of `huggingface_hub.snapshot_download` such as token.
 
     Raises:
-        UserError: it does not exist or is damaged.
+        UserError: it does not exist, is damaged, or is of another class.
     """
-    return load(name, device, model)
+    from framecast.inference.hub import load_class
+
+    return (
+        load(name, device)
+        if model is None and not options
+        else load_class(model or Predictor, name, device=device, **options)
+    )
 
 
 def export(
-    run: Run, folder: Path, half: bool = False, inference_only: bool = False, scores: Scores | None = None
+    run: Run,
+    folder: Path,
+    half: bool = False,
+    inference_only: bool = False,
+    scores: Scores | None = None,
+    license: str | None = None,
+    repository: str = "THIS_FOLDER",
 ) -> Path:
     """Folder with the EMA weights of a run; the write is atomic.
 
@@ -85,6 +109,9 @@ def export(
         half: store floats as float16.
         inference_only: omit parameters that only training needs.
         scores: scores of the model card; by default those of the run.
+        license: licence of the model card, an identifier of the Hugging Face Hub; by default that of framecast for
+            packaged weights, else "other".
+        repository: name in the example of the model card.
 
     Raises:
         UserError: the folder is not empty, or cannot be written.
@@ -92,7 +119,9 @@ def export(
     _check(folder)
     if scores is None and (run.folder / "scores.json").is_file():
         scores = Scores.load(run.folder / "scores.json")
-    return _write(run.model(), run.config, run.trained, scores, folder, half, inference_only)
+    packaged_weights = not run.own and not run.name.startswith("hf://")
+    card = _Card(*run.trained, scores, license or (_LICENSE if packaged_weights else _UNSTATED), repository)
+    return _write(run.model(), run.config, card, folder, half, inference_only)
 
 
 def _check(folder: Path) -> None:
@@ -103,8 +132,7 @@ def _check(folder: Path) -> None:
 def _write(
     model: Predictor,
     config: RunConfig,
-    trained: tuple[int | None, float | None] | None,
-    scores: Scores | None,
+    about: _Card,
     folder: Path,
     half: bool,
     inference_only: bool,
@@ -114,8 +142,8 @@ def _write(
     _check(folder)
     if inference_only:
         model, config = _without_training_parts(model, config)
-    steps, seconds = trained or (None, None)
-    values = {**config.to_json(local=False), "trained": {"steps": steps, "seconds": seconds}}
+    scores = about.scores
+    values = {**config.to_json(local=False), "trained": {"steps": about.steps, "seconds": about.seconds}}
     try:
         with replaced_folder(folder) as part:
             write_weights(part, model, values, half)
@@ -123,7 +151,7 @@ def _write(
             if scores is not None:
                 names.append(scores.save(part / "scores.json", digits=_DIGITS).name)
             write_checksums(part, names)
-            card = _card(model, config, steps, seconds, scores, half)
+            card = _card(model, config, about, half)
             (part / "README.md").write_text(card, encoding="utf-8")
     except (OSError, SafetensorError) as error:
         reason = getattr(error, "strerror", None) or error
@@ -156,21 +184,77 @@ def _config_of(model: Predictor) -> RunConfig:
 # -------------------------------------------------------------------------------------------------------- the card
 
 
-def _card(
-    model: Predictor, config: RunConfig, steps: int | None, seconds: float | None, scores: Scores | None, half: bool
-) -> str:
-    spec, counts = config.spec, count_parameters(model)
+@dataclass(frozen=True)
+class _Card:
+    """What a model card shows beside the config.
+
+    Attributes:
+        steps: of training.
+        seconds: of training.
+        scores: of the weights.
+        license: identifier of the Hub.
+        repository: name in the example.
+    """
+
+    steps: int | None = None
+    seconds: float | None = None
+    scores: Scores | None = None
+    license: str = _UNSTATED
+    repository: str = "THIS_FOLDER"
+
+
+def card_header(values: Mapping[str, Any]) -> list[str]:
+    """Lines of the header that the Hugging Face Hub indexes."""
+    import yaml
+
+    text = yaml.safe_dump(dict(values), sort_keys=False, allow_unicode=True, width=1000)
+    return ["---", *text.rstrip().splitlines(), "---"]
+
+
+def _header(config: RunConfig, about: _Card) -> list[str]:
+    """Header of a model card: library, task, data, licence, and scores in the form of a model index."""
+    from huggingface_hub import EvalResult
+    from huggingface_hub.repocard_data import eval_results_to_model_index
+
+    data, name = Path(config.data.path).name, f"{config.name}-{config.profile}"
+    values: dict[str, Any] = {"library_name": "framecast", "pipeline_tag": "image-to-video", "license": about.license}
+    values |= {"datasets": [data]} if data else {}
+    values |= {"tags": ["video-prediction", config.name]}
+    scores = about.scores
+    if scores is not None:
+        p, last = scores.protocol, scores.headline_frames[-1]
+        found = {m: scores.headline(m).get(scores.main, {}).get(last) for m in scores.metrics if m in _SHOWN}
+        values |= {
+            "model-index": eval_results_to_model_index(
+                name,
+                [
+                    EvalResult(
+                        task_type="image-to-video",
+                        task_name="Video prediction",
+                        dataset_type=p.data,
+                        dataset_name=f"{p.data}, {p.split} split",
+                        metric_type=metric,
+                        metric_name=f"{metric} at frame {last}",
+                        metric_value=round(value, _DIGITS),
+                    )
+                    for metric, value in found.items()
+                    if value is not None
+                ],
+            )
+        }
+    return card_header(values)
+
+
+def _card(model: Predictor, config: RunConfig, about: _Card, half: bool) -> str:
+    spec, counts, scores = config.spec, count_parameters(model), about.scores
     lines = [
-        "---",
-        "library_name: framecast",
-        "tags: [video-prediction]",
-        "---",
+        *_header(config, about),
         f"# {_plain(config.name)}, profile {_plain(config.profile)}",
         "",
         model.paper or "A baseline.",
         "",
         f"Trained on {_plain(Path(config.data.path).name) or 'data'}: frames of {spec.height}x{spec.width}, "
-        f"{spec.channels} channels, {spec.fps:g} fps{_length(steps, seconds)}.",
+        f"{spec.channels} channels, {spec.fps:g} fps{_length(about.steps, about.seconds)}.",
         f"Weights are {'float16 on disk and widened to float32 when they are loaded' if half else 'float32'}.",
         "",
         "| sub-network | parameters |",
@@ -180,7 +264,7 @@ def _card(
         "```python",
         "import framecast",
         "",
-        'model = framecast.from_pretrained("THIS_FOLDER")',
+        f'model = framecast.from_pretrained("{about.repository}")',
         "future = model.predict(context, horizon=16)  # (samples, batch, t, c, h, w), floats 0…1",
         "```",
     ]

@@ -20,12 +20,14 @@ from framecast.data.base import Source
 from framecast.data.open import open_path
 from framecast.data.options import ReadOptions
 from framecast.data.writer import is_store
-from framecast.media.grid import border
+from framecast.media.cuts import find_cuts
+from framecast.media.grid import as_rgb, border, heat_map
 from framecast.media.images import is_image, read_image, to_uint8
 from framecast.media.packets import is_address
 from framecast.media.resize import Fit, parse_size, resize_frames
 from framecast.media.video import VIDEO_SUFFIXES, iter_frames, probe
 from framecast.media.write import write_video
+from framecast.metrics.ensemble import sample_interval
 from framecast.models.base import Predictor
 from framecast.models.rollout import rollout
 from framecast.training.run_folder import Run
@@ -33,6 +35,10 @@ from framecast.training.run_folder import Run
 #: Border colours of context and predicted frames.
 SEEN, FORECAST = (46, 160, 67), (218, 54, 51)
 
+#: Samples of a stochastic model from which the width of an interval is computed, at least.
+SPREAD_SAMPLES = 16
+#: Width of an interval, in values of 0…1, at which the map of the uncertainty is fully coloured.
+FULL_WIDTH = 0.5
 _ACTION_BYTES = 1 << 26  # largest size of an action file
 
 
@@ -71,6 +77,7 @@ def predict_file(
     size: str | None = None,
     seed: int = 0,
     views: bool = False,
+    uncertainty: bool = False,
     device: str = "cpu",
     precision: str = "fp32",
 ) -> Written:
@@ -88,6 +95,8 @@ def predict_file(
         size: "128" (shorter side) or "96x128"; None uses the training size.
         seed: random seed for sampling.
         views: also write the model's further views of the prediction beside `out`.
+        uncertainty: also write the forecast under a map of the width of the interval that holds 90 % of the true
+            values, the model's own or that of `SPREAD_SAMPLES` samples; nothing for a model without either.
         device: torch device.
         precision: autocast precision.
 
@@ -119,6 +128,13 @@ def predict_file(
         samples, note = 1, f"{note}; {run.config.name} is deterministic, so there is one sample"
     generator = torch.Generator(torch.device(device)).manual_seed(seed)
     frames, known = frames[:context_length], frames[context_length:]
+    if (cut := max(find_cuts(frames), default=0)) and source is not None:
+        after = context_length - cut
+        if after >= model.min_context:
+            frames, table = frames[cut:], None if table is None else table[cut:]
+            note += f"; a cut lies {after} frames before the forecast, so only these are its context"
+        else:
+            note += f"; a cut lies within the {context_length} frames of context, which this model needs"
     context = torch.from_numpy(frames)[None]
     try:
         future = rollout(model, context, horizon, table, samples, generator, precision)
@@ -129,9 +145,20 @@ def predict_file(
     rate = fps / request.stride
     path = write_video(np.concatenate([seen, predicted]), Path(out), rate)
     made = {}
-    if views:
-        made = _write_views(model.views(context, horizon, table, torch.from_numpy(known)[None]), path, rate)
-        note = note if made else f"{note}; {run.config.name} has no further views"
+    if views or uncertainty:
+        found = model.views(context, horizon, table, torch.from_numpy(known)[None])
+        width = found.pop("uncertainty", None)
+        if views:
+            made = _write_views(found, path, rate)
+            note = note if made or width is not None else f"{note}; {run.config.name} has no further views"
+        if width is None and uncertainty and model.stochastic:
+            generator = torch.Generator(torch.device(device)).manual_seed(seed)
+            drawn = max(samples, SPREAD_SAMPLES)
+            lower, upper = sample_interval(rollout(model, context, horizon, table, drawn, generator, precision))
+            width = (upper - lower).mean(2, keepdim=True)
+        if width is not None:
+            under = heat_map(as_rgb(future[0, 0].cpu()), width[0, :, 0].cpu().numpy() / FULL_WIDTH)
+            made["uncertainty"] = write_video(under, path.with_name(f"{path.stem}-uncertainty{path.suffix}"), rate)
     return Written(path, len(seen), len(predicted), shown, rate, note, made)
 
 
@@ -165,7 +192,7 @@ def _read_context(
     store = next((parent for parent in path.parents if is_store(parent)), None) if not path.exists() else None
     if path.is_dir() or store is not None:
         source = open_path(store or path, ReadOptions(fps=None if store or is_store(path) else rate))
-        video = _video(source, path, store)
+        video = find_video(source, path, store)
         start = _start(at, source.spec.fps, int(source.lengths[video]), need, path)
         length += min(more, (int(source.lengths[video]) - start - need) // stride)
         clip = source.clip(video, start, length, stride)
@@ -220,7 +247,7 @@ def _frames_before(path: Path, at: str, limit: int) -> int:
     store = next((parent for parent in path.parents if is_store(parent)), None) if not path.exists() else None
     if path.is_dir() or store is not None:
         source = open_path(store or path, ReadOptions())
-        frames, fps = int(source.lengths[_video(source, path, store)]), source.spec.fps
+        frames, fps = int(source.lengths[find_video(source, path, store)]), source.spec.fps
     elif path.suffix.lower() not in VIDEO_SUFFIXES and is_image(path):
         return 1
     else:
@@ -229,7 +256,7 @@ def _frames_before(path: Path, at: str, limit: int) -> int:
     return min(limit, _start(at, fps, frames, 1, path) + 1)
 
 
-def _video(source: Source, path: Path, store: Path | None) -> int:
+def find_video(source: Source, path: Path, store: Path | None) -> int:
     """Which of a source's videos is meant: the only one, or in a packed store that of the name behind its path."""
     if store is not None:
         name = path.relative_to(store).as_posix()

@@ -13,6 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from framecast.core.errors import UserError
 from framecast.media.images import on_black, to_uint8
+from framecast.media.resize import resize_frames
 
 Colour = tuple[int, int, int]
 
@@ -55,6 +56,21 @@ def enlarge(frames: Any, least: int = _LEAST_PANEL) -> np.ndarray:
     rgb = as_rgb(frames)
     factor = max(1, -(-least // max(rgb.shape[2:])))
     return rgb.repeat(factor, axis=2).repeat(factor, axis=3) if factor > 1 else rgb
+
+
+def heat_map(frames: np.ndarray, strength: np.ndarray, colour: Colour = (230, 30, 30)) -> np.ndarray:
+    """Frames under a map of a colour, uint8 (t, 3, h, w).
+
+    Args:
+        frames: uint8 (t, 3, h, w).
+        strength: (t, rows, columns), opacity as a share of 0.7, 0…1; brought to the frame's size.
+        colour: RGB of the map.
+    """
+    levels = np.round(255 * strength.clip(0, 1)).astype(np.uint8)[:, None]
+    opacity = 0.7 / 255 * resize_frames(levels, (frames.shape[2], frames.shape[3])).astype(np.float32)
+    paint = np.asarray(colour, np.float32)[:, None, None]
+    mixed: np.ndarray = np.round(frames * (1 - opacity) + paint * opacity).astype(np.uint8)
+    return mixed
 
 
 def side_by_side(rows: Mapping[str, Any], columns: int | None = None, least: int = _LEAST_PANEL) -> np.ndarray:

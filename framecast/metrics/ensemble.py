@@ -15,6 +15,8 @@ from torch import Tensor
 
 from framecast.core.errors import UserError
 
+#: Standard deviations on each side of the mean that hold 90 % of a normal distribution.
+NORMAL_HALF = 1.6448536
 #: Numbers per clip and frame that `ensemble_parts` returns.
 ENSEMBLE_PARTS = ("crps", "energy", "ensemble_variance", "ensemble_mse")
 
@@ -53,6 +55,25 @@ def ensemble_parts(samples: Tensor, truth: Tensor) -> dict[str, Tensor]:
         out["ensemble_variance"][i, j] = x.var(0).mean()
         out["ensemble_mse"][i, j] = (x.mean(0) - y).square().mean()
     return out
+
+
+def sample_interval(samples: Tensor) -> tuple[Tensor, Tensor]:
+    """Bounds between which 90 % of the true values are expected, of a normal distribution with the samples' mean and
+    standard deviation.
+
+    Args:
+        samples: float (s, …) in 0…1, s at least 2.
+
+    Returns:
+        Lower and upper bound, (…) each, in 0…1.
+
+    Raises:
+        UserError: For a single sample.
+    """
+    if len(samples) < 2:
+        raise UserError("an interval of samples needs at least 2 samples, got 1")
+    mean, half = samples.mean(0), NORMAL_HALF * samples.std(0)
+    return (mean - half).clamp(0, 1), (mean + half).clamp(0, 1)
 
 
 def spread_skill(variance: Tensor, error: Tensor, samples: int) -> Tensor:

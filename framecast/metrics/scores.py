@@ -162,6 +162,7 @@ class Scores:
         objects: Object presence and position, `ObjectFinder.to_json`, where the data say what to find.
         motions: How samples were drawn -> `displacement.Displacements.summary` of the evaluated model, where the data
             provide their scenes.
+        intervals: Coverage of the evaluated model's intervals, `IntervalCoverage.to_json`, where it has some.
     """
 
     protocol: Protocol
@@ -174,6 +175,7 @@ class Scores:
     missing: Mapping[str, str] = field(default_factory=dict)
     objects: Mapping[str, Any] = field(default_factory=dict)
     motions: Mapping[str, Any] = field(default_factory=dict)
+    intervals: Mapping[str, Any] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         if not isinstance(self.protocol, Protocol):
@@ -230,6 +232,7 @@ class Scores:
             "diversity": {name: series.to_json() for name, series in self.diversity.items()},
             **({"objects": dict(self.objects)} if self.objects else {}),
             **({"motions": dict(self.motions)} if self.motions else {}),
+            **({"intervals": dict(self.intervals)} if self.intervals else {}),
         }
 
     @classmethod
@@ -267,6 +270,7 @@ class Scores:
             missing=data.get("missing_baselines", {}),
             objects=data.get("objects") or {},
             motions=data.get("motions", {}),
+            intervals=data.get("intervals") or {},
         )
 
     def save(self, path: str | Path, digits: int | None = None) -> Path:

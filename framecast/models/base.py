@@ -19,6 +19,7 @@ from torch import Tensor, nn
 
 from framecast.core.errors import UserError
 from framecast.core.types import Batch, ClipRequest, ClipSpec, Loss, Phase, Stage
+from framecast.models.hub import HubMethods
 from framecast.models.inputs import Frames, as_frames, checked
 from framecast.models.seeds import Generators, new_seed, next_tick, step_generators
 
@@ -60,7 +61,7 @@ class TrainingData(Protocol):
         """A per-frame array of all training videos, one after another, (frames, …)."""
 
 
-class Predictor(nn.Module):
+class Predictor(nn.Module, HubMethods):
     """Predictor of the next frames of a video. Built as `Model(config, spec)`.
 
     A subclass must define `request`, `loss` and either `predict` or the pair `initial_state` and `rollout_step`; each

@@ -216,11 +216,11 @@ def _training_chart(label: str, curves: Mapping[str, Sequence[tuple[float, float
     return Chart(label, "log scale" if positive else "", _svg(draw))
 
 
-def _number_log_axis(axes: Any) -> None:
+def _number_log_axis(axes: Any, steps: Sequence[int] = (1, 2, 5)) -> None:
     """Plain numbers at 1, 2, 5, 10, …; a scale of one decade would otherwise show a single one."""
     from matplotlib.ticker import FuncFormatter, LogLocator, NullLocator
 
-    axes.yaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.yaxis.set_major_locator(LogLocator(subs=steps))
     axes.yaxis.set_minor_locator(NullLocator())
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
 
@@ -232,8 +232,32 @@ def _thinned(curve: Sequence[tuple[float, float]]) -> tuple[list[float], list[fl
     return [b[-1][0] for b in blocks], [sum(v for _, v in b) / len(b) for b in blocks]
 
 
-def _svg(draw: Callable[[Any], None]) -> str:
-    """An SVG element without prologue, namespaces or addresses, in the colours of the page."""
+def timeline_chart(scores: Sequence[float], threshold: float, intervals: Sequence[tuple[int, int]]) -> Chart:
+    """Scores of a video's frames over time on a log scale, the threshold, and alarms as bands.
+
+    Args:
+        scores: One per frame, NaN for none.
+        threshold: Above which a frame is an alarm.
+        intervals: First frame and one past the last of consecutive alarms.
+    """
+    least = threshold / 1000 if threshold > 0 else 1e-9
+
+    def draw(axes: Any) -> None:
+        for start, stop in intervals:
+            axes.axvspan(start - 0.5, stop - 0.5, color=_DRAWN["var(--other6)"], alpha=0.16, linewidth=0)
+        shown = [max(value, least) for value in scores]  # a NaN stays one
+        axes.plot(range(len(shown)), shown, color=_DRAWN["var(--accent)"], linewidth=1.4)
+        axes.axhline(max(threshold, least), color=_DRAWN["var(--other6)"], linewidth=1.2, linestyle="dashed")
+        axes.set_yscale("log")
+        _number_log_axis(axes, (1,))
+        axes.set_xlim(0, max(len(shown) - 1, 1))
+        axes.set_xlabel("frame")
+
+    return Chart("Score", "log scale; dashed: threshold; bands: alarms", _svg(draw, (9.4, 2.9)))
+
+
+def _svg(draw: Callable[[Any], None], size: tuple[float, float] = (4.4, 2.75)) -> str:
+    """An SVG element of a size in inches without prologue, namespaces or addresses, in the colours of the page."""
     from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
@@ -265,7 +289,7 @@ def _svg(draw: Callable[[Any], None]) -> str:
         "axes.formatter.limits": (-4, 6),
     }
     with rc_context(look):
-        figure = Figure(figsize=(4.4, 2.75))
+        figure = Figure(figsize=size)
         FigureCanvasSVG(figure)
         axes = figure.add_subplot()
         axes.locator_params(axis="x", integer=True)

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from framecast.core.io import write_text
-from framecast.evaluation.headline import best_baselines, figure, guards, headline_sentence
+from framecast.evaluation.headline import best_baselines, coverage_sentence, figure, guards, headline_sentence
 from framecast.evaluation.scorer import KeptClip
 from framecast.metrics.averages import Series
 from framecast.metrics.clips import METRICS
@@ -65,7 +65,7 @@ def write_report(
         guards=[f"{name}: {text}." for name in scores.summaries if (text := guards(scores, name))],
         missing=[f"{name}: {reason}" for name, reason in scores.missing.items()],
         best_baseline=best_baselines(scores.best_baseline),
-        recall=_recall(scores),
+        recall=" ".join(text for text in (_recall(scores), coverage_sentence(scores)) if text),
         intervals=interval_rule(scores.protocol.clips, scores.protocol.videos),
         tiles=_tiles(scores),
         protocol=scores.protocol,

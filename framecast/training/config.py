@@ -23,6 +23,7 @@ from framecast.models import MODELS
 from framecast.models.base import Predictor
 from framecast.models.registry import find_model
 from framecast.training.checkpoint import check_format
+from framecast.training.trackers import tracker_names
 
 CONFIG = "config.json"
 
@@ -77,8 +78,11 @@ class TrainConfig:
     """Number of weight snapshots to keep."""
     tensorboard: bool = True
     """Log files for TensorBoard."""
+    log: str = ""
+    """Further experiment trackers, separated by commas: wandb, mlflow, trackio."""
 
     def __post_init__(self) -> None:
+        tracker_names(self.log, self.tensorboard)
         for name in ("batch_size", "grad_accum_steps"):
             if getattr(self, name) < 1:
                 raise UserError(f"--{name.replace('_', '-')} must be at least 1, got {getattr(self, name)}")
@@ -240,6 +244,7 @@ CHANGEABLE = (
     "train.save_every",
     "train.keep",
     "train.tensorboard",
+    "train.log",
     "data.path",
     "data.skip_bad",
 )

@@ -18,7 +18,7 @@ from framecast.data.base import RecordSettings
 LENGTHS = ("steps", "epochs", "budget")
 
 #: Fields of TrainConfig that have a flag without "train." before it.
-SHORT = ("batch_size", "grad_accum_steps", "seed", "precision", "deterministic")
+SHORT = ("batch_size", "grad_accum_steps", "seed", "precision", "deterministic", "log")
 
 
 def train_flags(base: Any, profiles: Sequence[str]) -> type:

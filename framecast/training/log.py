@@ -1,4 +1,4 @@
-"""Log of a run: JSON lines, TensorBoard on request, a progress bar on the terminal."""
+"""Log of a run: JSON lines, experiment trackers, a progress bar on the terminal."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,30 +15,39 @@ import numpy as np
 
 from framecast.core.errors import UserError
 from framecast.core.io import require_regular, write_text
+from framecast.training.trackers import Trackers
 
 METRICS = "metrics.jsonl"
 
 
 class Log:
-    """Writer of `metrics.jsonl` and `tensorboard/` of a run folder, in the main process only.
+    """Writer of `metrics.jsonl` of a run folder and to its trackers, in the main process only.
 
     Args:
         folder: the run folder.
         step: step at which the run resumes; later rows are removed.
-        tensorboard: whether to write for TensorBoard.
+        trackers: names of trackers.
         ended: whether the run has ended, so that the row of its final validation stays.
+        config: of the run, plain values for the trackers.
+
+    Raises:
+        UserError: a file cannot be written, or a tracker is not installed or has no account.
     """
 
-    def __init__(self, folder: Path, step: int = 0, tensorboard: bool = True, ended: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        step: int = 0,
+        trackers: Sequence[str] = (),
+        ended: bool = False,
+        config: Mapping[str, Any] | None = None,
+    ) -> None:
         self.path = folder / METRICS
-        self.board: Any = None
+        self.validated: dict[str, float] = {}
         with self._disk():
             _drop_rows_after(self.path, step, ended)
             self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (open during the run)
-            if tensorboard:
-                from torch.utils.tensorboard import SummaryWriter
-
-                self.board = SummaryWriter(str(folder / "tensorboard"), purge_step=step + 1)
+            self.trackers = Trackers(trackers, folder, step, config or {})
 
     @contextlib.contextmanager
     def _disk(self) -> Iterator[None]:
@@ -56,29 +65,34 @@ class Log:
         Args:
             step: of the run.
             values: numbers by name.
-            board: whether to write them for TensorBoard too.
+            board: whether the trackers get them too.
             extra: further values of the JSON row.
         """
         clean = {k: v if math.isfinite(v) else None for k, v in values.items()}
         with self._disk():
             self.file.write(json.dumps({"step": step, **extra, **clean}) + "\n")
             self.file.flush()
-            if self.board is not None and board:
-                for name, value in values.items():
-                    self.board.add_scalar(name, value, step)
+            if board:
+                self.trackers.scalars(step, values)
+        self.validated = {k: v for k, v in values.items() if k.startswith("val/")} or self.validated
 
     def image(self, step: int, name: str, image: np.ndarray) -> None:
-        """Write an image, uint8 (c, h, w), for TensorBoard."""
-        if self.board is not None:
-            with self._disk():
-                self.board.add_image(name, image, step)
+        """Give an image, uint8 (c, h, w), to the trackers."""
+        with self._disk():
+            self.trackers.image(step, name, image)
 
-    def close(self) -> None:
-        """Flush and close both."""
+    def video(self, step: int, name: str, path: Path) -> None:
+        """Give a written video to the trackers."""
+        with self._disk():
+            self.trackers.video(step, name, path)
+
+    def close(self, ended: bool = False) -> None:
+        """Flush and close file and trackers, which get the last validation as final scores of a run that ended."""
         with self._disk():
             self.file.close()
-            if self.board is not None:
-                self.board.close()
+            if ended and self.validated:
+                self.trackers.scores(self.validated)
+            self.trackers.close()
 
 
 def read_metrics(folder: Path) -> list[dict[str, Any]]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from framecast.core.checksums import CHECKSUMS
 from framecast.core.config import suggest
@@ -123,7 +124,8 @@ def _resolve_run(name: str) -> tuple[Path, bool]:
     if name in known:
         return known[name], False
     if name.startswith("hf://"):
-        return _from_hub(name), False
+        repository, _, revision = name.removeprefix("hf://").partition("@")
+        return download_run(repository, revision or None), False
     if folder.is_file():
         raise UserError(f"{name}: is a file; expected the run's folder")
     parent = folder.parent if folder.parent.is_dir() else Path()
@@ -131,17 +133,30 @@ def _resolve_run(name: str) -> tuple[Path, bool]:
     raise UserError(f"{name}: no such run folder or packaged weights; {suggest(name, near)}")
 
 
-def _from_hub(name: str) -> Path:
+def download_run(repository: str, revision: str | None = None, **options: Any) -> Path:
+    """Folder of the weights in a repository of the Hugging Face Hub, downloaded once.
+
+    Args:
+        repository: organisation/name.
+        revision: branch, tag or commit; None is the main branch.
+        options: further arguments of `huggingface_hub.snapshot_download`.
+
+    Raises:
+        UserError: it cannot be fetched.
+    """
     from huggingface_hub import snapshot_download
     from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
-    repository, _, revision = name.removeprefix("hf://").partition("@")
+    name = f"hf://{repository}" + (f"@{revision}" if revision else "")
     if repository.count("/") != 1:
         raise UserError(f"{name}: expected hf://organisation/name or hf://organisation/name@revision")
     try:
         patterns = ["config.json", "model.safetensors", "README.md", "scores.json", CHECKSUMS]
-        return Path(snapshot_download(repository, revision=revision or None, allow_patterns=patterns))
+        folder = Path(snapshot_download(repository, revision=revision, allow_patterns=patterns, **options))
     except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
         raise UserError(
             f"{name}: cannot be fetched ({type(error).__name__}); check name, revision and network, or use a folder"
         ) from error
+    if not (folder / CONFIG).is_file():
+        raise UserError(f"{name}: has no {CONFIG}; expected weights that framecast push or framecast export wrote")
+    return folder

@@ -35,6 +35,7 @@ from framecast.training.log import Log, Progress
 from framecast.training.signals import Interrupted, Signals
 from framecast.training.state import TrainState
 from framecast.training.step import check_losses, check_weights, train_step
+from framecast.training.trackers import tracker_names
 from framecast.training.validation import preview_scores, previews, rollout_skill, side_by_side, validate
 
 #: Maximum number of held-out frames for the final videos.
@@ -131,14 +132,16 @@ class Trainer:
         """
         self.finished = finished_step(self.folder) == self.state.step
         if self.device.is_main:
-            self.log = Log(
-                self.folder, self.state.step, self.settings.tensorboard, ended=self.finished and self._over()
-            )
+            names = tracker_names(self.settings.log, self.settings.tensorboard)
+            over = self.finished and self._over()
+            self.log = Log(self.folder, self.state.step, names, over, self.config.to_json(local=False))
+        ended = False
         try:
             self._run()
+            ended = True
         finally:
             if self.log:
-                self.log.close()
+                self.log.close(ended)
 
     def _run(self) -> None:
         settings, state = self.settings, self.state
@@ -379,7 +382,7 @@ class Trainer:
         return replace(batch.to(self.device.device), elapsed=self._elapsed())
 
     def _preview(self) -> None:
-        """Write previews of the first validation batch to previews/ and TensorBoard."""
+        """Write previews of the first validation batch to previews/ and the trackers."""
         if self.log is None or self.state.current.precompute_latents is not None:
             return
         rows = previews(self.state, self._validation_batch(0), self.device)
@@ -403,11 +406,9 @@ class Trainer:
         with evaluating(model), torch.no_grad(), self.device.autocast():
             videos = model.final_videos(batch.context[0], None if batch.actions is None else batch.actions[0])
         for name, frames in videos.items():
-            write_video(
-                frames.float().cpu(),
-                self.folder / "final_videos" / f"{name}.gif",
-                self.config.spec.fps / request.stride,
-            )
+            path = self.folder / "final_videos" / f"{name}.gif"
+            write_video(frames.float().cpu(), path, self.config.spec.fps / request.stride)
+            self.log.video(self.state.step, name, path)
 
     def _save(self, chosen: Predictor | None = None) -> None:
         """Write the checkpoint, and a snapshot of `chosen` or else of the best weights."""

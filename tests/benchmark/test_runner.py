@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from cli_support import refused, store, work  # noqa: F401
-from small_models import ROOT, forked, write_store
+from small_models import forked, write_store
 
 import framecast.benchmark.job as trials
 import framecast.benchmark.plan as plans
@@ -45,6 +45,36 @@ def in_process(job, signals=None):
     return 0
 
 
+class ForkedJob:
+    """Stands in for `subprocess.Popen`: the job forked from this process, which has imported torch."""
+
+    def __init__(self, command, stdin):
+        end, ours = os.pipe()
+
+        def work():
+            os.close(ours)
+            os.dup2(end, 0)
+            return trials.main(command[-1])
+
+        self.process = forked(work)
+        os.close(end)
+        self.stdin = os.fdopen(ours, "wb")
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.stdin.close()
+        self.process.join()
+
+    @property
+    def returncode(self):
+        return self.process.exitcode
+
+    def poll(self):
+        return self.process.exitcode
+
+
 @pytest.fixture
 def within(monkeypatch):
     """The command with all runs in this process."""
@@ -54,7 +84,8 @@ def within(monkeypatch):
 
 @pytest.fixture
 def plainly(within, monkeypatch):
-    """The same without pages, where only figures matter."""
+    """The same without pages and trial steps, where only figures matter."""
+    monkeypatch.setattr(runner, "_tried", lambda *_: {})
     for name in ("write_comparison", "picture", "write_benchmark"):
         monkeypatch.setattr(runner, name, lambda *_, **__: None)
     return within
@@ -229,8 +260,7 @@ def test_killed_benchmark_resumes_to_the_same_table(plainly, monkeypatch, tmp_pa
     models = [f"{name}=multiscale-gan:tiny --model.no-adversarial {often}" for name in ("one", "two")]
     settings = {**SETTINGS, "steps": 16}
     whole = plainly(models, store(), out=tmp_path / "whole", **settings)
-    monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setattr(runner.subprocess, "Popen", ForkedJob)
     interrupted = {"one", "two"}
 
     def start(job, signals):

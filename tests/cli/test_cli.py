@@ -20,8 +20,16 @@ from framecast.training.signals import Interrupted
 WITH_HELP = [
     *(["demo"], ["models"], ["data"], ["data", "sources"], ["data", "make"], ["data", "make", "atari"]),
     *(["data", "make", "bouncing"], ["data", "import"], ["data", "inspect"], ["train"], ["train", "multiscale-gan"]),
-    *(["evaluate"], ["predict"], ["report"], ["compare"], ["data", "clips"]),
-    *(["export"], ["latents"], ["latents", "traverse"], ["latents", "sample"], ["latents", "transfer"]),
+    *(["evaluate"], ["predict"], ["report"], ["compare"], ["data", "clips"], ["data", "push"]),
+    *(
+        ["export"],
+        ["push"],
+        ["anomaly"],
+        ["latents"],
+        ["latents", "traverse"],
+        ["latents", "sample"],
+        ["latents", "transfer"],
+    ),
     *(["latents", "dims"],),
     *(["latents", "importance"], ["latents", "statistics"]),
 ]

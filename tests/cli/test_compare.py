@@ -3,15 +3,17 @@
 # ruff: noqa: F811 - fixtures come by import
 
 import json
+import os
 import shutil
-import subprocess
+import sys
 
 import numpy as np
 import pytest
 from cli_support import asks_nobody, done, mine, refused, store, tiny_run, work  # noqa: F401
-from small_models import process_settings, python, write_store
+from small_models import forked, process_settings, write_store
 
-import framecast
+import framecast.__main__
+from framecast.cli import run
 from framecast.evaluation.compare import compare
 from framecast.metrics.scores import BASELINES
 from framecast.reporting.compare_page import write_comparison
@@ -93,21 +95,18 @@ def test_model_outside_the_package_is_compared(done, tmp_path):
 
 
 def test_two_processes_give_the_same_scores_as_one(tmp_path):
-    words = ["compare", str(tiny_run()), "--data", str(store()), "--horizon", "4", "--clips", "5", "--batch-size", "2"]
-    words += [
-        "--show",
-        "0",
-        "--device",
-        "cpu",
-        "--precision",
-        "fp32",
-        "--quiet",
-        "--devices",
-        "2",
-        "--out",
-        str(tmp_path),
-    ]
-    subprocess.run([*python(), *words], check=True, **process_settings())
+    words = ["compare", tiny_run(), "--data", store(), "--horizon", 4, "--clips", 5, "--batch-size", 2, "--show", 0]
+    words += ["--device", "cpu", "--precision", "fp32", "--quiet", "--devices", 2, "--out", tmp_path]
+
+    def first():
+        """The first process, which launches the second as `python -m framecast` does."""
+        sys.modules["__main__"], sys.argv = framecast.__main__, ["framecast", *map(str, words)]
+        os.environ |= process_settings()["env"]
+        return run(sys.argv[1:])
+
+    process = forked(first)
+    process.join()
+    assert process.exitcode == 0
     two = json.loads((tmp_path / "comparison.json").read_text())
     settings = {"horizon": 4, "clips": 5, "batch_size": 2, "show": 0, "device": "cpu", "precision": "fp32"}
     one = json.loads(json.dumps(compare([tiny_run()], store(), **settings)[0].to_json()))

@@ -1,5 +1,6 @@
 """The demo in its tiny form, from recording to report."""
 
+import contextlib
 import html
 import json
 import re
@@ -17,9 +18,10 @@ from framecast.metrics.scores import BASELINES, Scores
 
 @pytest.fixture(scope="module")
 def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Folder of a finished tiny demo."""
+    """Folder of a finished tiny demo, with its output in printed.txt."""
     out = tmp_path_factory.mktemp("demo")
-    demo.demo(out, tiny=True)
+    with (out / "printed.txt").open("w") as printed, contextlib.redirect_stdout(printed):
+        demo.demo(out, tiny=True)
     return out
 
 
@@ -53,11 +55,15 @@ def test_report_and_film_agree(made: Path) -> None:
     assert "Better than the best baseline" not in sentence
 
 
-def test_output_explains_the_score(made: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    demo.demo(made, tiny=True)  # the second call has nothing left to train
-    output = capsys.readouterr().out
+def test_output_explains_the_score(made: Path) -> None:
+    output = (made / "printed.txt").read_text()
     for word in ("report", "video", "scores", "copy-last", "Skill"):
         assert word in output
+
+
+def test_recorded_episodes_are_used_again(made: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(demo, "find_source", None)
+    assert len(demo.record(made / "data", "ms_pacman", 0, tiny=True)) == 4
 
 
 def test_demo_uses_bouncing_shapes_without_the_emulator(

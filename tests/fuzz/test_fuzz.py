@@ -29,7 +29,7 @@ def test_changed_messages_and_headers_never_raise(work):
 
 
 def test_a_case_is_a_function_of_seed_and_index(tmp_path):
-    assert [run_case(SEED, i, tmp_path)[0] for i in range(6)] == [run_case(SEED, i, tmp_path)[0] for i in range(6)]
+    assert [run_case(SEED, i, tmp_path)[0] for i in range(3)] == [run_case(SEED, i, tmp_path)[0] for i in range(3)]
 
 
 def planted_hang():

@@ -127,6 +127,20 @@ def test_adaptation_to_a_short_file_is_refused(tmp_path):
         forecast_file(tmp_path / "clip.mp4", tmp_path / "out.gif", 4, adapt="1s")
 
 
+def test_only_frames_after_a_cut_are_tested_and_continued(tmp_path):
+    folder = tmp_path / "frames"
+    write_video(np.concatenate([panning(20), 255 - panning(14, speed=0) // 2]), folder, 25)
+    lines = []
+    written, test = forecast_file(folder, tmp_path / "out.gif", 4, say=lines.append)
+    assert lines[0] == "a cut lies 14 frames before the forecast: only these are used"
+    assert test.horizon == 4
+    assert (test.chosen, test.skill["copy-last"]) == ("copy-last", 1.0)  # the shot after the cut stands still
+    write_video(np.concatenate([panning(20), 255 - panning(4) // 2]), folder / "b", 25)
+    written, _ = forecast_file(folder / "b", tmp_path / "out.gif", 4)
+    assert written.context == 4
+    assert "a cut lies 4 frames before the forecast" in written.note
+
+
 @pytest.mark.parametrize(("frames", "size", "channels"), [(1, (40, 48), 3), (3, (8, 8), 3), (12, (32, 36), 1)])
 def test_short_small_and_grey_input_is_forecast(tmp_path, frames, size, channels):
     folder = tmp_path / "frames"

@@ -7,6 +7,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from cli_support import acting_run, acting_store, clip, copy_run, done, frames, moving, refused, store, tiny_run
 from small_models import Acting
 
@@ -278,3 +279,22 @@ def test_actions_for_a_model_that_takes_none(tmp_path):
     path = written(tmp_path, "moves.json", [0] * 9)
     with pytest.raises(UserError, match="takes no actions; remove --actions"):
         film(tiny_run(), clip(), tmp_path / "f.gif", actions=path)
+
+
+def test_uncertainty_of_a_stochastic_model_is_drawn_over_the_forecast(refused, tmp_path):
+    spec = ClipSpec(channels=3, height=64, width=64)
+    torch.manual_seed(0)
+    model = find_model("dreams")(preset("dreams", "tiny").model, spec)
+    for weights in model.parameters():  # untrained samples hardly differ
+        weights.data.add_(0.3 * torch.randn_like(weights))
+    folder = save_pretrained(model, tmp_path / "weights")
+    made, shown = film(folder, clip(), tmp_path / "out", uncertainty=True)
+    over = open_path(made.views["uncertainty"]).clip(0, 0, 3).frames.astype(int)
+    border = (shown.shape[2] - over.shape[2]) // 2
+    plain = shown[-3:, :, border:-border, border:-border].astype(int)
+    paint = np.array([230, 30, 30])[:, None, None]
+    nearer = np.abs(plain - paint).sum(1) - np.abs(over - paint).sum(1)
+    assert nearer.max() > 50
+    assert nearer.min() >= -3  # rounding
+    sentence = "is deterministic and has no interval; leave out --uncertainty"
+    assert sentence in refused("predict", tiny_run(), "--input", clip(), "--uncertainty", "--out", tmp_path / "a.gif")

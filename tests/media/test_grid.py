@@ -4,7 +4,20 @@ import numpy as np
 import pytest
 
 from framecast.core.errors import UserError
-from framecast.media.grid import GREEN, PAPER, RED, as_rgb, border, caption, enlarge, grid, side_by_side, stack, strip
+from framecast.media.grid import (
+    GREEN,
+    PAPER,
+    RED,
+    as_rgb,
+    border,
+    caption,
+    enlarge,
+    grid,
+    heat_map,
+    side_by_side,
+    stack,
+    strip,
+)
 
 
 def plain(value, count=3, height=20, width=30):
@@ -94,3 +107,11 @@ def test_stack_pads_with_paper():
     out = stack([np.zeros((3, 2, 5), np.uint8), np.zeros((3, 3, 2), np.uint8)])
     assert out.shape == (3, 5, 5)
     assert (out[:, 2:, 2:] == 255).all()
+
+
+def test_heat_map_is_coloured_where_its_strength_is_high():
+    strength = np.zeros((1, 2, 2), np.float32)
+    strength[0, 0, 1] = 1
+    shown = heat_map(plain(100, 1, 16, 16), strength, (200, 0, 0))
+    assert tuple(shown[0, :, 0, 15]) == (170, 30, 30)
+    np.testing.assert_array_equal(shown[0, :, 15, 0], 100)

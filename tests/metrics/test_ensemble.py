@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from framecast.core.errors import UserError
-from framecast.metrics.ensemble import ENSEMBLE_PARTS, ensemble_parts, spread_skill
+from framecast.metrics.ensemble import ENSEMBLE_PARTS, ensemble_parts, sample_interval, spread_skill
 
 RNG = np.random.default_rng(2)
 SAMPLES, TRUTH = RNG.random((5, 2, 3, 1, 4, 6)), RNG.random((2, 3, 1, 4, 6))
@@ -50,3 +50,11 @@ def test_spread_equals_error_where_truth_is_one_more_sample():
 def test_one_sample_is_refused():
     with pytest.raises(UserError, match="at least 2 samples"):
         ensemble_parts(torch.from_numpy(SAMPLES[:1]), torch.from_numpy(TRUTH))
+
+
+def test_interval_of_samples_holds_nine_tenths_of_normal_values():
+    drawn = torch.from_numpy(0.5 + 0.1 * RNG.standard_normal((201, 4000)))
+    lower, upper = sample_interval(drawn[:200])
+    assert ((drawn[200] >= lower) & (drawn[200] <= upper)).double().mean().item() == pytest.approx(0.9, abs=0.02)
+    with pytest.raises(UserError, match="at least 2 samples"):
+        sample_interval(drawn[:1])

@@ -6,8 +6,9 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
+import two_ranks
 from safetensors.torch import load_file
-from small_models import ROOT, torchrun
+from small_models import torchrun
 from torch import nn
 
 from framecast.core.errors import UserError
@@ -22,8 +23,7 @@ CPU = torch.device("cpu")
 def ranks(tmp_path_factory):
     """What each of two processes found, see two_ranks.py."""
     folder = tmp_path_factory.mktemp("ranks")
-    done = torchrun([str(ROOT / "tests" / "two_ranks.py"), str(folder)])
-    assert done.returncode == 0, done.stderr
+    torchrun(two_ranks.main, folder)
     return [torch.load(folder / f"{rank}.pt", weights_only=False) for rank in (0, 1)]
 
 

@@ -12,7 +12,7 @@ from framecast.training.log import Log, Progress, metrics_and_damage, read_metri
 
 
 def test_rows_are_json_and_non_finite_numbers_are_null(tmp_path):
-    log = Log(tmp_path, tensorboard=False)
+    log = Log(tmp_path)
     log.scalars(1, {"a": 1.5, "b": float("nan"), "c": float("inf")}, stage="main")
     log.image(1, "nothing", np.zeros((3, 4, 4), np.uint8))
     log.close()
@@ -20,20 +20,20 @@ def test_rows_are_json_and_non_finite_numbers_are_null(tmp_path):
 
 
 def test_resuming_drops_rows_of_later_steps(tmp_path):
-    log = Log(tmp_path, tensorboard=False)
+    log = Log(tmp_path)
     for step in range(1, 6):
         log.scalars(step, {"a": step})
     log.close()
     with open(tmp_path / "metrics.jsonl", "a") as file:
         file.write('{"step": 6, "a"')  # cut by a kill
     assert [r["step"] for r in read_metrics(tmp_path)] == [1, 2, 3, 4, 5]
-    log = Log(tmp_path, step=3, tensorboard=False)
+    log = Log(tmp_path, step=3)
     log.scalars(4, {"a": 44})
     log.close()
     lines = (tmp_path / "metrics.jsonl").read_text().splitlines()
     assert [json.loads(line)["a"] for line in lines] == [1, 2, 3, 44]
     assert [p.name for p in tmp_path.iterdir()] == ["metrics.jsonl"]
-    Log(tmp_path, step=0, tensorboard=False).close()
+    Log(tmp_path, step=0).close()
     assert read_metrics(tmp_path) == []
 
 
@@ -44,13 +44,13 @@ def test_damaged_rows_are_skipped_and_counted(tmp_path, capsys):
     rows, damaged = metrics_and_damage(tmp_path)
     assert [r["step"] for r in rows] == [1, 2]
     assert damaged == len(bad)
-    Log(tmp_path, step=2, tensorboard=False).close()
+    Log(tmp_path, step=2).close()
     assert f"{len(bad)} damaged rows were removed" in capsys.readouterr().err
     assert metrics_and_damage(tmp_path) == (rows, 0)
 
 
 def test_tensorboard_gets_scalars_and_images(tmp_path):
-    log = Log(tmp_path)
+    log = Log(tmp_path, trackers=["tensorboard"])
     log.scalars(1, {"a": 1.0})
     log.scalars(2, {"a": 2.0}, board=False)
     log.image(1, "row", np.zeros((3, 8, 8), np.uint8))
@@ -64,14 +64,14 @@ def test_tensorboard_gets_scalars_and_images(tmp_path):
 
 
 def test_resuming_drops_later_steps_in_tensorboard(tmp_path, monkeypatch):
-    log = Log(tmp_path)
+    log = Log(tmp_path, trackers=["tensorboard"])
     for step in (10, 20, 30):
         log.scalars(step, {"a": step})
     log.close()
     # files are read in the order of their names: second, machine, process and number of the writer, so that 10 < 9
     later = time.time() + 10
     monkeypatch.setattr(time, "time", lambda: later)
-    log = Log(tmp_path, step=20)
+    log = Log(tmp_path, step=20, trackers=["tensorboard"])
     log.scalars(30, {"a": 33})
     log.close()
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
@@ -82,7 +82,7 @@ def test_resuming_drops_later_steps_in_tensorboard(tmp_path, monkeypatch):
 
 
 def test_full_disk_is_one_sentence(tmp_path, monkeypatch):
-    log = Log(tmp_path, tensorboard=False)
+    log = Log(tmp_path)
 
     class Full:
         def write(self, text):

@@ -53,7 +53,7 @@ def test_packaged_weights_are_read_only(pretrained, tmp_path):
 
 
 def test_missing_path_is_never_downloaded(pretrained, tmp_path, monkeypatch):
-    monkeypatch.setattr("framecast.training.run_folder._from_hub", lambda name: pytest.fail("a download"))
+    monkeypatch.setattr("framecast.training.run_folder.download_run", lambda *_: pytest.fail("a download"))
     for name, sentence in (
         ("small-thng", "small-thng: no such run folder or packaged weights; did you mean 'small-thing'?"),
         (str(tiny_run()) + "y", f"did you mean '{tiny_run()}'?"),

@@ -5,7 +5,6 @@ import functools
 import json
 import os
 import signal
-import sys
 import time
 
 import numpy as np
@@ -24,9 +23,9 @@ from small_models import (
     same,
     same_run,
     small_config,
+    torchrun,
     write_store,
 )
-from torch.distributed.launcher.api import LaunchConfig, elastic_launch
 
 import framecast
 from framecast import cli
@@ -834,26 +833,9 @@ def test_run_has_previews_scores_and_expected_end(colour, tmp_path, capsys):
 # ---------------------------------------------------------------------------------------------------- two processes
 
 
-@pytest.fixture
-def torchrun(monkeypatch):
-    """Runs a command in two processes of this machine, launched by torchrun's agent."""
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
-    if sys.platform == "linux":
-        monkeypatch.setenv("GLOO_SOCKET_IFNAME", "lo")
-
-    def run(words):
-        settings = dict(min_nodes=1, max_nodes=1, nproc_per_node=2, run_id="test", monitor_interval=0.05)
-        settings |= dict(rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0", local_addr="127.0.0.1")
-        return elastic_launch(LaunchConfig(**settings, start_method="fork"), cli.run)(words)
-
-    yield run
-    for number, handler in handlers.items():  # the agent leaves its own
-        signal.signal(number, handler)
-
-
-def test_two_processes_equal_one_with_the_joined_batch(colour, tmp_path, torchrun):
+def test_two_processes_equal_one_with_the_joined_batch(colour, tmp_path):
     more = ("--profile", "tiny", "--steps", 4, "--batch-size", 4, "--train.validate-every", 2)
-    assert torchrun(command("multiscale-gan", colour.folder, tmp_path / "two", *more)) == {0: 0, 1: 0}
+    assert torchrun(cli.run, command("multiscale-gan", colour.folder, tmp_path / "two", *more)) == {0: 0, 1: 0}
     settings = dict(steps=4, batch_size=4, validate_every=2, precision="fp32", stats_every=1, tensorboard=False)
     train("multiscale-gan", colour, out=tmp_path / "one", profile="tiny", quiet=True, **settings)
     one, two = (load_checkpoint(tmp_path / name) for name in ("one", "two"))

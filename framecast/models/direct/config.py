@@ -81,6 +81,10 @@ class DirectConfig:
     flow: Literal["auto", "dis", "blocks", "none"] = "auto"
     """Optical flow whose warped last frame is a source: DIS of the extra `flow`, block matching of the package, DIS
     where it is installed (auto), or none."""
+    velocity_steps: int = 3
+    """Steps over which the second of the two velocities is averaged, at least 1; the first is that of the last step."""
+    hindcasts: bool = True
+    """Whether the network sees how well copying and both velocities forecast the context's own last frame."""
     # --- loss
     loss: Literal["relative", "l2", "log", "charbonnier"] = "relative"
     """Loss of a block: its MSE divided by that of copy-last (plus `relative_floor`), 10 MSE, the logarithm of its MSE,
@@ -101,7 +105,17 @@ class DirectConfig:
             "model.",
             **{
                 n: 1
-                for n in ("horizon", "block", "blocks_per_clip", "target_stride", "recent", "kept", "depth", "patch")
+                for n in (
+                    "horizon",
+                    "block",
+                    "velocity_steps",
+                    "blocks_per_clip",
+                    "target_stride",
+                    "recent",
+                    "kept",
+                    "depth",
+                    "patch",
+                )
             },
             work_side=8,
             bounds_weight=0,

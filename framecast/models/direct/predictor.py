@@ -26,10 +26,11 @@ from framecast.core.types import (
 )
 from framecast.models.base import Predictor, RolloutState
 from framecast.models.direct.config import DirectConfig
+from framecast.models.direct.hindcast import flow_kind, hindcast, map_counts
 from framecast.models.direct.networks import CODE, FREQUENCIES, Decoder, Encoder, Head, lead_code
 from framecast.models.inputs import Frames, as_frames
 from framecast.models.seeds import Generators
-from framecast.nn.flow import LEAST_SIDE, backward_flow, block_matching, warp
+from framecast.nn.flow import warp
 from framecast.nn.precision import autocast_off
 
 #: Displacements are divided by this many px before they enter the encoder.
@@ -45,13 +46,15 @@ class _Context:
     Attributes:
         sources: (b, s, c, h, w) float32 at the frame's size: last frames, newest first, then the mean.
         maps: three maps of the encoder.
-        flow: (b, 2, h', w') backward flow of the last step in px, at the working size, or None.
+        flow: (b, 4, h', w') velocities of `Hindcast` at the working size, or None.
+        logs: logarithms of `Hindcast`, (b, n).
         size: working size (h', w').
     """
 
     sources: Tensor
     maps: tuple[Tensor, Tensor, Tensor]
     flow: Tensor | None
+    logs: Tensor
     size: tuple[int, int]
 
 
@@ -73,15 +76,17 @@ class Direct(Predictor):
         c = spec.channels
         self.action_size = spec.action_size if config.use_actions else 0
         self.actions = "required" if self.action_size else "none"
-        self.flow_kind = _flow_kind(config.flow)
-        self.sources = config.kept + config.mean + (self.flow_kind != "none") + config.new
-        inputs = c * (config.recent + 1) + (3 if self.flow_kind != "none" else 0)
-        self.lead = nn.Sequential(nn.Linear(2 * FREQUENCIES, CODE), nn.SiLU(), nn.Linear(CODE, CODE))
+        self.flow_kind = flow_kind(config.flow)
+        flows = self.flow_kind != "none"
+        self.sources = config.kept + config.mean + flows + config.new
+        errors, logs = map_counts(flows) if config.hindcasts else (0, 0)
+        inputs = c * (config.recent + 1) + 4 * flows + errors
+        self.lead = nn.Sequential(nn.Linear(2 * FREQUENCIES + logs, CODE), nn.SiLU(), nn.Linear(CODE, CODE))
         self.past = nn.GRUCell(self.action_size, CODE) if self.action_size else None
         self.action_code = nn.Linear(CODE, CODE, bias=False) if self.action_size else None
         self.encoder = Encoder(inputs, config.widths, config.patch)
         self.decoder = Decoder(config.widths, config.depth, CODE)
-        self._layout = {"logits": self.sources, "new": c * config.new, "motion": 3 * (self.flow_kind != "none")}
+        self._layout = {"logits": self.sources, "new": c * config.new, "motion": 4 * flows}
         width, per_action = config.widths[0], CODE if self.action_size else 0
         self.head = Head(width, sum(self._layout.values()), config.block, config.patch, per_action)
         self.bounds = Head(width, 2, config.block, config.patch, per_action)
@@ -101,9 +106,7 @@ class Direct(Predictor):
         with torch.no_grad():
             bias = self.head.project.bias.view(self.config.block, self.head.outputs, -1)  # type: ignore[union-attr]
             bias[:, 0] = 3.0  # the last frame
-            lower_upper = self.bounds.project.bias
-            assert lower_upper is not None
-            lower_upper.fill_(-4.0)  # softplus: bounds of about 0.02
+            nn.init.constant_(self.bounds.project.bias, -4.0)  # type: ignore[arg-type]  # softplus: about 0.02
 
     # ------------------------------------------------------------------------------------------------- training
 
@@ -303,7 +306,14 @@ class Direct(Predictor):
     def _fresh(self, window: Tensor) -> RolloutState:
         context = self._encode(window)
         one, two, three = context.maps
-        state = {"window": window, "sources": context.sources, "one": one, "two": two, "three": three}
+        state = {
+            "window": window,
+            "sources": context.sources,
+            "logs": context.logs,
+            "one": one,
+            "two": two,
+            "three": three,
+        }
         if context.flow is not None:
             state["flow"] = context.flow
         return {**state, "lead": torch.ones(len(window), dtype=torch.int64, device=window.device)}
@@ -322,8 +332,8 @@ class Direct(Predictor):
             action = state["hidden"].new_zeros(len(state["hidden"]), self.action_size) if action is None else action
             state["hidden"] = self.past(action, state["hidden"])
             state["past"] = torch.cat([state["past"], action[:, None]], 1)[:, 1:]
-        flow, size = state.get("flow"), self._work_size(*state["sources"].shape[-2:])
-        context = _Context(state["sources"], (state["one"], state["two"], state["three"]), flow, size)
+        of_encoder, size = (state["one"], state["two"], state["three"]), self._work_size(*state["sources"].shape[-2:])
+        context = _Context(state["sources"], of_encoder, state.get("flow"), state["logs"], size)
         if at == 0:
             index = torch.full((len(state["lead"]), 1), block, device=state["lead"].device)
             state["features"] = self._features(context, index, state.get("hidden"))
@@ -356,24 +366,18 @@ class Direct(Predictor):
             seen = torch.unflatten(
                 functional.interpolate(seen.flatten(0, 1), size=size, mode="area"), 0, seen.shape[:2]
             )
-        inputs, flow = [2 * seen.flatten(1, 2) - 1], None
-        if self.flow_kind != "none":
-            before, last = seen[:, -3], seen[:, -2]
-            flow = self._flow(before, last)
-            explained = (warp(before, flow) - last).abs().mean(1, keepdim=True)
-            inputs += [flow / _FLOW_SCALE, 4 * explained]
+        found = hindcast(seen[:, :-1].float(), self.flow_kind, config.velocity_steps)
+        inputs = [2 * seen.flatten(1, 2) - 1]
+        if found.velocities is not None:
+            inputs.append(found.velocities / _FLOW_SCALE)
+        if config.hindcasts:
+            inputs.append(4 * found.errors)
         x = torch.cat(inputs, 1)
         step = 4 * config.patch
         edge = (0, -size[1] % step, 0, -size[0] % step)
         if any(edge):
             x = functional.pad(x, edge, mode="replicate")
-        return _Context(torch.cat(sources, 1), self.encoder(x), flow, size)
-
-    @torch.no_grad()
-    def _flow(self, before: Tensor, last: Tensor) -> Tensor:
-        if min(last.shape[-2:]) < LEAST_SIDE:
-            return last.new_zeros(len(last), 2, *last.shape[-2:])
-        return (backward_flow if self.flow_kind == "dis" else block_matching)(before, last)
+        return _Context(torch.cat(sources, 1), self.encoder(x), found.velocities, found.logs, size)
 
     def _action_codes(self, actions: Tensor | None, frames: int) -> Tensor | None:
         """Summaries (b, frames, CODE) of the actions before each future frame; row k holds those up to frame k."""
@@ -406,7 +410,10 @@ class Direct(Predictor):
         """Decoder features of blocks (b, count); hidden is that of each block's first frame, (b * count, CODE)."""
         n = self.config.block
         middle = block.flatten().float() * n + (n + 1) / 2
-        code = self.lead(lead_code(middle))
+        code = lead_code(middle)
+        if self.config.hindcasts:
+            code = torch.cat([code, context.logs.repeat_interleave(block.shape[1], 0)], 1)
+        code = self.lead(code)
         if self.action_code is not None:
             code = code + self.action_code(hidden)
         return self.decoder(context.maps, code)  # type: ignore[no-any-return]
@@ -452,7 +459,7 @@ class Direct(Predictor):
         out = maps.new_empty((*maps.shape[:2], c, h, w), dtype=torch.float32)
         for i in range(len(maps)):  # large frames: one at a time
             flow = None if context.flow is None else context.flow[i // rows, None]
-            one = _Context(context.sources[i // rows, None], context.maps, flow, context.size)
+            one = _Context(context.sources[i // rows, None], context.maps, flow, context.logs, context.size)
             for k in range(maps.shape[1]):
                 part = maps[i : i + 1, k : k + 1], leads[i : i + 1, k : k + 1]
                 out[i, k] = self._mix_all(one, *part)[0, 0]
@@ -477,24 +484,17 @@ class Direct(Predictor):
             return frames.expand(m, n, -1, -1, -1)
 
     def _moved(self, context: _Context, last: Tensor, motion: Tensor, leads: Tensor) -> Tensor:
-        """The last frame, moved by k (g f + v): flow f, gate g in 0…1 and correction v per pixel, lead time k."""
+        """The last frame, moved by k (g f + v) at lead time k: gate g in 0…2 and correction v per pixel, and f between
+        the two velocities of the context.
+        """
         assert context.flow is not None
         m, n = motion.shape[:2]
-        flow = self._enlarged(context.flow[:, None], context)[:, 0]
+        flow = self._enlarged(context.flow[:, None], context)
         (h, w), (height, width) = context.size, last.shape[-2:]
         scale = flow.new_tensor([width / w, height / h]).view(1, 1, 2, 1, 1)
-        flow = flow.repeat_interleave(m // len(flow), 0)[:, None]
-        moved = (motion[:, :, :1] + 2).sigmoid() * flow + 0.1 * motion[:, :, 1:]
+        newest, smooth = flow.repeat_interleave(m // len(flow), 0).chunk(2, 2)
+        blend, gate = motion[:, :, :2].sigmoid().chunk(2, 2)
+        moved = 2 * gate * torch.lerp(newest, smooth, blend) + 0.1 * motion[:, :, 2:]
         moved = moved * scale * leads.to(flow).view(m, n, 1, 1, 1)
         frames = last[:, None].expand(-1, n, -1, -1, -1).flatten(0, 1)
         return torch.unflatten(warp(frames, moved.flatten(0, 1)), 0, (m, n))
-
-
-def _flow_kind(wanted: str) -> str:
-    if wanted != "auto":
-        return wanted
-    try:
-        import cv2  # noqa: F401
-    except ImportError:
-        return "blocks"
-    return "dis"

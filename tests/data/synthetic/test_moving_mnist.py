@@ -1,5 +1,7 @@
 """Moving digits follow the published law; the published array is read with its axes and its split."""
 
+from importlib.util import find_spec
+
 import numpy as np
 import pytest
 
@@ -7,7 +9,7 @@ from framecast.core.errors import UserError
 from framecast.data.open import open_path
 from framecast.data.synthetic.moving_mnist import MovingMnist, MovingMnistConfig, drawn, handwritten_digits, trajectory
 
-pytest.importorskip("sklearn")
+pytestmark = pytest.mark.skipif(find_spec("sklearn") is None, reason="needs scikit-learn")
 
 
 def test_digits_move_straight_and_are_reflected():

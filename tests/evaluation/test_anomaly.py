@@ -1,0 +1,124 @@
+"""Anomaly detection: alarms at known places, the stated false-alarm rate, and refusals in one sentence."""
+
+import numpy as np
+import pytest
+
+import framecast
+from framecast.core.errors import UserError
+from framecast.data.store import DatasetWriter, Store
+from framecast.evaluation.anomaly import AnomalyDetector
+from framecast.inference.export import save_pretrained
+from framecast.media.write import write_video
+from framecast.models.registry import find_model
+from framecast.training.presets import preset
+
+SIDE = 32
+
+
+def noise(count, seed):
+    """A still grey scene with sensor noise, uint8 (t, 3, 32, 32)."""
+    return np.random.default_rng(seed).normal(128, 2, (count, 3, SIDE, SIDE)).round().astype(np.uint8)
+
+
+@pytest.fixture(scope="module")
+def normal(tmp_path_factory):
+    """Normal material: 12 videos of 33 frames."""
+    folder = tmp_path_factory.mktemp("anomaly") / "normal"
+    with DatasetWriter(folder, fps=10) as writer:
+        for seed in range(12):
+            writer.add(noise(33, seed))
+    return folder
+
+
+def video(folder, frames, fps=10, name="day"):
+    with DatasetWriter(folder, fps=fps) as writer:
+        writer.add(frames, name=name)
+    return Store(folder)
+
+
+def test_an_object_is_an_alarm_in_its_frames_and_region_only(normal, tmp_path):
+    frames = noise(60, 99)
+    frames[30:33, :, 20:26, 4:10] = 250
+    found = framecast.anomaly("copy-last", video(tmp_path / "v", frames), normal, block=8, cells=4)
+    assert found.intervals == [(30, 31), (33, 34)]  # persistence errs where the object appears and where it leaves
+    assert found.worst_region(30) == (2, 1) or found.worst_region(30) == (2, 0)
+    assert np.isnan(found.scores[0])
+    assert found.regions.shape == (60, 4, 4)
+    assert found.scores[30] == found.regions[30].max() > 50 * found.threshold
+
+
+def test_noise_of_a_still_scene_has_no_more_alarms_than_stated(normal, tmp_path):
+    detector = AnomalyDetector("copy-last", normal, rate=0.1, block=8, cells=4)
+    blocks = [detector.detect(video(tmp_path / str(s), noise(33, 500 + s))).scores[1:].reshape(4, 8) for s in range(10)]
+    above = (np.concatenate(blocks).max(1) > detector.threshold).sum()
+    assert above <= 9  # of 40 blocks at a rate of 0.1: more with a probability of 0.5 %
+    assert len(detector.maxima) == 48
+
+
+def test_score_of_a_region_is_its_error_over_that_of_persistence(normal, tmp_path):
+    frames = noise(5, 3)
+    found = framecast.anomaly("copy-last", video(tmp_path / "v", frames), normal, block=8, cells=1)
+    steps = np.concatenate([np.diff(Store(normal).clip(i, 0, 33).frames / 255, axis=0) for i in range(12)])
+    reference = 2 * np.square(steps).mean() + 255**-2
+    expected = np.square(np.diff(frames / 255, axis=0)).mean((1, 2, 3)) / reference
+    np.testing.assert_allclose(found.scores[1:], expected, rtol=1e-4)
+
+
+def test_lead_time_compares_with_an_older_context(normal, tmp_path):
+    frames = noise(40, 7)
+    frames[20:, :, 4:20, 4:20] = 250
+    found = framecast.anomaly("copy-last", video(tmp_path / "v", frames), normal, block=8, lead=3)
+    assert found.intervals == [(20, 23)]
+    assert found.first == 3
+
+
+def test_nearest_sample_counts_and_a_run_is_scored_on_its_own_val_split(tmp_path, normal):
+    from framecast.training.train import train
+
+    run = train("dreams", normal, out=tmp_path / "run", config=preset("dreams", "tiny"), steps=2, quiet=True)
+    one = framecast.anomaly(run, f"{normal}/{Store(normal).names[0]}", block=8, rate=0.5, samples=1)
+    many = framecast.anomaly(run, f"{normal}/{Store(normal).names[0]}", block=8, rate=0.5, samples=4)
+    assert one.calibration == "normal"
+    assert one.blocks < 12  # the val split only
+    assert np.nanmean(many.scores) <= np.nanmean(one.scores) + 0.05
+    assert many.settings["samples"] == 4
+
+
+def test_what_cannot_be_calibrated_is_refused_in_one_sentence(normal, tmp_path):
+    day = video(tmp_path / "day", noise(40, 1))
+    wide = video(tmp_path / "wide", np.zeros((40, 3, SIDE, 40), np.uint8))
+    fast = video(tmp_path / "fast", noise(40, 1), fps=25)
+    cases = [
+        (("direct-any", day), {}, "no calibration data: give --calibrate with a video or store of normal material"),
+        (("copy-last", fast, normal), {"block": 8}, "has 25 frames per second but the normal material normal has 10"),
+        (
+            ("copy-last", day, normal),
+            {"block": 8, "rate": 0.001},
+            "needs at least 999 blocks of normal material, got 48",
+        ),
+        (("copy-last", day, normal), {"block": 40}, "normal: has no 41 frames in a row"),
+        (("copy-last", day, normal), {"block": 0}, "--block must be at least 1, got 0"),
+        (("copy-last", tmp_path / "no.mp4", normal), {"block": 8}, "no.mp4: no such file; give --input a video"),
+        (("copy-last", day, tmp_path / "no"), {}, "no: no such file or folder; give --calibrate a video or store"),
+        (("copy-last", wide, normal), {"block": 8}, "has frames of 32x40 but the normal material normal of 32x32"),
+        (("copy-last", normal, normal), {}, "is the video to be scored"),
+        (("world-paddle", day, normal), {"block": 8}, "actions"),
+        (("copy-last", video(tmp_path / "one", noise(1, 0)), normal), {"block": 8}, "has 1 frames, copy-last needs"),
+    ]
+    for words, settings, sentence in cases:
+        with pytest.raises(UserError) as error:
+            framecast.anomaly(*words, **settings)
+        assert sentence in str(error.value), words
+
+
+def test_a_video_file_and_fixed_frame_sizes(tmp_path, normal):
+    path = write_video(noise(30, 5).repeat(2, 2).repeat(2, 3), tmp_path / "day.mp4", 10)
+    clip = write_video(
+        np.concatenate([noise(33, s) for s in range(5)]).repeat(2, 2).repeat(2, 3), tmp_path / "n.mp4", 10
+    )
+    spec = Store(normal).spec
+    model = find_model("c-ae")(preset("c-ae", "tiny").model, spec)
+    folder = save_pretrained(model, tmp_path / "weights")
+    found = framecast.anomaly(folder, path, clip, block=4)
+    assert found.regions.shape == (30, 8, 8)
+    assert found.name == "day.mp4"
