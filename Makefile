@@ -14,6 +14,7 @@ TESTS ?=
 READ_TRAIN_PREDICT := tests/media/test_video.py tests/data/readers/test_videos.py tests/inference/test_predict.py \
   tests/cli/test_cli.py
 CLIP ?=
+RECORD ?=
 CASES ?= 10000
 KILLS ?= 100
 SEED ?= 0
@@ -134,10 +135,10 @@ acceptance: setup
 	$(if $(CLIP),,$(PY) -m reproduction.autoencoders)
 
 fuzz: setup
-	$(ONE_THREAD) $(PY) tests/fuzz/fuzzing.py --cases $(CASES) --seed $(SEED)
+	$(ONE_THREAD) $(PY) tests/fuzz/fuzzing.py --cases $(CASES) --seed $(SEED) $(if $(RECORD),--record)
 
 torture: setup
-	$(ONE_THREAD) $(PY) tests/fuzz/torture.py --kills $(KILLS) --seed $(SEED)
+	$(ONE_THREAD) $(PY) tests/fuzz/torture.py --kills $(KILLS) --seed $(SEED) $(if $(RECORD),--record)
 
 clean:
 	rm -rf $(VENV) build dist .pytest_cache .mypy_cache .ruff_cache *.egg-info

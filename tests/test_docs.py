@@ -213,9 +213,11 @@ READING_LINES = 1200
 
 
 def defined(path: Path) -> set[str]:
-    """Names of the functions, methods and classes of a file."""
+    """Names of the functions, methods, classes and constants of a file."""
     tree = ast.parse(text_of(path))
-    return {n.name for n in ast.walk(tree) if isinstance(n, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
+    assigned = {t.id for n in tree.body if isinstance(n, ast.Assign) for t in n.targets if isinstance(t, ast.Name)}
+    kinds = ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef
+    return assigned | {n.name for n in ast.walk(tree) if isinstance(n, kinds)}
 
 
 def test_where_is_what_names_existing_files_and_functions() -> None:

@@ -218,24 +218,32 @@ def test_forecasts_do_not_depend_on_the_batch(case):
         torch.testing.assert_close(alone, whole[:, i : i + 1], atol=1e-5, rtol=1e-5)
 
 
-def test_forecasts_read_no_value_from_the_device_at_a_frame(case, monkeypatch):
-    context, given, reads = case.batch.context, generators(case), []
+@pytest.fixture
+def reads(monkeypatch):
+    """The tensors whose values are read."""
+    found = []
 
     def counted(read):
         def counting(tensor, *args):
-            reads.append(read)
+            found.append(tensor)
             return read(tensor, *args)
 
         return counting
 
     for name in ("__int__", "__float__", "__bool__", "__index__", "item", "tolist"):
         monkeypatch.setattr(torch.Tensor, name, counted(getattr(torch.Tensor, name)))
-    case.model.predict(context, 1, actions_for(case, 1), 2, given)
-    first = len(reads)
-    assert first == 0 or case.name == "categorical"  # whether the frames have the colours of its palette, once
-    case.model.predict(context, 3, actions_for(case, 3), 2, given)
-    if case.name != "categorical":  # its decoding reads the palette's areas, tensors of the state, at every frame
-        assert len(reads) == 0
+    return found
+
+
+def test_forecasts_read_no_value_from_the_device_at_a_frame(case, reads):
+    actions, given = actions_for(case, 3), generators(case)
+    state = case.model.rollout_init(case.batch.context, actions, 2, given)
+    assert len(reads) == 0 or case.name == "categorical"  # whether the frames have the colours of its palette, once
+    lead, on_host = case.batch.context.shape[1] - 1, state.get("temperature") if case.name == "categorical" else None
+    reads.clear()
+    for k in range(3):
+        state, _ = case.model.rollout_step(state, None if actions is None else actions[:, lead + k].repeat(2, 1))
+    assert all(read is on_host for read in reads)
 
 
 def test_same_seed_same_prediction_and_same_start(case):

@@ -54,11 +54,12 @@ def findings(path: Path) -> Iterator[str]:
     name = path.relative_to(ROOT).as_posix()
     searched = list(lines(path))
     whole = "\n".join(line for _, line in searched)
-    whole += "\n" + whole.replace("_", " ")
+    words = whole.replace("_", " ")
     rules = [
         rule
         for rule in BANNED
-        if re.search(rule["pattern"], whole, re.IGNORECASE | re.MULTILINE)  # few are searched line by line
+        # few are searched line by line
+        if re.search(rule["pattern"], whole if "_" in rule["pattern"] else words, re.IGNORECASE | re.MULTILINE)
         and not any(fnmatch(name, glob) for glob in rule.get("files", ()))
     ]
     for number, line in searched if rules else ():

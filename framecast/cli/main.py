@@ -152,7 +152,7 @@ def _other_error(error: Exception) -> int:
     code = getattr(error, "code", None)
     if type(error).__name__ == "Interrupted" and isinstance(code, int):
         return code
-    if type(error).__name__ in ("NotFinite", "Diverged"):
+    if type(error).__name__ in ("NotFinite", "Diverged", "ProcessLost"):
         return _fail(str(error), 1)
     if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
         return _fail("not enough memory; use a smaller --size or --batch-size, or fewer --clips", 2)

@@ -66,6 +66,7 @@ def run_train(argv: list[str]) -> None:
         device=flags.device,
         devices=flags.devices,
         num_nodes=flags.num_nodes,
+        timeout=flags.timeout,
         quiet=flags.quiet,
     )
     paths = {"run": folder, "config": folder / "config.json", "checkpoint": folder / "checkpoint.pt"}

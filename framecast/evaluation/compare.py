@@ -120,7 +120,7 @@ def compare(
     )
     if out is not None and place.is_main:
         comparison.save(out)
-    place.barrier()
+    place.barrier(long=True)
     return comparison, kept
 
 

@@ -10,6 +10,7 @@ from __future__ import annotations
 import contextlib
 import logging
 import os
+import time
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from datetime import timedelta
@@ -18,16 +19,21 @@ from typing import Any, Literal
 import torch
 from torch import Tensor, nn
 
+from framecast.core.config import duration_in_words, parse_duration
 from framecast.core.errors import UserError
 from framecast.nn.joint_noise import JointNoise
 from framecast.nn.precision import autocast, resolve_precision
 
 Precision = Literal["auto", "fp32", "bf16"]
 
-#: Longest wait in a collective operation of a step; then the process is taken for lost.
-STEP_TIMEOUT = timedelta(minutes=30)
+#: Longest wait for another process in a collective operation of a step, unless the user chooses another.
+STEP_TIMEOUT = "30m"
 #: Longest wait for work of other processes, such as decoding a data set.
 WORK_TIMEOUT = timedelta(days=7)
+
+
+class ProcessLost(RuntimeError):
+    """Another process of the job ended or does not answer. A training's last checkpoint is unchanged."""
 
 
 @dataclass
@@ -41,7 +47,9 @@ class Device:
         world: number of processes.
         fabric: the lightning-fabric object; None with one process.
         local_rank: number of the process on its machine.
-        waiting: process group of `gather` and `barrier`, whose timeout is that of long work; None is the default group.
+        group: process group of a step, with its timeout; None is the default group.
+        waiting: process group for long work of other processes; None is the default group.
+        timeout: longest wait for another process in a step.
     """
 
     device: torch.device
@@ -50,7 +58,9 @@ class Device:
     world: int = 1
     fabric: Any = None
     local_rank: int = 0
+    group: Any = None
     waiting: Any = None
+    timeout: timedelta = timedelta(seconds=parse_duration(STEP_TIMEOUT))
 
     @property
     def is_main(self) -> bool:
@@ -93,7 +103,8 @@ class Device:
         present = torch.tensor([float(p.grad is not None) for p in params], device=self.device)
         parts = [(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in params]
         flat = torch.cat([*parts, present, fault.to(self.device, torch.float32).reshape(1)])
-        dist.all_reduce(flat)
+        with self._collective():
+            dist.all_reduce(flat, group=self.group)
         *means, found, faults = torch.split(flat, [p.numel() for p in params] + [len(params), 1])
         for p, mean, count in zip(params, means, found.tolist(), strict=True):
             if count:
@@ -114,7 +125,8 @@ class Device:
         import torch.distributed as dist
 
         flat = torch.cat([x.reshape(-1) for x in found])
-        dist.all_reduce(flat)
+        with self._collective():
+            dist.all_reduce(flat, group=self.group)
         means = torch.split(flat / self.world, [x.numel() for x in found])
         for x, mean in zip(found, means, strict=True):
             x.copy_(mean.view_as(x))
@@ -127,7 +139,8 @@ class Device:
 
         names = sorted(values)
         flat = torch.tensor([values[n] for n in names], dtype=torch.float64, device=self.device)
-        dist.all_reduce(flat)
+        with self._collective():
+            dist.all_reduce(flat, group=self.group)
         return dict(zip(names, (flat / self.world).tolist(), strict=True))
 
     def gather(self, value: Any) -> list[Any]:
@@ -137,7 +150,8 @@ class Device:
         import torch.distributed as dist
 
         found: list[Any] = [None] * self.world
-        dist.all_gather_object(found, value, group=self.waiting)
+        with self._collective(WORK_TIMEOUT):
+            dist.all_gather_object(found, value, group=self.waiting)
         return found
 
     def maximum(self, value: float) -> float:
@@ -147,8 +161,9 @@ class Device:
         import torch.distributed as dist
 
         found = torch.tensor(value, dtype=torch.float64, device=self.device)
-        dist.all_reduce(found, dist.ReduceOp.MAX)
-        return float(found)
+        with self._collective():
+            dist.all_reduce(found, dist.ReduceOp.MAX, group=self.group)
+            return float(found)
 
     def minimum(self, values: Tensor) -> Tensor:
         """The smallest of the values of all processes, element by element.
@@ -161,7 +176,8 @@ class Device:
         import torch.distributed as dist
 
         found = values.to(self.device).clone()
-        dist.all_reduce(found, dist.ReduceOp.MIN)
+        with self._collective():
+            dist.all_reduce(found, dist.ReduceOp.MIN, group=self.group)
         return found
 
     def any(self, flag: bool) -> bool:
@@ -179,19 +195,46 @@ class Device:
     @contextlib.contextmanager
     def _first(self, first: bool) -> Iterator[None]:
         if not first:
-            self.barrier()
+            self.barrier(long=True)
         try:
             yield
         finally:
             if first:
-                self.barrier()
+                self.barrier(long=True)
 
-    def barrier(self) -> None:
-        """Wait for all processes."""
+    def barrier(self, long: bool = False) -> None:
+        """Wait for all processes.
+
+        Args:
+            long: whether another process may be at long work, such as decoding a data set.
+        """
         if self.world > 1:
             import torch.distributed as dist
 
-            dist.barrier(group=self.waiting)
+            with self._collective(WORK_TIMEOUT if long else self.timeout):
+                dist.barrier(group=self.waiting if long else self.group)
+
+    @contextlib.contextmanager
+    def _collective(self, timeout: timedelta | None = None) -> Iterator[None]:
+        """Within: a collective operation, whose failure ends the job in one sentence.
+
+        Raises:
+            ProcessLost: another process ended, or did not answer within the timeout.
+        """
+        limit, began = (timeout or self.timeout).total_seconds(), time.monotonic()
+        try:
+            yield
+        except RuntimeError as error:
+            launcher = self.fabric.strategy.launcher if self.fabric else None
+            for child in getattr(launcher, "procs", ()):
+                child.kill()  # a stopped process handles no other signal
+            late = time.monotonic() - began > 0.9 * limit
+            ended = f"ended or closed its connection ({str(error).partition(chr(10))[0]})"
+            what = f"did not answer within {duration_in_words(limit)}" if late else ended
+            raise ProcessLost(
+                f"process {self.rank} of {self.world}: another process {what}; run the same command again: a "
+                "training resumes from its last checkpoint"
+            ) from error
 
 
 @contextlib.contextmanager
@@ -242,7 +285,13 @@ def pick_device(device: str = "auto") -> torch.device:
     return found
 
 
-def make_device(device: str = "auto", devices: int = 1, num_nodes: int = 1, precision: str = "auto") -> Device:
+def make_device(
+    device: str = "auto",
+    devices: int = 1,
+    num_nodes: int = 1,
+    precision: str = "auto",
+    timeout: str = STEP_TIMEOUT,
+) -> Device:
     """The Device of this process, after launching or joining the others.
 
     Args:
@@ -250,9 +299,10 @@ def make_device(device: str = "auto", devices: int = 1, num_nodes: int = 1, prec
         devices: number of processes on this machine; overridden by torchrun and Slurm.
         num_nodes: number of machines; overridden likewise.
         precision: auto, fp32 or bf16.
+        timeout: longest wait for another process in a step, such as 90s, 10m or 1.5h.
 
     Raises:
-        UserError: a number below 1, or an unknown device.
+        UserError: a number below 1, an unknown device, or no duration.
     """
     import torch.distributed as dist
     from lightning_fabric import Fabric
@@ -261,7 +311,7 @@ def make_device(device: str = "auto", devices: int = 1, num_nodes: int = 1, prec
 
     if devices < 1 or num_nodes < 1:
         raise UserError(f"--devices and --num-nodes must be at least 1, got {devices} and {num_nodes}")
-    target = pick_device(device)
+    target, longest = pick_device(device), timedelta(seconds=parse_duration(timeout))
     if TorchElasticEnvironment.detect():
         devices = int(os.environ.get("LOCAL_WORLD_SIZE", devices))
         num_nodes = max(1, int(os.environ.get("WORLD_SIZE", devices)) // devices)
@@ -273,7 +323,7 @@ def make_device(device: str = "auto", devices: int = 1, num_nodes: int = 1, prec
         accelerator={"cuda": "gpu"}.get(target.type, target.type),
         devices=devices,
         num_nodes=num_nodes,
-        strategy=DDPStrategy(timeout=STEP_TIMEOUT),  # for launcher and process group only; the model is not wrapped
+        strategy=DDPStrategy(),  # for launcher and process group only; the model is not wrapped
     )
     fabric.launch()
     return Device(
@@ -283,5 +333,7 @@ def make_device(device: str = "auto", devices: int = 1, num_nodes: int = 1, prec
         fabric.world_size,
         fabric,
         fabric.local_rank,
+        dist.new_group(timeout=longest),
         dist.new_group(backend="gloo", timeout=WORK_TIMEOUT),
+        longest,
     )

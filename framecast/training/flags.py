@@ -14,6 +14,7 @@ from framecast.core.errors import UserError
 from framecast.core.flags import Switch, documented, field_docs, fields_of
 from framecast.core.migration import migrate_config
 from framecast.data.base import RecordSettings
+from framecast.training.device import STEP_TIMEOUT
 
 LENGTHS = ("steps", "epochs", "budget")
 
@@ -71,6 +72,7 @@ def train_flags(base: Any, profiles: Sequence[str]) -> type:
         ("device", str, documented("Device: auto, cpu, cuda, cuda:0 or mps.", "auto")),
         ("devices", int, documented("Number of processes on this machine.", 1)),
         ("num_nodes", int, documented("Number of machines.", 1)),
+        ("timeout", str, documented("Longest wait for another process in a step; then the job ends.", STEP_TIMEOUT)),
         ("dry_run", Switch, documented("Output of the resolved config only.", False)),
         ("quiet", Switch, documented("No progress output, only the last line.", False)),
         ("json", str | None, documented("Path for a summary of the output as JSON; - for standard output.", None)),

@@ -42,7 +42,7 @@ from framecast.training.config import (
     resolve_steps,
     write_config,
 )
-from framecast.training.device import Device, deterministic, make_device
+from framecast.training.device import STEP_TIMEOUT, Device, deterministic, make_device
 from framecast.training.presets import preset
 from framecast.training.run_folder import open_run
 from framecast.training.state import TrainState
@@ -61,6 +61,7 @@ def train(
     device: str = "auto",
     devices: int = 1,
     num_nodes: int = 1,
+    timeout: str = STEP_TIMEOUT,
     quiet: bool = False,
     **settings: Any,
 ) -> Path:
@@ -77,12 +78,14 @@ def train(
         device: auto, cpu, cuda, cuda:0 or mps.
         devices: number of processes on this machine.
         num_nodes: number of machines.
+        timeout: longest wait for another process in a step, such as 90s, 10m or 1.5h; then the job ends.
         quiet: no progress output.
         settings: fields of TrainConfig, e.g. steps=, budget=, batch_size=, seed=.
 
     Raises:
         UserError: invalid input.
         Interrupted: after a signal, with the checkpoint written.
+        ProcessLost: another process of the job ended or does not answer.
     """
     known = [f.name for f in dataclasses.fields(TrainConfig)]
     for name in settings:
@@ -93,7 +96,7 @@ def train(
     lengths = {"steps", "epochs", "budget"} & {k for k, v in settings.items() if v is not None}
     cleared = dict.fromkeys(("steps", "epochs", "budget")) if lengths else {}
     config = dataclasses.replace(config, train=dataclasses.replace(config.train, **{**cleared, **settings}))
-    process = make_device(device, devices, num_nodes, config.train.precision)
+    process = make_device(device, devices, num_nodes, config.train.precision, timeout)
     if isinstance(data, str | Path):
         with process.local_first():  # it decodes a video into the cache of its machine, which the others read
             source, found = open_data(dataclasses.replace(config.data, path=str(data)))

@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from framecast.core.types import ClipSpec
+from framecast.data.synthetic.bouncing import Bouncing, BouncingConfig
 from framecast.models.multiscale_gan.config import PROFILES
 from framecast.models.multiscale_gan.predictor import MultiscaleGAN
 from framecast.training.device import Device
@@ -74,6 +75,36 @@ def test_every_script_writes_rows(script, load, tmp_path, capsys, monkeypatch):
         assert hardware["torch"] == str(torch.__version__)
     if script == "precision_curves":
         assert (tmp_path / "precision-curves.svg").read_text(encoding="utf-8").startswith("<?xml")
+
+
+class Constant:
+    """A checkout whose work always takes the same time."""
+
+    def __init__(self, seconds, order):
+        self.taken, self.order = seconds, order
+
+    def seconds(self, kind, name, count):
+        self.order.append(self)
+        return self.taken
+
+
+def test_checkouts_are_measured_in_turns_and_their_ratios_are_of_pairs(load):
+    order = []
+    before, after = Constant(0.5, order), Constant(0.6, order)
+    ((name, seconds, ratios),) = load("paired").measured([("steps", "c-ae")], before, after, 4)
+    assert (name, seconds, ratios) == ("steps c-ae", 0.5, [pytest.approx(1.2)] * 4)
+    assert order[2:] == [after, before, before, after, after, before, before, after]
+
+
+def test_paired_measures_steps_batches_and_reading(load, tmp_path, monkeypatch):
+    module = load("paired")
+    monkeypatch.setenv("FRAMECAST_CACHE", str(tmp_path / "cache"))
+    Bouncing(BouncingConfig(videos=6, frames=24)).prepare(tmp_path / "data")
+    load("recording")._generate(tmp_path / "phone.mp4", 72, 128, 1)
+    data, video = tmp_path / "data", tmp_path / "phone.mp4"
+    work = [module._steps(data, "dreams"), *(module._work(data, video, kind) for kind in ("loading", "reading"))]
+    assert all(measure(1) > 0 for measure in work)
+    assert {"c-ae", "dreams", "multiscale-gan"} <= set(module.small_models())
 
 
 def test_all_benchmarks_run_in_sequence(load, tmp_path, capfd):

@@ -17,7 +17,6 @@ import sys
 import tempfile
 import time
 import traceback
-import zlib
 from pathlib import Path
 
 import numpy as np
@@ -29,8 +28,16 @@ if __name__ == "__main__":
 
 from framecast.core.errors import UserError  # noqa: E402
 from tests.fuzz import targets as t  # noqa: E402
+from tests.fuzz.record import record, report  # noqa: E402
 
 SECONDS, TIMES, FREE = 20, 64, 1 << 30
+#: Figures that must be 0, and what the fault of a case contains that counts as one; a traceback is any other.
+KINDS = {
+    "hangs above 20 s": "a hang of",
+    "above the memory bound": " MB for ",
+    "messages of several lines": "several lines",
+}
+TRACEBACKS = "tracebacks"
 #: Share of cases of the websocket and its access control.
 WEB = 0.1
 
@@ -47,7 +54,7 @@ def time_limit(seconds):
     # processor time, so that a busy machine makes no faults; and the clock, for what waits forever
     before = [signal.signal(number, stop) for number in (signal.SIGPROF, signal.SIGALRM)]
     signal.setitimer(signal.ITIMER_PROF, seconds)
-    signal.alarm(10 * seconds)
+    signal.alarm(100 * seconds)
     try:
         yield
     finally:
@@ -128,6 +135,7 @@ def main():
     parser.add_argument("--cases", type=int, default=1000)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--first", type=int, default=0)
+    parser.add_argument("--record", action="store_true", help="write the figures into docs/results/reliability.json")
     options = parser.parse_args()
     began, counts, faults = time.monotonic(), collections.Counter(), {}
     folder = Path(tempfile.mkdtemp(prefix="framecast-fuzz-case-"))
@@ -136,15 +144,27 @@ def main():
         name, fault = run_case(options.seed, index, folder)
         counts[name] += 1
         if fault is not None:
-            kind = zlib.crc32(fault.strip().splitlines()[-1].encode() + name.encode())
+            kind = name, fault.strip().splitlines()[-1]
             if kind not in faults:
                 print(f"seed {options.seed} case {index} ({name}):\n{fault}\n", flush=True)
-            faults.setdefault(kind, []).append(index)
+            faults.setdefault(kind, (fault.splitlines()[0], []))[1].append(index)
+        if (index + 1 - options.first) % 1000 == 0:
+            print(f"{index + 1 - options.first} of {options.cases} cases", flush=True)
     shutil.rmtree(folder)
-    found = sum(map(len, faults.values()))
-    seconds = time.monotonic() - began
-    print(f"{options.cases} cases of {len(counts)} readers in {seconds:.0f} s: {found} faults of {len(faults)} kinds")
-    return min(found, 1)
+    print(f"{time.monotonic() - began:.0f} s, {len(faults)} kinds of faults")
+    figures = {"cases": options.cases, "readers": len(counts), **counted(faults)}
+    failed = report(figures, [TRACEBACKS, *KINDS])
+    if options.record and not failed:
+        record("fuzz", f"make fuzz CASES={options.cases} SEED={options.seed}", figures)
+    return failed
+
+
+def counted(faults):
+    """Number of cases of every kind of fault; faults: reader and last line -> first line and indices of the cases."""
+    found = dict.fromkeys((TRACEBACKS, *KINDS), 0)
+    for first, cases in faults.values():
+        found[next((kind for kind, part in KINDS.items() if part in first), TRACEBACKS)] += len(cases)
+    return found
 
 
 if __name__ == "__main__":

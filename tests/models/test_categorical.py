@@ -10,7 +10,7 @@ from torch.nn import functional
 from framecast.core.errors import UserError
 from framecast.core.types import ActionSpec, Batch, ClipSpec
 from framecast.models.categorical.config import CategoricalConfig, tiny
-from framecast.models.categorical.decoding import expected_area, most_likely, sample
+from framecast.models.categorical.decoding import RareColours, expected_area, most_likely, sample
 from framecast.models.categorical.networks import NEVER, History, Network
 from framecast.models.categorical.palette import default_palette, find_palette, lookup_table, nearest
 from framecast.models.categorical.predictor import Categorical
@@ -174,15 +174,19 @@ def test_frames_of_a_side_that_is_no_multiple_of_eight_are_padded():
 # -------------------------------------------------------------------------------------------------------- decoding
 
 
+def rare(least=(0, 0, 0), extents=((0, 0),) * 3):
+    """A ball of 4 px and an object of 12 before a ground."""
+    return RareColours.of((256, 4, 12), least, extents, 64)
+
+
 def test_expected_area_keeps_a_ball_whose_place_is_uncertain_where_argmax_loses_it():
     p = torch.full((1, 3, 16, 16), 0.0)
     p[:, 0] = 1.0
     p[:, 0, 5:7, 5:9] = 0.51  # a ball of 2x2 somewhere in 2x4
     p[:, 1, 5:7, 5:9] = 0.49
     logits = p.clamp(min=1e-6).log()
-    areas, least = torch.tensor([256, 4, 12]), torch.tensor([200, 4, 12])
     assert not (most_likely(logits) == 1).any()
-    frame = expected_area(logits, areas, least, torch.zeros(3, 2), rare=64)
+    frame = expected_area(logits, rare((200, 4, 12)))
     assert (frame == 1).sum() == 4
     assert (frame[0, 5:7, 5:9] == 1).sum() == 4
 
@@ -191,25 +195,18 @@ def test_expected_area_ignores_small_probabilities_and_never_exceeds_the_area_of
     p = torch.zeros(1, 3, 16, 16)
     p[:, 1] = 0.05  # 256 pixels of 0.05 add up to 13
     p[:, 0] = 0.95
-    assert not (
-        expected_area(p.clamp(min=1e-6).log(), torch.tensor([256, 4, 12]), torch.zeros(3), torch.zeros(3, 2), rare=64)
-        == 1
-    ).any()
+    assert not (expected_area(p.clamp(min=1e-6).log(), rare()) == 1).any()
     p[:, 1, :4, :4], p[:, 0, :4, :4] = 0.9, 0.1
-    assert (
-        expected_area(p.clamp(min=1e-6).log(), torch.tensor([256, 4, 12]), torch.zeros(3), torch.zeros(3, 2), rare=64)
-        == 1
-    ).sum() == 4
+    assert (expected_area(p.clamp(min=1e-6).log(), rare()) == 1).sum() == 4
 
 
 def test_there_is_no_half_ball():
     p = torch.zeros(1, 3, 16, 16)
     p[:, 0] = 1.0
-    areas, least = torch.tensor([256, 4, 12]), torch.tensor([200, 4, 12])
     for expected, pixels in ((1.6, 0), (2.4, 4)):
         p[:, 1, 5:9, 5] = expected / 4
         p[:, 0, 5:9, 5] = 1 - expected / 4
-        frame = expected_area(p.clamp(min=1e-6).log(), areas, least, torch.zeros(3, 2), rare=64)
+        frame = expected_area(p.clamp(min=1e-6).log(), rare((200, 4, 12)))
         assert (frame == 1).sum() == pixels
 
 
@@ -219,12 +216,7 @@ def test_an_object_that_may_be_at_several_places_is_shown_whole_at_one_of_them()
     for row, chance in ((2, 0.3), (7, 0.4), (12, 0.3)):
         p[:, 1, row : row + 2, 5:7] = chance
         p[:, 0, row : row + 2, 5:7] = 1 - chance
-    areas, least, extents = (
-        torch.tensor([256, 4, 12]),
-        torch.tensor([200, 4, 12]),
-        torch.tensor([[16, 16], [2, 2], [0, 0]]),
-    )
-    frame = expected_area(p.clamp(min=1e-6).log(), areas, least, extents, rare=64)
+    frame = expected_area(p.clamp(min=1e-6).log(), rare((200, 4, 12), ((16, 16), (2, 2), (0, 0))))
     assert (frame[:, 7:9, 5:7] == 1).all()
     assert (frame == 1).sum() == 8
 

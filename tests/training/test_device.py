@@ -1,5 +1,9 @@
 """Devices, precision, seeds, and what two real processes agree on."""
 
+import os
+import signal
+import socket
+import time
 from pathlib import Path
 
 import numpy as np
@@ -8,13 +12,16 @@ import torch
 import torch.distributed as dist
 import two_ranks
 from safetensors.torch import load_file
-from small_models import torchrun
+from small_models import forked, torchrun, write_store
 from torch import nn
 
+from framecast import cli
 from framecast.core.errors import UserError
 from framecast.core.random import seed_for
 from framecast.nn.precision import autocast, resolve_precision
+from framecast.training.checkpoint import load_checkpoint
 from framecast.training.device import Device, deterministic, make_device, pick_device
+from framecast.training.log import read_metrics
 
 CPU = torch.device("cpu")
 
@@ -121,6 +128,40 @@ def test_fault_of_one_process_stops_both_and_names_phase_part_and_step(ranks):
         sentence, unmoved = found["fault_of_one"]
         assert "loss is not finite at step 1: phase 'main', part mse" in sentence
         assert unmoved
+
+
+def as_rank(rank, port, words):
+    """Exit code of a command as one of two processes of a job, as torchrun starts them."""
+    job = {"RANK": rank, "LOCAL_RANK": rank, "WORLD_SIZE": 2, "LOCAL_WORLD_SIZE": 2, "MASTER_PORT": port}
+    job |= {"MASTER_ADDR": "127.0.0.1", "TORCHELASTIC_RUN_ID": "test", "GROUP_RANK": 0, "GLOO_SOCKET_IFNAME": "lo"}
+    os.environ |= {name: str(value) for name, value in job.items()}
+    return cli.run(words)
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="no SIGSTOP on this system")
+def test_a_frozen_process_ends_the_job_in_one_sentence(tmp_path, capfd):
+    data, run = write_store(tmp_path / "data", side=40, channels=3).folder, tmp_path / "run"
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        port = found.getsockname()[1]
+    words = ["train", "multiscale-gan", "--profile", "tiny", "--data", data, "--out", run, "--steps", 100_000]
+    words += ["--quiet", "--device", "cpu", "--timeout", "5s", "--train.no-tensorboard"]
+    words += ["--train.stats-every", 1, "--train.save-every", 2]
+    main, other = (forked(as_rank, rank, port, list(map(str, words))) for rank in (0, 1))
+    while main.is_alive() and other.is_alive() and not any(row["step"] >= 4 for row in read_metrics(run)):
+        time.sleep(0.05)
+    os.kill(main.pid, signal.SIGSTOP)
+    try:
+        other.join(timeout=60)
+    finally:
+        os.kill(main.pid, signal.SIGCONT)
+    main.join(timeout=60)  # it continues, and finds the job ended
+    assert (main.exitcode, other.exitcode) == (1, 1)
+    errors = capfd.readouterr().err
+    assert "process 1 of 2: another process did not answer within 5 s; run the same command again" in errors
+    assert "process 0 of 2: another process ended or closed its connection (" in errors
+    assert "Traceback" not in errors
+    assert load_checkpoint(run)["step"] >= 2
 
 
 @pytest.mark.parametrize("wanted", [True, False])

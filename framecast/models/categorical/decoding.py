@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor
 from torch.nn import functional
@@ -10,9 +13,40 @@ from torch.nn import functional
 _BOX = 16
 
 
-def expected_area(
-    logits: Tensor, areas: Tensor, least: Tensor, extents: Tensor, rare: int, floor: float = 0.1
-) -> Tensor:
+@dataclass(frozen=True)
+class RareColours:
+    """Colours of small area in the training data. Tensors are on the device of the logits, numbers on the host.
+
+    Attributes:
+        names: palette indices, (r,) int64.
+        areas: largest area of each, (r,), px.
+        least: smallest area of each where it is present, (r,), px.
+        boxes: palette index, and height and width of the largest box around it, px; 0 if unknown.
+        most: the largest of the areas, px.
+    """
+
+    names: Tensor
+    areas: Tensor
+    least: Tensor
+    boxes: tuple[tuple[int, int, int], ...]
+    most: int
+
+    @classmethod
+    def of(
+        cls, areas: Sequence[int], least: Sequence[int], extents: Sequence[tuple[int, int]], most: int
+    ) -> RareColours:
+        """Those of areas in 1…`most` px, from the figures of every colour of the palette."""
+        names = [k for k, area in enumerate(areas) if 0 < area <= most]
+        return cls(
+            torch.tensor(names, dtype=torch.int64),
+            torch.tensor([float(areas[k]) for k in names]),
+            torch.tensor([float(least[k]) for k in names]),
+            tuple((k, *extents[k]) for k in names),
+            max((areas[k] for k in names), default=0),
+        )
+
+
+def expected_area(logits: Tensor, rare: RareColours, floor: float = 0.1) -> Tensor:
     """The frame in which every rare colour has the area that is expected of it.
 
     Where the place of a small object is uncertain by a pixel, no pixel reaches a probability of one half, and argmax
@@ -24,39 +58,31 @@ def expected_area(
 
     Args:
         logits: (b, k, h, w).
-        areas: largest area of each colour in the training data, (k,), px.
-        least: smallest area of each colour where it is present, (k,), px.
-        extents: height and width of the largest box around each colour in the training data, (k, 2), px; 0 if unknown.
-        rare: largest area that makes a colour rare, px.
+        rare: the rare ones of the k colours.
         floor: probability below which a pixel does not count; small ones over thousands of pixels add up.
 
     Returns:
         Palette indices (b, h, w), int64.
     """
-    small = [k for k, area in enumerate(areas.tolist()) if 0 < area <= rare]
-    if not small or len(small) == logits.shape[1]:
+    count = len(rare.boxes)
+    if count in (0, logits.shape[1]):
         return most_likely(logits)
     b, _, h, w = logits.shape
     p = logits.float().softmax(1)
     others = p.clone()
-    others[:, small] = -1.0
+    others[:, rare.names] = -1.0
     frame = most_likely(others)
-    chosen = torch.stack([_in_one_box(p[:, k], *extents[k].tolist()) for k in small], 1)
-    limits = areas[small].to(chosen)
-    whole, smallest = p[:, small], least[small].to(chosen)
+    chosen = torch.stack([_in_one_box(p[:, k], height, width) for k, height, width in rare.boxes], 1)
+    whole = p[:, rare.names]
     expected = torch.where(whole > floor, whole, 0.0).sum((2, 3))
-    counts = torch.where(expected < smallest / 2, 0.0, expected.round().maximum(smallest)).minimum(limits)
-    most = int(counts.max())
-    if most == 0:
-        return frame
+    counts = torch.where(expected < rare.least / 2, 0.0, expected.round().maximum(rare.least)).minimum(rare.areas)
     score = (chosen + _neighbourhood(chosen)).flatten(2)
-    best, places = score.topk(min(most, h * w), dim=2)
+    best, places = score.topk(min(rare.most, h * w), dim=2)
     kept = torch.arange(best.shape[2], device=best.device) < counts[:, :, None]
     # where two rare colours choose one pixel, the higher score wins
-    ranked = torch.zeros(b, len(small), h * w, device=p.device).scatter_(2, places, torch.where(kept, best, 0.0))
+    ranked = torch.zeros(b, count, h * w, device=p.device).scatter_(2, places, torch.where(kept, best, 0.0))
     value, which = ranked.max(1)
-    names = torch.tensor(small, device=p.device)[which]
-    return torch.where(value > 0, names, frame.flatten(1)).view(b, h, w)
+    return torch.where(value > 0, rare.names[which], frame.flatten(1)).view(b, h, w)
 
 
 def sample(logits: Tensor, temperature: Tensor, uniform: Tensor) -> Tensor:

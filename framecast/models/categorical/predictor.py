@@ -24,7 +24,7 @@ from framecast.core.schedules import Cosine
 from framecast.core.types import Batch, ClipRequest, ClipSpec, GradClip, Loss, Optimiser, Phase
 from framecast.models.base import Control, Predictor, RolloutState, TrainingData
 from framecast.models.categorical.config import CategoricalConfig
-from framecast.models.categorical.decoding import expected_area, most_likely, sample
+from framecast.models.categorical.decoding import RareColours, expected_area, most_likely, sample
 from framecast.models.categorical.networks import History, Network, Outcomes
 from framecast.models.categorical.palette import default_palette, find_palette, lookup_table, nearest
 from framecast.models.seeds import Generators, new_seed, next_tick, step_uniform
@@ -41,6 +41,9 @@ _TEMPERATURE = "Randomness of each pixel's colour: at 0 the frame is decoded wit
 #: Entries of the rollout state that are fields of a History.
 _FIELDS = ("frames", "since", "present", "actions")
 
+#: Tensors of the rare colours, buffers of the model.
+_RARE = ("names", "areas", "least")
+
 
 class Categorical(Predictor):
     """Categorical next-frame prediction over a palette of colours, with actions; for playable worlds."""
@@ -52,9 +55,6 @@ class Categorical(Predictor):
     config: CategoricalConfig
     palette: Tensor
     table: Tensor
-    areas: Tensor
-    least: Tensor
-    extents: Tensor
     rewards: Tensor
 
     def __init__(self, config: CategoricalConfig, spec: ClipSpec) -> None:
@@ -67,9 +67,12 @@ class Categorical(Predictor):
         k = len(palette)
         self.register_buffer("palette", palette, persistent=False)
         self.register_buffer("table", lookup_table(palette), persistent=False)
-        self.register_buffer("areas", torch.tensor(config.areas or (0,) * k), persistent=False)
-        self.register_buffer("least", torch.tensor(config.least_areas or (0,) * k), persistent=False)
-        self.register_buffer("extents", torch.tensor(config.extents or ((0, 0),) * k), persistent=False)
+        nothing = (0,) * k
+        self._rare = RareColours.of(
+            config.areas or nothing, config.least_areas or nothing, config.extents or ((0, 0),) * k, config.rare_area
+        )
+        for name in _RARE:
+            self.register_buffer(f"rare_{name}", getattr(self._rare, name), persistent=False)
         self.register_buffer("rewards", torch.tensor(config.reward_values), persistent=False)
         self.network = Network(config, k, spec.height, spec.width, spec.action_size)
         outputs = len(config.reward_values) + len(config.flags)
@@ -274,7 +277,8 @@ class Categorical(Predictor):
         """The frame of logits (b, k, h, w) without chance, palette indices (b, h, w)."""
         if self.config.decoding == "argmax":
             return most_likely(logits)
-        return expected_area(logits, self.areas, self.least, self.extents, self.config.rare_area)
+        on_device = {name: getattr(self, f"rare_{name}") for name in _RARE}
+        return expected_area(logits, replace(self._rare, **on_device))
 
     # ------------------------------------------------------------------------------------------------- frame by frame
 
@@ -293,7 +297,8 @@ class Categorical(Predictor):
         state = {name: getattr(history, name) for name in _FIELDS}
         zeros = frames.new_zeros(len(frames))
         state |= {name: zeros for name in self.outcome_names}
-        state["temperature"] = torch.full_like(zeros, self.config.temperature)
+        # on the host, so that whether to sample is known without reading the device
+        state["temperature"] = torch.full((len(frames),), float(self.config.temperature))
         state = {name: value.repeat(samples, *[1] * (value.ndim - 1)) for name, value in state.items()}
         return {**state, **new_seed(len(frames) * samples, generator, frames)}
 
@@ -318,7 +323,8 @@ class Categorical(Predictor):
         """Palette indices of the next frame, and features of the scene."""
         logits, features = self.network(self._history(state), self._action(state, action))
         frame, hot = self.decode(logits), state["temperature"]
-        if bool((hot > 0).any()):
+        if max(hot.tolist()) > 0:
+            hot = hot.to(logits.device, non_blocking=True)
             drawn = sample(logits, hot.clamp(min=1e-3), step_uniform(state, tuple(logits.shape[1:])))
             frame = torch.where((hot > 0).view(-1, 1, 1), drawn, frame)
         return frame, features

@@ -294,7 +294,7 @@ class Direct(Predictor):
     def initial_state(
         self, frames: Tensor, actions: Tensor | None, samples: int, generator: Generators
     ) -> RolloutState:
-        """The encoded context, the window of last frames, and the lead time of the next frame (from 1)."""
+        """The encoded context, the window of last frames, and the lead times that are left, that of the next first."""
         window = self._padded(frames).repeat(samples, 1, 1, 1, 1)
         state = self._fresh(window)
         if self.action_size:
@@ -316,18 +316,17 @@ class Direct(Predictor):
         }
         if context.flow is not None:
             state["flow"] = context.flow
-        return {**state, "lead": torch.ones(len(window), dtype=torch.int64, device=window.device)}
+        # their number is known without reading the device
+        return {**state, "leads": torch.arange(1, self.config.horizon + 1, device=window.device).repeat(len(window), 1)}
 
     def rollout_step(self, state: RolloutState, action: Tensor | None = None) -> tuple[RolloutState, Tensor]:
         """The state one frame on, and the frame; the decoder runs once per block, the encoder once per horizon."""
-        n, lead = self.config.block, int(state["lead"][0])
-        if lead > self.config.horizon:
+        if not state["leads"].shape[1]:
             state = {**state, **self._fresh(state["window"])}
             if self.action_size:
                 state["hidden"] = self._hidden(state["past"])
-            lead = 1
         state = dict(state)
-        block, at = divmod(lead - 1, n)
+        block, at = divmod(self.config.horizon - state["leads"].shape[1], self.config.block)
         if self.past is not None:
             action = state["hidden"].new_zeros(len(state["hidden"]), self.action_size) if action is None else action
             state["hidden"] = self.past(action, state["hidden"])
@@ -335,13 +334,13 @@ class Direct(Predictor):
         of_encoder, size = (state["one"], state["two"], state["three"]), self._work_size(*state["sources"].shape[-2:])
         context = _Context(state["sources"], of_encoder, state.get("flow"), state["logs"], size)
         if at == 0:
-            index = torch.full((len(state["lead"]), 1), block, device=state["lead"].device)
+            index = torch.full((len(state["leads"]), 1), block, device=state["leads"].device)
             state["features"] = self._features(context, index, state.get("hidden"))
         codes = None if self.past is None else state["hidden"][:, None]
         maps = self.head(state["features"], codes, slice(at, at + 1))
-        frame = self._mix(context, maps, state["lead"][:, None])[:, 0].clamp(0, 1)
+        frame = self._mix(context, maps, state["leads"][:, :1])[:, 0].clamp(0, 1)
         state["window"] = torch.cat([state["window"][:, 1:], frame[:, None]], 1)
-        state["lead"] = state["lead"] + 1
+        state["leads"] = state["leads"][:, 1:]
         return state, frame
 
     # ------------------------------------------------------------------------------------------------ its parts
