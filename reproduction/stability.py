@@ -19,8 +19,9 @@ from typing import Any
 import numpy as np
 
 from framecast.evaluation.compare import compare
+from framecast.evaluation.comparison import Comparison
 from framecast.metrics.objects import ALL_THINGS
-from framecast.metrics.scores import BASELINES, Scores
+from framecast.metrics.scores import BASELINES
 from framecast.training.log import read_metrics
 from reproduction.pages import code, machine, opening, table, text
 from reproduction.results import RESULTS, WORK, Results, arguments, command, length, made, relative, write_film
@@ -91,16 +92,17 @@ def compared(runs: Mapping[str, tuple[Path, str]], film: str, clips: int) -> dic
     return {
         "sentence": f"skill over copy-last at frame 64: {last}",
         "protocol": scores.protocol.to_json(),
-        "rows": {name: found.get(name, {}) | figures(scores, name) for name in (*runs, COPY)},
+        "rows": {name: found.get(name, {}) | figures(comparison, name) for name in (*runs, COPY)},
         "film": write_film(
             {"truth": clip.truth, **{n: clip.predictions[n] for n in runs}}, RESULTS / f"{film}.webp", 15
         ),
     }
 
 
-def figures(scores: Scores, name: str) -> dict[str, Any]:
+def figures(comparison: Comparison, name: str) -> dict[str, Any]:
     """Curves of one row at the shown frames, with its guards."""
-    summary, objects = scores.summaries[name], scores.objects
+    scores, objects = comparison.scores, comparison.extras["objects"]
+    summary = scores.summaries[name]
     found = {"sharpness": at_frames(summary.sharpness_by_frame)}
     found |= {key: getattr(summary, key) for key in ("unstable_from", "blurred_from")}
     if name != COPY:
@@ -111,10 +113,8 @@ def figures(scores: Scores, name: str) -> dict[str, Any]:
             "skill_high": at_frames(skill.high),
         }
         found["gain"] = at_frames(scores.versus[name]["moving_psnr"].mean)
-    if objects is not None:
-        for key, thing in (("recall", ALL_THINGS), ("recall_her", "Ms. Pac-Man")):
-            series = objects["rows"][name]["found"][thing]
-            found |= {key: at_frames(series["mean"])}
+    for key, thing in (("recall", ALL_THINGS), ("recall_her", "Ms. Pac-Man")):
+        found[key] = at_frames(objects["rows"][name]["found"][thing]["mean"])
     return found
 
 
