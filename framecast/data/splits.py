@@ -78,7 +78,7 @@ def _divide(
     if lengths[longest] < window:
         raise UserError(
             f"the longest video, {names[longest]!r}, has {lengths[longest]} frames but one clip spans {window}; "
-            "give a longer video or use a model with a smaller context"
+            "give a longer video or train on fewer context and target frames (a lower horizon or recursion)"
         )
     episodes = _episodes(names, groups)
     assigned = _fixed_splits(names, episodes, fixed) if fixed else {}

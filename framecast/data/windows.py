@@ -294,5 +294,5 @@ def _too_short(source: Source, segments: Sequence[Segment], need: int) -> str:
     part = "" if have == source.lengths[longest.video] else " in this split"
     return (
         f"video {source.names[longest.video]!r} is the longest and has {have} frames{part} but one clip spans {need}; "
-        "give a longer clip, a lower horizon or a smaller stride"
+        "give a longer clip, a lower horizon or recursion, or a smaller stride"
     )

@@ -19,8 +19,10 @@ from framecast.models.multiscale_gan.config import (
     eight,
     original,
     small,
+    stable,
     tiny,
 )
+from framecast.models.multiscale_gan.networks import ScaleOutput
 from framecast.models.multiscale_gan.predictor import MultiscaleGAN
 from framecast.nn.losses import lp
 from framecast.nn.scales import pyramid
@@ -78,11 +80,18 @@ def test_discriminator_counts(conditioned, pool, scales):
         ("default", {"generator": 12_569_740, "discriminator": 20_640_388}),
         ("original", {"generator": 12_569_740, "discriminator": 16_875_652}),
         ("small", {"generator": 223_644, "discriminator": 2_128_548}),
+        ("stable", {"generator": 227_104}),
         ("eight", {"generator": 40_456 + 56_200 + 371_448 + 818_040, "discriminator": 2_601_316}),
     ],
 )
 def test_profile_counts(profile, counts):
     assert count_parameters(on_meta(PROFILES[profile]())) == counts
+
+
+def test_counts_of_the_networks_of_the_papers_script_and_of_gates_and_noise_level_beside_them():
+    assert per_scale(on_meta(small()).generator) == [11_443, 16_483, 53_443, 142_275]
+    gates, level = (9 + 25 + 25 + 49) * 16 + 4, (9 + 25 + 25 + 49) * 16
+    assert sum(per_scale(on_meta(stable()).generator)) == 223_644 + gates + level == 227_104
 
 
 def test_counts_of_the_model_with_eight_outputs():
@@ -103,7 +112,7 @@ def test_outputs_at_every_scale_of_training_and_full_frames():
         (1, 210, 160, [(26, 20), (52, 40), (105, 80), (210, 160)]),
         (1, 211, 163, [(26, 20), (52, 40), (105, 81), (211, 163)]),
     ):
-        outputs = model.generator(pyramid(torch.rand(b, 12, h, w) * 2 - 1, 4))
+        outputs = [x.frame for x in model.generator(pyramid(torch.rand(b, 12, h, w) * 2 - 1, 4))]
         assert [tuple(x.shape) for x in outputs] == [(b, 3, *size) for size in sizes]
         assert all(x.abs().max() < 1 for x in outputs)
 
@@ -131,7 +140,7 @@ def test_residual_adds_the_enlarged_guess_before_tanh():
         scale = MultiscaleGAN(replace(config, residual=residual, tanh="plain"), SPEC).generator.scales[-1]
         bare = scale.layers(torch.cat([context, guess], 1))
         expected = torch.tanh(bare + guess) if residual else torch.tanh(bare)
-        torch.testing.assert_close(scale(context, guess, context[:, -3:]), expected)
+        torch.testing.assert_close(scale(context, guess, context[:, -3:]).frame, expected)
 
 
 def test_network_of_changes_starts_from_copying_and_learns():
@@ -226,7 +235,8 @@ def with_answers(config, error=None, logit=None, b=8):
     model = MultiscaleGAN(config, SPEC)
     batch = Batch(context=torch.full((b, 4, 3, 32, 32), 0.5), future=torch.full((b, 1, 3, 32, 32), 0.5))
     if error is not None:
-        model.generator.forward = lambda contexts: [torch.full_like(x[:, :3], error) for x in contexts]
+        wrong = [torch.full((b, 3, side, side), error) for side in (4, 8, 16, 32)]
+        model.generator.forward = lambda contexts, level: [ScaleOutput(x, x, torch.ones(())) for x in wrong]
     if logit is not None:
         for scale in model.discriminator.scales:
             scale[-1].weight.data.zero_()
@@ -289,8 +299,9 @@ def test_weighted_parts_add_up_to_the_total(profile):
     config = replace(PROFILES[profile](), patch=32)
     config = config if profile in ("eight", "tiny") else replace(config, **NARROW)
     model = MultiscaleGAN(config, SPEC)
-    loss = model.loss(a_batch(2, config.context, config.future))
+    loss = model.loss(a_batch(2, config.context, config.future * config.recursion))
     weights = {"lp": config.lp_weight, "gdl": config.gdl_weight, "adversarial": config.adversarial_weight}
+    weights |= {"new": config.new_weight, "gate": config.gate_weight}
     total = sum(weights[name] * part for name, part in loss.parts.items())
     torch.testing.assert_close(loss.total.detach(), total)
     assert not any(part.requires_grad for part in loss.parts.values())
@@ -479,7 +490,7 @@ def test_a_dark_scene_does_not_saturate_the_scaled_tanh():
 
 
 def test_mixed_precision_keeps_losses_and_frames_in_float32():
-    model, batch = MultiscaleGAN(small(), SPEC), a_batch(2)
+    model, batch = MultiscaleGAN(replace(stable(), adversarial=True), SPEC), a_batch(2, future=3)
     with torch.autocast("cpu", dtype=torch.bfloat16):
         losses = [phase.loss(batch, 0) for phase in model.phases()]
         prediction = model.predict(batch.context, 2)
@@ -526,7 +537,8 @@ def test_even_kernels_are_refused():
         ({"generator_lr": 0.0}, "optim.generator_lr must be above 0"),
         ({"betas": (0.9, 1.0)}, "optim.betas"),
         ({"momentum": 1.0}, "optim.momentum"),
-        ({"generator_final_lr": 0.005}, "optim.decay_steps must be at least 1"),
+        ({"generator_final_lr": 0.005, "decay_steps": -1}, "optim.decay_steps must be at least 0"),
+        ({"generator_clip": 0.0}, "optim.generator_clip must be above 0"),
     ],
 )
 def test_optimiser_config_is_checked_in_sentences(change, sentence):

@@ -8,8 +8,8 @@ from typing import Literal, get_args, get_origin, get_type_hints
 
 from framecast.core.config import require_least
 from framecast.core.errors import UserError
-from framecast.core.schedules import Decay
-from framecast.core.types import Optimiser
+from framecast.core.schedules import Cosine, Decay
+from framecast.core.types import GradClip, Optimiser
 from framecast.nn.init import Init
 from framecast.nn.losses import Border, LogBase, Reduction
 from framecast.nn.scales import pyramid_sizes
@@ -28,15 +28,18 @@ class OptimConfig:
     generator_lr: float = 4e-5
     """Its learning rate, above 0."""
     generator_final_lr: float | None = None
-    """Learning rate reached linearly after `decay_steps`; None keeps it constant."""
+    """Learning rate reached at the end of `decay_steps`; None keeps it constant."""
+    generator_clip: float | None = None
+    """Upper bound of the norm of the generator's gradient, above 0; None for none."""
     discriminator: Kind = "adam"
     """Optimiser of the discriminator: adam, radam or sgd."""
     discriminator_lr: float = 2e-5
     """Its learning rate, above 0."""
     discriminator_final_lr: float | None = None
-    """Learning rate reached linearly after `decay_steps`; None keeps it constant."""
+    """Learning rate reached at the end of `decay_steps`; None keeps it constant."""
     decay_steps: int = 0
-    """Number of steps until the final rates are reached; required with a final rate."""
+    """Number of steps until the final rates are reached linearly; 0 reaches them at the end of training, along half a
+    cosine over its steps or budget."""
     betas: tuple[float, float] = (0.9, 0.999)
     """Decay of Adam's two averages, each in 0…1."""
     eps: float = 1e-8
@@ -48,7 +51,8 @@ class OptimConfig:
         for name in ("generator", "discriminator"):
             if getattr(self, name) not in ("adam", "radam", "sgd"):
                 raise UserError(f"optim.{name} must be adam, radam or sgd, got {getattr(self, name)!r}")
-        for name in ("generator_lr", "discriminator_lr", "generator_final_lr", "discriminator_final_lr", "eps"):
+        rates = ("generator_lr", "discriminator_lr", "generator_final_lr", "discriminator_final_lr")
+        for name in (*rates, "generator_clip", "eps"):
             value = getattr(self, name)
             if value is not None and not value > 0:
                 raise UserError(f"optim.{name} must be above 0, got {value}")
@@ -56,8 +60,7 @@ class OptimConfig:
             raise UserError(f"optim.betas must lie in 0…1, below 1, got {self.betas}")
         if not 0 <= self.momentum < 1:
             raise UserError(f"optim.momentum must lie in 0…1, below 1, got {self.momentum}")
-        if self.decay_steps < 1 and (self.generator_final_lr or self.discriminator_final_lr):
-            raise UserError("optim.decay_steps must be at least 1 where a final learning rate is given")
+        require_least(self, "optim.", decay_steps=0)
 
     def optimiser(self, network: Literal["generator", "discriminator"]) -> Optimiser:
         """The optimiser of one network's phase."""
@@ -65,11 +68,17 @@ class OptimConfig:
         final: float | None = getattr(self, f"{network}_final_lr")
         return Optimiser(
             kind=getattr(self, network),
-            lr=lr if final is None else Decay(lr, final, self.decay_steps),
+            lr=lr if final is None or not self.decay_steps else Decay(lr, final, self.decay_steps),
+            schedule=None if final is None or self.decay_steps else Cosine(final / lr),
             betas=self.betas,
             eps=self.eps,
             momentum=self.momentum,
         )
+
+    @property
+    def clip(self) -> GradClip:
+        """Clipping of the generator's gradient."""
+        return GradClip() if self.generator_clip is None else GradClip(kind="global", value=self.generator_clip)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -92,9 +101,10 @@ class MultiscaleGANConfig:
     residual: bool = True
     """Residual prediction: the upsampled coarser prediction is added before tanh, as in the paper's code; off: it is
     only an input, as in the TensorFlow code."""
-    output: Literal["frame", "change"] = "frame"
-    """Output of a scale: the "frame", through tanh as published; or the "change" since the last context frame, which
-    starts at 0, so that static areas are right from the first step; for natural video."""
+    output: Literal["frame", "change", "gated"] = "frame"
+    """Output of a scale: the "frame", through tanh as published; the "change" since the last context frame, which
+    starts at 0, so that static areas are right from the first step; or "gated": the last context frame, replaced by
+    the new frame by a share m in 0…1 of every pixel, so that static areas are copied exactly where m is 0."""
     generator_slope: float = 0.0
     """Negative slope of the generator's ReLU, in 0…1; published: 0, with which units of networks of changes die."""
     tanh: Literal["plain", "scaled"] = "plain"
@@ -116,6 +126,8 @@ class MultiscaleGANConfig:
     """Scales with a 2x2 max pool after the convolutions: the finest (paper) or every one (TensorFlow code)."""
     leaky_slope: float = 0.01
     """Negative slope of the discriminator's ReLU, in 0…1. The paper has 0, with which gradients vanish."""
+    spectral_norm: bool = False
+    """Spectral normalisation of the discriminator's layers (Miyato et al. 2018); none is published."""
     # --- loss
     lp_weight: float = 1.0
     """Weight of the pixel loss, at least 0."""
@@ -138,6 +150,15 @@ class MultiscaleGANConfig:
     adversarial_over_scales: Literal["sum", "mean"] = "sum"
     """Reduction of the adversarial terms over scales: sum (paper) or mean (TensorFlow code). Pixel terms are
     averaged."""
+    adversarial_frame: Literal["first", "last"] = "first"
+    """Frame that the discriminator gets of those predicted in training: the first, or the last of the recursion. Its
+    context are the true frames in both."""
+    new_weight: float = 0.5
+    """Weight of the losses of the new frame alone in output "gated", at least 0; with 0 the gates may close for good,
+    because a new frame that is not used is not improved. No effect on other outputs."""
+    gate_weight: float = 0.01
+    """Weight of the mean of the gates m in output "gated", at least 0: it closes them in static areas, where errors of
+    the new frame would be fed back. No effect on other outputs."""
     reduction: Reduction = "mean"
     """Reduction of losses: "mean" over clips, pixels and channels, or their "sum" as published: next to sums over
     pixels the adversarial term contributes under 0.3 %."""
@@ -149,6 +170,21 @@ class MultiscaleGANConfig:
     extra_pairs: bool = False
     """Further negative pairs for the discriminator: real frames after another clip's context, the paper code's
     "advExt"."""
+    # --- stability of recursion
+    context_noise: float = 0.0
+    """Greatest standard deviation of Gaussian noise on the context in training, on frames in 0…1, at least 0. It is
+    uniform in 0…context_noise for every clip and, divided by this, a further input of the generator; 0 is off."""
+    noise_free: float = 0.3
+    """Share of clips whose context gets exactly no noise, 0…1; no effect without context noise."""
+    recursion: int = 1
+    """Greatest number of times that the generator runs on its own output in training, at least 1, which is off. It is
+    uniform in 1…recursion for every batch; the largest in validation. Clips have as many target frames."""
+    recursion_gradient: Literal["last", "all"] = "last"
+    """Gradient of recursion: through the "last" run alone, whose frames alone have a loss; or through "all", each with
+    a loss, of which the mean is taken."""
+    round_feedback: bool = False
+    """Rounding of frames that are fed back to 256 levels, with the gradient of no rounding; they are clamped to 0…1 in
+    any case."""
     # --- training clips
     patch: int = 32
     """Side of the square training crops in pixels; published: 32, then 64. It is the input size of the
@@ -172,7 +208,8 @@ class MultiscaleGANConfig:
 
     def __post_init__(self) -> None:
         require_least(self, "model.", context=1, future=1, num_scales=1, stride=1, motion_tries=1)
-        require_least(self, "model.", lp_weight=0, gdl_weight=0, adversarial_weight=0)
+        require_least(self, "model.", lp_weight=0, gdl_weight=0, adversarial_weight=0, new_weight=0, gate_weight=0)
+        require_least(self, "model.", context_noise=0, recursion=1)
         for name in ("lp_exponent", "gdl_exponent"):
             if not getattr(self, name) > 0:
                 raise UserError(f"model.{name} must be above 0, got {getattr(self, name)}")
@@ -185,6 +222,7 @@ class MultiscaleGANConfig:
             ("generator_slope", 1.0),
             ("probability_clip", 0.5),
             ("motion_bypass", 1.0),
+            ("noise_free", 1.0),
         ):
             if not 0 <= getattr(self, name) <= top:
                 raise UserError(f"model.{name} must lie in 0…{top:g}, got {getattr(self, name)}")
@@ -196,6 +234,12 @@ class MultiscaleGANConfig:
         if self.extra_pairs and not self.conditioned:
             raise UserError("model.extra_pairs needs contexts as inputs of the discriminator; use model.conditioned")
         self._check_choices()
+        first_only = self.adversarial_frame == "first" and self.recursion_gradient == "last"
+        if adversarial and self.recursion > 1 and first_only:
+            raise UserError(
+                "model.adversarial_frame first has no gradient where the last run of the recursion alone has one; "
+                "use --model.adversarial-frame last or --model.recursion-gradient all"
+            )
         self._check_tables()
 
     def _check_choices(self) -> None:
@@ -285,6 +329,23 @@ def small() -> MultiscaleGANConfig:
     )
 
 
+def stable() -> MultiscaleGANConfig:
+    """`small` trained to run on its own output: gated new frames, noise on the context, recursion with its whole
+    gradient, rounded feedback, more crops without motion; no adversary, which `--model.adversarial` adds."""
+    return replace(
+        small(),
+        output="gated",
+        context_noise=0.05,
+        recursion=3,
+        recursion_gradient="all",
+        round_feedback=True,
+        motion_bypass=0.1,
+        adversarial=False,
+        adversarial_frame="last",
+        optim=replace(small().optim, decay_steps=0, generator_clip=1.0),
+    )
+
+
 def natural() -> MultiscaleGANConfig:
     """`small` for natural video of seconds or minutes, in which most is static: networks of changes, the published
     losses, a lower rate, augmented clips; no adversary, which would take two thirds of a short training."""
@@ -329,6 +390,7 @@ PROFILES: dict[str, Callable[[], MultiscaleGANConfig]] = {
     "default": default,
     "original": original,
     "small": small,
+    "stable": stable,
     "natural": natural,
     "eight": eight,
     "tiny": tiny,

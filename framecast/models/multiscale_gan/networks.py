@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -16,8 +17,25 @@ from framecast.nn.scales import enlarge, pyramid_sizes
 #: and at full size they would disturb an image that is nearly right.
 CHANGE = 0.1
 
+#: First bias of the gates of new frames: most of every pixel is copied, and the gradient of the gate is not small.
+GATE_BIAS = -1.0
+
 #: Height and slope of the two forms of tanh.
 TANH = {"plain": (1.0, 1.0), "scaled": (1.7159, 2 / 3)}
+
+
+class ScaleOutput(NamedTuple):
+    """Output of a scale.
+
+    Attributes:
+        frame: the prediction, (b, outputs, h, w) in -1…1, or near it where changes are added or tanh is scaled.
+        new: the frame before gating, likewise; the same without gates.
+        gate: share of the new frame in every pixel, (b, t', h, w) in 0…1; one number, 1, without gates.
+    """
+
+    frame: Tensor
+    new: Tensor
+    gate: Tensor
 
 
 class GeneratorScale(nn.Module):
@@ -25,7 +43,8 @@ class GeneratorScale(nn.Module):
 
     def __init__(self, inputs: int, row: int, outputs: int, config: MultiscaleGANConfig):
         super().__init__()
-        channels = (inputs, *config.rows("generator_widths")[row], outputs)
+        self.gates = config.future if config.output == "gated" else 0
+        channels = (inputs, *config.rows("generator_widths")[row], outputs + self.gates)
         layers: list[nn.Module] = []
         for a, b, kernel in zip(channels[:-1], channels[1:], config.rows("generator_kernels")[row], strict=True):
             layers += [nn.Conv2d(a, b, kernel, padding=kernel // 2), rectifier(config.generator_slope)]
@@ -33,27 +52,43 @@ class GeneratorScale(nn.Module):
         self.residual, self.output = config.residual, config.output
         self.height, self.slope = TANH[config.tanh]
 
-    def forward(self, context: Tensor, guess: Tensor | None, last: Tensor) -> Tensor:
-        """Frames at this scale, (b, outputs, h, w) in -1…1, or near it where changes are added or tanh is scaled.
+    def forward(self, context: Tensor, guess: Tensor | None, last: Tensor) -> ScaleOutput:
+        """Frames at this scale.
 
         Args:
-            context: (b, t c, h, w) at this scale.
+            context: (b, inputs, h, w) at this scale.
             guess: the coarser prediction, upsampled to this scale.
             last: the last context frame, repeated for every output frame, (b, outputs, h, w).
         """
         x: Tensor = self.layers(context if guess is None else torch.cat([context, guess], 1))
         x = widen(x)  # tanh in bf16 would cost a quarter of a grey level at every recursion
         if self.output == "change":
-            return last + CHANGE * x
-        return self.height * torch.tanh(self.slope * (x + guess if self.residual and guess is not None else x))
+            frame = last + CHANGE * x
+            return ScaleOutput(frame, frame, frame.new_ones(()))
+        x, gates = x[:, : last.shape[1]], x[:, last.shape[1] :]
+        new = self.height * torch.tanh(self.slope * (x + guess if self.residual and guess is not None else x))
+        if not self.gates:
+            return ScaleOutput(new, new, new.new_ones(()))
+        m = gates.sigmoid()
+        return ScaleOutput(last + m.repeat_interleave(last.shape[1] // self.gates, 1) * (new - last), new, m)
 
+    @torch.no_grad()
     def begin_at(self, mean: Tensor, guessed: bool) -> None:
-        """Set the last biases so that weights of 0 would give the colour `mean` (outputs,), in -1…1."""
+        """Set the last biases so that weights of 0 would give the new colour `mean` (outputs,), in -1…1."""
         logits = (mean / self.height).clamp(-0.98, 0.98).atanh() / self.slope
+        self._last_bias()[: len(mean)] = logits - (mean if guessed and self.residual else 0)
+
+    @torch.no_grad()
+    def begin_gates(self) -> None:
+        """Set the biases of the gates to `GATE_BIAS`."""
+        bias = self._last_bias()
+        bias[len(bias) - self.gates :] = GATE_BIAS
+
+    def _last_bias(self) -> Tensor:
         last = self.layers[-1]
         assert isinstance(last, nn.Conv2d)
         assert last.bias is not None
-        last.bias.copy_(logits - (mean if guessed and self.residual else 0))
+        return last.bias
 
 
 class Generator(nn.Module):
@@ -61,25 +96,30 @@ class Generator(nn.Module):
 
     def __init__(self, config: MultiscaleGANConfig, channels: int):
         super().__init__()
-        inputs, outputs = config.context * channels, config.future * channels
+        self.noise_level = bool(config.context_noise)
+        inputs, outputs = config.context * channels + self.noise_level, config.future * channels
         self.channels, self.future = channels, config.future
         self.scales = nn.ModuleList(
             GeneratorScale(inputs + (outputs if k else 0), k, outputs, config) for k in range(config.num_scales)
         )
 
-    def forward(self, contexts: Sequence[Tensor]) -> list[Tensor]:
-        """Predictions at every scale, (b, t' c, h, w) in -1…1.
+    def forward(self, contexts: Sequence[Tensor], level: Tensor | None = None) -> list[ScaleOutput]:
+        """Predictions at every scale, coarse to fine.
 
         Args:
             contexts: (b, t c, h, w) per scale; coarse to fine.
+            level: of the context's noise, (b,) in 0…1; None for contexts without noise.
         """
-        predictions: list[Tensor] = []
+        outputs: list[ScaleOutput] = []
         for scale, context in zip(self.scales, contexts, strict=True):
-            h, w = context.shape[-2:]
-            guess = enlarge(predictions[-1], (h, w)) if predictions else None
+            b, _, h, w = context.shape
+            guess = enlarge(outputs[-1].frame, (h, w)) if outputs else None
             last = context[:, -self.channels :].repeat(1, self.future, 1, 1)
-            predictions.append(scale(context, guess, last))
-        return predictions
+            if self.noise_level:
+                plane = context.new_zeros(b, 1, h, w) if level is None else level.view(b, 1, 1, 1).expand(b, 1, h, w)
+                context = torch.cat([context, plane], 1)
+            outputs.append(scale(context, guess, last))
+        return outputs
 
 
 def rectifier(slope: float) -> nn.Module:
@@ -147,6 +187,12 @@ class Discriminator(nn.Module):
             )
             for k, (side, widths, kernels, hidden) in enumerate(tables)
         )
+
+    def normalise(self) -> None:
+        """Divide the weights of every layer by their largest singular value, by power iteration in training."""
+        for layer in list(self.modules()):
+            if isinstance(layer, nn.Conv2d | nn.Linear):
+                nn.utils.parametrizations.spectral_norm(layer)
 
     def forward(self, patches: Sequence[Tensor]) -> list[Tensor]:
         """Logits that the frames are real, (b, 1) per scale.

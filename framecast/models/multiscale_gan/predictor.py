@@ -12,7 +12,7 @@ config.py, and in docs/models/multiscale-gan.md. Frames are 0…1 outside and -1
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 
 import torch
 from einops import rearrange
@@ -22,11 +22,29 @@ from framecast.core.errors import UserError
 from framecast.core.types import Batch, ClipRequest, ClipSpec, Loss, MotionFilter, Phase
 from framecast.models.base import Predictor, RolloutState
 from framecast.models.multiscale_gan.config import MultiscaleGANConfig
-from framecast.models.multiscale_gan.networks import Discriminator, Generator, GeneratorScale
+from framecast.models.multiscale_gan.networks import Discriminator, Generator, GeneratorScale, ScaleOutput
 from framecast.nn.augment import augment
 from framecast.nn.init import initialise
 from framecast.nn.losses import bce, gdl, lp
 from framecast.nn.scales import pyramid
+
+
+@dataclass(frozen=True)
+class _Run:
+    """One run of the generator in training, coarse to fine.
+
+    Attributes:
+        outputs: at every scale.
+        truths: the true frames, (b, t' c, h, w) in -1…1.
+    """
+
+    outputs: list[ScaleOutput]
+    truths: list[Tensor]
+
+    @property
+    def predictions(self) -> list[Tensor]:
+        """Predicted frames at every scale."""
+        return [output.frame for output in self.outputs]
 
 
 class MultiscaleGAN(Predictor):
@@ -44,14 +62,18 @@ class MultiscaleGAN(Predictor):
         super().__init__(config, spec)
         self.generator = Generator(config, spec.channels)
         initialise(self.generator, config.init, config.generator_slope)
+        for scale in self._scales():
+            scale.begin_gates()
         if config.output == "change":  # no change at first
-            for scale in self.generator.scales:
+            for scale in self._scales():
                 for last in list(scale.parameters())[-2:]:
                     nn.init.zeros_(last)
         self.discriminator: Discriminator | None = None
         if config.adversarial:  # after the generator: with one seed, runs without it start from the same weights
             self.discriminator = Discriminator(config, spec.channels)
             initialise(self.discriminator, config.init, config.leaky_slope)
+            if config.spectral_norm:
+                self.discriminator.normalise()
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     @classmethod
@@ -64,7 +86,7 @@ class MultiscaleGAN(Predictor):
             )
         return ClipRequest(
             context=config.context,
-            future=config.future,
+            future=config.future * config.recursion,
             stride=config.stride,
             crop=(config.patch, config.patch),
             motion_filter=motion,
@@ -89,6 +111,7 @@ class MultiscaleGAN(Predictor):
             loss=self.generator_loss,
             modules=("generator",),
             optimiser=self.config.optim.optimiser("generator"),
+            clip=self.config.optim.clip,
         )
         if self.discriminator is None:
             return [generator]
@@ -103,13 +126,15 @@ class MultiscaleGAN(Predictor):
 
     def initialize_from_batch(self, batch: Batch) -> None:
         """Set the generator's last biases so that every scale starts with the mean colour of the batch."""
-        if not self.config.start_at_mean or self.config.output != "frame":
+        if not self.config.start_at_mean or self.config.output == "change":
             return
         frames = torch.cat([batch.context, batch.future], 1)
         mean = (2 * frames.mean((0, 1, 3, 4)) - 1).repeat(self.config.future)
-        for k, scale in enumerate(self.generator.scales):
-            assert isinstance(scale, GeneratorScale)
+        for k, scale in enumerate(self._scales()):
             scale.begin_at(mean, guessed=k > 0)
+
+    def _scales(self) -> list[GeneratorScale]:
+        return [scale for scale in self.generator.scales if isinstance(scale, GeneratorScale)]
 
     def loss(self, batch: Batch, step: int = 0) -> Loss:
         """The generator's loss, without the adversarial term for frames that are not of the patch size."""
@@ -118,7 +143,9 @@ class MultiscaleGAN(Predictor):
     def generator_loss(self, batch: Batch, step: int = 0) -> Loss:
         """lp_weight Lp + gdl_weight Lgdl + adversarial_weight Ladv over all scales, of patches.
 
-        Parts: lp, gdl, adversarial, each unweighted.
+        Lp and Lgdl are means over the runs of the recursion that have a gradient. With output "gated" the same losses
+        of the new frames alone are added with weight `new_weight`, and the gates' mean with `gate_weight`.
+        Parts: lp, gdl, adversarial, new, gate, each unweighted; new is that weighted sum of the new frames' lp and gdl.
 
         Raises:
             UserError: if the frames are not patches and there is a discriminator.
@@ -131,7 +158,8 @@ class MultiscaleGAN(Predictor):
     def discriminator_loss(self, batch: Batch, step: int = 0) -> Loss:
         """Cross-entropy of real patches against 1 and predicted ones against 0, over all scales.
 
-        The predictions are made from this batch, without a gradient in the generator.
+        The predictions are made from this batch, without a gradient in the generator, with the same noise and
+        recursion as in its own loss. Both pairs have the true frames before the first prediction as context.
         Parts: real, fake, and other for real frames after another clip's context.
 
         Raises:
@@ -141,14 +169,16 @@ class MultiscaleGAN(Predictor):
             Equation 4 of the paper.
         """
         c = self.config
-        contexts, truths = self._pyramids(batch)
+        context, future = self._clips(batch)
         with torch.no_grad():
-            predictions = self.generator(contexts)
-        pairs = {"real": (contexts, truths), "fake": (contexts, predictions)}
+            runs = self._runs(context, future)
+        contexts = pyramid(_stack(context), c.num_scales)
+        run = runs[0 if c.adversarial_frame == "first" else -1]
+        pairs = {"real": (contexts, run.truths), "fake": (contexts, run.predictions)}
         if c.extra_pairs:
             if batch.size < 2:
                 raise UserError("model.extra_pairs needs batches of at least 2 clips, to take a context from another")
-            pairs["other"] = ([context.roll(1, 0) for context in contexts], truths)
+            pairs["other"] = ([x.roll(1, 0) for x in contexts], run.truths)
         # One pass over all pairs: the fully connected layers load their weights once.
         parts_in = [self._inputs(*pair) for pair in pairs.values()]
         logits = self._scores([torch.cat(patches) for patches in zip(*parts_in, strict=True)])
@@ -163,29 +193,87 @@ class MultiscaleGAN(Predictor):
 
     def _generator_loss(self, batch: Batch, adversarial: bool) -> Loss:
         c = self.config
-        contexts, truths = self._pyramids(batch)
-        predictions = self.generator(contexts)
-        pairs = list(zip(predictions, truths, strict=True))
-        parts = {
-            "lp": _mean([lp(y_hat, y, c.lp_exponent, c.reduction) for y_hat, y in pairs]),
-            "gdl": _mean([gdl(y_hat, y, c.gdl_exponent, c.gdl_border, c.reduction) for y_hat, y in pairs]),
-        }
+        context, future = self._clips(batch)
+        runs = self._runs(context, future)
+        pairs = [pair for run in runs for pair in zip(run.outputs, run.truths, strict=True)]
+        parts = self._pixel_losses([(output.frame, truth) for output, truth in pairs])
         if adversarial and self.discriminator is not None:
+            run = runs[0 if c.adversarial_frame == "first" else -1]
             with torch.set_grad_enabled(torch.is_grad_enabled() and c.adversarial_gradient):
-                logits = self._scores(self._inputs(contexts, predictions))
+                logits = self._scores(self._inputs(pyramid(_stack(context), c.num_scales), run.predictions))
                 parts["adversarial"] = self._adversarial(logits, label=1.0)
         # A term of weight 0 is omitted, so that a run without it is bit-identical.
-        weights = {"lp": c.lp_weight, "gdl": c.gdl_weight, "adversarial": c.adversarial_weight}
+        weights = {"lp": c.lp_weight, "gdl": c.gdl_weight, "adversarial": c.adversarial_weight, "new": c.new_weight}
+        weights["gate"] = c.gate_weight
+        if c.output == "gated":
+            new = self._pixel_losses([(output.new, truth) for output, truth in pairs])
+            parts["new"] = c.lp_weight * new["lp"] + c.gdl_weight * new["gdl"]
+            gates = [output.gate for output, _ in pairs]
+            parts["gate"] = _mean([gate.mean() if c.reduction == "mean" else gate.sum() for gate in gates])
         total = sum((weights[name] * part for name, part in parts.items() if weights[name]), parts["lp"].new_zeros(()))
         return Loss(total, {name: part.detach() for name, part in parts.items()}, c.reduction)
 
-    def _pyramids(self, batch: Batch) -> tuple[list[Tensor], list[Tensor]]:
-        """Context stacks and truths at every scale, (b, t c, h, w) in -1…1, coarse to fine."""
-        n, context, future = self.config.num_scales, batch.context, batch.future
+    def _pixel_losses(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
+        """lp and gdl, the means over pairs of (prediction, truth), unweighted."""
+        c = self.config
+        return {
+            "lp": _mean([lp(y_hat, y, c.lp_exponent, c.reduction) for y_hat, y in pairs]),
+            "gdl": _mean([gdl(y_hat, y, c.gdl_exponent, c.gdl_border, c.reduction) for y_hat, y in pairs]),
+        }
+
+    def _clips(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Context and future (b, t, c, h, w) in 0…1, augmented in training where the config wants it."""
+        context, future = batch.context, batch.future
         if self.config.augment and self.training:
             clips = augment(torch.cat([context, future], 1))
             context, future = clips[:, : context.shape[1]], clips[:, context.shape[1] :]
-        return pyramid(_stack(context), n), pyramid(_stack(future), n)
+        return context, future
+
+    def _runs(self, context: Tensor, future: Tensor) -> list[_Run]:
+        """The runs of the generator on a context and then on its own output; those with a loss, first to last.
+
+        In training the context has noise and the number of runs is random, both by the config.
+        """
+        c, window, level = self.config, _stack(context), None
+        count = c.recursion
+        if self.training and c.recursion > 1:
+            count = int(torch.randint(1, c.recursion + 1, ()))
+        if future.shape[1] < count * c.future:
+            raise UserError(
+                f"model.recursion {c.recursion} needs {c.recursion * c.future} target frames, got {future.shape[1]}; "
+                "use longer clips or a smaller recursion"
+            )
+        if self.training and c.context_noise:
+            window, level = self._noised(window)
+        runs: list[_Run] = []
+        outputs: list[ScaleOutput] = []
+        differentiable = torch.is_grad_enabled()
+        for k in range(count):
+            has_loss = k == count - 1 or c.recursion_gradient == "all"
+            with torch.set_grad_enabled(differentiable and has_loss):
+                if k:
+                    window = self._fed_back(window, outputs[-1].frame)[0]
+                outputs = self.generator(pyramid(window, c.num_scales), level)
+            if has_loss:
+                truth = _stack(future[:, k * c.future : (k + 1) * c.future])
+                runs.append(_Run(outputs, pyramid(truth, c.num_scales)))
+        return runs
+
+    def _noised(self, window: Tensor) -> tuple[Tensor, Tensor]:
+        """The window with Gaussian noise, and its level in 0…1 of the greatest, (b,)."""
+        c, b = self.config, len(window)
+        noised = torch.rand(b, device=window.device) >= c.noise_free
+        level = torch.rand(b, device=window.device) * noised
+        std = 2 * c.context_noise * level  # of values in -1…1
+        return window + std.view(b, 1, 1, 1) * torch.randn_like(window), level
+
+    def _fed_back(self, window: Tensor, block: Tensor) -> tuple[Tensor, Tensor]:
+        """The next window, and the predicted block (b, t' c, h, w) as it is fed back: clamped, maybe rounded."""
+        block = block.clamp(-1, 1)  # changes may leave it
+        if self.config.round_feedback:
+            block = block + (((block + 1) * 127.5).round() / 127.5 - 1 - block).detach()
+        window = torch.cat([window, block], 1)[:, -window.shape[1] :]
+        return window.contiguous(memory_format=torch.channels_last), block
 
     def _inputs(self, contexts: Sequence[Tensor], frames: Sequence[Tensor]) -> list[Tensor]:
         """Inputs of the discriminator: frames, after their context where it is conditioned."""
@@ -217,9 +305,10 @@ class MultiscaleGAN(Predictor):
             Context, truth and prediction at full size, then scale0_prediction, scale0_truth, scale1_prediction, … of
             the coarser scales; (b, t, c, h, w) float 0…1.
         """
-        contexts, truths = self._pyramids(batch)
-        predictions = self.generator(contexts)
-        images = {"context": batch.context, "truth": batch.future, "prediction": self._frames(predictions[-1])}
+        n, future = self.config.num_scales, batch.future[:, : self.config.future]
+        predictions = [output.frame for output in self.generator(pyramid(_stack(batch.context), n))]
+        truths = pyramid(_stack(future), n)
+        images = {"context": batch.context, "truth": future, "prediction": self._frames(predictions[-1])}
         for k, (y_hat, y) in enumerate(zip(predictions[:-1], truths[:-1], strict=True)):
             images[f"scale{k}_prediction"] = self._frames(y_hat)
             images[f"scale{k}_truth"] = self._frames(y)
@@ -234,13 +323,12 @@ class MultiscaleGAN(Predictor):
     def rollout_step(self, state: RolloutState, action: Tensor | None = None) -> tuple[RolloutState, Tensor]:
         """The next state and frame; the generator runs when the queue is empty, once per block of `future` frames.
 
-        The network's output is fed back without rounding to 256 levels.
+        The network's output is fed back as it is returned: clamped, and rounded to 256 levels by `round_feedback`.
         """
         window, queue = state["window"], state["queue"]
         if queue.shape[1] == 0:
-            block = self.generator(pyramid(window, self.config.num_scales))[-1].clamp(-1, 1)  # changes may leave it
-            window = torch.cat([window, block], 1)[:, -window.shape[1] :]
-            window = window.contiguous(memory_format=torch.channels_last)
+            outputs = self.generator(pyramid(window, self.config.num_scales))
+            window, block = self._fed_back(window, outputs[-1].frame)
             queue = self._frames(block)
         return {"window": window, "queue": queue[:, 1:]}, queue[:, 0]
 
