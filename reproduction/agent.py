@@ -27,7 +27,7 @@ STEPS, GAMES = 3000, 20
 PLACES = ("world", "game", "random")
 
 #: 97.5 % quantile of Student's t distribution with SEEDS - 1 degrees of freedom.
-_QUANTILE = 2.776
+_QUANTILE = 2.7764
 
 
 def main() -> None:

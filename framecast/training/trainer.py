@@ -419,9 +419,10 @@ class Trainer:
         if self.device.is_main:
             if self.lease is not None:
                 self.lease.check()
-            save_checkpoint(self.folder, self.state)
             config = self.config.to_json(local=False)
+            # first, so that a run whose disk is full here comes back to this step and makes the snapshot then
             save_snapshot(self.folder, chosen or self.state.best_model(), config, self.state.step, self.settings.keep)
+            save_checkpoint(self.folder, self.state)
         self.saved = self.state.step
         self.device.barrier()
 

@@ -421,7 +421,7 @@ def test_compared_heads_dream_with_the_same_weights():
         ({"compare": ("mdn",)}, "model.compare must name heads other than mdn"),
         ({"sigma_floor": 0.0}, "model.sigma_floor must be above 0"),
         ({"vision_share": 1.0}, "model.vision_share must lie between 0 and 1"),
-        ({"recurrence": "carried", "sequence": 5}, "model.sequence must be at least model.context \(10\)"),
+        ({"recurrence": "carried", "sequence": 5}, r"model.sequence must be at least model.context \(10\)"),
         ({"weight_temperature": -1.0}, "model.weight_temperature must be at least 0"),
         ({"memory_patience": 0}, "model.memory_patience must be at least 1 or none"),
     ],

@@ -1,6 +1,7 @@
 """Devices, precision, seeds, and what two real processes agree on."""
 
 import os
+import re
 import signal
 import socket
 import time
@@ -159,7 +160,9 @@ def test_a_frozen_process_ends_the_job_in_one_sentence(tmp_path, capfd):
     assert (main.exitcode, other.exitcode) == (1, 1)
     errors = capfd.readouterr().err
     assert "process 1 of 2: another process did not answer within 5 s; run the same command again" in errors
-    assert "process 0 of 2: another process ended or closed its connection (" in errors
+    # what the continued process notices first depends on when it was stopped
+    noticed = "ended or closed its connection \\(|did not answer within 5 s"
+    assert re.search(f"process 0 of 2: another process ({noticed})", errors)
     assert "Traceback" not in errors
     assert load_checkpoint(run)["step"] >= 2
 

@@ -93,6 +93,22 @@ def test_resumed_adversarial_run_equals_unbroken_run(colour, tmp_path):
     assert read_file(stopped / "config.json")["train"]["steps"] == 9
 
 
+def test_a_snapshot_that_could_not_be_written_is_made_by_the_resumed_run(grey, tmp_path, monkeypatch):
+    whole = run(Plain, grey, tmp_path / "whole", steps=6, save_every=2)
+
+    def full(*arguments, **settings):
+        raise UserError("the weights could not be written (No space left on device)")
+
+    with monkeypatch.context() as disk:
+        disk.setattr("framecast.training.trainer.save_snapshot", full)
+        with pytest.raises(UserError, match="No space left"):
+            run(Plain, grey, tmp_path / "stopped", steps=6, save_every=2)
+    stopped = run(Plain, grey, tmp_path / "stopped", steps=6, save_every=2)
+    assert [path.name for path in snapshots(stopped)] == ["step-2", "step-4", "step-6"]
+    for one, other in zip(snapshots(whole), snapshots(stopped), strict=True):
+        same(load_file(one / "model.safetensors"), load_file(other / "model.safetensors"))
+
+
 @pytest.mark.parametrize("at", [4, 6, 7, 8])
 def test_run_resumed_around_a_stage_border_equals_unbroken_run(grey, tmp_path, at):
     unbroken = run(TwoStage, grey, tmp_path / "unbroken", steps=10, validate_every=4)
