@@ -15,7 +15,7 @@ from framecast.core.errors import UserError
 class OptimConfig:
     """AdamW with linear warm-up and a cosine over the elapsed share of the run."""
 
-    lr: float = 5e-3
+    lr: float = 2e-3
     """Largest learning rate, above 0."""
     final: float = 0.01
     """Share of the largest rate at the end of the run, in 0…1."""
@@ -166,7 +166,14 @@ PROFILES: dict[str, Callable[[], DirectConfig]] = {
     "default": partial(DirectConfig, widths=(64, 128, 256), depth=6, crop=128, blocks_per_clip=4),
     "small": DirectConfig,
     "natural": partial(DirectConfig, horizon=32, crop=96),
-    "any": partial(DirectConfig, short_contexts=0.2, augment=True, blocks_per_clip=1, target_stride=4),
+    "any": partial(
+        DirectConfig,
+        short_contexts=0.2,
+        augment=True,
+        blocks_per_clip=1,
+        target_stride=4,
+        optim=OptimConfig(lr=5e-3),
+    ),
     "tiny": partial(
         DirectConfig,
         context=3,
