@@ -151,7 +151,8 @@ def demo() -> dict[str, Any]:
     """`framecast demo`, evaluated on at least 20 clips of its held-out episodes."""
     out = WORK / "direct-demo"
     line = command("demo", "--out", relative(out))
-    return {"command": line, **evaluated(out / "run", None, 64, "demo", clips=24)}
+    still = still_share(out / "run", out / "data", 64)
+    return {"command": line, **evaluated(out / "run", None, 64, "demo", clips=24), "still": still}
 
 
 def evaluated(run: Path | str, source: Any, horizon: int, label: str, clips: int = 27) -> dict[str, Any]:
@@ -216,6 +217,26 @@ def coverage(run: Path, store: Path, flags: list[str], horizon: int) -> dict[str
             total += values.sum((1, 2, 3)).numpy()
     shown = [k for k in FRAMES if k <= horizon and area[k - 1] > 0]
     return {str(k): {"share": inside[k - 1] / area[k - 1], "width": width[k - 1] / area[k - 1]} for k in shown}
+
+
+@torch.no_grad()
+def still_share(run: Path, store: Path, horizon: int, clips: int = 24) -> dict[str, float]:
+    """Share of the pixels whose true value is that of the last frame of the context, and whose forecast is, by frame.
+
+    The same within 8 levels of 255 in every channel: a difference that is hardly seen.
+    """
+    source, _ = open_data(DataConfig(path=str(store)))
+    model = open_run(run).model()
+    n, loader = model.num_context, _forecasts(model, source, horizon)
+    still, kept = np.zeros(horizon), np.zeros(horizon)
+    for pair in loader.windows.fixed(clips, 1):
+        batch = loader.gather([pair]).to("cpu")
+        forecast = model.predict(batch.context[:, :n], horizon)[0, 0]
+        last = batch.context[0, n - 1]
+        same, stays = ((f - last).abs().amax(1) <= 8 / 255 for f in (batch.future[0], forecast))
+        still += same.sum((1, 2)).numpy()
+        kept += (same & stays).sum((1, 2)).numpy()
+    return {str(k): kept[k - 1] / still[k - 1] for k in FRAMES if k <= horizon}
 
 
 @torch.no_grad()
@@ -311,6 +332,8 @@ def _table(result: dict[str, Any]) -> list[str]:
         widths = [result["coverage"].get(k, {}).get("width") for k in frames]
         lines.append("| within 90 % intervals | " + " | ".join(map(_two, shares)) + " |")
         lines.append("| their width | " + " | ".join(map(_two, widths)) + " |")
+    if "still" in result:
+        lines.append("| still pixels that stay | " + " | ".join(_three(result["still"].get(k)) for k in frames) + " |")
     if "actions" in result:
         found = result["actions"]
         lines += ["", f"MSE {found['mse_true']:.5f} under the true actions; under those of other clips"]
@@ -320,6 +343,10 @@ def _table(result: dict[str, Any]) -> list[str]:
 
 def _two(value: float | None) -> str:
     return "-" if value is None else f"{value:.2f}"
+
+
+def _three(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"
 
 
 if __name__ == "__main__":
