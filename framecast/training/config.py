@@ -74,6 +74,8 @@ class TrainConfig:
     """Frames of a roll-out at validations, which logs val/skill; 0 for none, or for the targets if skill selects."""
     validate_train: bool = False
     """Validation on as many training batches too, with the same weights, for comparison (overfitting)."""
+    prefetch: int | None = None
+    """Batches that a thread makes ahead of the step; 0 for no thread. By default 2 on a GPU and 0 on a CPU."""
     keep: int = 3
     """Number of weight snapshots to keep."""
     tensorboard: bool = True
@@ -103,6 +105,8 @@ class TrainConfig:
             raise UserError(
                 f"--train.steps-per-epoch must be at least 1, or 0 for all clips, got {self.steps_per_epoch}"
             )
+        if self.prefetch is not None and self.prefetch < 0:
+            raise UserError(f"--train.prefetch must be at least 0, got {self.prefetch}")
         if not 0 <= self.ema < 1:
             raise UserError(f"--train.ema must be a decay in 0…1 (below 1), got {self.ema}")
         if sum(v is not None for v in (self.steps, self.epochs, self.budget)) > 1:
@@ -242,6 +246,7 @@ CHANGEABLE = (
     "train.summary_every",
     "train.preview_every",
     "train.save_every",
+    "train.prefetch",
     "train.keep",
     "train.tensorboard",
     "train.log",

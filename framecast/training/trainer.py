@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import signal
 import sys
+import threading
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import replace
@@ -32,6 +33,7 @@ from framecast.training.config import RunConfig, resolve_steps
 from framecast.training.device import Device
 from framecast.training.latents import precompute_all
 from framecast.training.log import Log, Progress
+from framecast.training.prefetch import Prefetch, batches_ahead, streams_of
 from framecast.training.signals import Interrupted, Signals
 from framecast.training.state import TrainState
 from framecast.training.step import check_losses, check_weights, train_step
@@ -82,6 +84,8 @@ class Trainer:
                 f"--grad-accum-steps {parts} must divide the {share} clips of a process; use another number"
             )
         self.loaders: dict[str, Loader] = {}
+        self.prefetch: Prefetch | None = None
+        self.reading = threading.Lock()  # held while data are read: a source need not serve two threads at once
         self.log: Log | None = None
         self.lease: Lease | None = None
         self.finished = False
@@ -120,7 +124,9 @@ class Trainer:
         if self.device.device.type == "cuda":
             torch.cuda.synchronize(self.device.device)
         check_losses(self.state, self.device)
-        return (time.perf_counter() - began) / count
+        seconds = (time.perf_counter() - began) / count
+        self._close()
+        return seconds
 
     def run(self) -> None:
         """Train until the last stage, the steps or the budget end.
@@ -140,6 +146,7 @@ class Trainer:
             self._run()
             ended = True
         finally:
+            self._close()
             if self.log:
                 self.log.close(ended)
 
@@ -242,7 +249,13 @@ class Trainer:
 
     # -------------------------------------------------------------------------------------------------------- batches
 
+    def _close(self) -> None:
+        """End the thread that makes batches ahead, if there is one."""
+        if self.prefetch is not None:
+            self.prefetch.close()
+
     def _loaders(self) -> dict[str, Loader]:
+        self._close()
         stage = self.state.current
         request = stage.request or type(self.state.model).request(self.config.model)
         latents: dict[str, list[np.ndarray]] | None = None
@@ -271,7 +284,15 @@ class Trainer:
 
         self._cache: dict[str, Batch] = {}
         self._cached = -1
-        return {"train": loader(self.splits["train"], settings.order), "val": loader(self.splits["val"], "random")}
+        train, start = loader(self.splits["train"], settings.order), self.state.step - self.state.stage_step
+        self.prefetch = Prefetch(
+            train.batch,
+            lambda step: streams_of(stage.phases, step - start),
+            device.device,
+            batches_ahead(settings.prefetch, device.device),
+            self.reading,
+        )
+        return {"train": train, "val": loader(self.splits["val"], "random")}
 
     def _rollout_loader(self, request: ClipRequest) -> Loader | None:
         """Windows of whole validation frames to roll out; None where `select_horizon` and `select` want no roll-out."""
@@ -290,14 +311,18 @@ class Trainer:
         pairs = self.rollouts.windows.fixed(ROLLOUT_CLIPS, self.settings.seed)
         for number in range(self.device.rank, -(-len(pairs) // ROLLOUT_BATCH), self.device.world):
             chosen = pairs[number * ROLLOUT_BATCH : (number + 1) * ROLLOUT_BATCH]
-            yield number, self.rollouts.gather(chosen).to(self.device.device)
+            with self.reading:
+                batch = self.rollouts.gather(chosen)
+            yield number, batch.to(self.device.device)
 
     def _batches(self, stream: str, micro: int) -> Batch:
         """The batch of a stream at this step, drawn once and shared by the phases of the stream."""
         if self._cached != self.state.step:
             self._cache, self._cached = {}, self.state.step
         if stream not in self._cache:
-            self._cache[stream] = self._timed(self.loaders["train"].batch(self.state.step, stream))
+            assert self.prefetch is not None
+            batch = self.prefetch.get(self.state.step, stream)
+            self._cache[stream] = replace(batch, elapsed=self._elapsed())
         batch, parts = self._cache[stream], self.settings.grad_accum_steps
         return batch if parts == 1 else batch.part(micro, parts)
 
@@ -372,13 +397,15 @@ class Trainer:
         return patience is not None and state.bad >= patience
 
     def _validation_batch(self, number: int) -> Batch:
-        return self._timed(self.loaders["val"].batch(number, "validation"))
+        return self._held_out("val", number)
 
     def _training_batch(self, number: int) -> Batch:
-        return self._timed(self.loaders["train"].batch(number, "validation"))
+        return self._held_out("train", number)
 
-    def _timed(self, batch: Batch) -> Batch:
-        """A batch on the device, with the elapsed share of the stage."""
+    def _held_out(self, split: str, number: int) -> Batch:
+        """A batch of a validation on the device, with the elapsed share of the stage."""
+        with self.reading:
+            batch = self.loaders[split].batch(number, "validation")
         return replace(batch.to(self.device.device), elapsed=self._elapsed())
 
     def _preview(self) -> None:
