@@ -123,6 +123,10 @@ def _of_data(plan: Plan, done: Sequence[Trial], compared: Mapping[str, Any]) -> 
                     if all(r in scores.versus and m in scores.versus[r] for r in names[label].values())
                 },
                 "by_frame": {m: curves[label][m].to_json() for m in metrics},
+                "guards": {
+                    guard: [getattr(scores.summaries[r], guard) for r in names[label].values() if r in scores.summaries]
+                    for guard in ("useful_horizon", "blurred_from", "unstable_from")
+                },
             }
         )
     return {

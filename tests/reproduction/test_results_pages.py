@@ -43,9 +43,8 @@ def test_page_matches_its_result_file(script, file, writer):
 
 
 def test_readme_leads_with_the_table_of_the_file(script):
-    path, pages = RESULTS / "benchmark.json", script("reproduction.benchmark_page")
-    if not path.is_file():
-        pytest.skip("not run yet")
+    pages = script("reproduction.benchmark_page")
+    path = next(p for n in ("benchmark-leaders", "benchmark") if (p := RESULTS / f"{n}.json").is_file())
     text = pages.README.read_text(encoding="utf-8")
     results = json.loads(path.read_text(encoding="utf-8"))["results"]
     assert pages.with_table(text, results) == text, "write it again: python -m reproduction.benchmark_page"
@@ -139,6 +138,23 @@ def test_readmes_table_has_a_row_of_every_family(script):
     assert "\nrow\n" not in text
     assert "| `fc-ae` | autoencoders | +3.00 ± 0.50 | +3.00 ± 0.50 | +3.00 ± 0.50 | 22.94 |" in text
     assert pages.with_table(text, results) == text
+
+
+def test_a_table_ranked_by_skill_shows_skill_and_its_guards(script):
+    pages, results = script("reproduction.benchmark_page"), table({"direct": 22.0, "copy-last": 20.0})
+    found = results["data"]["ms_pacman"]
+    found["rank_by"] = "skill"
+    for row, horizons in zip(found["rows"], ([64, 12], []), strict=True):
+        for metric in ("skill", "skill_best"):
+            row["figures"][metric] = interval(0.25, 0.125)
+            row["by_frame"][metric] = row["by_frame"]["psnr"]
+        row["guards"] = {"useful_horizon": horizons, "unstable_from": [None, 9][: len(horizons)]}
+    results = script("reproduction.benchmark").brief(results)
+    text = pages.page(results, Path("nowhere"), "benchmark-leaders")
+    assert "| 1 | `direct` | +0.250 ± 0.125 | +0.250 ± 0.125 | 64 / 12 |" in text
+    assert "| – / 9 |" in text
+    assert pages.OLDER_HEADLINE[0] not in text
+    assert "| `direct` | direct multi-horizon | +0.25 ± 0.12 | 64 / 12 |" in "\n".join(pages.lead(results))
 
 
 def test_the_fourteens_part_is_taken_from_the_benchmark(script):
