@@ -180,7 +180,7 @@ def test_a_store_of_a_newer_version(training_refused, tmp_path):
     shutil.copytree(store(), tmp_path / "s")
     index = json.loads((tmp_path / "s" / "index.json").read_text())
     (tmp_path / "s" / "index.json").write_text(json.dumps({**index, "format": 9}))
-    assert "has format 9, this program reads up to 1; update framecast" in training_refused(tmp_path / "s")
+    assert "has format 9, this program reads up to 2; update framecast" in training_refused(tmp_path / "s")
 
 
 def test_missing_actions_are_refused(training_refused, refused, tmp_path):

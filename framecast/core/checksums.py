@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import functools
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,23 @@ from framecast.core.io import json_lines, parse_json
 
 CHECKSUMS = "checksums.json"
 _BLOCK = 1 << 22
+
+
+class Checksum:
+    """Checksum of bytes that arrive in pieces."""
+
+    def __init__(self) -> None:
+        self.value = 0
+
+    def update(self, data: Any) -> Checksum:
+        """The checksum itself, after further bytes."""
+        self.value = _extended(self.value, bytes(data))
+        return self
+
+    @property
+    def text(self) -> str:
+        """Checksum of the bytes so far, 8 hex digits."""
+        return f"{self.value:08x}"
 
 
 class HashingFile:
@@ -58,15 +75,17 @@ def checksum(path: Path) -> str:
     return f"{found:08x}"
 
 
-def write_checksums(folder: Path, names: Sequence[str] | None = None) -> None:
+def write_checksums(folder: Path, names: Sequence[str] | None = None, known: Mapping[str, str] | None = None) -> None:
     """Write the checksums of files in a folder that is not yet in its place.
 
     Args:
         folder: the folder.
         names: files; None for all.
+        known: file name -> checksum, of files that need not be read for it.
     """
     names = sorted(p.name for p in folder.iterdir() if p.is_file()) if names is None else names
-    found = {name: checksum(folder / name) for name in names}
+    known = known or {}
+    found = {name: known.get(name) or checksum(folder / name) for name in names}
     text = json_lines({"format": 1, "kind": "crc32c", "files": found})
     (folder / CHECKSUMS).write_text(text, encoding="utf-8", newline="\n")
 

@@ -18,10 +18,14 @@ def data_digest(source: Source) -> str:
     """Digest of the data, "origin-content", 16 hexadecimal digits each.
 
     The first part depends on names, lengths and origin of the videos, the second on the first, middle and last frame of
-    each video and on their arrays, such as actions; it does not depend on names and their order.
+    each video and on their arrays, such as actions; it does not depend on names and their order. A source whose
+    `content` is that second part, computed when it was written, is not read.
     """
     origin = {k: v for k, v in source.meta().items() if k not in ("path", "folder")}
     names = list(source.names), [int(n) for n in source.lengths], origin
+    known: str | None = getattr(source, "content", None)
+    if known:
+        return f"{short_digest(*names)}-{known}"
     videos = sorted({i * len(source) // VIDEOS for i in range(VIDEOS)}) if len(source) > VIDEOS else range(len(source))
     content = sorted(_video_digest(source, video) for video in videos)
     return f"{short_digest(*names)}-{short_digest(len(source), *content)}"

@@ -1,6 +1,6 @@
 """The packed store: frames as memory-mapped uint8 arrays, the fastest source of clips.
 
-A store is a folder:
+A store of format 1 is a folder:
 
     index.json               format, actions; per video name, frames, size, offset, fps, meta, episode, camera, split,
                              breaks
@@ -8,40 +8,38 @@ A store is a folder:
     frames-<C>x<H>x<W>.npy   uint8 (n, c, h, w), frames of all videos of that size, concatenated
     <array>-<C>x<H>x<W>.npy  (n, …), per-frame arrays (actions, rewards, …), one row per frame
 
-Plain .npy and JSON can be read by any program; the same videos give the same bytes.
+Plain .npy and JSON can be read by any program; the same videos give the same bytes. Format 2 divides the same into
+shards (`shards.py`), for data larger than memory or disk.
 """
 
 from __future__ import annotations
 
 import contextlib
-import re
+import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
-from dataclasses import fields
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import partial
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from framecast.core.config import from_dict
 from framecast.core.errors import UserError
-from framecast.core.io import read_json
 from framecast.core.migration import migrate_terminals
 from framecast.core.npy import map_npy
-from framecast.core.types import FORMAT, ActionSpec, Clip, ClipSpec
+from framecast.core.types import Clip, ClipSpec
 from framecast.data.base import Source, clip_stop
 from framecast.data.labels import resize_clip
 from framecast.data.options import AS_STORED, ReadOptions
+from framecast.data.shards import LocalShards, Shards, check_mixed
 from framecast.data.splits import SplitByName
-from framecast.data.writer import ARRAY_NAME, DatasetWriter, DiskFull, is_store, require_space
+from framecast.data.store_index import parse_index, parse_size_key, read_store_json
+from framecast.data.writer import DatasetWriter, DiskFull, is_store, require_space
 from framecast.media.cuts import CutDetector
 from framecast.media.resize import Size, target_size
 
 __all__ = ["DatasetWriter", "Store", "estimate", "is_store", "pack", "require_space"]
 
-_SIZE = re.compile(r"[1-9]\d{0,5}x[1-9]\d{0,5}x[1-9]\d{0,5}")
 _BLOCK_BYTES = 1 << 25  # maximum bytes of frames read at a time while packing, and maximum number of frames:
 _BLOCK = 64
 
@@ -69,13 +67,13 @@ class Store(SplitByName):
 
     def __init__(self, folder: Path | str) -> None:
         self.folder = Path(folder)
-        index = _read_json(self.folder / "index.json")
-        videos = _checked_videos(self.folder / "index.json", index)
-        self._meta = _read_json(self.folder / "meta.json")
+        index = parse_index(self.folder / "index.json", read_store_json(self.folder / "index.json"))
+        videos = index.videos
+        self._meta = read_store_json(self.folder / "meta.json")
         self.names: list[str] = [v["name"] for v in videos]
         self.lengths: list[int] = [v["frames"] for v in videos]
         self.fps: list[float] = [float(v["fps"]) for v in videos]
-        self.shapes: list[tuple[int, int, int]] = [_parse_size(v["size"]) for v in videos]
+        self.shapes: list[tuple[int, int, int]] = [parse_size_key(v["size"]) for v in videos]
         self.fixed: dict[str, str] = {v["name"]: v["split"] for v in videos if "split" in v}
         self.groups: dict[str, str] = {v["name"]: v["episode"] for v in videos if "episode" in v}
         self.cameras: dict[str, str] = {v["name"]: v["camera"] for v in videos if "camera" in v}
@@ -83,51 +81,30 @@ class Store(SplitByName):
         self.games: dict[str, str] = {v["name"]: str(v["meta"]["game"]) for v in videos if "game" in v.get("meta", {})}
         self.breaks: dict[str, list[int]] = {v["name"]: v["breaks"] for v in videos if "breaks" in v}
         self._video_meta = [v.get("meta", {}) for v in videos]
-        self._offsets = [v["offset"] for v in videos]
-        rows = Counter[str]()
-        for v in videos:
-            rows[v["size"]] = max(rows[v["size"]], v["offset"] + v["frames"])
-        arrays = {key: self._open(key, rows[key], index.get("arrays", {})) for key in rows}
-        for key, found in arrays.items():
-            if "terminals" in found and "terminated" not in found:
-                own = [v for v in videos if v["size"] == key]
-                rows_of = [v["offset"] for v in own], [v["frames"] for v in own]
-                found["terminated"] = migrate_terminals(found.pop("terminals"), *rows_of)
-                found["terminated"].flags.writeable = False
-        self._arrays = [arrays[v["size"]] for v in videos]
+        self.content = index.content
+        self._read: Shards | _Files
+        if index.version == 2:
+            self._read = Shards(LocalShards(self.folder, index.entries), [v["parts"] for v in videos])
+            extras = index.arrays
+        else:
+            check_mixed(self.folder, [entry.name for entry in os.scandir(self.folder)], 1)
+            self._read = _Files(self.folder, videos, list(index.arrays))
+            extras = {k: tuple(a.shape[1:]) for k, a in self._read.arrays[0].items() if k != "frames"}
+        self._row_names = list(extras)
         common, _ = Counter(self.shapes).most_common(1)[0]
         self.spec = ClipSpec(
             channels=common[0],
             height=common[1],
             width=common[2],
             fps=Counter(self.fps).most_common(1)[0][0],
-            actions=_action_spec(self.folder / "index.json", index.get("actions")),
-            extras={
-                name: tuple(a.shape[1:]) for name, a in self._arrays[0].items() if name not in ("frames", "actions")
-            },
+            actions=index.actions,
+            extras={name: shape for name, shape in extras.items() if name != "actions"},
         )
-
-    def _open(self, key: str, rows: int, names: Mapping[str, Any]) -> dict[str, np.ndarray]:
-        """Views of every array of one frame size, checked against the index."""
-        found = {}
-        for name in ("frames", *sorted(names)):
-            if not ARRAY_NAME.fullmatch(name):
-                raise UserError(f"{self.folder / 'index.json'} names an array {name!r}; make the store again")
-            path = self.folder / f"{name}-{key}.npy"
-            array = _map_array(path)
-            shape = (rows, *(_parse_size(key) if name == "frames" else array.shape[1:]))
-            if array.shape != shape or (name == "frames" and array.dtype != np.uint8):
-                raise UserError(
-                    f"{path} holds {array.dtype} {array.shape} but index.json has uint8 {shape}; make the store again"
-                    if name == "frames"
-                    else f"{path} has {array.shape[:1]} rows but index.json has {rows}; make the store again"
-                )
-            found[name] = array
-        return found
 
     def clip(self, index: int, start: int, length: int, stride: int = 1) -> Clip:
         """Frames start, start + stride, … (`length` of them) of video `index`, as read-only views."""
-        arrays = self._views(index, start, length, stride)
+        stop = clip_stop(self.names[index], self.lengths[index], start, length, stride)
+        arrays = self._read.views(index, start, stop, stride)
         return Clip(
             frames=arrays.pop("frames"),
             arrays=arrays,
@@ -138,19 +115,63 @@ class Store(SplitByName):
 
     def rows(self, index: int, start: int, length: int, stride: int = 1) -> dict[str, np.ndarray]:
         """The per-frame arrays of `clip` without its frames, as read-only views."""
-        arrays = self._views(index, start, length, stride)
-        del arrays["frames"]
-        return arrays
-
-    def _views(self, index: int, start: int, length: int, stride: int) -> dict[str, np.ndarray]:
         stop = clip_stop(self.names[index], self.lengths[index], start, length, stride)
-        first = self._offsets[index]
-        cut = slice(first + start, first + stop, stride)
-        return {name: array[cut] for name, array in self._arrays[index].items()}
+        return self._read.views(index, start, stop, stride, self._row_names)
 
     def meta(self) -> dict[str, Any]:
         """Contents of meta.json: generator, version and parameters."""
         return dict(self._meta)
+
+
+class _Files:
+    """The arrays of a store of format 1.
+
+    Args:
+        folder: Folder of the store.
+        videos: Entries of its index.
+        names: Names of the per-frame arrays.
+    """
+
+    def __init__(self, folder: Path, videos: Sequence[Mapping[str, Any]], names: Sequence[str]) -> None:
+        self.folder = folder
+        self._offsets = [v["offset"] for v in videos]
+        rows = Counter[str]()
+        for v in videos:
+            rows[v["size"]] = max(rows[v["size"]], v["offset"] + v["frames"])
+        arrays = {key: self._open(key, rows[key], names) for key in rows}
+        for key, found in arrays.items():
+            if "terminals" in found and "terminated" not in found:
+                own = [v for v in videos if v["size"] == key]
+                rows_of = [v["offset"] for v in own], [v["frames"] for v in own]
+                found["terminated"] = migrate_terminals(found.pop("terminals"), *rows_of)
+                found["terminated"].flags.writeable = False
+        self.arrays = [arrays[v["size"]] for v in videos]
+
+    def _open(self, key: str, rows: int, names: Sequence[str]) -> dict[str, np.ndarray]:
+        """Views of every array of one frame size, checked against the index."""
+        found = {}
+        for name in ("frames", *names):
+            path = self.folder / f"{name}-{key}.npy"
+            array = _map_array(path)
+            shape = (rows, *(parse_size_key(key) if name == "frames" else array.shape[1:]))
+            if array.shape != shape or (name == "frames" and array.dtype != np.uint8):
+                raise UserError(
+                    f"{path} holds {array.dtype} {array.shape} but index.json has uint8 {shape}; make the store again"
+                    if name == "frames"
+                    else f"{path} has {array.shape[:1]} rows but index.json has {rows}; make the store again"
+                )
+            found[name] = array
+        return found
+
+    def views(
+        self, video: int, start: int, stop: int, stride: int, names: Sequence[str] | None = None
+    ) -> dict[str, np.ndarray]:
+        """Rows start…stop - 1 of a video at a stride, by array, as read-only views; see `Shards.views`."""
+        first, arrays = self._offsets[video], self.arrays[video]
+        cut = slice(first + start, first + stop, stride)
+        if names is None:
+            return {name: array[cut] for name, array in arrays.items()}
+        return {name: arrays[name][cut] for name in names}
 
 
 def estimate(source: Source, size: Size = None) -> int:
@@ -167,6 +188,7 @@ def pack(
     options: ReadOptions = AS_STORED,
     progress: Callable[[int, int], None] | None = None,
     overwrite: bool = False,
+    shards: int | None = None,
 ) -> Store:
     """A source's videos as a packed store in `folder`.
 
@@ -180,6 +202,7 @@ def pack(
             under "skipped".
         progress: Called with the number of frames done and the total.
         overwrite: Replace an existing store.
+        shards: Largest size of a shard in bytes, for a store of format 2; None for format 1.
 
     Raises:
         UserError: Disk space is too small, or a video cannot be read.
@@ -193,10 +216,11 @@ def pack(
     meta = source.meta()
     if options.size is not None:
         meta["packed"] = options.meta()
-    with DatasetWriter(folder, source.spec.fps, source.spec.actions, meta, overwrite) as writer:
+    with DatasetWriter(folder, source.spec.fps, source.spec.actions, meta, overwrite, shards) as writer:
         for i, name in enumerate(source.names):
             reader = _Reader(source, i, options, partial(_report, progress, done, total))
             reader.breaks += breaks.get(name, ())
+            writer.expect(source.lengths[i], reader.row_bytes)
             try:
                 writer.add(
                     iter(reader),
@@ -243,13 +267,14 @@ class _Reader:
         self.fps = source.spec.fps
         self.breaks: list[int] = []
         self.cuts = CutDetector() if options.cuts and getattr(source, "may_have_cuts", False) else None
-        first, self.block = None, 1
+        first, self.block, self.row_bytes = None, 1, 0
         with contextlib.suppress(UserError):  # reported, or skipped, when the frames are read
             first = source.clip(index, 0, 1)
         if first is not None:
             self.meta, self.fps = first.meta, first.fps
             self.block = max(1, min(_BLOCK, _BLOCK_BYTES // first.frames.nbytes))
             self.arrays = {name: [] for name in first.arrays}
+            self.row_bytes = sum(array.nbytes for array in first.arrays.values())
 
     def __iter__(self) -> Iterator[np.ndarray]:
         length = self.source.lengths[self.index]
@@ -264,71 +289,6 @@ class _Reader:
             self.report(start + len(clip.frames))
         if self.cuts is not None:
             self.breaks[:] = sorted({*self.breaks, *self.cuts.cuts()})
-
-
-def _parse_size(key: str) -> tuple[int, int, int]:
-    c, h, w = (int(n) for n in key.split("x"))
-    return c, h, w
-
-
-def _read_json(path: Path) -> dict[str, Any]:
-    if not path.is_file():
-        raise UserError(f"{path} is missing, so this is not a packed store; give a folder made by data import")
-    try:
-        return read_json(path)
-    except UserError as error:
-        raise UserError(f"{path} is damaged ({error}); make the store again") from error
-
-
-def _checked_videos(path: Path, index: Mapping[str, Any]) -> list[dict[str, Any]]:
-    """The videos of an index, with the type of every field checked."""
-    version = index.get("format")
-    if isinstance(version, int) and version > FORMAT:
-        raise UserError(f"{path} has format {version}, this program reads up to {FORMAT}; update framecast")
-    if version != FORMAT:
-        raise UserError(f"{path} has format {version!r}, expected {FORMAT}; make the store again")
-    videos = index.get("videos")
-    if not isinstance(videos, list) or not videos or not isinstance(index.get("arrays", {}), dict):
-        raise UserError(f"{path} lists no videos; make the store again")
-    names = set()
-    for i, v in enumerate(videos):
-        fine = (
-            isinstance(v, dict)
-            and isinstance(v.get("name"), str)
-            and isinstance(v.get("size"), str)
-            and _SIZE.fullmatch(v["size"]) is not None
-            and type(v.get("frames")) is int
-            and 0 < v["frames"] < 2**40
-            and type(v.get("offset")) is int
-            and 0 <= v["offset"] < 2**48
-            and isinstance(v.get("fps"), int | float)
-            and 0 < v["fps"] < 1e9
-            and isinstance(v.get("meta", {}), dict)
-            and _are_breaks(v.get("breaks", []), v["frames"])
-            and all(isinstance(v.get(k, ""), str) for k in ("episode", "camera", "split", "subset"))
-            and v["name"] not in names
-        )
-        if not fine:
-            raise UserError(f"{path} is damaged (video {i}); make the store again")
-        names.add(v["name"])
-    return videos
-
-
-def _are_breaks(value: Any, frames: int) -> bool:
-    """Whether a value is a list of ascending frame numbers inside a video."""
-    if not isinstance(value, list) or not all(type(frame) is int for frame in value):
-        return False
-    return all(a < b for a, b in pairwise([0, *value, frames]))
-
-
-def _action_spec(path: Path, value: Any) -> ActionSpec | None:
-    if value is None:
-        return None
-    known = {f.name for f in fields(ActionSpec)}
-    try:
-        return from_dict(ActionSpec, {k: v for k, v in value.items() if k in known}, "actions")
-    except (AttributeError, ValueError) as error:
-        raise UserError(f"{path} is damaged ({error}); make the store again") from error
 
 
 def _map_array(path: Path) -> np.ndarray:

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import errno
-import json
-import os
-import re
 import shutil
 import sys
 import weakref
@@ -15,7 +11,7 @@ from dataclasses import asdict
 from itertools import pairwise
 from pathlib import Path
 from types import TracebackType
-from typing import Any, BinaryIO
+from typing import Any
 
 import numpy as np
 
@@ -23,17 +19,32 @@ from framecast.core.checksums import write_checksums
 from framecast.core.commit import LEASE, check_target, install_folder, new_folder
 from framecast.core.errors import UserError
 from framecast.core.lease import one_writer
-from framecast.core.types import FORMAT, ActionSpec
+from framecast.core.types import ActionSpec
 from framecast.data.base import SPLITS
+from framecast.data.npy_files import (
+    ARRAY_NAME,
+    DiskFull,
+    Layout,
+    PlainFiles,
+    bytes_in_words,
+    require_space,
+    write_index,
+    writing,
+)
+from framecast.data.shard_writer import SHARD_BYTES, ShardFiles
 
-#: Valid names of per-frame arrays, which become part of file names.
-ARRAY_NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]{0,63}")
-
-_HEADER_BYTES = 256  # fixed for every .npy, so that the length can be written at the end
-
-
-class DiskFull(UserError):
-    """No disk space left; in contrast to a bad video, it cannot be skipped."""
+__all__ = [
+    "ARRAY_NAME",
+    "SHARD_BYTES",
+    "DatasetWriter",
+    "DiskFull",
+    "bytes_in_words",
+    "channels_first",
+    "is_store",
+    "lease_of",
+    "require_space",
+    "writing",
+]
 
 
 class DatasetWriter:
@@ -51,6 +62,8 @@ class DatasetWriter:
         actions: Action space; if not given, integers are discrete and floats continuous.
         meta: Origin of the videos (JSON).
         overwrite: Replace an existing store.
+        shards: Largest size of a shard in bytes, such as `SHARD_BYTES`, for a store of format 2, which can be read from
+            object storage; None for format 1.
 
     Raises:
         UserError: The folder cannot be written or is not empty.
@@ -63,6 +76,7 @@ class DatasetWriter:
         actions: ActionSpec | None = None,
         meta: Mapping[str, Any] | None = None,
         overwrite: bool = False,
+        shards: int | None = None,
     ) -> None:
         self.folder, self.fps, self.actions = Path(folder), fps, actions
         self._settled = actions is not None  # otherwise the number of discrete actions grows with the data
@@ -75,7 +89,7 @@ class DatasetWriter:
             self._part = new_folder(self.folder)
             self._lease = stack.pop_all()
         weakref.finalize(self, self._lease.close)  # of a writer that is neither closed nor aborted
-        self._files: dict[tuple[str, str], _NpyFile] = {}
+        self._layout: Layout = PlainFiles(self._part) if shards is None else ShardFiles(self._part, shards)
         self._videos: list[dict[str, Any]] = []
         self._names: set[str] = set()
         self._arrays: dict[str, tuple[tuple[int, ...], np.dtype[Any]]] | None = None
@@ -134,26 +148,31 @@ class DatasetWriter:
         labels = {"episode": episode, "camera": camera, "split": split, "subset": subset}
         entry |= {key: value for key, value in labels.items() if value is not None}
         entry |= {"meta": dict(meta)} if meta else {}
-        before = {key: file.rows for key, file in self._files.items()}
         try:
             key, count = self._write_frames(name, frames, axes)
             named = {"actions": actions, "states": states, **arrays}
             found = {k: _per_frame(name, k, v, count) for k, v in named.items() if v is not None}
-            self._write_arrays(name, key, found)
+            self._check_arrays(name, found)
             if not all(a < b for a, b in pairwise([0, *breaks, count])):
                 raise UserError(f"video {name!r}: breaks must ascend within 1…{count - 1}, got {list(breaks)}")
+            with writing(self.folder):
+                place = self._layout.commit(key, name, found)
         except BaseException:
-            self._roll_back(before)
+            self._layout.roll_back()
+            if not self._videos:
+                self._arrays = None
             raise
         if breaks := [int(frame) for frame in breaks]:
             entry["breaks"] = breaks
-        entry |= {"frames": count, "size": key, "offset": self._files["frames", key].rows - count}
+        entry |= {"frames": count, "size": key, **place}
         self._videos.append(entry)
         self._names.add(name)
 
     def _write_frames(self, name: str, frames: Any, axes: str | None) -> tuple[str, int]:
         if axes not in (None, "tchw", "thwc"):
             raise UserError(f"video {name!r}: axes must be 'tchw' or 'thwc', got {axes!r}")
+        if hasattr(frames, "__len__") and not isinstance(frames, Iterator):
+            self.expect(len(frames), 0)
         blocks = frames if isinstance(frames, Iterator) or not hasattr(frames, "__array__") else [frames]
         key, count, first = "", 0, axes
         for block in blocks:
@@ -171,13 +190,22 @@ class DatasetWriter:
                 raise UserError(f"video {name!r}: frame {count} is {size}, those before {key}; make all one size")
             key = size
             with writing(self.folder):
-                self._file("frames", key, array.shape[1:], array.dtype).append(array)
+                self._layout.add_frames(key, array)
             count += len(array)
         if not count:
             raise UserError(f"video {name!r} has no frames, expected at least one; leave it out")
         return key, count
 
-    def _write_arrays(self, name: str, key: str, found: Mapping[str, np.ndarray]) -> None:
+    def expect(self, frames: int, array_bytes: int) -> None:
+        """Announce the next video, so that no shard ends within it unless it is longer than a shard.
+
+        Args:
+            frames: Number of its frames.
+            array_bytes: Bytes of its arrays per frame.
+        """
+        self._layout.expect(frames, array_bytes)
+
+    def _check_arrays(self, name: str, found: Mapping[str, np.ndarray]) -> None:
         for k in found:
             if not ARRAY_NAME.fullmatch(k) or k == "frames":
                 raise UserError(f"video {name!r}: {k!r} is not a valid array name; use letters, digits and _")
@@ -191,9 +219,6 @@ class DatasetWriter:
                 f"video {name!r} has arrays {_described(shapes)} but the first has {_described(self._arrays)}; "
                 "give every video the same arrays"
             )
-        with writing(self.folder):
-            for k, array in found.items():
-                self._file(k, key, array.shape[1:], array.dtype).append(array)
 
     def _check_actions(self, name: str, actions: np.ndarray) -> None:
         discrete = actions.dtype.kind in "iu"
@@ -214,20 +239,6 @@ class DatasetWriter:
         if low < 0 or high >= self.actions.size:
             raise UserError(f"video {name!r}: action indices {low}…{high} are not in 0…{self.actions.size - 1}")
 
-    def _file(self, name: str, key: str, shape: tuple[int, ...], dtype: np.dtype[Any]) -> _NpyFile:
-        if (name, key) not in self._files:
-            self._files[name, key] = _NpyFile(self._part / f"{name}-{key}.npy", shape, dtype)
-        return self._files[name, key]
-
-    def _roll_back(self, before: Mapping[tuple[str, str], int]) -> None:
-        for key in list(self._files):
-            if key in before:
-                self._files[key].truncate(before[key])
-            else:
-                self._files.pop(key).discard()
-        if not self._videos:
-            self._arrays = None
-
     def close(self) -> None:
         """Finish the store and move it to its folder.
 
@@ -241,14 +252,15 @@ class DatasetWriter:
             raise UserError(f"{self.folder}: no video was added, so no store was written; add at least one")
         try:
             with writing(self.folder):
-                for file in self._files.values():
-                    file.finish()
+                fields, sums = self._layout.finish()
                 actions = {k: v for k, v in asdict(self.actions).items() if v != ()} if self.actions else None
                 arrays = {k: [str(d), *shape] for k, (shape, d) in sorted((self._arrays or {}).items())}
-                index = {"format": FORMAT, "actions": actions, "arrays": arrays, "videos": self._videos}
-                _write_json(self._part / "index.json", index)
-                _write_json(self._part / "meta.json", self.meta)
-                write_checksums(self._part)
+                index = {"format": self._layout.version, "actions": actions, "arrays": arrays, "videos": self._videos}
+                write_index(self._part / "meta.json", self.meta)
+                write_index(self._part / "index.json", {**index, **fields})
+                if fields:
+                    write_index(self._part / "index.json", {**index, **fields, "content": _content(self._part)})
+                write_checksums(self._part, known=sums)
                 check_target(self.folder, "store", self.overwrite)  # again: the folder may have changed since
                 install_folder(self._part, self.folder)
         except BaseException:
@@ -261,8 +273,7 @@ class DatasetWriter:
         """Discard the unfinished store; an earlier store stays unchanged."""
         if self._open:
             self._open = False
-            for file in self._files.values():
-                file.close()
+            self._layout.close()
             shutil.rmtree(self._part, ignore_errors=True)
             self._lease.close()
 
@@ -299,6 +310,14 @@ def is_store(path: Path | str) -> bool:
     return (Path(path) / "index.json").is_file() and (Path(path) / "meta.json").is_file()
 
 
+def _content(folder: Path) -> str:
+    """Digest of the content of a store, which then need not be read again to compare data."""
+    from framecast.data.digest import data_digest
+    from framecast.data.store import Store
+
+    return data_digest(Store(folder)).partition("-")[2]
+
+
 def lease_of(folder: Path) -> Path:
     """File of the lease of a folder that appears when it is complete: beside it."""
     return folder.with_name(f".{folder.name}{LEASE}")
@@ -306,76 +325,6 @@ def lease_of(folder: Path) -> Path:
 
 def _report(text: str) -> None:
     print(text, file=sys.stderr)
-
-
-def require_space(folder: Path | str, size: int) -> None:
-    """Check that `size` bytes are free on the disk of `folder`.
-
-    Raises:
-        UserError: Disk space is too small.
-    """
-    place = Path(folder).absolute()
-    while not place.exists():
-        place = place.parent
-    free = shutil.disk_usage(place).free
-    if size > free:
-        raise UserError(
-            f"{folder} needs {bytes_in_words(size)} but only {bytes_in_words(free)} are free there; "
-            "choose another folder, fewer frames, or a smaller --size"
-        )
-
-
-class _NpyFile:
-    """A .npy file that grows by rows; the length in its header is written at the end."""
-
-    def __init__(self, path: Path, shape: tuple[int, ...], dtype: np.dtype[Any]) -> None:
-        self.path, self.shape, self.dtype, self.rows = path, tuple(shape), dtype.newbyteorder("<"), 0
-        self._file: BinaryIO = path.open("w+b")
-        self._file.write(self._header())
-
-    def _header(self) -> bytes:
-        described = {"descr": np.lib.format.dtype_to_descr(self.dtype), "fortran_order": False}
-        text = repr({**described, "shape": (self.rows, *self.shape)})
-        start = b"\x93NUMPY\x01\x00" + (_HEADER_BYTES - 10).to_bytes(2, "little")
-        return start + text.encode("latin1").ljust(_HEADER_BYTES - 11) + b"\n"
-
-    def append(self, array: np.ndarray) -> None:
-        self._file.write(np.ascontiguousarray(array, dtype=self.dtype).data)
-        self.rows += len(array)
-
-    def truncate(self, rows: int) -> None:
-        self.rows = rows
-        # On a full disk the buffer cannot be flushed: drop it with the handle, then truncate the file.
-        self.close()
-        self._file = self.path.open("r+b")
-        self._file.truncate(_HEADER_BYTES + rows * int(np.prod(self.shape)) * self.dtype.itemsize)
-        self._file.seek(0, os.SEEK_END)
-
-    def finish(self) -> None:
-        self._file.seek(0)
-        self._file.write(self._header())
-        self._file.close()
-
-    def close(self) -> None:
-        with contextlib.suppress(OSError):  # closing flushes, which fails again on a full disk and is already reported
-            self._file.close()
-
-    def discard(self) -> None:
-        self.close()
-        self.path.unlink(missing_ok=True)
-
-
-@contextlib.contextmanager
-def writing(folder: Path) -> Iterator[None]:
-    """Context in which a full disk and other file system errors become a `UserError` about `folder`."""
-    try:
-        yield
-    except OSError as error:
-        if error.errno in (errno.ENOSPC, errno.EDQUOT):
-            raise DiskFull(f"the disk is full while writing {folder}; free some space or use another folder") from error
-        if isinstance(error, PermissionError | NotADirectoryError | FileExistsError) or error.errno == errno.EROFS:
-            raise UserError(f"cannot write {folder}: {error.strerror}; choose another folder") from error
-        raise
 
 
 def _check_frames(name: str, array: np.ndarray) -> None:
@@ -411,16 +360,3 @@ def _per_frame(name: str, key: str, values: Any, count: int) -> np.ndarray:
 
 def _described(shapes: Mapping[str, tuple[tuple[int, ...], np.dtype[Any]]]) -> str:
     return ", ".join(f"{k} {d} {list(shape)}" for k, (shape, d) in sorted(shapes.items())) or "none"
-
-
-def bytes_in_words(size: int) -> str:
-    """1.2 GB, 3.4 MB, 5.6 kB or 7 bytes."""
-    for unit, scale in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if size >= scale:
-            return f"{size / scale:.1f} {unit}"
-    return f"{size} bytes"
-
-
-def _write_json(path: Path, value: Any) -> None:
-    text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
-    path.write_text(text, encoding="utf-8", newline="\n")

@@ -7,10 +7,10 @@ import os
 import numpy as np
 import pytest
 
-import framecast.data.writer as writer_module
 from framecast.core.errors import UserError
 from framecast.core.types import ActionSpec, Clip, ClipSpec
 from framecast.data.base import SPLITS
+from framecast.data.npy_files import NpyFile
 from framecast.data.options import ReadOptions
 from framecast.data.splits import split_videos
 from framecast.data.store import DatasetWriter, Store, estimate, is_store, pack, require_space
@@ -286,7 +286,7 @@ def test_full_disk_is_reported_and_earlier_store_kept(tmp_path, monkeypatch, mom
     def full(*_):
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
-    monkeypatch.setattr(writer_module._NpyFile, moment, full)
+    monkeypatch.setattr(NpyFile, moment, full)
     with (
         pytest.raises(UserError, match=r"disk is full while writing .*s; free some space"),
         DatasetWriter(tmp_path / "s", overwrite=True) as w,
@@ -359,7 +359,7 @@ def edit(folder, change):
         (lambda f: (f / "meta.json").unlink(), "meta.json is missing"),
         (lambda f: (f / "index.json").write_text("{"), "index.json is damaged"),
         (lambda f: (f / "index.json").write_text("[]"), "index.json is damaged"),
-        (lambda f: edit(f, lambda i: i.update(format=99)), "has format 99, this program reads up to 1"),
+        (lambda f: edit(f, lambda i: i.update(format=99)), "has format 99, this program reads up to 2"),
         (lambda f: edit(f, lambda i: i.pop("format")), "has format None, expected 1"),
         (lambda f: edit(f, lambda i: i.update(videos=[])), "lists no videos"),
         (lambda f: edit(f, lambda i: i["videos"][1].update(frames="4")), r"index.json is damaged \(video 1\)"),
