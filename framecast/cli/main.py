@@ -39,7 +39,8 @@ From a phone clip to its forecast, at once and after a minute of training on the
   framecast predict --input clip.mp4 --out future.mp4
   framecast predict --input clip.mp4 --adapt 60s --out future.mp4
 
-RUN is a run's folder, the name of packaged weights, or hf://organisation/name[@revision].
+RUN is a run's folder, the name of packaged weights, or hf://organisation/name[@revision]. Data may be at an address of
+object storage; every command takes --cache-size SIZE, the largest size of its cache (20GB).
 Each command has its own --help. Exit codes: 0 success, 2 invalid input, 1 internal error.
 """
 
@@ -124,13 +125,30 @@ def _answer(argv: list[str]) -> None:
         _run_command(argv[0], argv[1:])
 
 
+def _take_cache_size(argv: list[str]) -> list[str]:
+    """The words of a command without --cache-size, whose value is set for this process and those it starts."""
+    for at, word in enumerate(argv):
+        flag, given, value = word.partition("=")
+        if flag != "--cache-size":
+            continue
+        from framecast.core.remote import parse_bytes
+
+        if not given and at + 1 == len(argv):
+            raise UserError("--cache-size: expected a size such as 20GB")
+        value = value if given else argv[at + 1]
+        parse_bytes(value)
+        os.environ["FRAMECAST_CACHE_SIZE"] = value
+        return argv[:at] + argv[at + (1 if given else 2) :]
+    return argv
+
+
 def _run_command(name: str, argv: list[str]) -> None:
     if name not in COMMANDS:
         from framecast.core.config import suggest
 
         raise UserError(f"unknown command {name!r}; {suggest(name, COMMANDS)}")
     module = importlib.import_module(f"framecast.cli.{COMMANDS[name]}")
-    getattr(module, f"run_{name}")(argv)
+    getattr(module, f"run_{name}")(_take_cache_size(argv))
 
 
 def _fail(text: str, code: int) -> int:

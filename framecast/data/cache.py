@@ -14,6 +14,7 @@ import framecast
 from framecast.core.config import suggest, to_dict
 from framecast.core.errors import UserError
 from framecast.core.lease import one_writer
+from framecast.core.remote import is_address
 from framecast.data import SOURCES
 from framecast.data.base import Source
 from framecast.data.digest import short_digest
@@ -54,6 +55,12 @@ def open_data(data: DataConfig, progress: Callable[[int, int], None] | None = No
     from framecast.data.store import Store, pack
     from framecast.media.resize import parse_size
 
+    if is_address(data.path):
+        if data.size is not None:
+            raise UserError(
+                f"--size is for data on this machine; import {data.path} at that size with data import --size --shards"
+            )
+        return open_path(data.path, data.options()), data
     path = Path(data.path).expanduser()
     if data.path in SOURCES and not path.exists():
         folder = (

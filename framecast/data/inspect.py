@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from framecast.core.errors import UserError
+from framecast.core.remote import is_address
 from framecast.data.base import Source
 from framecast.data.readers.folders import visible_files
 from framecast.media.cuts import CutDetector
@@ -56,7 +57,7 @@ def inspect(source: Source, sheet: Path | None = None, window: int = 2, cuts: bo
         "fps": {f"{rate:g}": count for rate, count in Counter(rates).most_common()},
         "duration": round(sum(length / rate for length, rate in zip(lengths, rates, strict=True)), 3),
         "bytes": pixels * spec.channels,
-        "disk_bytes": None if path is None else _disk_bytes(Path(path)),
+        "disk_bytes": None if path is None or is_address(path) else _disk_bytes(Path(path)),
         "actions": _actions(source),
         "extras": {name: list(shape) for name, shape in spec.extras.items()},
         "breaks": sum(map(len, breaks.values())),

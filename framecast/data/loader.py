@@ -19,6 +19,7 @@ from framecast.core.errors import UserError
 from framecast.core.types import ActionSpec, Batch, Clip, ClipRequest
 from framecast.data.base import Segment, Source
 from framecast.data.events import EventWindows
+from framecast.data.shard_order import ShardOrder
 from framecast.data.windows import Windows
 
 
@@ -37,13 +38,15 @@ class Loader:
         rank: Index of this process; each process gets its slice of the batch that a single process would draw.
         world: Number of processes.
         order: "random" draws with replacement (video uniform, then start uniform); "epoch" passes once through all
-            windows in a seeded order, whose last batch is completed from its beginning.
+            windows in a seeded order, whose last batch is completed from its beginning; "shards", for stores of format
+            2, reads few shards at a time (see `shard_order.py`), about once per epoch.
         latents: Name -> one array (frames, …) per video; batches then hold windows of these, and frames are empty
             along t.
         actions: Action space with mean and std of the training set; by default that of the source.
+        lanes: Number of shards that a batch is drawn from, with order "shards".
 
     Raises:
-        UserError: The data contain no such windows.
+        UserError: The data contain no such windows, or have no shards.
     """
 
     def __init__(
@@ -55,9 +58,10 @@ class Loader:
         seed: int = 0,
         rank: int = 0,
         world: int = 1,
-        order: Literal["random", "epoch"] = "random",
+        order: Literal["random", "epoch", "shards"] = "random",
         latents: Mapping[str, Sequence[np.ndarray]] | None = None,
         actions: ActionSpec | None = None,
+        lanes: int = 8,
     ) -> None:
         if batch_size < 1 or batch_size % world:
             raise UserError(
@@ -65,8 +69,8 @@ class Loader:
             )
         if not 0 <= rank < world:
             raise ValueError(f"rank must be in 0…{world - 1}, got {rank}")
-        if order not in ("random", "epoch"):
-            raise ValueError(f"order must be 'random' or 'epoch', got {order!r}")
+        if order not in ("random", "epoch", "shards"):
+            raise ValueError(f"order must be 'random', 'epoch' or 'shards', got {order!r}")
         missing = set(request.extras) - set(source.spec.extras)
         if missing:
             raise UserError(
@@ -84,6 +88,19 @@ class Loader:
         per_rank = batch_size // world
         self._mine = slice(rank * per_rank, (rank + 1) * per_rank)
         self._shuffled: dict[str, tuple[int, np.ndarray]] = {}
+        self._shards = self._shard_order(lanes) if order == "shards" else None
+        self._near: dict[str, list[int]] = {}
+
+    def _shard_order(self, lanes: int) -> ShardOrder:
+        parts = getattr(self.source, "parts", None)
+        if parts is None:
+            raise UserError(
+                "--train.order shards is for packed stores of format 2; write one with data import --shards 512MiB, or "
+                "use --train.order epoch"
+            )
+        order = ShardOrder(self.windows, parts, self.batch_size, lanes, self.seed)
+        self.source.require(len(order.near(0, "main", self._mine)))  # type: ignore[attr-defined]
+        return order
 
     @property
     def num_clips(self) -> int:
@@ -93,6 +110,8 @@ class Loader:
     @property
     def steps_per_epoch(self) -> int:
         """Batches per epoch: ceil(windows / batch size)."""
+        if self._shards is not None:
+            return self._shards.steps_per_epoch
         return -(-self.windows.count // self.batch_size)
 
     def batch(self, step: int, stream: str = "main") -> Batch:
@@ -106,13 +125,21 @@ class Loader:
         # One row per clip of the joint batch: the draws of a clip do not depend on the process.
         crops = 2 + self.windows.num_crop_uniforms
         uniforms = rng.random((self.batch_size, crops + self.windows.num_target_uniforms))
-        if self.order == "random":
+        if self._shards is not None:
+            near = self._shards.near(step, stream, self._mine)
+            if self._near.get(stream) != near:
+                self._near[stream] = near
+                self.source.readahead(near)  # type: ignore[attr-defined]
+            videos, starts = self.windows.at(self._shards.numbers(step, stream, self._mine))
+        elif self.order == "random":
             videos, starts = self.windows.from_uniform(uniforms[:, :2])
             if self._events is not None:
                 videos, starts = self._events.replace(videos, starts, rng.random((self.batch_size, 4)))
         else:
             videos, starts = self.windows.at(self._numbers(step, stream))
-        pairs = list(zip(videos[self._mine].tolist(), starts[self._mine].tolist(), strict=True))
+        if self._shards is None:
+            videos, starts = videos[self._mine], starts[self._mine]
+        pairs = list(zip(videos.tolist(), starts.tolist(), strict=True))
         mine = uniforms[self._mine]
         blocks = [self.windows.blocks_from(row) for row in mine[:, crops:]]
         return self._gather(pairs, mine[:, 2:crops] if self.request.crop is not None else None, blocks)

@@ -8,6 +8,7 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from framecast.core.errors import UserError
+from framecast.core.remote import is_address
 from framecast.data.base import Source
 from framecast.data.options import AS_STORED, ReadOptions
 from framecast.data.readers.arrays import Arrays, array_files
@@ -24,7 +25,6 @@ from framecast.data.readers.tfrecords import SUFFIXES, TFRecords, record_files
 from framecast.data.readers.videos import Videos, video_files
 from framecast.data.store import Store
 from framecast.media.images import IMAGE_SUFFIXES
-from framecast.media.packets import is_address
 from framecast.media.video import VIDEO_SUFFIXES
 
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
@@ -53,14 +53,15 @@ def open_path(path: str | os.PathLike[str], options: ReadOptions = AS_STORED) ->
     or .npz file or a folder of these, TFRecords, HDF5 or Minari episodes, or a folder of them.
 
     Args:
-        path: File or folder.
+        path: File or folder, or the address of a packed store of format 2.
         options: Settings of the reader. Arrays, pairs and stores keep their frame size.
 
     Raises:
         UserError: The path holds nothing that can be read, or files of several kinds.
     """
     if is_address(path):
-        raise UserError(f"{os.fspath(path)} is an address; download it and give the file or folder")
+        _check_address(path)
+        return Store(os.fspath(path))
     path = Path(path)
     return _READERS[kind_of(path, options)](path, options)
 
@@ -78,7 +79,8 @@ def kind_of(path: Path, options: ReadOptions = AS_STORED) -> str:
         UserError: The path holds nothing that can be read, or files of several kinds.
     """
     if is_address(path):
-        raise UserError(f"{path} is an address; download it and give the file or folder")
+        _check_address(path)
+        return "store"
     if not path.exists():
         raise UserError(_missing(path))
     if not path.is_dir() and not path.is_file():
@@ -87,6 +89,12 @@ def kind_of(path: Path, options: ReadOptions = AS_STORED) -> str:
     if options.axes is not None and kind not in ("arrays", "hdf5", "store", "pairs"):
         raise UserError(f"{path} holds {kind}, whose axes are known; --axes is for .npy and .npz files, leave it out")
     return kind
+
+
+def _check_address(path: str | os.PathLike[str]) -> None:
+    """Raise UserError for the address of a file; only packed stores are read from addresses."""
+    if Path(path).suffix.lower() in (VIDEO_SUFFIXES | IMAGE_SUFFIXES | {".npy", ".npz", *SUFFIXES, *_ARCHIVES}):
+        raise UserError(f"{os.fspath(path)} is an address; download it and give the file or folder")
 
 
 def _missing(path: Path) -> str:

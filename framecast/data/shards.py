@@ -13,12 +13,13 @@ video its parts: [shard, row, frames]. So any block of any shard can be read alo
 
 from __future__ import annotations
 
+import contextlib
 import math
 import os
 import re
 import struct
 from collections import OrderedDict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -40,7 +41,8 @@ ALIGNMENT = 64
 
 _TAIL = struct.calcsize("<Q8s")
 _MOST_INDEX = 1 << 26  # bytes of the index of one shard
-_MOST_OPEN = 256  # shards mapped at the same time; each holds a file descriptor
+#: Shards mapped at the same time; each holds a file descriptor.
+MOST_OPEN = 256
 _NAME = re.compile(r"shard-\d{5,9}\.npy")
 _TYPES = re.compile(r"[<|][biuf][1248]")
 
@@ -81,6 +83,8 @@ class ShardIndex:
 class OpenShard(Protocol):
     """A mapped shard."""
 
+    closed: bool
+
     @property
     def arrays(self) -> Mapping[str, np.ndarray]:
         """Name -> rows."""
@@ -95,9 +99,17 @@ class ShardFolder(Protocol):
     def open(self, number: int) -> OpenShard:
         """The mapped shard with a number."""
 
+    def readahead(self, numbers: Iterable[int]) -> None:
+        """Read whole shards in the background, in this order."""
+
+    def require(self, count: int) -> None:
+        """Check that a number of shards can be kept near."""
+
 
 class MappedShard:
     """A shard of a local folder."""
+
+    closed = False
 
     def __init__(self, raw: np.ndarray, index: ShardIndex) -> None:
         self.arrays = views(raw, index)
@@ -139,6 +151,15 @@ class LocalShards:
         except (OSError, ValueError) as error:
             raise UserError(f"{path} cannot be read ({error}); copy the store again") from error
         return MappedShard(raw, read_index(raw[entry.index :].tobytes(), entry, path))
+
+    def readahead(self, numbers: Iterable[int]) -> None:
+        """Have the operating system read whole shards in the background, where it can."""
+        for number in numbers if hasattr(os, "posix_fadvise") else ():
+            with contextlib.suppress(OSError), (self.folder / self.entries[number].file).open("rb") as file:
+                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_WILLNEED)
+
+    def require(self, count: int) -> None:
+        """Nothing: they are on this machine."""
 
 
 class Shards:
@@ -194,8 +215,8 @@ class Shards:
     def shard(self, number: int) -> OpenShard:
         """A mapped shard; of many, those used last stay mapped."""
         shard = self._open.get(number)
-        if shard is None:
-            while len(self._open) >= _MOST_OPEN:
+        if shard is None or shard.closed:
+            while len(self._open) >= MOST_OPEN:
                 self._open.popitem(last=False)
             shard = self._open[number] = self.folder.open(number)
         else:

@@ -17,23 +17,27 @@ from __future__ import annotations
 import contextlib
 import os
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+from framecast.core.checksums import Checksum
 from framecast.core.errors import UserError
 from framecast.core.migration import migrate_terminals
 from framecast.core.npy import map_npy
+from framecast.core.remote import RemoteFolder, is_address
 from framecast.core.types import Clip, ClipSpec
 from framecast.data.base import Source, clip_stop
+from framecast.data.digest import short_digest
 from framecast.data.labels import resize_clip
 from framecast.data.options import AS_STORED, ReadOptions
-from framecast.data.shards import LocalShards, Shards, check_mixed
+from framecast.data.shard_cache import CachedShards, cache_limit
+from framecast.data.shards import LocalShards, ShardFolder, Shards, check_mixed
 from framecast.data.splits import SplitByName
-from framecast.data.store_index import parse_index, parse_size_key, read_store_json
+from framecast.data.store_index import StoreIndex, parse_index, parse_size_key, read_store_json
 from framecast.data.writer import DatasetWriter, DiskFull, is_store, require_space
 from framecast.media.cuts import CutDetector
 from framecast.media.resize import Size, target_size
@@ -50,7 +54,8 @@ class Store(SplitByName):
     Frames are views of the memory-mapped files: reading a clip copies nothing, writing to one is an error.
 
     Args:
-        folder: Folder written by `DatasetWriter` or `pack`.
+        folder: Folder written by `DatasetWriter` or `pack`; of format 2 also the address of one, such as
+            s3://bucket/store, which is then read through a cache.
 
     Attributes:
         fixed: Name -> split where the store prescribes splits, otherwise empty.
@@ -59,6 +64,7 @@ class Store(SplitByName):
         subsets: Name -> named part of its split.
         breaks: Name -> frames that do not continue the frame before them (pauses and cuts).
         shapes: (c, h, w) per video.
+        parts: (shard, row, frames) of the parts of every video; None for format 1.
         fps: Frames per second per video.
 
     Raises:
@@ -66,10 +72,9 @@ class Store(SplitByName):
     """
 
     def __init__(self, folder: Path | str) -> None:
-        self.folder = Path(folder)
-        index = parse_index(self.folder / "index.json", read_store_json(self.folder / "index.json"))
+        self.folder: Path | str = RemoteFolder(folder).address if is_address(folder) else Path(folder)
+        index, self._meta, place = _opened(self.folder)
         videos = index.videos
-        self._meta = read_store_json(self.folder / "meta.json")
         self.names: list[str] = [v["name"] for v in videos]
         self.lengths: list[int] = [v["frames"] for v in videos]
         self.fps: list[float] = [float(v["fps"]) for v in videos]
@@ -83,13 +88,14 @@ class Store(SplitByName):
         self._video_meta = [v.get("meta", {}) for v in videos]
         self.content = index.content
         self._read: Shards | _Files
-        if index.version == 2:
-            self._read = Shards(LocalShards(self.folder, index.entries), [v["parts"] for v in videos])
+        if place is not None:
+            self._read = Shards(place, [v["parts"] for v in videos])
             extras = index.arrays
         else:
-            check_mixed(self.folder, [entry.name for entry in os.scandir(self.folder)], 1)
+            assert isinstance(self.folder, Path)
             self._read = _Files(self.folder, videos, list(index.arrays))
             extras = {k: tuple(a.shape[1:]) for k, a in self._read.arrays[0].items() if k != "frames"}
+        self.parts = self._read.parts if isinstance(self._read, Shards) else None
         self._row_names = list(extras)
         common, _ = Counter(self.shapes).most_common(1)[0]
         self.spec = ClipSpec(
@@ -118,9 +124,47 @@ class Store(SplitByName):
         stop = clip_stop(self.names[index], self.lengths[index], start, length, stride)
         return self._read.views(index, start, stop, stride, self._row_names)
 
+    def readahead(self, shards: Iterable[int]) -> None:
+        """Read whole shards in the background, in this order; nothing for format 1."""
+        if isinstance(self._read, Shards):
+            self._read.folder.readahead(shards)
+
+    def require(self, shards: int) -> None:
+        """Check that a number of shards fit into the cache, where there is one.
+
+        Raises:
+            UserError: They do not.
+        """
+        if isinstance(self._read, Shards):
+            self._read.folder.require(shards)
+
     def meta(self) -> dict[str, Any]:
         """Contents of meta.json: generator, version and parameters."""
         return dict(self._meta)
+
+
+def _opened(folder: Path | str) -> tuple[StoreIndex, dict[str, Any], ShardFolder | None]:
+    """Index and meta of a store, and where its shards are; None for format 1."""
+    if isinstance(folder, Path):
+        where = folder / "index.json"
+        index, meta = parse_index(where, read_store_json(where)), read_store_json(folder / "meta.json")
+        if index.version == 1:
+            check_mixed(folder, [entry.name for entry in os.scandir(folder)], 1)
+            return index, meta, None
+        return index, meta, LocalShards(folder, index.entries)
+    from framecast.data.cache import cache_folder
+
+    remote = RemoteFolder(folder)
+    data, text = remote.json("index.json")
+    index, meta = parse_index(remote.place("index.json"), data), remote.json("meta.json")[0]
+    if index.version == 1:
+        raise UserError(
+            f"{remote} is a store of format 1, which is not read from an address; download it, or write format 2 with "
+            "data import --shards 512MiB"
+        )
+    root = cache_folder() / "shards"
+    own = short_digest(remote.address, Checksum().update(text).text)
+    return index, meta, CachedShards(remote, index.entries, root / own, root, cache_limit())
 
 
 class _Files:

@@ -14,6 +14,7 @@ from framecast.core.config import suggest
 from framecast.core.errors import UserError
 from framecast.core.io import file_text, parse_json
 from framecast.core.npy import map_npy
+from framecast.core.remote import is_address
 from framecast.core.tables import read_table
 from framecast.core.types import ActionSpec
 from framecast.data.base import Source
@@ -23,7 +24,6 @@ from framecast.data.writer import is_store
 from framecast.media.cuts import find_cuts
 from framecast.media.grid import as_rgb, border, heat_map
 from framecast.media.images import is_image, read_image, to_uint8
-from framecast.media.packets import is_address
 from framecast.media.resize import Fit, parse_size, resize_frames
 from framecast.media.video import VIDEO_SUFFIXES, iter_frames, probe
 from framecast.media.write import write_video

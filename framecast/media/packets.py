@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import stat
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import numpy as np
 
 from framecast.core.errors import UserError
 from framecast.core.io import check_name
+from framecast.core.remote import is_address
 from framecast.media.images import MAX_PIXELS
 
 # Demuxers that read one local file only; playlists that refer to other files or addresses are not opened.
@@ -30,7 +30,6 @@ SKIP_BAD = "or pass --skip-bad (skip_bad=True) to use the part before the damage
 #: Decoders that return the alpha channel of VP8 and VP9 in Matroska and WebM, which FFmpeg's own ones drop.
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
 _STRICT = {"err_detect": "crccheck+bitstream+buffer+explode"}
-_ADDRESS = re.compile(r"[a-zA-Z][a-zA-Z0-9+.-]+:/{1,2}")
 
 
 @dataclass
@@ -107,11 +106,6 @@ class Decoded:
     def matches(self, stamps: np.ndarray) -> bool:
         """Whether the frames came out in the order of the presentation times, none left out."""
         return bool(self.pts == stamps[: len(self.pts)].tolist())
-
-
-def is_address(path: str | os.PathLike[str]) -> bool:
-    """Whether a path is an address such as https://…, also after its slashes were collapsed."""
-    return _ADDRESS.match(os.fspath(path)) is not None
 
 
 def check_file(path: Path) -> os.stat_result:

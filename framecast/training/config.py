@@ -46,8 +46,11 @@ class TrainConfig:
     """Random seed for weights, clip selection and noise."""
     ema: float = 0.999
     """Decay of the exponential moving average of the weights, which is evaluated and saved; 0 turns it off."""
-    order: Literal["random", "epoch"] = "random"
-    """Order of clips: random draws with replacement, first the video, then the start; epoch uses each once."""
+    order: Literal["random", "epoch", "shards"] = "random"
+    """Order of clips: random draws with replacement, first the video, then the start; epoch uses each once; shards, for
+    stores of format 2 larger than memory, too, but reads few shards at a time."""
+    shuffle_shards: int = 8
+    """Number of shards that a batch is drawn from, with --train.order shards; a multiple of the processes."""
     steps_per_epoch: int = 0
     """Steps per epoch under random order; 0 for clips / batch-size."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"

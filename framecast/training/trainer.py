@@ -280,6 +280,7 @@ class Trainer:
                 order=order,
                 latents=latents,
                 actions=self.config.spec.actions,
+                lanes=settings.shuffle_shards,
             )
 
         self._cache: dict[str, Batch] = {}

@@ -108,7 +108,7 @@ def test_stores_are_packed_into_the_other_format(tmp_path):
 
 
 def test_few_shards_are_mapped_at_a_time(tmp_path, monkeypatch):
-    monkeypatch.setattr(shards_module, "_MOST_OPEN", 2)
+    monkeypatch.setattr(shards_module, "MOST_OPEN", 2)
     store = write(tmp_path / "s")
     for _ in range(2):
         for v, n in enumerate(LENGTHS):

@@ -1,0 +1,155 @@
+"""Order of training windows in which few shards are read at a time, a pure function of seed, step and stream.
+
+In every epoch the shards are permuted and dealt to lanes of about equal numbers of windows. A lane reads its shards one
+after another, the windows of each in a permuted order; the rows of a batch are divided among the lanes in order. So a
+batch mixes as many shards as there are lanes, only these and the next ones need to be near, and a process whose rows
+are whole lanes reads shards that no other process reads. A batch does not depend on the number of processes.
+"""
+
+from __future__ import annotations
+
+import heapq
+import zlib
+from collections import OrderedDict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from framecast.core.errors import UserError
+from framecast.data.windows import Windows
+
+Parts = Sequence[Sequence[Sequence[int]]]
+
+
+@dataclass(frozen=True)
+class Lane:
+    """Shards that one part of the batch reads in one epoch."""
+
+    shards: list[int]
+    """Shards, in the order of reading."""
+    ends: np.ndarray
+    """Running total of their windows."""
+
+
+class ShardOrder:
+    """Window numbers of batches, see the module's docstring.
+
+    Windows that reach over the end of a shard, of videos longer than one, are left out.
+
+    Args:
+        windows: Windows of the training split.
+        parts: Of every video of the source, (shard, row, frames) of its parts.
+        batch_size: Clips of all processes together.
+        lanes: Number of shards that a batch is drawn from, at most the clips of a batch and the shards there are.
+        seed: Random seed.
+
+    Attributes:
+        total: Number of windows.
+
+    Raises:
+        UserError: No window lies within a shard.
+    """
+
+    def __init__(self, windows: Windows, parts: Parts, batch_size: int, lanes: int, seed: int) -> None:
+        self.batch_size, self.seed = batch_size, seed
+        found: dict[int, list[tuple[int, int]]] = {}
+        need, number = windows.request.source_length, 0
+        for segment in windows.segments:
+            first = 0
+            for shard, _, count in parts[segment.video]:
+                a, b = max(segment.start, first), min(segment.stop, first + count) - need + 1
+                if a < b:
+                    found.setdefault(shard, []).append((number + a - segment.start, b - a))
+                first += count
+            number += segment.stop - segment.start - need + 1
+        if not found:
+            raise UserError(f"no clip of {need} frames lies within one shard; make the store again with larger shards")
+        self._firsts = {shard: np.array([a for a, _ in runs]) for shard, runs in found.items()}
+        self._ends = {shard: np.cumsum([n for _, n in runs]) for shard, runs in found.items()}
+        self._shards = sorted(found)
+        self.total = sum(int(ends[-1]) for ends in self._ends.values())
+        self.lanes = max(1, min(lanes, batch_size, len(self._shards)))
+        self._dealt: OrderedDict[tuple[int, str], list[Lane]] = OrderedDict()
+        self._orders: OrderedDict[tuple[int, str, int], np.ndarray] = OrderedDict()
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches per epoch: ceil(windows / batch size)."""
+        return -(-self.total // self.batch_size)
+
+    def rows(self, lane: int) -> range:
+        """Rows of a batch that a lane fills."""
+        return range(-(-lane * self.batch_size // self.lanes), -(-(lane + 1) * self.batch_size // self.lanes))
+
+    def numbers(self, step: int, stream: str, mine: slice) -> np.ndarray:
+        """Window numbers of rows `mine` of the batch of a step.
+
+        Lanes with fewer windows than others begin again before the epoch ends; of those with more, the last windows are
+        left out, which differ in every epoch.
+        """
+        epoch, at = divmod(step, self.steps_per_epoch)
+        found = []
+        for index, lane in enumerate(self._lanes(epoch, stream)):
+            rows = self.rows(index)
+            slots = [row - rows.start for row in rows if mine.start <= row < mine.stop]
+            for slot in slots:
+                place = (at * len(rows) + slot) % int(lane.ends[-1])
+                which = int(np.searchsorted(lane.ends, place, side="right"))
+                shard = lane.shards[which]
+                order = self._order(epoch, stream, shard)
+                found.append(self._number(shard, int(order[place - (int(lane.ends[which]) - len(order))])))
+        return np.array(found, np.int64)
+
+    def near(self, step: int, stream: str, mine: slice) -> list[int]:
+        """Shards that rows `mine` of a step read, then those that they read next."""
+        epoch, at = divmod(step, self.steps_per_epoch)
+        now, following = [], []
+        for index, lane in enumerate(self._lanes(epoch, stream)):
+            rows = self.rows(index)
+            if rows.stop <= mine.start or rows.start >= mine.stop:
+                continue
+            which = int(np.searchsorted(lane.ends, at * len(rows) % int(lane.ends[-1]), side="right"))
+            now.append(lane.shards[which])
+            if which + 1 < len(lane.shards):
+                following.append(lane.shards[which + 1])
+            else:
+                following.append(self._lanes(epoch + 1, stream)[index].shards[0])
+        return list(dict.fromkeys([*now, *following]))
+
+    def _number(self, shard: int, place: int) -> int:
+        """Window number of the n-th window of a shard."""
+        ends = self._ends[shard]
+        run = int(np.searchsorted(ends, place, side="right"))
+        return int(self._firsts[shard][run]) + place - (int(ends[run - 1]) if run else 0)
+
+    def _lanes(self, epoch: int, stream: str) -> list[Lane]:
+        if (epoch, stream) not in self._dealt:
+            shuffled = [self._shards[i] for i in self._rng(epoch, stream, 2).permutation(len(self._shards))]
+            dealt: list[list[int]] = [[] for _ in range(self.lanes)]
+            filled = [(0, lane) for lane in range(self.lanes)]
+            for shard in shuffled:
+                windows, lane = heapq.heappop(filled)
+                dealt[lane].append(shard)
+                heapq.heappush(filled, (windows + int(self._ends[shard][-1]), lane))
+            self._dealt[epoch, stream] = [
+                Lane(shards, np.cumsum([int(self._ends[s][-1]) for s in shards])) for shards in dealt
+            ]
+            while len(self._dealt) > 8:
+                self._dealt.popitem(last=False)
+        return self._dealt[epoch, stream]
+
+    def _order(self, epoch: int, stream: str, shard: int) -> np.ndarray:
+        key = (epoch, stream, shard)
+        if key not in self._orders:
+            self._orders[key] = self._rng(epoch, stream, 3, shard).permutation(int(self._ends[shard][-1]))
+            while len(self._orders) > 4 * self.lanes + 4:
+                self._orders.popitem(last=False)
+        else:
+            self._orders.move_to_end(key)
+        return self._orders[key]
+
+    def _rng(self, *words: int | str) -> np.random.Generator:
+        return np.random.default_rng(
+            [self.seed & (2**64 - 1), *(zlib.crc32(w.encode()) if isinstance(w, str) else w for w in words)]
+        )
