@@ -9,6 +9,7 @@ are whole lanes reads shards that no other process reads. A batch does not depen
 from __future__ import annotations
 
 import heapq
+import threading
 import zlib
 from collections import OrderedDict
 from collections.abc import Sequence
@@ -72,6 +73,7 @@ class ShardOrder:
         self.lanes = max(1, min(lanes, batch_size, len(self._shards)))
         self._dealt: OrderedDict[tuple[int, str], list[Lane]] = OrderedDict()
         self._orders: OrderedDict[tuple[int, str, int], np.ndarray] = OrderedDict()
+        self._lock = threading.Lock()  # of what is kept, as batches may be made by a thread
 
     @property
     def steps_per_epoch(self) -> int:
@@ -88,6 +90,10 @@ class ShardOrder:
         Lanes with fewer windows than others begin again before the epoch ends; of those with more, the last windows are
         left out, which differ in every epoch.
         """
+        with self._lock:
+            return self._numbers(step, stream, mine)
+
+    def _numbers(self, step: int, stream: str, mine: slice) -> np.ndarray:
         epoch, at = divmod(step, self.steps_per_epoch)
         found = []
         for index, lane in enumerate(self._lanes(epoch, stream)):
@@ -103,6 +109,10 @@ class ShardOrder:
 
     def near(self, step: int, stream: str, mine: slice) -> list[int]:
         """Shards that rows `mine` of a step read, then those that they read next."""
+        with self._lock:
+            return self._near(step, stream, mine)
+
+    def _near(self, step: int, stream: str, mine: slice) -> list[int]:
         epoch, at = divmod(step, self.steps_per_epoch)
         now, following = [], []
         for index, lane in enumerate(self._lanes(epoch, stream)):

@@ -18,6 +18,7 @@ import math
 import os
 import re
 import struct
+import threading
 from collections import OrderedDict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -173,6 +174,7 @@ class Shards:
     def __init__(self, folder: ShardFolder, parts: Sequence[Sequence[Sequence[int]]]) -> None:
         self.folder, self.parts = folder, parts
         self._open: OrderedDict[int, OpenShard] = OrderedDict()
+        self._lock = threading.Lock()
 
     def views(
         self, video: int, start: int, stop: int, stride: int, names: Sequence[str] | None = None
@@ -213,14 +215,13 @@ class Shards:
         return {name: shard.arrays[name][cut] for name in names}
 
     def shard(self, number: int) -> OpenShard:
-        """A mapped shard; of many, those used last stay mapped."""
+        """A mapped shard; of many, those mapped last stay so."""
         shard = self._open.get(number)
         if shard is None or shard.closed:
-            while len(self._open) >= MOST_OPEN:
-                self._open.popitem(last=False)
-            shard = self._open[number] = self.folder.open(number)
-        else:
-            self._open.move_to_end(number)
+            with self._lock:  # batches may be made by a thread while others are read for validation
+                while len(self._open) >= MOST_OPEN:
+                    self._open.popitem(last=False)
+                shard = self._open[number] = self.folder.open(number)
         return shard
 
 
