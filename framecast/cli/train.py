@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from framecast.cli.output import print_result, print_skipped, progress_bar
+from framecast.core.errors import UserError
 from framecast.core.flags import parse, peek
 
 #: Model that is trained where none is named, and the packaged weights it starts from.
@@ -47,7 +48,7 @@ def run_train(argv: list[str]) -> None:
     name = argv[0]
     config, flags = _configure(name, argv[1:])
     if flags.dry_run:
-        print(json.dumps(config.to_json(), indent=2))
+        print(json.dumps(_planned(config, name), indent=2))
         print("dry run: no data was read, no file was written", file=sys.stderr)
         return
     from framecast.training.train import default_out, train
@@ -83,17 +84,33 @@ def _configure(name: str, argv: list[str]) -> tuple[Any, Any]:
     from framecast.core.io import read_file
     from framecast.training.checkpoint import check_format
     from framecast.training.flags import from_file, train_config, train_flags
-    from framecast.training.presets import preset, profiles
+    from framecast.training.presets import chains, preset, profiles
 
     file = peek(argv, "--config")
     given = read_file(file) if file else {}
     if file and "format" in given:
         check_format(given["format"], Path(file))
     base = preset(name, peek(argv, "--profile") or str(given.get("profile", "default")))
+    if file and "version" in given and base.profile in chains(base.name):
+        raise UserError(
+            f"{file}: is the config of one training, but profile {base.profile} is a chain of several; leave --config "
+            "out, or give another --profile"
+        )
     if file:
         base = from_file(base, given, file)
     flags = parse(train_flags(base, profiles(name)), argv, f"train {name}")
     return train_config(base, flags), flags
+
+
+def _planned(config: Any, name: str) -> dict[str, Any]:
+    """The config as plain data; of a chain that of every link."""
+    from framecast.models.registry import find_model
+    from framecast.training.chain import describe_chain
+    from framecast.training.presets import chains
+
+    chain = chains(config.name).get(config.profile)
+    planned: dict[str, Any] = config.to_json() if chain is None else describe_chain(chain, config, find_model(name))
+    return planned
 
 
 def _open_data(config: Any, quiet: bool) -> tuple[Any, Any]:

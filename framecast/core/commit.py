@@ -182,7 +182,13 @@ def _in_use(path: Path, found: re.Match[str]) -> bool:
 
 def folder_kind(folder: Path) -> str | None:
     """What a folder holds by its own manifest: store, run, clips, or a kind of `MARKED`; None for folders of others."""
-    for name, kind in ((MARKER, None), ("index.json", "store"), ("config.json", "run"), ("manifest.json", "clips")):
+    for name, kind, proof in (
+        (MARKER, None, "kind"),
+        ("index.json", "store", "videos"),
+        ("config.json", "run", "train"),
+        ("chain.json", "run", "links"),  # a chain of trainings that has not reached its last
+        ("manifest.json", "clips", "clips"),
+    ):
         path = folder / name
         if not path.is_file() or path.is_symlink():
             continue
@@ -192,10 +198,9 @@ def folder_kind(folder: Path) -> str | None:
             continue
         if not isinstance(data, dict) or type(data.get("format")) is not int or data["format"] < 1:
             continue
-        proof = {"store": "videos", "run": "train", "clips": "clips"}
         if kind is None and data.get("kind") in MARKED:
             return str(data["kind"])
-        if kind is not None and proof[kind] in data and data.get("kind", "framecast-clips") == "framecast-clips":
+        if kind is not None and proof in data and data.get("kind", "framecast-clips") == "framecast-clips":
             return kind
     return None
 

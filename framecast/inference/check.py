@@ -20,6 +20,7 @@ from framecast.training.checkpoint import (
 )
 from framecast.training.config import CONFIG
 from framecast.training.log import metrics_and_damage
+from framecast.training.run_folder import earlier_links, read_chain
 
 
 def check_folder(folder: Path) -> dict[str, Any]:
@@ -45,6 +46,23 @@ def check_folder(folder: Path) -> dict[str, Any]:
         _verify(folder, CHECKSUMS, None, found)
         _try(lambda: Store(folder), found)
         return found
+    _try(lambda: read_chain(folder), found)
+    for place in _runs(folder):
+        _check_run(place, found)
+    return found
+
+
+def _runs(folder: Path) -> list[Path]:
+    """A run folder, and those of the earlier links of a chain; of an unfinished chain those that are there."""
+    try:
+        links = earlier_links(folder)
+    except UserError:
+        links = []
+    return [*links, folder] if (folder / CONFIG).is_file() or not links else links
+
+
+def _check_run(folder: Path, found: dict[str, Any]) -> None:
+    """Verify the files of one run folder or export."""
     _try(lambda: check_format(read_json(folder / CONFIG).get("format"), folder / CONFIG), found)
     if (folder / "model.safetensors").is_file():
         found["kind"] = "export"
@@ -56,7 +74,6 @@ def check_folder(folder: Path) -> dict[str, Any]:
         _try(lambda snapshot=snapshot: weight_shapes(snapshot / "model.safetensors"), found)
     if rows := metrics_and_damage(folder)[1]:
         found["damaged"].append(f"{folder / 'metrics.jsonl'}: {rows} damaged rows; they are skipped")
-    return found
 
 
 def _kind_without_manifest(folder: Path) -> str | None:

@@ -190,6 +190,16 @@ class Predictor(nn.Module, HubMethods):
         return config
 
     @classmethod
+    def scale_schedules(cls, config: Any, factor: float) -> Any:
+        """The config with schedules in epochs stretched by a factor, for a link of a chain. Default: unchanged.
+
+        Args:
+            config: of the model.
+            factor: epochs of the training over those that the schedules were written for, above 0.
+        """
+        return config
+
+    @classmethod
     def config_from_data(cls, config: Any, data: TrainingData) -> Any:
         """The config completed from the training data, such as a palette, before the model is built. Default: as is.
 

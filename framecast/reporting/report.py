@@ -11,6 +11,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from framecast.core.config import duration_in_words
 from framecast.core.io import write_text
 from framecast.evaluation.headline import best_baselines, coverage_sentence, figure, guards, headline_sentence
 from framecast.evaluation.scorer import KeptClip
@@ -22,6 +23,7 @@ from framecast.metrics.skill import UNDEFINED, interval_rule
 from framecast.reporting.charts import hint, horizon_chart, lines, motion_charts, training_charts
 from framecast.reporting.page import clip_view, conventions, film_view, plain, protocol_card, render
 from framecast.training.log import read_metrics
+from framecast.training.run_folder import earlier_links, read_chain, trained
 
 if TYPE_CHECKING:
     from framecast.training.run_folder import Run
@@ -39,6 +41,7 @@ def write_report(
     loss_history: Sequence[Mapping[str, Any]] | None = None,
     config: Any = None,
     films: Mapping[str, Any] | None = None,
+    links: Sequence[Mapping[str, str]] = (),
 ) -> Path:
     """Write `report.html` into `folder` and return its path.
 
@@ -49,6 +52,7 @@ def write_report(
         title: Of the page.
         loss_history: Rows of metrics.jsonl.
         config: Of the run, a dataclass or plain values.
+        links: Rows of `links_of`, for the run of a chain.
         films: Caption -> further videos, uint8 or float 0…1 (t, c, h, w), for example of `media.grid.side_by_side`.
 
     Raises:
@@ -79,6 +83,7 @@ def write_report(
         legend=lines(scores),
         motions=[{**asdict(chart), "svg": Markup(chart.svg)} for chart in motion_charts(scores.motions)],
         motion_rows=motion_rows(scores.motions),
+        links=links,
         losses=[{**asdict(chart), "svg": Markup(chart.svg)} for chart in training_charts(loss_history or [])],
         card=protocol_card(scores),
         conventions=conventions(scores),
@@ -97,7 +102,26 @@ def report_run(run: Run, scores: Scores, kept: Sequence[KeptClip], folder: str |
         title=f"{config.name} ({config.profile}) on {scores.protocol.data}",
         loss_history=read_metrics(run.folder),
         config=config.to_json(local=False),
+        links=links_of(run.folder),
     )
+
+
+def links_of(folder: Path) -> list[dict[str, str]]:
+    """Name, steps, time and last validation loss of every link of a chain, as text; [] for other runs."""
+    chain = read_chain(folder)
+    out = []
+    for place in [] if chain is None else [*earlier_links(folder), folder]:
+        steps, seconds = trained(place)
+        losses = [row["val/loss"] for row in read_metrics(place) if row.get("val/loss") is not None]
+        out.append(
+            {
+                "name": chain.links[-1] if chain and place == folder else place.name,
+                "steps": "–" if steps is None else f"{steps:,}",
+                "time": "–" if seconds is None else duration_in_words(seconds),
+                "loss": f"{losses[-1]:.4g}" if losses else "–",
+            }
+        )
+    return out
 
 
 # ------------------------------------------------------------------------------------------------------- figures

@@ -13,6 +13,7 @@ from framecast.core.types import ActionSpec, ClipSpec
 from framecast.data.options import DataConfig
 from framecast.models import MODELS
 from framecast.models.base import Predictor
+from framecast.models.chain import Chain
 from framecast.models.registry import ALIASES, find_model, unknown_model
 from framecast.training.config import RunConfig, TrainConfig
 
@@ -225,7 +226,7 @@ def baseline(name: str, profile: str) -> RunConfig:
     return RunConfig(name=name, profile=profile, model=find_model(name).Config(), train=TrainConfig(steps=1))
 
 
-#: Model name -> (profiles, function of the profile).
+#: Model name -> (profiles that are one training, function of the profile).
 PRESETS: dict[str, tuple[tuple[str, ...], Callable[[str], RunConfig]]] = {
     "direct": (("default", "small", "natural", "any", "tiny"), direct),
     "hierarchical": (
@@ -250,14 +251,24 @@ PRESETS: dict[str, tuple[tuple[str, ...], Callable[[str], RunConfig]]] = {
 }
 
 
+def chains(name: str) -> Mapping[str, Chain]:
+    """The profiles of a model that are trained as a chain of runs."""
+    from framecast.models.hierarchical.config import CHAINS as HIERARCHICAL
+    from framecast.models.visual_dynamics.config import CHAINS as VISUAL_DYNAMICS
+
+    return {"hierarchical": HIERARCHICAL, "visual-dynamics": VISUAL_DYNAMICS}.get(ALIASES.get(name, name), {})
+
+
 def profiles(name: str) -> tuple[str, ...]:
     """The profiles of a model; outside models have "default"."""
     name = ALIASES.get(name, name)
-    return PRESETS[name][0] if name in PRESETS else ("default",)
+    return (*PRESETS[name][0], *chains(name)) if name in PRESETS else ("default",)
 
 
 def preset(model: str | type[Predictor], profile: str = "default") -> RunConfig:
     """The RunConfig of a model's profile; the defaults of its Config for a model outside the package.
+
+    Of a chain it is that of the profile which its links change, with the length of all links together.
 
     Raises:
         UserError: unknown model or profile, with the nearest name.
@@ -266,7 +277,15 @@ def preset(model: str | type[Predictor], profile: str = "default") -> RunConfig:
         name = ALIASES.get(model, model)
         if name not in PRESETS:
             raise UserError(unknown_model(model))
-        return PRESETS[name][1](profile)
+        if profile not in profiles(name):
+            raise UserError(f"{name} has no profile {profile!r}; {suggest(profile, profiles(name))}")
+        chain = chains(name).get(profile)
+        if chain is None:
+            return PRESETS[name][1](profile)
+        base = PRESETS[name][1](chain.base)
+        length = {"steps": round(chain.total), "epochs": None} if chain.unit == "steps" else {"epochs": chain.total}
+        train = replace(base.train, **{"steps": None, "epochs": None, "budget": None, **length})  # type: ignore[arg-type]
+        return replace(base, profile=profile, train=train)
     model_class = find_model(model) if isinstance(model, str) else model
     _choose(model_class.__name__, profile, {"default": None})
     name = model if isinstance(model, str) else f"{model_class.__module__}:{model_class.__name__}"

@@ -2,20 +2,75 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import re
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from framecast.core.checksums import CHECKSUMS
-from framecast.core.config import suggest
+from framecast.core.config import brief, from_dict, suggest
 from framecast.core.errors import UserError
-from framecast.core.io import read_file
+from framecast.core.io import read_file, read_json
 from framecast.models import UNTRAINED
 from framecast.models.base import Predictor
 from framecast.models.registry import find_model
-from framecast.training.checkpoint import check_shapes, load_weights, snapshots
+from framecast.training.checkpoint import check_format, check_shapes, load_weights, snapshots
 from framecast.training.config import CONFIG, RunConfig, config_from_json
 from framecast.training.log import read_metrics
+
+#: File that names the links of a chain of trainings, and folder of its earlier links, in the run folder of the last.
+CHAIN, LINKS = "chain.json", "chain"
+
+
+@dataclass(frozen=True)
+class ChainFile:
+    """Content of chain.json.
+
+    Attributes:
+        name: of the model.
+        profile: of the chain.
+        links: their numbers and names, first to last, such as 1-drawn.
+        length: steps, epochs or budget of all together.
+        seconds_per_step: of a link, where a budget decides how long its schedules are.
+        clearing: whether the rest of the folder is still to be deleted.
+    """
+
+    name: str
+    profile: str
+    links: tuple[str, ...]
+    length: dict[str, Any]
+    seconds_per_step: dict[str, float] = field(default_factory=dict)
+    clearing: bool = False
+
+    def key(self) -> tuple[Any, ...]:
+        """What a command must share to resume the chain."""
+        return self.name, self.profile, self.links, self.length
+
+
+def read_chain(folder: Path) -> ChainFile | None:
+    """The chain whose last link is the run of a folder; None if there is none.
+
+    Raises:
+        UserError: chain.json is damaged.
+    """
+    path = folder / CHAIN
+    if not path.is_file():
+        return None
+    data = read_json(path)
+    check_format(data.pop("format", None), path)
+    found = from_dict(ChainFile, data, str(path))
+    if not found.links or not all(re.fullmatch(r"\d{1,3}-[a-z0-9-]{1,40}", name) for name in found.links):
+        raise UserError(
+            f"{path}: expected names of links such as 1-drawn, got {brief(list(found.links))}; copy it again"
+        )
+    return found
+
+
+def earlier_links(folder: Path) -> list[Path]:
+    """The run folders of the links before the last one of a chain, as far as they are there; [] for other runs."""
+    chain = read_chain(folder)
+    names = () if chain is None else chain.links[:-1]
+    return [folder / LINKS / name for name in names if (folder / LINKS / name / CONFIG).is_file()]
 
 
 @dataclass
@@ -48,17 +103,12 @@ class Run:
 
     @property
     def trained(self) -> tuple[int | None, float | None]:
-        """Steps and seconds of training, from the log, or from the config of exported weights."""
-        kept = snapshots(self.folder)
-        rows = read_metrics(self.folder)
-        if not kept and not rows:
-            path = self.folder / CONFIG
-            stored = read_file(path).get("trained") if path.is_file() else None
-            stored = stored if isinstance(stored, dict) else {}
-            steps, seconds = stored.get("steps"), stored.get("seconds")
-            return steps if isinstance(steps, int) else None, seconds if isinstance(seconds, int | float) else None
-        steps = int(kept[-1].name[5:]) if kept else int(rows[-1]["step"])
-        return steps, next((float(row["seconds"]) for row in reversed(rows) if "seconds" in row), None)
+        """Steps and seconds of training, from the log, or from the config of exported weights; of a chain those of all
+        links that are there."""
+        parts = [trained(folder) for folder in (*earlier_links(self.folder), self.folder)]
+        steps = [count for count, _ in parts if count is not None]
+        seconds = [time for _, time in parts if time is not None]
+        return sum(steps) if steps else None, sum(seconds) if seconds else None
 
     @property
     def weights(self) -> Path:
@@ -88,6 +138,20 @@ class Run:
         return model.to(torch.device(device)).eval().requires_grad_(False)
 
 
+def trained(folder: Path) -> tuple[int | None, float | None]:
+    """Steps and seconds of training of one run folder, from its log, or from the config of exported weights."""
+    kept = snapshots(folder)
+    rows = read_metrics(folder)
+    if not kept and not rows:
+        path = folder / CONFIG
+        stored = read_file(path).get("trained") if path.is_file() else None
+        stored = stored if isinstance(stored, dict) else {}
+        steps, seconds = stored.get("steps"), stored.get("seconds")
+        return steps if isinstance(steps, int) else None, seconds if isinstance(seconds, int | float) else None
+    steps = int(kept[-1].name[5:]) if kept else int(rows[-1]["step"])
+    return steps, next((float(row["seconds"]) for row in reversed(rows) if "seconds" in row), None)
+
+
 def open_run(name: str | Path, model_class: type[Predictor] | None = None) -> Run:
     """The run of a folder, a name of packaged weights, or `hf://org/name[@revision]`.
 
@@ -102,6 +166,10 @@ def open_run(name: str | Path, model_class: type[Predictor] | None = None) -> Ru
     path = folder / CONFIG
     if not path.is_file():
         kept = snapshots(folder)
+        if not kept and read_chain(folder) is not None:
+            there = earlier_links(folder)
+            newest = f"the newest link is {there[-1]}" if there else "none has begun"
+            raise UserError(f"{folder}: this chain has not reached its last link, {newest}; run its command again")
         if not kept:
             raise UserError(f"{folder}: has no {CONFIG}; expected a run folder written by framecast train")
         path = kept[-1] / CONFIG

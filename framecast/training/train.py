@@ -8,6 +8,7 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -43,8 +44,8 @@ from framecast.training.config import (
     write_config,
 )
 from framecast.training.device import STEP_TIMEOUT, Device, deterministic, make_device
-from framecast.training.presets import preset
-from framecast.training.run_folder import open_run
+from framecast.training.presets import chains, preset
+from framecast.training.run_folder import CHAIN, LINKS, open_run
 from framecast.training.state import TrainState
 from framecast.training.trainer import Trainer
 
@@ -66,6 +67,8 @@ def train(
     **settings: Any,
 ) -> Path:
     """The run folder of a trained predictor; a second call with the same arguments resumes the run.
+
+    A profile that is a chain trains one run after another (see `training/chain.py`).
 
     Args:
         model: a name (`framecast models`), "path/to/mine.py:Mine" or a Predictor subclass.
@@ -104,7 +107,26 @@ def train(
     else:
         source = data
     folder = Path(out) if out else default_out(config.name, config.data.path)
+    if (chain := chains(config.name).get(config.profile)) is not None:
+        from framecast.training.chain import fit_chain
+
+        return fit_chain(chain, config, source, folder, model_class, process, init_from, overwrite, quiet)
     return fit(config, source, folder, model_class, process, init_from=init_from, overwrite=overwrite, quiet=quiet)
+
+
+@dataclass(frozen=True)
+class ChainLink:
+    """The link of a chain that a run belongs to.
+
+    Attributes:
+        label: its number and name, such as 3-five.
+        last: whether it is the last, whose run folder is that of the chain.
+        lease: of the chain's folder, which the caller holds.
+    """
+
+    label: str
+    last: bool
+    lease: Lease | None
 
 
 def default_out(name: str, data: str) -> Path:
@@ -124,8 +146,7 @@ def settle(config: RunConfig, source: Source, model_class: type[Predictor]) -> R
     completed = model_class.config_from_data(config.model, TrainingVideos(source, splits["train"]))
     config = dataclasses.replace(config, model=completed)
     request = model_class.request(config.model)
-    loader = Loader(source, splits["train"], request, config.train.batch_size, config.train.seed)
-    per_epoch = resolve_steps(config.train, loader.windows.count)[0]
+    per_epoch = steps_per_epoch(config, source, request)
     return dataclasses.replace(
         config,
         model=model_class.resolve_schedules(config.model, per_epoch),
@@ -133,6 +154,13 @@ def settle(config: RunConfig, source: Source, model_class: type[Predictor]) -> R
         data=dataclasses.replace(config.data, digest=data_digest(source)),
         spec=model_spec(source, request, splits["train"]),
     )
+
+
+def steps_per_epoch(config: RunConfig, source: Source, request: ClipRequest) -> int:
+    """Training steps of a pass over the clips of a request."""
+    splits = source.splits(request.source_length)
+    loader = Loader(source, splits["train"], request, config.train.batch_size, config.train.seed)
+    return resolve_steps(config.train, loader.windows.count)[0]
 
 
 def _holds(source: Source, request: ClipRequest) -> bool:
@@ -154,6 +182,7 @@ def fit(
     init_from: str | Path | None = None,
     overwrite: bool = False,
     quiet: bool = False,
+    link: ChainLink | None = None,
 ) -> Path:
     """The run folder after training, from scratch or resumed.
 
@@ -166,15 +195,17 @@ def fit(
         init_from: initial weights, see `train`.
         overwrite: whether to delete an existing run.
         quiet: no progress output.
+        link: of a chain that the run belongs to.
 
     Raises:
         UserError: folder, data or initial weights do not suit the run.
         Interrupted: after a signal, with the checkpoint written.
     """
     config = settle(config, source, model_class)
-    with _only_writer(folder, device) as lease, deterministic(config.train.deterministic):
-        _check_folder(folder, config, overwrite, init_from)
-        _fit(config, source, folder, model_class, device, init_from, overwrite, quiet, lease)
+    held = contextlib.nullcontext(link.lease) if link and link.last else only_writer(folder, device)
+    with held as lease, deterministic(config.train.deterministic):
+        check_run_folder(folder, config, overwrite, init_from, link)
+        _fit(config, source, folder, model_class, device, init_from, overwrite, quiet, lease, link)
     return folder
 
 
@@ -188,6 +219,7 @@ def _fit(
     overwrite: bool,
     quiet: bool,
     lease: Lease | None,
+    link: ChainLink | None,
 ) -> None:
     torch.manual_seed(seed_for(config.train.seed, "weights"))  # the same in every process
     model = model_class(config.model, config.spec)
@@ -209,6 +241,7 @@ def _fit(
         raise UserError(f"{folder}: the machines read different checkpoints; use a shared disk for --out")
     trainer = Trainer(config, source, folder, device, state, quiet)
     trainer.lease = lease
+    trainer.link = link.label if link else ""
     if fresh and init_from is None:
         trainer.initialize_from_batch()
     with device.main_first():  # after all checks
@@ -217,8 +250,8 @@ def _fit(
     trainer.run()
 
 
-def try_out(config: RunConfig, source: Source, model_class: type[Predictor], device: Device) -> float:
-    """Seconds per training step, measured without writing anything.
+def trial(config: RunConfig, source: Source, model_class: type[Predictor], device: Device) -> Trainer:
+    """A trainer that was not started and that writes nothing, for checks and measurements.
 
     Raises:
         UserError: data and model do not fit, as for `fit`.
@@ -226,7 +259,16 @@ def try_out(config: RunConfig, source: Source, model_class: type[Predictor], dev
     config = settle(config, source, model_class)
     torch.manual_seed(seed_for(config.train.seed, "weights"))
     state = TrainState.create(_placed(model_class(config.model, config.spec), device), config.train.seed)
-    return Trainer(config, source, Path(), device, state, quiet=True).seconds_a_step()
+    return Trainer(config, source, Path(), device, state, quiet=True)
+
+
+def try_out(config: RunConfig, source: Source, model_class: type[Predictor], device: Device) -> float:
+    """Seconds per training step, measured without writing anything.
+
+    Raises:
+        UserError: data and model do not fit, as for `fit`.
+    """
+    return trial(config, source, model_class, device).seconds_a_step()
 
 
 def _placed(model: Predictor, device: Device) -> Predictor:
@@ -240,7 +282,7 @@ def _placed(model: Predictor, device: Device) -> Predictor:
 
 
 @contextlib.contextmanager
-def _only_writer(folder: Path, device: Device) -> Iterator[Lease | None]:
+def only_writer(folder: Path, device: Device) -> Iterator[Lease | None]:
     """Within: the lease of the run folder, in the main process; a folder made for it is removed if it stays empty."""
     if not device.is_main:
         yield None
@@ -266,13 +308,31 @@ def _report(text: str) -> None:
     print(text, file=sys.stderr)
 
 
-def _check_folder(folder: Path, config: RunConfig, overwrite: bool, init_from: str | Path | None) -> None:
+def check_run_folder(
+    folder: Path, config: RunConfig, overwrite: bool, init_from: str | Path | None, link: ChainLink | None = None
+) -> None:
+    """Check that a run may be written to a folder, or resumed in it.
+
+    Args:
+        folder: the run folder.
+        config: of the run, complete.
+        overwrite: whether an existing run is deleted.
+        init_from: initial weights.
+        link: of a chain that the run belongs to.
+
+    Raises:
+        UserError: it may not.
+    """
+    chain = (folder / CHAIN).is_file()
+    beside = (CHAIN, LINKS) if chain and (link or (overwrite and folder_kind(folder) == "run")) else ()
     if (folder / CONFIG).is_file():
         if not overwrite:
             check_resume(folder, config)
         elif folder_kind(folder) != "run":  # folders of other programs may have a config.json too
             raise UserError(f"{folder}: holds no run of framecast, so it is not replaced; choose another --out")
-    elif own_files(folder):
+    elif chain and not beside:
+        raise UserError(f"{folder}: holds a chain of trainings; choose another --out, or give --overwrite")
+    elif any(path.name not in beside for path in own_files(folder)):
         raise UserError(f"{folder}: is not empty and has no run; choose another --out")
     start = Path(init_from).resolve() if overwrite and init_from is not None else None
     if start is not None and folder.resolve() in (start, *start.parents):
@@ -287,7 +347,7 @@ def _write_config(folder: Path, config: RunConfig, overwrite: bool) -> None:
     old = temporary_path(folder / "run")
     try:
         clear_leftovers(folder / "run")
-        if overwrite and (folder / CONFIG).is_file():
+        if overwrite and ((folder / CONFIG).is_file() or (folder / CHAIN).is_file()):
             old.mkdir()
             for path in folder.iterdir():
                 if path.name != CONFIG and path != old and not path.name.startswith(LEASE):

@@ -88,6 +88,7 @@ class Trainer:
         self.reading = threading.Lock()  # held while data are read: a source need not serve two threads at once
         self.log: Log | None = None
         self.lease: Lease | None = None
+        self.link = ""  # label of the link of a chain
         self.finished = False
         self.signals = Signals()
         self.saved = -1
@@ -158,7 +159,7 @@ class Trainer:
         first = state.step
         if not self._over():
             self.loaders = self._loaders()
-        with self.signals, Progress(self.config.name, total or 1, unit, done, self.quiet) as bar:
+        with self.signals, Progress(self._label(), total or 1, unit, done, self.quiet) as bar:
             while not self._over():
                 parts = train_step(state, self._batches, self.device, settings.grad_accum_steps, self._elapsed())
                 state.seconds = before + time.monotonic() - began
@@ -342,10 +343,17 @@ class Trainer:
             values |= preview_scores(self.state, self._batches(stream, 0), "train", self.device)
         values = self.device.average(values)
         if self.log:
-            extra = {"stage": self.state.current.name, "seconds": round(self.state.seconds, 3)}
-            self.log.scalars(step, values, board=board, **extra)
+            self.log.scalars(step, values, board=board, **self._place())
         totals = "  ".join(f"{k.split('/')[0]} {v:.4g}" for k, v in values.items() if k.endswith("/total"))
         bar.update(step if self.total is not None else self.state.seconds, totals)
+
+    def _place(self) -> dict[str, Any]:
+        """Values of every row of the log: link of a chain if there is one, stage, seconds of training."""
+        link = {"link": self.link} if self.link else {}
+        return {**link, "stage": self.state.current.name, "seconds": round(self.state.seconds, 3)}
+
+    def _label(self) -> str:
+        return f"{self.config.name} {self.link}".rstrip()
 
     def _scored_stream(self) -> str | None:
         """The stream whose batches have frames to predict and score; None in a stage on latents."""
@@ -390,7 +398,7 @@ class Trainer:
         better = state.note_validation(-values["val/skill"] if by_skill else values["val/loss"], self._keeps_best())
         if self.log:
             more = {"last": True} if last else {}
-            self.log.scalars(state.step, values, stage=stage.name, seconds=round(state.seconds, 3), **more)
+            self.log.scalars(state.step, values, **self._place(), **more)
         note = f", PSNR {values['val/psnr']:.2f} dB" if "val/psnr" in values else ""
         note += f", skill {values['val/skill']:.3f}" if "val/skill" in values else ""
         bar.print(f"step {state.step}: validation loss {values['val/loss']:.4g}{note}{' (best)' if better else ''}")

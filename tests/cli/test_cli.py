@@ -200,6 +200,18 @@ def test_dry_run_prints_the_config_and_writes_nothing(done, tmp_path, monkeypatc
     assert [p.name for p in tmp_path.iterdir()] == ["my.yaml"]
 
 
+def test_dry_run_of_a_chain_prints_the_config_of_every_link(done, refused, tmp_path):
+    command = ("train", "hierarchical", "--data", "nowhere.mp4", "--profile", "bouncing", "--steps", "100", "--dry-run")
+    plan = json.loads(done(*command, "--seed", "4"))
+    assert [link["name"] for link in plan["links"]][::7] == ["1-drawn", "8-far"]
+    assert sum(link["config"]["train"]["steps"] for link in plan["links"]) == 100
+    assert {link["config"]["train"]["seed"] for link in plan["links"]} == {4}
+    assert "--model.mode has no effect" in refused(*command, "--model.mode", "e2e")
+    (tmp_path / "link.json").write_text(json.dumps(plan["links"][-1]["config"]))
+    sentence = refused("train", "hierarchical", "--data", "nowhere.mp4", "--config", tmp_path / "link.json")
+    assert "is the config of one training, but profile bouncing is a chain" in sentence
+
+
 def test_config_file_selects_its_profile(done, tmp_path):
     stored = tiny_run() / "config.json"
     plan = json.loads(done("train", "multiscale-gan", "--config", stored, "--dry-run"))

@@ -10,6 +10,7 @@ from typing import Literal, get_args, get_origin, get_type_hints
 from framecast.core.config import require_least
 from framecast.core.errors import UserError
 from framecast.core.types import ClipSpec
+from framecast.models.chain import Chain, Link
 from framecast.nn.vgg import VGG16
 
 Mode = Literal["e2e", "epva", "epev", "individual", "e2e-pose", "epva-gan", "epev-gan", "predictor"]
@@ -252,5 +253,66 @@ PROFILES: dict[str, Callable[[], HierarchicalConfig]] = {
         van_width=4,
         alpha_delay=10,
         optim=OptimConfig(all_lr=3e-3, clip=0),
+    ),
+}
+
+
+# ------------------------------------------------------------------------------------------------------- chains
+
+#: A loss of encodings that counts what moves within clips, at full weight from the start. Encoder and VAN learn on
+#: clips of which the predictor is trained on the first frames only and four are drawn.
+_DRAWN = {
+    "mode": "epva",
+    "encoding_loss": "relative",
+    "alpha": 0.003,
+    "alpha_delay": 0,
+    "rolled": 6,
+    "drawn": 4,
+    "context": 2,
+    "future": 16,
+    "optim.all_lr": 1.5e-3,
+}
+
+
+def _rolled(loss: str, rate: float, context: int = 5, future: int = 16) -> dict[str, object]:
+    """The predictor alone, on encodings made once."""
+    return {
+        "mode": "predictor",
+        "encoding_loss": loss,
+        "context": context,
+        "future": future,
+        "optim.predictor_lr": rate,
+    }
+
+
+def _every(steps: int, batch_size: int) -> dict[str, int]:
+    return {"batch_size": batch_size, "val_batches": 2, "validate_every": steps, "save_every": steps}
+
+
+CHAINS: dict[str, Chain] = {
+    # One shape on grey. After the first links every direction of the encodings is counted alike (whitened), since one
+    # that is written small may be a whole axis; the last link trains on longer futures, so that shapes are still there
+    # after 1,000 frames. Seconds are measured on one core.
+    "bouncing": Chain(
+        base="small",
+        unit="steps",
+        links=(
+            Link(name="drawn", length=2000, seconds=648, model=_DRAWN, train=_every(200, 16)),
+            Link(
+                name="rolled",
+                length=2950,
+                seconds=222,
+                model=_rolled("relative", 1e-3, context=2),
+                train=_every(500, 64),
+            ),
+            Link(name="five", length=1500, seconds=115, model=_rolled("relative", 1e-3), train=_every(500, 64)),
+            Link(name="whitened", length=1800, seconds=180, model=_rolled("whitened", 1e-3), train=_every(300, 64)),
+            Link(name="whitened-2", length=8000, seconds=774, model=_rolled("whitened", 1e-3), train=_every(500, 64)),
+            Link(name="whitened-3", length=12000, seconds=1199, model=_rolled("whitened", 1e-3), train=_every(500, 64)),
+            Link(name="settled", length=5000, seconds=720, model=_rolled("whitened", 2e-4), train=_every(500, 64)),
+            Link(
+                name="far", length=5000, seconds=710, model=_rolled("whitened", 3e-4, future=35), train=_every(500, 64)
+            ),
+        ),
     ),
 }

@@ -8,6 +8,7 @@ from typing import Literal
 
 from framecast.core.config import require_least
 from framecast.core.errors import UserError
+from framecast.models.chain import Chain, Link
 
 Rows = tuple[tuple[int, ...], ...]
 
@@ -312,4 +313,31 @@ PROFILES: dict[str, Callable[[], VisualDynamicsConfig]] = {
     "master": master,
     "small": small,
     "tiny": tiny,
+}
+
+
+def _link(name: str, epochs: float, weights: Points, lr: float = 1.5e-3, pool: bool = True) -> Link:
+    """A training at so many epochs, over which the learning rate falls."""
+    return Link(
+        name=name,
+        length=epochs,
+        model={"pool": pool, "kl_weights": weights, "optim.lr": lr, "optim.decay_epochs": epochs},
+    )
+
+
+CHAINS: dict[str, Chain] = {
+    # The first link has a code of 5x5 places, whose values turned out to be alike (docs/log.md); the second pools them
+    # into one and keeps all other weights. Off-axis errors and the spread of sampled motions keep improving long after
+    # the loss is constant, hence the last two.
+    "staged": Chain(
+        base="small",
+        unit="epochs",
+        links=(
+            _link("places", 5, ((0, 0.01), (0.5, 0.05), (1.5, 0.2), (3, 0.6), (4.5, 1)), lr=2e-3, pool=False),
+            _link("pooled", 2.4, ((0, 0.001), (0.3, 0.003), (1.2, 0.02))),
+            _link("third", 2.4, ((0, 0.012),)),
+            _link("fourth", 4.8, ((0, 0.012), (1, 0.008))),
+            _link("last", 4.8, ((0, 0.008),)),
+        ),
+    ),
 }

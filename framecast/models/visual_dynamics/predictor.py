@@ -89,10 +89,17 @@ class VisualDynamics(Predictor):
 
     @classmethod
     def resolve_schedules(cls, config: VisualDynamicsConfig, steps_per_epoch: int) -> VisualDynamicsConfig:
-        """The schedules of KL weight and learning rate in steps."""
-        steps = tuple((float(round(epoch * steps_per_epoch)), weight) for epoch, weight in config.kl_weights)
+        """The schedules of KL weight and learning rate in steps; of weights of the same step the last one counts."""
+        steps = tuple({float(round(epoch * steps_per_epoch)): weight for epoch, weight in config.kl_weights}.items())
         optim = replace(config.optim, decay_steps=round(config.optim.decay_epochs * steps_per_epoch))
         return replace(config, kl_steps=steps, optim=optim)
+
+    @classmethod
+    def scale_schedules(cls, config: VisualDynamicsConfig, factor: float) -> VisualDynamicsConfig:
+        """The epochs of the KL weights and of the learning rate's decay, times `factor`."""
+        weights = tuple((epoch * factor, weight) for epoch, weight in config.kl_weights)
+        optim = replace(config.optim, decay_epochs=config.optim.decay_epochs * factor)
+        return replace(config, kl_weights=weights, optim=optim)
 
     def phases(self) -> list[Phase]:
         """One phase that trains everything."""
