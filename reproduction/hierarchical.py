@@ -4,8 +4,8 @@
     python -m reproduction.hierarchical --only bouncing    one part: eight, bouncing, delay, pushing, walking
     python -m reproduction.hierarchical --again            run finished ones again
 
-A training is a chain of commands, each of which starts from the weights of the one before
-(`hierarchical_training.py`); finished ones are kept, one that was stopped resumes. Each result holds its
+Most trainings start from the weights of others (`hierarchical_training.py`); finished ones are kept, one that was
+stopped resumes. Each result holds its
 figures, commands, seed, versions and hardware.
 """
 
@@ -74,7 +74,7 @@ def eight() -> dict[str, Any]:
 
 def bouncing() -> dict[str, Any]:
     """Table 1 of the paper: one shape on grey, 16 predicted frames, 1,000 trials; then 1,000 frames."""
-    run, training = trained("bouncing-far")
+    run, training = trained("bouncing")
     model, trials = framecast.load(run), Store(shapes("bouncing-trials", 1000, 24, 1))
     short, drawn = colours(model, trials, 16), colours(model, trials, 16, known=True)
     film = RESULTS / "hierarchical-bouncing"

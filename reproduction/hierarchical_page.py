@@ -44,7 +44,7 @@ def page(found: dict[str, Any], folder: Path = RESULTS) -> str:
     for name, head in heads.items():
         if part := results.get(name):
             rows = writers[name](part) if name in writers else []
-            lines += opening(head, part) + _commands(part["training"]) + rows
+            lines += opening(head, part) + _commands(part["training"]) + _replaced(name, part["training"]) + rows
             lines += _film(part, folder, ROWS.get(name, "")) + machine(part)
     return text(lines)
 
@@ -52,7 +52,16 @@ def page(found: dict[str, Any], folder: Path = RESULTS) -> str:
 def _commands(runs: dict[str, dict[str, Any]]) -> list[str]:
     """What was run, one line each, and how long it took."""
     durations = [f"`{k}` {r['steps']:,} steps in {r['training_seconds'] / 60:.0f} minutes" for k, r in runs.items()]
-    return [*code(*(r["command"] for r in runs.values())), f"{'; '.join(durations)}.", ""]
+    return [*code(*dict.fromkeys(r["command"] for r in runs.values())), f"{'; '.join(durations)}.", ""]
+
+
+def _replaced(part: str, runs: dict[str, dict[str, Any]]) -> list[str]:
+    """The one command of a chain, where its links were recorded as commands of their own."""
+    if part != "bouncing" or len({r["command"] for r in runs.values()}) < 2:
+        return []
+    note = "These trainings are now the links of one profile, and one command trains all of them:"
+    data = "runs/acceptance/data/bouncing-train --out runs/acceptance/hierarchical-bouncing"
+    return [note, "", *code(f"framecast train hierarchical --profile bouncing --data {data}")]
 
 
 def _film(part: dict[str, Any], folder: Path, rows: str) -> list[str]:

@@ -1,4 +1,4 @@
-"""Trainings of hierarchical prediction: chains of commands and the data they use."""
+"""Trainings of hierarchical prediction, of which some start from the weights of others, and the data they use."""
 
 from __future__ import annotations
 
@@ -6,7 +6,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+from framecast.training.checkpoint import finished_step
 from framecast.training.log import read_metrics
+from framecast.training.run_folder import earlier_links
 from reproduction.results import WORK, command, length, made, relative
 
 #: A loss of encodings that counts what moves within clips, at full weight from the start.
@@ -17,10 +19,6 @@ _DRAWN = f"{_DRAWING} 1.5e-3"
 #: Then the predictor alone, on encodings made once.
 _RELATIVE = "--model.encoding-loss relative --model.mode predictor --batch-size 64 --optim.predictor-lr"
 _ROLLED, _SETTLED = f"{_RELATIVE} 1e-3", f"{_RELATIVE} 2e-4"
-#: And further with every direction of the encodings counted alike, as one that is written small may be a whole axis.
-_WHITENED = "--model.encoding-loss whitened --model.mode predictor --batch-size 64 --optim.predictor-lr"
-_FIVE = "--model.context 5 --model.future 16"
-_FORTY = "--model.context 5 --model.future 35"
 _TEN = "--model.context 10 --model.future 22 --model.stride 2"
 _PEOPLE = "--model.context 5 --model.future 27 --model.stride 2"
 
@@ -30,21 +28,11 @@ def _val(every: int, batches: int = 2) -> str:
     return f"--train.val-batches {batches} --train.validate-every {every} --train.save-every {every}"
 
 
+#: The profile that is a chain of trainings, and the name here of its first link, from whose weights others start.
+CHAIN, FIRST_LINK = "bouncing", "bouncing-drawn"
 #: Trainings of `small` beside --data, --out and --init-from: the one whose weights it starts from, and its flags.
 TRAINING: dict[str, tuple[str, str]] = {
     "eight": ("", f"{_DRAWN} --model.future 16 --batch-size 8 --steps 2500 {_val(500)}"),
-    "bouncing-drawn": ("", f"{_DRAWN} --model.future 16 --batch-size 16 --steps 2000 {_val(200)}"),
-    "bouncing-rolled": ("bouncing-drawn", f"{_ROLLED} --model.future 16 --steps 2950 {_val(500)}"),
-    "bouncing-five": (
-        "bouncing-rolled",
-        f"{_ROLLED} {_FIVE} --steps 1500 {_val(500)}",
-    ),
-    "bouncing-whitened": ("bouncing-five", f"{_WHITENED} 1e-3 {_FIVE} --steps 1800 {_val(300)}"),
-    "bouncing-whitened-2": ("bouncing-whitened", f"{_WHITENED} 1e-3 {_FIVE} --steps 8000 {_val(500)}"),
-    "bouncing-whitened-3": ("bouncing-whitened-2", f"{_WHITENED} 1e-3 {_FIVE} --steps 12000 {_val(500)}"),
-    "bouncing-settled": ("bouncing-whitened-3", f"{_WHITENED} 2e-4 {_FIVE} --steps 5000 {_val(500)}"),
-    # Longer futures: what drifts within forty frames is seen, and 1,000 frames ahead most shapes are still there.
-    "bouncing-far": ("bouncing-settled", f"{_WHITENED} 3e-4 {_FORTY} --steps 5000 {_val(500)}"),
     **{
         f"delay-{name}": (
             "",
@@ -107,16 +95,31 @@ def trained(name: str) -> tuple[Path, dict[str, dict[str, Any]]]:
 
     A run of another part whose weights it starts from is reported there.
     """
+    if name in (CHAIN, FIRST_LINK):
+        return chain(name)
     before, flags = TRAINING[name]
     part = name.split("-")[0]
     data = DATA.get(name, DATA[part])()
     run, words = WORK / f"hierarchical-{name}", flags.split()
-    earlier = trained(before)[1] if before else {}
-    if before:
-        words += ["--init-from", relative(WORK / f"hierarchical-{before}")]
-    start = ("train", "hierarchical", "--profile", "small", "--data", relative(data), "--out", relative(run))
-    ours = {name: {"command": command(*start, *words), **curves(run)}}
+    start, earlier = trained(before) if before else (None, {})
+    if start is not None:
+        words += ["--init-from", relative(start)]
+    begin = ("train", "hierarchical", "--profile", "small", "--data", relative(data), "--out", relative(run))
+    ours = {name: {"command": command(*begin, *words), **curves(run)}}
     return run, {**{k: v for k, v in earlier.items() if k.split("-")[0] == part}, **ours}
+
+
+def chain(name: str) -> tuple[Path, dict[str, dict[str, Any]]]:
+    """The run of the chain, or of its first link, which is not trained again; one command made all links."""
+    run = WORK / f"hierarchical-{CHAIN}"
+    first = run / "chain" / "1-drawn"
+    if name == FIRST_LINK and finished_step(first) is not None:
+        return first, {}
+    data = DATA[CHAIN]()
+    flags = ("--profile", CHAIN, "--data", relative(data), "--out", relative(run))
+    line = command("train", "hierarchical", *flags)
+    links = {f"{CHAIN}-{link.name}": link for link in earlier_links(run)} | {f"{CHAIN}-far": run}
+    return (first if name == FIRST_LINK else run), {k: {"command": line, **curves(v)} for k, v in links.items()}
 
 
 def curves(run: Path) -> dict[str, Any]:

@@ -23,26 +23,16 @@ from framecast.data.synthetic.shapes import Scene, ShapesConfig
 from framecast.evaluation.motion import first_frame, flow_baseline, measure_motions, motions_of_model, true_motions
 from framecast.inference.latents.motions import dims, sample, transfer
 from framecast.metrics.displacement import KINDS, find_displacements
+from framecast.training.checkpoint import finished_step
 from framecast.training.log import read_metrics
 from framecast.training.run_folder import Run, open_run
 from reproduction.pages import code, machine, opening, table, text
-from reproduction.results import RESULTS, WORK, Results, arguments, command, length, made, relative, slug
+from reproduction.results import RESULTS, WORK, Results, arguments, command, made, relative, slug
 
 SIZE, SAMPLES = 64, 20
-#: Trainings each from the weights of the one before. The first has a code of 5x5 places, of which it then turned out
-#: that all say the same (docs/log.md); the second pools them into one, which costs the first one's code only. Off-axis
-#: errors and the spread of sampled motions keep improving long after the loss looks settled, hence the last two.
-AGAIN = "--epochs 4.8 --model.kl-weights {} --optim.lr 1.5e-3 --optim.decay-epochs 4.8"
-CHAIN = {
-    "visual-first": "--model.no-pool --epochs 5 --model.kl-weights 0 0.01 0.5 0.05 1.5 0.2 3 0.6 4.5 1 "
-    "--optim.decay-epochs 5",
-    "visual-second": "--epochs 2.4 --model.kl-weights 0 0.001 0.3 0.003 1.2 0.02 --optim.lr 1.5e-3 "
-    "--optim.decay-epochs 2.4",
-    "visual-third": "--epochs 2.4 --model.kl-weights 0 0.012 --optim.lr 1.5e-3 --optim.decay-epochs 2.4",
-    "visual-fourth": AGAIN.format("0 0.012 1 0.008"),
-    "visual-small": AGAIN.format("0 0.008"),
-}
-#: Weights of KL compared in short trainings from those first weights: an autoencoder without KL, one weight, steps.
+#: The profile that is a chain of trainings, and the folder of its first link below the run.
+CHAIN, FIRST_LINK = "staged", "chain/1-places"
+#: Weights of KL compared in short trainings from the first link: an autoencoder without KL, one weight, steps.
 ABLATION = {
     "w = 0": "--model.kl-weights 0 0",
     "constant": "--model.kl-weights 0 0.005",
@@ -76,40 +66,29 @@ def data() -> Path:
     return made(WORK / "data" / "shapes64", "shapes", "--size", str(SIZE))
 
 
-def trained(name: str, source: str, extra: str = "") -> tuple[Run, dict[str, Any]]:
-    """A finished run of `small`, and how it was made; one that is there is taken as it is."""
+def trained(name: str, source: str, extra: str = "", profile: str = "small") -> tuple[Run, dict[str, Any]]:
+    """A finished run, and how it was made; one that is there is taken as it is."""
     folder = WORK / name
-    words = ("train", "visual-dynamics", "--profile", "small", "--data", source, "--out", relative(folder))
+    words = ("train", "visual-dynamics", "--profile", profile, "--data", source, "--out", relative(folder))
     line = " ".join(["framecast", *words, *extra.split()])
-    if not (folder / "weights").is_dir():
+    if finished_step(folder) is None:
         command(*words, *extra.split())
     rows = read_metrics(folder)
     last = next(row for row in reversed(rows) if "val/l2" in row)
+    run = open_run(folder)
+    steps, seconds = run.trained  # of all links
     facts = {
         "command": line,
-        **length(rows),
-        "steps": last["step"],
+        "steps": steps,
+        "training_seconds": round(seconds or 0.0),
         "losses": {k: last[k] for k in ("train/loss", "train/l2", "train/kl", "val/loss", "val/l2", "val/kl")},
     }
-    return open_run(folder), facts
-
-
-def continued(name: str, source: str, extra: str, before: str) -> tuple[Run, dict[str, Any]]:
-    """A run that starts from the weights of another of `CHAIN`, which is made if it is not there; facts of all."""
-    first, earlier = chained(before, source)
-    run, facts = trained(name, source, f"--init-from {relative(first.folder)} {extra}")
-    facts["command"] = f"{earlier['command']}\n{facts['command']}"
-    facts["steps"] += earlier["steps"]
-    facts["training_seconds"] += earlier["training_seconds"]
     return run, facts
 
 
-def chained(name: str, source: str) -> tuple[Run, dict[str, Any]]:
-    """A run of `CHAIN`, after those before it."""
-    at = list(CHAIN).index(name)
-    if not at:
-        return trained(name, source, CHAIN[name])
-    return continued(name, source, CHAIN[name], list(CHAIN)[at - 1])
+def staged() -> tuple[Run, dict[str, Any]]:
+    """The run of the chain on the pairs that all parts share."""
+    return trained("visual-staged", relative(data()), profile=CHAIN)
 
 
 def bound(scenes: int = 1000, draws: int = 12) -> dict[str, Any]:
@@ -135,9 +114,8 @@ def bound(scenes: int = 1000, draws: int = 12) -> dict[str, Any]:
 
 def shapes(pictures: int) -> dict[str, Any]:
     """`small` on shapes: losses, sampled motions from both priors, active numbers, motions carried over, a grid."""
-    source = data()
-    run, facts = chained("visual-small", relative(source))
-    store, model = Store(source), run.model()
+    run, facts = staged()
+    store, model = Store(data()), run.model()
     test = store.splits(2)["test"][:pictures]
     motions = motions_of_model(model, store, test, SAMPLES)
     count = dims(run, count=256, out=run.folder / "latents")
@@ -193,14 +171,13 @@ def flow(pictures: int) -> dict[str, Any]:
 def ablation(epochs: float, pictures: int) -> dict[str, Any]:
     """KL weights compared over equally short runs: how samples of one picture spread, and how well they fit."""
     source = data()
-    store = Store(source)
+    store, first = Store(source), relative(staged()[0].folder / FIRST_LINK)
     test = store.splits(2)["test"][: min(pictures, 100)]
     table = {}
     for name, extra in ABLATION.items():
         length = f"--epochs {epochs:g} --optim.lr 1.5e-3 --optim.decay-epochs {epochs:g} --train.every steps"
-        run, facts = continued(
-            f"visual-{slug(name)}", relative(source), f"{length} --train.validate-every 200 {extra}", "visual-first"
-        )
+        flags = f"--init-from {first} {length} --train.validate-every 200 {extra}"
+        run, facts = trained(f"visual-{slug(name)}", relative(source), flags)
         table[name] = {"losses": facts["losses"], "motions": motions_of_model(run.model(), store, test, SAMPLES)}
     return {
         "sentence": f"KL weights over {epochs:g} pass(es) from the weights of the first training, {len(test)} pictures",
@@ -224,7 +201,7 @@ def objects() -> dict[str, Any]:
 
 def clip(path: Path) -> dict[str, Any]:
     """Consecutive frames of a natural clip; the grid stays in the run's folder, a clip is somebody's."""
-    first, _ = chained("visual-small", relative(data()))
+    first, _ = staged()
     extra = f"--size {SIZE}x{SIZE} --epochs 300 --model.kl-weights 0 0.002 --optim.decay-epochs 300"
     extra += " --train.validate-every 30"
     run, facts = trained(f"visual-{slug(path.stem)}", str(path), f"--init-from {relative(first.folder)} {extra}")
@@ -263,6 +240,7 @@ def page(done: dict[str, Any]) -> str:
         if "command" in found:
             minutes = found["training_seconds"] / 60
             lines += [*code(found["command"]), f"{found['steps']:,} steps in {minutes:.0f} minutes.", ""]
+            lines += _replaced(found["command"])
         if "losses" in found:
             lines += _losses(found["losses"])
         if "dims" in found:
@@ -288,6 +266,15 @@ def page(done: dict[str, Any]) -> str:
             lines += [f"![{label}]({file})", ""]
         lines += machine(found)
     return text(lines)
+
+
+def _replaced(command: str) -> list[str]:
+    """The one command of a chain, where its links were recorded as commands of their own."""
+    if len(command.splitlines()) < 2:
+        return []
+    note = "These trainings are now the links of one profile, and one command trains all of them:"
+    data = "runs/acceptance/data/shapes64 --out runs/acceptance/visual-staged"
+    return [note, "", *code(f"framecast train visual-dynamics --profile staged --data {data}")]
 
 
 def _goals(results: dict[str, Any]) -> list[str]:

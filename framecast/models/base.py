@@ -191,12 +191,7 @@ class Predictor(nn.Module, HubMethods):
 
     @classmethod
     def scale_schedules(cls, config: Any, factor: float) -> Any:
-        """The config with schedules in epochs stretched by a factor, for a link of a chain. Default: unchanged.
-
-        Args:
-            config: of the model.
-            factor: epochs of the training over those that the schedules were written for, above 0.
-        """
+        """The config with schedules in epochs stretched by a factor, for links of a chain. Default: unchanged."""
         return config
 
     @classmethod

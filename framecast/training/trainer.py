@@ -159,7 +159,10 @@ class Trainer:
         first = state.step
         if not self._over():
             self.loaders = self._loaders()
-        with self.signals, Progress(self._label(), total or 1, unit, done, self.quiet) as bar:
+        with (
+            self.signals,
+            Progress(f"{self.config.name} {self.link}".strip(), total or 1, unit, done, self.quiet) as bar,
+        ):
             while not self._over():
                 parts = train_step(state, self._batches, self.device, settings.grad_accum_steps, self._elapsed())
                 state.seconds = before + time.monotonic() - began
@@ -351,9 +354,6 @@ class Trainer:
         """Values of every row of the log: link of a chain if there is one, stage, seconds of training."""
         link = {"link": self.link} if self.link else {}
         return {**link, "stage": self.state.current.name, "seconds": round(self.state.seconds, 3)}
-
-    def _label(self) -> str:
-        return f"{self.config.name} {self.link}".rstrip()
 
     def _scored_stream(self) -> str | None:
         """The stream whose batches have frames to predict and score; None in a stage on latents."""

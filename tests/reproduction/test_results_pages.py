@@ -9,9 +9,15 @@ import numpy as np
 import pytest
 
 from framecast import DatasetWriter
+from framecast.core.config import to_dict
+from framecast.core.flags import parse
 from framecast.data.store import Store
 from framecast.models.autoencoders.config import PROFILES
 from framecast.models.autoencoders.predictor import Autoencoder
+from framecast.models.registry import find_model
+from framecast.training.chain import link_configs
+from framecast.training.flags import train_config, train_flags
+from framecast.training.presets import chains, preset, profiles
 
 ROOT = Path(__file__).parents[2]
 RESULTS = ROOT / "docs" / "results"
@@ -233,3 +239,19 @@ def test_first_frame_limits_are_scored_on_the_scale_of_scores(script, tmp_path):
     assert set(results) == {"1", "5"}
     for row in results.values():
         assert 10 < row["copy-last"] < 40
+
+
+@pytest.mark.parametrize(
+    ("name", "profile", "part"), [("hierarchical", "bouncing", "bouncing"), ("visual-dynamics", "staged", "shapes")]
+)
+def test_links_have_the_settings_of_the_recorded_trainings(name, profile, part):
+    """The figures are of single commands; the chain that replaces them trains the same."""
+    found = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))["results"][part]
+    lines = found["command"].splitlines() if "command" in found else [r["command"] for r in found["training"].values()]
+    made = link_configs(chains(name)[profile], preset(name, profile), find_model(name))
+    base = preset(name, "small")
+    for line, config in zip(lines, made, strict=True):
+        words = line.split()[3:]
+        recorded = train_config(base, parse(train_flags(base, profiles(name)), words, f"train {name}"))
+        own, other = to_dict(recorded), to_dict(config)
+        assert (own["model"], own["train"]) == (other["model"], other["train"]), line

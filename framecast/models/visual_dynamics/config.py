@@ -317,7 +317,7 @@ PROFILES: dict[str, Callable[[], VisualDynamicsConfig]] = {
 
 
 def _link(name: str, epochs: float, weights: Points, lr: float = 1.5e-3, pool: bool = True) -> Link:
-    """A training at so many epochs, over which the learning rate falls."""
+    """A training over which the learning rate falls."""
     return Link(
         name=name,
         length=epochs,
