@@ -24,16 +24,13 @@ STEPS, SEEDS, CLIPS = 275, (0, 1, 2), 18
 ROWS: dict[str, tuple[str, list[str]]] = {
     "all": ("the profile `small`", []),
     "no-flow": ("no optical flow, as input or as source", ["--model.flow", "none"]),
-    "blocks": ("block matching in place of DIS", ["--model.flow", "blocks"]),
     "one-velocity": ("both velocities are that of the last step", ["--model.velocity-steps", "1"]),
     "no-hindcasts": ("no hindcasts", ["--model.no-hindcasts"]),
     "no-mean": ("the context's mean is no source", ["--model.no-mean"]),
     "no-new": ("new colours are no source", ["--model.no-new"]),
     "one-frame": ("one last frame as source in place of four", ["--model.kept", "1"]),
     "l2": ("mean squared error, not relative to copy-last's", ["--model.loss", "l2"]),
-    "log": ("logarithm of the mean squared error", ["--model.loss", "log"]),
     "block-2": ("two lead times per call of the decoder in place of eight", ["--model.block", "2"]),
-    "rate-5e-3": ("learning rate 5e-3 in place of 2e-3", ["--optim.lr", "5e-3"]),
     "pretrained": ("from the packaged weights", ["--init-from", "direct-any", "--model.target-stride", "4"]),
 }
 #: Name -> model and flags of a run of four minutes.
