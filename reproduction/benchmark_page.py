@@ -16,6 +16,8 @@ from reproduction.pages import code, table, text
 README = ROOT / "README.md"
 #: Between these README has the table.
 BEGIN, END = "<!-- table: benchmark -->", "<!-- end of table -->"
+#: A model among the examples, in the style of SimVP, that predicts all frames in one go.
+OPPONENT = "examples/models/one_go_convolutions.py:OneGo"
 #: The families, by the models they have.
 FAMILIES = {
     "multi-scale adversarial": ("multiscale-gan",),
@@ -23,6 +25,7 @@ FAMILIES = {
     "VAE and mixture-density RNN": ("dreams",),
     "hierarchical": ("hierarchical",),
     "direct multi-horizon": ("direct",),
+    "all frames in one go (an example)": (OPPONENT,),
 }
 #: By the name of a result file: its title, and the flag that makes it.
 HEADS = {

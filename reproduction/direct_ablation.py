@@ -1,10 +1,10 @@
-"""The runs behind docs/results/direct-ablation.md: what parts of `direct` are worth, and an opponent at equal budget.
+"""The runs behind docs/results/direct-ablation.md: what each part of `direct` is worth.
 
     python -m reproduction.direct_ablation                   every part below
     python -m reproduction.direct_ablation --only no-flow    one of them
 
-Ms. Pac-Man at 84x64 and 60 frames a second. Rows of the ablation train for about a minute of one core from three seeds
-and are scored on validation clips; the opponent and its pair train for four minutes and are scored on test clips.
+Ms. Pac-Man at 84x64 and 60 frames a second. Every row trains for about a minute of one core from three seeds and is
+scored on validation clips.
 """
 
 from __future__ import annotations
@@ -33,18 +33,13 @@ ROWS: dict[str, tuple[str, list[str]]] = {
     "block-2": ("two lead times per call of the decoder in place of eight", ["--model.block", "2"]),
     "pretrained": ("from the packaged weights", ["--init-from", "direct-any", "--model.target-stride", "4"]),
 }
-#: Name -> model and flags of a run of four minutes.
-PAIR = {
-    "direct, 4 minutes": ["direct", "--profile", "small"],
-    "opponent, 4 minutes": ["examples/models/one_go_convolutions.py:OneGo"],
-}
 
 
 def main() -> None:
     """Run the parts asked for."""
-    parser = arguments(__doc__, [*ROWS, *PAIR])
+    parser = arguments(__doc__, [*ROWS])
     options = parser.parse_args()
-    makers = {name: partial(row, name) for name in ROWS} | {name: partial(four_minutes, name) for name in PAIR}
+    makers = {name: partial(row, name) for name in ROWS}
     Results("direct-ablation", page).parts(makers, options)
 
 
@@ -62,15 +57,6 @@ def row(name: str) -> dict[str, Any]:
         found.append({key: main_row[key] for key in ("skill", "skill_best", "moving_gain", "moving_gain_first")})
         found[-1]["first"], found[-1]["last"] = main_row["by_frame"]["1"][0], main_row["by_frame"]["64"][0]
     return {"about": about, "command": line, "seeds": found}
-
-
-def four_minutes(name: str) -> dict[str, Any]:
-    """A run of four minutes of one core from random weights, on test clips."""
-    run = WORK / f"pair-{name.split(',')[0]}"
-    words = ["--data", relative(recording("ms_pacman")), "--size", "84x64", "--budget", "4m", *_LAST]
-    line = command("train", *PAIR[name], *words, "--out", relative(run))
-    scores, _ = evaluate(run, horizon=64, clips=27, save=False)
-    return {"command": line, "rows": rows_of(scores)}
 
 
 #: Weights of the last step: validation in between would cost a part of the minute.
@@ -96,29 +82,7 @@ def page(done: dict[str, Any]) -> str:
         cells = [name, results[name]["about"], _range(skills), gap]
         cells += [_range(np.array([s[key] for s in seeds])) for key in ("first", "last", "moving_gain")]
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join([*lines, *_opponent(results)]) + "\n"
-
-
-def _opponent(results: dict[str, Any]) -> list[str]:
-    pairs = [n for n in PAIR if n in results]
-    if not pairs:
-        return []
-    lines = ["", "## An opponent at equal budget", ""]
-    lines += ["An encoder of single frames, a translator over all of them and a decoder, trained by squared error, in"]
-    lines[-1] += " the style of SimVP (examples/models/one_go_convolutions.py); four minutes of one core each, the"
-    lines[-1] += " same data, 27 test clips."
-    lines += [
-        "",
-        "| model | skill over 64 frames | frame 1 | frame 64 | moving gain, dB | PSNR, dB |",
-        "|" + "---|" * 6,
-    ]
-    for name in pairs:
-        found = next(iter(results[name]["rows"].values()))
-        skill, by_frame = found["skill"], found["by_frame"]
-        cells = [name, f"{skill['mean']:+.3f} ({skill['low']:+.3f} to {skill['high']:+.3f})"]
-        cells += [f"{by_frame[k][0]:+.3f}" for k in ("1", "64")]
-        lines.append("| " + " | ".join([*cells, f"{found['moving_gain']:+.2f}", f"{found['psnr']:.2f}"]) + " |")
-    return lines
+    return "\n".join(lines) + "\n"
 
 
 def _skills(result: dict[str, Any]) -> np.ndarray:
