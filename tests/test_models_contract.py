@@ -4,12 +4,14 @@ Each name in MODELS is built, counted and given one loss. All other checks run o
 configuration of the autoencoders, whose fourteen names are combinations of four choices over one class.
 """
 
+import dataclasses
 import importlib
 from dataclasses import dataclass
 
 import numpy as np
 import pytest
 import torch
+from host_reads import host_reads, waiting_is_an_error
 
 from framecast.core.types import ActionSpec, Batch, ClipSpec
 from framecast.models import MODELS
@@ -26,8 +28,10 @@ from framecast.models.linear_flow import LinearFlowConfig
 from framecast.models.multiscale_gan.config import tiny
 from framecast.models.visual_dynamics.config import tiny as tiny_visual_dynamics
 from framecast.training.checkpoint import load_weights, write_weights
-from framecast.training.gradients import only
+from framecast.training.device import Device
+from framecast.training.gradients import only, update_unread
 from framecast.training.state import TrainState, make_optimiser, phase_parameters
+from framecast.training.step import check_losses, train_step
 
 #: A configuration of each model that trains in seconds. A new model gets one line.
 TINY = {
@@ -161,6 +165,23 @@ def test_every_parameter_of_a_phase_gets_a_gradient_and_no_other(case):
             assert (p.grad is not None) == (id(p) in own), f"{phase.name}: {name}"
         assert any(p.grad.abs().max() > 0 for p in phase_parameters(case.model, phase))
     assert trained == {id(p) for p in case.model.parameters()}
+
+
+@pytest.mark.parametrize("place", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_training_step_reads_no_value_from_the_device(case, place, monkeypatch):
+    model = case.model
+    if case.name == "direct":  # OpenCV computes flow on the CPU, from frames that it reads
+        model = type(model)(dataclasses.replace(model.config, flow="blocks"), model.spec)
+    device = Device(torch.device(place), "bf16" if place == "cuda" else "fp32")
+    state = TrainState.create(model.to(device.device))
+    batch = case.batch.to(place)
+    monkeypatch.setattr("framecast.training.step.update", update_unread)  # as on a GPU
+    train_step(state, lambda *_: batch, device)
+    with host_reads() as reads, waiting_is_an_error(place):
+        for _ in range(2):
+            train_step(state, lambda *_: batch, device)
+    assert not reads
+    check_losses(state, device)
 
 
 def test_validation_leaves_no_gradient(case):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from framecast.nn.constants import constant
 from framecast.nn.precision import full_precision
 
 #: Weights of red, green and blue in the luminance (ITU-R BT.601).
@@ -42,5 +43,5 @@ def shift_hue(frames: Tensor, turns: Tensor) -> Tensor:
 
 def to_grey(frames: Tensor) -> Tensor:
     """The luminance of (..., 3, h, w), in all three channels."""
-    weights = frames.new_tensor(LUMINANCE)[:, None, None]
+    weights = constant(LUMINANCE, frames)[:, None, None]
     return (frames * weights).sum(-3, keepdim=True).expand_as(frames)

@@ -10,6 +10,7 @@ from torch import Tensor
 from torch.nn.functional import avg_pool2d, grid_sample, interpolate, pad
 
 from framecast.core.errors import UserError
+from framecast.nn.constants import constant
 
 #: DIS needs frames of at least this many pixels a side; smaller ones are repeated like copy-last.
 LEAST_SIDE = 12
@@ -26,7 +27,7 @@ def warp(frames: Tensor, flow: Tensor) -> Tensor:
         (b, c, h, w), frames(x + flow(x)).
     """
     _, _, h, w = frames.shape
-    ys, xs = torch.meshgrid(torch.arange(h).to(flow), torch.arange(w).to(flow), indexing="ij")
+    ys, xs = torch.meshgrid(*(torch.arange(n, dtype=flow.dtype, device=flow.device) for n in (h, w)), indexing="ij")
     x = (xs + flow[:, 0]) * (2 / max(w - 1, 1)) - 1
     y = (ys + flow[:, 1]) * (2 / max(h - 1, 1)) - 1
     return grid_sample(frames, torch.stack([x, y], -1), padding_mode="border", align_corners=True)
@@ -55,7 +56,7 @@ def block_matching(previous: Tensor, last: Tensor, levels: int = 4, reach: int =
         pairs.append((avg_pool2d(pairs[-1][0], 2), avg_pool2d(pairs[-1][1], 2)))
     flow = pairs[-1][0].new_zeros(len(last), 2, *pairs[-1][0].shape[2:])
     offsets = [(x, y) for y in range(-reach, reach + 1) for x in range(-reach, reach + 1)]
-    moves = flow.new_tensor(sorted(offsets, key=lambda o: o[0] ** 2 + o[1] ** 2))
+    moves = constant(sorted(offsets, key=lambda o: o[0] ** 2 + o[1] ** 2), flow)
     for before, after in reversed(pairs):
         if flow.shape[2:] != before.shape[2:]:
             flow = 2 * interpolate(flow, size=before.shape[2:], mode="bilinear", align_corners=False)

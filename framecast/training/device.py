@@ -80,7 +80,12 @@ class Device:
             part: index of the micro-batch.
             parts: number of micro-batches, of equal sizes.
         """
-        torch.manual_seed(seed)
+        # torch.manual_seed formats the stack for every kind of device, which takes milliseconds
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.manual_seed(seed)
+        elif self.device.type == "mps":
+            torch.mps.manual_seed(seed)
         if self.world * parts == 1:
             return contextlib.nullcontext()
         return JointNoise((self.rank * parts + part) * clips, clips, self.world * parts * clips)
@@ -264,6 +269,30 @@ def deterministic(wanted: bool) -> Iterator[None]:
     finally:
         torch.use_deterministic_algorithms(before)
         torch.backends.cudnn.benchmark = tuned
+
+
+@contextlib.contextmanager
+def fast_kernels(device: Device, repeatable: bool) -> Iterator[None]:
+    """Within, on a GPU: the precision of float32 products, and how cuDNN chooses its algorithms.
+
+    With bf16, products that autocast leaves in float32 use TF32, whose mantissa is longer than that of bf16; with fp32
+    none does. Algorithms are chosen by trial for each shape.
+
+    Args:
+        device: of this process.
+        repeatable: full float32 and no trials, whose outcome varies.
+    """
+    if device.device.type != "cuda":
+        yield
+        return
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark
+    tf32 = device.precision == "bf16" and not repeatable
+    matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = tf32, tf32, not repeatable
+    try:
+        yield
+    finally:
+        matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark = before
 
 
 def pick_device(device: str = "auto") -> torch.device:

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from framecast.core.types import GradClip, Phase
-from framecast.training.state import phase_parameters
+from framecast.training.state import PhaseParts
 
 
 def update(optimiser: torch.optim.Optimizer, skip: Tensor) -> None:
@@ -19,17 +19,27 @@ def update(optimiser: torch.optim.Optimizer, skip: Tensor) -> None:
         optimiser: of `make_optimiser`.
         skip: scalar bool.
     """
+    if skip.device.type == "cpu":  # reading it costs nothing there
+        if not skip:
+            optimiser.step()
+        return
+    update_unread(optimiser, skip)
+
+
+def update_unread(optimiser: torch.optim.Optimizer, skip: Tensor) -> None:
+    """`update` without reading `skip`."""
     if optimiser.defaults.get("fused"):
         optimiser.found_inf = skip.float()  # type: ignore[attr-defined]  # the fused kernels' own switch
         optimiser.step()
         del optimiser.found_inf  # type: ignore[attr-defined]
         return
-    parameters = [p for group in optimiser.param_groups for p in group["params"]]
-    before = [p.detach().clone() for p in parameters]
+    parameters = [p.detach() for group in optimiser.param_groups for p in group["params"]]
+    before = [torch.empty_like(p) for p in parameters]
+    torch._foreach_copy_(before, parameters)
     optimiser.step()
-    with torch.no_grad():
-        for p, old in zip(parameters, before, strict=True):
-            torch.where(skip, old, p, out=p)
+    # not a product: 0 times inf is nan
+    for p, old in zip(parameters, before, strict=True):
+        torch.where(skip, old, p, out=p)
 
 
 def clip_gradients(parameters: list[nn.Parameter], clip: GradClip) -> None:
@@ -48,24 +58,26 @@ def clip_gradients(parameters: list[nn.Parameter], clip: GradClip) -> None:
 
 
 @contextlib.contextmanager
-def only(model: nn.Module, phase: Phase) -> Iterator[None]:
-    """Within: only the modules of the phase require gradients; batch norm of all others uses stored statistics."""
-    trained = {id(m) for name in phase.modules for m in model.get_submodule(name).modules()}
-    wanted = {id(p) for p in phase_parameters(model, phase)}
-    parameters = [(p, p.requires_grad) for p in model.parameters()]
-    norms = [
-        m
-        for m in model.modules()
-        if isinstance(m, nn.modules.batchnorm._BatchNorm) and m.training and id(m) not in trained
-    ]
-    for p, _ in parameters:
-        p.requires_grad_(id(p) in wanted)
+def only(model: nn.Module, phase: Phase, parts: PhaseParts | None = None) -> Iterator[None]:
+    """Within: only the modules of the phase require gradients; batch norm of all others uses stored statistics.
+
+    Args:
+        model: of the phase.
+        phase: that is trained.
+        parts: of the phase, if known.
+    """
+    parts = PhaseParts.of(model, phase) if parts is None else parts
+    changed = [(p, True) for p in parts.parameters if not p.requires_grad]
+    changed += [(p, False) for p in parts.others if p.requires_grad]
+    norms = [m for m in parts.norms if m.training]
+    for p, wanted in changed:
+        p.requires_grad_(wanted)
     for m in norms:
         m.eval()
     try:
         yield
     finally:
-        for p, before in parameters:
-            p.requires_grad_(before)
+        for p, wanted in changed:
+            p.requires_grad_(not wanted)
         for m in norms:
             m.train()

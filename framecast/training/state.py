@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import functools
 import itertools
 import math
 from dataclasses import dataclass, field
@@ -36,7 +37,8 @@ class TrainState:
         seconds: training time, for `--budget`; with a budget the same in every process.
         stage_seconds: training time at the start of the stage.
         optimisers: of the current stage, by phase name.
-        faults: phase -> part of its loss -> first step at which it was inf or nan, as scalars on the device.
+        parts: what the phases of the current stage train, by phase name.
+        faults: (phase, parts of its loss and "total") -> first step at which each was inf or nan, int64 (n,).
     """
 
     model: Predictor
@@ -55,7 +57,8 @@ class TrainState:
     seconds: float = 0.0
     stage_seconds: float = 0.0
     optimisers: dict[str, torch.optim.Optimizer] = field(default_factory=dict)
-    faults: dict[str, dict[str, Tensor]] = field(default_factory=dict)
+    parts: dict[str, PhaseParts] = field(default_factory=dict)
+    faults: dict[tuple[str, tuple[str, ...]], Tensor] = field(default_factory=dict)
 
     @classmethod
     def create(cls, model: Predictor, seed: int = 0, ema_decay: float = 0.999) -> TrainState:
@@ -86,24 +89,34 @@ class TrainState:
         """Start a stage with new optimisers and counters at zero."""
         self.stage, self.stage_step, self.stage_seconds = index, 0, self.seconds
         self.best, self.bad, self.best_weights = None, 0, None
+        self.parts = {p.name: PhaseParts.of(self.model, p) for p in self.current.phases}
         self.optimisers = {
-            p.name: make_optimiser(p.optimiser, phase_parameters(self.model, p)) for p in self.current.phases
+            p.name: make_optimiser(p.optimiser, self.parts[p.name].parameters) for p in self.current.phases
         }
 
     @torch.no_grad()
     def update_ema(self) -> None:
         """Update the EMA copy. The decay warms up, so that the initial weights have no influence on short runs."""
         decay = min(self.ema_decay, (1 + self.stage_step) / (10 + self.stage_step))
-        averages, values = _floats(self.ema), _floats(self.model)
-        if not averages:  # a baseline without weights
-            return
-        if self.ema_decay == 0:
+        averages, values, counters, counted = self._averaged
+        if averages and self.ema_decay == 0:
             torch._foreach_copy_(averages, values)
-        else:
+        elif averages:  # a baseline has no weights
             torch._foreach_lerp_(averages, values, 1 - decay)
-        for a, b in zip(self.ema.buffers(), self.model.buffers(), strict=True):
-            if not a.is_floating_point():
-                a.copy_(b)
+        if counters:
+            torch._foreach_copy_(counters, counted)
+
+    @functools.cached_property
+    def _averaged(self) -> tuple[list[Tensor], list[Tensor], list[Tensor], list[Tensor]]:
+        """Floats of the EMA copy and of the model, then their integer buffers. Collected once: each module counts."""
+        average, own = _tensors(self.ema), _tensors(self.model)
+        floats, whole = ([i for i, t in enumerate(own) if t.is_floating_point() is kind] for kind in (True, False))
+        return (
+            [average[i] for i in floats],
+            [own[i] for i in floats],
+            [average[i] for i in whole],
+            [own[i] for i in whole],
+        )
 
     def note_validation(self, value: float, keep: bool) -> bool:
         """Record a monitored value; True if it is the lowest of the stage. nan is never the lowest.
@@ -183,6 +196,33 @@ class TrainState:
             setattr(self, name, saved[name])
 
 
+@dataclass(frozen=True)
+class PhaseParts:
+    """What a phase trains, collected once: walking through all modules takes milliseconds.
+
+    Attributes:
+        parameters: those it trains, each once, in the order of the model.
+        others: all other parameters of the model.
+        norms: batch norm outside its modules.
+    """
+
+    parameters: list[nn.Parameter]
+    others: list[nn.Parameter]
+    norms: list[nn.Module]
+
+    @classmethod
+    def of(cls, model: nn.Module, phase: Phase) -> PhaseParts:
+        """Those of a phase of a model."""
+        parameters = phase_parameters(model, phase)
+        wanted = {id(p) for p in parameters}
+        trained = {id(m) for name in phase.modules for m in model.get_submodule(name).modules()}
+        return cls(
+            parameters,
+            [p for p in model.parameters() if id(p) not in wanted],
+            [m for m in model.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm) and id(m) not in trained],
+        )
+
+
 def phase_parameters(model: nn.Module, phase: Phase) -> list[nn.Parameter]:
     """The parameters a phase trains, each once, in the order of the model."""
     found = {id(p): p for name in phase.modules for p in model.get_submodule(name).parameters()}
@@ -224,7 +264,3 @@ def _check_stage(model: Predictor, stage: Stage) -> None:
 
 def _tensors(model: nn.Module) -> list[Tensor]:
     return [*model.parameters(), *model.buffers()]
-
-
-def _floats(model: nn.Module) -> list[Tensor]:
-    return [t.detach() for t in _tensors(model) if t.is_floating_point()]

@@ -12,7 +12,7 @@ from framecast.core.random import seed_for
 from framecast.core.types import Batch, Loss, Phase
 from framecast.training.device import Device
 from framecast.training.gradients import clip_gradients, only, update
-from framecast.training.state import TrainState, phase_parameters
+from framecast.training.state import TrainState
 
 #: (stream, number of the micro-batch) -> batch of the current step, on the device.
 Batches = Callable[[str, int], Batch]
@@ -72,8 +72,8 @@ def check_losses(state: TrainState, device: Device) -> None:
     """
     if not state.faults:
         return
-    steps = device.minimum(torch.stack([step for phase in state.faults.values() for step in phase.values()])).tolist()
-    names = [(phase, part) for phase, parts in state.faults.items() for part in parts]
+    steps = device.minimum(torch.cat(list(state.faults.values()))).tolist()
+    names = [(phase, part) for phase, parts in state.faults for part in parts]
     first = min(steps)
     if first == NEVER:
         return
@@ -124,43 +124,49 @@ def _gradients(
 
     Scaled so that their average over processes is the gradient of the joint batch.
     """
-    parameters = phase_parameters(state.model, phase)
-    for p in parameters:
+    parts = state.parts[phase.name]
+    for p in parts.parameters:
         p.grad = None
     seed = seed_for(state.seed, 0, state.step, phase.seed_name or phase.name)
-    with only(state.model, phase):
+    with only(state.model, phase, parts):
         for micro in range(grad_accum_steps):
             batch = batches(phase.stream, micro)
             with device.autocast(), device.noise(seed, batch.size, micro, grad_accum_steps):
                 loss = phase.loss(batch, state.stage_step)
-            _note_faults(state, phase, loss)
-            parts = grad_accum_steps if loss.reduction == "mean" else 1 / device.world
-            (loss.total / parts).backward()  # type: ignore[no-untyped-call]
-            for name, value in {**loss.parts, "total": loss.total}.items():
-                key, share = f"{phase.name}/{name}", value.detach().float() / parts
+            divisor = grad_accum_steps if loss.reduction == "mean" else 1 / device.world
+            names, values = _terms(loss)
+            _note_faults(state, (phase.name, names), values)
+            (loss.total if divisor == 1 else loss.total / divisor).backward()  # type: ignore[no-untyped-call]
+            for name, share in zip(names, (values if divisor == 1 else values / divisor).unbind(), strict=True):
+                key = f"{phase.name}/{name}"
                 logged[key] = logged[key] + share if micro else share
-    gradients = [p.grad for p in parameters]
-    for p in parameters:
+    gradients = [p.grad for p in parts.parameters]
+    for p in parts.parameters:
         p.grad = None
     return gradients
 
 
-def _note_faults(state: TrainState, phase: Phase, loss: Loss) -> None:
+def _terms(loss: Loss) -> tuple[tuple[str, ...], Tensor]:
+    """Names of a loss's parts and its total, which comes last, and their values as one vector (n,) float32."""
+    terms, device = {**loss.parts, "total": loss.total}, loss.total.device
+    values = [value.detach().to(device, torch.float32, non_blocking=True).reshape(()) for value in terms.values()]
+    return tuple(terms), torch.stack(values)
+
+
+def _note_faults(state: TrainState, key: tuple[str, tuple[str, ...]], values: Tensor) -> None:
     """Record the step in those terms of a loss that are not finite, if the total is not, without reading them."""
-    known = state.faults.setdefault(phase.name, {})
-    wrong = ~loss.total.detach().isfinite()
-    for name, value in {**loss.parts, "total": loss.total}.items():
-        bad = wrong & ~value.detach().isfinite()
-        before = known.get(name)
-        now = torch.where(bad, state.step, NEVER)
-        known[name] = now if before is None else torch.minimum(before, now)
+    bad = ~values.isfinite()
+    now = torch.where(bad & bad[-1], state.step, NEVER)
+    before = state.faults.get(key)
+    state.faults[key] = now if before is None else torch.minimum(before, now)
 
 
 def _apply(state: TrainState, phase: Phase, gradients: list[Tensor | None], device: Device, elapsed: float) -> None:
-    parameters = phase_parameters(state.model, phase)
+    parameters = state.parts[phase.name].parameters
     for p, g in zip(parameters, gradients, strict=True):
         p.grad = g
-    fault = torch.stack([known["total"] for known in state.faults.values()]).amin() < NEVER
+    totals = [known[-1] for known in state.faults.values()]
+    fault = (totals[0] if len(totals) == 1 else torch.stack(totals).amin()) < NEVER
     fault = device.average_gradients(parameters, fault)
     clip_gradients(parameters, phase.clip)
     optimiser = state.optimisers[phase.name]

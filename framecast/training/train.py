@@ -43,7 +43,7 @@ from framecast.training.config import (
     resolve_steps,
     write_config,
 )
-from framecast.training.device import STEP_TIMEOUT, Device, deterministic, make_device
+from framecast.training.device import STEP_TIMEOUT, Device, deterministic, fast_kernels, make_device
 from framecast.training.presets import chains, preset
 from framecast.training.run_folder import CHAIN, LINKS, open_run
 from framecast.training.state import TrainState
@@ -203,7 +203,8 @@ def fit(
     """
     config = settle(config, source, model_class)
     held = contextlib.nullcontext(link.lease) if link and link.last else only_writer(folder, device)
-    with held as lease, deterministic(config.train.deterministic):
+    repeatable = config.train.deterministic
+    with held as lease, deterministic(repeatable), fast_kernels(device, repeatable):
         check_run_folder(folder, config, overwrite, init_from, link)
         _fit(config, source, folder, model_class, device, init_from, overwrite, quiet, lease, link)
     return folder
@@ -268,7 +269,8 @@ def try_out(config: RunConfig, source: Source, model_class: type[Predictor], dev
     Raises:
         UserError: data and model do not fit, as for `fit`.
     """
-    return trial(config, source, model_class, device).seconds_a_step()
+    with fast_kernels(device, config.train.deterministic):
+        return trial(config, source, model_class, device).seconds_a_step()
 
 
 def _placed(model: Predictor, device: Device) -> Predictor:

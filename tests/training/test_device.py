@@ -21,7 +21,7 @@ from framecast.core.errors import UserError
 from framecast.core.random import seed_for
 from framecast.nn.precision import autocast, resolve_precision
 from framecast.training.checkpoint import load_checkpoint
-from framecast.training.device import Device, deterministic, make_device, pick_device
+from framecast.training.device import Device, deterministic, fast_kernels, make_device, pick_device
 from framecast.training.log import read_metrics
 
 CPU = torch.device("cpu")
@@ -174,6 +174,26 @@ def test_deterministic_algorithms_are_asked_for_within_the_run_only(wanted):
     assert not torch.are_deterministic_algorithms_enabled()
     with pytest.raises(RuntimeError, match="something else"), deterministic(wanted):
         raise RuntimeError("something else")
+
+
+@pytest.mark.parametrize(
+    ("name", "precision", "repeatable", "during"),
+    [
+        ("cuda", "bf16", False, (True, True, True)),
+        ("cuda", "fp32", False, (False, False, True)),
+        ("cuda", "bf16", True, (False, False, False)),
+        ("cpu", "bf16", False, None),
+    ],
+)
+def test_tf32_and_trials_of_algorithms_follow_precision_and_determinism(name, precision, repeatable, during):
+    def flags():
+        return (matmul.allow_tf32, cudnn.allow_tf32, cudnn.benchmark)
+
+    matmul, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    before = flags()
+    with fast_kernels(Device(torch.device(name), precision), repeatable):
+        assert flags() == (during or before)
+    assert flags() == before
 
 
 def test_operation_without_a_deterministic_algorithm_is_one_sentence():

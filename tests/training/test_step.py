@@ -24,7 +24,7 @@ from small_models import (
 from torch import nn
 
 from framecast.core.types import GradClip, Loss, Optimiser, Phase
-from framecast.training.gradients import clip_gradients, only, update
+from framecast.training.gradients import clip_gradients, only, update, update_unread
 from framecast.training.state import TrainState, make_optimiser
 from framecast.training.step import NotFinite, check_losses, check_weights
 
@@ -189,7 +189,7 @@ def test_skipped_update_changes_no_weight(kind):
     parameters = [nn.Parameter(torch.ones(3, 4)), nn.Parameter(torch.ones(5))]
     optimiser = make_optimiser(Optimiser(kind=kind, lr=0.1, momentum=0.9, weight_decay=0.1), parameters)
 
-    def step(gradient, skip):
+    def step(gradient, skip, update=update):
         before = [p.detach().clone() for p in parameters]
         for p in parameters:
             p.grad = torch.full_like(p, gradient)
@@ -199,6 +199,9 @@ def test_skipped_update_changes_no_weight(kind):
     assert not step(1.0, False)
     assert step(float("nan"), True)
     assert step(1.0, True)
+    # as on a GPU, without reading the flag
+    assert not step(1.0, False, update_unread)
+    assert step(float("nan"), True, update_unread)
     assert all(p.isfinite().all() for p in parameters)
 
 

@@ -186,10 +186,11 @@ class Network(nn.Module):
             grown = functional.pixel_shuffle(self.grow[i](x), 2)
             x = skips[i] + grown.contiguous(memory_format=torch.channels_last)
             x = _through(self.up[i], x, condition)
-        last = functional.one_hot(history.frames[:, -1], self.colours).permute(0, 3, 1, 2)
+        # one_hot would read the largest index
+        last = (history.frames[:, -1, ..., None] == torch.arange(self.colours, device=x.device)).permute(0, 3, 1, 2)
         h, w = self.size
         change = functional.pixel_shuffle(self.head(functional.relu(x)), 2)[:, :, :h, :w]
-        return change.float() + self.copy * last, torch.cat([scene, _pool(x), condition], 1).float()
+        return change.float() + self.copy * last.float(), torch.cat([scene, _pool(x), condition], 1).float()
 
     def _planes(self, history: History) -> Tensor:
         """Input maps (b, (t + traces) k, h, w), padded with zeros to a size that can be halved."""

@@ -30,6 +30,7 @@ from framecast.models.direct.hindcast import flow_kind, hindcast, map_counts
 from framecast.models.direct.networks import CODE, FREQUENCIES, Decoder, Encoder, Head, lead_code
 from framecast.models.inputs import Frames, as_frames
 from framecast.models.seeds import Generators
+from framecast.nn.constants import constant
 from framecast.nn.flow import warp
 from framecast.nn.precision import autocast_off
 
@@ -166,7 +167,7 @@ class Direct(Predictor):
                     frames, future = frames.flip(axis), future.flip(axis)
             if turns[2] < 0.5 and frames.shape[3] == frames.shape[4]:
                 frames, future = frames.transpose(3, 4), future.transpose(3, 4)
-            order = torch.randperm(frames.shape[2])
+            order = torch.randperm(frames.shape[2]).to(frames.device, non_blocking=True)
             frames, future = frames[:, :, order], future[:, :, order]
         return self.loss(replace(batch, context=frames, future=future), step)
 
@@ -490,7 +491,7 @@ class Direct(Predictor):
         m, n = motion.shape[:2]
         flow = self._enlarged(context.flow[:, None], context)
         (h, w), (height, width) = context.size, last.shape[-2:]
-        scale = flow.new_tensor([width / w, height / h]).view(1, 1, 2, 1, 1)
+        scale = constant([width / w, height / h], flow).view(1, 1, 2, 1, 1)
         newest, smooth = flow.repeat_interleave(m // len(flow), 0).chunk(2, 2)
         blend, gate = motion[:, :, :2].sigmoid().chunk(2, 2)
         moved = 2 * gate * torch.lerp(newest, smooth, blend) + 0.1 * motion[:, :, 2:]
