@@ -15,9 +15,11 @@ import numpy as np
 from framecast.core.errors import UserError
 from framecast.media.animation import is_animation, scan_animation
 from framecast.media.packets import (
+    NO_DISPLAY_ORDER,
     SKIP_BAD,
     Decoded,
     Packets,
+    SeekMap,
     check_file,
     decode_times,
     decoder_name,
@@ -29,7 +31,8 @@ from framecast.media.packets import (
 )
 from framecast.media.timing import Timing, close_pauses, constant_rate, resampled
 
-# Frames decoded when a file is opened, to compare their order with their times; more where the times are doubtful.
+# Frames decoded when a file is opened, to compare their order with their times; more where the times are doubtful, all
+# where the container stores no display order.
 _HEAD, _DOUBTFUL_HEAD = 4, 48
 
 
@@ -82,6 +85,7 @@ class VideoIndex:
     after_pauses: np.ndarray  # frames that follow a pause
     stream: int = 0
     decoder: str = ""  # see packets.decoder_name
+    packets: SeekMap | None = None  # None if frames are numbered by count
     animation: bool = False
 
 
@@ -105,12 +109,15 @@ def _scan(path: Path, _modified: int, _bytes: int, skip_bad: bool) -> VideoIndex
         stated = (track.average_rate, track.guessed_rate)
         # Frames that are decoded out of order although the times of their packets ascend: the times may be wrong.
         doubtful = bool(track.codec_context.has_b_frames) and packets.ascending
+        head: int | None = _DOUBTFUL_HEAD if doubtful else _HEAD
+        if skip_bad or (doubtful and container.format.name in NO_DISPLAY_ORDER):
+            head = None
     if packets.corrupt and packets.damage is None:
         strict = decode_times(path, number, decoder, None, strict=True)
         packets.damage = len(strict.pts) if strict.damaged else None
     if not skip_bad:
         _refuse_damage(path, packets, missing, expected)
-    found = decode_times(path, number, decoder, None if skip_bad else _DOUBTFUL_HEAD if doubtful else _HEAD)
+    found = decode_times(path, number, decoder, head)
     stamps = packets.stamps()
     if stamps is None or not found.matches(stamps):
         stamps = None  # frames are numbered by count
@@ -124,6 +131,10 @@ def _scan(path: Path, _modified: int, _bytes: int, skip_bad: bool) -> VideoIndex
             missing += max(total, packets.promised()) - good
         stamps, times = None if stamps is None else stamps[:good], times[:good]
     times, after_pauses = close_pauses(times)
+    keys = np.zeros(1, np.int64)
+    # The palette of a track may come with its first packet only.
+    if stamps is not None and found.first.format.name != "pal8":
+        keys = packets.key_frames()
     timing = constant_rate(times, _duration(times, packets, tick, stated), tick, stated)
     matrix, raw = _matrix(found.first), (int(found.first.height), int(found.first.width))
     return VideoIndex(
@@ -134,12 +145,13 @@ def _scan(path: Path, _modified: int, _bytes: int, skip_bad: bool) -> VideoIndex
         matrix=matrix,
         times=times,
         pts=stamps,
-        keys=np.zeros(1, np.int64) if stamps is None else packets.key_frames(),
+        keys=keys,
         tick=tick,
         timing=timing,
         after_pauses=after_pauses,
         stream=number,
         decoder=decoder,
+        packets=None if stamps is None else packets.seek_map(),
     )
 
 
@@ -224,7 +236,11 @@ def timing_at(index: VideoIndex, fps: float | None) -> Timing:
 
 def _matrix(frame: Any) -> tuple[int, int, int, int]:
     """Signs (a, b, c, d) of the display matrix x' = a x + c y, y' = b x + d y; exactly one of each row is not 0."""
-    data = frame.side_data.get("DISPLAYMATRIX")
+    try:
+        data = frame.side_data.get("DISPLAYMATRIX")
+    except ValueError:  # side data of a kind that PyAV has no name for, such as EXIF; the angle it gives nevertheless
+        turn = round(frame.rotation / 90) % 4
+        return ((1, 0, 0, 1), (0, -1, 1, 0), (-1, 0, 0, -1), (0, 1, -1, 0))[turn]
     if data is None:
         return 1, 0, 0, 1
     a, b, _, c, d = np.frombuffer(bytes(data), np.int32)[:5].tolist()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
+import zlib
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -29,6 +30,10 @@ SKIP_BAD = "or pass --skip-bad (skip_bad=True) to use the part before the damage
 
 #: Decoders that return the alpha channel of VP8 and VP9 in Matroska and WebM, which FFmpeg's own ones drop.
 _ALPHA_DECODERS = {"vp8": "libvpx", "vp9": "libvpx-vp9"}
+#: Containers without an index, whose times between stored ones are interpolated from where reading begins.
+_UNINDEXED = frozenset(("mpeg", "mpegts", "asf"))
+#: Containers that store no display order: with B-frames, times are in the order of decoding.
+NO_DISPLAY_ORDER = frozenset(("avi", "asf", "mxf"))
 _STRICT = {"err_detect": "crccheck+bitstream+buffer+explode"}
 
 
@@ -37,6 +42,8 @@ class Packets:
     """Whole packets of the video track in file order, times in the track's clock.
 
     damage: packets before a place where the container's structure is broken; None where it is not.
+    marks: what recognises a packet after a seek: its size with its time or, by_content, with a checksum of its bytes.
+    by_content: whether the container's times depend on where reading begins.
     end: latest end of a packet of any track, seconds; only of Matroska.
     guessed: whether the container stores decoding times only (AVI).
     corrupt: whether parts of a packet are missing, or files were joined (MPEG-TS), which only decoding can distinguish.
@@ -46,6 +53,8 @@ class Packets:
     dts: list[int | None] = field(default_factory=list)
     durations: list[int] = field(default_factory=list)
     keys: list[bool] = field(default_factory=list)
+    marks: list[int] = field(default_factory=list)
+    by_content: bool = False
     damage: int | None = None
     end: float = 0.0
     guessed: bool = False
@@ -92,6 +101,19 @@ class Packets:
     def key_frames(self) -> np.ndarray:
         """Frames in display order at which decoding can begin."""
         return np.flatnonzero(np.asarray(self.keys)[np.argsort(np.asarray(self.pts, np.int64), kind="stable")])
+
+    def seek_map(self) -> SeekMap:
+        """What recognises packets after a seek."""
+        return SeekMap(np.asarray(self.pts, np.int64), np.asarray(self.marks, np.int64), self.by_content)
+
+
+@dataclass(frozen=True)
+class SeekMap:
+    """Packets of a track in file order: times, marks and the kind of these (see `Packets`)."""
+
+    pts: np.ndarray
+    marks: np.ndarray
+    by_content: bool
 
 
 @dataclass
@@ -187,8 +209,8 @@ def read_packets(container: Any, track: Any) -> Packets:
     import av
 
     matroska = "matroska" in container.format.name
-    found = Packets(guessed=container.format.name == "avi")
-    hidden = track.codec_context.name == "vp8"
+    name = container.format.name
+    found = Packets(guessed=name == "avi", by_content=name in _UNINDEXED)
     with _errors() as errors:
         try:
             # Of Matroska every track is read: the file's duration is that of the longest.
@@ -200,17 +222,59 @@ def read_packets(container: Any, track: Any) -> Packets:
                     continue
                 if matroska and found.damage is None and any("EBML" in message for _, _, message in errors):
                     found.damage = len(found.pts)
-                if hidden and not bytes(packet)[0] & 0x10:
-                    continue  # VP8 stores reference frames that are never shown
+                if not _is_shown(packet, track):
+                    continue
                 found.corrupt = found.corrupt or bool(packet.is_corrupt)
                 found.pts.append(packet.pts)
                 found.dts.append(packet.dts)
                 found.durations.append(packet.duration or 0)
                 found.keys.append(bool(packet.is_keyframe))
+                found.marks.append(_mark(packet, found.by_content))
         except av.FFmpegError:
             # The count that the header promises is compared afterwards; that comparison reports the loss.
             return found
     return found
+
+
+def _is_shown(packet: Any, track: Any) -> bool:
+    """Whether a packet holds a frame that is shown; edit lists hide some, and VP8 stores references of its own."""
+    if not packet.size or packet.is_discard:
+        return False
+    return track.codec_context.name != "vp8" or bool(bytes(packet)[0] & 0x10)
+
+
+def _mark(packet: Any, by_content: bool) -> int:
+    return int(packet.size) << 32 | (zlib.crc32(bytes(packet)) if by_content else (packet.pts or 0) & 0xFFFFFFFF)
+
+
+class MisplacedError(Exception):
+    """Packets after a seek differ from those of the whole file at this place."""
+
+
+def packets_after_seek(container: Any, track: Any, known: SeekMap) -> Iterator[Any]:
+    """Packets of a track from the first key frame after the container's position that is recognised, as in the file.
+
+    Raises:
+        MisplacedError: Another packet follows than in the file, read from its beginning.
+    """
+    at = -1
+    for packet in container.demux(track):
+        if _is_shown(packet, track):
+            mark = _mark(packet, known.by_content)
+            if at < 0:
+                same = np.flatnonzero(known.marks == mark)
+                if not packet.is_keyframe or len(same) != 1:
+                    continue
+                at = int(same[0])
+            else:
+                at += 1
+                if at >= len(known.marks) or known.marks[at] != mark:
+                    raise MisplacedError
+            if known.by_content:
+                packet.pts, packet.dts = int(known.pts[at]), None
+        elif at < 0:
+            continue
+        yield packet
 
 
 @contextmanager
@@ -258,16 +322,29 @@ def _edited(container: Any, track: Any, lost: int) -> bool:
     return bool(track.duration) and step > 0 and track.duration * tick <= (track.frames - lost + 1.5) * step
 
 
-def decoded_frames(container: Any, track: Any, decoder: str) -> Iterator[Any]:
-    """Frames of a track in the order of the decoder, from the container's position on."""
-    if not decoder:
+def decoded_frames(container: Any, track: Any, decoder: str, known: SeekMap | None = None) -> Iterator[Any]:
+    """Frames of a track in the order of the decoder, from the container's position on.
+
+    Args:
+        container: Open container.
+        track: Its track.
+        decoder: See `decoder_name`.
+        known: Packets of the track, after a seek.
+
+    Raises:
+        MisplacedError: See `packets_after_seek`.
+    """
+    if not decoder and known is None:
         yield from container.decode(track)
         return
     import av
 
-    context: Any = av.CodecContext.create(decoder, "r")
-    context.extradata = track.codec_context.extradata
-    for packet in container.demux(track):
+    context: Any = track.codec_context
+    if decoder:
+        context = av.CodecContext.create(decoder, "r")
+        context.extradata = track.codec_context.extradata
+    packets = container.demux(track) if known is None else packets_after_seek(container, track, known)
+    for packet in packets:
         yield from context.decode(packet)
 
 

@@ -21,7 +21,7 @@ from framecast.media.animation import animation_frames
 from framecast.media.hdr import HLG, PQ, to_sdr
 from framecast.media.images import on_black
 from framecast.media.index import VideoIndex, VideoInfo, timing_at, video_index
-from framecast.media.packets import SKIP_BAD, decoded_frames, opened
+from framecast.media.packets import SKIP_BAD, MisplacedError, decoded_frames, opened
 from framecast.media.resize import Fit, Placement, Size, placement, resize_frames
 from framecast.media.write import write_video
 
@@ -131,24 +131,30 @@ def _decode(index: VideoIndex, wanted: np.ndarray, plan: Placement, skip_bad: bo
     while not done:
         done = True
         key = int(keys[-back]) if back <= len(keys) else 0
-        for number, frame in _shown(index, key, skip_bad):
-            if number > wanted[0] and previous is None and key > 0:
-                break  # the file's seek index points past the frame
-            if previous is not None and number < previous[0]:
-                raise UserError(
-                    f"{index.info.path} has timestamps that go back at frame {previous[0]}; write it again with new "
-                    "ones, for example as mkv"
-                )
-            while shown < len(wanted) and wanted[shown] < number:
-                # No frame of this number was decoded (never shown, or damaged): the previous one is repeated.
-                yield converter(previous or (number, frame))
-                shown += 1
-            previous = (number, frame)
-            while shown < len(wanted) and wanted[shown] == number:
-                yield converter(previous)
-                shown += 1
-            if shown == len(wanted):
-                return
+        try:
+            for number, frame in _shown(index, key, skip_bad):
+                if number > wanted[shown] and previous is None and key > 0:
+                    break  # the file's seek index points past the frame
+                if previous is not None and number < previous[0]:
+                    if key > 0:
+                        raise MisplacedError
+                    raise UserError(
+                        f"{index.info.path} has timestamps that go back at frame {previous[0]}; write it again with "
+                        "new ones, for example as mkv"
+                    )
+                while shown < len(wanted) and wanted[shown] < number:
+                    # No frame of this number was decoded (never shown, or damaged): the previous one is repeated.
+                    yield converter(previous or (number, frame))
+                    shown += 1
+                previous = (number, frame)
+                while shown < len(wanted) and wanted[shown] == number:
+                    yield converter(previous)
+                    shown += 1
+                if shown == len(wanted):
+                    return
+        except MisplacedError:
+            previous, keys, done = None, keys[:0], False  # decode from the beginning
+            continue
         if (previous is None or previous[0] < wanted[0]) and key > 0:
             previous, back, done = None, 2 * back, False  # decode from an earlier key frame
     short = int(wanted[-1]) - (previous[0] if previous else -1)
@@ -161,18 +167,22 @@ def _decode(index: VideoIndex, wanted: np.ndarray, plan: Placement, skip_bad: bo
 
 
 def _shown(index: VideoIndex, key: int, skip_bad: bool) -> Iterator[tuple[int, Any]]:
-    """(number, decoded frame) in the order shown, from key frame `key` on."""
+    """(number, decoded frame) in the order shown, from key frame `key` on.
+
+    Raises: MisplacedError if what follows `key` is not what follows it in the file read from its beginning.
+    """
     import av
 
     with opened(index.info.path) as container:
         stream = container.streams[index.stream]
         # With threads over frames, an error may arrive before the intact frames in front of it.
         stream.thread_type = "SLICE" if index.info.lost else "AUTO"
-        if key > 0 and index.pts is not None:
+        known = index.packets if key > 0 else None
+        if known is not None and index.pts is not None:
             container.seek(int(index.pts[key]), stream=stream)
         number = -1
         try:
-            for frame in decoded_frames(container, stream, index.decoder):
+            for frame in decoded_frames(container, stream, index.decoder, known):
                 if index.pts is None or frame.pts is None:
                     number += 1
                 else:
