@@ -24,6 +24,7 @@ from framecast.data.readers.tfrecord_format import is_records
 from framecast.data.readers.tfrecords import SUFFIXES, TFRecords, record_files
 from framecast.data.readers.videos import Videos, video_files
 from framecast.data.store import Store
+from framecast.media.animation import ANIMATION_SUFFIXES, frame_count
 from framecast.media.images import IMAGE_SUFFIXES
 from framecast.media.video import VIDEO_SUFFIXES
 
@@ -117,7 +118,7 @@ def _kind_of_file(path: Path) -> str:
         return "records"
     if suffix in _ARCHIVES:
         raise UserError(f"{path} is an archive; unpack it and give the folder")
-    if suffix in IMAGE_SUFFIXES - VIDEO_SUFFIXES:
+    if suffix in IMAGE_SUFFIXES - VIDEO_SUFFIXES and not (suffix in ANIMATION_SUFFIXES and frame_count(path) > 1):
         raise UserError(f"{path} is a single image, expected several frames; give its folder of frames, or a video")
     return "videos"  # whatever its name: its content decides, and the reader reports what is wrong
 

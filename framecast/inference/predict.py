@@ -21,6 +21,7 @@ from framecast.data.base import Source
 from framecast.data.open import open_path
 from framecast.data.options import ReadOptions
 from framecast.data.writer import is_store
+from framecast.media.animation import ANIMATION_SUFFIXES, is_animation
 from framecast.media.cuts import find_cuts
 from framecast.media.grid import as_rgb, border, heat_map
 from framecast.media.images import is_image, read_image, to_uint8
@@ -204,7 +205,7 @@ def _read_context(
     if not path.exists():
         near = suggest(path.name, [p.name for p in path.parent.iterdir()] if path.parent.is_dir() else [])
         raise UserError(f"{path}: no such file; {near}")
-    if path.suffix.lower() not in VIDEO_SUFFIXES and is_image(path):
+    if _is_still(path):
         if length > 1:
             raise UserError(
                 f"{path}: got one image, the model uses {length} frames; give a video or a folder of frames"
@@ -242,13 +243,19 @@ def read_past(path: Path, at: str, side: int, limit: int, channels: int) -> tupl
     return np.ascontiguousarray(_channels(frames, channels, path)), rate
 
 
+def _is_still(path: Path) -> bool:
+    """Whether a file is an image of one frame."""
+    suffix = path.suffix.lower()
+    return suffix not in VIDEO_SUFFIXES and is_image(path) and not (suffix in ANIMATION_SUFFIXES and is_animation(path))
+
+
 def _frames_before(path: Path, at: str, limit: int) -> int:
     """Number of frames before `at`, at most `limit`."""
     store = next((parent for parent in path.parents if is_store(parent)), None) if not path.exists() else None
     if path.is_dir() or store is not None:
         source = open_path(store or path, ReadOptions())
         frames, fps = int(source.lengths[find_video(source, path, store)]), source.spec.fps
-    elif path.suffix.lower() not in VIDEO_SUFFIXES and is_image(path):
+    elif _is_still(path):
         return 1
     else:
         info = probe(path)

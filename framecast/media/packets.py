@@ -23,7 +23,7 @@ from framecast.media.images import MAX_PIXELS
 _FORMATS = ",".join(
     (
         *("mov", "mp4", "m4a", "3gp", "3g2", "mj2", "matroska", "webm", "avi", "mpeg", "mpegts", "mpegvideo", "h264"),
-        *("hevc", "m4v", "ogg", "flv", "asf", "ivf", "mjpeg", "mxf", "yuv4mpegpipe"),
+        *("hevc", "m4v", "ogg", "flv", "asf", "ivf", "mjpeg", "mxf", "yuv4mpegpipe", "nut", "dv", "obu", "av1"),
     )
 )
 SKIP_BAD = "or pass --skip-bad (skip_bad=True) to use the part before the damage"

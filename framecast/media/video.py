@@ -31,7 +31,8 @@ VIDEO_SUFFIXES = frozenset(
     (
         *(".mp4", ".mkv", ".mov", ".webm", ".avi", ".gif", ".webp", ".m4v", ".mpg", ".mpeg", ".mpe", ".ts", ".mts"),
         *(".m2ts", ".m2t", ".wmv", ".asf", ".flv", ".f4v", ".3gp", ".3g2", ".ogv", ".qt", ".vob", ".divx", ".mxf"),
-        *(".m2v", ".h264", ".264", ".h265", ".265", ".hevc", ".ivf", ".mjpeg", ".mjpg", ".y4m"),
+        *(".m2v", ".h264", ".264", ".h265", ".265", ".hevc", ".ivf", ".mjpeg", ".mjpg", ".y4m", ".apng"),
+        *(".avifs", ".nut", ".dv", ".obu"),
     )
 )
 

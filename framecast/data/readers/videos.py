@@ -17,7 +17,7 @@ from framecast.data.base import clip_stop
 from framecast.data.options import AS_STORED, ReadOptions
 from framecast.data.readers.folders import fixed_splits, visible_files
 from framecast.data.splits import SplitByName
-from framecast.media.animation import frame_count
+from framecast.media.animation import ANIMATION_SUFFIXES, frame_count
 from framecast.media.images import natural_key
 from framecast.media.resize import target_size
 from framecast.media.video import VIDEO_SUFFIXES, VideoInfo, iter_frames, probe
@@ -137,14 +137,24 @@ class Videos(SplitByName):
 
 
 def video_files(folder: Path) -> list[Path]:
-    """Videos below a folder in natural order, without still .gif and .webp images.
+    """Videos below a folder in natural order, without still images.
 
     Damaged .gif and .webp files are taken for videos if there are others, so that the reader reports or skips them.
+    Other images of several frames, such as animated PNG, are videos; a folder's first image decides whether all are looked
+    at, so that folders of frames open fast.
     """
-    files = [f for f in visible_files(folder) if f.suffix.lower() in VIDEO_SUFFIXES]
+    every = list(visible_files(folder))
+    files = [f for f in every if f.suffix.lower() in VIDEO_SUFFIXES]
     counts = {f: frame_count(f) if f.suffix.lower() in (".gif", ".webp") else 2 for f in files}
     least = 0 if any(count > 1 for count in counts.values()) else 2
     moving = [f for f in files if counts[f] >= least and counts[f] != 1]
+    images: dict[Path, list[Path]] = {}
+    for file in every:
+        if file.suffix.lower() in ANIMATION_SUFFIXES - VIDEO_SUFFIXES:
+            images.setdefault(file.parent, []).append(file)
+    for group in images.values():
+        if frame_count(min(group, key=lambda f: natural_key(f.name))) > 1:
+            moving += [f for f in group if frame_count(f) > 1]
     return sorted(moving, key=lambda f: natural_key(f.relative_to(folder)))
 
 

@@ -4,8 +4,11 @@ import pickle
 
 import numpy as np
 import pytest
+from films import numbered, numbers
+from PIL import Image
 
 from framecast.core.errors import UserError
+from framecast.data.open import open_path
 from framecast.data.options import ReadOptions
 from framecast.data.readers.videos import Videos, video_files
 from framecast.media.images import write_image
@@ -130,3 +133,27 @@ def test_ends_and_single_frames(folder, tmp_path):
     (tmp_path / "none").mkdir()
     with pytest.raises(UserError, match="holds no video"):
         Videos(tmp_path / "none")
+
+
+@pytest.mark.parametrize("suffix", [".apng", ".png", ".avif", ".tif"])
+def test_images_of_several_frames_are_videos(tmp_path, suffix):
+    pictures = [Image.fromarray(np.ascontiguousarray(frame.transpose(1, 2, 0))) for frame in numbered(9)]
+    form = "PNG" if suffix == ".apng" else None
+    one = tmp_path / f"one{suffix}"
+    pictures[0].save(one, format=form, save_all=True, append_images=pictures[1:], duration=40)
+    folder = tmp_path / "several"
+    folder.mkdir()
+    for name in ("a", "b"):
+        (folder / f"{name}{suffix}").write_bytes(one.read_bytes())
+    assert open_path(folder).lengths == [9, 9]
+    source = open_path(one)
+    assert numbers(source.clip(0, 0, 9).frames) == list(range(9))
+    assert source.spec.fps == (10 if suffix == ".tif" else 25)  # a TIFF stores no times
+
+
+def test_pages_of_two_sizes_are_one_image(tmp_path):
+    pages = [Image.fromarray(np.full((size, size), 90, np.uint8)) for size in (32, 16, 8)]
+    for name in ("0.tif", "1.tif", "2.tif"):
+        pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:])
+    source = open_path(tmp_path)
+    assert source.lengths == [3] and (source.spec.height, source.spec.width) == (32, 32)
