@@ -140,8 +140,8 @@ def video_files(folder: Path) -> list[Path]:
     """Videos below a folder in natural order, without still images.
 
     Damaged .gif and .webp files are taken for videos if there are others, so that the reader reports or skips them.
-    Other images of several frames, such as animated PNG, are videos; a folder's first image decides whether all are looked
-    at, so that folders of frames open fast.
+    Other images of several frames, such as animated PNG, are videos; a folder's first image decides whether all are
+    examined, so that folders of frames open fast.
     """
     every = list(visible_files(folder))
     files = [f for f in every if f.suffix.lower() in VIDEO_SUFFIXES]

@@ -156,4 +156,5 @@ def test_pages_of_two_sizes_are_one_image(tmp_path):
     for name in ("0.tif", "1.tif", "2.tif"):
         pages[0].save(tmp_path / name, save_all=True, append_images=pages[1:])
     source = open_path(tmp_path)
-    assert source.lengths == [3] and (source.spec.height, source.spec.width) == (32, 32)
+    assert source.lengths == [3]
+    assert (source.spec.height, source.spec.width) == (32, 32)
