@@ -17,6 +17,7 @@ from framecast.core.commit import check_target
 from framecast.core.config import suggest
 from framecast.core.errors import UserError
 from framecast.core.flags import PathName, SetName, Switch, documented, fields_of, parse
+from framecast.core.remote import parse_bytes
 from framecast.data.base import RecordSettings
 
 HELP = """\
@@ -72,6 +73,12 @@ class ImportFlags:
     """Reader settings for TFRecords."""
     cuts: bool = True
     """Detection of shot cuts in videos, which training clips then do not cross."""
+    shards: str | None = None
+    """Largest size of a shard, such as 512MiB, for store format 2: for object storage and data larger than memory."""
+    workers: int = 1
+    """Number of processes, which write shards."""
+    cluster: str | None = None
+    """Ray cluster that does the work: auto or an address; input and output must be on a disk that its nodes share."""
     skip_bad: Switch = False
     """Skipping of unreadable files, with a count."""
     overwrite: Switch = False
@@ -260,10 +267,14 @@ def _make(argv: list[str]) -> None:
 
 def _import(argv: list[str]) -> None:
     from framecast.data.open import open_path
+    from framecast.data.parallel_pack import pack_parallel
     from framecast.data.store import estimate, pack
-    from framecast.data.writer import bytes_in_words
+    from framecast.data.writer import SHARD_BYTES, bytes_in_words
 
     flags = parse(ImportFlags, argv, "data import")
+    size = SHARD_BYTES if flags.shards is None else parse_bytes(flags.shards)
+    if flags.workers < 1:
+        raise UserError(f"--workers must be at least 1, got {flags.workers}")
     options, folder = read_options(flags), Path(flags.out)
     check_target(folder, "store", flags.overwrite)
     # scaled while decoding: a phone clip at full size would not fit into memory
@@ -271,7 +282,11 @@ def _import(argv: list[str]) -> None:
     need = bytes_in_words(estimate(source, options.size))
     print(f"{_counts(len(source), sum(source.lengths))}: {need} in {folder}", file=sys.stderr)
     with progress_bar(f"importing {flags.path}") as progress:
-        pack(source, folder, options, progress, flags.overwrite)
+        if flags.shards is None and flags.workers == 1 and flags.cluster is None:
+            pack(source, folder, options, progress, flags.overwrite)
+        else:
+            work = (flags.workers, flags.cluster)
+            pack_parallel(flags.path, folder, options, size, *work, progress, flags.overwrite)
     _describe_store(folder, flags.json)
 
 

@@ -48,6 +48,10 @@ _BLOCK_BYTES = 1 << 25  # maximum bytes of frames read at a time while packing, 
 _BLOCK = 64
 
 
+class NoVideo(UserError):
+    """None of the videos of a source can be read."""
+
+
 class Store(SplitByName):
     """A packed store as a source.
 
@@ -292,7 +296,7 @@ def pack(
         if skipped:
             writer.meta["skipped"] = skipped
             if len(skipped) == len(source.names):
-                raise UserError(f"none of the {len(skipped)} videos could be read, first {skipped[0]!r}")
+                raise NoVideo(f"none of the {len(skipped)} videos could be read, first {skipped[0]!r}")
     return Store(folder)
 
 

@@ -40,6 +40,7 @@ __all__ = [
     "DiskFull",
     "bytes_in_words",
     "channels_first",
+    "content_digest",
     "is_store",
     "lease_of",
     "require_space",
@@ -259,7 +260,7 @@ class DatasetWriter:
                 write_index(self._part / "meta.json", self.meta)
                 write_index(self._part / "index.json", {**index, **fields})
                 if fields:
-                    write_index(self._part / "index.json", {**index, **fields, "content": _content(self._part)})
+                    write_index(self._part / "index.json", {**index, **fields, "content": content_digest(self._part)})
                 write_checksums(self._part, known=sums)
                 check_target(self.folder, "store", self.overwrite)  # again: the folder may have changed since
                 install_folder(self._part, self.folder)
@@ -310,7 +311,7 @@ def is_store(path: Path | str) -> bool:
     return (Path(path) / "index.json").is_file() and (Path(path) / "meta.json").is_file()
 
 
-def _content(folder: Path) -> str:
+def content_digest(folder: Path) -> str:
     """Digest of the content of a store, which then need not be read again to compare data."""
     from framecast.data.digest import data_digest
     from framecast.data.store import Store

@@ -1,0 +1,55 @@
+"""Independent jobs: the same results in one process and several, and a sentence where one fails or is killed."""
+
+import builtins
+import json
+
+import psutil
+import pytest
+
+from framecast.core.errors import UserError
+from framecast.core.jobs import Job, call, run_jobs
+
+SIZES = ["1kB", "2MiB", "3", "4GB", "5kB"]
+FOUND = [1000, 2 << 20, 3, 4 * 10**9, 5000]
+
+
+def jobs(sizes=SIZES):
+    return [Job("framecast.core.remote:parse_bytes", {"text": text}) for text in sizes]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_results_are_in_the_order_of_the_jobs(workers):
+    seen = []
+    assert run_jobs(jobs(), workers, done=lambda number, result: seen.append((number, result))) == FOUND
+    assert sorted(seen) == list(enumerate(FOUND))
+    assert not [p for p in psutil.Process().children() if "framecast.core.jobs" in " ".join(p.cmdline())]
+
+
+def test_errors_and_killed_workers_are_one_sentence():
+    with pytest.raises(UserError, match="size 'much': expected bytes"):
+        run_jobs(jobs(["1", "much", "2"]), 2)
+
+    def kill(number, result):
+        for child in psutil.Process().children():
+            child.kill()
+
+    with pytest.raises(UserError, match=r"a worker process ended before its work was done \(code -9\); repeat the"):
+        run_jobs(jobs(["1"] * 50), 2, done=kill)
+    with pytest.raises(UserError, match="--workers must be at least 1"):
+        run_jobs(jobs(), 0)
+    assert json.loads(json.dumps(call("framecast.core.remote:parse_bytes", {"text": "x"})))["error"]
+    with pytest.raises(ValueError, match="a job is a function of this package"):
+        call("os:system", {"command": "true"})
+
+
+def test_a_missing_cluster_extra_is_named(monkeypatch):
+    real = builtins.__import__
+
+    def without_ray(name, *args, **kwargs):
+        if name == "ray":
+            raise ImportError(name)
+        return real(name, *args, **kwargs)
+
+    monkeypatch.setattr(builtins, "__import__", without_ray)
+    with pytest.raises(UserError, match=r"--cluster needs Ray; install it with pip install \"framecast\[cluster\]\""):
+        run_jobs(jobs(), cluster="auto")
