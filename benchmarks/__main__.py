@@ -19,6 +19,7 @@ SCRIPTS = (
     "autoencoders",
     "full_frame",
     "loader",
+    "shards",
     "metrics",
     "comparing",
     "recording",

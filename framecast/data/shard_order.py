@@ -98,14 +98,19 @@ class ShardOrder:
         found = []
         for index, lane in enumerate(self._lanes(epoch, stream)):
             rows = self.rows(index)
-            slots = [row - rows.start for row in rows if mine.start <= row < mine.stop]
-            for slot in slots:
-                place = (at * len(rows) + slot) % int(lane.ends[-1])
-                which = int(np.searchsorted(lane.ends, place, side="right"))
-                shard = lane.shards[which]
-                order = self._order(epoch, stream, shard)
-                found.append(self._number(shard, int(order[place - (int(lane.ends[which]) - len(order))])))
-        return np.array(found, np.int64)
+            first, last = max(rows.start, mine.start), min(rows.stop, mine.stop)
+            if first >= last:
+                continue
+            place = (at * len(rows) + first - rows.start) % int(lane.ends[-1])
+            left = last - first
+            while left:
+                number = int(lane.ends.searchsorted(place, side="right"))
+                order = self._order(epoch, stream, lane.shards[number])
+                start = place - (int(lane.ends[number]) - len(order))
+                found.append(order[start : start + left])
+                left -= len(found[-1])
+                place = (place + len(found[-1])) % int(lane.ends[-1])
+        return np.concatenate(found)
 
     def near(self, step: int, stream: str, mine: slice) -> list[int]:
         """Shards that rows `mine` of a step read, then those that they read next."""
@@ -127,12 +132,6 @@ class ShardOrder:
                 following.append(self._lanes(epoch + 1, stream)[index].shards[0])
         return list(dict.fromkeys([*now, *following]))
 
-    def _number(self, shard: int, place: int) -> int:
-        """Window number of the n-th window of a shard."""
-        ends = self._ends[shard]
-        run = int(np.searchsorted(ends, place, side="right"))
-        return int(self._firsts[shard][run]) + place - (int(ends[run - 1]) if run else 0)
-
     def _lanes(self, epoch: int, stream: str) -> list[Lane]:
         if (epoch, stream) not in self._dealt:
             shuffled = [self._shards[i] for i in self._rng(epoch, stream, 2).permutation(len(self._shards))]
@@ -150,9 +149,13 @@ class ShardOrder:
         return self._dealt[epoch, stream]
 
     def _order(self, epoch: int, stream: str, shard: int) -> np.ndarray:
+        """Window numbers of a shard in the order of reading."""
         key = (epoch, stream, shard)
         if key not in self._orders:
-            self._orders[key] = self._rng(epoch, stream, 3, shard).permutation(int(self._ends[shard][-1]))
+            ends, firsts = self._ends[shard], self._firsts[shard]
+            places = self._rng(epoch, stream, 3, shard).permutation(int(ends[-1]))
+            run = ends.searchsorted(places, side="right")
+            self._orders[key] = firsts[run] + places - np.where(run > 0, ends[run - 1], 0)
             while len(self._orders) > 4 * self.lanes + 4:
                 self._orders.popitem(last=False)
         else:
