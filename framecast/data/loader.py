@@ -19,7 +19,7 @@ from framecast.core.errors import UserError
 from framecast.core.types import ActionSpec, Batch, Clip, ClipRequest
 from framecast.data.base import Segment, Source
 from framecast.data.events import EventWindows
-from framecast.data.shard_order import ShardOrder
+from framecast.data.shard_order import shard_order
 from framecast.data.windows import Windows
 
 
@@ -88,19 +88,9 @@ class Loader:
         per_rank = batch_size // world
         self._mine = slice(rank * per_rank, (rank + 1) * per_rank)
         self._shuffled: dict[str, tuple[int, np.ndarray]] = {}
-        self._shards = self._shard_order(lanes) if order == "shards" else None
-        self._near: dict[str, list[int]] = {}
-
-    def _shard_order(self, lanes: int) -> ShardOrder:
-        parts = getattr(self.source, "parts", None)
-        if parts is None:
-            raise UserError(
-                "--train.order shards is for packed stores of format 2; write one with data import --shards 512MiB, or "
-                "use --train.order epoch"
-            )
-        order = ShardOrder(self.windows, parts, self.batch_size, lanes, self.seed)
-        self.source.require(len(order.near(0, "main", self._mine)))  # type: ignore[attr-defined]
-        return order
+        self._shards = None
+        if order == "shards":
+            self._shards = shard_order(source, self.windows, batch_size, lanes, seed, self._mine)
 
     @property
     def num_clips(self) -> int:
@@ -126,11 +116,7 @@ class Loader:
         crops = 2 + self.windows.num_crop_uniforms
         uniforms = rng.random((self.batch_size, crops + self.windows.num_target_uniforms))
         if self._shards is not None:
-            near = self._shards.near(step, stream, self._mine)
-            if self._near.get(stream) != near:
-                self._near[stream] = near
-                self.source.readahead(near)  # type: ignore[attr-defined]
-            videos, starts = self.windows.at(self._shards.numbers(step, stream, self._mine))
+            videos, starts = self.windows.at(self._shards.numbers(step, stream, self._mine, ahead=True))
         elif self.order == "random":
             videos, starts = self.windows.from_uniform(uniforms[:, :2])
             if self._events is not None:

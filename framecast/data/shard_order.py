@@ -12,8 +12,9 @@ import heapq
 import threading
 import zlib
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -21,6 +22,22 @@ from framecast.core.errors import UserError
 from framecast.data.windows import Windows
 
 Parts = Sequence[Sequence[Sequence[int]]]
+
+
+def shard_order(source: Any, windows: Windows, batch_size: int, lanes: int, seed: int, mine: slice) -> ShardOrder:
+    """The order of shards of a source, whose cache holds the shards that rows `mine` of a batch read now and next.
+
+    Raises:
+        UserError: The source has no shards, or its cache is too small.
+    """
+    if getattr(source, "parts", None) is None:
+        raise UserError(
+            "--train.order shards is for packed stores of format 2; write one with data import --shards 512MiB, or "
+            "use --train.order epoch"
+        )
+    order = ShardOrder(windows, source.parts, batch_size, lanes, seed, source.readahead)
+    source.require(len(order.near(0, "main", mine)))
+    return order
 
 
 @dataclass(frozen=True)
@@ -44,6 +61,7 @@ class ShardOrder:
         batch_size: Clips of all processes together.
         lanes: Number of shards that a batch is drawn from, at most the clips of a batch and the shards there are.
         seed: Random seed.
+        readahead: Called with shards that are read now and next.
 
     Attributes:
         total: Number of windows.
@@ -52,8 +70,17 @@ class ShardOrder:
         UserError: No window lies within a shard.
     """
 
-    def __init__(self, windows: Windows, parts: Parts, batch_size: int, lanes: int, seed: int) -> None:
-        self.batch_size, self.seed = batch_size, seed
+    def __init__(
+        self,
+        windows: Windows,
+        parts: Parts,
+        batch_size: int,
+        lanes: int,
+        seed: int,
+        readahead: Callable[[list[int]], None] = lambda shards: None,
+    ) -> None:
+        self.batch_size, self.seed, self.readahead = batch_size, seed, readahead
+        self._requested: dict[str, list[int]] = {}
         found: dict[int, list[tuple[int, int]]] = {}
         need, number = windows.request.source_length, 0
         for segment in windows.segments:
@@ -84,13 +111,16 @@ class ShardOrder:
         """Rows of a batch that a lane fills."""
         return range(-(-lane * self.batch_size // self.lanes), -(-(lane + 1) * self.batch_size // self.lanes))
 
-    def numbers(self, step: int, stream: str, mine: slice) -> np.ndarray:
-        """Window numbers of rows `mine` of the batch of a step.
+    def numbers(self, step: int, stream: str, mine: slice, ahead: bool = False) -> np.ndarray:
+        """Window numbers of rows `mine` of the batch of a step; with `ahead`, their shards and the next are requested.
 
         Lanes with fewer windows than others begin again before the epoch ends; of those with more, the last windows are
         left out, which differ in every epoch.
         """
         with self._lock:
+            if ahead and (near := self._near(step, stream, mine)) != self._requested.get(stream):
+                self._requested[stream] = near
+                self.readahead(near)
             return self._numbers(step, stream, mine)
 
     def _numbers(self, step: int, stream: str, mine: slice) -> np.ndarray:

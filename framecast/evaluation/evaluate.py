@@ -9,6 +9,7 @@ import torch
 
 import framecast
 from framecast.core.errors import UserError
+from framecast.core.remote import is_address
 from framecast.core.types import ClipRequest, ClipSpec
 from framecast.data import SOURCES
 from framecast.data.base import Segment, Source
@@ -190,7 +191,8 @@ def open_source(run: Run, data: str | Path | Source | None) -> Source:
     """
     trained = run.config.data
     if data is None:
-        if not trained.path or not (Path(trained.path).expanduser().exists() or trained.path in SOURCES):
+        here = is_address(trained.path) or Path(trained.path).expanduser().exists()
+        if not trained.path or not (here or trained.path in SOURCES):
             raise UserError(f"{run.folder}: its training data ({trained.path!r}) do not exist here; use --data PATH")
         source, _ = open_data(trained)
         if trained.digest and not same_data(trained.digest, data_digest(source)):

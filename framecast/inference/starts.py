@@ -11,6 +11,7 @@ import torch
 from torch import Tensor
 
 from framecast.core.errors import UserError
+from framecast.core.remote import is_address
 from framecast.core.types import ActionSpec, ClipRequest
 from framecast.data import SOURCES
 from framecast.data.base import Segment, Source, World
@@ -189,7 +190,8 @@ def open_starts(run: Run, data: str | None = None, size: str | None = None, seed
     model_context = request.context
     if data is None and (run.folder / EXAMPLES).is_dir():
         data = str(run.folder / EXAMPLES)
-    if data is None and not (trained.path in SOURCES or (trained.path and Path(trained.path).expanduser().exists())):
+    known = trained.path in SOURCES or is_address(trained.path)
+    if data is None and not (known or (trained.path and Path(trained.path).expanduser().exists())):
         raise UserError(f"{run.folder}: training data {trained.path!r} not found; use --data PATH")
     if data is None:
         source, _ = open_data(replace(trained, size=size or trained.size))
