@@ -59,18 +59,20 @@ def iter_frames(
     length: int | None = None,
     stride: int = 1,
     skip_bad: bool = False,
+    as_stored: bool = False,
 ) -> Iterator[np.ndarray]:
     """Frames of a video one by one, uint8 (3, h, w); scaled while decoding, so a long clip needs little memory.
 
     size, fit: as in `resize_frames`.  fps: resample to this rate; None keeps the video's own constant rate.
     start, length, stride: frames start, start + stride, … at that rate; None is all.
     skip_bad: end quietly where the file is damaged.
+    as_stored: every frame of the file once, whatever its time.
     Raises: UserError as `probe`, and for frames of two sizes or damage in the middle, naming file and frame.
     """
     index = video_index(path, skip_bad)
-    timing = timing_at(index, fps)
-    stop = len(timing.pick) if length is None else start + (length - 1) * stride + 1
-    wanted = timing.pick[start:stop:stride]
+    pick = np.arange(index.info.stored) if as_stored else timing_at(index, fps).pick
+    stop = len(pick) if length is None else start + (length - 1) * stride + 1
+    wanted = pick[start:stop:stride]
     if len(wanted) == 0:
         return
     height, width = index.info.height, index.info.width

@@ -189,7 +189,12 @@ def load_arrays(file: Path) -> dict[str, np.ndarray]:
         UserError: The file is missing, damaged, contains Python objects, or unpacks to too much.
     """
     check_name(file)
-    return read_npz(file) if file.suffix.lower() == ".npz" else {"frames": map_npy(file)}
+    arrays = read_npz(file) if file.suffix.lower() == ".npz" else {"frames": map_npy(file)}
+    # the names that other formats use for the same
+    return {
+        plural if (plural := f"{k}s") in ("actions", "states") and plural not in arrays else k: v
+        for k, v in arrays.items()
+    }
 
 
 def guess_axes(shape: tuple[int, ...], file: Path) -> str:
@@ -203,6 +208,11 @@ def guess_axes(shape: tuple[int, ...], file: Path) -> str:
         UserError: The shape is ambiguous.
     """
     if len(shape) == 3:
+        if shape[-1] in (3, 4) and min(shape[:2]) >= 8:
+            raise UserError(
+                f"{file}: shape {shape} is that of one image with channels last; save several frames (t, h, w, c), or "
+                "use --axes thw if the last axis is the width"
+            )
         return "thw"
     if len(shape) in (4, 5):
         # Four channels may be colour with alpha, or a stack of the last four grey frames as games store it.

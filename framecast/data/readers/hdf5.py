@@ -4,6 +4,8 @@
     episode_0/observations             Minari: t + 1 frames, t actions
     observations/images/top            one episode in a file
 
+Images may be stored encoded (JPEG, PNG): a row of bytes for each frame, padded or of variable length.
+
 An episode is the group above `obs`, `observations` or `images`, otherwise the one that holds the images. Other layouts
 are described by a mapping in a YAML file of the same name beside it (`run.hdf5`, `run.yaml`):
 
@@ -18,6 +20,7 @@ are described by a mapping in a YAML file of the same name beside it (`run.hdf5`
 from __future__ import annotations
 
 import fnmatch
+import io
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -33,7 +36,7 @@ from framecast.core.io import read_file
 from framecast.data.options import AS_STORED, ReadOptions
 from framecast.data.readers.episodes import Recording, Recordings, axes_of, matched_rows, row_name
 from framecast.data.readers.folders import visible_files
-from framecast.media.images import natural_key
+from framecast.media.images import natural_key, open_image, to_rgb
 
 SUFFIXES = (".hdf5", ".h5", ".he5")
 _OBSERVATIONS = ("obs", "observations", "observation", "images")
@@ -79,7 +82,7 @@ class Hdf5(Recordings):
             group, layout = _Data(file), _layout_beside(file)
             if layout is None:
                 layout = Layout(frames={})
-                found = _recognised(group.root, file, options.axes or "")
+                found = _recognised(group.root, file, options.axes or "", options.skip_bad)
             else:
                 found = _mapped(group.root, file, layout)
             if not found:
@@ -91,7 +94,9 @@ class Hdf5(Recordings):
                 name = "/".join(part for part in (prefix, item.episode.removeprefix("data/")) if part) or file.stem
                 for split in _masks(group.root, item.episode):
                     fixed[name] = split
-                lazy = _Data(file, item.frames.name)
+                lazy = item.frames
+                if not isinstance(lazy, _EncodedImages):
+                    lazy = _Data(file, lazy.name)
                 recordings.append(Recording(file, name, item.camera, lazy, item.axes, item.rows))
             rate = layout.fps or _control_rate(group.root)
             rates += [rate] if rate else []
@@ -105,7 +110,8 @@ class _Data:
         self._file, self._name = file, name
         self._opened: Any = None
         data = self.root if name == "/" else self.root[name]
-        self.shape, self.dtype = getattr(data, "shape", ()), getattr(data, "dtype", None)
+        self.shape: tuple[int, ...] = getattr(data, "shape", ())
+        self.ndim, self.dtype = len(self.shape), getattr(data, "dtype", None)
 
     @property
     def root(self) -> Any:
@@ -114,10 +120,33 @@ class _Data:
         return self._opened
 
     def __getitem__(self, cut: Any) -> Any:
-        return self.root[self._name][cut]
+        try:
+            return self.root[self._name][cut]
+        except OSError as error:  # a damaged chunk, or a compression that this build of HDF5 lacks
+            reason = str(error).splitlines()[0]
+            raise UserError(f"{self._file}: {self._name} cannot be read ({reason}); copy or export it again") from error
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_opened": None}
+
+
+class _EncodedImages(_Data):
+    """A data set of encoded images, one row of bytes for each, as an array of frames (t, h, w, 3)."""
+
+    def __init__(self, file: Path, name: str) -> None:
+        super().__init__(file, name)
+        self.shape, self.dtype = (self.shape[0], *self._decoded(0).shape), np.dtype(np.uint8)
+        self.ndim = len(self.shape)
+
+    def __getitem__(self, cut: Any) -> Any:
+        if isinstance(cut, slice):
+            return np.stack([self._decoded(number) for number in range(*cut.indices(self.shape[0]))])
+        return self._decoded(int(cut))
+
+    def _decoded(self, number: int) -> np.ndarray:
+        content = io.BytesIO(np.asarray(super().__getitem__(number), np.uint8).tobytes())
+        with open_image(content, f"{self._file}: image {number} of {self._name}") as image:
+            return to_rgb(image)
 
 
 def hdf5_files(folder: Path) -> list[Path]:
@@ -165,26 +194,51 @@ def _datasets(group: Any, path: str = "") -> Iterator[tuple[str, Any]]:
 
 def _is_image(data: Any) -> bool:
     """Whether a data set holds frames: four axes with channels, or three of uint8."""
+    if _is_encoded(data):
+        return True
     if data.ndim == 4:
         return bool(data.dtype.kind == "f" or data.dtype == np.uint8)
     return bool(data.ndim == 3 and data.dtype == np.uint8 and min(data.shape[1:]) >= 8)
 
 
-def _recognised(root: Any, file: Path, axes: str) -> list[Recording]:
+def _is_encoded(data: Any) -> bool:
+    """Whether the rows of a data set are JPEG or PNG images, by the first one."""
+    import h5py
+
+    variable = data.ndim == 1 and h5py.check_vlen_dtype(data.dtype) == np.uint8
+    if not (variable or (data.ndim == 2 and data.dtype == np.uint8)) or data.shape[0] == 0:
+        return False
+    head = np.asarray(data[0])[:8].tobytes()
+    return head.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n"))
+
+
+def _frames(data: Any, file: Path) -> Any:
+    """A data set of frames, decoded on reading where they are encoded images."""
+    return _EncodedImages(file, data.name) if _is_encoded(data) else data
+
+
+def _recognised(root: Any, file: Path, axes: str, skip_bad: bool) -> list[Recording]:
     """Cameras of all episodes, by the names of groups."""
     found, every = [], list(_datasets(root))
     episodes: dict[str, list[str]] = {}
     for path, data in every:
         if _is_image(data):
+            if data.dtype.kind == "f" and "depth" in path.lower():
+                if skip_bad:
+                    continue
+                raise UserError(
+                    f"{file}: {path} is a depth map, which cannot be read; remove it, or leave it out with --skip-bad"
+                )
             parts = path.split("/")
             at = next((i for i, part in enumerate(parts) if part.lower() in _OBSERVATIONS), len(parts) - 1)
             episodes.setdefault("/".join(parts[:at]), []).append(path)
     for episode, images in episodes.items():
         inside = {path: data for path, data in every if path.startswith(f"{episode}/" if episode else "")}
         rows = {_row_name(path, episode): data for path, data in inside.items() if path not in images}
-        small = {name: data for name, data in rows.items() if data.dtype.kind in "biuf" and data.ndim >= 1}
+        small = {name: data for name, data in rows.items() if data.dtype.kind in "biuf" and 1 <= data.ndim <= 3}
         for path in images:
-            data, where = inside[path], f"{file}: {path}"
+            where = f"{file}: {path}"
+            data = _frames(inside[path], file)
             order = axes or axes_of(data.shape, where)
             arrays = {k: v[()] for k, v in small.items() if len(v) in (data.shape[0], data.shape[0] - 1)}
             if "actions" in small:
@@ -207,7 +261,7 @@ def _mapped(root: Any, file: Path, layout: Layout) -> list[Recording]:
     for episode in _matching_groups(root, layout.episodes):
         group = root[episode] if episode else root
         for camera, path in layout.frames.items():
-            data = _member(group, path, file, episode)
+            data = _frames(_member(group, path, file, episode), file)
             axes = layout.axes or axes_of(data.shape, f"{file}: {episode}/{path}")
             if len(axes) != data.ndim or axes[:1] != "t":
                 raise UserError(f"{file}: axes {axes!r} of {path} must begin with t and name {data.ndim} axes")

@@ -30,6 +30,7 @@ from framecast.data.options import AS_STORED, ReadOptions
 from framecast.data.readers.arrays import action_spec_of
 from framecast.data.splits import SplitByName
 from framecast.media.images import open_image, read_image, to_rgb
+from framecast.media.index import video_index
 from framecast.media.resize import resize_frames, target_size
 from framecast.media.video import iter_frames, probe
 
@@ -140,10 +141,11 @@ class LeRobot(SplitByName):
             count = 0
             parts.sort(key=lambda part: (part[0], part[1].number))
             total = sum(episode.length for _, episode in parts)
-            whole = file.is_file() and probe(file, self.options.skip_bad).stored == total
+            times = video_index(file, self.options.skip_bad).times if file.is_file() else np.zeros(0)
+            whole = len(times) == total
             for start, episode in parts:
                 # Where the file holds exactly these episodes, counting is exact; sums of float times are not.
-                bases[episode.number, key] = count if whole else round(start * self._fps)
+                bases[episode.number, key] = count if whole else _frame_at(start, times, self._fps)
                 count += episode.length
         return bases
 
@@ -152,6 +154,8 @@ class LeRobot(SplitByName):
         rows: dict[int, dict[str, np.ndarray]] = {}
         for file in dict.fromkeys(episode.data for episode in self._episodes.values()):
             table = _read_parquet(file, ["episode_index", "frame_index", *self._numeric], self.path)
+            if missing := {"episode_index", "frame_index"} - set(table.column_names):
+                raise UserError(f"{file} has no column {min(missing)}; download it again")
             numbers = table["episode_index"].to_numpy()
             order = np.lexsort((table["frame_index"].to_numpy(), numbers))
             numbers = numbers[order]
@@ -194,9 +198,9 @@ class LeRobot(SplitByName):
             raise UserError(f"{file} is missing, the video of episode {episode.number}; download it again")
         info = probe(file, self.options.skip_bad)
         # The last timestamp may lie one picture beyond the end; the last picture is then repeated.
-        if self._bases[episode.number, key] + episode.length > info.frames + 1:
+        if self._bases[episode.number, key] + episode.length > info.stored + 1:
             raise UserError(
-                f"{file} has {info.frames} pictures, too few for episode {episode.number}; download it again"
+                f"{file} has {info.stored} pictures, too few for episode {episode.number}; download it again"
             )
         return info.height, info.width
 
@@ -244,12 +248,9 @@ class LeRobot(SplitByName):
         else:
             file, base = episode.videos[key][0], self._bases[episode.number, key]
             count = len(range(start, episode.length, stride))
-            options = self.options
-            first = base + start
-            skip_bad = options.skip_bad
-            stream = iter_frames(
-                file, options.size, options.fit, start=first, length=count, stride=stride, skip_bad=skip_bad
-            )
+            options: dict[str, Any] = {"skip_bad": self.options.skip_bad, "as_stored": True}
+            size, fit, first = self.options.size, self.options.fit, base + start
+            stream = iter_frames(file, size, fit, start=first, length=count, stride=stride, **options)
         frames = np.empty((length, 3, *self.sizes[index]), np.uint8)
         for number in range(length):
             frame = next(stream, None)
@@ -338,6 +339,14 @@ def inside(root: Path, name: str) -> Path:
     if not file.resolve().is_relative_to(root.resolve()):
         raise UserError(f"{root}: its index names {name!r}, outside the dataset; download it again")
     return file
+
+
+def _frame_at(start: float, times: np.ndarray, fps: float) -> int:
+    """Number of the picture at `start`, s: by the rate where that agrees with its timestamp, else the nearest one."""
+    number = round(start * fps)
+    if number < len(times) and abs(times[number] - start) > 0.5 / fps:
+        return int(np.argmin(np.abs(times - start)))
+    return number
 
 
 def _episodes(root: Path, info: Mapping[str, Any], cameras: list[str]) -> list[Episode]:

@@ -19,7 +19,8 @@ from framecast.data.readers.arrays import load_arrays
 from framecast.data.writer import ARRAY_NAME
 
 #: Tables that are read; other .csv files are ignored.
-TABLES = ("actions.csv", "joints.csv", "states.csv", "visibility.csv")
+TABLES = ("actions.csv", "joints.csv", "states.csv", "visibility.csv", "action.csv", "state.csv")
+_PLURALS = {"action": "actions", "state": "states"}
 _TABLE_LIMIT = 1 << 28  # bytes
 
 
@@ -46,9 +47,10 @@ def read_sidecars(folder: Path, frames: int, height: int, width: int) -> dict[st
         if file.suffix.lower() in (".npy", ".npz"):
             arrays: Mapping[str, np.ndarray] = load_arrays(file)
             if file.suffix.lower() == ".npy":
-                arrays = {file.stem: arrays["frames"]}
+                arrays = {_PLURALS.get(file.stem, file.stem): arrays["frames"]}
         elif file.name.lower() in TABLES:
-            arrays = {file.stem.lower(): _table(file)}
+            name = file.stem.lower()
+            arrays = {_PLURALS.get(name, name): _table(file)}
         else:
             continue
         for name, values in arrays.items():
@@ -106,6 +108,6 @@ def _table(file: Path) -> np.ndarray:
         if values.shape[1] % 3:
             raise UserError(f"{file} has {values.shape[1]} columns, not x, y and visibility for every joint")
         return values.reshape(len(values), -1, 3)
-    if file.stem.lower() == "actions" and values.shape[1] == 1 and (values == np.rint(values)).all():
+    if file.stem.lower() in ("action", "actions") and values.shape[1] == 1 and (values == np.rint(values)).all():
         return values[:, 0].astype(np.int64)
     return values

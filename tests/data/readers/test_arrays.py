@@ -211,3 +211,18 @@ def test_stacks_of_four_frames_are_not_taken_for_colour(tmp_path):
     with pytest.raises(UserError, match="stacks of 4 grey frames; of stacks save the newest"):
         Arrays(tmp_path / "a.npy")
     assert Arrays(tmp_path / "a.npy", ReadOptions(axes="tchw")).spec.channels == 4
+
+
+def test_one_image_is_not_taken_for_many_narrow_frames(tmp_path):
+    np.save(tmp_path / "a.npy", np.zeros((32, 64, 3), np.uint8))
+    with pytest.raises(UserError, match="one image with channels last"):
+        Arrays(tmp_path / "a.npy")
+    assert Arrays(tmp_path / "a.npy", ReadOptions(axes="thw")).lengths == [32]
+
+
+def test_names_in_the_singular(tmp_path):
+    np.savez(
+        tmp_path / "a.npz", frames=np.zeros((6, 8, 8, 3), np.uint8), action=np.arange(6) % 3, state=np.ones((6, 2))
+    )
+    spec = Arrays(tmp_path / "a.npz").spec
+    assert (spec.actions.kind, spec.actions.size, spec.extras) == ("discrete", 3, {"states": (2,)})

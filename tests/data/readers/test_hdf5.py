@@ -1,11 +1,13 @@
 """HDF5 and Minari episodes: frames, rows, cameras and splits of every layout match."""
 
+import io
 import json
 import pickle
 
 import numpy as np
 import pytest
 from films import numbered, numbers
+from PIL import Image
 
 from framecast.core.errors import UserError
 from framecast.data.open import open_path
@@ -145,3 +147,45 @@ def test_damaged_files_and_values_are_refused(tmp_path):
         file["obs/image"] = np.zeros((6, 4, 84, 84), np.uint8)
     with pytest.raises(UserError, match="stacks of 4 grey frames"):
         open_path(tmp_path / "d.h5")
+
+
+@pytest.mark.parametrize("form", ["JPEG", "PNG"])
+def test_encoded_images(tmp_path, form):
+    streams = []
+    for frame in FRAMES[:6]:
+        stream = io.BytesIO()
+        Image.fromarray(frame).save(stream, form)
+        streams.append(np.frombuffer(stream.getvalue(), np.uint8))
+    longest = max(map(len, streams))
+    with h5py.File(tmp_path / "padded.h5", "w") as file:
+        file["observations/images/top"] = np.stack([np.pad(row, (0, longest - len(row))) for row in streams])
+        file["action"] = np.arange(12.0).reshape(6, 2)
+    with h5py.File(tmp_path / "variable.h5", "w") as file:
+        rows = file.create_dataset("observations/images/top", (6,), h5py.vlen_dtype(np.uint8))
+        for number, row in enumerate(streams):
+            rows[number] = row
+    for name in ("padded.h5", "variable.h5"):
+        source = pickle.loads(pickle.dumps(open_path(tmp_path / name)))
+        assert numbers(source.clip(0, 0, 6).frames) == list(range(6))
+        assert numbers(source.clip(0, 1, 2, stride=3).frames) == [1, 4]
+    assert open_path(tmp_path / "padded.h5").spec.actions.size == 2
+
+
+def test_depth_maps_are_named_or_left_out(tmp_path):
+    path = robomimic(tmp_path / "a.hdf5")
+    with h5py.File(path, "a") as file:
+        file["data/demo_3/obs/front_depth"] = np.full((5, 32, 64, 1), 2.0, np.float32)
+    with pytest.raises(UserError, match="front_depth is a depth map"):
+        open_path(path)
+    assert len(open_path(path, ReadOptions(skip_bad=True))) == 24
+
+
+def test_damaged_chunk_is_named(tmp_path):
+    path = robomimic(tmp_path / "a.hdf5")
+    with h5py.File(path) as file:
+        place = file["data/demo_0/obs/front_image"].id.get_chunk_info(0).byte_offset
+    content = bytearray(path.read_bytes())
+    content[place + 4 : place + 40] = b"\xff" * 36
+    path.write_bytes(content)
+    with pytest.raises(UserError, match="front_image cannot be read"):
+        open_path(path).clip(0, 0, 5)

@@ -27,14 +27,14 @@ FEATURES = {
 }
 
 
-def mp4(path, frames, codec="libx264"):
+def mp4(path, frames, codec="libx264", pts=None):
     path.parent.mkdir(parents=True, exist_ok=True)
     with av.open(str(path), "w") as container:
         stream = container.add_stream(codec, rate=10, options={"g": "2", "crf": "20"})
         stream.width, stream.height, stream.pix_fmt = WIDTH, HEIGHT, "yuv420p"
         for i, pixels in enumerate(frames):
             frame = av.VideoFrame.from_ndarray(np.ascontiguousarray(pixels.transpose(1, 2, 0)), format="rgb24")
-            frame.pts, frame.time_base = i, Fraction(1, 10)
+            frame.pts, frame.time_base = i if pts is None else pts[i], Fraction(1, 10)
             container.mux(stream.encode(frame.reformat(format="yuv420p")))
         container.mux(stream.encode())
 
@@ -154,6 +154,21 @@ def test_last_timestamp_beyond_the_end_repeats_the_last_picture(tmp_path):
     with pytest.raises(UserError, match=r"file-001\.mp4 has 10 pictures, too few for episode 2"):
         open_path(tmp_path)
     assert len(open_path(tmp_path, ReadOptions(skip_bad=True))) == 2
+
+
+def test_pictures_are_taken_by_number_where_timestamps_leave_gaps(tmp_path):
+    build(tmp_path, cameras=("top",))
+    pictures, cut = numbered(sum(LENGTHS)), sum(LENGTHS[:2])
+    gaps = [i + (i >= 4) + (i >= 15) for i in range(cut)]
+    mp4(tmp_path / "videos/observation.images.top/chunk-000/file-000.mp4", pictures[:cut], pts=gaps)
+    check(open_path(tmp_path), 1)
+
+
+def test_table_without_a_column_is_refused(tmp_path):
+    file = build(tmp_path, cameras=("top",)) / "data/chunk-000/file-000.parquet"
+    pq.write_table(pq.read_table(file).drop_columns(["frame_index"]), file)
+    with pytest.raises(UserError, match="has no column frame_index"):
+        open_path(tmp_path)
 
 
 def test_images_in_the_tables(tmp_path):

@@ -130,3 +130,13 @@ def test_videos_with_different_arrays_are_refused(people):
     np.save(people / "p1" / "states.npy", np.zeros((FRAMES, 2)))
     with pytest.raises(UserError, match=r"p1 has the per-frame arrays states \[2\] but .*p0 has none"):
         open_path(people)
+
+
+def test_tables_named_in_the_singular_with_byte_order_mark_and_decimal_commas(people):
+    def save(folder):
+        rows = [f"{i},5;-{i},25" for i in range(FRAMES)]
+        (folder / "action.csv").write_bytes(b"\xef\xbb\xbf" + "\r\n".join(["x;y", *rows]).encode())
+
+    source = open_with(people, save)
+    assert source.spec.actions.size == 2
+    assert source.clip(0, 0, FRAMES).arrays["actions"][2].tolist() == [2.5, -2.25]
