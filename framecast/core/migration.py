@@ -18,7 +18,7 @@ _ACTIONS = {"sd": "std"}
 ARRAYS = {"terminals": "terminated"}
 
 #: Fields of `TrainConfig` that older configs lack, with the values that repeat their runs.
-_ADDED = {"deterministic": False, "select": "last", "select_horizon": 0, "log": "", "prefetch": None}
+_ADDED = {"deterministic": False, "select": "last", "select_horizon": 0, "log": "", "prefetch": None, "compile": "auto"}
 
 #: Flags that were renamed: they work for one more version, with a warning.
 RENAMED_FLAGS = {

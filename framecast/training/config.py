@@ -55,6 +55,8 @@ class TrainConfig:
     """Steps per epoch under random order; 0 for clips / batch-size."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Autocast precision; auto selects bf16 on hardware that supports it."""
+    compile: Literal["auto", "on", "off"] = "auto"
+    """Compilation of the losses by torch.compile; auto is on with a GPU and off on a CPU."""
     deterministic: bool = False
     """Deterministic algorithms only: a GPU repeats a run bit for bit, slower; an error where there is none."""
     stats_every: int = 10
@@ -245,6 +247,7 @@ CHANGEABLE = (
     "train.epochs",
     "train.budget",
     "train.grad_accum_steps",
+    "train.compile",
     "train.stats_every",
     "train.summary_every",
     "train.preview_every",

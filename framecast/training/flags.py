@@ -19,7 +19,7 @@ from framecast.training.device import STEP_TIMEOUT
 LENGTHS = ("steps", "epochs", "budget")
 
 #: Fields of TrainConfig that have a flag without "train." before it.
-SHORT = ("batch_size", "grad_accum_steps", "seed", "precision", "deterministic", "log")
+SHORT = ("batch_size", "grad_accum_steps", "seed", "precision", "compile", "deterministic", "log")
 
 
 def train_flags(base: Any, profiles: Sequence[str]) -> type:

@@ -13,12 +13,19 @@ from framecast.core.errors import UserError
 from framecast.core.io import read_json, write_json
 from framecast.core.npy import map_npy
 from framecast.core.random import seed_for
-from framecast.core.types import Batch
+from framecast.core.types import Batch, ClipRequest
 from framecast.data.base import Source
+from framecast.media.resize import resize_frames
 from framecast.training.device import Device
 
 #: Frames per encoded batch.
 CHUNK = 64
+
+
+def resizer(request: ClipRequest) -> Callable[[np.ndarray], np.ndarray]:
+    """A function that resizes uint8 frames (t, c, h, w) to the size of the request."""
+    size = request.resize
+    return (lambda frames: frames) if size is None else (lambda frames: resize_frames(frames, size, "squash"))
 
 
 @torch.no_grad()

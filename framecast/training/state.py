@@ -6,13 +6,14 @@ import copy
 import functools
 import itertools
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from framecast.core.types import Optimiser, Phase, Stage
+from framecast.core.types import Batch, Loss, Optimiser, Phase, Stage
 from framecast.models.base import Predictor
 
 
@@ -37,6 +38,7 @@ class TrainState:
         seconds: training time, for `--budget`; with a budget the same in every process.
         stage_seconds: training time at the start of the stage.
         optimisers: of the current stage, by phase name.
+        losses: compiled losses of the current stage, by phase name; other phases use their own.
         parts: what the phases of the current stage train, by phase name.
         faults: (phase, parts of its loss and "total") -> first step at which each was inf or nan, int64 (n,).
     """
@@ -57,6 +59,7 @@ class TrainState:
     seconds: float = 0.0
     stage_seconds: float = 0.0
     optimisers: dict[str, torch.optim.Optimizer] = field(default_factory=dict)
+    losses: dict[str, Callable[[Batch, int], Loss]] = field(default_factory=dict)
     parts: dict[str, PhaseParts] = field(default_factory=dict)
     faults: dict[tuple[str, tuple[str, ...]], Tensor] = field(default_factory=dict)
 
@@ -89,6 +92,7 @@ class TrainState:
         """Start a stage with new optimisers and counters at zero."""
         self.stage, self.stage_step, self.stage_seconds = index, 0, self.seconds
         self.best, self.bad, self.best_weights = None, 0, None
+        self.losses = {}
         self.parts = {p.name: PhaseParts.of(self.model, p) for p in self.current.phases}
         self.optimisers = {
             p.name: make_optimiser(p.optimiser, self.parts[p.name].parameters) for p in self.current.phases

@@ -132,7 +132,7 @@ def _gradients(
         for micro in range(grad_accum_steps):
             batch = batches(phase.stream, micro)
             with device.autocast(), device.noise(seed, batch.size, micro, grad_accum_steps):
-                loss = phase.loss(batch, state.stage_step)
+                loss = state.losses.get(phase.name, phase.loss)(batch, state.stage_step)
             divisor = grad_accum_steps if loss.reduction == "mean" else 1 / device.world
             names, values = _terms(loss)
             _note_faults(state, (phase.name, names), values)

@@ -6,7 +6,7 @@ import signal
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -24,14 +24,14 @@ from framecast.data.base import Segment, Source
 from framecast.data.loader import Loader
 from framecast.media.grid import grid
 from framecast.media.images import write_image
-from framecast.media.resize import resize_frames
 from framecast.media.write import write_video
 from framecast.models.base import Predictor
 from framecast.models.rollout import evaluating
 from framecast.training.checkpoint import finished_step, save_checkpoint, save_snapshot, write_finished
+from framecast.training.compiling import compile_losses, compiling, wants_compilation
 from framecast.training.config import RunConfig, resolve_steps
 from framecast.training.device import Device
-from framecast.training.latents import precompute_all
+from framecast.training.latents import precompute_all, resizer
 from framecast.training.log import Log, Progress
 from framecast.training.prefetch import Prefetch, batches_ahead, streams_of
 from framecast.training.signals import Interrupted, Signals
@@ -92,6 +92,7 @@ class Trainer:
         self.finished = False
         self.signals = Signals()
         self.saved = -1
+        self.compiles = wants_compilation(self.settings.compile, device, self.settings.grad_accum_steps)
 
     # ------------------------------------------------------------------------------------------------------ the loop
 
@@ -117,11 +118,12 @@ class Trainer:
     def seconds_a_step(self, count: int = 1) -> float:
         """Mean seconds of a training step, after one for warm-up. Nothing is written; the state is changed."""
         self.initialize_from_batch()
-        self.loaders, began = self._loaders(), 0.0
-        for step in range(count + 1):
-            if step == 1:
-                began = time.perf_counter()
-            train_step(self.state, self._batches, self.device, self.settings.grad_accum_steps, self._elapsed())
+        with compiling(self.compiles, self._warn):
+            self.loaders, began = self._loaders(), 0.0
+            for step in range(count + 1):
+                if step == 1:
+                    began = time.perf_counter()
+                train_step(self.state, self._batches, self.device, self.settings.grad_accum_steps, self._elapsed())
         if self.device.device.type == "cuda":
             torch.cuda.synchronize(self.device.device)
         check_losses(self.state, self.device)
@@ -144,7 +146,8 @@ class Trainer:
             self.log = Log(self.folder, self.state.step, names, over, self.config.to_json(local=False))
         ended = False
         try:
-            self._run()
+            with compiling(self.compiles, self._warn):
+                self._run()
             ended = True
         finally:
             self._close()
@@ -253,6 +256,10 @@ class Trainer:
 
     # -------------------------------------------------------------------------------------------------------- batches
 
+    def _warn(self, text: str) -> None:
+        if not self.quiet:
+            print(text, file=sys.stderr)
+
     def _close(self) -> None:
         """End the thread that makes batches ahead, if there is one."""
         if self.prefetch is not None:
@@ -297,6 +304,8 @@ class Trainer:
             batches_ahead(settings.prefetch, device.device),
             self.reading,
         )
+        if self.compiles and not self._over():
+            compile_losses(self.state, self._batches, device)
         return {"train": train, "val": loader(self.splits["val"], "random")}
 
     def _rollout_loader(self, request: ClipRequest) -> Loader | None:
@@ -471,12 +480,6 @@ class Trainer:
         stop = self.device.any(bool(self.signals.number))
         self.signals.number = self.signals.number or (signal.SIGTERM if stop else 0)
         return stop
-
-
-def resizer(request: ClipRequest) -> Callable[[np.ndarray], np.ndarray]:
-    """A function that resizes uint8 frames (t, c, h, w) to the size of the request."""
-    size = request.resize
-    return (lambda frames: frames) if size is None else (lambda frames: resize_frames(frames, size, "squash"))
 
 
 def peak_memory(device: torch.device) -> float:

@@ -504,7 +504,7 @@ def test_last_weights_are_saved_by_default_and_skill_is_logged_on_request(grey, 
 def test_config_without_the_newer_settings_resumes(grey, tmp_path):
     folder = run(Plain, grey, tmp_path / "run", steps=1)
     stored = read_file(folder / "config.json")
-    for name in ("deterministic", "select", "select_horizon", "prefetch"):
+    for name in ("deterministic", "select", "select_horizon", "prefetch", "compile"):
         del stored["train"][name]
     (folder / "config.json").write_text(json.dumps(stored))
     saved = torch.load(folder / "checkpoint.pt", weights_only=True)
