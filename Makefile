@@ -22,11 +22,12 @@ SEED ?= 0
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-system demo test test-python test-oldest package docs check format lint types bench acceptance fuzz torture clean
+.PHONY: help setup setup-system demo test test-gpu test-python test-oldest package docs check format lint types bench acceptance fuzz torture clean
 
 help:
 	@echo "make demo          from nothing to a forecast: records a game, trains a minute, writes film and report"
 	@echo "make test          all tests (TESTS=... for a part of them)"
+	@echo "make test-gpu      the tests that need a CUDA device: contracts, resuming, precision, roll-outs"
 	@echo "make test-python   reading, training and prediction with PYTHON=python3.12, and with python3.13 where there is one"
 	@echo "make test-oldest   the same with the oldest versions that pyproject.toml admits"
 	@echo "make package       wheel and source archive in dist/, checked"
@@ -76,6 +77,11 @@ demo: setup
 
 test: setup
 	$(ONE_THREAD) $(PY) -m pytest -n $(CORES) --dist loadscope $(TESTS)
+
+# Each of these tests has a part without a GPU, which `make test` runs.
+test-gpu: setup
+	@$(PY) -c 'import sys, torch; sys.exit(0 if torch.cuda.is_available() else "test-gpu: torch finds no CUDA device")'
+	$(PY) -m pytest -m gpu $(TESTS)
 
 # Newer interpreters have other wheels of PyAV and torch. Each gets an environment of its own, beside $(VENV).
 test-python:

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from framecast.models.base import Predictor, RolloutState
+from framecast.models.graphs import graphed_step
 from framecast.models.inputs import Frames
 from framecast.models.latent import EditableLatent
 from framecast.models.seeds import Generators
@@ -80,8 +81,9 @@ class RolloutSession:
 
     def step(self, action: Tensor | None = None) -> Tensor:
         """The next frame, (b, c, h, w) float 0…1. action: (b, a), at the last frame."""
-        with self._running():
-            self.carry, frame = self.model.rollout_step(self.carry, action)
+        with self._running() as device:
+            step = graphed_step(self.model) if device.type == "cuda" else self.model.rollout_step
+            self.carry, frame = step(self.carry, action)
         return frame.float()
 
     def set_control(self, name: str, value: float) -> None:
@@ -120,8 +122,8 @@ class RolloutSession:
         return self.model
 
     @contextlib.contextmanager
-    def _running(self) -> Iterator[None]:
+    def _running(self) -> Iterator[torch.device]:
         parameter = next(self.model.parameters(), None)
         device = parameter.device if parameter is not None else torch.device("cpu")
         with evaluating(self.model), torch.no_grad(), autocast(device, self.precision):
-            yield
+            yield device

@@ -9,8 +9,9 @@ import torch
 from torch import Tensor
 
 from framecast.core.random import seed_for
-from framecast.core.types import Batch, Loss, Phase
+from framecast.core.types import Batch, Phase
 from framecast.training.device import Device
+from framecast.training.faults import NEVER, note_faults, terms
 from framecast.training.gradients import clip_gradients, only, update
 from framecast.training.state import TrainState
 
@@ -18,8 +19,6 @@ from framecast.training.state import TrainState
 Batches = Callable[[str, int], Batch]
 
 
-#: Step of a fault that has not occurred.
-NEVER = torch.iinfo(torch.int64).max
 _REMEDY = "lower the learning rate (--optim.…) or try --precision fp32; the last checkpoint is intact"
 
 
@@ -134,8 +133,8 @@ def _gradients(
             with device.autocast(), device.noise(seed, batch.size, micro, grad_accum_steps):
                 loss = state.losses.get(phase.name, phase.loss)(batch, state.stage_step)
             divisor = grad_accum_steps if loss.reduction == "mean" else 1 / device.world
-            names, values = _terms(loss)
-            _note_faults(state, (phase.name, names), values)
+            names, values = terms(loss)
+            note_faults(state, (phase.name, names), values)
             (loss.total if divisor == 1 else loss.total / divisor).backward()  # type: ignore[no-untyped-call]
             for name, share in zip(names, (values if divisor == 1 else values / divisor).unbind(), strict=True):
                 key = f"{phase.name}/{name}"
@@ -144,21 +143,6 @@ def _gradients(
     for p in parts.parameters:
         p.grad = None
     return gradients
-
-
-def _terms(loss: Loss) -> tuple[tuple[str, ...], Tensor]:
-    """Names of a loss's parts and its total, which comes last, and their values as one vector (n,) float32."""
-    terms, device = {**loss.parts, "total": loss.total}, loss.total.device
-    values = [value.detach().to(device, torch.float32, non_blocking=True).reshape(()) for value in terms.values()]
-    return tuple(terms), torch.stack(values)
-
-
-def _note_faults(state: TrainState, key: tuple[str, tuple[str, ...]], values: Tensor) -> None:
-    """Record the step in those terms of a loss that are not finite, if the total is not, without reading them."""
-    bad = ~values.isfinite()
-    now = torch.where(bad & bad[-1], state.step, NEVER)
-    before = state.faults.get(key)
-    state.faults[key] = now if before is None else torch.minimum(before, now)
 
 
 def _apply(state: TrainState, phase: Phase, gradients: list[Tensor | None], device: Device, elapsed: float) -> None:
