@@ -14,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
+import os
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -30,9 +31,11 @@ from framecast.data.store import Store
 from framecast.evaluation.clips import Clips, held_out_clips
 from framecast.metrics import psnr, sharpness_ratio
 from framecast.metrics.averages import summarize
-from framecast.metrics.scenes import foreground, iou, presence, probe, shape_colours
+from framecast.metrics.scenes import foreground, iou, presence, probe, shape_colours, shape_kinds
 from framecast.models.base import Predictor
+from framecast.models.hierarchical.networks import Encoder
 from framecast.models.rollout import evaluating, rollout
+from framecast.nn.vgg import VGG16, load_imagenet
 from framecast.training.log import read_metrics
 from framecast.training.run_folder import open_run
 from reproduction.hierarchical_page import FIRST, page
@@ -80,11 +83,12 @@ def bouncing() -> dict[str, Any]:
     film = RESULTS / "hierarchical-bouncing"
     far = colours(model, Store(shapes("bouncing-long-trials", 32, 1024, 5)), 1000, film=film)
     at = {k: round(100 * short[k][15], 2) for k in ("correct", "wrong", "gone")}
+    kept = round(100 * short["kept"][15], 1)
     end = {k: round(100 * far[k][-1], 1) for k in ("correct", "wrong", "gone")}
     return {
         "sentence": f"at frame 16 of {short['trials']:,} trials: {at['correct']} % in their colour, {at['wrong']} % in "
-        f"another, {at['gone']} % gone (paper 96.9 / 3.1 / 0); at frame 1,000 of {far['trials']}: {end['correct']} / "
-        f"{end['wrong']} / {end['gone']} %",
+        f"another, {at['gone']} % gone (paper 96.9 / 3.1 / 0), {kept} % there and of their kind; at frame 1,000 of "
+        f"{far['trials']}: {end['correct']} / {end['wrong']} / {end['gone']} %",
         "training": training,
         "context": model.num_context,
         "short": short,
@@ -97,9 +101,9 @@ def bouncing() -> dict[str, Any]:
 def colours(
     model: Predictor, source: Source, horizon: int, film: Path | None = None, known: bool = False
 ) -> dict[str, Any]:
-    """Shares of frames whose shape is in its colour, in another, gone, and how far off it is, by frame. known: of
-    frames drawn from their own encodings, not of forecasts."""
-    meta = source.meta()
+    """Shares of frames whose shape is in its colour, in another, gone, there and of its kind by area moments, and how
+    far off it is, by frame. known: of frames drawn from their own encodings, not of forecasts."""
+    meta, kept = source.meta(), list[Tensor]()
     palette, grey = list(meta["colours"].values()), [meta["parameters"]["grey"]] * 3
     seen, found = model.num_context, []
     for start in range(0, len(source), 8):
@@ -110,12 +114,15 @@ def colours(
                 model.reconstruct(frames)[:, seen - 1 :] if known else rollout(model, frames[:, :seen], horizon)[0]
             )
         found.append(shape_colours(predicted, frames[:, seen:], palette, grey))
+        kinds = [shape_kinds(images, palette, grey) for images in (predicted, frames[:, seen:])]
+        kept.append((kinds[0] == kinds[1]) & ~found[-1].gone)
         if film and not start:
             write_film(
                 {"truth": frames[0, seen:], "prediction": predicted[0]}, film.with_suffix(".webp"), 30, shown=200
             )
     whole = {name: torch.cat([getattr(v, name) for v in found]).double() for name in vars(found[0])}
     shares: dict[str, Any] = {k: whole[k].mean(0).tolist() for k in ("correct", "wrong", "gone")}
+    shares["kept"] = torch.cat(kept).double().mean(0).tolist()
     shares["away_px"] = [None if math.isnan(x) else x for x in whole["away"].nanmean(0).tolist()]
     every = [k - 1 for k in (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1000) if k <= horizon]
     if horizon > 16:
@@ -356,10 +363,37 @@ def more_context(more: Path, fewer: Path, source: Source) -> tuple[Tensor, list[
     return torch.cat(rows), clips.groups
 
 
+class SecondEncoder(torch.nn.Module):
+    """An encoder that was not trained on the data, with as many outputs: frozen convolutions and a random projection.
+
+    The paper compares with VGG-16, whose weights are not part of the package: the environment variable VGG names a file
+    of them. Without it the convolutions are those of the model at initial values.
+    """
+
+    def __init__(self, model: Predictor, weights: Path | None = None) -> None:
+        super().__init__()
+        config, generator = model.config, torch.Generator().manual_seed(0)
+        weights = weights or (Path(os.environ["VGG"]) if "VGG" in os.environ else None)
+        widths = config.encoder_widths if weights is None else VGG16
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            self.trunk = Encoder(1, config.size, 3, widths, "torchvision").trunk
+        if weights is not None:
+            load_imagenet(self.trunk, weights)
+        features = widths[-1][-1] * (config.size // 2 ** len(widths)) ** 2
+        self.register_buffer("out", torch.randn(features, config.encoding_size, generator=generator))
+
+    @torch.no_grad()
+    def forward(self, frames: Tensor) -> Tensor:
+        """(n, E) of frames (n, 3, h, w) in 0…1."""
+        projected: Tensor = self.trunk(frames).flatten(1) @ self.get_buffer("out")
+        return projected
+
+
 def joints(model: Predictor, source: Source, opened: Any) -> dict[str, float]:
-    """Error of 2-D joints (in half frames) read off true encodings by a small network; beside one that reads as many
-    fixed random projections of the frame's pixels, and the mean joint."""
-    sets = {}
+    """Error of 2-D joints (in half frames) read off true encodings by a small network; beside one that reads the output
+    of a second encoder, as many fixed random projections of the frame's pixels, and the mean joint."""
+    sets, second = {}, SecondEncoder(model)
     for split, count in (("train", 96), ("test", 32)):
         clips = held(opened, model, source, split, 27, count)
         clips.loader.request = dataclasses.replace(clips.loader.request, extras=("joints", "visibility"))
@@ -369,15 +403,16 @@ def joints(model: Predictor, source: Source, opened: Any) -> dict[str, float]:
             with torch.no_grad(), evaluating(model):
                 rows.append((model.encode(frames), frames, batch.extras["joints"], batch.extras["visibility"]))
         latents, frames, places, visible = (torch.cat(x).flatten(0, 1) for x in zip(*rows, strict=True))
+        other = torch.cat([second(part) for part in frames.split(64)])
         generator = torch.Generator().manual_seed(0)
         pixels = frames.flatten(1) @ torch.randn(frames[0].numel(), latents.shape[1], generator=generator)
         shown = (visible > 0).repeat_interleave(2, -1)
-        sets[split] = (latents.float(), pixels, places.flatten(1).float(), shown)
+        inputs = {"encodings": latents.float(), "second encoder": other, "random projection": pixels}
+        sets[split] = (inputs, places.flatten(1).float(), shown)
     fit = functools.partial(probe, steps=1500)
-    (latents, pixels, places, _), (held_codes, held_pixels, held_places, shown) = sets["train"], sets["test"]
+    (inputs, places, _), (held_inputs, held_places, shown) = sets["train"], sets["test"]
     return {
-        "encodings": fit(latents, places, held_codes, held_places, shown),
-        "random projection": fit(pixels, places, held_pixels, held_places, shown),
+        **{k: fit(inputs[k], places, held_inputs[k], held_places, shown) for k in inputs},
         "mean joint": float((held_places - places.mean(0)).abs()[shown].mean()),
     }
 

@@ -82,11 +82,12 @@ def _share(value: float) -> str:
 
 def _bouncing(part: dict[str, Any]) -> list[str]:
     """Shares by frame of the forecast, short and long, beside frames drawn from true encodings."""
-    head = ["frame", "its colour", "another", "gone", "middle off by"]
+    kept = "kept" in part["short"]
+    head = ["frame", "its colour", "another", "gone", *(["its kind"] if kept else []), "middle off by"]
 
     def at(label: str, kind: dict[str, Any], i: int) -> list[str]:
         away = kind["away_px"][i]
-        shares = [_share(kind[k][i]) for k in ("correct", "wrong", "gone")]
+        shares = [_share(kind[k][i]) for k in ("correct", "wrong", "gone", *(["kept"] if kept else []))]
         return [label, *shares, "" if away is None else f"{away:.1f} px"]
 
     short, drawn, far = part["short"], part["reconstruction"], part["long"]
@@ -153,12 +154,16 @@ def _walking(part: dict[str, Any]) -> list[str]:
                 rows.append([f"`{mode}`" if " " not in mode else mode, *shown])
         frames = next(row[key] for row in part["table"].values() if key in row)
         lines += _table([label, *(f"frame {k}" for k in frames)], rows)
-    rows = [
-        [f"`{mode}`", *(f"{row['probe'][k]:.4f}" for k in ("encodings", "random projection", "mean joint"))]
-        for mode, row in part["table"].items()
-        if "probe" in row
-    ]
-    head = ["error of 2-D joints, half frames, read off", "encodings", "as many random projections", "the mean joint"]
+    probes = {mode: row["probe"] for mode, row in part["table"].items() if "probe" in row}
+    names = {
+        "encodings": "encodings",
+        "second encoder": "an encoder that was not trained",
+        "random projection": "as many random projections",
+        "mean joint": "the mean joint",
+    }
+    used = [k for k in names if all(k in row for row in probes.values())]
+    rows = [[f"`{mode}`", *(f"{row[k]:.4f}" for k in used)] for mode, row in probes.items()]
+    head = ["error of 2-D joints, half frames, read off", *(names[k] for k in used)]
     gap = part["ten_minus_five"]
     gain = f"{gap['mean']:+.2f} dB ({gap['low']:+.2f} to {gap['high']:+.2f})"
     text = "PSNR of 122 frames forecast from ten frames minus from five, the predictor alone trained again"

@@ -12,6 +12,10 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from framecast.media.draw import SHAPES
+
+_CIRCLE, _SQUARE, _TRIANGLE = (SHAPES.index(kind) for kind in ("circle", "square", "triangle"))
+
 # --------------------------------------------------------------------------------------------------- coloured shapes
 
 
@@ -30,6 +34,12 @@ class Verdict:
     wrong: Tensor
     gone: Tensor
     away: Tensor
+
+
+def _nearest(frames: Tensor, colours: Sequence[Sequence[int]]) -> Tensor:
+    """Index of the nearest colour (RGB 0…255) of every pixel: (b, t, h, w) of frames (b, t, 3, h, w) in 0…1."""
+    known = torch.tensor(colours, dtype=torch.float32, device=frames.device) / 255
+    return (frames.float().unsqueeze(-4) - known[:, :, None, None]).square().sum(-3).argmin(-3)
 
 
 def shape_colours(
@@ -52,11 +62,10 @@ def shape_colours(
 
     Source: Wichers et al. 2018, table 1, with this rule instead of human raters.
     """
-    colours = torch.tensor([ground, *palette], dtype=torch.float32, device=truth.device) / 255
+    colours = [ground, *palette]
 
     def votes(frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        distance = (frames.float().unsqueeze(-4) - colours[:, :, None, None]).square().sum(-3)
-        there = F.one_hot(distance.argmin(-3), len(colours))[..., 1:]  # (b, t, h, w, colours)
+        there = F.one_hot(_nearest(frames, colours), len(colours))[..., 1:]  # (b, t, h, w, colours)
         counts = there.sum((-3, -2))
         shape = there.sum(-1).float()
         y = torch.arange(shape.shape[-2], device=shape.device, dtype=torch.float32)
@@ -71,6 +80,45 @@ def shape_colours(
     right = (2 * alike > area) & (least * area <= true_area)
     away = (middle - true_middle).norm(dim=-1)
     return Verdict(right & ~gone, ~right & ~gone, gone, torch.where(gone, away.new_tensor(float("nan")), away))
+
+
+#: Area moments of upright shapes, whatever their size: skewness of the heights of the pixels of a triangle that is as
+#: wide as high (0 of a circle and a square); mean of x^2 y^2 over the product of both variances of the two others.
+TRIANGLE_SKEW, SQUARE_MOMENT, CIRCLE_MOMENT = 2 * 2**0.5 / 5, 1.0, 2 / 3
+
+
+def shape_kinds(frames: Tensor, palette: Sequence[Sequence[int]], ground: Sequence[int]) -> Tensor:
+    """Kind of the one shape of each frame by the area moments of its pixels: (b, t), indices of `media.draw.SHAPES`.
+
+    Pixels of the shape are those nearer to a colour of the palette than to the ground. A shape whose heights are skewed
+    by more than half of a triangle's, towards the top, is a triangle; others are a square or a circle, whichever has
+    the nearer mixed moment. A blot of no kind gets the kind that it resembles most: three kinds have a chance level of
+    1/3, and a round blot is a circle.
+
+    Args:
+        frames: (b, t, 3, h, w) in 0…1, one upright shape on a plain ground.
+        palette: Possible colours of shapes, RGB 0…255.
+        ground: Colour of the ground, RGB 0…255.
+
+    Returns:
+        -1 where there is no shape.
+    """
+    there = (_nearest(frames, [ground, *palette]) > 0).double()
+    area = there.sum((-2, -1))
+    y = torch.arange(there.shape[-2], device=there.device, dtype=torch.float64)[:, None]
+    x = torch.arange(there.shape[-1], device=there.device, dtype=torch.float64)
+
+    def mean(values: Tensor) -> Tensor:
+        return ((there * values).sum((-2, -1)) / area.clamp_min(1))[..., None, None]
+
+    down, right = y - mean(y), x - mean(x)
+    high, wide = mean(down.square()).clamp_min(1e-6), mean(right.square()).clamp_min(1e-6)
+    skew = (mean(down**3) / high**1.5)[..., 0, 0]
+    mixed = (mean(down.square() * right.square()) / (high * wide))[..., 0, 0]
+    round_or_square = torch.where(mixed > (SQUARE_MOMENT + CIRCLE_MOMENT) / 2, _SQUARE, _CIRCLE)
+    # the tip of a triangle is up, at small heights: more of its pixels lie below their mean
+    kinds = torch.where(skew < -TRIANGLE_SKEW / 2, _TRIANGLE, round_or_square)
+    return torch.where(area > 0, kinds, -1)
 
 
 # --------------------------------------------------------------------------------------------- foreground and masks

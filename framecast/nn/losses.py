@@ -40,6 +40,20 @@ def lp(prediction: Tensor, target: Tensor, exponent: float = 1.0, reduction: Red
 
 
 @full_precision
+def change_error(prediction: Tensor, truth: Tensor, first: Tensor, weight: float) -> Tensor:
+    """Squared error in which a pixel counts 1 + weight * |truth - first frame|, the largest of the channels; scalar.
+
+    Args:
+        prediction: (b, t, c, h, w).
+        truth: (b, t, c, h, w) in 0…1.
+        first: (b, 1, c, h, w) in 0…1.
+        weight: at least 0.
+    """
+    counts = 1 + weight * (truth - first).abs().amax(2, keepdim=True)
+    return (counts * (prediction - truth).square()).mean()
+
+
+@full_precision
 def gdl(
     prediction: Tensor,
     target: Tensor,

@@ -271,6 +271,7 @@ def check_resume(folder: Path, config: RunConfig) -> None:
     check_format(stored.get("format"), folder / CONFIG)
     stored["train"] = complete_train(stored.get("train", {}))
     stored["data"] = complete_data(stored.get("data", {}))
+    stored["model"] = _completed(config.model, stored.get("model", {}))
     new = json.loads(json.dumps(config.to_json()))
     changed = differences(stored, new)
     if same_data(*(str(value) for value in changed.get("data.digest", ("", "")))):
@@ -284,6 +285,19 @@ def check_resume(folder: Path, config: RunConfig) -> None:
         raise UserError(
             f"{folder}: holds a run with other settings ({listed}{more}); choose another --out, or give --overwrite"
         )
+
+
+def _completed(model: Any, stored: Any) -> Any:
+    """A model's stored config; settings that its version lacked have their defaults, which repeat older runs."""
+    if not isinstance(stored, Mapping) or not dataclasses.is_dataclass(model):
+        return stored
+    found = dict(stored)
+    for f in dataclasses.fields(model):
+        if f.name in found:
+            found[f.name] = _completed(getattr(model, f.name), found[f.name])
+        elif f.default is not dataclasses.MISSING:
+            found[f.name] = json.loads(json.dumps(to_dict(f.default)))
+    return found
 
 
 def write_config(folder: Path, config: RunConfig) -> None:

@@ -14,7 +14,7 @@ from framecast.models.base import count_parameters
 from framecast.models.hierarchical.config import PROFILES, HierarchicalConfig, OptimConfig
 from framecast.models.hierarchical.networks import gradient_penalty, psnr
 from framecast.models.hierarchical.predictor import Hierarchical
-from framecast.nn.losses import lp
+from framecast.nn.losses import change_error, lp
 from framecast.nn.vgg import VGG16
 from framecast.reporting.figure import watch
 from framecast.training.gradients import clip_gradients
@@ -611,6 +611,40 @@ def test_decoding_needs_a_frame_to_draw_on_and_encoding_frames_of_its_size():
         model.decode(torch.zeros(1, 2, 12))
     with pytest.raises(ValueError, match="takes frames of 32x32, got 16x16"):
         model.predict(torch.zeros(1, 2, 3, 16, 16), 1)
+
+
+def test_without_the_first_frame_pictures_are_made_of_the_encoding_alone():
+    model = narrow(first_frame=False).eval()
+    batch = batch_of(model)
+    assert {name.split(".")[1] for name, _ in model.named_parameters() if name.startswith("van.")} == {
+        *("structure", "decoder")
+    }
+    frames = torch.cat([batch.context, batch.future], 1)
+    z = model.encode(frames).detach()
+    drawn = model.decode(z)
+    assert torch.equal(drawn, model.decode(z, batch.context))
+    assert torch.equal(drawn, model.decode(z, 1 - batch.context))
+    assert drawn.shape == frames.shape
+    assert torch.equal(model.reconstruct(frames), drawn[:, 1:])
+    future = model.predict(batch.context, 3, batch.actions)
+    assert future.shape == (1, 2, 3, 3, 32, 32)
+    assert bool((model.masks(batch.context, 3, batch.actions) == 1).all())
+    assert reached(model, model.van_on_encoding_loss(batch)) == {"encoder": 1, "van": 1}
+    with pytest.raises(UserError, match=r"model\.change_weight must be at least 0"):
+        replace(NARROW, change_weight=-1.0)
+
+
+def test_what_changes_may_count_more_in_the_loss_of_pixels():
+    plain, weighted = narrow(), narrow(change_weight=7.0)
+    batch = batch_of(plain)
+    frames = torch.cat([batch.context, batch.future], 1)
+    with torch.no_grad():
+        z = plain.eval().encode(frames)
+        drawn = plain._draw(frames[:, 0], z[:, 0], z[:, 1:])[0]
+        found = [float(model.eval().van_on_encoding_loss(batch).total) for model in (plain, weighted)]
+        expected = float(change_error(drawn, frames[:, 1:], frames[:, :1], 7.0))
+    assert found[1] == pytest.approx(expected, rel=1e-5)
+    assert found[1] > 2 * found[0]
 
 
 # ----------------------------------------------------------------------------------------------------------- settings

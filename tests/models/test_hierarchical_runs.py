@@ -11,6 +11,7 @@ from small_models import rows_of
 
 import framecast
 from framecast.core.errors import UserError
+from framecast.core.types import Batch
 from framecast.data.store import DatasetWriter, Store
 from framecast.data.tfrecord_writer import write_records
 from framecast.models.hierarchical.config import OptimConfig
@@ -69,6 +70,20 @@ def test_the_adversarial_mode_starts_from_an_epva_run(shelf, tmp_path, capsys):
     own, ours = (len(framecast.load(run).state_dict()) for run in (second, first))
     assert f"{ours} of {own} tensors taken from" in result
     assert isinstance(framecast.load(second), Hierarchical)
+
+
+def test_weights_without_a_critic_are_refused_where_one_is_needed(shelf, tmp_path):
+    run = train("hierarchical", shelf / "store", config=config(), out=tmp_path / "epva", quiet=True)
+    model = framecast.load(run)
+    frames = torch.rand(1, 5, 3, 32, 32)
+    batch = Batch(context=frames[:, :2], future=frames[:, 2:], actions=torch.zeros(1, 4, 5))
+    for loss in (model.critic_loss, model.generator_loss):
+        with pytest.raises(UserError, match="mode epva have no critic; train one from them with --init-from"):
+            loss(batch)
+    stored = json.loads((run / "config.json").read_text())
+    (run / "config.json").write_text(json.dumps({**stored, "model": {**stored["model"], "mode": "epva-gan"}}))
+    with pytest.raises(UserError, match=r"tensors do not fit the model, first 'discriminator\..*other weights"):
+        framecast.load(run)
 
 
 def test_video_is_predicted_with_actions_from_a_file(shelf, tmp_path, done):  # noqa: F811

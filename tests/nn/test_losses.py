@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from framecast.nn.losses import bce, gdl, lp
+from framecast.nn.losses import bce, change_error, gdl, lp
 
 ZEROS = torch.zeros(2, 3, 4, 4)
 ONES = torch.ones(2, 3, 4, 4)
@@ -120,3 +120,14 @@ def test_losses_are_float32_under_autocast():
 def test_shapes_must_agree(loss):
     with pytest.raises(ValueError, match="one shape"):
         loss(torch.zeros(1, 3, 4, 4), torch.zeros(2, 3, 4, 4))
+
+
+def test_error_weighted_by_change_is_that_of_a_plain_loop():
+    g = torch.Generator().manual_seed(0)
+    prediction, truth = torch.rand(2, 3, 3, 4, 5, generator=g), torch.rand(2, 3, 3, 4, 5, generator=g)
+    first, total = truth[:, :1], 0.0
+    for b, t, y, x in np.ndindex(2, 3, 4, 5):
+        weight = 1 + 7 * max(abs(float(truth[b, t, k, y, x] - first[b, 0, k, y, x])) for k in range(3))
+        total += weight * sum(float(prediction[b, t, k, y, x] - truth[b, t, k, y, x]) ** 2 for k in range(3))
+    assert float(change_error(prediction, truth, first, 7.0)) == pytest.approx(total / truth.numel(), rel=1e-5)
+    torch.testing.assert_close(change_error(prediction, truth, first, 0.0), lp(prediction, truth, 2.0))

@@ -7,6 +7,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+import torch
 
 from framecast import DatasetWriter
 from framecast.core.config import to_dict
@@ -14,6 +15,7 @@ from framecast.core.flags import parse
 from framecast.data.store import Store
 from framecast.models.autoencoders.config import PROFILES
 from framecast.models.autoencoders.predictor import Autoencoder
+from framecast.models.hierarchical.predictor import Hierarchical
 from framecast.models.registry import find_model
 from framecast.training.chain import link_configs
 from framecast.training.flags import train_config, train_flags
@@ -221,6 +223,14 @@ def test_hierarchical_page_reports_every_part(script, tmp_path):
         "`drawn` 1,500 steps in 10 minutes.",
     ):
         assert line in text, line
+    # measured since, and shown where a result has them
+    shares["kept"] = [0.8] * 16
+    far = {"trials": 32, "frames": [1, 1000], **{k: v[:2] for k, v in shares.items()}}
+    results["bouncing"] |= {"short": {"trials": 1000, **shares}, "reconstruction": shares, "long": far}
+    results["walking"]["table"]["epva"]["probe"]["second encoder"] = 0.15
+    text = script("reproduction.hierarchical_page").page({"results": results}, tmp_path)
+    assert "| 16 | 97.0 % | 2.0 % | 1.0 % | 80.0 % |  |" in text
+    assert "| `epva` | 0.1000 | 0.1500 | 0.2000 | 0.3000 |" in text
 
 
 def test_first_frame_limits_are_scored_on_the_scale_of_scores(script, tmp_path):
@@ -255,3 +265,13 @@ def test_links_have_the_settings_of_the_recorded_trainings(name, profile, part):
         recorded = train_config(base, parse(train_flags(base, profiles(name)), words, f"train {name}"))
         own, other = to_dict(recorded), to_dict(config)
         assert (own["model"], own["train"]) == (other["model"], other["train"]), line
+
+
+def test_second_encoder_is_frozen_and_as_wide_as_the_first(script):
+    module = script("reproduction.hierarchical")
+    model = Hierarchical(preset("hierarchical", "tiny").model, preset("hierarchical", "tiny").spec)
+    frames = torch.rand(3, 3, 16, 16)
+    found = module.SecondEncoder(model)(frames)
+    assert found.shape == (3, model.config.encoding_size)
+    assert torch.equal(found, module.SecondEncoder(model)(frames))
+    assert float(found.std(0).min()) > 0

@@ -150,6 +150,18 @@ def test_only_changeable_settings_may_differ_on_resume():
     assert "choose another --out, or give --overwrite" in str(error.value)
 
 
+def test_run_of_a_version_without_a_setting_of_the_model_is_resumed(tmp_path):
+    copy = changed(tiny_run(), tmp_path)
+    config = open_run(copy).config
+    stored = json.loads((copy / "config.json").read_text())
+    assert stored["model"].pop("output") == "frame"
+    stored["model"]["optim"].pop("generator_clip")
+    (copy / "config.json").write_text(json.dumps(stored))
+    check_resume(copy, config)
+    with pytest.raises(UserError, match=r"model\.output was .frame. and is now .gated."):
+        check_resume(copy, dataclasses.replace(config, model=dataclasses.replace(config.model, output="gated")))
+
+
 # --------------------------------------------------------------------------------------------------- models, sources
 
 

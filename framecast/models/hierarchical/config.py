@@ -96,6 +96,9 @@ class HierarchicalConfig:
     van_leak: float = 0.0
     """Negative slope of the VAN decoder's ReLU; published: 0, with which narrow decoders lose feature maps, and colours
     with them."""
+    first_frame: bool = True
+    """Access of the VAN to the first frame, as published: to its features, for the analogy, and to its pixels, where
+    the mask is closed. Without it frames are drawn from an encoding alone, and there is no mask."""
     drawn: int = 0
     """Number of random frames of a clip drawn at a training step; 0 draws all, as published."""
     rolled: int = 0
@@ -104,6 +107,9 @@ class HierarchicalConfig:
     encoding_noise: float = 0.0
     """Standard deviation of the noise on true encodings before they are drawn, in training."""
     # --- losses
+    change_weight: float = 0.0
+    """Weight of what changes in the squared error of pixels, at least 0: a pixel counts 1 + change_weight * its largest
+    difference, over channels, from the first frame of its clip. 0 counts all alike, as published."""
     encoding_loss: Literal["l2", "l1", "relative", "whitened"] = "l2"
     """Loss between predicted and true encodings. relative: squared error divided by the variance of encodings within
     clips, so that shrinking encodings does not lower it. whitened: squared error weighted by the inverse covariance of
@@ -145,7 +151,15 @@ class HierarchicalConfig:
                 raise UserError(f"model.{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
         require_least(self, "model.", size=1, context=1, future=1, stride=1, encoding_size=1, van_width=1)
         require_least(
-            self, "model.", critic_context=1, blank_actions=0, drawn=0, alpha_delay=0, critic_steps=0, van_leak=0
+            self,
+            "model.",
+            critic_context=1,
+            blank_actions=0,
+            drawn=0,
+            alpha_delay=0,
+            critic_steps=0,
+            van_leak=0,
+            change_weight=0,
         )
         require_least(
             self, "model.", predictor_noise=0, state_noise=0, encoding_noise=0, alpha=0, pose_weight=0, penalty=0

@@ -357,17 +357,20 @@ class AnalogyNetwork(nn.Module):
         size: of encodings, E.
         side: of the square frames, px, a multiple of 16.
         d: feature maps at the frames' own size, twice and four times as many below.
-        keep: probability of keeping a value in dropouts while training. leak: slope below 0 of the decoder's
-            rectifications; 0 as published.
+        keep: probability of keeping a value in dropouts while training.
+        leak: slope below 0 of the decoder's rectifications; 0 as published.
+        first: access to the first frame; without it frames are drawn from an encoding alone.
 
     Source:
         Wichers et al. 2018 (arXiv 1806.04768), equations 2 to 4, with the published code's convolution of the target's
         maps; Reed et al. 2015.
     """
 
-    def __init__(self, size: int, side: int, channels: int, d: int = 64, keep: float = 1.0, leak: float = 0.0) -> None:
+    def __init__(
+        self, size: int, side: int, channels: int, d: int = 64, keep: float = 1.0, leak: float = 0.0, first: bool = True
+    ) -> None:
         super().__init__()
-        n = channels + 1
+        n, self.first = channels + first, first
 
         def drop() -> nn.Module:
             return nn.Dropout(1 - keep)
@@ -378,16 +381,20 @@ class AnalogyNetwork(nn.Module):
         def leaky() -> nn.Module:
             return nn.LeakyReLU(leak, inplace=True)
 
-        self.image = nn.Sequential(
+        image = (
             *(_conv(channels, d), relu(), LayerNorm(d), _conv(d, d), relu(), nn.MaxPool2d(2), drop(), LayerNorm(d)),
             *(_conv(d, 2 * d), relu(), _conv(2 * d, 2 * d), relu(), nn.MaxPool2d(2), drop(), LayerNorm(2 * d)),
             *(_conv(2 * d, 4 * d), relu(), _conv(4 * d, 4 * d), relu(), _conv(4 * d, 4 * d), relu(), nn.MaxPool2d(2)),
         )
+        if first:
+            self.image = nn.Sequential(*image)
         self.structure = StructureEncoder(size, side, d)
-        self.difference = nn.Sequential(_conv(4 * d, 4 * d), relu())
-        self.target = nn.Sequential(_conv(4 * d, 4 * d), relu())
-        self.join = JoiningConv(4 * d)
-        self.analogy = nn.Sequential(relu(), LayerNorm(4 * d), _conv(4 * d, 4 * d), relu(), _conv(4 * d, 4 * d), relu())
+        if first:
+            self.difference = nn.Sequential(_conv(4 * d, 4 * d), relu())
+            self.target = nn.Sequential(_conv(4 * d, 4 * d), relu())
+            self.join = JoiningConv(4 * d)
+            last = (_conv(4 * d, 4 * d), relu(), _conv(4 * d, 4 * d), relu())
+            self.analogy = nn.Sequential(relu(), LayerNorm(4 * d), *last)
         self.decoder = nn.Sequential(
             *(DoublingConv(4 * d, 4 * d), leaky(), drop(), LayerNorm(4 * d), _conv(4 * d, 4 * d), leaky(), drop()),
             *(_conv(4 * d, 2 * d), leaky(), drop(), LayerNorm(2 * d), DoublingConv(2 * d, 2 * d), leaky(), drop()),
@@ -396,12 +403,14 @@ class AnalogyNetwork(nn.Module):
         glorot(self)
 
     def anchor(self, frame: Tensor, encoding: Tensor) -> Tensor:
-        """The first frame's share of the analogy, needed once per clip: (b, 4d, s/8, s/8).
+        """The first frame's share of the analogy, needed once per clip: (b, 4d, s/8, s/8); (b, 0) without access to it.
 
         Args:
             frame: (b, c, h, w) in 0…1.
             encoding: its own, (b, E).
         """
+        if not self.first:
+            return encoding.new_zeros(len(encoding), 0)
         return self.join.share(self.difference(self.image(frame) - self.structure(encoding)[1]))
 
     def forward(self, frame: Tensor, anchor: Tensor, encodings: Tensor) -> tuple[Tensor, Tensor]:
@@ -413,6 +422,9 @@ class AnalogyNetwork(nn.Module):
         """
         t = encodings.shape[1]
         maps = self.structure(encodings.flatten(0, 1))[1]
+        if not self.first:
+            alone = rearrange(widen(self.decoder(maps)), "(b t) c h w -> b t c h w", t=t)
+            return alone, torch.ones_like(alone[:, :, :1])
         joined = self.join(self.target(maps), anchor.repeat_interleave(t, 0))
         drawn = widen(self.decoder(maps + self.analogy(joined)))
         return blend(rearrange(drawn, "(b t) c h w -> b t c h w", t=t), frame)

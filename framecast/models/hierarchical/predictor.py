@@ -42,7 +42,7 @@ from framecast.models.hierarchical.networks import (
 from framecast.models.inputs import Frames, as_frames
 from framecast.models.seeds import Generators, next_tick, step_normal
 from framecast.nn.colour import shift_hue
-from framecast.nn.losses import lp
+from framecast.nn.losses import change_error, lp
 from framecast.nn.vgg import load_imagenet
 
 #: Frames drawn at a time outside training.
@@ -84,7 +84,7 @@ class Hierarchical(Predictor):
             c.normalise,
             c.predict_change,
         )
-        self.van = AnalogyNetwork(size, side, spec.channels, c.van_width, c.van_keep, c.van_leak)
+        self.van = AnalogyNetwork(size, side, spec.channels, c.van_width, c.van_keep, c.van_leak, c.first_frame)
         self.discriminator = Discriminator(size, side, c.van_width) if c.mode == "epva-gan" else None
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
@@ -123,6 +123,8 @@ class Hierarchical(Predictor):
 
     def decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
         """Frames (b, t, c, h, w) in 0…1 of encodings (b, t, E), drawn from the first frame of `context`."""
+        if context is None and not self.config.first_frame:
+            return self._draw(z[:, 0, :0], z[:, 0], z)[0].clamp(0, 1)
         if context is None:
             raise ValueError(f"{type(self).__name__}.decode draws from a first frame: give context (b, t, c, h, w)")
         return self._draw(context[:, 0], self.encode(context[:, :1])[:, 0], z)[0].clamp(0, 1)
@@ -262,12 +264,16 @@ class Hierarchical(Predictor):
         return self._pixels(frames, encodings[:, 0], targets)
 
     def _pixels(self, frames: Tensor, encoding: Tensor, targets: Tensor) -> Tensor:
-        """Squared error of frames 1 … drawn from `targets`; while training, of `drawn` random ones."""
+        """Squared error of frames 1 … drawn from `targets`; while training, of `drawn` random ones. What changes may
+        count more."""
         truth, count = frames[:, 1:], targets.shape[1]
         if self.training and 0 < self.config.drawn < count:
             chosen = torch.randperm(count, device=frames.device)[: self.config.drawn]
             targets, truth = targets[:, chosen], truth[:, chosen]
-        return lp(self._draw(frames[:, 0], encoding, targets)[0], truth, 2.0)
+        drawn = self._draw(frames[:, 0], encoding, targets)[0]
+        if not self.config.change_weight:
+            return lp(drawn, truth, 2.0)
+        return change_error(drawn, truth, frames[:, :1], self.config.change_weight)
 
     def _apart(self, predicted: Tensor, encodings: Tensor) -> Tensor:
         return encoding_loss(predicted, encodings[:, 1:], self.config.encoding_loss)
@@ -338,8 +344,7 @@ class Hierarchical(Predictor):
         gap = self._verdict(real, fake)
         if self.config.critic == "gan" or not torch.is_grad_enabled():
             return as_loss(critic=gap)
-        assert self.discriminator is not None
-        penalty = gradient_penalty(self.discriminator, real, fake)
+        penalty = gradient_penalty(self._critic(), real, fake)
         return as_loss(gap + self.config.penalty * penalty, critic=gap, penalty=penalty)
 
     def _sequences(self, encodings: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor]:
@@ -347,8 +352,15 @@ class Hierarchical(Predictor):
 
     def _verdict(self, real: Tensor, fake: Tensor) -> Tensor:
         """Loss of the critic without its penalty."""
-        assert self.discriminator is not None
-        return critic_gap(self.discriminator, real, fake, self.config.critic)
+        return critic_gap(self._critic(), real, fake, self.config.critic)
+
+    def _critic(self) -> Discriminator:
+        if self.discriminator is None:
+            raise UserError(
+                f"these weights of mode {self.config.mode} have no critic; train one from them with --init-from and "
+                "--model.mode epva-gan"
+            )
+        return self.discriminator
 
     # --- validation
 
