@@ -27,7 +27,7 @@ class PredictFlags:
     out: str
     """Output file (.gif, .webp, .mp4, .avi, .mov, .mkv, .webm), or a folder for PNGs."""
     input: str | None = None
-    """Video, folder of frames, or STORE/NAME of a packed store; an image for models with one context frame."""
+    """Video, folder of frames, array, or STORE/NAME of a packed store; an image for models with one context frame."""
     from_noise: Switch = False
     """Start from noise instead of a video."""
     horizon: int = 32

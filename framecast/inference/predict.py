@@ -18,7 +18,7 @@ from framecast.core.remote import is_address
 from framecast.core.tables import read_table
 from framecast.core.types import ActionSpec
 from framecast.data.base import Source
-from framecast.data.open import open_path
+from framecast.data.open import kind_of, open_path
 from framecast.data.options import ReadOptions
 from framecast.data.writer import is_store
 from framecast.media.animation import ANIMATION_SUFFIXES, is_animation
@@ -86,8 +86,8 @@ def predict_file(
 
     Args:
         run: trained run.
-        source: video, folder of frames, STORE/NAME for a video of a packed store or, with one context frame, an image;
-            frames are assumed to have the training frame rate. None starts from uniform noise.
+        source: video, folder of frames, array (.npy, .npz), STORE/NAME for a video of a packed store or, with one
+            context frame, an image; frames are assumed to have the training frame rate. None starts from uniform noise.
         out: .gif, .webp, .mp4, … or a folder of PNGs, at the frame rate of the input.
         horizon: number of predicted frames.
         at: start of the prediction: "end", a frame number, or seconds such as "2.5s".
@@ -191,7 +191,7 @@ def _read_context(
     `more` of those after it, as far as there are some."""
     length = (need - 1) // stride + 1
     store = next((parent for parent in path.parents if is_store(parent)), None) if not path.exists() else None
-    if path.is_dir() or store is not None:
+    if store is not None or _is_source(path):
         source = open_path(store or path, ReadOptions(fps=None if store or is_store(path) else rate))
         video = find_video(source, path, store)
         start = _start(at, source.spec.fps, int(source.lengths[video]), need, path)
@@ -243,6 +243,11 @@ def read_past(path: Path, at: str, side: int, limit: int, channels: int) -> tupl
     return np.ascontiguousarray(_channels(frames, channels, path)), rate
 
 
+def _is_source(path: Path) -> bool:
+    """Whether a path is a folder, or a file that is opened like training data: arrays, HDF5, records."""
+    return path.is_dir() or (path.is_file() and not _is_still(path) and kind_of(path) != "videos")
+
+
 def _is_still(path: Path) -> bool:
     """Whether a file is an image of one frame."""
     suffix = path.suffix.lower()
@@ -252,7 +257,7 @@ def _is_still(path: Path) -> bool:
 def _frames_before(path: Path, at: str, limit: int) -> int:
     """Number of frames before `at`, at most `limit`."""
     store = next((parent for parent in path.parents if is_store(parent)), None) if not path.exists() else None
-    if path.is_dir() or store is not None:
+    if store is not None or _is_source(path):
         source = open_path(store or path, ReadOptions())
         frames, fps = int(source.lengths[find_video(source, path, store)]), source.spec.fps
     elif _is_still(path):

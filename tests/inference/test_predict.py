@@ -150,6 +150,22 @@ def test_a_video_of_a_store_by_its_name(tmp_path):
     assert np.abs(shown[-1, :, 1:-1, 1:-1].astype(int) - last).mean() < 1
 
 
+@pytest.mark.parametrize("name", ["a.npy", "a.npz", "grey.npy"])
+def test_arrays_are_inputs_like_videos(tmp_path, name):
+    frames = moving(8) if name[0] == "a" else moving(8)[:, 0]
+    (np.savez if name.endswith("z") else np.save)(tmp_path / name, frames)
+    made, shown = film(tiny_run(), tmp_path / name, tmp_path / "out")
+    assert (made.context, made.frames) == (4, 3)
+    expected = np.broadcast_to(frames[4:, None] if frames.ndim == 3 else frames[4:], (4, 3, *frames.shape[-2:]))
+    assert np.array_equal(shown[:4, :, 1:-1, 1:-1], expected)  # without the border
+
+
+def test_channels_that_the_model_lacks(tmp_path):
+    np.save(tmp_path / "a.npy", np.repeat(moving(8)[:, :1], 2, axis=1))
+    with pytest.raises(UserError, match="have 2 channels but the model was trained on 3"):
+        film(tiny_run(), tmp_path / "a.npy", tmp_path / "out")
+
+
 def test_invalid_inputs_raise(tmp_path):
     two = tmp_path / "two"
     for name in "ab":
