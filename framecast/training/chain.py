@@ -163,7 +163,7 @@ def _stored(
     Raises:
         UserError: the folder holds something else.
     """
-    found = read_chain(folder)
+    found = None if overwrite else read_chain(folder)  # a damaged one is replaced
     if overwrite or found is None or found.clearing:
         if not overwrite and found is None and (folder / CONFIG).is_file():
             raise UserError(f"{folder}: holds a single run, no chain; choose another --out, or give --overwrite")

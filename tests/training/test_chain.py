@@ -285,10 +285,12 @@ def test_links_are_checked_before_the_first_is_trained(go, tmp_path):
     assert not (tmp_path / "run").exists()
 
 
-def test_damaged_chain_files_are_refused(whole, tmp_path):
+def test_damaged_chain_files_are_refused(go, whole, tmp_path):
     run = shutil.copytree(whole, tmp_path / "run")
     content = json.loads((run / "chain.json").read_text())
     for change in ({"links": ["../x"]}, {"links": []}, {"links": 3}, {"format": 9}):
         (run / "chain.json").write_text(json.dumps({**content, **change}))
         with pytest.raises(UserError, match=r"chain\.json"):
             earlier_links(run)
+    go(run, overwrite=True)
+    assert len(earlier_links(run)) == 2
