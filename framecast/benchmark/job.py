@@ -12,6 +12,7 @@ import os
 import platform
 import shutil
 import signal
+import subprocess
 import sys
 import threading
 import time
@@ -68,6 +69,21 @@ def main(argument: str) -> int:
         traceback.print_exc()
         fault, code = f"{type(error).__name__}: {error}", 1
     write_json(result, {**begun(job), "state": "failed", "fault": " ".join(fault.split())})
+    return code
+
+
+def on_node(job: Mapping[str, Any], folder: str) -> int:
+    """Exit code of a job on a node of a cluster, in a process that ends with the one that calls this.
+
+    Args:
+        job: See `runner.py`.
+        folder: Folder that relative paths of the job start from.
+    """
+    command = [sys.executable, "-P", "-m", "framecast.benchmark.job", json.dumps(job)]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, cwd=folder) as process:
+        code = process.wait()
+    if code in (130, 143):
+        raise UserError(f"{job['run']}: was stopped; repeat the command to resume")
     return code
 
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import dataclasses
 import gc
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -36,6 +37,7 @@ from framecast.core.commit import LEASE, check_target, replaced_folder
 from framecast.core.config import duration_in_words, parse_duration
 from framecast.core.errors import UserError
 from framecast.core.io import read_file, write_json
+from framecast.core.jobs import Job, run_jobs
 from framecast.data.base import Source
 from framecast.data.cache import open_data
 from framecast.data.digest import data_digest, same_data
@@ -73,6 +75,7 @@ def run_benchmark(
     show: int = 3,
     device: str = "auto",
     precision: str = "auto",
+    cluster: str | None = None,
     dry_run: bool = False,
     quiet: bool = False,
 ) -> dict[str, Any] | None:
@@ -89,6 +92,8 @@ def run_benchmark(
         merge: output folders of shards to merge; they determine models, data and length.
         split, context, horizon, samples, clips, rank_by, show: protocol of the comparison, as in `compare`.
         device, precision: torch device and autocast precision.
+        cluster: "auto" or the address of a Ray cluster that trains the runs, one GPU each where `device` is one; `out`
+            and the data must be on a disk that its nodes share.
         dry_run: only report the runs and their expected duration.
         quiet: no progress messages.
 
@@ -118,7 +123,10 @@ def run_benchmark(
         return None
     if not merge:
         plan.save(_made(out))
-    _train_all(left, device, quiet)
+    if cluster is None:
+        _train_all(left, device, quiet)
+    else:
+        _train_on_cluster(left, device, quiet, cluster, 1 if place.device.type == "cuda" else 0)
     if not _all_done(trials, bool(merge), quiet):
         return None
     settings: dict[str, Any] = {"split": split, "context": context, "horizon": horizon, "samples": samples}
@@ -132,6 +140,24 @@ def _train_all(left: Sequence[Trial], device: str, quiet: bool) -> None:
         for number, trial in enumerate(left):
             _say(f"run {number + 1} of {len(left)}: {trial.row} on {trial.data.label}", quiet)
             _run(trial, signals, device, quiet)
+
+
+def _train_on_cluster(left: Sequence[Trial], device: str, quiet: bool, cluster: str, gpus: int) -> None:
+    """Train runs on the nodes of a Ray cluster, which repeats those of a lost node from their last checkpoint."""
+    for trial in left:
+        _made(trial.result.parent)
+    jobs = [
+        Job("framecast.benchmark.job:on_node", {"job": _job(trial, device, True), "folder": os.getcwd()})
+        for trial in left
+    ]
+
+    def report(number: int, code: int) -> None:
+        done.append(number)
+        _say(f"run {len(done)} of {len(left)} done: {left[number].row} on {left[number].data.label}", quiet)
+        _judge(left[number], code, quiet)
+
+    done: list[int] = []
+    run_jobs(jobs, cluster=cluster, done=report, gpus=gpus)
 
 
 def _all_done(trials: Sequence[Trial], merged: bool, quiet: bool) -> bool:
@@ -316,11 +342,18 @@ def _say(text: str, quiet: bool) -> None:
 
 
 def _run(trial: Trial, signals: Signals, device: str, quiet: bool) -> None:
-    """Train one run in a separate process and wait for its end.
+    """Train one run in a separate process and wait for its end."""
+    _made(trial.result.parent)
+    code = _start(_job(trial, device, quiet), signals)
+    _stop(signals)
+    if code in (130, 143):
+        raise Interrupted(code)
+    _judge(trial, code, quiet)
 
-    The failure of a run (a loss that is not finite) is recorded in its result file; bad input ends the benchmark.
-    """
-    job = {
+
+def _job(trial: Trial, device: str, quiet: bool) -> dict[str, Any]:
+    """What `job.py` needs to know of a run, as plain data."""
+    return {
         "row": trial.row,
         "label": trial.entry.label,
         "model": trial.entry.model,
@@ -334,11 +367,13 @@ def _run(trial: Trial, signals: Signals, device: str, quiet: bool) -> None:
         "device": device,
         "quiet": quiet,
     }
-    _made(trial.result.parent)
-    code = _start(job, signals)
-    _stop(signals)
-    if code in (130, 143):
-        raise Interrupted(code)
+
+
+def _judge(trial: Trial, code: int, quiet: bool) -> None:
+    """Report the failure of a run.
+
+    A loss that is not finite is recorded in its result file, and the others continue; bad input ends the benchmark.
+    """
     if code == 0:
         return
     fault = read_file(trial.result).get("fault") if trial.result.is_file() else None

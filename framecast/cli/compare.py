@@ -120,6 +120,8 @@ class BenchmarkFlags:
     """Device: auto, cpu, cuda, cuda:0 or mps."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Autocast precision of training and comparison."""
+    cluster: str | None = None
+    """Ray cluster that trains the runs: auto or an address; --out and data must be on a disk that its nodes share."""
     dry_run: Switch = False
     """Plan of the runs with the expected time; nothing is trained."""
     quiet: Switch = False

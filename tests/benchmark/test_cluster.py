@@ -1,0 +1,95 @@
+"""Jobs and benchmarks on a Ray cluster of two nodes on this machine, of which one is killed: the results as alone.
+
+Needs the extra `cluster`, which is outside [dev]: run by `make acceptance`.
+"""
+
+import json
+import os
+import threading
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+pytest.importorskip("ray", reason="needs the extra cluster")
+
+from ray.cluster_utils import Cluster
+
+from framecast.benchmark.runner import run_benchmark
+from framecast.core.errors import UserError
+from framecast.core.jobs import Job, run_jobs
+from framecast.data.options import ReadOptions
+from framecast.data.parallel_pack import pack_parallel
+from framecast.data.store import DatasetWriter
+
+ROOT = Path(__file__).parents[2]
+SETTINGS = {"horizon": 4, "clips": 3, "precision": "fp32", "device": "cpu", "quiet": True, "show": 1}
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """A head without processors and two nodes with one each, which import this package."""
+    monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
+    monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
+    made.both = [made.add_node(num_cpus=1) for _ in range(2)]
+    yield made
+    made.shutdown()
+
+
+@pytest.fixture
+def data(tmp_path):
+    rng = np.random.default_rng(0)
+    with DatasetWriter(tmp_path / "data") as w:
+        for _ in range(10):
+            w.add(rng.integers(0, 256, (20, 3, 32, 32), dtype=np.uint8), axes="tchw")
+    return tmp_path / "data"
+
+
+def lasting(table):
+    """A table without what is measured in seconds."""
+    return {k: v for k, v in json.loads(json.dumps(table)).items() if k not in ("costs", "runs")}
+
+
+def kill_when(cluster, ready):
+    """Kill a node as soon as a condition holds; returns a list that then has an entry."""
+    killed = []
+
+    def work():
+        while not ready():
+            time.sleep(0.05)
+        cluster.remove_node(cluster.both[1], allow_graceful=False)
+        killed.append(True)
+
+    threading.Thread(target=work, daemon=True).start()
+    return killed
+
+
+def test_a_benchmark_with_a_lost_node_gives_the_table_of_one_machine(cluster, data, tmp_path):
+    models = ("multiscale-gan:tiny --model.no-adversarial", "other=multiscale-gan:tiny --optim.generator-lr 1e-3")
+    settings = {"models": models, "data": data, "steps": 60, "seeds": (0, 1), **SETTINGS}
+    out = tmp_path / "cluster"
+    killed = kill_when(cluster, lambda: len(list(out.rglob("metrics.jsonl"))) >= 2)  # both nodes are training
+    found = run_benchmark(cluster=cluster.address, out=out, **settings)
+    assert killed
+    alone = run_benchmark(out=tmp_path / "alone", **settings)
+    assert lasting(found) == lasting(alone)
+
+
+def test_an_import_with_a_lost_node_gives_the_bytes_of_one_machine(cluster, data, tmp_path):
+    one = pack_parallel(str(data), tmp_path / "one", ReadOptions(), 1 << 17)
+    killed = kill_when(cluster, lambda: any(tmp_path.glob(".two.import/part-*/index.json")))
+    two = pack_parallel(str(data), tmp_path / "two", ReadOptions(), 1 << 17, cluster=cluster.address)
+    for path in sorted(one.folder.iterdir()):
+        assert (two.folder / path.name).read_bytes() == path.read_bytes()
+    while not killed:  # a quick import may be done before
+        time.sleep(0.05)
+
+
+def test_errors_of_jobs_and_missing_clusters_are_one_sentence(cluster):
+    jobs = [Job("framecast.core.remote:parse_bytes", {"text": text}) for text in ("1kB", "much")]
+    with pytest.raises(UserError, match="size 'much': expected bytes"):
+        run_jobs(jobs, cluster=cluster.address)
+    with pytest.raises(UserError, match=r"--cluster 127.0.0.1:1: no Ray cluster is reached"):
+        run_jobs(jobs, cluster="127.0.0.1:1")
