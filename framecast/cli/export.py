@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -9,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from framecast.cli.output import open_run_of, print_result
 from framecast.core.errors import UserError
 from framecast.core.flags import RunName, Switch, parse
+from framecast.core.remote import RemoteFolder, is_address
 
 if TYPE_CHECKING:
     from framecast.inference.onnx_export import Agreement
@@ -24,7 +26,7 @@ class ExportFlags:
     run: RunName
     """Run folder, name of packaged weights, or hf://organisation/name[@revision]."""
     out: str | None = None
-    """Output folder; it must not exist yet or be empty. Default: NAME-weights, NAME-onnx or NAME-web."""
+    """Output folder or address (s3://…); it must not exist yet or be empty. Default: NAME-weights, -onnx or -web."""
     half: Switch = False
     """Half precision for the stored weights, which halves the size."""
     inference_only: Switch = False
@@ -50,18 +52,36 @@ def run_export(argv: list[str]) -> None:
         raise UserError("export: --web writes a page with the graphs alone; leave out --onnx and --inference-only")
     run = open_run_of(flags)
     kind = "web" if flags.web else "onnx" if flags.onnx else "weights"
-    folder = Path(flags.out or f"{run.results.name.removesuffix('-results')}-{kind}")
+    out = flags.out or f"{run.results.name.removesuffix('-results')}-{kind}"
+    if not is_address(out):
+        _write(flags, run, Path(out), out)
+        return
+    remote = RemoteFolder(out)
+    if remote.names():
+        raise UserError(f"{remote}: already holds files; choose another address")
+    with tempfile.TemporaryDirectory(prefix="framecast-export-") as place:
+        _write(flags, run, Path(place) / "export", out, remote)
+
+
+def _write(flags: ExportFlags, run: Any, folder: Path, out: str, remote: RemoteFolder | None = None) -> None:
+    """Write the export into a folder, copy it to an address and print what was written."""
     found: Agreement | None
     if flags.web:
         from framecast.web.static import export_page
 
         found = export_page(run, folder, flags.data, flags.half, Path(flags.runtime) if flags.runtime else None)
-        hint = f"python -m http.server --directory {folder}"
+        hint = f"python -m http.server --directory {out}"
     else:
-        found, hint = _export(flags, run, folder), f"framecast.load({str(folder)!r})"
+        found, hint = (
+            _export(flags, run, folder),
+            f"framecast.load({out!r})" if remote is None else "download it to load it",
+        )
     files = {p.relative_to(folder).as_posix(): p.stat().st_size for p in sorted(folder.rglob("*")) if p.is_file()}
-    summary: dict[str, Any] = {"page" if flags.web else "weights": str(folder), "bytes": files}
-    text = f"{'page' if flags.web else 'weights'}: {folder}  ({sum(files.values()) / 1e6:.1f} MB; {hint})"
+    if remote is not None:
+        for name in files:
+            remote.upload(folder / name, name)
+    summary: dict[str, Any] = {"page" if flags.web else "weights": out, "bytes": files}
+    text = f"{'page' if flags.web else 'weights'}: {out}  ({sum(files.values()) / 1e6:.1f} MB; {hint})"
     if found is not None:
         summary |= {"difference": found.difference, "equal": found.equal}
         text += (

@@ -85,6 +85,9 @@ class TrainConfig:
     """Number of weight snapshots to keep."""
     tensorboard: bool = True
     """Log files for TensorBoard."""
+    mirror: str = ""
+    """Address that every checkpoint is copied to, such as s3://bucket/runs/name; a run that is missing here resumes
+    from it."""
     log: str = ""
     """Further experiment trackers, separated by commas: wandb, mlflow, trackio."""
 
@@ -153,6 +156,7 @@ class RunConfig:
         data = to_dict(self)
         if not local:
             data["data"]["path"] = Path(self.data.path).name
+            data["train"]["mirror"] = ""
             data["name"] = self.name.rsplit("/", 1)[-1]
         return {"format": FORMAT, "version": framecast.__version__, **data}
 
@@ -254,6 +258,7 @@ CHANGEABLE = (
     "train.save_every",
     "train.prefetch",
     "train.keep",
+    "train.mirror",
     "train.tensorboard",
     "train.log",
     "data.path",

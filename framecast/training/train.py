@@ -44,6 +44,7 @@ from framecast.training.config import (
     write_config,
 )
 from framecast.training.device import STEP_TIMEOUT, Device, deterministic, fast_kernels, make_device
+from framecast.training.mirror import restore_run
 from framecast.training.presets import chains, preset
 from framecast.training.run_folder import CHAIN, LINKS, open_run
 from framecast.training.state import TrainState
@@ -202,9 +203,14 @@ def fit(
         Interrupted: after a signal, with the checkpoint written.
     """
     config = settle(config, source, model_class)
+    if link and not link.last:
+        config = dataclasses.replace(config, train=dataclasses.replace(config.train, mirror=""))
     held = contextlib.nullcontext(link.lease) if link and link.last else only_writer(folder, device)
     repeatable = config.train.deterministic
     with held as lease, deterministic(repeatable), fast_kernels(device, repeatable):
+        with device.main_first():
+            if device.is_main and config.train.mirror and not overwrite and restore_run(folder, config.train.mirror):
+                print(f"{folder}: resumed from {config.train.mirror}", file=sys.stderr)
         check_run_folder(folder, config, overwrite, init_from, link)
         _fit(config, source, folder, model_class, device, init_from, overwrite, quiet, lease, link)
     return folder

@@ -33,6 +33,7 @@ from framecast.training.config import RunConfig, resolve_steps
 from framecast.training.device import Device
 from framecast.training.latents import precompute_all, resizer
 from framecast.training.log import Log, Progress
+from framecast.training.mirror import mirror_run
 from framecast.training.prefetch import Prefetch, batches_ahead, streams_of
 from framecast.training.signals import Interrupted, Signals
 from framecast.training.state import TrainState
@@ -468,6 +469,8 @@ class Trainer:
             # first, so that a run whose disk is full here comes back to this step and makes the snapshot then
             save_snapshot(self.folder, chosen or self.state.best_model(), config, self.state.step, self.settings.keep)
             save_checkpoint(self.folder, self.state)
+            if self.settings.mirror:
+                mirror_run(self.folder, self.settings.mirror, self.state.step)
         self.saved = self.state.step
         self.device.barrier()
 

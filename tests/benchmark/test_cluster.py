@@ -32,6 +32,7 @@ def cluster(monkeypatch):
     """A head without processors and two nodes with one each, which import this package."""
     monkeypatch.setenv("PYTHONPATH", os.pathsep.join([str(ROOT), os.environ.get("PYTHONPATH", "")]))
     monkeypatch.setenv("RAY_USAGE_STATS_ENABLED", "0")
+    monkeypatch.setenv("RAY_worker_niceness", "0")  # workers of low priority never start on a busy machine
     made = Cluster(initialize_head=True, head_node_args={"num_cpus": 0, "include_dashboard": False})
     made.both = [made.add_node(num_cpus=1) for _ in range(2)]
     yield made
