@@ -127,8 +127,14 @@ class Worlds:
         """Model input (rows, a) of actions as agents give them."""
         device = next(self.model.parameters()).device
         if self.actions.kind == "discrete":
+            if actions.shape != (self.rows,) or (actions != np.clip(np.rint(actions), 0, self.actions.size - 1)).any():
+                raise UserError(
+                    f"actions must be whole numbers from 0 to {self.actions.size - 1}, got {actions.tolist()}"
+                )
             indices = torch.from_numpy(actions.astype(np.int64)).to(device)
             return torch.nn.functional.one_hot(indices, self.actions.size).float()
+        if actions.size != self.rows * self.actions.size or not np.isfinite(actions).all():
+            raise UserError(f"an action must be {self.actions.size} finite numbers, got {actions.tolist()}")
         clipped = np.clip(actions.reshape(self.rows, -1), self.action_space.low, self.action_space.high)
         return torch.from_numpy(standardise(clipped, self.actions)).to(device)
 
@@ -306,6 +312,8 @@ class GameEnv(gymnasium.Env[Frame, Any]):
         """
         if self.over:
             raise ResetNeeded("the episode has ended; call reset()")
+        if int(action) not in range(len(self.game.ACTIONS)):
+            raise UserError(f"actions must be whole numbers from 0 to {len(self.game.ACTIONS) - 1}, got {action}")
         frame, reward, terminated, _, info = self.game.step(int(action))
         self.steps += 1
         truncated = self.steps >= self.max_steps

@@ -7,7 +7,7 @@ import os
 import re
 import struct
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from decimal import Decimal
 from pathlib import Path
@@ -50,23 +50,30 @@ _ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 exchange rows and columns
 _SUFFIX = re.compile(r"\.(?:[a-z]{1,8}|mp4|m4v|f4v|m2ts?|m2v|3gp|3g2|h26[45]|jp2|j2k|y4m|h5|hdf5)$", re.IGNORECASE)
 # A decimal: not part of a longer chain of numbers such as a date or version, 2024.01.31.
 _NUMBERS = re.compile(r"((?<![\d.])\d+\.\d+(?!\.?\d)|\d+|/)")
+_WHOLE_NUMBERS = re.compile(r"(\d+|/)")
+_FLOAT = re.compile(r"-?\d+(?:\.\d+)?[eE][+-]\d+|-?\d+,\d+")  # 2e-05, or with a decimal comma
 
 
-def natural_key(name: str | os.PathLike[str]) -> tuple[tuple[int, Decimal, str], ...]:
+def natural_key(name: str | os.PathLike[str], decimals: bool = True) -> tuple[tuple[int, Decimal, str], ...]:
     """Sort key under which numbers are compared as numbers, decimals included, and letters regardless of case.
 
     frame2 comes before frame10 and 0.125 before 0.25; a minus at the beginning of a name is a sign. The suffix of a
     file decides only between equal stems, the plain spelling between equal keys.
 
     name: file name or path; a path is compared part by part.
+    decimals: whether 1.25 is one number; otherwise it is two, as in shot1.25.
     """
     text = os.fspath(name).replace("\\", "/")
     parts: list[tuple[int, Decimal, str]] = []
     nothing = Decimal(0)
     stem = _SUFFIX.sub("", text)
+    numbers = _NUMBERS if decimals else _WHOLE_NUMBERS
     for folder in stem.split("/"):
+        if _FLOAT.fullmatch(folder):
+            parts += [(1, Decimal(folder.replace(",", ".")), ""), (0, nothing, "")]
+            continue
         negative = re.match(r"-\d", folder) is not None
-        for piece in _NUMBERS.split(folder[1:] if negative else folder):
+        for piece in numbers.split(folder[1:] if negative else folder):
             if piece and piece[0].isdecimal():
                 parts.append((1, -Decimal(piece) if negative else Decimal(piece), ""))
                 negative = False
@@ -74,6 +81,18 @@ def natural_key(name: str | os.PathLike[str]) -> tuple[tuple[int, Decimal, str],
                 parts.append((2, nothing, piece.casefold()))
         parts.append((0, nothing, ""))  # a folder comes before longer names
     return (*parts[:-1], (-1, nothing, text))
+
+
+def natural_order(files: Iterable[Path]) -> list[Path]:
+    """Files of one folder, sorted by `natural_key` of their names.
+
+    Where two names differ only in zeros after a point (shot1.1 and shot1.10), points separate whole numbers.
+    """
+    there = list(files)
+    stems = {_SUFFIX.sub("", file.name) for file in there}
+    values = {natural_key(stem)[:-1] for stem in stems}
+    whole = {natural_key(stem, decimals=False)[:-1] for stem in stems}
+    return sorted(there, key=lambda file: natural_key(file.name, decimals=len(values) >= len(whole)))
 
 
 def read_image(path: str | os.PathLike[str]) -> np.ndarray:

@@ -139,6 +139,14 @@ def test_a_model_without_outcomes_has_reward_0_and_is_truncated_only(tmp_path):
     assert env.render().shape == (12, 12, 3)
 
 
+def test_actions_outside_the_space_are_refused_in_a_sentence(world):
+    env, game = make_env(world), GameEnv("paddle")
+    for made in (env, game):
+        made.reset(seed=0)
+        with pytest.raises(UserError, match=r"actions must be whole numbers from 0 to \d+, got"):
+            made.step(77)
+
+
 def test_a_world_without_actions_is_refused_in_a_sentence(tmp_path):
     run = outside_run(tmp_path, Plain, ClipSpec(channels=1, height=12, width=12, fps=10))
     with pytest.raises(UserError, match="predicts without actions, so it is no environment; use a run with actions"):

@@ -6,6 +6,7 @@ Per-frame arrays such as joints or actions may be stored next to the images (see
 from __future__ import annotations
 
 import os
+import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -23,9 +24,10 @@ from framecast.data.readers.arrays import action_spec_of
 from framecast.data.readers.folders import DEFAULT_FPS, fixed_splits, visible_files
 from framecast.data.readers.sidecars import read_sidecars
 from framecast.data.splits import SplitByName
-from framecast.media.images import IMAGE_SUFFIXES, image_size, is_image, natural_key, read_image
+from framecast.media.images import IMAGE_SUFFIXES, image_size, is_image, natural_key, natural_order, read_image
 from framecast.media.resize import resize_frames, target_size
 
+_DIGITS = re.compile(r"\d+")
 _CHECKED_AT_ONCE = 20_000  # headers read on opening; beyond that, only the first and last frame of each video
 
 
@@ -64,6 +66,7 @@ class Frames(SplitByName):
         self._sidecars: list[dict[str, np.ndarray]] = []
         every = options.skip_bad or sum(map(len, videos.values())) <= _CHECKED_AT_ONCE
         for folder, images in videos.items():
+            _check_series(images)
             good, frame_size = self._checked(images, every)
             if good:
                 self.files.append(good)
@@ -182,7 +185,21 @@ def frame_folders(root: Path) -> dict[Path, list[Path]]:
     if not folders:
         folders = {folder: images for folder, files in others.items() if (images := [f for f in files if is_image(f)])}
     ordered = sorted(folders, key=lambda folder: natural_key(folder.relative_to(root)))
-    return {folder: sorted(folders[folder], key=lambda f: natural_key(f.name)) for folder in ordered}
+    return {folder: natural_order(folders[folder]) for folder in ordered}
+
+
+def _check_series(images: list[Path]) -> None:
+    """Raise if a folder holds several series with the same numbers, such as pictures and masks, or copies."""
+    series: dict[str, tuple[set[tuple[str, ...]], Path]] = {}
+    for image in images:
+        numbers = tuple(number.lstrip("0") for number in _DIGITS.findall(image.stem))
+        series.setdefault(_DIGITS.sub("#", image.name), (set(), image))[0].add(numbers)
+    found = list(series.values())
+    if len(found) > 1 and len(found[0][0]) > 2 and all(numbers == found[0][0] for numbers, _ in found):
+        raise UserError(
+            f"{images[0].parent} holds {len(found)} series of images with the same numbers, such as {found[0][1].name} "
+            f"and {found[1][1].name}; give each its own folder"
+        )
 
 
 def _name(folder: Path, root: Path) -> str:

@@ -5,6 +5,7 @@ import pytest
 from PIL import Image
 
 from framecast.core.errors import UserError
+from framecast.data.open import open_path
 from framecast.data.options import ReadOptions
 from framecast.data.readers.frames import Frames, frame_folders
 from framecast.media.images import write_image
@@ -135,3 +136,28 @@ def test_frame_folders_skips_hidden_ones(tmp_path):
     write(tmp_path / ".cache", 1)
     write(tmp_path / "__MACOSX", 1)
     assert [folder.name for folder in frame_folders(tmp_path)] == ["a"]
+
+
+@pytest.mark.parametrize(
+    "names",
+    [
+        [f"shot1.{i}" for i in range(1, 13)],
+        [str(i * 2e-05) for i in range(12)],
+        [str(i * 0.125).replace(".", ",") for i in range(12)],
+        [f"{i / 4:.2f}" for i in range(12)],
+    ],
+)
+def test_numbers_of_any_notation_order_the_frames(tmp_path, names):
+    for i, name in enumerate(names):
+        write_image(np.full((3, 8, 8), 10 * i, np.uint8), tmp_path / f"{name}.png")
+    clip = open_path(tmp_path).clip(0, 0, len(names))
+    assert clip.frames[:, 0, 0, 0].tolist() == [10 * i for i in range(len(names))]
+
+
+@pytest.mark.parametrize("second", ["{}_mask.png", "{}.bmp", "depth_{:03d}.png"])
+def test_two_series_in_one_folder_are_refused(tmp_path, second):
+    for i in range(4):
+        for name in ("{}.png", second):
+            write_image(np.zeros((3, 8, 8), np.uint8), tmp_path / name.format(i))
+    with pytest.raises(UserError, match="holds 2 series of images with the same numbers"):
+        open_path(tmp_path)

@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 
 from framecast.core.errors import UserError
+from framecast.core.tables import read_table
 from framecast.data.open import open_path
 from framecast.data.options import ReadOptions
 from framecast.data.store import pack
@@ -140,3 +141,16 @@ def test_tables_named_in_the_singular_with_byte_order_mark_and_decimal_commas(pe
     source = open_with(people, save)
     assert source.spec.actions.size == 2
     assert source.clip(0, 0, FRAMES).arrays["actions"][2].tolist() == [2.5, -2.25]
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        ",x,y\n0,1.5,2\n1,2.5,3\n",  # as pandas writes it, with an index
+        "sep=;\nx;y\n1,5;2\n2,5;3\n",
+        "1.5;2;\n2.5;3;\n",
+        "2x,y\n1.5,2\n2.5,3\n",
+    ],
+)
+def test_tables_of_spreadsheets(text):
+    assert read_table(text, "a.csv")[1] == [["1.5", "2"], ["2.5", "3"]]
