@@ -44,6 +44,8 @@ class PredictFlags:
     """JSON, CSV or .npy file with one action per frame (context + horizon - 1), for models with actions."""
     size: str | None = None
     """Frame size, 128 (shorter side) or 96x128; as in training if not given."""
+    axes: str | None = None
+    """Order of the axes of an array, such as thwc; found by their sizes if not given."""
     seed: int = 0
     """Random seed for sampling."""
     views: Switch = False

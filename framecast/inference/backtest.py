@@ -105,6 +105,7 @@ def forecast_file(
     *,
     at: str = "end",
     adapt: str | None = None,
+    axes: str | None = None,
     device: str = "cpu",
     precision: str = "fp32",
     say: Callable[[str], None] = lambda text: None,
@@ -118,6 +119,7 @@ def forecast_file(
         horizon: number of predicted frames.
         at: as for `predict_file`.
         adapt: training time on the video's past first, such as "60s"; frames of the test are not trained on.
+        axes: as for `predict_file`.
         device: torch device.
         precision: autocast precision.
         say: receives one line per step of the work.
@@ -127,7 +129,7 @@ def forecast_file(
         UserError: the file cannot be read, or is too short to adapt to.
     """
     run = open_run(DEFAULT_RUN)
-    past, fps = read_past(Path(source), at, SIDE, PAST, run.config.spec.channels)
+    past, fps = read_past(Path(source), at, SIDE, PAST, run.config.spec.channels, axes)
     if cut := max(find_cuts(past), default=0):
         past = past[cut:]
         say(f"a cut lies {len(past)} frames before the forecast: only these are used")
@@ -143,7 +145,8 @@ def forecast_file(
         main = next(iter(runs))
         say(test.sentence(main))
         chosen = runs.get(test.chosen) or baseline_run(test.chosen, run)
-        written = predict_file(chosen, source, out, horizon, at=at, device=device, precision=precision, **options)
+        options |= {"at": at, "axes": axes, "device": device, "precision": precision}
+        written = predict_file(chosen, source, out, horizon, **options)
     return written, test
 
 

@@ -76,6 +76,7 @@ def predict_file(
     samples: int = 1,
     actions: str | Path | None = None,
     size: str | None = None,
+    axes: str | None = None,
     seed: int = 0,
     views: bool = False,
     uncertainty: bool = False,
@@ -94,6 +95,7 @@ def predict_file(
         samples: number of samples of a stochastic model, shown side by side.
         actions: file with context + horizon - 1 actions, see `read_actions`.
         size: "128" (shorter side) or "96x128"; None uses the training size.
+        axes: order of an array's axes, such as thwc; None those of the training data, else found by their sizes.
         seed: random seed for sampling.
         views: also write the model's further views of the prediction beside `out`.
         uncertainty: also write the forecast under a map of the width of the interval that holds 90 % of the true
@@ -105,10 +107,11 @@ def predict_file(
         UserError: the file cannot be read or is too short, or the model cannot take its frames.
     """
     model = run.model(device)
+    axes = axes or run.config.data.axes
     request = run.model_class.request(run.config.model)
     context_length = model.num_context
     if source is not None and model.min_context < context_length:  # shorter videos are enough
-        there = -(-_frames_before(Path(source), at, request.stride * context_length) // request.stride)
+        there = -(-_frames_before(Path(source), at, request.stride * context_length, axes) // request.stride)
         context_length = max(model.min_context, min(context_length, there))
     count = context_length + horizon - 1
     table = _action_table(run, model, actions, count)
@@ -119,7 +122,7 @@ def predict_file(
         frames, fps, note = _noise(run, context_length, seed), rate, "starts from noise"
     else:
         more = horizon if views else 0
-        frames, fps, whole = _read_context(Path(source), need, at, request.stride, wanted, fit, rate, more)
+        frames, fps, whole = _read_context(Path(source), need, at, request.stride, wanted, fit, rate, more, axes)
         frames = _channels(frames, run.config.spec.channels, source)
         note = f"frames brought from {whole[0]}x{whole[1]} to {frames.shape[2]}x{frames.shape[3]}, {how}"
         if frames.shape[2:] == whole:
@@ -185,14 +188,22 @@ def _action_table(run: Run, model: Predictor, actions: str | Path | None, count:
 
 
 def _read_context(
-    path: Path, need: int, at: str, stride: int, size: str | None, fit: Fit, rate: float, more: int = 0
+    path: Path,
+    need: int,
+    at: str,
+    stride: int,
+    size: str | None,
+    fit: Fit,
+    rate: float,
+    more: int = 0,
+    axes: str | None = None,
 ) -> tuple[np.ndarray, float, tuple[int, int]]:
     """The frames before `at`, every stride-th: uint8 (t, c, h, w), the file's rate and its own frame size. With up to
     `more` of those after it, as far as there are some."""
     length = (need - 1) // stride + 1
     store = next((parent for parent in path.parents if is_store(parent)), None) if not path.exists() else None
     if store is not None or _is_source(path):
-        source = open_path(store or path, ReadOptions(fps=None if store or is_store(path) else rate))
+        source = open_path(store or path, ReadOptions(fps=None if store or is_store(path) else rate, axes=axes))
         video = find_video(source, path, store)
         start = _start(at, source.spec.fps, int(source.lengths[video]), need, path)
         length += min(more, (int(source.lengths[video]) - start - need) // stride)
@@ -220,7 +231,9 @@ def _read_context(
     return np.stack(list(decoded)), info.fps, (info.height, info.width)
 
 
-def read_past(path: Path, at: str, side: int, limit: int, channels: int) -> tuple[np.ndarray, float]:
+def read_past(
+    path: Path, at: str, side: int, limit: int, channels: int, axes: str | None = None
+) -> tuple[np.ndarray, float]:
     """The frames of a video before `at`.
 
     Args:
@@ -229,15 +242,16 @@ def read_past(path: Path, at: str, side: int, limit: int, channels: int) -> tupl
         side: shorter side to which larger frames are reduced, px.
         limit: most frames, the last ones.
         channels: of the model.
+        axes: as in `predict_file`.
 
     Returns:
         uint8 (t, c, h, w), and frames per second.
     """
-    frames, rate, (height, width) = _read_context(path, 1, at, 1, None, "crop", 30.0)
+    frames, rate, (height, width) = _read_context(path, 1, at, 1, None, "crop", 30.0, axes=axes)
     size = str(side) if min(height, width) > side else None
-    many = _frames_before(path, at, limit)
+    many = _frames_before(path, at, limit, axes)
     if many > 1:
-        frames, rate, _ = _read_context(path, many, at, 1, size, "crop", rate)
+        frames, rate, _ = _read_context(path, many, at, 1, size, "crop", rate, axes=axes)
     elif size is not None:
         frames = resize_frames(frames, parse_size(size), "crop")
     return np.ascontiguousarray(_channels(frames, channels, path)), rate
@@ -254,11 +268,11 @@ def _is_still(path: Path) -> bool:
     return suffix not in VIDEO_SUFFIXES and is_image(path) and not (suffix in ANIMATION_SUFFIXES and is_animation(path))
 
 
-def _frames_before(path: Path, at: str, limit: int) -> int:
+def _frames_before(path: Path, at: str, limit: int, axes: str | None = None) -> int:
     """Number of frames before `at`, at most `limit`."""
     store = next((parent for parent in path.parents if is_store(parent)), None) if not path.exists() else None
     if store is not None or _is_source(path):
-        source = open_path(store or path, ReadOptions())
+        source = open_path(store or path, ReadOptions(axes=axes))
         frames, fps = int(source.lengths[find_video(source, path, store)]), source.spec.fps
     elif _is_still(path):
         return 1

@@ -17,7 +17,7 @@ from framecast.data.open import open_path
 from framecast.data.store import Store
 from framecast.evaluation.evaluate import evaluate
 from framecast.inference.export import save_pretrained
-from framecast.inference.predict import FORECAST, SEEN, predict_file, read_actions
+from framecast.inference.predict import FORECAST, SEEN, predict_file, read_actions, read_past
 from framecast.media.video import read_video
 from framecast.media.write import write_video
 from framecast.models.registry import find_model
@@ -158,6 +158,17 @@ def test_arrays_are_inputs_like_videos(tmp_path, name):
     assert (made.context, made.frames) == (4, 3)
     expected = np.broadcast_to(frames[4:, None] if frames.ndim == 3 else frames[4:], (4, 3, *frames.shape[-2:]))
     assert np.array_equal(shown[:4, :, 1:-1, 1:-1], expected)  # without the border
+
+
+def test_axes_of_an_array_whose_sizes_do_not_show_them(tmp_path):
+    frames = moving(8)[..., :3]  # (t, c, h, 3): either of two axes may be colours
+    np.save(tmp_path / "a.npy", frames)
+    with pytest.raises(UserError, match="--axes"):
+        film(tiny_run(), tmp_path / "a.npy", tmp_path / "out")
+    made = predict_file(open_run(tiny_run()), tmp_path / "a.npy", tmp_path / "out", 3, axes="tchw")
+    assert (made.context, made.frames) == (4, 3)
+    past, _ = read_past(tmp_path / "a.npy", "end", 128, 100, 3, "tchw")
+    assert np.array_equal(past, frames)
 
 
 def test_channels_that_the_model_lacks(tmp_path):
