@@ -2,6 +2,7 @@
 
 import dataclasses
 import time
+import unittest.mock
 from datetime import timedelta
 
 import numpy as np
@@ -16,7 +17,7 @@ from framecast.data.store import Store
 from framecast.evaluation.scorer import forecast
 from framecast.models.dreams.predictor import Dreams
 from framecast.models.rollout import rollout
-from framecast.training import latents
+from framecast.training import latents, reduction
 from framecast.training.device import Device, make_device
 from framecast.training.latents import precompute_all
 from framecast.training.presets import preset
@@ -26,13 +27,39 @@ from framecast.training.train import fit
 
 
 def gradients(device, folder):
-    parameters = [nn.Parameter(torch.zeros(2, 3)), nn.Parameter(torch.zeros(4)), nn.Parameter(torch.zeros(1))]
-    parameters[2].requires_grad_(False)
-    parameters[0].grad = torch.full((2, 3), 1.0 + 2 * device.rank)
-    if device.rank == 1:
-        parameters[1].grad = torch.arange(4.0)
-    fault = device.average_gradients(parameters, torch.tensor(device.rank == 1))
-    return *(p.grad for p in parameters), bool(fault), bool(device.average_gradients(parameters, torch.tensor(False)))
+    """Averages for one bucket and for one of each parameter, of gradients that only some processes have, or none."""
+    found = []
+    for size in (reduction.BUCKET, 1):
+        with unittest.mock.patch.object(reduction, "BUCKET", size):
+            parameters = [nn.Parameter(torch.zeros(2, 3)), nn.Parameter(torch.zeros(4)), nn.Parameter(torch.zeros(1))]
+            faults = []
+            for fault in (device.rank == 1, False):
+                for p in parameters:
+                    p.grad = None
+                work = reduction.Reduction(device, parameters)
+                with reduction.overlapped(work):
+                    total = (parameters[0] * (1.0 + 2 * device.rank)).sum()
+                    if device.rank == 1:
+                        total = total + (parameters[1] * torch.arange(4.0)).sum()
+                    total.backward()
+                faults.append(bool(work.finish(torch.tensor(fault))))
+            found.append((*(p.grad for p in parameters), *faults))
+    return found
+
+
+def overlap(device, folder):
+    """Sums that started before the end of a backward pass of three layers, each a bucket, and its gradients."""
+    started = []
+    with unittest.mock.patch.object(reduction, "BUCKET", 1):
+        model = nn.Sequential(*(nn.Linear(3, 3, bias=False) for _ in range(3)))
+        for p in model.parameters():
+            nn.init.constant_(p, 0.5)
+        work = reduction.Reduction(device, list(model.parameters()))
+        with reduction.overlapped(work):
+            model[0].weight.register_hook(lambda gradient: started.append(len(work._started)))
+            model(torch.full((1, 3), 1.0 + device.rank)).sum().backward()
+        work.finish(torch.tensor(False))
+    return started, [p.grad for p in model.parameters()]
 
 
 def numbers(device, folder):
@@ -227,7 +254,7 @@ def long_work(device, folder):
 
 CASES = (
     *(gradients, numbers, values, order_of_main_first, one_machine, two_machines, failure_of_main, samples),
-    *(least, joint_steps, stochastic_run, statistics, divergence, fault_of_one),
+    *(least, overlap, joint_steps, stochastic_run, statistics, divergence, fault_of_one),
     *(shared_latents, failure_of_latents, long_work),
 )
 

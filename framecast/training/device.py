@@ -1,8 +1,8 @@
 """Device, precision and processes of training. No other module depends on them.
 
 lightning-fabric selects the accelerator, launches processes and connects them (also under torchrun and Slurm). Models
-are not wrapped: phases train subsets and some losses need `autograd.grad`, so gradients are averaged here after
-backward.
+are not wrapped: phases train subsets and some losses need `autograd.grad`, so gradients are averaged by
+`training/reduction.py`.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import contextlib
 import logging
 import os
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Literal
@@ -90,34 +90,6 @@ class Device:
             return contextlib.nullcontext()
         return JointNoise((self.rank * parts + part) * clips, clips, self.world * parts * clips)
 
-    def average_gradients(self, parameters: Iterable[nn.Parameter], fault: Tensor) -> Tensor:
-        """Average gradients over all processes; a missing gradient counts as zeros unless missing in all of them.
-
-        Args:
-            parameters: the same ones in every process.
-            fault: scalar bool, whether this process must not update its weights.
-
-        Returns:
-            Whether any process must not: scalar bool on the device.
-        """
-        if self.world == 1:
-            return fault
-        import torch.distributed as dist
-
-        params = list(parameters)
-        present = torch.tensor([float(p.grad is not None) for p in params], device=self.device)
-        parts = [(torch.zeros_like(p) if p.grad is None else p.grad).reshape(-1) for p in params]
-        flat = torch.cat([*parts, present, fault.to(self.device, torch.float32).reshape(1)])
-        with self._collective():
-            dist.all_reduce(flat, group=self.group)
-        *means, found, faults = torch.split(flat, [p.numel() for p in params] + [len(params), 1])
-        for p, mean, count in zip(params, means, found.tolist(), strict=True):
-            if count:
-                p.grad = (
-                    (mean / self.world).view_as(p) if p.grad is None else p.grad.copy_(mean.view_as(p) / self.world)
-                )
-        return faults[0] > 0
-
     def average_statistics(self, model: nn.Module) -> None:
         """Average the running statistics of batch norm over all processes; those of synchronised layers are equal."""
         norms = (
@@ -130,7 +102,7 @@ class Device:
         import torch.distributed as dist
 
         flat = torch.cat([x.reshape(-1) for x in found])
-        with self._collective():
+        with self.collective():
             dist.all_reduce(flat, group=self.group)
         means = torch.split(flat / self.world, [x.numel() for x in found])
         for x, mean in zip(found, means, strict=True):
@@ -144,7 +116,7 @@ class Device:
 
         names = sorted(values)
         flat = torch.tensor([values[n] for n in names], dtype=torch.float64, device=self.device)
-        with self._collective():
+        with self.collective():
             dist.all_reduce(flat, group=self.group)
         return dict(zip(names, (flat / self.world).tolist(), strict=True))
 
@@ -155,7 +127,7 @@ class Device:
         import torch.distributed as dist
 
         found: list[Any] = [None] * self.world
-        with self._collective(WORK_TIMEOUT):
+        with self.collective(WORK_TIMEOUT):
             dist.all_gather_object(found, value, group=self.waiting)
         return found
 
@@ -166,7 +138,7 @@ class Device:
         import torch.distributed as dist
 
         found = torch.tensor(value, dtype=torch.float64, device=self.device)
-        with self._collective():
+        with self.collective():
             dist.all_reduce(found, dist.ReduceOp.MAX, group=self.group)
             return float(found)
 
@@ -181,7 +153,7 @@ class Device:
         import torch.distributed as dist
 
         found = values.to(self.device).clone()
-        with self._collective():
+        with self.collective():
             dist.all_reduce(found, dist.ReduceOp.MIN, group=self.group)
         return found
 
@@ -216,17 +188,22 @@ class Device:
         if self.world > 1:
             import torch.distributed as dist
 
-            with self._collective(WORK_TIMEOUT if long else self.timeout):
+            with self.collective(WORK_TIMEOUT if long else self.timeout):
                 dist.barrier(group=self.waiting if long else self.group)
 
     @contextlib.contextmanager
-    def _collective(self, timeout: timedelta | None = None) -> Iterator[None]:
+    def collective(self, timeout: timedelta | None = None, began: float | None = None) -> Iterator[None]:
         """Within: a collective operation, whose failure ends the job in one sentence.
+
+        Args:
+            timeout: longest wait of the operation; that of a step if not given.
+            began: monotonic time at which the operation began, if before.
 
         Raises:
             ProcessLost: another process ended, or did not answer within the timeout.
         """
-        limit, began = (timeout or self.timeout).total_seconds(), time.monotonic()
+        limit = (timeout or self.timeout).total_seconds()
+        began = time.monotonic() if began is None else began
         try:
             yield
         except RuntimeError as error:

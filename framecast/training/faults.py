@@ -25,3 +25,9 @@ def note_faults(state: TrainState, key: tuple[str, tuple[str, ...]], values: Ten
     now = torch.where(bad & bad[-1], state.step, NEVER)
     before = state.faults.get(key)
     state.faults[key] = now if before is None else torch.minimum(before, now)
+
+
+def fault(state: TrainState) -> Tensor:
+    """Whether any loss of this process has not been finite since the last check: scalar bool on the device."""
+    totals = [known[-1] for known in state.faults.values()]
+    return (totals[0] if len(totals) == 1 else torch.stack(totals).amin()) < NEVER

@@ -40,6 +40,7 @@ class TrainState:
         optimisers: of the current stage, by phase name.
         losses: compiled losses of the current stage, by phase name; other phases use their own.
         parts: what the phases of the current stage train, by phase name.
+        fault: whether no weight may be updated any more, in any process: scalar bool on the device.
         faults: (phase, parts of its loss and "total") -> first step at which each was inf or nan, int64 (n,).
     """
 
@@ -61,6 +62,7 @@ class TrainState:
     optimisers: dict[str, torch.optim.Optimizer] = field(default_factory=dict)
     losses: dict[str, Callable[[Batch, int], Loss]] = field(default_factory=dict)
     parts: dict[str, PhaseParts] = field(default_factory=dict)
+    fault: Tensor = field(default_factory=lambda: torch.tensor(False))
     faults: dict[tuple[str, tuple[str, ...]], Tensor] = field(default_factory=dict)
 
     @classmethod

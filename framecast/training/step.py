@@ -11,8 +11,9 @@ from torch import Tensor
 from framecast.core.random import seed_for
 from framecast.core.types import Batch, Phase
 from framecast.training.device import Device
-from framecast.training.faults import NEVER, note_faults, terms
+from framecast.training.faults import NEVER, fault, note_faults, terms
 from framecast.training.gradients import clip_gradients, only, update
+from framecast.training.reduction import Reduction, overlapped
 from framecast.training.state import TrainState
 
 #: (stream, number of the micro-batch) -> batch of the current step, on the device.
@@ -55,7 +56,7 @@ def train_step(
     for _, members in itertools.groupby(running, key=lambda p: p.group if p.group is not None else f"\0{p.name}"):
         taken = [(phase, _gradients(state, phase, batches, device, grad_accum_steps, logged)) for phase in members]
         for phase, gradients in taken:  # after all gradients: phases of a group use the same weights
-            _apply(state, phase, gradients, device, elapsed)
+            _apply(state, phase, gradients, elapsed)
     device.average_statistics(state.model)
     state.step += 1
     state.stage_step += 1
@@ -121,12 +122,13 @@ def _gradients(
 ) -> list[Tensor | None]:
     """The gradients of a phase, one per trained parameter; `grad` of the parameters is None afterwards.
 
-    Scaled so that their average over processes is the gradient of the joint batch.
+    They are those of the joint batch of all processes.
     """
     parts = state.parts[phase.name]
     for p in parts.parameters:
         p.grad = None
     seed = seed_for(state.seed, 0, state.step, phase.seed_name or phase.name)
+    reduction = Reduction(device, parts.parameters) if device.world > 1 else None
     with only(state.model, phase, parts):
         for micro in range(grad_accum_steps):
             batch = batches(phase.stream, micro)
@@ -135,27 +137,29 @@ def _gradients(
             divisor = grad_accum_steps if loss.reduction == "mean" else 1 / device.world
             names, values = terms(loss)
             note_faults(state, (phase.name, names), values)
-            (loss.total if divisor == 1 else loss.total / divisor).backward()  # type: ignore[no-untyped-call]
+            last = micro == grad_accum_steps - 1
+            with overlapped(reduction if last else None):
+                (loss.total if divisor == 1 else loss.total / divisor).backward()  # type: ignore[no-untyped-call]
             for name, share in zip(names, (values if divisor == 1 else values / divisor).unbind(), strict=True):
                 key = f"{phase.name}/{name}"
                 logged[key] = logged[key] + share if micro else share
+    state.fault = fault(state)
+    if reduction is not None:
+        state.fault = reduction.finish(state.fault)
     gradients = [p.grad for p in parts.parameters]
     for p in parts.parameters:
         p.grad = None
     return gradients
 
 
-def _apply(state: TrainState, phase: Phase, gradients: list[Tensor | None], device: Device, elapsed: float) -> None:
+def _apply(state: TrainState, phase: Phase, gradients: list[Tensor | None], elapsed: float) -> None:
     parameters = state.parts[phase.name].parameters
     for p, g in zip(parameters, gradients, strict=True):
         p.grad = g
-    totals = [known[-1] for known in state.faults.values()]
-    fault = (totals[0] if len(totals) == 1 else torch.stack(totals).amin()) < NEVER
-    fault = device.average_gradients(parameters, fault)
     clip_gradients(parameters, phase.clip)
     optimiser = state.optimisers[phase.name]
     for group in optimiser.param_groups:
         group["lr"] = phase.optimiser.rate(state.stage_step, elapsed)
-    update(optimiser, fault)
+    update(optimiser, state.fault)
     for p in parameters:
         p.grad = None
