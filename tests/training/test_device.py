@@ -148,12 +148,45 @@ def as_rank(rank, port, words):
     return cli.run(words)
 
 
+def free_port():
+    with socket.socket() as found:
+        found.bind(("127.0.0.1", 0))
+        return found.getsockname()[1]
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
+def test_a_killed_process_ends_the_job_in_one_sentence_and_the_same_command_resumes(tmp_path, capfd):
+    data, run = write_store(tmp_path / "data", side=40, channels=3).folder, tmp_path / "run"
+    words = ["train", "multiscale-gan", "--profile", "tiny", "--data", data, "--out", run, "--device", "cpu"]
+    words += ["--quiet", "--train.no-tensorboard", "--train.stats-every", 1, "--train.save-every", 2, "--steps"]
+
+    def start(steps):
+        port = free_port()
+        return [forked(as_rank, rank, port, list(map(str, [*words, steps]))) for rank in (0, 1)]
+
+    main, other = start(100_000)
+    while main.is_alive() and other.is_alive() and not any(row["step"] >= 4 for row in read_metrics(run)):
+        time.sleep(0.05)
+    other.kill()
+    main.join(timeout=60)
+    assert (main.exitcode, other.exitcode) == (1, -signal.SIGKILL)
+    errors = capfd.readouterr().err
+    assert "process 0 of 2: another process ended or closed its connection (" in errors
+    assert "run the same command again: a training resumes from its last checkpoint" in errors
+    assert "Traceback" not in errors
+    saved = load_checkpoint(run)["step"]
+    assert saved >= 2
+    again = start(saved + 2)
+    for process in again:
+        process.join(timeout=60)
+    assert [process.exitcode for process in again] == [0, 0]
+    assert load_checkpoint(run)["step"] == saved + 2
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="no SIGSTOP on this system")
 def test_a_frozen_process_ends_the_job_in_one_sentence(tmp_path, capfd):
     data, run = write_store(tmp_path / "data", side=40, channels=3).folder, tmp_path / "run"
-    with socket.socket() as found:
-        found.bind(("127.0.0.1", 0))
-        port = found.getsockname()[1]
+    port = free_port()
     words = ["train", "multiscale-gan", "--profile", "tiny", "--data", data, "--out", run, "--steps", 100_000]
     words += ["--quiet", "--device", "cpu", "--timeout", "5s", "--train.no-tensorboard"]
     words += ["--train.stats-every", 1, "--train.save-every", 2]
