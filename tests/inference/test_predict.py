@@ -161,13 +161,13 @@ def test_arrays_are_inputs_like_videos(tmp_path, name):
 
 
 def test_axes_of_an_array_whose_sizes_do_not_show_them(tmp_path):
-    frames = moving(8)[..., :3]  # (t, c, h, 3): either of two axes may be colours
-    np.save(tmp_path / "a.npy", frames)
+    frames = moving(8)
+    np.save(tmp_path / "a.npy", np.moveaxis(frames, 1, 0))  # channels first, then time
     with pytest.raises(UserError, match="--axes"):
         film(tiny_run(), tmp_path / "a.npy", tmp_path / "out")
-    made = predict_file(open_run(tiny_run()), tmp_path / "a.npy", tmp_path / "out", 3, axes="tchw")
+    made = predict_file(open_run(tiny_run()), tmp_path / "a.npy", tmp_path / "out", 3, axes="cthw")
     assert (made.context, made.frames) == (4, 3)
-    past, _ = read_past(tmp_path / "a.npy", "end", 128, 100, 3, "tchw")
+    past, _ = read_past(tmp_path / "a.npy", "end", 128, 100, 3, "cthw")
     assert np.array_equal(past, frames)
 
 
