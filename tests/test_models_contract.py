@@ -236,7 +236,8 @@ def test_forecasts_do_not_depend_on_the_batch(case):
     for i, own in enumerate(generators(case)):
         led = None if actions is None else actions[i : i + 1]
         alone = case.model.predict(case.batch.context[i : i + 1], 5, led, 3, [own])
-        torch.testing.assert_close(alone, whole[:, i : i + 1], atol=1e-5, rtol=1e-5)
+        # a batch of another size may be convolved by another algorithm; other noise would differ by tenths
+        torch.testing.assert_close(alone, whole[:, i : i + 1], atol=1e-4, rtol=1e-4)
 
 
 @pytest.fixture

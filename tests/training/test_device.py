@@ -117,7 +117,8 @@ def test_two_processes_equal_one_for_noise_dropout_and_sums(ranks, name):
 def test_two_processes_equal_one_for_a_stochastic_model_in_stages(ranks):
     one, two = (load_file(Path(ranks[0]["stochastic_run"][name]) / "model.safetensors") for name in ("one", "two"))
     a, b = (torch.cat([saved[name].double().flatten() for name in sorted(saved)]) for saved in (one, two))
-    assert (b - a).norm() / a.norm() < 1e-6
+    # 1e-6 on most processors; algorithms of convolutions differ between batches of one and of two clips
+    assert (b - a).norm() / a.norm() < 3e-6
 
 
 def test_batch_norm_statistics_are_those_of_all_processes(ranks):
