@@ -10,6 +10,7 @@ import importlib
 import json
 import os
 import queue
+import socket
 import subprocess
 import sys
 import threading
@@ -179,11 +180,28 @@ def work() -> None:
 # ------------------------------------------------------------------------------------------------------------ cluster
 
 
+def _check_reachable(cluster: str) -> None:
+    """Raise UserError for an address that nothing answers at, which Ray would wait for."""
+    if cluster == "auto":
+        return
+    host, _, port = cluster.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdecimal() or int(port) > 65535:
+        raise UserError(f"--cluster {cluster}: expected auto or an address HOST:PORT")
+    try:
+        socket.create_connection((host.strip("[]"), int(port)), timeout=10).close()
+    except OSError as error:
+        raise UserError(
+            f"--cluster {cluster}: no Ray cluster is reached ({error.strerror or error}); start one with ray start "
+            "--head, or check the address"
+        ) from error
+
+
 def _on_cluster(jobs: Sequence[Job], cluster: str, report: Callable[[int, Any], None], gpus: float) -> list[Any]:
     try:
         import ray
     except ImportError as error:
         raise UserError('--cluster needs Ray; install it with pip install "framecast[cluster]"') from error
+    _check_reachable(cluster)
     try:
         ray.init(address=cluster, ignore_reinit_error=True, log_to_driver=False, logging_level="warning")
     except (ConnectionError, ValueError, RuntimeError) as error:

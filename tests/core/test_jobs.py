@@ -2,6 +2,9 @@
 
 import builtins
 import json
+import socket
+import sys
+import types
 
 import psutil
 import pytest
@@ -53,3 +56,14 @@ def test_a_missing_cluster_extra_is_named(monkeypatch):
     monkeypatch.setattr(builtins, "__import__", without_ray)
     with pytest.raises(UserError, match=r"--cluster needs Ray; install it with pip install \"framecast\[cluster\]\""):
         run_jobs(jobs(), cluster="auto")
+
+
+def test_an_address_without_a_cluster_is_named(monkeypatch):
+    monkeypatch.setitem(sys.modules, "ray", types.ModuleType("ray"))  # it is not reached
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"127.0.0.1:{free.getsockname()[1]}"
+        with pytest.raises(UserError, match=f"--cluster {address}: no Ray cluster is reached"):
+            run_jobs(jobs(), cluster=address)
+    with pytest.raises(UserError, match="--cluster elsewhere: expected auto or an address HOST:PORT"):
+        run_jobs(jobs(), cluster="elsewhere")
