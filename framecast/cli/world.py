@@ -99,7 +99,7 @@ def make_world(
         write_json(paths["figures"], figures)
     if not paths["world"].is_dir():
         figures = read_json(paths["figures"])
-        pack_world(paths["run"], source, paths["world"], game, chosen.provenance, figures)
+        pack_world(paths["run"], source, paths["world"], game, chosen.provenance, figures, license=chosen.license)
     return paths
 
 
@@ -135,6 +135,7 @@ def pack_world(
     figures: Mapping[str, Any],
     hardware: str = "",
     starts_packed: int = 8,
+    license: str | None = None,
 ) -> Path:
     """Weights in half precision, real starts and a card with figures.
 
@@ -147,6 +148,7 @@ def pack_world(
         figures: of the evaluation.
         hardware: machine of the training, for the card.
         starts_packed: number of real starts.
+        license: of the card, an identifier of the Hub; None states none.
 
     Raises:
         UserError: the folder is not empty, or cannot be written.
@@ -159,7 +161,7 @@ def pack_world(
     from framecast.training.run_folder import open_run
 
     opened = open_run(run)
-    export(opened, folder, half=True, inference_only=True)
+    export(opened, folder, half=True, inference_only=True, license=license)
     request = opened.model_class.request(opened.config.model)
     context, length = request.context, request.length + 2  # the page takes a training window, and the frame after it
     starts = Starts(source, context, count=starts_packed, future=length - context)
@@ -183,7 +185,7 @@ def _card(game: str, provenance: str, config: Any, figures: Mapping[str, Any], h
         "",
         "## A playable world",
         "",
-        f"Made by `framecast world {game} --seed {config.train.seed} --steps {config.train.steps}`.",
+        f"Made by `framecast world {game} --seed {config.train.seed}{_length(config.train)}`.",
         f"Provenance: {provenance}",
         *([f"Hardware: {hardware}"] if hardware else []),
         "",
@@ -199,6 +201,11 @@ def _card(game: str, provenance: str, config: Any, figures: Mapping[str, Any], h
         "",
     ]
     return "\n".join(lines)
+
+
+def _length(train: Any) -> str:
+    """The flag of the training's length, where `framecast world` has one for it."""
+    return f" --steps {train.steps}" if train.steps is not None else ""
 
 
 def _short(values: Any) -> Any:

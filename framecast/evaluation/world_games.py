@@ -34,6 +34,7 @@ class WorldGame:
         steps: training steps.
         figures: figures of the trained world.
         provenance: licence and origin, one sentence for the card.
+        license: identifier of the Hub for the weights; None where the game is somebody else's.
     """
 
     source: str
@@ -42,6 +43,7 @@ class WorldGame:
     steps: int = 2200
     figures: Figures = object_figures
     provenance: str = _ATARI
+    license: str | None = None
 
 
 #: Colours of Pong: ball, opponent, player.
@@ -74,6 +76,7 @@ GAMES: dict[str, WorldGame] = {
         model={"events": ("states:2", "states:3", "rewards")},
         figures=paddle_figures,
         provenance=_OWN,
+        license="apache-2.0",
     ),
     "maze": WorldGame(
         source="maze",
@@ -87,6 +90,7 @@ GAMES: dict[str, WorldGame] = {
         },
         figures=maze_figures,
         provenance=_OWN,
+        license="apache-2.0",
     ),
     "pong": WorldGame(
         source="atari",

@@ -7,8 +7,9 @@ import torch
 import framecast
 from framecast.data.store import Store
 from framecast.data.synthetic.game import GameConfig
+from framecast.data.synthetic.maze import Maze
 from framecast.data.synthetic.paddle import Paddle
-from framecast.evaluation import paddle_world
+from framecast.evaluation import maze_world, paddle_world
 from framecast.evaluation.worlds import Starts, held_actions, obedience, play
 from framecast.training.run_folder import packaged
 
@@ -18,6 +19,13 @@ def starts(tmp_path_factory):
     folder = tmp_path_factory.mktemp("games") / "paddle"
     Paddle(GameConfig(episodes=4, frames=120, seed=77)).prepare(folder)  # new games
     return Starts(Store(folder), framecast.load("world-paddle").num_context, 4)
+
+
+@pytest.fixture(scope="module")
+def maze_starts(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("games") / "maze"
+    Maze(GameConfig(episodes=3, frames=140, seed=77)).prepare(folder)  # new games
+    return Starts(Store(folder), framecast.load("world-maze").num_context, 3)
 
 
 def test_packaged_worlds_are_small():
@@ -45,3 +53,14 @@ def test_paddle_keeps_a_clean_ball_and_obeys_on_new_games(starts):
     obeyed = obedience(worlds, (1, 2), place, hold=6)
     assert obeyed["moving_starts"] > 0
     assert obeyed["obeyed"] >= 0.9
+
+
+def test_maze_keeps_walls_and_runner_on_new_games(maze_starts):
+    torch.set_num_threads(1)
+    model, board = framecast.load("world-maze"), maze_world.maze_board()
+    actions = held_actions(len(maze_starts), maze_starts.size, 0)
+    world = maze_world.presence(play(maze_starts.model_world(model), actions, 48), board)
+    true = maze_world.presence(play(maze_starts.true_game(), actions, 48), board)
+    assert world["walls_intact"] >= 0.999
+    assert world["runner"] >= 0.5 * true["runner"] > 0
+    assert world["chasers"] >= 0.5 * true["chasers"] > 0
