@@ -70,7 +70,7 @@ def _conditions(results: Mapping[str, Any], data: str) -> list[str]:
     p, runs = found["protocol"], results["runs"][data]
     places = sorted(
         {
-            f"{r['hardware']['cores']} core{'s' * (r['hardware']['cores'] > 1)} of {r['hardware']['cpu']}"
+            f"{_threads(r['hardware'])} of {r['hardware']['cpu']}"
             f"{'' if r['hardware']['device'] == 'cpu' else ' with ' + r['hardware']['device']}"
             for r in runs.values()
             if "hardware" in r
@@ -88,6 +88,14 @@ def _conditions(results: Mapping[str, Any], data: str) -> list[str]:
         "",
     ]
     return [*lines, *(f"`{name}` failed: {fault}." for name, fault in found["failed"].items()), ""]
+
+
+def _threads(hardware: Mapping[str, Any]) -> str:
+    """What one training could use: its threads where they are known to be fewer than the cores."""
+    kind, count = "core", hardware["cores"]
+    if (threads := hardware.get("torch_threads", count)) < count:
+        kind, count = "thread", threads
+    return f"{count} {kind}{'s' * (count > 1)}"
 
 
 def _picture(stem: str, folder: Path) -> list[str]:

@@ -31,7 +31,10 @@ ROWS: dict[str, tuple[str, list[str]]] = {
     "one-frame": ("one last frame as source in place of four", ["--model.kept", "1"]),
     "l2": ("mean squared error, not relative to copy-last's", ["--model.loss", "l2"]),
     "block-2": ("two lead times per call of the decoder in place of eight", ["--model.block", "2"]),
-    "pretrained": ("from the packaged weights", ["--init-from", "direct-any", "--model.target-stride", "4"]),
+    "pretrained": (
+        "from the packaged weights, every fourth frame of a block in the loss",
+        ["--init-from", "direct-any", "--model.target-stride", "4"],
+    ),
 }
 
 
