@@ -15,7 +15,7 @@ def read_table(text: str, name: str) -> tuple[list[str], list[list[str]]]:
     """Header (empty without one) and rows of a table, with decimal points instead of decimal commas.
 
     Cells are separated as a first line `sep=…` states, else by semicolons if there are any, else by tabs, else by
-    commas. The first row is a header if not all of its cells are numbers and all of the second row are. Left out are an
+    commas. The first row is a header if none of its cells is a number and all of the second row are. Left out are an
     empty last column and, as tables of pandas begin with one, a first column without a name that counts the rows.
 
     Args:
@@ -37,7 +37,8 @@ def read_table(text: str, name: str) -> tuple[list[str], list[list[str]]]:
     ):
         rows = [row[:-1] for row in rows]
     header = []
-    if len(rows) > 1 and not all(map(is_number, rows[0])) and all(map(is_number, rows[1])):
+    named = [cell for cell in rows[0] if cell.strip()] if rows else []
+    if len(rows) > 1 and named and not any(map(is_number, named)) and all(map(is_number, rows[1])):
         header = rows.pop(0)
     if header and any(len(row) != len(header) for row in rows):
         row = next(row for row in rows if len(row) != len(header))

@@ -25,6 +25,7 @@ SCRIPTS = {  # and how many rows they leave at least: fewer without native bf16 
     "autoencoders": 15,
     "full_frame": 2,
     "loader": 3,
+    "shards": 3,
     "metrics": 2,
     "comparing": 2,
     "recording": 2,

@@ -118,8 +118,10 @@ def test_batch_size_does_not_matter(size):
     for name, row in a.predictors.items():
         for metric, series in row.items():
             other = b.predictors[name][metric]
-            assert other.mean == pytest.approx(series.mean, rel=1e-12)
-            assert other.low == pytest.approx(series.low, rel=1e-12)
+            # guards are summed in float32, in an order that some processors choose by the batch's size
+            rel = 1e-6 if metric.endswith("sharpness_ratio") else 1e-12
+            assert other.mean == pytest.approx(series.mean, rel=rel)
+            assert other.low == pytest.approx(series.low, rel=rel)
     assert [(k.role, k.index) for k in first] == [(k.role, k.index) for k in second]
 
 
