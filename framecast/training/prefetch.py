@@ -5,6 +5,7 @@ A batch is a function of seed, step and stream, so those made ahead are the ones
 
 from __future__ import annotations
 
+import contextlib
 import threading
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -118,7 +119,7 @@ class Prefetch:
         return stream in (self._left if step == self._step else self.streams(step))
 
     def _work(self) -> None:
-        try:
+        with contextlib.suppress(Exception):  # of a schedule: `get` then makes the batches, and the step raises it
             while (key := self._next()) is not None:
                 try:
                     with self.lock:
@@ -133,10 +134,9 @@ class Prefetch:
                     self._left.pop(0)
                     self._made[key] = made
                     self._changed.notify_all()
-        finally:  # also where a schedule fails: `get` then makes the batches, and the step raises
-            with self._changed:
-                self._running = False
-                self._changed.notify_all()
+        with self._changed:
+            self._running = False
+            self._changed.notify_all()
 
     def _next(self) -> tuple[int, str] | None:
         """The next batch to make, once there is room for it; None at the end."""

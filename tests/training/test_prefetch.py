@@ -74,6 +74,7 @@ def test_batches_of_other_steps_and_streams_are_made_when_asked_for():
     batches.close()
 
 
+@pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 def test_streams_that_end_or_fail_do_not_block_a_step():
     rare = prefetch(streams=lambda step: ["main"] if step < 2 else [])
     assert [rare.get(step, "main").context.unique().item() for step in range(4)] == [0, 1, 2, 3]
