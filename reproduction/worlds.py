@@ -22,6 +22,7 @@ from framecast.evaluation.worlds import Recording
 from framecast.inference.load import load
 from framecast.media.grid import side_by_side
 from framecast.media.write import write_video
+from framecast.nn.precision import resolve_precision
 from reproduction.results import RESULTS, WORK, Results, arguments
 
 #: World -> rows of the table: what, path in the figures of the world and of the true game, at least.
@@ -78,7 +79,8 @@ def measured(game: str) -> dict[str, Any]:
     folder = WORK / f"worlds-{game}"
     if not (folder / "index.json").is_file():
         make_source(game, folder, GAMES[game].settings)
-    source, protocol = Store(folder), WorldProtocol(precision="bf16")
+    precision = resolve_precision("auto", torch.device("cpu"))
+    source, protocol = Store(folder), WorldProtocol(precision=precision)
     kept: dict[str, Recording] = {}
     figures = GAMES[game].figures(load(f"world-{game}"), source, protocol, kept)
     film(game, np.array(source.meta()["palette"], np.uint8), kept)
