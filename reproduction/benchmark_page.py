@@ -122,20 +122,29 @@ def _ranked(results: Mapping[str, Any], data: str) -> list[str]:
         name, figures = row["name"], row["figures"]
         gains = row["to_copy_last_by_frame"].get("moving_psnr", {})
         late = row["by_frame"]["sharpness_ratio"].get(str(found["protocol"]["horizon"]))
-        cells = [f"{'= ' if row['tied'] else ''}{row['rank']}", f"`{name}`", _of(figures["moving_psnr"], 2)]
+        cells = [*_place(row), _of(figures["moving_psnr"], 2)]
         cells += [_of((row["to_copy_last"] or {}).get("moving_psnr"), 2, signed=True)]
         cells += [_cell(gains.get(k), 2, signed=True) for k in ("1", "5")]
         cells += [_of(figures["psnr"], 2), _of(figures["ssim"], 3), _cell(late, 3)]
-        cells += [_of(things["rows"][name]["found"]["all"], 2)] if things else []
-        cost = costs.get(name)
-        cells += ["", ""] if cost is None else [f"{cost['steps']:,.0f}", f"{cost['parameters']:,}"]
-        rows.append(cells)
+        rows.append([*cells, *_found_and_cost(name, things, costs)])
     return [
         "Means over all frames of the horizon; “=” is not distinguished from the row above. Gains are to copy-last, "
         "in the moving area [dB].",
         "",
         *table(head, rows),
     ]
+
+
+def _place(row: Mapping[str, Any]) -> list[str]:
+    """Rank and name of a row."""
+    return [f"{'= ' if row['tied'] else ''}{row['rank']}", f"`{row['name']}`"]
+
+
+def _found_and_cost(name: str, things: Mapping[str, Any] | None, costs: Mapping[str, Any]) -> list[str]:
+    """Share of objects found, where objects are known, then steps and number of weights."""
+    found = [_of(things["rows"][name]["found"]["all"], 2)] if things else []
+    cost = costs.get(name)
+    return [*found, *(["", ""] if cost is None else [f"{cost['steps']:,.0f}", f"{cost['parameters']:,}"])]
 
 
 def _by_skill(found: Mapping[str, Any], costs: Mapping[str, Any]) -> list[str]:
@@ -146,15 +155,12 @@ def _by_skill(found: Mapping[str, Any], costs: Mapping[str, Any]) -> list[str]:
     rows = []
     for row in found["rows"]:
         name, figures, skill = row["name"], row["figures"], row["by_frame"]["skill"]
-        cells = [f"{'= ' if row['tied'] else ''}{row['rank']}", f"`{name}`", _of(figures["skill"], 3, signed=True)]
+        cells = [*_place(row), _of(figures["skill"], 3, signed=True)]
         cells += [_of(figures["skill_best"], 3, signed=True), _guard(row, "useful_horizon")]
         cells += [_cell(skill.get(k), 3, signed=True) for k in ("1", last)]
         cells += [_of((row["to_copy_last"] or {}).get("moving_psnr"), 2, signed=True), _of(figures["psnr"], 2)]
         cells += [_cell(row["by_frame"]["sharpness_ratio"].get(last), 3), _guard(row, "unstable_from")]
-        cells += [_of(things["rows"][name]["found"]["all"], 2)] if things else []
-        cost = costs.get(name)
-        cells += ["", ""] if cost is None else [f"{cost['steps']:,.0f}", f"{cost['parameters']:,}"]
-        rows.append(cells)
+        rows.append([*cells, *_found_and_cost(name, things, costs)])
     return [
         "Skill over copy-last on the whole frame, over all frames of the horizon; “=” is not distinguished from the "
         "row above. The gain is to copy-last.",

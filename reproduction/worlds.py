@@ -113,7 +113,8 @@ def page(done: dict[str, Any]) -> str:
             "",
             *([f"![world-{game}](world-{game}.webp)", ""] if (RESULTS / f"world-{game}.webp").is_file() else []),
             f"{protocol['worlds']} starts of {protocol['frames']:,} frames under random held actions; "
-            f"scripted players in {protocol['played_worlds']} starts of {protocol['played_frames']} frames.",
+            f"scripted players in {protocol['played_worlds']} starts of {protocol['played_frames']} frames; "
+            f"{protocol['precision']}, speed in {found.get('frames_per_second_precision', protocol['precision'])}.",
             "",
             "| | world | true game | at least |",
             "|---|---|---|---|",

@@ -187,5 +187,6 @@ def bytes_in_words(size: int) -> str:
 
 
 def write_index(path: Path, value: Any) -> None:
+    """Write a value as JSON with the same bytes on every system: sorted keys, UTF-8, line feeds."""
     text = json.dumps(value, indent=1, sort_keys=True, ensure_ascii=False, allow_nan=False) + "\n"
     path.write_text(text, encoding="utf-8", newline="\n")

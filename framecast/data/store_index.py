@@ -82,11 +82,17 @@ def _row_shape(where: Path | str, name: str, value: Any) -> tuple[int, ...]:
 
 
 def parse_size_key(key: str) -> tuple[int, int, int]:
+    """Channels, height and width of a key such as 3x64x64."""
     c, h, w = (int(n) for n in key.split("x"))
     return c, h, w
 
 
 def read_store_json(path: Path) -> dict[str, Any]:
+    """Content of a JSON file of a packed store.
+
+    Raises:
+        UserError: the file is missing or damaged.
+    """
     if not path.is_file():
         raise UserError(f"{path} is missing, so this is not a packed store; give a folder made by data import")
     try:
