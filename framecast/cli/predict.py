@@ -67,6 +67,8 @@ def run_predict(argv: list[str]) -> None:
         raise UserError(f"--horizon and --samples must be at least 1, got {flags.horizon} and {flags.samples}")
     if (flags.input is None) != flags.from_noise:
         raise UserError("predict needs either --input FILE or --from-noise")
+    if flags.axes is not None and not str(flags.input).lower().endswith((".npy", ".npz")):
+        raise UserError(f"--axes belongs to arrays (.npy, .npz), not to {flags.input}; leave it out")
     if flags.run is None and flags.input is None:
         raise UserError("predict --from-noise needs a RUN")
     if flags.run is not None and flags.adapt is not None:

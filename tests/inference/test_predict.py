@@ -160,7 +160,7 @@ def test_arrays_are_inputs_like_videos(tmp_path, name):
     assert np.array_equal(shown[:4, :, 1:-1, 1:-1], expected)  # without the border
 
 
-def test_axes_of_an_array_whose_sizes_do_not_show_them(tmp_path):
+def test_axes_of_an_array_whose_sizes_do_not_show_them(tmp_path, refused):
     frames = moving(8)
     np.save(tmp_path / "a.npy", np.moveaxis(frames, 1, 0))  # channels first, then time
     with pytest.raises(UserError, match="--axes"):
@@ -169,6 +169,8 @@ def test_axes_of_an_array_whose_sizes_do_not_show_them(tmp_path):
     assert (made.context, made.frames) == (4, 3)
     past, _ = read_past(tmp_path / "a.npy", "end", 128, 100, 3, "cthw")
     assert np.array_equal(past, frames)
+    sentence = refused("predict", "--input", clip(), "--out", tmp_path / "o.gif", "--axes", "cthw")
+    assert "--axes belongs to arrays" in sentence
 
 
 def test_channels_that_the_model_lacks(tmp_path):
