@@ -5,7 +5,7 @@
 Step times of all small profiles, clips per batch of the loader, and reading of a generated video of 30 s, 1080x1920, at
 a shorter side of 128. One process of each checkout measures; they take turns, so that a change of the machine's speed
 meets both. A ratio above 1 means that this checkout takes longer; it counts as slower if all pairs say so. About eight
-minutes on two cores; --only and --models measure a part.
+minutes on two cores; --only and --models measure a part, --record writes docs/results/paired.json and its page.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import shlex
 import statistics
 import subprocess
 import sys
@@ -159,6 +160,25 @@ def prepared(folder: Path, tiny: bool) -> tuple[Path, Path]:
     return data, video
 
 
+def page(done: dict[str, Any]) -> str:
+    """docs/results/paired.md."""
+    from reproduction.pages import code, machine, table, text
+
+    lines = ["# Speed against an earlier commit", "", "Written by `python -m benchmarks.paired --record`; figures in"]
+    lines += ["[paired.json](paired.json). Both checkouts are measured in turns in one run; a ratio above 1 means that"]
+    lines += ["the later one takes longer, and it counts as slower where all pairs say so."]
+    for found in done["results"].values():
+        lines += ["", f"## {found['commit']} against {found['against']}", ""]
+        rows = [
+            [name, f"{row['seconds']:.4f}", *(f"{row[key]:.3f}" for key in ("median", "least", "most"))]
+            for name, row in found["rows"].items()
+        ]
+        lines += table(["work", "seconds before", "ratio, median", "least", "most"], rows)
+        lines += [f"Slower in all pairs: {', '.join(found['slower']) or 'none'}.", "", *code(found["command"])]
+        lines += machine(found)
+    return text(lines)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print. Returns 1 where something is slower in all pairs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -166,6 +186,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser.add_argument("--only", nargs="+", choices=KINDS, default=KINDS, help="kinds of work")
     parser.add_argument("--models", nargs="+", help="models; all with a small profile if not given")
     parser.add_argument("--pairs", type=int, default=7, help="pairs of measurements")
+    parser.add_argument("--record", action="store_true", help="write docs/results/paired.json and paired.md")
     parser.add_argument("--tiny", action="store_true", help="a small video, for tests")
     given = parser.parse_args(arguments)
     models = given.models or small_models()
@@ -176,15 +197,27 @@ def main(arguments: Sequence[str] | None = None) -> int:
         subprocess.run(["git", "clone", "--quiet", "--shared", str(ROOT), str(tree)], check=True)
         subprocess.run(["git", "checkout", "--quiet", given.against], check=True, cwd=tree)
         before, after = Side(tree, data, video), Side(ROOT, data, video)
-        slower = []
+        slower, rows = [], {}
         print(f"{'work':28} {'before, s':>10}   after / before: median (least…most of the pairs)")
         for name, seconds, ratios in measured(work, before, after, given.pairs):
             middle = statistics.median(ratios)
             print(f"{name:28} {seconds:10.4f}   {middle:.3f} ({min(ratios):.3f}…{max(ratios):.3f})", flush=True)
             slower += [name] if min(ratios) > 1 else []
+            rows[name] = {"seconds": seconds, "median": middle, "least": min(ratios), "most": max(ratios)}
         before.close()
         after.close()
     print(f"slower in all pairs: {', '.join(slower) or 'none'}")
+    if given.record:
+        from reproduction.results import Results
+
+        found = {
+            "command": shlex.join(["python", "-m", "benchmarks.paired", *(arguments or sys.argv[1:])]),
+            "against": given.against,
+            "sentence": f"slower in all pairs: {', '.join(slower) or 'none'}",
+            "rows": rows,
+            "slower": slower,
+        }
+        Results("paired", page).part("-".join([*given.only, *(given.models or [])]), lambda: found, again=True)
     return int(bool(slower))
 
 

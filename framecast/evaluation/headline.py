@@ -15,6 +15,10 @@ from framecast.metrics.summary import BLURRED, Interval, Summary
 OLD = "These scores were made under an older headline, PSNR in the moving area; run framecast evaluate again for skill."
 
 
+#: Ranges of frames that the sentence lists one by one; of more it says how many frames they hold.
+MOST_RANGES = 2
+
+
 def headline_sentence(scores: Scores) -> str:
     """The result over the whole horizon: useful horizon, error at the last frame, skill, blur, instability."""
     over = clips_in_words(scores.protocol)
@@ -53,7 +57,7 @@ def _against_best(scores: Scores, name: str, summary: Summary) -> str:
     frames, fps = summary.frames, scores.protocol.fps
     curve = scores.predictors[name]["skill_best"]
     useful, seconds = summary.useful_horizon, f"({summary.useful_horizon / fps:.2g} s)"
-    later = [_range(a, b) for a, b in summary.ranges if a > useful]
+    later = [(a, b) for a, b in summary.ranges if a > useful]
     if useful == frames[-1]:
         return f"Better than the best baseline at all {_frames(len(frames))} {seconds}"
     after = [k for k in frames if k > useful]
@@ -63,7 +67,15 @@ def _against_best(scores: Scores, name: str, summary: Summary) -> str:
     else:
         text = f"{tail.capitalize()} than the best baseline from frame {frames[0]}"
     again = "better again" if useful else "better"
-    return text + (f", but {again} at {', '.join(later)}" if later else "")
+    return text + (f", but {again} at {_in_words(later, len(after))}" if later else "")
+
+
+def _in_words(ranges: Sequence[tuple[int, int]], of: int) -> str:
+    """Ranges of frames: one by one where they are few, their number and ends where they are many."""
+    if len(ranges) <= MOST_RANGES:
+        return " and ".join(_range(first, last) for first, last in ranges)
+    count = sum(last - first + 1 for first, last in ranges)
+    return f"{count} of these {of} frames (between {ranges[0][0]} and {ranges[-1][1]})"
 
 
 def _range(first: int, last: int) -> str:

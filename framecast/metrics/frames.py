@@ -7,7 +7,8 @@ stop at 100. NaN means "undefined" (no moving area, flat truth) and nothing else
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import functools
+from collections.abc import Callable
 from typing import Literal
 
 import torch
@@ -23,7 +24,7 @@ WINDOW, SIGMA, C1, C2 = 11, 1.5, 0.01**2, 0.03**2
 #: MS-SSIM's exponents from the finest scale to the coarsest (Wang et al. 2003, section 3.2).
 MS_WEIGHTS = (0.0448, 0.2856, 0.3001, 0.2363, 0.1333)
 #: Pixels per block: the float64 maps of a block fit the cache of one core. A GPU needs larger blocks.
-_BLOCK, _BLOCK_CUDA = 2**16, 2**24
+_BLOCK, _BLOCK_CUDA = 2**17, 2**24
 #: Longest side in pixels for which a window is applied as a product with a banded matrix.
 _DENSE = 256
 
@@ -203,8 +204,8 @@ def _blur(x: Tensor) -> Tensor:
     """
     taps, half = gaussian_window(), WINDOW // 2
     if max(x.shape[-2:]) <= _DENSE:
-        across, down = (_band(side, taps).to(x) for side in (x.shape[-1], x.shape[-2]))
-        return down.mT @ (x @ across)
+        across, down = (_band(side, tuple(taps), x.dtype, x.device) for side in (x.shape[-1], x.shape[-2]))
+        return ((x @ across).mT @ down).mT  # a product from the right is the faster one
     for axis in (-1, -2):
         size = x.shape[axis] - 2 * half
         out = x.narrow(axis, half, size) * taps[half]
@@ -215,12 +216,13 @@ def _blur(x: Tensor) -> Tensor:
     return x
 
 
-def _band(side: int, taps: Sequence[float]) -> Tensor:
-    """Banded matrix (side, side - len(taps) + 1), float64: rows times it are their correlation with the taps."""
+@functools.lru_cache(maxsize=16)  # built once for all blocks of frames of a size
+def _band(side: int, taps: tuple[float, ...], dtype: torch.dtype, device: torch.device) -> Tensor:
+    """Banded matrix (side, side - len(taps) + 1): rows times it are their correlation with the taps."""
     found = torch.zeros(side, side - len(taps) + 1, dtype=torch.float64)
     for i, tap in enumerate(taps):
         found.diagonal(-i).fill_(tap)
-    return found
+    return found.to(device, dtype)
 
 
 # --------------------------------------------------------------------------------------------------- sharpness
@@ -344,11 +346,26 @@ def moving_mask(truth: Tensor, last_context: Tensor, threshold: float = 0.02, di
             f"moving_mask: truth and last_context must be frames of one shape (c, h, w), got {tuple(truth.shape[-3:])} "
             f"and {tuple(last_context.shape[-3:])}"
         )
+    truth, last_context = torch.broadcast_tensors(truth, last_context)
+    step = max(1, (_BLOCK_CUDA if truth.is_cuda else _BLOCK) // max(truth.shape[-3:].numel(), 1))
+    if truth.shape[:-3].numel() <= step:
+        return _moved(truth, last_context, threshold, dilate)
+    shape = (*truth.shape[:-3], *truth.shape[-2:])
+    truth, last_context = (x.reshape(-1, *x.shape[-4:]) for x in (truth, last_context))
+    masks = torch.empty(*truth.shape[:2], *shape[-2:], dtype=torch.bool, device=truth.device)
+    for clip, frames, last in zip(masks, truth, last_context, strict=True):
+        for i in range(0, len(frames), step):
+            clip[i : i + step] = _moved(frames[i : i + step], last[i : i + step], threshold, dilate)
+    return masks.reshape(shape)
+
+
+def _moved(truth: Tensor, last_context: Tensor, threshold: float, dilate: int) -> Tensor:
+    """`moving_mask` of frames of one shape."""
     moved = (truth - last_context).abs_().amax(-3) > threshold
     side = 2 * dilate + 1
     if dilate and max(moved.shape[-2:]) <= _DENSE:  # counts within the square, as two products with banded matrices
         down, across = (
-            _band(n + 2 * dilate, [1.0] * side)[dilate:-dilate].to(moved.device).float() for n in moved.shape[-2:]
+            _band(n + 2 * dilate, (1.0,) * side, torch.float32, moved.device)[dilate:-dilate] for n in moved.shape[-2:]
         )
         moved = down.mT @ (moved.float() @ across) > 0.5
     elif dilate:

@@ -48,7 +48,7 @@ def frame_parts(
         - sharpness, true_sharpness: means of |dx| + |dy| over the frame; NaN for frames with a side of one pixel.
         - mean, variance: of the forecast's values.
     """
-    area = mask | moving_mask(prediction, last_context[:, None], threshold, dilate)
+    area = moving_mask(prediction, last_context[:, None], threshold, dilate).logical_or_(mask)
     errors = by_block(_errors, prediction, truth, mask.unsqueeze(-3), columns=len(ERRORS))
     guards = by_block(_guards, prediction, truth, area.unsqueeze(-3), columns=len(GUARDS), dtype=torch.float32)
     return dict(zip(PARTS, torch.cat([errors, guards], -1).unbind(-1), strict=True))

@@ -51,7 +51,11 @@ def made(ranges=((1, 12),), useful=12, best=None, last=-59.0, **changes) -> Scor
         (made((), 0, [0.05] * 64), "Not significantly better than the best baseline from frame 1; at frame 64"),
         (
             made(((5, 9), (20, 20)), 0),
-            "Worse than the best baseline from frame 1, but better at frames 5 to 9, frame 20; at",
+            "Worse than the best baseline from frame 1, but better at frames 5 to 9 and frame 20; at",
+        ),
+        (
+            made(((5, 9), (20, 20), (22, 23)), 0),
+            "Worse than the best baseline from frame 1, but better at 8 of these 64 frames (between 5 and 23); at",
         ),
         (
             made(((1, 1), (3, 9)), 1),
