@@ -443,12 +443,23 @@ def by_block(
     _same_shape(prediction, truth)
     lead, pixels = prediction.shape[:-3], prediction.shape[-3:].numel()
     step = max(1, (_BLOCK_CUDA if prediction.is_cuda else _BLOCK) // max(pixels, 1))
+    _keep_freed_pages()
     images = [x.reshape(-1, *x.shape[-3:]) for x in (prediction, truth, *more)]
     more_axes = () if columns is None else (columns,)
     out = torch.empty(images[0].shape[0], *more_axes, dtype=torch.float64, device=prediction.device)
     for i in range(0, len(out), step):
         out[i : i + step] = measure(*(x[i : i + step].to(dtype) for x in images))
     return out.reshape((*lead, *more_axes))
+
+
+@functools.cache
+def _keep_freed_pages() -> None:
+    """Let the allocator keep the blocks that `by_block` frees and takes again.
+
+    glibc gives the top of its heap back to the system beyond twice the size of the largest block freed so far, at most
+    64 MB. Blocks of 1 MB each would be given back and mapped anew all the time, which doubled the time of SSIM.
+    """
+    torch.empty(2**24, dtype=torch.uint8)
 
 
 def _same_shape(prediction: Tensor, truth: Tensor) -> None:
