@@ -26,6 +26,7 @@ from framecast.benchmark.plan import entry_config
 from framecast.core.errors import UserError
 from framecast.core.io import read_json, write_json
 from framecast.core.lease import one_writer
+from framecast.core.memory import peak_memory
 from framecast.core.types import FORMAT
 from framecast.data.cache import open_data
 from framecast.models.base import count_parameters
@@ -37,7 +38,6 @@ from framecast.training.run_folder import open_run
 from framecast.training.signals import Interrupted
 from framecast.training.step import NotFinite
 from framecast.training.train import train
-from framecast.training.trainer import peak_memory
 
 #: Files deleted from a finished run; config, last weights, log and images remain.
 BULKY = (CHECKPOINT, PREVIOUS, CHECKPOINT_SUMS, "latents", "tensorboard")

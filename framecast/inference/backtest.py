@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import tempfile
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +26,7 @@ from framecast.models import UNTRAINED
 from framecast.models.base import Predictor
 from framecast.models.registry import find_model
 from framecast.models.rollout import rollout
+from framecast.nn.shrinkage import change_sums, shrinkage, shrunk_errors
 from framecast.training.config import RunConfig, short_run
 from framecast.training.run_folder import Run, open_run
 
@@ -46,12 +47,15 @@ class Backtest:
         origins: number of forecasts.
         horizon: frames of each.
         chosen: name of the forecaster with the smallest error; the model where nothing could be tested.
+        shares: share of its change from the last frame that is to be kept at each lead time, of every forecaster whose
+            skill is that with them; each forecast of the test was scaled by the shares of the others.
     """
 
     skill: Mapping[str, float]
     origins: int
     horizon: int
     chosen: str
+    shares: Mapping[str, Sequence[float]] = field(default_factory=dict)
 
     def sentence(self, model: str) -> str:
         """The result in one sentence."""
@@ -146,6 +150,7 @@ def forecast_file(
         say(test.sentence(main))
         chosen = runs.get(test.chosen) or baseline_run(test.chosen, run)
         options |= {"at": at, "axes": axes, "device": device, "precision": precision}
+        options["shares"] = test.shares.get(test.chosen)
         written = predict_file(chosen, source, out, horizon, **options)
     return written, test
 
@@ -210,20 +215,27 @@ def backtest(
     if length < 1 or len(past) - least < length:
         return Backtest({}, 0, 0, next(iter(models)))
     places = np.unique(np.linspace(least, len(past) - length, ORIGINS).round().astype(int)).tolist()
-    errors = {name: _squared_errors(model, past, places, length, precision) for name, model in everyone.items()}
+    errors, shares = {}, {}
+    for name, model in everyone.items():
+        sums = _sums(model, past, places, length, precision)
+        both, own, true = sums
+        errors[name] = float((own - 2 * both + true).sum())
+        if getattr(model, "shares", None) is not None and float(shrunk_errors(sums).sum()) < errors[name]:
+            errors[name], shares[name] = float(shrunk_errors(sums).sum()), shrinkage(sums).tolist()
     reference = errors["copy-last"]
     skill = {name: 1 - value / reference if reference else float(value == 0) for name, value in errors.items()}
-    return Backtest(skill, len(places), length, min(errors, key=lambda name: errors[name]))
+    return Backtest(skill, len(places), length, min(errors, key=lambda name: errors[name]), shares)
 
 
-def _squared_errors(model: Predictor, past: np.ndarray, places: Sequence[int], length: int, precision: str) -> float:
-    total = 0.0
+def _sums(model: Predictor, past: np.ndarray, places: Sequence[int], length: int, precision: str) -> torch.Tensor:
+    """`change_sums` of the forecasts from several places, (3, places, length)."""
+    found = []
     for place in places:
         context = torch.from_numpy(past[max(place - model.num_context, 0) : place])[None]
-        forecast = rollout(model, context, length, precision=precision)[0, 0].cpu()
-        truth = torch.from_numpy(past[place : place + length]).float() / 255
-        total += float((forecast - truth).double().square().mean())
-    return total
+        forecast = rollout(model, context, length, precision=precision)[0].cpu()
+        truth = torch.from_numpy(past[place : place + length]).float()[None] / 255
+        found.append(change_sums(forecast, truth, context[:, -1:].float() / 255))
+    return torch.cat(found, 1)
 
 
 def _baseline(name: str, spec: ClipSpec) -> Predictor | None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -82,6 +82,7 @@ def predict_file(
     uncertainty: bool = False,
     device: str = "cpu",
     precision: str = "fp32",
+    shares: Sequence[float] | None = None,
 ) -> Written:
     """Video of the context in a green border followed by the prediction in a red border.
 
@@ -102,11 +103,17 @@ def predict_file(
             values, the model's own or that of `SPREAD_SAMPLES` samples; nothing for a model without either.
         device: torch device.
         precision: autocast precision.
+        shares: shares in 0…1 by which a model with `shares` scales its change from the last frame further, by lead
+            time; their mean at later lead times. None changes nothing.
 
     Raises:
         UserError: the file cannot be read or is too short, or the model cannot take its frames.
     """
     model = run.model(device)
+    if shares:
+        known = torch.tensor(shares).to(model.shares)  # type: ignore[arg-type]
+        model.shares[: len(known)] *= known  # type: ignore[index, operator]
+        model.shares[len(known) :] *= known.mean()  # type: ignore[index, operator]
     axes = axes or run.config.data.axes
     request = run.model_class.request(run.config.model)
     context_length = model.num_context

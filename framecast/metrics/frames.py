@@ -346,7 +346,7 @@ def moving_mask(truth: Tensor, last_context: Tensor, threshold: float = 0.02, di
             f"moving_mask: truth and last_context must be frames of one shape (c, h, w), got {tuple(truth.shape[-3:])} "
             f"and {tuple(last_context.shape[-3:])}"
         )
-    truth, last_context = torch.broadcast_tensors(truth, last_context)
+    truth, last_context = torch.broadcast_tensors(truth, last_context)  # type: ignore[no-untyped-call]
     step = max(1, (_BLOCK_CUDA if truth.is_cuda else _BLOCK) // max(truth.shape[-3:].numel(), 1))
     if truth.shape[:-3].numel() <= step:
         return _moved(truth, last_context, threshold, dilate)

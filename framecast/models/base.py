@@ -7,7 +7,7 @@ the training engine and `rollout.py` do that.
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -111,6 +111,14 @@ class Predictor(nn.Module, HubMethods):
     def request(cls, config: Any) -> ClipRequest:
         """Frames that the model needs from the data. Called before the model is built."""
         raise TypeError(f"{cls.__name__} must define request(config), the frames it is trained on")
+
+    def calibrate(self, batches: Iterable[Batch]) -> None:
+        """Adjust, after training, what only held-out clips can show. The default does nothing.
+
+        Args:
+            batches: validation clips with as many frames after the context as the model predicts; none where the data
+                have no such clip.
+        """
 
     def loss(self, batch: Batch, step: int = 0) -> Loss:
         """Training loss of one batch, which validation reports too.

@@ -12,13 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import psutil
 import torch
 from torch import Tensor
 
 from framecast.core.config import duration_in_words, parse_duration
 from framecast.core.errors import UserError
 from framecast.core.lease import Lease
+from framecast.core.memory import peak_memory
 from framecast.core.types import Batch, ClipRequest
 from framecast.data.base import Segment, Source
 from framecast.data.loader import Loader
@@ -39,12 +39,18 @@ from framecast.training.signals import Interrupted, Signals
 from framecast.training.state import TrainState
 from framecast.training.step import check_losses, check_weights, train_step
 from framecast.training.trackers import tracker_names
-from framecast.training.validation import preview_scores, previews, rollout_skill, side_by_side, validate
+from framecast.training.validation import (
+    calibrated,
+    preview_scores,
+    previews,
+    rollout_skill,
+    side_by_side,
+    validate,
+    windows_of,
+)
 
 #: Maximum number of held-out frames for the final videos.
 FINAL_VIDEO_FRAMES = 1000
-#: Maximum number of validation clips that are rolled out, and clips per call of the model.
-ROLLOUT_CLIPS, ROLLOUT_BATCH = 32, 8
 
 
 class Trainer:
@@ -193,7 +199,7 @@ class Trainer:
             if not self.loaders and (state.stage_step or state.current.precompute_latents is None):
                 self.loaders = self._loaders()  # killed after the last step: what follows it is done again
             chosen = self._final_validation(bar)
-        self._save(chosen)
+        self._save(self._calibrated(chosen))
         self._preview()
         self._final_videos()
         if self.device.is_main:
@@ -323,11 +329,9 @@ class Trainer:
     def _rollout_batches(self) -> Iterator[tuple[int, Batch]]:
         """This process's share of the roll-outs' batches, with their numbers; the same at every validation."""
         assert self.rollouts is not None
-        pairs = self.rollouts.windows.fixed(ROLLOUT_CLIPS, self.settings.seed)
-        for number in range(self.device.rank, -(-len(pairs) // ROLLOUT_BATCH), self.device.world):
-            chosen = pairs[number * ROLLOUT_BATCH : (number + 1) * ROLLOUT_BATCH]
+        for number, pairs in windows_of(self.rollouts, self.settings.seed, self.device.rank, self.device.world):
             with self.reading:
-                batch = self.rollouts.gather(chosen)
+                batch = self.rollouts.gather(pairs)
             yield number, batch.to(self.device.device)
 
     def _batches(self, stream: str, micro: int) -> Batch:
@@ -394,6 +398,14 @@ class Trainer:
         chosen = state.best_model()
         state.best, state.bad, state.best_weights = before
         return chosen
+
+    def _calibrated(self, chosen: Predictor | None) -> Predictor | None:
+        """A copy of the run's final weights, adjusted to validation clips; `chosen` where the model adjusts nothing."""
+        model = chosen or self.state.best_model()
+        if type(model).calibrate is Predictor.calibrate or not self.device.is_main:
+            return chosen
+        with self.reading:
+            return calibrated(model, self.config, self.source, self.splits["val"], self.device)
 
     def _validate(self, bar: Progress, last: bool = False) -> bool:
         """Validate the EMA weights on held-out clips. True if patience is exhausted."""
@@ -483,15 +495,3 @@ class Trainer:
         stop = self.device.any(bool(self.signals.number))
         self.signals.number = self.signals.number or (signal.SIGTERM if stop else 0)
         return stop
-
-
-def peak_memory(device: torch.device) -> float:
-    """Peak memory in GB of this process on `device`: of that GPU, otherwise of the host."""
-    if device.type == "cuda":
-        return torch.cuda.max_memory_allocated(device) / 1e9
-    if sys.platform == "win32":
-        return float(psutil.Process().memory_info().peak_wset) / 1e9
-    import resource  # not on Windows
-
-    unit = 1 if sys.platform == "darwin" else 1024
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * unit / 1e9

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+import copy
+from collections.abc import Callable, Iterable, Iterator, Sequence
 
 import numpy as np
 import torch
 from torch import Tensor
 
+from framecast.core.errors import UserError
 from framecast.core.random import seed_for
 from framecast.core.types import Batch
+from framecast.data.base import Segment, Source
+from framecast.data.loader import Loader
 from framecast.metrics.frames import psnr, sharp_diff
+from framecast.models.base import Predictor
 from framecast.models.rollout import evaluating, rollout
+from framecast.training.config import RunConfig
 from framecast.training.device import Device
 from framecast.training.state import TrainState
+
+#: Windows of whole validation frames that are rolled out, and how many at once.
+ROLLOUT_CLIPS, ROLLOUT_BATCH = 32, 8
 
 
 @torch.no_grad()
@@ -76,6 +85,45 @@ def rollout_skill(
         sums["copy"] += float((batch.context[:, -1:] - batch.future).double().square().mean((2, 3, 4)).sum())
     sums = device.average(sums)
     return {"val/skill": 1 - sums["model"] / sums["copy"] if sums["copy"] else float("nan")}
+
+
+def windows_of(loader: Loader, seed: int, rank: int = 0, world: int = 1) -> Iterator[tuple[int, list[tuple[int, int]]]]:
+    """Number and (video, start) pairs of a process's batches of windows, the same at every call.
+
+    Args:
+        loader: of validation clips.
+        seed: of the training.
+        rank: number of the process.
+        world: number of processes.
+    """
+    pairs = loader.windows.fixed(ROLLOUT_CLIPS, seed)
+    for number in range(rank, -(-len(pairs) // ROLLOUT_BATCH), world):
+        yield number, pairs[number * ROLLOUT_BATCH : (number + 1) * ROLLOUT_BATCH]
+
+
+def calibrated(
+    model: Predictor, config: RunConfig, source: Source, segments: Sequence[Segment], device: Device
+) -> Predictor:
+    """A copy of a trained model, adjusted to windows of held-out clips as long as its whole horizon.
+
+    Args:
+        model: with the run's final weights; unchanged, so that a longer run equals an unbroken one.
+        config: of the run.
+        source: the data.
+        segments: of the validation split.
+        device: of this process.
+    """
+    model, seed = copy.deepcopy(model), config.train.seed
+    request = type(model).request(config.model)
+    try:
+        whole = request.consecutive(model.num_context, request.future)
+        loader = Loader(source, segments, whole, 1, seed, actions=config.spec.actions)
+    except UserError:  # no clip is that long
+        model.calibrate(())
+        return model
+    with evaluating(model), device.autocast():
+        model.calibrate(loader.gather(pairs).to(device.device) for _, pairs in windows_of(loader, seed))
+    return model
 
 
 def preview_scores(state: TrainState, batch: Batch, split: str, device: Device) -> dict[str, float]:

@@ -69,6 +69,27 @@ def test_skill_is_that_of_the_squared_errors_pooled_over_origins():
     assert found.skill["temporal-mean"] == pytest.approx(1 - mean / copied, rel=1e-4)
 
 
+class Exaggerating(Perfect):
+    """Predicts twice the change that comes; its shares are all 1."""
+
+    def __init__(self, frames):
+        super().__init__(frames)
+        self.shares = torch.ones(64)
+
+    def predict(self, context, horizon, actions=None, samples=1, generator=None):
+        last = context[:, None, -1:]
+        return last + 2 * (super().predict(context, horizon) - last)
+
+
+def test_forecaster_with_shares_is_scaled_by_those_of_the_other_origins():
+    frames = panning()
+    found = backtest({"twice": Exaggerating(frames)}, frames, 8)
+    assert found.skill["twice"] > 0.75  # unscaled it is 0: its error is as large as the change
+    assert len(found.shares["twice"]) == 8
+    assert all(0.5 < share < 0.7 for share in found.shares["twice"])  # 0.5, and two origins that keep everything
+    assert set(found.shares) == {"twice"}
+
+
 def test_origins_lie_after_the_frames_trained_on():
     frames = panning()
     model = Perfect(frames)
@@ -99,6 +120,20 @@ def test_forecast_continues_the_file_at_its_size_and_names_what_made_it(video, t
     assert set(test.skill) == {DEFAULT_RUN, "copy-last", "temporal-mean", "linear-flow"}
     assert test.chosen == max(test.skill, key=lambda name: test.skill[name])
     assert "tested on 8 earlier moments" in lines[-1]
+
+
+def test_shares_of_the_test_scale_the_forecast_at_their_lead_times_and_later(video, tmp_path):
+    run = open_run(DEFAULT_RUN)
+    films = {}
+    for name, shares in (("whole", None), ("scaled", [0.5, 0.0])):
+        written = predict_file(run, video, tmp_path / name, 4, shares=shares)
+        frames = [read_image(path) for path in sorted((tmp_path / name).glob("*.png"))]
+        films[name] = np.stack(frames).astype(float)[written.context - 1 :, 4:-4, 4:-4]  # without the border
+    last = films["whole"][0]
+    for k, share in enumerate([0.5, 0.0, 0.25, 0.25], 1):  # later ones have the mean
+        expected = last + share * (films["whole"][k] - last)
+        np.testing.assert_allclose(films["scaled"][k], expected, atol=1)
+    assert np.abs(films["whole"][1:] - last).max() > 20
 
 
 def test_better_baseline_makes_the_forecast(video, tmp_path, monkeypatch):

@@ -8,6 +8,7 @@ import torch
 from framecast.core.errors import UserError
 from framecast.core.types import ActionSpec, Batch, ClipSpec
 from framecast.models.direct.config import PROFILES, DirectConfig
+from framecast.models.direct.losses import bounds_loss
 from framecast.models.direct.predictor import Direct
 
 TINY = replace(PROFILES["tiny"](), flow="blocks")
@@ -70,6 +71,7 @@ def test_frames_beyond_the_horizon_come_from_predicted_ones():
 @pytest.mark.parametrize("actions", [0, 2])
 def test_rollout_equals_predict_across_blocks_and_horizons(actions):
     model = build(actions=actions)
+    model.shares.copy_(torch.tensor([1, 0.5, 0.25, 0]))
     context, steps = clip(model, 3), 7
     table = torch.randn(2, 3 + steps - 1, actions) if actions else None
     forecast = model.predict(context, steps, actions=table)[0]
@@ -78,6 +80,41 @@ def test_rollout_equals_predict_across_blocks_and_horizons(actions):
         state, frame = model.rollout_step(state, None if table is None else table[:, 2 + k])
         torch.testing.assert_close(frame, forecast[:, k], atol=1e-5, rtol=1e-4)
         assert all(v.shape[0] == 2 for v in state.values())
+
+
+def test_shares_scale_the_change_from_the_last_frame_at_their_lead_times():
+    model = build()
+    context, shares = clip(model, 3), torch.tensor([1, 0.5, 0.25, 0])
+    whole, last = model.predict(context, 4)[0], context[:, -1:]
+    model.shares.copy_(shares)
+    expected = last + shares.view(1, 4, 1, 1, 1) * (whole - last)
+    torch.testing.assert_close(model.predict(context, 4)[0], expected)
+
+
+def test_calibration_lowers_the_error_on_its_clips_and_starts_from_unscaled_changes():
+    model = build()
+    context = clip(model, 3, b=6)
+    future = context[:, -1:] + 0.1 * torch.randn(6, 4, 3, 16, 24)  # hardly anything moves
+    batch = Batch(context=context, future=future)
+
+    def error():
+        return (model.predict(batch.context, 4)[0] - batch.future).square().mean((0, 2, 3, 4))
+
+    before = error()
+    model.calibrate([batch])
+    once = model.shares.clone()
+    assert (error() < before).all()
+    assert ((once > 0) & (once < 1)).all()
+    model.calibrate([batch])
+    assert torch.equal(model.shares, once)
+    model.calibrate([])
+    assert torch.equal(model.shares, torch.ones(4))
+
+
+def test_config_of_before_shares_came_has_none():
+    assert "shares" not in build(replace(TINY, shrink=False)).state_dict()
+    assert not Direct.Config().shrink
+    assert all(make().shrink for make in PROFILES.values())
 
 
 def test_frame_k_depends_on_the_actions_before_it_and_on_no_later_one():
@@ -141,7 +178,7 @@ def test_bounds_enclose_the_chosen_share_of_a_known_error():
     mean, last = torch.full_like(truth, 0.5), torch.zeros_like(truth)
     for _ in range(150):
         optimiser.zero_grad()
-        model._bounds_loss(mean, bounds.mean((0, 3, 4), keepdim=True).expand_as(bounds), truth, last).backward()
+        bounds_loss(model.config.coverage, mean, bounds.mean((0, 3, 4), keepdim=True).expand_as(bounds), truth, last).backward()
         optimiser.step()
     low, high = bounds.detach().mean((0, 1, 3, 4))
     inside = ((truth > 0.5 - low) & (truth < 0.5 + high)).float().mean()
@@ -226,5 +263,5 @@ def test_settings_out_of_range_are_refused(change, message):
 def test_profiles_share_their_weights_where_the_networks_are_the_same():
     spec = ClipSpec(channels=3, height=64, width=64)
     small, natural = (Direct(PROFILES[name](), spec) for name in ("small", "natural"))
-    natural.load_state_dict(small.state_dict())
-    assert DirectConfig() == PROFILES["small"]()
+    assert {n: p.shape for n, p in natural.named_parameters()} == {n: p.shape for n, p in small.named_parameters()}
+    assert replace(DirectConfig(), shrink=True) == PROFILES["small"]()

@@ -109,6 +109,19 @@ def test_a_snapshot_that_could_not_be_written_is_made_by_the_resumed_run(grey, t
         same(load_file(one / "model.safetensors"), load_file(other / "model.safetensors"))
 
 
+def test_calibration_on_validation_clips_is_in_the_snapshot_and_not_in_the_state(tmp_path):
+    with DatasetWriter(tmp_path / "still", fps=10) as writer:
+        for seed in range(3):
+            frame = np.random.default_rng(seed).integers(256, size=(1, 3, 24, 24), dtype=np.uint8)
+            writer.add(np.repeat(frame, 20, 0))
+    short = functools.partial(train, "direct", data=Store(tmp_path / "still"), profile="tiny", quiet=True)
+    folder = short(out=tmp_path / "run", steps=4, validate_every=2, tensorboard=False)
+    shares = load_file(folder / "weights" / "step-4" / "model.safetensors")["shares"]
+    assert shares.shape == (4,)
+    assert ((shares > 0) & (shares < 1)).all()  # nothing moves there: every predicted change is wrong
+    assert torch.equal(load_checkpoint(folder)["ema"]["shares"], torch.ones(4))
+
+
 @pytest.mark.parametrize("at", [4, 6, 7, 8])
 def test_run_resumed_around_a_stage_border_equals_unbroken_run(grey, tmp_path, at):
     unbroken = run(TwoStage, grey, tmp_path / "unbroken", steps=10, validate_every=4)

@@ -6,7 +6,7 @@ to the mean of the futures.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
 
 import torch
@@ -27,12 +27,14 @@ from framecast.core.types import (
 from framecast.models.base import Predictor, RolloutState
 from framecast.models.direct.config import DirectConfig
 from framecast.models.direct.hindcast import flow_kind, hindcast, map_counts
+from framecast.models.direct.losses import bounds_loss, main_loss
 from framecast.models.direct.networks import CODE, FREQUENCIES, Decoder, Encoder, Head, lead_code
 from framecast.models.inputs import Frames, as_frames
 from framecast.models.seeds import Generators
 from framecast.nn.constants import constant
 from framecast.nn.flow import warp
 from framecast.nn.precision import autocast_off
+from framecast.nn.shrinkage import change_sums, shrinkage
 
 #: Displacements are divided by this many px before they enter the encoder.
 _FLOW_SCALE = 8.0
@@ -92,6 +94,7 @@ class Direct(Predictor):
         self.head = Head(width, sum(self._layout.values()), config.block, config.patch, per_action)
         self.bounds = Head(width, 2, config.block, config.patch, per_action)
         self._start_as_copy_last()
+        self.register_buffer("shares", torch.ones(config.horizon) if config.shrink else None)
 
     def _start_as_copy_last(self) -> None:
         for head in (self.head, self.bounds):
@@ -193,36 +196,15 @@ class Direct(Predictor):
             mean, last = mean.flatten(0, 1), context.sources[:, :1].repeat_interleave(count, 0)
             squared = (mean - truth).square().mean((1, 2, 3, 4))
             copied = (last - truth).square().mean((1, 2, 3, 4))
-            main = self._main_loss(squared, copied, mean - truth)
+            main = main_loss(config.loss, config.relative_floor, squared, copied, mean - truth)
             parts = {"mse": squared.mean().detach(), "skill": 1 - (squared.sum() / (copied.sum() + 1e-9)).detach()}
             total = main
             if config.bounds_weight:
-                frame = mean.detach()[:, chosen : chosen + 1]
-                quantile = self._bounds_loss(frame, bounds.flatten(0, 1), truth[:, chosen : chosen + 1], last)
+                one, bounds = slice(chosen, chosen + 1), bounds.flatten(0, 1)
+                quantile = bounds_loss(config.coverage, mean.detach()[:, one], bounds, truth[:, one], last)
                 total = main + config.bounds_weight * quantile
                 parts["bounds"] = quantile.detach()
         return Loss(total, parts)
-
-    def _main_loss(self, squared: Tensor, copied: Tensor, error: Tensor) -> Tensor:
-        kind = self.config.loss
-        if kind == "relative":
-            return (squared / (copied + self.config.relative_floor)).mean()
-        if kind == "l2":
-            return 10 * squared.mean()
-        if kind == "log":
-            return (squared + 1e-6).log().mean()
-        return (error.square() + 1e-6).sqrt().mean()
-
-    def _bounds_loss(self, mean: Tensor, bounds: Tensor, truth: Tensor, last: Tensor) -> Tensor:
-        """Pinball loss of both bounds, over the moving area: still pixels are far more and would hide it."""
-        tail = (1 - self.config.coverage) / 2
-        moved = ((truth - last).abs().amax(2) > 0.02).float()  # (n, frames, h, w)
-        weight = functional.max_pool2d(moved, 7, 1, 3).unsqueeze(2) + 0.01
-        loss = torch.zeros((), device=mean.device)
-        for bound, sign in zip(bounds.unbind(2), (-1, 1), strict=True):
-            over = sign * (truth - mean) - bound.unsqueeze(2)  # above the bound, positive
-            loss = loss + (weight * torch.maximum((1 - tail) * over, -tail * over)).mean() / weight.mean()
-        return loss
 
     # ----------------------------------------------------------------------------------------------- prediction
 
@@ -235,8 +217,7 @@ class Direct(Predictor):
         generator: Generators = None,
     ) -> Tensor:
         """The next `horizon` frames; those beyond `config.horizon` from predicted frames, a whole horizon at a time."""
-        frames = self._forecast(torch.as_tensor(context), horizon, actions)[0]
-        return frames[None].expand(samples, -1, -1, -1, -1, -1)
+        return self._forecast(torch.as_tensor(context), horizon, actions)[0].expand(samples, -1, -1, -1, -1, -1)
 
     @torch.no_grad()
     def intervals(self, context: Frames, horizon: int, actions: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -288,7 +269,23 @@ class Direct(Predictor):
         index = torch.arange(blocks, device=window.device).expand(len(window), -1)
         codes = self._action_codes(actions, blocks * self.config.block)
         mean, bounds = self._decode(context, index, codes)
-        return mean.flatten(1, 2).clamp(0, 1), bounds.flatten(1, 2)
+        leads = torch.arange(1, blocks * self.config.block + 1, device=window.device)
+        mean = self._kept(mean.flatten(1, 2), context.sources[:, :1], leads)
+        return mean.clamp(0, 1), bounds.flatten(1, 2)
+
+    @torch.no_grad()
+    def calibrate(self, batches: Iterable[Batch]) -> None:
+        """Set, at every lead time, the share of the forecast's change that is kept, from held-out clips."""
+        if self.shares is not None:
+            self.shares.fill_(1)  # its own changes, unscaled
+            given = ((self._forecast(b.context, b.future.shape[1], b.actions)[0], b) for b in batches)
+            sums = [change_sums(forecast, b.future, b.context[:, -1:]) for forecast, b in given]
+            self.shares.copy_(shrinkage(torch.cat(sums, 1)) if sums else self.shares)
+
+    def _kept(self, frames: Tensor, last: Tensor, leads: Tensor) -> Tensor:
+        """Frames (b, n, c, h, w) at lead times (n,) or (b, n), drawn towards the last ones, (b, 1, c, h, w)."""
+        shares = None if self.shares is None else self.shares[leads - 1].view(-1, frames.shape[1], 1, 1, 1)
+        return frames if shares is None else torch.lerp(last, frames, shares)
 
     # ------------------------------------------------------------------------------------------- frame by frame
 
@@ -339,7 +336,8 @@ class Direct(Predictor):
             state["features"] = self._features(context, index, state.get("hidden"))
         codes = None if self.past is None else state["hidden"][:, None]
         maps = self.head(state["features"], codes, slice(at, at + 1))
-        frame = self._mix(context, maps, state["leads"][:, :1])[:, 0].clamp(0, 1)
+        leads = state["leads"][:, :1]
+        frame = self._kept(self._mix(context, maps, leads), context.sources[:, :1], leads)[:, 0].clamp(0, 1)
         state["window"] = torch.cat([state["window"][:, 1:], frame[:, None]], 1)
         state["leads"] = state["leads"][:, 1:]
         return state, frame
