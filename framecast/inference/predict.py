@@ -111,9 +111,7 @@ def predict_file(
     """
     model = run.model(device)
     if shares:
-        known = torch.tensor(shares).to(model.shares)  # type: ignore[arg-type]
-        model.shares[: len(known)] *= known  # type: ignore[index, operator]
-        model.shares[len(known) :] *= known.mean()  # type: ignore[index, operator]
+        _scale(model, shares)
     axes = axes or run.config.data.axes
     request = run.model_class.request(run.config.model)
     context_length = model.num_context
@@ -181,6 +179,15 @@ def _write_views(views: Mapping[str, torch.Tensor], path: Path, rate: float) -> 
         plain = plain.repeat(3, 1) if plain.shape[1] == 1 else plain
         made[name] = write_video(plain, path.with_name(f"{path.stem}-{name}{path.suffix}"), rate)
     return made
+
+
+def _scale(model: Predictor, shares: Sequence[float]) -> None:
+    """Multiply the model's shares by these, at later lead times by their mean."""
+    own = getattr(model, "shares", None)
+    if isinstance(own, torch.Tensor):
+        further = torch.full_like(own, sum(shares) / len(shares))
+        further[: len(shares)] = torch.tensor(shares[: len(own)])
+        own.mul_(further)
 
 
 def _action_table(run: Run, model: Predictor, actions: str | Path | None, count: int) -> np.ndarray | None:

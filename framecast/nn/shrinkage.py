@@ -55,5 +55,5 @@ def shrunk_errors(sums: Tensor) -> Tensor:
     """
     others = [torch.cat([sums[:, :i], sums[:, i + 1 :]], 1) for i in range(sums.shape[1])]
     shares = torch.stack([shrinkage(each) for each in others])
-    both, own, true = sums
+    both, own, true = sums.unbind(0)
     return shares.square() * own - 2 * shares * both + true

@@ -178,7 +178,8 @@ def test_bounds_enclose_the_chosen_share_of_a_known_error():
     mean, last = torch.full_like(truth, 0.5), torch.zeros_like(truth)
     for _ in range(150):
         optimiser.zero_grad()
-        bounds_loss(model.config.coverage, mean, bounds.mean((0, 3, 4), keepdim=True).expand_as(bounds), truth, last).backward()
+        everywhere = bounds.mean((0, 3, 4), keepdim=True).expand_as(bounds)
+        bounds_loss(model.config.coverage, mean, everywhere, truth, last).backward()
         optimiser.step()
     low, high = bounds.detach().mean((0, 1, 3, 4))
     inside = ((truth > 0.5 - low) & (truth < 0.5 + high)).float().mean()

@@ -6,7 +6,7 @@ to the mean of the futures.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 
 import torch
@@ -71,6 +71,7 @@ class Direct(Predictor):
 
     Config = DirectConfig
     config: DirectConfig
+    shares: Tensor | None
     paper = "direct multi-step forecasting (Chevillon 2007), applied to video; framecast's own network"
     actions = "optional"
 
