@@ -15,7 +15,7 @@ from framecast.metrics.summary import BLURRED, Interval, Summary
 OLD = "These scores were made under an older headline, PSNR in the moving area; run framecast evaluate again for skill."
 
 
-#: Ranges of frames that the sentence lists one by one; of more it says how many frames they hold.
+#: Ranges of frames that the sentence lists one by one; of more, the number of frames they hold.
 MOST_RANGES = 2
 
 

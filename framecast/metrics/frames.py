@@ -457,7 +457,7 @@ def _keep_freed_pages() -> None:
     """Let the allocator keep the blocks that `by_block` frees and takes again.
 
     glibc gives the top of its heap back to the system beyond twice the size of the largest block freed so far, at most
-    64 MB. Blocks of 1 MB each would be given back and mapped anew all the time, which doubled the time of SSIM.
+    64 MB. Blocks of 1 MB each would be given back and mapped again all the time, which doubled the time of SSIM.
     """
     torch.empty(2**24, dtype=torch.uint8)
 
