@@ -116,8 +116,7 @@ class Predictor(nn.Module, HubMethods):
         """Adjust, after training, what only held-out clips can show. The default does nothing.
 
         Args:
-            batches: validation clips with as many frames after the context as the model predicts; none where the data
-                have no such clip.
+            batches: validation clips with the whole horizon after the context; none where no clip is that long.
         """
 
     def loss(self, batch: Batch, step: int = 0) -> Loss:
