@@ -13,7 +13,7 @@ from __future__ import annotations
 
 import argparse
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -58,7 +58,12 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--only", nargs="*", help="names of parts instead of all")
     parser.add_argument("--weights", action="store_true", help="train and export the packaged weights instead")
-    parser.add_argument("--weights-budget", default="53m", help="training time of the packaged weights")
+    parser.add_argument(
+        "--weights-budget",
+        nargs=2,
+        default=("36m", "50m"),
+        help="training times of the weights, at both rates",
+    )
     parser.add_argument("--steps", type=int, default=STEPS, help="training steps from random weights: about 4 minutes")
     parser.add_argument("--clips", type=Path, help="folder with filmed clips for part clips")
     parser.add_argument("--again", action="store_true", help="run finished parts again")
@@ -83,13 +88,14 @@ def parts(options: argparse.Namespace) -> dict[str, Callable[[], dict[str, Any]]
     return made
 
 
-def weights(budget: str) -> None:
-    """Train on the mixed set and export the packaged weights."""
+def weights(budgets: Sequence[str]) -> None:
+    """Train on the mixed set, at a high and then at a low rate, and export the packaged weights."""
     store = direct_data.make(WORK / "data" / "mixed", WORK / "data" / "mixed-recordings")
-    run = WORK / "direct-any"
-    command(
-        "train", "direct", "--profile", "any", "--data", relative(store), "--budget", budget, "--out", relative(run)
-    )
+    first, run = WORK / "direct-any-fast", WORK / "direct-any"
+    line = ["train", "direct", "--profile", "any", "--data", relative(store)]
+    command(*line, "--budget", budgets[0], "--out", relative(first))
+    slower = ["--optim.lr", "2e-3", "--model.relative-floor", "3e-4"]
+    command(*line, "--init-from", relative(first), *slower, "--budget", budgets[1], "--out", relative(run))
     export_weights(run)
 
 

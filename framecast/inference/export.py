@@ -295,9 +295,10 @@ def _figures(scores: Scores) -> list[str]:
     lines = []
     summary = scores.summaries.get(scores.main)
     if scores.main not in BASELINES and summary is not None and summary.skill["mean"] is not None:
+        useful = "1 frame" if summary.useful_horizon == 1 else f"{summary.useful_horizon} frames"
         lines += [
             f"Skill over copy-last, {len(summary.frames)} frames: {summary.skill['mean']:.3f}"
-            f"{_between(summary.skill)}; useful horizon {summary.useful_horizon} frames.",
+            f"{_between(summary.skill)}; useful horizon {useful}.",
             "",
         ]
     shown = [m for m in scores.metrics if m in _SHOWN] or scores.metrics

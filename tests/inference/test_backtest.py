@@ -130,7 +130,7 @@ def test_shares_of_the_test_scale_the_forecast_at_their_lead_times_and_later(vid
     for name, shares in (("whole", None), ("scaled", [0.5, 0.0])):
         written = predict_file(run, video, tmp_path / name, 4, shares=shares)
         frames = [read_image(path) for path in sorted((tmp_path / name).glob("*.png"))]
-        films[name] = np.stack(frames).astype(float)[written.context - 1 :, 4:-4, 4:-4]  # without the border
+        films[name] = np.stack(frames).astype(float)[written.context - 1 :, :, 4:-4, 4:-4]  # without the border
     last = films["whole"][0]
     for k, share in enumerate([0.5, 0.0, 0.25, 0.25], 1):  # later ones have the mean
         expected = last + share * (films["whole"][k] - last)
@@ -193,7 +193,7 @@ def test_command_line_without_a_run(video, tmp_path, capsys):
         main(["predict", "--input", str(video), "--horizon", "4", "--out", str(out), "--uncertainty", "--json", "-"])
     assert ended.value.code in (0, None)
     summary = json.loads(capsys.readouterr().out)
-    assert set(summary["backtest"]) == {"skill", "origins", "horizon", "chosen"}
+    assert set(summary["backtest"]) == {"skill", "origins", "horizon", "chosen", "shares"}
     assert out.is_file()
 
 
