@@ -1,7 +1,6 @@
 """Predictor, the base class of all models. A model is a config, its networks and a subclass of `Predictor`.
 
-A model knows no device name, path, logger, data loader or optimiser object, and never switches itself to eval mode:
-the training engine and `rollout.py` do that.
+A model knows no device, path, logger, loader or optimiser and never sets its own mode: engine and `rollout.py` do that.
 """
 
 from __future__ import annotations
@@ -82,13 +81,14 @@ class Predictor(nn.Module, HubMethods):
     paper: ClassVar[str] = ""
     #: Whether two samples of one context differ; see `is_stochastic` where the config decides.
     stochastic: bool = False
-    #: Whether an own `predict` takes a list of generators, one of each clip; otherwise it gets one clip at a time. The
-    #: default `predict` takes it.
+    #: Whether an own `predict` takes a list of generators, one of each clip, as the default does; else one clip a call.
     clip_generators: ClassVar[bool] = False
     #: Use of actions: "none", "optional" or "required"; "optional" is settled when the model is built.
     actions: str = "none"
     #: Frames that one call of the networks in `predict` yields; a roll-out without actions makes one call per block.
     block: int = 1
+    #: Frames after the context of the validation clips that `calibrate` gets; 0 where it has nothing to adjust.
+    calibration_horizon: int = 0
 
     config: Any
     spec: ClipSpec
@@ -113,10 +113,10 @@ class Predictor(nn.Module, HubMethods):
         raise TypeError(f"{cls.__name__} must define request(config), the frames it is trained on")
 
     def calibrate(self, batches: Iterable[Batch]) -> None:
-        """Adjust, after training, what only held-out clips can show. The default does nothing.
+        """Adjust, after training, what only held-out clips can show.
 
         Args:
-            batches: validation clips with the whole horizon after the context; none where no clip is that long.
+            batches: validation clips of `calibration_horizon` frames; none where no clip is that long.
         """
 
     def loss(self, batch: Batch, step: int = 0) -> Loss:

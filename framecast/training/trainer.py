@@ -402,7 +402,7 @@ class Trainer:
     def _calibrated(self, chosen: Predictor | None) -> Predictor | None:
         """A copy of the run's final weights, adjusted to validation clips; `chosen` where the model adjusts nothing."""
         model = chosen or self.state.best_model()
-        if type(model).calibrate is Predictor.calibrate or not self.device.is_main:
+        if not model.calibration_horizon or not self.device.is_main:
             return chosen
         with self.reading:
             return calibrated(model, self.config, self.source, self.splits["val"], self.device)

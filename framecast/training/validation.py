@@ -104,7 +104,7 @@ def windows_of(loader: Loader, seed: int, rank: int = 0, world: int = 1) -> Iter
 def calibrated(
     model: Predictor, config: RunConfig, source: Source, segments: Sequence[Segment], device: Device
 ) -> Predictor:
-    """A copy of a trained model, adjusted to windows of held-out clips as long as its whole horizon.
+    """A copy of a trained model, adjusted to windows of held-out clips.
 
     Args:
         model: with the run's final weights; unchanged, so that a longer run equals an unbroken one.
@@ -116,7 +116,7 @@ def calibrated(
     model, seed = copy.deepcopy(model), config.train.seed
     request = type(model).request(config.model)
     try:
-        whole = request.consecutive(model.num_context, request.future)
+        whole = request.consecutive(model.num_context, model.calibration_horizon)
         loader = Loader(source, segments, whole, 1, seed, actions=config.spec.actions)
     except UserError:  # no clip is that long
         model.calibrate(())

@@ -517,3 +517,44 @@ def test_small_profile_starts_with_low_latent_variance(name):
 def test_small_profile_with_memory_never_sees_its_targets(name):
     request = Autoencoder.request(PROFILES["small"](name))
     assert request.future_start >= request.context
+
+
+# -------------------------------------------------------------------------------------------------------------- shares
+
+
+def test_shares_scale_what_is_shown_and_not_what_is_fed_back():
+    model = build("c-ae", residual=True).eval()
+    context = batch_for(model).context[:, -model.num_context :]
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(0.05 * torch.randn_like(p))
+    whole, last = model.predict(context, 6)[0], context[:, -1:]
+    model.shares.copy_(torch.tensor([1, 0.5, 0, 0.25]))
+    shares = torch.tensor([1, 0.5, 0, 0.25, 0.25, 0.25]).view(1, 6, 1, 1, 1)  # later frames have the last one
+    torch.testing.assert_close(model.predict(context, 6)[0], last + shares * (whole - last))
+
+
+def test_calibrated_forecast_is_not_worse_than_the_last_frame_on_its_clips():
+    model = build("c-lstm-ae", residual=True).eval()
+    with torch.no_grad():
+        for p in model.parameters():
+            p.add_(0.05 * torch.randn_like(p))
+    context = batch_for(model, b=8).context
+    future = context[:, -1:] + 0.01 * torch.randn(8, 4, *context.shape[2:])
+    batch = Batch(context=context, future=future)
+
+    def error():
+        return (model.predict(context, 4)[0] - future).square().mean((0, 2, 3, 4))
+
+    before, copied = error(), (context[:, -1:] - future).square().mean((0, 2, 3, 4))
+    model.calibrate([batch])
+    assert (error() < before).all()
+    assert (error() < 0.1 * before + copied).all()
+    model.calibrate([])
+    assert torch.equal(model.shares, torch.ones(4))
+
+
+def test_small_profiles_have_shares_and_published_ones_have_none():
+    for name in VARIANTS:
+        small, default, original = (PROFILES[profile](name) for profile in ("small", "default", "original"))
+        assert (small.shrink, default.shrink, original.shrink) == (64, 0, 0)

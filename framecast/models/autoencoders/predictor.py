@@ -16,6 +16,7 @@ docs/models/autoencoders.md.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
@@ -41,6 +42,7 @@ from framecast.nn.keras import initialise
 from framecast.nn.losses import bce
 from framecast.nn.mixture import gaussian_kl
 from framecast.nn.precision import autocast_off
+from framecast.nn.shrinkage import change_sums, shrinkage
 
 #: Half a grey level: distance from black and white to which the base frame of a residual is clipped.
 HALF_LEVEL = 1 / 512
@@ -53,6 +55,7 @@ class Autoencoder(Predictor):
     family = "generative autoencoders"
     paper = "azeghost: Generative-Models-for-Video-Prediction (code, 2020); no paper of its own"
     config: AutoencoderConfig
+    shares: Tensor | None
 
     def __init__(self, config: AutoencoderConfig, spec: ClipSpec):
         super().__init__(config, spec)
@@ -70,6 +73,8 @@ class Autoencoder(Predictor):
             last = self.decoder.last_layer()
             for p in last.parameters():
                 nn.init.zeros_(p)
+        self.calibration_horizon = config.shrink
+        self.register_buffer("shares", torch.ones(config.shrink) if config.shrink else None)
         # Built last: with one seed, models with and without an adversary start from the same weights.
         if config.adversary in ("image", "both"):
             self.image_discriminator = ImageDiscriminator(config, spec)
@@ -301,14 +306,17 @@ class Autoencoder(Predictor):
 
     def clip_state(self, frames: Tensor, actions: Tensor | None) -> RolloutState:
         """window: the last frames, true or predicted, (b, t, c, h, w) 0…1.  queue: predicted frames not yet returned,
-        empty at first."""
+        empty at first.  With shares also last: the last true frame, (b, c, h, w), and lead: frames returned, (b,)."""
         own = self.frame_size(self.config, self.spec)
         if tuple(frames.shape[-2:]) != own:
             raise ValueError(
                 f"{type(self).__name__} was built for frames of {own[0]}x{own[1]}, got {frames.shape[-2]}x"
                 f"{frames.shape[-1]}; resize them"
             )
-        return {"window": frames, "queue": frames[:, :0]}
+        state = {"window": frames, "queue": frames[:, :0]}
+        if self.shares is not None:
+            state |= {"last": frames[:, -1], "lead": torch.zeros(len(frames), dtype=torch.int64, device=frames.device)}
+        return state
 
     @torch.no_grad()
     def rollout_step(self, state: RolloutState, action: Tensor | None = None) -> tuple[RolloutState, Tensor]:
@@ -322,8 +330,20 @@ class Autoencoder(Predictor):
                 new = next_tick(state)
             new["queue"] = self(new["window"], noise)[:, -self.config.shift :]
             new["window"] = torch.cat([new["window"], new["queue"]], 1)[:, -self.num_context :]
-        frame = new["queue"][:, 0]
-        return {**new, "queue": new["queue"][:, 1:]}, frame
+        frame, new["queue"] = new["queue"][:, 0], new["queue"][:, 1:]
+        if self.shares is None:
+            return new, frame
+        share = self.shares[new["lead"].clamp_max(len(self.shares) - 1)].view(-1, 1, 1, 1)
+        return {**new, "lead": new["lead"] + 1}, torch.lerp(new["last"], frame, share)
+
+    @torch.no_grad()
+    def calibrate(self, batches: Iterable[Batch]) -> None:
+        """Set the shares of the change from the last true frame that are kept, from held-out clips."""
+        if self.shares is not None:
+            self.shares.fill_(1)
+            forecasts = ((self.predict(b.context, b.future.shape[1])[0], b) for b in batches)
+            sums = [change_sums(forecast, b.future, b.context[:, -1:]) for forecast, b in forecasts]
+            self.shares.copy_(shrinkage(torch.cat(sums, 1)) if sums else self.shares)
 
     def encode(self, frames: Tensor) -> Tensor:
         """Latents (b, t, z) of frames (b, t, c, h, w), of variational models the mean; with memory one per whole clip,

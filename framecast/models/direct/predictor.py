@@ -95,6 +95,7 @@ class Direct(Predictor):
         self.head = Head(width, sum(self._layout.values()), config.block, config.patch, per_action)
         self.bounds = Head(width, 2, config.block, config.patch, per_action)
         self._start_as_copy_last()
+        self.calibration_horizon = config.horizon if config.shrink else 0
         self.register_buffer("shares", torch.ones(config.horizon) if config.shrink else None)
 
     def _start_as_copy_last(self) -> None:
