@@ -347,12 +347,12 @@ def stable() -> MultiscaleGANConfig:
 
 
 def natural() -> MultiscaleGANConfig:
-    """`small` for natural video of seconds or minutes, in which most is static: networks of changes, the published
+    """`small` for natural video of seconds or minutes, in which most is static: gated new frames, the published
     losses, a lower rate, augmented clips; no adversary, which would take two thirds of a short training."""
     return replace(
         small(),
         adversarial=False,
-        output="change",
+        output="gated",
         lp_exponent=1.0,
         gdl_weight=1.0,
         adversarial_weight=0.05,
