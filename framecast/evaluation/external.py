@@ -39,7 +39,7 @@ from framecast.data.options import DataConfig
 from framecast.data.readers.arrays import load_arrays
 from framecast.evaluation.clips import split_segments, spread_clips, take_part
 from framecast.evaluation.score_table import Forecaster
-from framecast.media.images import IMAGE_SUFFIXES, natural_key, read_image
+from framecast.media.images import IMAGE_SUFFIXES, natural_key, natural_order, read_image
 from framecast.media.resize import Fit
 from framecast.training.checkpoint import check_format
 
@@ -359,9 +359,7 @@ def _images(folder: Path, channels: int) -> np.ndarray:
     inner = sorted((p for p in folder.iterdir() if p.is_dir()), key=lambda p: natural_key(p.name))
     samples = []
     for place in inner or [folder]:
-        files = sorted(
-            (p for p in place.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES), key=lambda p: natural_key(p.name)
-        )
+        files = natural_order(p for p in place.iterdir() if p.suffix.lower() in IMAGE_SUFFIXES)
         if not files:
             raise UserError(f"{place}: holds no images; write one per forecast frame")
         frames = [read_image(file) for file in files]

@@ -48,13 +48,16 @@ _ORIENTATION = 0x0112  # the EXIF tag; 5 to 8 exchange rows and columns
 
 
 _SUFFIX = re.compile(r"\.(?:[a-z]{1,8}|mp4|m4v|f4v|m2ts?|m2v|3gp|3g2|h26[45]|jp2|j2k|y4m|h5|hdf5)$", re.IGNORECASE)
-# A decimal: not part of a longer chain of numbers such as a date or version, 2024.01.31.
-_NUMBERS = re.compile(r"((?<![\d.])\d+\.\d+(?!\.?\d)|\d+|/)")
+# A decimal: not part of a longer chain of numbers such as a date or version, 2024.01.31. 2e-05: not part of a word.
+_NUMBERS = re.compile(r"((?<![A-Za-z\d.])\d(?:\.\d+)?[eE][+-]\d+(?![\d.])|(?<![\d.])\d+\.\d+(?!\.?\d)|\d+|/)")
 _WHOLE_NUMBERS = re.compile(r"(\d+|/)")
-_FLOAT = re.compile(r"-?\d+(?:\.\d+)?[eE][+-]\d+|-?\d+,\d+")  # 2e-05, or with a decimal comma
+_FLOAT = re.compile(r"-?\d+(?:\.\d+)?[eE][+-]\d+|-?\d+,\d+")  # 12e-05, or with a decimal comma
+_HEXADECIMAL = re.compile(r"[\da-f]+|[\dA-F]+", re.ASCII)
 
 
-def natural_key(name: str | os.PathLike[str], decimals: bool = True) -> tuple[tuple[int, Decimal, str], ...]:
+def natural_key(
+    name: str | os.PathLike[str], decimals: bool = True, signs: bool = False
+) -> tuple[tuple[int, Decimal, str], ...]:
     """Sort key under which numbers are compared as numbers, decimals included, and letters regardless of case.
 
     frame2 comes before frame10 and 0.125 before 0.25; a minus at the beginning of a name is a sign. The suffix of a
@@ -62,37 +65,67 @@ def natural_key(name: str | os.PathLike[str], decimals: bool = True) -> tuple[tu
 
     name: file name or path; a path is compared part by part.
     decimals: whether 1.25 is one number; otherwise it is two, as in shot1.25.
+    signs: whether a minus inside a name is a sign, as in frame_-5; never between numbers, as in 2024-01-31.
     """
     text = os.fspath(name).replace("\\", "/")
     parts: list[tuple[int, Decimal, str]] = []
     nothing = Decimal(0)
-    stem = _SUFFIX.sub("", text)
+    stem = _SUFFIX.sub("", text).replace("\N{MINUS SIGN}", "-")
     numbers = _NUMBERS if decimals else _WHOLE_NUMBERS
     for folder in stem.split("/"):
         if _FLOAT.fullmatch(folder):
             parts += [(1, Decimal(folder.replace(",", ".")), ""), (0, nothing, "")]
             continue
-        negative = re.match(r"-\d", folder) is not None
-        for piece in numbers.split(folder[1:] if negative else folder):
-            if piece and piece[0].isdecimal():
-                parts.append((1, -Decimal(piece) if negative else Decimal(piece), ""))
-                negative = False
-            elif piece:
-                parts.append((2, nothing, piece.casefold()))
+        pieces = numbers.split(folder)  # texts and numbers in turn
+        for at in range(0, len(pieces), 2):
+            words, number = pieces[at], pieces[at + 1] if at + 1 < len(pieces) else ""
+            negative = bool(number) and words.endswith("-") and (at == 0 if words == "-" else signs)
+            if words := words[: len(words) - negative]:
+                parts.append((2, nothing, words.casefold()))
+            if number:
+                parts.append((1, -Decimal(number) if negative else Decimal(number), ""))
         parts.append((0, nothing, ""))  # a folder comes before longer names
     return (*parts[:-1], (-1, nothing, text))
 
 
 def natural_order(files: Iterable[Path]) -> list[Path]:
-    """Files of one folder, sorted by `natural_key` of their names.
+    """Files of one folder, sorted by `natural_key` of their names, read as all of them together suggest.
 
-    Where two names differ only in zeros after a point (shot1.1 and shot1.10), points separate whole numbers.
+    Where two names differ only in zeros after a point (shot1.1 and shot1.10), points separate whole numbers. Where
+    names differ only in a minus before a number (t=-1 and t=1), it is a sign. Numbers with letters from a to f, all
+    of one width or in equal steps, are hexadecimal.
     """
     there = list(files)
     stems = {_SUFFIX.sub("", file.name) for file in there}
-    values = {natural_key(stem)[:-1] for stem in stems}
-    whole = {natural_key(stem, decimals=False)[:-1] for stem in stems}
-    return sorted(there, key=lambda file: natural_key(file.name, decimals=len(values) >= len(whole)))
+    if hexadecimal := _hexadecimal_values(stems):
+        return sorted(there, key=lambda f: (hexadecimal[_SUFFIX.sub("", f.name)], natural_key(f.name)))
+    decimals, signs = True, False
+    if any("." in stem for stem in stems):
+        values = {natural_key(stem)[:-1] for stem in stems}
+        decimals = len(values) >= len({natural_key(stem, decimals=False)[:-1] for stem in stems})
+    if any("-" in stem or "\N{MINUS SIGN}" in stem for stem in stems):
+        signs = _kinds(stems, signs=True) < _kinds(stems, signs=False)
+    return sorted(there, key=lambda file: natural_key(file.name, decimals, signs))
+
+
+def _kinds(stems: Iterable[str], signs: bool) -> int:
+    """How many different names there are apart from their numbers."""
+    return len({tuple(words for kind, _, words in natural_key(s, signs=signs)[:-1] if kind == 2) for s in stems})
+
+
+def _hexadecimal_values(stems: set[str]) -> dict[str, int]:
+    """Stem -> the hexadecimal number behind the common beginning, if all have one; otherwise empty."""
+    ends = zip(min(stems, default=""), max(stems, default=""), strict=False)  # their beginning is common to all
+    start = next((at for at, (one, two) in enumerate(ends) if one != two), 0)
+    rests = {stem: stem[start:] for stem in stems}
+    if len(stems) < 3 or not all(map(_HEXADECIMAL.fullmatch, rests.values())):
+        return {}
+    if all(rest.isdecimal() for rest in rests.values()):
+        return {}
+    found = {stem: int(rest, 16) for stem, rest in rests.items()}
+    steps = np.diff(sorted(found.values())) if max(map(len, rests.values())) < 15 else np.zeros(0)
+    even = len(steps) > 0 and steps[0] > 0 and bool((steps == steps[0]).all())
+    return found if even or len({len(rest) for rest in rests.values()}) == 1 else {}
 
 
 def read_image(path: str | os.PathLike[str]) -> np.ndarray:

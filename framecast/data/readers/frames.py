@@ -191,9 +191,14 @@ def frame_folders(root: Path) -> dict[Path, list[Path]]:
 def _check_series(images: list[Path]) -> None:
     """Raise if a folder holds several series with the same numbers, such as pictures and masks, or copies."""
     series: dict[str, tuple[set[tuple[str, ...]], Path]] = {}
+    kinds = {_DIGITS.sub("#", image.name) for image in images}
     for image in images:
         numbers = tuple(number.lstrip("0") for number in _DIGITS.findall(image.stem))
-        series.setdefault(_DIGITS.sub("#", image.name), (set(), image))[0].add(numbers)
+        kind = _DIGITS.sub("#", image.name)
+        positive = kind.replace("-#", "#")
+        if positive != kind and positive in kinds:  # a negative number of the same series
+            kind, numbers = positive, (*numbers, kind)
+        series.setdefault(kind, (set(), image))[0].add(numbers)
     found = list(series.values())
     if len(found) > 1 and len(found[0][0]) > 2 and all(numbers == found[0][0] for numbers, _ in found):
         raise UserError(

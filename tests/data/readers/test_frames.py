@@ -145,6 +145,13 @@ def test_frame_folders_skips_hidden_ones(tmp_path):
         [str(i * 2e-05) for i in range(12)],
         [str(i * 0.125).replace(".", ",") for i in range(12)],
         [f"{i / 4:.2f}" for i in range(12)],
+        [f"frame_{i}" for i in range(-6, 6)],
+        [f"t={i / 4}" for i in range(-3, 9)],
+        [f"x -{5 - i}" if i < 5 else f"x {i - 5}" for i in range(12)],
+        [f"frame_{i * 2e-05:g}" for i in range(12)],
+        [f"{i:02x}" for i in range(5, 17)],
+        [f"frame_{i:x}" for i in range(5, 17)],
+        [f"2024-01-{i}" for i in range(1, 13)],
     ],
 )
 def test_numbers_of_any_notation_order_the_frames(tmp_path, names):
