@@ -4,6 +4,9 @@ Frames are reduced to a shorter side of 24 px. Two signs must agree. (1) The mea
 after the best shift of up to 3 px (an eighth of the picture), is large and stands out from those before and after it: a
 fast pan or a fast object changes many frames in a row, a flash two. (2) The colours differ: half the absolute
 difference of the histograms of 4 levels per channel, 0 for equal and 1 for disjoint colours.
+
+One frame may lie between two shots, black, white or a blend of both as conversions of the frame rate leave it: then the
+frames before and after it are compared. After a flash these are equal.
 """
 
 from __future__ import annotations
@@ -34,7 +37,10 @@ class CutDetector:
         self.differences: list[float] = []
         self.colours: list[float] = []
         self._recent: list[np.ndarray] = []  # reduced frames, the newest last
-        self._histogram = np.zeros(0)
+        self._histograms: list[np.ndarray] = []  # of the newest frames
+        self._across: dict[
+            int, float
+        ] = {}  # frame -> difference of the frames before and after it, where colours differ
         self._shifted = 0  # differences from here on were taken at the best shift
         self._until = 0  # and are still to be taken so, before this frame
 
@@ -47,14 +53,26 @@ class CutDetector:
             histogram = _histogram(frame)
             first = not self._recent
             self.differences.append(0.0 if first else float(np.abs(frame - self._recent[-1]).mean()))
-            self.colours.append(0.0 if first else float(np.abs(histogram - self._histogram).sum()) / 2)
-            self._recent, self._histogram = [*self._recent[-_REACH - 1 :], frame], histogram
-            self._compensate()
+            self.colours.append(0.0 if first else float(np.abs(histogram - self._histograms[-1]).sum()) / 2)
+            self._recent, self._histograms = [*self._recent[-_REACH - 1 :], frame], [*self._histograms[-2:], histogram]
+            doubtful = self._compare_across(frame, histogram) if len(self.differences) > 2 else False
+            self._compensate(doubtful)
 
-    def _compensate(self) -> None:
+    def _compare_across(self, frame: np.ndarray, histogram: np.ndarray) -> bool:
+        """Compare the newest frame with the last but one; whether there may be a cut between."""
+        before, number = self._recent[-3], len(self.differences) - 2
+        raw = float(np.abs(frame - before).mean())
+        if raw < _LEAST or min(self.differences[-2:]) < raw / _PROMINENCE:
+            return False
+        if float(np.abs(histogram - self._histograms[-3]).sum()) / 2 < _COLOURS:
+            return False
+        self._across[number] = _difference(before, frame, raw)
+        return True
+
+    def _compensate(self, doubtful: bool) -> None:
         """Take the best shift for the newest frame and those around it, if one of them may be a cut: it costs time."""
         newest = len(self.differences) - 1
-        if self.differences[-1] >= _LEAST and self.colours[-1] >= _COLOURS:
+        if doubtful or (self.differences[-1] >= _LEAST and self.colours[-1] >= _COLOURS):
             self._until = newest + _REACH + 1
         if newest >= self._until:
             return
@@ -67,14 +85,23 @@ class CutDetector:
 
     def cuts(self) -> list[int]:
         """Frames that begin a new shot, ascending."""
-        found = []
+        found = set()
         for number, difference in enumerate(self.differences):
-            if difference < _LEAST or self.colours[number] < _COLOURS:
-                continue
-            near = self.differences[max(1, number - _REACH) : number] + self.differences[number + 1 :][:_REACH]
-            if difference > _PROMINENCE * max(near, default=0.0):
-                found.append(number)
-        return found
+            if (
+                difference >= _LEAST
+                and self.colours[number] >= _COLOURS
+                and self._stands_out(number, number, difference)
+            ):
+                found.add(number)
+        for number, difference in self._across.items():
+            if difference >= _LEAST and self._stands_out(number, number + 1, difference):
+                found.add(number + int(self.differences[number + 1] > self.differences[number]))
+        return sorted(found)
+
+    def _stands_out(self, first: int, last: int, difference: float) -> bool:
+        """Whether a difference, over the frames first to last, is larger than those before and after them."""
+        near = self.differences[max(1, first - _REACH) : first] + self.differences[last + 1 :][:_REACH]
+        return difference > _PROMINENCE * max(near, default=0.0)
 
 
 def find_cuts(frames: Iterable[np.ndarray]) -> list[int]:

@@ -36,6 +36,19 @@ def test_made_cuts_are_found_and_pans_are_not(speed):
         assert find_cuts(shot) == []
 
 
+def test_one_frame_between_two_shots_does_not_hide_the_cut():
+    for speed in (0, 1, 4):
+        film = np.concatenate([pan(1, 15, speed), pan(2, 15, speed)]).astype(np.int64)
+        for between in (0, 255, (film[13] + film[15]) / 2):
+            changed = film.copy()
+            changed[14] = between
+            found = find_cuts(changed.astype(np.uint8))
+            assert found in ([14], [15]), (speed, found)
+        flash = film[:15].copy()
+        flash[7] = film[20]  # one frame of another shot
+        assert find_cuts(flash.astype(np.uint8)) == []
+
+
 def test_flash_fade_and_fast_object_are_no_cuts():
     film = pan(1, 30, 1).astype(np.int64)
     flash = film.copy()
