@@ -31,9 +31,11 @@ from framecast.media.video import VIDEO_SUFFIXES
 _ARCHIVES = (".zip", ".tar", ".gz", ".tgz", ".bz2", ".xz", ".7z", ".rar")
 _REMEDY = "give a packed store, a video, a folder of videos or frames, an .npy or .npz file, or TFRecords"
 
+_STORED = {"store": "a packed store", "pairs": "pairs", "lerobot": "a LeRobot dataset"}  # at a rate of their own
+
 _READERS: dict[str, Callable[[Path, ReadOptions], Source]] = {
     "store": lambda path, options: Store(path),
-    "pairs": lambda path, options: Pairs(path),
+    "pairs": Pairs,
     "arrays": Arrays,
     "records": TFRecords,
     "episodes": GrandChallenge,
@@ -89,6 +91,8 @@ def kind_of(path: Path, options: ReadOptions = AS_STORED) -> str:
     kind = _kind_of_folder(path) if path.is_dir() else _kind_of_file(path)
     if options.axes is not None and kind not in ("arrays", "hdf5", "store", "pairs"):
         raise UserError(f"{path} holds {kind}, whose axes are known; --axes is for .npy and .npz files, leave it out")
+    if options.fps is not None and kind in ("store", "pairs", "lerobot"):
+        raise UserError(f"{path} holds {_STORED[kind]}, whose rate is fixed; --fps is for other data, leave it out")
     return kind
 
 

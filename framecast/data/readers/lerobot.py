@@ -28,6 +28,7 @@ from framecast.core.types import ActionSpec, Clip, ClipSpec
 from framecast.data.base import SPLITS, clip_stop
 from framecast.data.options import AS_STORED, ReadOptions
 from framecast.data.readers.arrays import action_spec_of
+from framecast.data.readers.parquet import column_values, read_parquet
 from framecast.data.splits import SplitByName
 from framecast.media.images import open_image, read_image, to_rgb
 from framecast.media.index import video_index
@@ -84,7 +85,9 @@ class LeRobot(SplitByName):
         self._numeric = [k for k, f in features.items() if _is_numeric(f) and k not in BOOKKEEPING]
         self._fps = float(self.info["fps"])
         self._episodes = {e.number: e for e in _episodes(self.path, self.info, self._keys)}
+        self._check_counts()
         self._bases = self._video_bases()
+        self._faults: dict[int, str] = {}  # episode -> what is wrong with its rows
         self._rows = self._read_rows()
         self._pictures: tuple[tuple[int, str], list[Any]] | None = None  # stored images of the last episode read
         self._index: list[tuple[Episode, str]] = []
@@ -130,6 +133,17 @@ class LeRobot(SplitByName):
             found[key] = feature
         return found
 
+    def _check_counts(self) -> None:
+        """Raise if the episodes listed are not those that info.json promises, as after a download that stopped."""
+        there = {"episodes": len(self._episodes), "frames": sum(e.length for e in self._episodes.values())}
+        for what, count in there.items():
+            promised = self.info.get(f"total_{what}", count)
+            if promised != count and not self.options.skip_bad:
+                raise UserError(
+                    f"{self.path}: meta/info.json promises {promised} {what}, meta/episodes lists {count}; download it "
+                    "again, or use what is there with --skip-bad"
+                )
+
     def _video_bases(self) -> dict[tuple[int, str], int]:
         """(episode, camera) -> number of its first picture in the video file."""
         files: dict[tuple[Path, str], list[tuple[float, Episode]]] = {}
@@ -141,7 +155,7 @@ class LeRobot(SplitByName):
             count = 0
             parts.sort(key=lambda part: (part[0], part[1].number))
             total = sum(episode.length for _, episode in parts)
-            times = video_index(file, self.options.skip_bad).times if file.is_file() else np.zeros(0)
+            times = self._times(file)
             whole = len(times) == total
             for start, episode in parts:
                 # Where the file holds exactly these episodes, counting is exact; sums of float times are not.
@@ -149,21 +163,41 @@ class LeRobot(SplitByName):
                 count += episode.length
         return bases
 
+    def _times(self, file: Path) -> np.ndarray:
+        """Seconds of the pictures of a video file; none if it is missing, which is reported for its episodes."""
+        try:
+            return video_index(file, self.options.skip_bad).times if file.is_file() else np.zeros(0)
+        except UserError:
+            if not self.options.skip_bad:
+                raise
+            return np.zeros(0)
+
     def _read_rows(self) -> dict[int, dict[str, np.ndarray]]:
         """Episode -> per-frame arrays; every data file is read once."""
         rows: dict[int, dict[str, np.ndarray]] = {}
         for file in dict.fromkeys(episode.data for episode in self._episodes.values()):
-            table = _read_parquet(file, ["episode_index", "frame_index", *self._numeric], self.path)
-            if missing := {"episode_index", "frame_index"} - set(table.column_names):
-                raise UserError(f"{file} has no column {min(missing)}; download it again")
-            numbers = table["episode_index"].to_numpy()
-            order = np.lexsort((table["frame_index"].to_numpy(), numbers))
-            numbers = numbers[order]
-            arrays = {array_name(key): _column(table, key)[order] for key in self._numeric if key in table.column_names}
+            try:
+                numbers, frames, arrays = self._read_table(file)
+            except UserError:
+                if not self.options.skip_bad:
+                    raise
+                continue  # its episodes are left out
             for number in np.unique(numbers).tolist():
                 cut = slice(*np.searchsorted(numbers, [number, number + 1]))
                 rows[number] = {name: values[cut] for name, values in arrays.items()}
+                if fault := _fault(frames[cut], rows[number]):
+                    self._faults[number] = fault
         return rows
+
+    def _read_table(self, file: Path) -> tuple[np.ndarray, np.ndarray, dict[str, np.ndarray]]:
+        """Numbers of episode and frame, and per-frame arrays, of a data file, in this order."""
+        table = read_parquet(file, ["episode_index", "frame_index", *self._numeric], self.path)
+        if missing := {"episode_index", "frame_index"} - set(table.column_names):
+            raise UserError(f"{file} has no column {min(missing)}; download it again")
+        numbers, frames = table["episode_index"].to_numpy(), table["frame_index"].to_numpy()
+        order = np.lexsort((frames, numbers))
+        keys = [key for key in self._numeric if key in table.column_names]
+        return numbers[order], frames[order], {array_name(key): column_values(table, key, file)[order] for key in keys}
 
     def _add_episodes(self) -> None:
         for episode in self._episodes.values():
@@ -190,7 +224,17 @@ class LeRobot(SplitByName):
                 f"{episode.data} has {have} rows of episode {episode.number}, meta/episodes has {episode.length}; "
                 "download it again"
             )
+        if episode.number in self._faults:
+            raise UserError(
+                f"{episode.data}, episode {episode.number}: {self._faults[episode.number]}; repair it, or leave the "
+                "episode out with --skip-bad"
+            )
         if key not in episode.videos:
+            if self.info["features"][key]["dtype"] == "video":
+                raise UserError(
+                    f"{self.path}: episode {episode.number} has no video of camera {key!r}; add it, or leave it "
+                    "out with --skip-bad"
+                )
             frame = self._image(self._images(episode, key)[0])
             return frame.shape[1], frame.shape[2]
         file = episode.videos[key][0]
@@ -267,7 +311,7 @@ class LeRobot(SplitByName):
         """Stored images of a camera in an episode: mappings of bytes and path."""
         slot = episode.number, key
         if self._pictures is None or self._pictures[0] != slot:
-            table = _read_parquet(episode.data, ["episode_index", "frame_index", key], self.path)
+            table = read_parquet(episode.data, ["episode_index", "frame_index", key], self.path)
             rows = sorted(
                 (row for row in table.to_pylist() if row["episode_index"] == episode.number),
                 key=lambda row: row["frame_index"],
@@ -358,6 +402,9 @@ def _episodes(root: Path, info: Mapping[str, Any], cameras: list[str]) -> list[E
         raise UserError(f"{root}: meta/episodes is damaged ({error!r}); download it again") from error
     if not found:
         raise UserError(f"{root}: meta/episodes lists no episode; download it again")
+    number, times = Counter(episode.number for episode in found).most_common(1)[0]
+    if times > 1:
+        raise UserError(f"{root}: meta/episodes lists episode {number} {times} times; download it again")
     return sorted(found, key=lambda episode: episode.number)
 
 
@@ -367,13 +414,16 @@ def _episodes_v3(root: Path, info: Mapping[str, Any], cameras: list[str]) -> lis
     for file in sorted((root / "meta" / "episodes").glob("*/*.parquet")):
         places = [f"videos/{key}/{part}" for key in videos for part in ("chunk_index", "file_index", "from_timestamp")]
         columns = ["episode_index", "length", "tasks", "data/chunk_index", "data/file_index", *places]
-        for row in _read_parquet(file, columns, root).to_pylist():
+        for row in read_parquet(file, columns, root).to_pylist():
             data = info["data_path"].format(chunk_index=row["data/chunk_index"], file_index=row["data/file_index"])
             films = {}
             for key in videos:
-                place = {part: row[f"videos/{key}/{part}"] for part in ("chunk_index", "file_index")}
+                place = {part: row.get(f"videos/{key}/{part}") for part in ("chunk_index", "file_index")}
+                start = row.get(f"videos/{key}/from_timestamp")
+                if start is None or None in place.values():
+                    continue  # this camera did not record; reported where its frames are needed
                 name = info["video_path"].format(video_key=key, **place)
-                films[key] = (inside(root, name), float(row[f"videos/{key}/from_timestamp"]))
+                films[key] = (inside(root, name), float(start))
             tasks = row.get("tasks") or []
             task = "; ".join(map(str, tasks)) if isinstance(tasks, list) else str(tasks)
             found.append(Episode(int(row["episode_index"]), int(row["length"]), task, inside(root, data), films))
@@ -408,37 +458,18 @@ def _flat_names(names: Any) -> tuple[str, ...]:
     return tuple(map(str, names)) if isinstance(names, list) else ()
 
 
-def _column(table: Any, key: str) -> np.ndarray:
-    """Values of a numeric column, (rows, …); vectors are stored as lists."""
-    import pyarrow as pa
+def _fault(frames: np.ndarray, rows: Mapping[str, np.ndarray]) -> str:
+    """What is wrong with the rows of an episode: frames that are missing or there twice, or values that are not finite.
 
-    column = table[key].combine_chunks()
-    shape: list[int] = []
-    while (
-        pa.types.is_list(column.type) or pa.types.is_fixed_size_list(column.type) or pa.types.is_large_list(column.type)
-    ):
-        inner = column.flatten()
-        shape.append(len(inner) // max(1, len(column)))
-        column = inner
-    values = np.asarray(column.to_numpy(zero_copy_only=False))
-    try:
-        found: np.ndarray = values.reshape(len(table), *shape[0:])
-    except ValueError as error:
-        raise UserError(f"feature {key!r} has rows of different lengths; give each frame the same") from error
-    return found.astype(np.float32) if found.dtype.kind == "f" else found
-
-
-def _read_parquet(file: Path, columns: list[str], root: Path) -> Any:
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise UserError(f"{root} is a LeRobot dataset; install its reader: pip install 'framecast[lerobot]'") from error
-    if not file.is_file():
-        raise UserError(f"{file} is missing; download the dataset again")
-    try:
-        parquet = pq.ParquetFile(file)
-        there = set(parquet.schema_arrow.names)
-        return parquet.read(columns=[name for name in columns if name in there])
-    except (pa.ArrowException, OSError) as error:
-        raise UserError(f"{file} is damaged ({str(error).splitlines()[0]}); download it again") from error
+    Args:
+        frames: Their numbers of frame, ascending.
+        rows: Per-frame arrays.
+    """
+    wrong = np.flatnonzero(frames != np.arange(len(frames)))
+    if len(wrong):
+        return f"row {wrong[0]} is that of frame {frames[wrong[0]]}, so that rows are missing or there twice"
+    for name, values in rows.items():
+        if values.dtype.kind == "f" and not np.isfinite(values).all():
+            at = np.flatnonzero(~np.isfinite(values).reshape(len(values), -1).all(axis=1))[0]
+            return f"{name} is not a finite number at frame {at}"
+    return ""

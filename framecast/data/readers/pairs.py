@@ -15,6 +15,7 @@ import numpy as np
 from framecast.core.errors import UserError
 from framecast.core.types import Clip, ClipSpec
 from framecast.data.base import clip_stop
+from framecast.data.options import AS_STORED, ReadOptions
 from framecast.data.readers.folders import visible_files
 from framecast.data.splits import SplitByName
 from framecast.media.images import image_size, natural_key, read_image
@@ -32,31 +33,57 @@ class Pairs(SplitByName):
     Args:
         path: Folder. Its lists prescribe the splits, and pairs in no list are left out; without lists all pairs are
             split by name. An id in several lists belongs to the first of test, visualize and train.
+        options: skip_bad leaves out pairs that cannot be read.
 
     Attributes:
+        skipped: Ids of pairs left out.
         fixed: Id -> split, from the lists.
 
     Raises:
         UserError: One image of a pair is missing, an id has no images, or images have different sizes.
     """
 
-    def __init__(self, path: str | os.PathLike[str]) -> None:
+    def __init__(self, path: str | os.PathLike[str], options: ReadOptions = AS_STORED) -> None:
         self.path = Path(path)
         files = pair_files(self.path)
-        for name, found in files.items():
-            for frame in ("1", "2"):
-                if frame not in found:
-                    there = next(iter(found.values()))
-                    raise UserError(f"{there}: {name}_im{frame}.png is missing; add it or remove this image")
         self.fixed: dict[str, str] = self._splits(files)
-        self.names: list[str] = sorted(self.fixed or files, key=natural_key)
-        self._files = [(files[name]["1"], files[name]["2"]) for name in self.names]
+        self.names: list[str] = []
+        self.skipped: list[str] = []
+        self._files: list[tuple[Path, Path]] = []
+        self._size: tuple[int, int] | None = None
+        for name in sorted(self.fixed or files, key=natural_key):
+            try:
+                self._files.append(self._checked(name, files[name]))
+            except UserError:
+                if not options.skip_bad:
+                    raise
+                self.skipped.append(name)
+                continue
+            self.names.append(name)
+        if self._size is None:
+            raise UserError(f"{self.path}: none of its {len(self.skipped)} pairs can be read, first {self.skipped[0]}")
+        left = set(self.skipped)
+        self.fixed = {name: split for name, split in self.fixed.items() if name not in left}
         self.lengths: list[int] = [2] * len(self.names)
-        height, width = image_size(self._files[0][0])
-        self.spec = ClipSpec(channels=3, height=height, width=width, fps=1.0)
-        for pair in self._files:
-            for file in pair:
-                self._check(file, image_size(file))
+        self.spec = ClipSpec(channels=3, height=self._size[0], width=self._size[1], fps=1.0)
+
+    def _checked(self, name: str, found: dict[str, Path]) -> tuple[Path, Path]:
+        """Both images of a pair, of the size of the first pair."""
+        for frame in ("1", "2"):
+            if frame not in found:
+                there = next(iter(found.values()))
+                raise UserError(f"{there}: {name}_im{frame}.png is missing; add it or remove this image")
+        sizes = [image_size(found[frame]) for frame in ("1", "2")]
+        wanted = self._size or sizes[0]
+        for frame, size in zip(("1", "2"), sizes, strict=True):
+            if size != wanted:
+                first = (self._files[0] if self._files else (found["1"],))[0]
+                raise UserError(
+                    f"{found[frame]}: is {size[0]}x{size[1]} but {first.name} is {wanted[0]}x{wanted[1]}; bring all "
+                    "images of a folder to one size"
+                )
+        self._size = wanted
+        return found["1"], found["2"]
 
     def _splits(self, files: dict[str, dict[str, Path]]) -> dict[str, str]:
         fixed: dict[str, str] = {}
@@ -72,13 +99,6 @@ class Pairs(SplitByName):
                 fixed[pair] = LISTS[name]
         return fixed
 
-    def _check(self, file: Path, size: tuple[int, int]) -> None:
-        if size != (self.spec.height, self.spec.width):
-            raise UserError(
-                f"{file}: is {size[0]}x{size[1]} but {self._files[0][0].name} is {self.spec.height}x{self.spec.width}; "
-                "bring all images of a folder to one size"
-            )
-
     def clip(self, index: int, start: int, length: int, stride: int = 1) -> Clip:
         """Frames start, start + stride, … of pair `index`."""
         stop = clip_stop(f"pair {self.names[index]!r}", 2, start, length, stride)
@@ -87,7 +107,8 @@ class Pairs(SplitByName):
 
     def meta(self) -> dict[str, Any]:
         """Kind and name of the folder."""
-        return {"source": "pairs", "path": self.path.resolve().name}
+        found: dict[str, Any] = {"source": "pairs", "path": self.path.resolve().name}
+        return {**found, "skipped": self.skipped} if self.skipped else found
 
 
 def pair_files(folder: Path) -> dict[str, dict[str, Path]]:

@@ -135,6 +135,80 @@ def test_episodes_cameras_and_rows(tmp_path, version):
         assert all(episodes.count(e) == 2 for e in episodes)  # no camera of an episode in another split
 
 
+def change(file, **columns):
+    table = pq.read_table(file).to_pydict()
+    parquet(file, {**table, **columns})
+
+
+@pytest.mark.parametrize(("what", "count"), [("episodes", 5), ("episodes", 2), ("frames", 99)])
+def test_counts_that_differ_from_the_list_of_episodes_are_refused(tmp_path, what, count):
+    root = build(tmp_path, cameras=("top",), version="v2.1")
+    file = root / "meta" / "info.json"
+    file.write_text(json.dumps({**json.loads(file.read_text()), f"total_{what}": count}))
+    with pytest.raises(UserError, match=rf"promises {count} {what}, meta/episodes lists"):
+        open_path(root)
+    check(open_path(root, ReadOptions(skip_bad=True)), 1)
+
+
+def test_camera_that_did_not_record_an_episode(tmp_path):
+    root = build(tmp_path)
+    place = {"chunk_index": [0, None, 0], "file_index": [0, None, 1], "from_timestamp": [0.0, None, 0.0]}
+    columns = {f"videos/observation.images.wrist/{part}": values for part, values in place.items()}
+    change(root / "meta/episodes/chunk-000/file-000.parquet", **columns)
+    with pytest.raises(UserError, match=r"episode 1 has no video of camera 'observation\.images\.wrist'"):
+        open_path(root)
+    source = open_path(root, ReadOptions(skip_bad=True))
+    assert source.meta()["skipped"] == ["episode-000001/wrist"]
+    assert numbers(source.clip(source.names.index("episode-000002/wrist"), 0, 14).frames) == list(range(21, 35))
+
+
+@pytest.mark.parametrize(
+    ("columns", "sentence"),
+    [
+        (
+            {"frame_index": [*range(11), 12, *range(9)]},
+            "episode 0: row 11 is that of frame 12, so that rows are missing",
+        ),
+        ({"frame_index": [*range(12), 0, 1, 1, *range(3, 9)]}, "episode 1: row 2 is that of frame 1"),
+        (
+            {"observation.state": [[0.0, 1.0, 2.0]] * 15 + [[0.0, float("nan"), 2.0]] * 6},
+            "states is not a finite number",
+        ),
+        ({"action": [[1.0], [1.0, 2.0, 3.0], *([[1.0, 2.0]] * 19)]}, "'action' has rows of different lengths"),
+        ({"action": [None, *([[1.0, 2.0]] * 20)]}, "'action' has rows of different lengths"),
+        ({"next.reward": [None, *([1.0] * 20)]}, "'next.reward' has empty cells"),
+    ],
+)
+def test_rows_that_are_not_one_finite_row_per_frame_are_refused(tmp_path, columns, sentence):
+    root = build(tmp_path, cameras=("top",))
+    change(root / "data/chunk-000/file-000.parquet", **columns)
+    with pytest.raises(UserError, match=sentence):
+        open_path(root)
+    source = open_path(root, ReadOptions(skip_bad=True))
+    assert source.names[-1] == "episode-000002"
+    assert len(source.names) + len(source.meta()["skipped"]) == 3
+
+
+@pytest.mark.parametrize(
+    "place", ["data/chunk-000/file-000.parquet", "videos/observation.images.top/chunk-000/file-000.mp4"]
+)
+def test_only_episodes_of_a_damaged_file_are_left_out(tmp_path, place):
+    root = build(tmp_path, cameras=("top",))
+    (root / place).write_bytes(b"nothing")
+    source = open_path(root, ReadOptions(skip_bad=True))
+    assert (source.names, source.meta()["skipped"]) == (["episode-000002"], ["episode-000000", "episode-000001"])
+    assert numbers(source.clip(0, 0, 14).frames) == list(range(21, 35))
+
+
+def test_episode_listed_twice_and_another_rate_are_refused(tmp_path):
+    root = build(tmp_path, cameras=("top",))
+    with pytest.raises(UserError, match="holds a LeRobot dataset, whose rate is fixed"):
+        open_path(root, ReadOptions(fps=5))
+    change(root / "meta/episodes/chunk-000/file-000.parquet", episode_index=[0, 1, 1])
+    with pytest.raises(UserError, match="lists episode 1 2 times"):
+        open_path(root)
+
+
 def test_av1_and_prescribed_splits(tmp_path):
     splits = {"train": "0:1", "val": "1:2", "test": "2:3"}
     source = open_path(build(tmp_path, cameras=("top",), splits=splits, codec="libsvtav1"))

@@ -5,6 +5,7 @@ import pytest
 
 from framecast.core.errors import UserError
 from framecast.data.open import open_path
+from framecast.data.options import ReadOptions
 from framecast.data.readers.frames import Frames
 from framecast.data.readers.pairs import Pairs
 from framecast.data.store import pack
@@ -85,3 +86,13 @@ def test_binary_list_is_refused(folder):
     (folder / "train.txt").write_bytes(b"\xff\xfe\x00")
     with pytest.raises(UserError, match=r"train.txt: is not a text file of ids"):
         open_path(folder)
+
+
+def test_only_pairs_that_cannot_be_read_are_left_out(folder):
+    (folder / "train.txt").write_text(ids(0, 1, 2))
+    (folder / "test.txt").write_text(ids(3, 4))
+    (folder / "0000000000_im1.png").write_bytes(b"nothing")
+    (folder / "0000000003_im2.png").unlink()
+    source = open_path(folder, ReadOptions(skip_bad=True))
+    assert source.fixed == {"0000000001": "train", "0000000002": "train", "0000000004": "test"}
+    assert source.meta()["skipped"] == ["0000000000", "0000000003"]
