@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from framecast.core.errors import UserError
-from framecast.core.io import check_name
+from framecast.core.io import check_name, shown_name
 from framecast.core.npy import map_npy, read_npz
 from framecast.core.types import ActionSpec, Clip, ClipSpec
 from framecast.data.base import clip_stop
@@ -44,7 +44,11 @@ class Arrays(SplitByName):
         path: File or folder.
         options: axes names the frames' axes: any order of t, h, w with optional n (videos) and c (channels), such as
             "tchw", "nthwc", "thw"; None guesses: an axis of 1 to 4 at a position of channels is channels, 5 axes begin
-            with n. fps is the rate, which files do not store.
+            with n. fps is the rate, which files do not store. skip_bad leaves out files that cannot be read.
+
+    Attributes:
+        skipped: Files left out with `skip_bad`.
+        fixed: Name -> split, from `Train/` and `Test/` folders, any case.
 
     Raises:
         UserError: A file cannot be read, or its arrays are not a video.
@@ -62,11 +66,21 @@ class Arrays(SplitByName):
         self.names: list[str] = []
         self.lengths: list[int] = []
         self.sizes: list[tuple[int, int, int]] = []
+        self.skipped: list[str] = []
+        self._shapes: list[dict[str, tuple[int, ...]]] = []  # of the per-frame arrays of each video
+        self._actions: list[np.ndarray] = []
         for file in files:
-            self._add(file)
+            try:
+                self._add(file)
+            except UserError:
+                if not options.skip_bad:
+                    raise
+                self.skipped.append(shown_name(file.name))
+        if not self._items:
+            raise UserError(f"{self.path}: none of its {len(files)} files can be read, first {self.skipped[0]}")
         channels, height, width = Counter(self.sizes).most_common(1)[0][0]
         self.fixed: dict[str, str] = fixed_splits(self.names)
-        if len(files) == 1 and files[0].suffix == ".npy" and _is_moving_mnist(self._load(files[0])["frames"], files[0]):
+        if len(files) == 1 and _moving_mnist_axes(self._frames(files[0]).shape, files[0]):
             self.fixed = dict.fromkeys(self.names, "test")
         actions, extras = self._describe_arrays()
         self.spec = ClipSpec(
@@ -88,8 +102,12 @@ class Arrays(SplitByName):
         if name in self.names:
             name = file.relative_to(self.path).as_posix()
         digits = len(str(count - 1))
-        for number in range(count):
-            self._items.append(_Item(file, number if count > 1 else None))
+        items = [_Item(file, number if count > 1 else None) for number in range(count)]
+        rows = [self._per_frame_arrays(item, length) for item in items]
+        for number, (item, arrays) in enumerate(zip(items, rows, strict=True)):
+            self._items.append(item)
+            self._shapes.append({key: tuple(values.shape[1:]) for key, values in arrays.items()})
+            self._actions += [np.asarray(arrays["actions"])] if "actions" in arrays else []
             self.names.append(f"{name}/{number:0{digits}d}" if count > 1 else name)
             self.lengths.append(length)
             self.sizes.append((size[0], size[1], size[2]))
@@ -104,7 +122,8 @@ class Arrays(SplitByName):
 
     def meta(self) -> dict[str, Any]:
         """Kind, name and options of the source."""
-        return {"source": "arrays", "path": self.path.resolve().name, "axes": self._axes, "fps": self.spec.fps}
+        found = {"source": "arrays", "path": self.path.resolve().name, "axes": self._axes, "fps": self.spec.fps}
+        return {**found, "skipped": self.skipped} if self.skipped else found
 
     # ------------------------------------------------------------------------------------------ contents of a file
 
@@ -114,11 +133,15 @@ class Arrays(SplitByName):
             self._kept = (file, load_arrays(file))
         return self._kept[1]
 
+    def _frames(self, file: Path) -> np.ndarray:
+        """The frames of a file as they are stored."""
+        arrays = self._load(file)
+        return arrays[_frames_name(arrays, file)]
+
     def _ordered(self, file: Path) -> np.ndarray:
         """The frames as a view (n, t, c, h, w)."""
-        arrays = self._load(file)
-        frames = arrays[_frames_name(arrays, file)]
-        axes = self._axes or ("tnhw" if _is_moving_mnist(frames, file) else guess_axes(frames.shape, file))
+        frames = self._frames(file)
+        axes = self._axes or _moving_mnist_axes(frames.shape, file) or guess_axes(frames.shape, file)
         if len(axes) != frames.ndim:
             raise UserError(f"{file} has {frames.ndim} axes {frames.shape}, but --axes {axes} names {len(axes)}")
         letters = axes
@@ -155,14 +178,10 @@ class Arrays(SplitByName):
 
     def _describe_arrays(self) -> tuple[ActionSpec | None, dict[str, tuple[int, ...]]]:
         """Action space of all videos, and shapes of the arrays that every video has."""
-        shapes: dict[str, tuple[int, ...]] = {}
-        actions: list[np.ndarray] = []
-        for number, item in enumerate(self._items):
-            arrays = self._per_frame_arrays(item, self.lengths[number])
-            mine = {name: tuple(values.shape[1:]) for name, values in arrays.items() if name != "actions"}
-            shapes = mine if number == 0 else {name: s for name, s in shapes.items() if mine.get(name) == s}
-            if "actions" in arrays:
-                actions.append(np.asarray(arrays["actions"]))
+        shapes = {name: shape for name, shape in self._shapes[0].items() if name != "actions"}
+        for mine in self._shapes:
+            shapes = {name: shape for name, shape in shapes.items() if mine.get(name) == shape}
+        actions = self._actions
         if not actions:
             return None, shapes
         if len(actions) < len(self._items) or len({values.shape[1:] for values in actions}) > 1:
@@ -170,10 +189,14 @@ class Arrays(SplitByName):
         return action_spec_of(np.concatenate(actions), self.path), shapes
 
 
-def _is_moving_mnist(frames: np.ndarray, file: Path) -> bool:
-    """Whether an array is the published test set of moving digits: (20, videos, 64, 64), 10 frames in and 10 out."""
-    shape = frames.shape
-    return "mnist" in file.name.lower() and len(shape) == 4 and (shape[0], *shape[2:]) == (20, 64, 64)
+def _moving_mnist_axes(shape: tuple[int, ...], file: Path) -> str:
+    """Axes of the published test set of moving digits, (20, videos, 64, 64), 10 frames in and 10 out; "" for others.
+
+    Copies of it have an axis for the channel in addition.
+    """
+    layouts = {(64, 64): "tnhw", (64, 64, 1): "tnhwc", (1, 64, 64): "tnchw"}
+    published = "mnist" in file.name.lower() and shape[:1] == (20,) and (len(shape) == 4 or shape[1:2] != (20,))
+    return layouts.get(shape[2:], "") if published else ""
 
 
 def array_files(folder: Path) -> list[Path]:
@@ -221,6 +244,11 @@ def guess_axes(shape: tuple[int, ...], file: Path) -> str:
             raise UserError(
                 f"{file}: shape {shape} may be frames with alpha or stacks of 4 grey frames; of stacks save the newest "
                 "frame of each, of colour the first 3 channels, or keep all 4 by --axes, such as tchw or thwc"
+            )
+        if len(shape) == 5 and shape[1] == 1 < shape[0]:
+            raise UserError(
+                f"{file}: shape {shape} may be {shape[0]} videos of one frame or one video of {shape[0]} frames; for "
+                "the latter use --axes, such as tnhwc or tnchw"
             )
         if first != last:
             return ("n" if len(shape) == 5 else "") + ("tchw" if first else "thwc")

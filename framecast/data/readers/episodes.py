@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 
 from framecast.core.errors import UserError
+from framecast.core.io import shown_name
 from framecast.core.types import Clip, ClipSpec
 from framecast.data.base import clip_stop
 from framecast.data.options import ReadOptions
@@ -47,6 +48,10 @@ class Recordings(SplitByName):
         options: Size and fit of frames; fps, which these files seldom store.
         fps: Frames per second that the file stores.
         fixed: Episode -> split, if the file prescribes it.
+        skipped: What was left out before, with `skip_bad`.
+
+    Attributes:
+        skipped: Files, episodes and cameras left out with `skip_bad`.
 
     Raises:
         UserError: There are none, or their frames or rows are not valid.
@@ -59,8 +64,11 @@ class Recordings(SplitByName):
         options: ReadOptions,
         fps: float | None = None,
         fixed: Mapping[str, str] | None = None,
+        skipped: Sequence[str] = (),
     ) -> None:
         self.path, self.options = path, options
+        self.skipped = list(skipped)
+        shapes, recordings = self._readable(recordings)
         self._items = sorted(recordings, key=lambda item: natural_key(f"{item.episode}/{item.camera}"))
         several = len({item.camera for item in self._items}) > 1
         self.names: list[str] = [f"{i.episode}/{i.camera}" if several else i.episode for i in self._items]
@@ -70,9 +78,8 @@ class Recordings(SplitByName):
         splits = fixed or {}
         if all(item.episode in splits for item in self._items):
             self.fixed = {n: splits[i.episode] for n, i in zip(self.names, self._items, strict=True)}
-        shapes = [self._shape(item) for item in self._items]
-        self.sizes = [target_size(h, w, options.size, options.fit) for _, h, w in shapes]
-        channels = Counter(c for c, _, _ in shapes).most_common(1)[0][0]
+        self.sizes = [target_size(*shapes[id(item)][1:], options.size, options.fit) for item in self._items]
+        channels = Counter(c for c, _, _ in shapes.values()).most_common(1)[0][0]
         height, width = Counter(self.sizes).most_common(1)[0][0]
         common = {k: v.shape[1:] for k, v in self._items[0].rows.items()}
         for item in self._items:
@@ -87,6 +94,21 @@ class Recordings(SplitByName):
             actions=action_spec_of(np.concatenate(actions), path) if actions else None,
             extras={name: shape for name, shape in common.items() if name != "actions"},
         )
+
+    def _readable(self, recordings: list[Recording]) -> tuple[dict[int, tuple[int, int, int]], list[Recording]]:
+        """(c, h, w) of recordings by identity, and the recordings that can be read."""
+        shapes: dict[int, tuple[int, int, int]] = {}
+        for item in recordings:
+            try:
+                shapes[id(item)] = self._shape(item)
+            except UserError:
+                if not self.options.skip_bad:
+                    raise
+                self.skipped.append(f"{item.episode}/{item.camera}")
+        if not shapes:
+            first = f", first {shown_name(self.skipped[0])}" if self.skipped else ""
+            raise UserError(f"{self.path}: none of its episodes can be read{first}; copy or export them again")
+        return shapes, [item for item in recordings if id(item) in shapes]
 
     def _shape(self, item: Recording) -> tuple[int, int, int]:
         """(c, h, w) of a recording; floats are checked, frame by frame."""
@@ -116,7 +138,8 @@ class Recordings(SplitByName):
     def meta(self) -> dict[str, Any]:
         """Kind, name and options of the source."""
         kind = type(self).__name__.lower()
-        return {"source": kind, "path": self.path.resolve().name, "fps": self.spec.fps, **self.options.meta()}
+        found = {"source": kind, "path": self.path.resolve().name, "fps": self.spec.fps, **self.options.meta()}
+        return {**found, "skipped": self.skipped} if self.skipped else found
 
 
 def axes_of(shape: tuple[int, ...], where: str) -> str:

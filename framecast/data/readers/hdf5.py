@@ -32,7 +32,7 @@ import numpy as np
 
 from framecast.core.config import from_dict
 from framecast.core.errors import UserError
-from framecast.core.io import read_file
+from framecast.core.io import read_file, shown_name
 from framecast.data.options import AS_STORED, ReadOptions
 from framecast.data.readers.episodes import Recording, Recordings, axes_of, matched_rows, row_name
 from framecast.data.readers.folders import visible_files
@@ -65,7 +65,8 @@ class Hdf5(Recordings):
 
     Args:
         path: File, or folder of files.
-        options: Size and fit of frames; fps, if the file does not store it; axes of the frames.
+        options: Size and fit of frames; fps, if the file does not store it; axes of the frames; skip_bad leaves out
+            files that cannot be read, and depth maps.
 
     Raises:
         UserError: h5py is not installed, a file is damaged, or holds no images that are recognised.
@@ -77,30 +78,45 @@ class Hdf5(Recordings):
         recordings: list[Recording] = []
         fixed: dict[str, str] = {}
         rates: list[float] = []
+        skipped: list[str] = []
         for file in files:
             prefix = "" if len(files) == 1 else file.relative_to(path).with_suffix("").as_posix()
-            group, layout = _Data(file), _layout_beside(file)
-            if layout is None:
-                layout = Layout(frames={})
-                found = _recognised(group.root, file, options.axes or "", options.skip_bad)
-            else:
-                found = _mapped(group.root, file, layout)
-            if not found:
-                raise UserError(
-                    f"{file} holds no images that are recognised (uint8 arrays of frames); describe its layout in "
-                    f"{file.with_suffix('.yaml').name}, see docs/data-robots.md"
-                )
-            for item in found:
-                name = "/".join(part for part in (prefix, item.episode.removeprefix("data/")) if part) or file.stem
-                for split in _masks(group.root, item.episode):
-                    fixed[name] = split
-                lazy = item.frames
-                if not isinstance(lazy, _EncodedImages):
-                    lazy = _Data(file, lazy.name)
-                recordings.append(Recording(file, name, item.camera, lazy, item.axes, item.rows))
-            rate = layout.fps or _control_rate(group.root)
+            try:
+                found, splits, rate = _read_file(file, prefix, options)
+            except UserError:
+                if not options.skip_bad:
+                    raise
+                skipped.append(shown_name(file.name))
+                continue
+            recordings += found
+            fixed |= splits
             rates += [rate] if rate else []
-        super().__init__(path, recordings, options, rates[0] if rates else None, fixed)
+        super().__init__(path, recordings, options, rates[0] if rates else None, fixed, skipped)
+
+
+def _read_file(file: Path, prefix: str, options: ReadOptions) -> tuple[list[Recording], dict[str, str], float | None]:
+    """Cameras of all episodes of a file, the splits it prescribes, by episode, and its frames per second."""
+    group, layout = _Data(file), _layout_beside(file)
+    if layout is None:
+        layout = Layout(frames={})
+        found = _recognised(group.root, file, options.axes or "", options.skip_bad)
+    else:
+        found = _mapped(group.root, file, layout)
+    if not found:
+        raise UserError(
+            f"{file} holds no images that are recognised (uint8 arrays of frames); describe its layout in "
+            f"{file.with_suffix('.yaml').name}, see docs/data-robots.md"
+        )
+    recordings, fixed = [], {}
+    for item in found:
+        name = "/".join(part for part in (prefix, item.episode.removeprefix("data/")) if part) or file.stem
+        for split in _masks(group.root, item.episode):
+            fixed[name] = split
+        lazy = item.frames
+        if not isinstance(lazy, _EncodedImages):
+            lazy = _Data(file, lazy.name)
+        recordings.append(Recording(file, name, item.camera, lazy, item.axes, item.rows))
+    return recordings, fixed, layout.fps or _control_rate(group.root)
 
 
 class _Data:

@@ -24,7 +24,7 @@ class Minari(Recordings):
 
     Args:
         path: Folder that holds `data/metadata.json`, or that `data` folder.
-        options: Size and fit of frames, and fps, which Minari does not store.
+        options: Size and fit of frames, and fps, which Minari does not store; skip_bad leaves out damaged episodes.
 
     Raises:
         UserError: pyarrow is not installed, a file is damaged, or observations hold no images.
@@ -37,11 +37,17 @@ class Minari(Recordings):
             raise UserError(f"{path} holds no data/metadata.json of Minari; give the folder of a dataset")
         space = _space(data / "metadata.json")
         recordings: list[Recording] = []
+        skipped: list[str] = []
         for folder in (f for f in data.iterdir() if f.name.isdecimal() and f.is_dir()):
-            recordings += _episode(folder, space)
-        if not recordings:
+            try:
+                recordings += _episode(folder, space)
+            except UserError:
+                if not options.skip_bad:
+                    raise
+                skipped.append(folder.name)
+        if not recordings and not skipped:
             raise UserError(f"{path}: its observations hold no images; give a dataset that was rendered to pixels")
-        super().__init__(path, recordings, options)
+        super().__init__(path, recordings, options, skipped=skipped)
 
 
 def minari_folder(path: Path) -> Path | None:

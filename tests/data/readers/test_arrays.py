@@ -4,8 +4,10 @@ import zipfile
 
 import numpy as np
 import pytest
+from films import numbered, numbers
 
 from framecast.core.errors import UserError
+from framecast.data.open import open_path
 from framecast.data.options import ReadOptions
 from framecast.data.readers.arrays import Arrays, guess_axes, load_arrays
 
@@ -204,6 +206,39 @@ def test_values_are_checked_when_data_are_opened(tmp_path):
     np.savez(tmp_path / "d.npz", frames=np.zeros((60, 8, 8, 3), np.uint8), states=states)
     with pytest.raises(UserError, match="states is not a finite number at frame 7"):
         Arrays(tmp_path / "d.npz")
+
+
+def test_only_files_that_cannot_be_read_are_left_out(tmp_path):
+    frames = numbered(6).transpose(0, 2, 3, 1)
+    for i in range(3):
+        np.save(tmp_path / f"{i}.npy", frames)
+    (tmp_path / "3.npy").write_bytes(b"nothing")
+    np.save(tmp_path / "4.npy", np.full((6, 8, 8, 3), np.nan))
+    np.savez(tmp_path / "5.npz", frames=frames, states=np.full((6, 2), np.inf))
+    with pytest.raises(UserError, match=r"3\.npy is damaged"):
+        open_path(tmp_path)
+    source = open_path(tmp_path, ReadOptions(skip_bad=True))
+    assert (source.names, source.meta()["skipped"]) == (["0", "1", "2"], ["3.npy", "4.npy", "5.npz"])
+    assert numbers(source.clip(2, 0, 6).frames) == list(range(6))
+
+
+@pytest.mark.parametrize("shape", [(20, 7, 64, 64), (20, 7, 64, 64, 1), (20, 7, 1, 64, 64)])
+@pytest.mark.parametrize("suffix", ["npy", "npz"])
+def test_copies_of_the_published_moving_digits(tmp_path, shape, suffix):
+    array, path = np.zeros(shape, np.uint8), tmp_path / f"moving_mnist.{suffix}"
+    array[:] = np.arange(20, dtype=np.uint8).reshape(20, *([1] * (len(shape) - 1)))
+    np.save(path, array) if suffix == "npy" else np.savez(path, array)
+    source = open_path(path)
+    assert (source.lengths, set(source.fixed.values())) == ([20] * 7, {"test"})
+    assert source.clip(3, 0, 20).frames[:, 0, 0, 0].tolist() == list(range(20))
+
+
+def test_one_video_is_not_taken_for_many_of_one_frame(tmp_path):
+    np.save(tmp_path / "a.npy", numbered(12).transpose(0, 2, 3, 1)[:, None])
+    with pytest.raises(UserError, match="may be 12 videos of one frame or one video of 12 frames"):
+        open_path(tmp_path / "a.npy")
+    source = open_path(tmp_path / "a.npy", ReadOptions(axes="tnhwc"))
+    assert numbers(source.clip(0, 0, 12).frames) == list(range(12))
 
 
 def test_stacks_of_four_frames_are_not_taken_for_colour(tmp_path):

@@ -94,6 +94,14 @@ def test_minari_in_arrow_layout(tmp_path):
         batch = pa.RecordBatch.from_pydict(batch)
         with pa.OSFile(str(file), "wb") as sink, pa.ipc.new_file(sink, batch.schema) as writer:
             writer.write_batch(batch)
+    damaged = tmp_path / "data" / "3" / "part-0.arrow"
+    damaged.parent.mkdir()
+    damaged.write_bytes(b"nothing")
+    with pytest.raises(UserError, match="is damaged"):
+        open_path(tmp_path)
+    assert open_path(tmp_path, ReadOptions(skip_bad=True)).meta()["skipped"] == ["3"]
+    damaged.unlink()
+    damaged.parent.rmdir()
     source = open_path(tmp_path)
     assert source.names == ["episode_0", "episode_1", "episode_2"]
     clip = source.clip(2, 0, 9)
@@ -127,6 +135,22 @@ def test_mapping_and_one_episode_in_a_file(tmp_path):
     (other / "run.yaml").write_text(text + "colour: red\n")
     with pytest.raises(UserError, match="colour"):
         open_path(other / "run.h5")
+
+
+def test_only_files_that_cannot_be_read_are_left_out(tmp_path):
+    for i in range(3):
+        with h5py.File(tmp_path / f"{i}.h5", "w") as file:
+            file["obs/image"] = FRAMES[10 * i : 10 * i + 10]
+    (tmp_path / "3.h5").write_bytes(b"nothing")
+    with h5py.File(tmp_path / "4.h5", "w") as file:
+        file["obs/image"] = np.full((6, 16, 16, 3), np.nan, np.float32)
+    source = open_path(tmp_path, ReadOptions(skip_bad=True))
+    assert (source.names, source.meta()["skipped"]) == (["0", "1", "2"], ["3.h5", "4/image"])
+    assert numbers(source.clip(1, 0, 10).frames) == list(range(10, 20))
+    for i in range(3):
+        (tmp_path / f"{i}.h5").unlink()
+    with pytest.raises(UserError, match=r"none of its episodes can be read, first 3\.h5"):
+        open_path(tmp_path, ReadOptions(skip_bad=True))
 
 
 def test_damaged_files_and_values_are_refused(tmp_path):
