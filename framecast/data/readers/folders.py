@@ -7,6 +7,8 @@ import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from framecast.core.errors import UserError
+
 #: Frames per second of frames and arrays, which do not store a rate.
 DEFAULT_FPS = 30.0
 
@@ -74,8 +76,22 @@ def fixed_splits(names: Sequence[str]) -> dict[str, str]:
     """Video name -> split, if every name is in a folder Train, Val or Test (any case); otherwise empty.
 
     Args:
-        names: Relative paths with "/"; both Train and Test must be present.
+        names: Relative paths with "/"; Train and one of the others must be present, all at one depth: Train/a, or
+            walking/Train/a and running/Test/b.
+
+    Raises:
+        UserError: There are Train and Test, and a video beside them.
     """
-    found = {name: _SPLIT_FOLDERS.get(name.split("/")[0].lower(), "") for name in names}
-    parts = set(found.values())
-    return found if {"train", "test"} <= parts and "" not in parts else {}
+    paths = [name.lower().split("/") for name in names]
+    for depth in range(min(map(len, paths), default=0)):
+        found = [_SPLIT_FOLDERS.get(path[depth], "") for path in paths]
+        parts = set(found)
+        if "train" in parts and len(parts) > 1 and "" not in parts:
+            return dict(zip(names, found, strict=True))
+        inside = {split for split, path in zip(found, paths, strict=True) if len(path) > 1}  # not train.mp4 itself
+        if depth == 0 and {"train", "test"} <= inside:
+            raise UserError(
+                f"{names[found.index('')]!r} lies beside folders for training and test; move it into one of them, or "
+                "elsewhere"
+            )
+    return {}

@@ -11,7 +11,7 @@ from framecast.core.types import ClipRequest
 from framecast.data.base import Segment
 from framecast.data.open import open_path
 from framecast.data.options import ReadOptions
-from framecast.data.readers.folders import visible_files
+from framecast.data.readers.folders import fixed_splits, visible_files
 from framecast.data.store import pack
 from framecast.data.windows import Windows
 from framecast.media.images import write_image
@@ -88,3 +88,13 @@ def test_pictures_that_are_not_used_are_counted(tmp_path):
     (note,) = source.meta()["notes"]
     assert "left out" in note
     assert "of 14 pictures" in note
+
+
+def test_split_folders_at_any_depth():
+    names = ["walking/Train/a", "walking/TEST/b", "running/train/c", "running/validation/d"]
+    assert list(fixed_splits(names).values()) == ["train", "test", "train", "val"]
+    assert fixed_splits(["set/train/a", "set/val/b"]) == {"set/train/a": "train", "set/val/b": "val"}
+    assert fixed_splits(["train/a", "plane/b", "car/c"]) == {}  # a class of that name
+    assert fixed_splits(["train", "test", "holiday"]) == {}  # names of videos
+    with pytest.raises(UserError, match="'extra/c' lies beside folders for training and test"):
+        fixed_splits(["Train/a", "Test/b", "extra/c"])
