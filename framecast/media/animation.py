@@ -42,6 +42,8 @@ def is_animation(path: str | os.PathLike[str]) -> bool:
         head = file.read(12)
     if head[:6] in (b"GIF87a", b"GIF89a") or (head[:4] == b"RIFF" and head[8:12] == b"WEBP"):
         return True
+    if head[4:12] == b"ftypavis" and "AVIF" in _formats():
+        return True  # one that is cut short would otherwise be read as the still image that it also holds
     several = head[:8] == b"\x89PNG\r\n\x1a\n" or head[4:12] == b"ftypavis" or head[:4] in (b"II*\0", b"MM\0*")
     return several and frame_count(path) > 1
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
-from PIL import Image
+from PIL import Image, features
 
 from framecast.core.errors import UserError
 from framecast.media.resize import resize_frames
@@ -386,3 +386,15 @@ def test_scaled_film_is_as_bright_as_its_images(tmp_path):
         found, expected = read_video(path, size=size).frames, resize_frames(images, size)
         assert abs(found.astype(float).mean() - expected.mean()) < 0.3
         assert np.abs(found.astype(float) - expected).mean() < 0.5 if size else 1.0
+
+
+@pytest.mark.skipif(not features.check("avif"), reason="this build of Pillow reads no AVIF")
+def test_animated_avif_that_is_cut_short_is_not_read_as_one_frame(tmp_path):
+    first, *others = (Image.fromarray(frame.transpose(1, 2, 0)) for frame in moving(8))
+    path = tmp_path / "a.avif"
+    first.save(path, save_all=True, append_images=others, duration=40)
+    assert probe(path).frames == 8
+    path.write_bytes(path.read_bytes()[: path.stat().st_size * 9 // 10])
+    for skip_bad in (False, True):
+        with pytest.raises(UserError, match="is damaged"):
+            probe(path, skip_bad=skip_bad)
