@@ -15,6 +15,7 @@ from framecast.media.grid import as_rgb, caption, enlarge
 from framecast.media.write import write_video
 
 _BLOCK = 32  # frames read at a time
+_MORE = 4  # frames after the last shown one in the search for cuts
 _LEAST = 256  # smallest longer side of a shown frame, px
 _LINE = 22  # height of a line of text, px
 
@@ -45,12 +46,11 @@ def _labelled(source: Source, videos: list[int], most: int, cuts: bool) -> Itera
     size: tuple[int, ...] = ()
     for index in videos:
         name, length = source.names[index], min(most, source.lengths[index])
-        detector = CutDetector() if cuts and getattr(source, "may_have_cuts", False) else None
+        marks = set(breaks.get(name, ()))
+        if cuts and getattr(source, "may_have_cuts", False):
+            marks |= set(_cuts(source, index, length))
         for start in range(0, length, _BLOCK):
             clip = source.clip(index, start, min(_BLOCK, length - start))
-            if detector is not None:
-                detector.add(clip.frames)
-            marks = {*breaks.get(name, ()), *(detector.cuts() if detector else ())}
             shown, actions = enlarge(as_rgb(clip.frames), _LEAST), clip.arrays.get("actions")
             size = size or shown.shape[2:]
             if shown.shape[2:] != size:
@@ -65,3 +65,11 @@ def _labelled(source: Source, videos: list[int], most: int, cuts: bool) -> Itera
                     text += f" · action {np.array2string(np.asarray(actions[offset]), precision=2)}"
                 lines = [caption(line, size[1], _LINE, 14) for line in (name, text)]
                 yield np.concatenate([frame, *lines], axis=1)
+
+
+def _cuts(source: Source, index: int, length: int) -> list[int]:
+    """Cuts in the first frames of a video, with those after them, by which a flash is distinguished from a cut."""
+    detector, length = CutDetector(), min(length + _MORE, source.lengths[index])
+    for start in range(0, length, _BLOCK):
+        detector.add(source.clip(index, start, min(_BLOCK, length - start)).frames)
+    return detector.cuts()
