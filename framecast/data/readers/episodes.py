@@ -118,7 +118,7 @@ class Recordings(SplitByName):
             raise UserError(f"{where} holds no frames; remove it")
         if item.frames.dtype not in (np.uint8, np.bool_):
             for number in range(sizes["t"]):
-                check_frame(np.asarray(item.frames[number]), where, f"frame {number}")
+                check_frame(_stored(item, number, number + 1), where, f"frame {number}")
         return sizes.get("c", 1), sizes["h"], sizes["w"]
 
     def clip(self, index: int, start: int, length: int, stride: int = 1) -> Clip:
@@ -126,10 +126,10 @@ class Recordings(SplitByName):
         item = self._items[index]
         stop = clip_stop(self.names[index], self.lengths[index], start, length, stride)
         # Consecutive frames are read and then thinned: stored chunks are decompressed once each.
-        stored = np.asarray(item.frames[start:stop])[::stride]
+        stored = _stored(item, start, stop)
         stored = stored[..., None] if "c" not in item.axes else stored
         axes = item.axes if "c" in item.axes else f"{item.axes}c"
-        frames = as_uint8(stored.transpose([axes.index(letter) for letter in "tchw"]))
+        frames = as_uint8(stored.transpose([axes.index(letter) for letter in "tchw"])[::stride])
         if self.options.size is not None:
             frames = resize_frames(np.ascontiguousarray(frames), self.options.size, self.options.fit)
         arrays = {name: item.rows[name][start:stop:stride] for name in self._common}
@@ -140,6 +140,30 @@ class Recordings(SplitByName):
         kind = type(self).__name__.lower()
         found = {"source": kind, "path": self.path.resolve().name, "fps": self.spec.fps, **self.options.meta()}
         return {**found, "skipped": self.skipped} if self.skipped else found
+
+
+def _stored(item: Recording, start: int, stop: int) -> np.ndarray:
+    """Frames start to stop in the order of axes in which they are stored."""
+    cut, axis = slice(start, stop), item.axes.index("t")
+    return np.asarray(item.frames[(*[slice(None)] * axis, cut)] if axis else item.frames[cut])
+
+
+def checked_axes(axes: str, shape: tuple[int, ...], where: str) -> str:
+    """The axes of an image array as the user names them.
+
+    Args:
+        axes: Such as "tchw" or "hwt".
+        shape: Shape of the array.
+        where: Place, for the message.
+
+    Raises:
+        UserError: They are not t, h, w and, if present, c, one for each axis of the array.
+    """
+    if len(axes) != len(shape) or sorted(axes) not in (sorted("thw"), sorted("tchw")):
+        raise UserError(
+            f"{where}: axes {axes!r} do not fit the shape {shape}; name t, h, w and, if present, c, each once"
+        )
+    return axes
 
 
 def axes_of(shape: tuple[int, ...], where: str) -> str:

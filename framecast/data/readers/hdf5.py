@@ -34,7 +34,7 @@ from framecast.core.config import from_dict
 from framecast.core.errors import UserError
 from framecast.core.io import read_file, shown_name
 from framecast.data.options import AS_STORED, ReadOptions
-from framecast.data.readers.episodes import Recording, Recordings, axes_of, matched_rows, row_name
+from framecast.data.readers.episodes import Recording, Recordings, axes_of, checked_axes, matched_rows, row_name
 from framecast.data.readers.folders import visible_files
 from framecast.media.images import natural_key, open_image, to_rgb
 
@@ -116,6 +116,8 @@ def _read_file(file: Path, prefix: str, options: ReadOptions) -> tuple[list[Reco
         if not isinstance(lazy, _EncodedImages):
             lazy = _Data(file, lazy.name)
         recordings.append(Recording(file, name, item.camera, lazy, item.axes, item.rows))
+    if layout.fps is not None and not layout.fps > 0:
+        raise UserError(f"{file}: the mapping beside it has fps {layout.fps}, expected a number above 0")
     return recordings, fixed, layout.fps or _control_rate(group.root)
 
 
@@ -193,17 +195,21 @@ def _layout_beside(file: Path) -> Layout | None:
     return None
 
 
-def _datasets(group: Any, path: str = "") -> Iterator[tuple[str, Any]]:
-    """(path, data set) below a group; links that lead to other files or nowhere are left out."""
+def _datasets(group: Any, path: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Any]]:
+    """(path, data set) below a group; links that lead to other files, nowhere or to a group read before are left out."""
     import h5py
 
+    seen, place = seen if seen is not None else set(), h5py.h5o.get_info(group.id).addr
+    if place in seen:
+        return
+    seen.add(place)
     for name in group:
         link = group.get(name, getlink=True)
         if isinstance(link, h5py.ExternalLink | h5py.SoftLink) or name in _IGNORED:
             continue
         member, inner = group[name], f"{path}/{name}" if path else name
         if isinstance(member, h5py.Group):
-            yield from _datasets(member, inner)
+            yield from _datasets(member, inner, seen)
         elif isinstance(member, h5py.Dataset):
             yield inner, member
 
@@ -255,13 +261,15 @@ def _recognised(root: Any, file: Path, axes: str, skip_bad: bool) -> list[Record
         for path in images:
             where = f"{file}: {path}"
             data = _frames(inside[path], file)
-            order = axes or axes_of(data.shape, where)
-            arrays = {k: v[()] for k, v in small.items() if len(v) in (data.shape[0], data.shape[0] - 1)}
+            named = axes if not isinstance(data, _EncodedImages) else ""
+            order = checked_axes(named, data.shape, where) if named else axes_of(data.shape, where)
+            length = data.shape[order.index("t")]
+            arrays = {k: v[()] for k, v in small.items() if len(v) in (length, length - 1)}
             if "actions" in small:
                 arrays["actions"] = small["actions"][()]
             camera = path.removeprefix(episode).strip("/").split("/")
             camera = [part for part in camera if part.lower() not in _OBSERVATIONS] or ["main"]
-            matched = matched_rows(arrays, data.shape[0], where)
+            matched = matched_rows(arrays, length, where)
             found.append(Recording(file, episode, "-".join(camera), data, order, matched))
     return found
 

@@ -38,7 +38,8 @@ def read_sidecars(folder: Path, frames: int, height: int, width: int) -> dict[st
         width: Width of the images, px.
 
     Raises:
-        UserError: A file is damaged, has another number of rows, or joints of another shape.
+        UserError: A file is damaged, has another number of rows, values that are not finite, or joints of another
+            shape.
     """
     found: dict[str, np.ndarray] = {}
     for file in sorted(folder.iterdir()):
@@ -60,6 +61,9 @@ def read_sidecars(folder: Path, frames: int, height: int, width: int) -> dict[st
                 raise UserError(f"{file}: {name} must be numbers, one row per frame, got {values.dtype} {values.shape}")
             if len(values) != frames:
                 raise UserError(f"{file}: {name} has {len(values)} rows for {frames} frames; give one per frame")
+            if name != JOINTS and values.dtype.kind == "f" and not np.isfinite(values).all():
+                at = int(np.flatnonzero(~np.isfinite(values).reshape(frames, -1).all(axis=1))[0])
+                raise UserError(f"{file}: {name} is not a finite number at frame {at}; replace it or leave {name} out")
             if name in found:
                 raise UserError(f"{file}: {folder} holds two arrays named {name}; keep one")
             found[name] = values

@@ -137,6 +137,29 @@ def test_mapping_and_one_episode_in_a_file(tmp_path):
         open_path(other / "run.h5")
 
 
+@pytest.mark.parametrize("axes", ["htwc", "cthw", "tchw", "hwct"])
+def test_axes_in_any_order(tmp_path, axes):
+    frames = FRAMES[:12].transpose(["thwc".index(letter) for letter in axes])
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["obs/image"], file["actions"] = frames / 255, np.arange(24.0).reshape(12, 2)
+    source = open_path(tmp_path / "a.h5", ReadOptions(axes=axes))
+    clip = source.clip(0, 1, 4, stride=3)
+    assert numbers(clip.frames) == [1, 4, 7, 10]
+    assert clip.arrays["actions"][:, 0].tolist() == [2, 8, 14, 20]
+    for wrong in ("thw", "nthwc", "tthw"):
+        with pytest.raises(UserError, match=f"axes '{wrong}' do not fit the shape"):
+            open_path(tmp_path / "a.h5", ReadOptions(axes=wrong))
+
+
+def test_groups_linked_twice_are_read_once_and_loops_end(tmp_path):
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        file["a/obs/image"] = FRAMES[:6]
+        file["a/again"] = file["a"]
+        file["b"] = file["a"]
+    source = open_path(tmp_path / "a.h5")
+    assert (source.names, numbers(source.clip(0, 0, 6).frames)) == (["a"], list(range(6)))
+
+
 def test_only_files_that_cannot_be_read_are_left_out(tmp_path):
     for i in range(3):
         with h5py.File(tmp_path / f"{i}.h5", "w") as file:

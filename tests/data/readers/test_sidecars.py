@@ -115,6 +115,7 @@ def open_skipping(people):
         ("joints.npy", np.zeros((FRAMES, 5)), r"joints must be \(frames, joints, 2\)"),
         ("a b.npy", np.zeros((FRAMES, 5)), r"'a b' is not a valid array name"),
         ("names.npy", np.array(["x"] * FRAMES), r"names must be numbers, one row per frame"),
+        ("states.npy", np.array([[0.0], [1], [np.nan], [3], [4]]), r"states is not a finite number at frame 2"),
     ],
 )
 def test_invalid_arrays_are_refused(people, name, values, sentence):
