@@ -196,7 +196,7 @@ def _layout_beside(file: Path) -> Layout | None:
 
 
 def _datasets(group: Any, path: str = "", seen: set[int] | None = None) -> Iterator[tuple[str, Any]]:
-    """(path, data set) below a group; links that lead to other files, nowhere or to a group read before are left out."""
+    """(path, data set) below a group; links that lead to other files, nowhere or to a known group are left out."""
     import h5py
 
     seen, place = seen if seen is not None else set(), h5py.h5o.get_info(group.id).addr
