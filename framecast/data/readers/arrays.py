@@ -122,7 +122,12 @@ class Arrays(SplitByName):
 
     def meta(self) -> dict[str, Any]:
         """Kind, name and options of the source."""
-        found = {"source": "arrays", "path": self.path.resolve().name, "axes": self._axes, "fps": self.spec.fps}
+        found: dict[str, Any] = {
+            "source": "arrays",
+            "path": self.path.resolve().name,
+            "axes": self._axes,
+            "fps": self.spec.fps,
+        }
         return {**found, "skipped": self.skipped} if self.skipped else found
 
     # ------------------------------------------------------------------------------------------ contents of a file

@@ -138,7 +138,12 @@ class Recordings(SplitByName):
     def meta(self) -> dict[str, Any]:
         """Kind, name and options of the source."""
         kind = type(self).__name__.lower()
-        found = {"source": kind, "path": self.path.resolve().name, "fps": self.spec.fps, **self.options.meta()}
+        found: dict[str, Any] = {
+            "source": kind,
+            "path": self.path.resolve().name,
+            "fps": self.spec.fps,
+            **self.options.meta(),
+        }
         return {**found, "skipped": self.skipped} if self.skipped else found
 
 

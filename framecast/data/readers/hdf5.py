@@ -107,7 +107,8 @@ def _read_file(file: Path, prefix: str, options: ReadOptions) -> tuple[list[Reco
             f"{file} holds no images that are recognised (uint8 arrays of frames); describe its layout in "
             f"{file.with_suffix('.yaml').name}, see docs/data-robots.md"
         )
-    recordings, fixed = [], {}
+    recordings: list[Recording] = []
+    fixed: dict[str, str] = {}
     for item in found:
         name = "/".join(part for part in (prefix, item.episode.removeprefix("data/")) if part) or file.stem
         for split in _masks(group.root, item.episode):
