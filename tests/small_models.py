@@ -88,10 +88,11 @@ def forked(function, *arguments):
     return process
 
 
-def torchrun(function, *arguments, processes=2):
+def torchrun(function, *arguments, processes=2, max_restarts=0):
     """Rank -> result of a function in so many processes, forked as above and launched by torchrun's agent."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     settings = dict(min_nodes=1, max_nodes=1, nproc_per_node=processes, run_id="test", monitor_interval=0.05)
+    settings |= dict(max_restarts=max_restarts)
     settings |= dict(rdzv_backend="c10d", rdzv_endpoint="127.0.0.1:0", local_addr="127.0.0.1", start_method="fork")
     loopback = {"GLOO_SOCKET_IFNAME": "lo"} if sys.platform == "linux" else {}
     try:

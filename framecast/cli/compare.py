@@ -67,6 +67,8 @@ class CompareFlags:
     """Device: auto, cpu, cuda, cuda:0 or mps."""
     devices: int = 1
     """Number of processes that share the clips."""
+    cluster: str | None = None
+    """Ray cluster that measures the clips: auto or an address; runs and data must be on a disk that its nodes share."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Autocast precision."""
     model_class: str | None = None
@@ -134,16 +136,15 @@ def run_compare(argv: list[str]) -> None:
     """Compare predictors, print the ranked table and write the page."""
     flags = parse(CompareFlags, argv, "compare")
     from framecast.evaluation.compare import compare
-    from framecast.models.registry import find_model
     from framecast.reporting.compare_page import describe, write_comparison
     from framecast.training.device import make_device
 
-    device = make_device(flags.device, flags.devices, 1, flags.precision)
+    device = make_device(flags.device, 1 if flags.cluster else flags.devices, 1, flags.precision)
     with progress_bar("comparing", flags.quiet or not device.is_main) as progress:
         found, kept = compare(
-            **arguments(flags, "device", "devices", "precision", "model_class", "json", "quiet"),
+            **arguments(flags, "device", "devices", "precision", "json", "quiet"),
             device=device,
-            model_class=find_model(flags.model_class) if flags.model_class else None,
+            devices=flags.devices if flags.cluster else 1,
             progress=progress,
         )
     if not device.is_main:

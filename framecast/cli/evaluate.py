@@ -39,6 +39,8 @@ class EvaluateFlags:
     """Device: auto, cpu, cuda, cuda:0 or mps."""
     precision: Literal["auto", "fp32", "bf16"] = "auto"
     """Autocast precision."""
+    cluster: str | None = None
+    """Ray cluster that measures the clips: auto or an address; run and data must be on a disk that its nodes share."""
     model_class: str | None = None
     """Class of a model outside the package: path/to/mine.py:Mine."""
     json: str | None = None
@@ -80,5 +82,5 @@ def _score(flags: EvaluateFlags) -> tuple[Any, Any, Any]:
     from framecast.evaluation.evaluate import evaluate
 
     run = open_run_of(flags)
-    scores, kept = evaluate(run, **arguments(flags, "run", "model_class", "json"))
+    scores, kept = evaluate(run, **arguments(flags, "run", "json"))
     return run, scores, kept

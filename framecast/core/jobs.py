@@ -62,7 +62,7 @@ def run_jobs(
     if workers == 1 or len(jobs) < 2:
         results = []
         for number, job in enumerate(jobs):
-            results.append(_function(job.call)(**job.args))
+            results.append(job_function(job.call)(**job.args))
             report(number, results[-1])
         return results
     return _in_processes(jobs, min(workers, len(jobs)), report)
@@ -71,12 +71,17 @@ def run_jobs(
 def call(name: str, args: Mapping[str, Any]) -> dict[str, Any]:
     """{"result": …} of a job, or {"error": sentence}."""
     try:
-        return {"result": _function(name)(**args)}
+        return {"result": job_function(name)(**args)}
     except UserError as error:
         return {"error": str(error)}
 
 
-def _function(name: str) -> Callable[..., Any]:
+def job_function(name: str) -> Callable[..., Any]:
+    """The function of a name such as framecast.data.parallel_pack:pack_task.
+
+    Raises:
+        ValueError: it is not of this package.
+    """
     module, _, function = name.partition(":")
     if not module.startswith("framecast."):
         raise ValueError(f"{name}: a job is a function of this package")

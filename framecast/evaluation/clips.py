@@ -38,6 +38,10 @@ class Clips:
         for i in range(0, len(self.pairs), self.size):
             yield self.loader.gather(self.pairs[i : i + self.size])
 
+    def batches(self) -> list[range]:
+        """Numbers of the clips of every batch."""
+        return [range(i, min(i + self.size, len(self.pairs))) for i in range(0, len(self.pairs), self.size)]
+
     @property
     def names(self) -> list[str]:
         """Video and first frame of every clip."""

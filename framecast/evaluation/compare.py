@@ -1,12 +1,12 @@
 """`compare`: any predictors on the same clips, under one protocol.
 
 Forecasts are streamed: each batch is forecast by one row after another, measured and released; only scores are kept.
+Batches are measured here, by several processes, or by the nodes of a Ray cluster (`distributed.py`).
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,16 +30,28 @@ from framecast.evaluation.clips import (
     take_part,
 )
 from framecast.evaluation.comparison import Comparison, ComparisonRun
+from framecast.evaluation.distributed import Ready, class_name, measure_on_cluster, path_of
 from framecast.evaluation.external import Forecasts, is_exchange
 from framecast.evaluation.extra_metrics import ExtraMetrics, ExtraResults
 from framecast.evaluation.limits import training_limits
-from framecast.evaluation.rows import ComparisonRow, labels, of_baselines, of_folder, of_run, split_label
+from framecast.evaluation.rows import (
+    ComparisonRow,
+    Cost,
+    alignment_rules,
+    common_frames,
+    labels,
+    of_baselines,
+    of_folder,
+    of_run,
+    split_label,
+)
 from framecast.evaluation.score_table import Forecaster, ScoreTable
 from framecast.evaluation.scorer import KeptClip
 from framecast.media.resize import Fit
 from framecast.metrics.clips import MetricSettings
 from framecast.metrics.scores import Protocol
 from framecast.models.base import Predictor
+from framecast.models.registry import find_model
 from framecast.training.config import CONFIG
 from framecast.training.device import Device, make_device
 from framecast.training.run_folder import Run, open_run
@@ -79,8 +91,9 @@ def compare(
     fvd_sha256: str | None = None,
     objects: str | Path | None = None,
     mmd: bool = True,
-    model_class: type[Predictor] | None = None,
+    model_class: type[Predictor] | str | None = None,
     progress: Callable[[int, int], None] | None = None,
+    cluster: str | None = None,
 ) -> tuple[Comparison, list[KeptClip]]:
     """Every run and folder of forecasts, beside the baselines, on the same clips of `data`.
 
@@ -101,23 +114,35 @@ def compare(
         out: Folder for comparison.json and .csv; None writes nothing.
         lpips, lpips_sha256, fvd, fvd_sha256: Weights files, without which the metric is omitted, and their digests.
         objects, mmd: File of the objects to find, instead of those known for the data; whether to measure rf-mmd.
-        model_class, progress: Class outside the registry; called with the numbers of finished and of all clips.
+        model_class, progress: Class outside the registry, or path/to/mine.py:Mine; called with the numbers of finished
+            and of all clips.
+        cluster: "auto" or the address of a Ray cluster that measures the clips; runs, data and weights files by path,
+            on a disk that its nodes share.
 
     Raises:
         UserError: When rows cannot share clips, a frame size or a frame of the horizon.
     """
     _check((samples, clips, batch_size, horizon, context, devices), show, out)
-    wanted = ExtraMetrics.read(lpips, lpips_sha256, fvd, fvd_sha256, objects, mmd)
-    options = _ClipOptions(split=split, context=context, horizon=horizon, clips=clips, seed=seed, part=part, size=size)
+    if cluster is not None and devices > 1:
+        raise UserError("--devices shares the clips among processes of this machine; use it or --cluster, not both")
     place = device if isinstance(device, Device) else make_device(device, devices, 1, precision)
-    opened = _open(runs, model_class)
-    folders = {name: f for name, f in opened.items() if isinstance(f, Forecasts)}
-    options = options.resolved(folders)
-    source, where = _data(data, opened, options.size, fit, axes, place)
-    rows = _comparison_rows(opened, source, where, options, samples, place)
-    comparison, kept = _measured(
-        source, where, rows, folders, options, wanted, rank_by, show, place, batch_size, progress
-    )
+    settings: dict[str, Any] = {"split": split, "context": context, "horizon": horizon, "samples": samples}
+    settings |= {"clips": clips, "seed": seed, "part": part, "size": size, "fit": fit, "axes": axes, "mmd": mmd}
+    settings |= {"rank_by": rank_by, "batch_size": batch_size, "lpips_sha256": lpips_sha256, "fvd_sha256": fvd_sha256}
+    files = {"lpips": lpips, "fvd": fvd, "objects": objects}
+    settings |= {name: None if path is None else str(path) for name, path in files.items()}
+    if cluster is not None:
+        opened = {"runs": [path_of(run, "runs") for run in runs], "data": path_of(data, "data")}
+        opened |= {"device": place.device.type, "precision": place.precision, "model_class": class_name(model_class)}
+    ready = _prepare(runs, data, place, model_class=model_class, **settings)
+    if cluster is None:
+        ready.run.measure(ready.clips, place, progress)
+        costs = ready.costs
+    else:
+        settings |= opened
+        costs = measure_on_cluster(ready, "framecast.evaluation.compare:on_node", settings, cluster, progress)
+    comparison = _comparison(ready, costs)
+    kept = ready.run.show(ready.clips, show) if place.is_main else []
     if out is not None and place.is_main:
         comparison.save(out)
     place.barrier(long=True)
@@ -132,7 +157,56 @@ def _check(counts: Sequence[int | None], show: int, out: str | Path | None) -> N
         raise UserError(f"{out}: is a file; --out must be a folder")
 
 
-def _measured(
+@dataclass(frozen=True, kw_only=True)
+class _Prepared(Ready):
+    """A comparison whose clips can be measured.
+
+    Attributes:
+        run: Measures and ranks.
+        rows: Rows with the baselines.
+        extra: Measurements beside the metrics of frames.
+    """
+
+    run: ComparisonRun
+    rows: Sequence[ComparisonRow]
+    extra: ExtraResults
+
+
+def on_node(device: str, precision: str, **settings: Any) -> Ready:
+    """The comparison of the same settings in a process of another machine, see `distributed.py`."""
+    return _prepare(place=make_device(device, precision=precision), **settings)
+
+
+def _prepare(
+    runs: Sequence[str | Path | Run],
+    data: str | Path | Source,
+    place: Device,
+    *,
+    samples: int,
+    fit: Fit | None,
+    axes: str | None,
+    rank_by: str | None,
+    batch_size: int | None,
+    lpips: str | None,
+    lpips_sha256: str | None,
+    fvd: str | None,
+    fvd_sha256: str | None,
+    objects: str | None,
+    mmd: bool,
+    model_class: type[Predictor] | str | None,
+    **chosen: Any,
+) -> _Prepared:
+    """The comparison before its clips are measured; arguments as of `compare`."""
+    wanted = ExtraMetrics.read(lpips, lpips_sha256, fvd, fvd_sha256, objects, mmd)
+    opened = _open(runs, find_model(model_class) if isinstance(model_class, str) else model_class)
+    folders = {name: f for name, f in opened.items() if isinstance(f, Forecasts)}
+    options = _ClipOptions(**chosen).resolved(folders)
+    source, where = _data(data, opened, options.size, fit, axes, place)
+    rows = _comparison_rows(opened, source, where, options, samples, place)
+    return _tabled(source, where, rows, folders, options, wanted, rank_by, place, batch_size)
+
+
+def _tabled(
     source: Source,
     where: str,
     rows: list[ComparisonRow],
@@ -140,18 +214,16 @@ def _measured(
     options: _ClipOptions,
     wanted: ExtraMetrics,
     rank_by: str | None,
-    show: int,
     place: Device,
     batch_size: int | None,
-    progress: Callable[[int, int], None] | None,
-) -> tuple[Comparison, list[KeptClip]]:
-    """The comparison of these rows beside the baselines, and the clips to display (on the main process)."""
+) -> _Prepared:
+    """The table of these rows beside the baselines, and its clips."""
     chosen, horizon = _clips(source, rows, folders, options)
     reach = chosen.loader.request.context
     rows = [*rows, *of_baselines(source, reach, place.device)]
     places = [(video, start + reach - 1) for video, start in chosen.pairs]
     forecasters = [row.enter(places, horizon) for row in rows]
-    frames = _common(forecasters, horizon)
+    frames = common_frames(forecasters, horizon)
     protocol = _protocol(source, where, rows, forecasters, chosen, horizon, options, wanted, place)
     extra = ExtraResults(wanted, source, chosen, forecasters, frames, horizon, options.seed)
     table = ScoreTable(
@@ -169,24 +241,37 @@ def _measured(
         ),
         missing=missing_baselines(reach),
     )
-    measuring = ComparisonRun(table, frames, rank_by)
     held = max(f.samples for f in forecasters) * horizon * source.spec.channels * protocol.height * protocol.width * 4
     chosen.size = batch_size or max(1, min(8, _HELD // held))
-    measuring.run(chosen, place, progress)
-    comparison = Comparison(
-        scores=table.scores(),
-        rows={row.name: row.card for row in rows},
-        frames=frames,
-        rank_by=measuring.ranking_metric(),
-        means=measuring.means(),
-        paired=measuring.paired(),
-        rules=_rules(rows, frames, horizon, (protocol.height, protocol.width)),
-        costs={
-            row.name: {"frames_per_second": row.cost.frames_per_second, "memory_mb": row.cost.memory_mb} for row in rows
-        },
-        extras=extra.to_json(),
+    return _Prepared(
+        table=table,
+        clips=chosen,
+        about={"protocol": table.protocol.to_json(), "rows": {row.name: dict(row.card) for row in rows}},
+        costs={row.name: row.cost for row in rows},
+        run=ComparisonRun(table, frames, rank_by),
+        rows=rows,
+        extra=extra,
     )
-    return comparison, measuring.show(chosen, show) if place.is_main else []
+
+
+def _comparison(ready: _Prepared, costs: Mapping[str, Cost]) -> Comparison:
+    """The result once all clips are measured."""
+    run, protocol = ready.run, ready.table.protocol
+    shape = (protocol.height, protocol.width)
+    return Comparison(
+        scores=ready.table.scores(),
+        rows={row.name: row.card for row in ready.rows},
+        frames=tuple(run.frames),
+        rank_by=run.ranking_metric(),
+        means=run.means(),
+        paired=run.paired(),
+        rules=alignment_rules(ready.rows, run.frames, protocol.horizon, shape),
+        costs={
+            name: {"frames_per_second": cost.frames_per_second, "memory_mb": cost.memory_mb}
+            for name, cost in costs.items()
+        },
+        extras=ready.extra.to_json(),
+    )
 
 
 def _comparison_rows(
@@ -403,46 +488,7 @@ def _listed(
     return pairs
 
 
-def _common(forecasters: Sequence[Forecaster], horizon: int) -> tuple[int, ...]:
-    """Frames of the horizon that every row forecasts."""
-    frames = set(range(1, horizon + 1))
-    for forecaster in forecasters:
-        frames &= set(forecaster.frames if forecaster.frames is not None else frames)
-    if not frames:
-        strides = sorted({e.frames[0] if e.frames else horizon + 1 for e in forecasters if e.frames is not None})
-        raise UserError(
-            f"the rows share no frame of a horizon of {horizon}: their strides are {', '.join(map(str, strides))}; "
-            f"use --horizon {math.lcm(*strides)} or more"
-        )
-    return tuple(sorted(frames))
-
-
 def _rule(source: Source, rows: Sequence[ComparisonRow], options: _ClipOptions) -> str:
     window = max((c.window for c in rows if c.window is not None), default=1)
     rule = rule_of(source, ClipRequest(context=window, future=0), options.split)
     return f"{rule}; part {options.part} of the videos" if options.part else rule
-
-
-def _rules(
-    rows: Sequence[ComparisonRow], frames: Sequence[int], horizon: int, shape: tuple[int, int]
-) -> tuple[str, ...]:
-    """Alignment of the rows to the same clips, as far as it applies here."""
-    rules = ["Every context ends at the same frame of the video."]
-    resized = [c.name for c in rows if tuple(c.card["input"]) != shape]
-    if resized:
-        rules.append(
-            f"{', '.join(resized)}: input frames resized, forecasts resized back to {shape[0]}x{shape[1]} before "
-            "scoring."
-        )
-    strided = [f"{c.name} forecasts one in {c.stride}" for c in rows if c.stride > 1]
-    if strided:
-        rules.append(
-            f"The horizon counts frames of the video; {', '.join(strided)}. Means and differences are over the "
-            f"{len(frames)} of {horizon} frames that all rows forecast."
-        )
-    drawn = [c.name for c in rows if c.card["samples"] > 1]
-    if drawn:
-        rules.append(
-            f"{', '.join(drawn)}: the best of their samples per clip and metric; mean and worst are listed too."
-        )
-    return tuple(rules)

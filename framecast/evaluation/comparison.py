@@ -175,9 +175,9 @@ class ComparisonRun:
             raise UserError(f"--rank-by {rank_by!r} is not measured here; {suggest(rank_by, self.metrics)}")
         self.rank_by = rank_by
 
-    def run(self, clips: Clips, place: Device, progress: Callable[[int, int], None] | None) -> None:
+    def measure(self, clips: Clips, place: Device, progress: Callable[[int, int], None] | None) -> None:
         """Measure every batch: batches are distributed over the processes, results collected in order by each."""
-        batches = [range(i, min(i + clips.size, len(clips.pairs))) for i in range(0, len(clips.pairs), clips.size)]
+        batches = clips.batches()
         for first in range(0, len(batches), place.world):
             mine = first + place.rank
             measured = None

@@ -1,9 +1,13 @@
-"""`evaluate`: scores of a run on held-out clips, and its worst, median and best clip."""
+"""`evaluate`: scores of a run on held-out clips, and its worst, median and best clip.
+
+The clips are measured here or by the nodes of a Ray cluster (`distributed.py`).
+"""
 
 from __future__ import annotations
 
 import dataclasses
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -18,14 +22,16 @@ from framecast.data.digest import data_digest, same_data
 from framecast.data.options import DataConfig
 from framecast.evaluation.baselines import baselines, missing_baselines
 from framecast.evaluation.clips import Clips, check_fit, held_out_clips, refuse_trained, rule_of
+from framecast.evaluation.distributed import Ready, class_name, measure_on_cluster, path_of
 from framecast.evaluation.intervals import IntervalCoverage
 from framecast.evaluation.limits import training_limits
 from framecast.evaluation.motion import SAMPLES, knows_scenes, motions_of_model
-from framecast.evaluation.objects import object_finder
-from framecast.evaluation.scorer import KeptClip, roll_for, score
+from framecast.evaluation.objects import ObjectFinder, object_finder
+from framecast.evaluation.scorer import KeptClip, make_table, measure_windows, roll_for, worst_median_best
 from framecast.metrics.clips import MetricSettings
 from framecast.metrics.scores import Protocol, Scores
 from framecast.models.base import Predictor
+from framecast.models.registry import find_model
 from framecast.nn.precision import resolve_precision
 from framecast.training.device import pick_device
 from framecast.training.run_folder import Run, open_run
@@ -46,8 +52,9 @@ def evaluate(
     save: bool = True,
     out: str | Path | None = None,
     batch_size: int = 8,
-    model_class: type[Predictor] | None = None,
+    model_class: type[Predictor] | str | None = None,
     quiet: bool = True,
+    cluster: str | None = None,
 ) -> tuple[Scores, list[KeptClip]]:
     """Scores of a run beside the baselines, and the clips to display.
 
@@ -66,17 +73,86 @@ def evaluate(
         save: Write scores.json.
         out: Folder of scores.json; None is the run's own, for packaged and downloaded weights ./NAME-results.
         batch_size: Clips predicted at once; the scores do not depend on it.
-        model_class: The run's model, where it is not one of the registry.
+        model_class: The run's model, where it is not one of the registry, or path/to/mine.py:Mine.
         quiet: Unused; accepted for symmetry with `train`.
+        cluster: "auto" or the address of a Ray cluster that measures the clips; run and data by path, on a disk that
+            its nodes share. The motions of samples are measured here.
 
     Raises:
         UserError: When the data cannot provide such clips, or the model cannot take them.
     """
-    run = run if isinstance(run, Run) else open_run(run, model_class)
     if min(n for n in (samples, clips, batch_size, horizon, context) if n is not None) < 1:
         raise UserError("--context, --horizon, --samples and --clips must be at least 1")
+    settings: dict[str, Any] = {"split": split, "context": context, "horizon": horizon, "samples": samples}
+    settings |= {"clips": clips, "seed": seed, "batch_size": batch_size, "precision": precision}
+    if cluster is not None:
+        opened = {"run": path_of(run, "a run"), "data": None if data is None else path_of(data, "data")}
+        opened |= {"model_class": class_name(model_class)}
+    ready = _prepare(run, data, device=device, model_class=model_class, **settings)
+    table, chosen, place = ready.table, ready.clips, torch.device(ready.table.device)
+    if cluster is None:
+        measure_windows(table, chosen)
+    else:
+        settings |= {**opened, "device": place.type}
+        measure_on_cluster(ready, "framecast.evaluation.evaluate:on_node", settings, cluster)
+    scores, kept = table.scores(), worst_median_best(table, chosen, chosen.names)
+    scores = dataclasses.replace(scores, intervals=ready.coverage.to_json())
+    if ready.finder is not None:
+        scores = dataclasses.replace(scores, objects=ready.finder.to_json())
+    if ready.model.stochastic and knows_scenes(ready.source):
+        pairs = [Segment(video, start, start + 1) for video, start in chosen.pairs]
+        motions = motions_of_model(ready.model, ready.source, pairs, max(samples, SAMPLES), seed, place)
+        scores = dataclasses.replace(scores, motions=motions)
+    if save:
+        _save(scores, Path(out) if out is not None else ready.run.results)
+    return scores, kept
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class _Prepared(Ready):
+    """An evaluation whose clips can be measured.
+
+    Attributes:
+        run: The run.
+        model: Its predictor.
+        source: Data.
+        coverage: Of the model's intervals.
+        finder: Of objects; None where none are known.
+    """
+
+    run: Run
+    model: Predictor
+    source: Source
+    coverage: IntervalCoverage
+    finder: ObjectFinder | None
+
+
+def on_node(**settings: Any) -> Ready:
+    """The evaluation of the same settings in a process of another machine, see `distributed.py`."""
+    return _prepare(**settings)
+
+
+def _prepare(
+    run: str | Path | Run,
+    data: str | Path | Source | None,
+    *,
+    split: str,
+    context: int | None,
+    horizon: int | None,
+    samples: int,
+    clips: int,
+    seed: int,
+    batch_size: int,
+    device: str,
+    precision: str,
+    model_class: type[Predictor] | str | None,
+) -> _Prepared:
+    """The evaluation before its clips are measured; arguments as of `evaluate`."""
+    if not isinstance(run, Run):
+        run = open_run(run, find_model(model_class) if isinstance(model_class, str) else model_class)
     source = open_source(run, data)
-    check_fit(run, source, str(run.config.data.path if data is None else getattr(data, "folder", data)))
+    given = run.config.data.path if data is None else getattr(data, "folder", data)
+    check_fit(run, source, str(given))
     place = pick_device(device)
     precision = resolve_precision(precision, place)
     model = run.model(str(place))
@@ -85,40 +161,34 @@ def evaluate(
     seen = _context(model, context)
     chosen = held_out_clips(source, request, split, seen, horizon, clips, seed, run.config.spec.actions)
     chosen.size = batch_size
-    given = run.config.data.path if data is None else getattr(data, "folder", data)
     name = Path(given).name if isinstance(given, str | Path) else ""
-    name = name or "data"
     drawn = samples if model.stochastic else 1
-    protocol = _protocol(name, source, request, split, chosen, seen, drawn, seed, place, precision)
-    predictors = {run.config.name: model, **baselines(frame_spec(source, request), model.num_context, seen)}
-    roll = roll_for(run, precision)
+    protocol = _protocol(name or "data", source, request, split, chosen, seen, drawn, seed, place, precision)
     frames = range(1, protocol.horizon + 1)
     finder = (
         object_finder(source, chosen, frames, protocol.horizon) if request.stride == 1 and not request.resize else None
     )
     coverage = IntervalCoverage(run.config.name, model)
-    scores, kept = score(
-        predictors,
-        chosen,
+    table = make_table(
+        {run.config.name: model, **baselines(frame_spec(source, request), model.num_context, seen)},
         protocol,
-        roll=roll,
-        names=chosen.names,
+        roll=roll_for(run, precision),
         groups=chosen.groups,
         device=place,
         limits=training_limits(source, split, [request.source_length], (protocol.height, protocol.width)),
         missing=missing_baselines(seen),
         extras=[coverage, *([] if finder is None else [finder])],
     )
-    scores = dataclasses.replace(scores, intervals=coverage.to_json())
-    if finder is not None:
-        scores = dataclasses.replace(scores, objects=finder.to_json())
-    if model.stochastic and knows_scenes(source):
-        pairs = [Segment(video, start, start + 1) for video, start in chosen.pairs]
-        motions = motions_of_model(model, source, pairs, max(samples, SAMPLES), seed, place)
-        scores = dataclasses.replace(scores, motions=motions)
-    if save:
-        _save(scores, Path(out) if out is not None else run.results)
-    return scores, kept
+    return _Prepared(
+        table=table,
+        clips=chosen,
+        about={"protocol": table.protocol.to_json(), "training": list(run.trained)},
+        run=run,
+        model=model,
+        source=source,
+        coverage=coverage,
+        finder=finder,
+    )
 
 
 def _context(model: Predictor, context: int | None) -> int:

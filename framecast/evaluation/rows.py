@@ -15,6 +15,7 @@ import contextlib
 import ctypes
 import dataclasses
 import functools
+import math
 import sys
 import threading
 import time
@@ -70,6 +71,18 @@ class Cost:
         else:
             self.seconds, self.frames = self.seconds + seconds, self.frames + frames
         self.calls += 1
+
+    @classmethod
+    def together(cls, parts: Sequence[Cost]) -> Cost:
+        """Cost of several processes: all calls, and the largest memory; the speed is that of one process."""
+        memory = [p.memory_mb for p in parts if p.memory_mb is not None]
+        return cls(
+            calls=sum(p.calls for p in parts),
+            seconds=sum(p.seconds for p in parts),
+            frames=sum(p.frames for p in parts),
+            first=(sum(p.first[0] for p in parts), sum(p.first[1] for p in parts)),
+            memory_mb=max(memory, default=None),
+        )
 
     @property
     def frames_per_second(self) -> float | None:
@@ -332,6 +345,49 @@ def _release_memory() -> None:
     if sys.platform == "linux":
         with contextlib.suppress(OSError, AttributeError):
             ctypes.CDLL(None).malloc_trim(0)
+
+
+def common_frames(forecasters: Sequence[Forecaster], horizon: int) -> tuple[int, ...]:
+    """Frames of the horizon that every row forecasts.
+
+    Raises:
+        UserError: There is none.
+    """
+    frames = set(range(1, horizon + 1))
+    for forecaster in forecasters:
+        frames &= set(forecaster.frames if forecaster.frames is not None else frames)
+    if not frames:
+        strides = sorted({e.frames[0] if e.frames else horizon + 1 for e in forecasters if e.frames is not None})
+        raise UserError(
+            f"the rows share no frame of a horizon of {horizon}: their strides are {', '.join(map(str, strides))}; "
+            f"use --horizon {math.lcm(*strides)} or more"
+        )
+    return tuple(sorted(frames))
+
+
+def alignment_rules(
+    rows: Sequence[ComparisonRow], frames: Sequence[int], horizon: int, shape: tuple[int, int]
+) -> tuple[str, ...]:
+    """Alignment of the rows to the same clips, as far as it applies here."""
+    rules = ["Every context ends at the same frame of the video."]
+    resized = [c.name for c in rows if tuple(c.card["input"]) != shape]
+    if resized:
+        rules.append(
+            f"{', '.join(resized)}: input frames resized, forecasts resized back to {shape[0]}x{shape[1]} before "
+            "scoring."
+        )
+    strided = [f"{c.name} forecasts one in {c.stride}" for c in rows if c.stride > 1]
+    if strided:
+        rules.append(
+            f"The horizon counts frames of the video; {', '.join(strided)}. Means and differences are over the "
+            f"{len(frames)} of {horizon} frames that all rows forecast."
+        )
+    drawn = [c.name for c in rows if c.card["samples"] > 1]
+    if drawn:
+        rules.append(
+            f"{', '.join(drawn)}: the best of their samples per clip and metric; mean and worst are listed too."
+        )
+    return tuple(rules)
 
 
 def labels(names: Sequence[str]) -> list[str]:

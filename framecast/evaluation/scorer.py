@@ -108,14 +108,40 @@ def score(
     """
     if keep and iter(windows) is windows:
         raise UserError("windows are iterated twice to show clips: pass a list or a loader, or keep=False")
-    videos = None if groups is None else len(set(groups))
     protocol = replace(
         protocol,
         samples=protocol.samples if samples is None else samples,
         seed=protocol.seed if seed is None else seed,
-        metrics=protocol.settings.fitted(protocol.height, protocol.width).describe(videos),
     )
-    table = ScoreTable(
+    table = make_table(
+        predictors, protocol, roll=roll, groups=groups, device=device, limits=limits, missing=missing, extras=extras
+    )
+    measure_windows(table, windows, progress)
+    if per_clip is not None:
+        per_clip.update({n: {m: table.per_clip(n, m) for m in table.settings.names} for n in table.frames})
+    return table.scores(), worst_median_best(table, windows, names) if keep else []
+
+
+def make_table(
+    predictors: Mapping[str, Predictor],
+    protocol: Protocol,
+    *,
+    roll: Roll | None = None,
+    groups: Sequence[Hashable] | None = None,
+    device: torch.device | str = "cpu",
+    limits: Mapping[str, tuple[float, float]] | None = None,
+    missing: Mapping[str, str] | None = None,
+    extras: Sequence[Extra] = (),
+) -> ScoreTable:
+    """The table that `score` fills; arguments as there.
+
+    Raises:
+        UserError: For a table without baselines.
+    """
+    videos = None if groups is None else len(set(groups))
+    metrics = protocol.settings.fitted(protocol.height, protocol.width).describe(videos)
+    protocol = replace(protocol, metrics=metrics)
+    return ScoreTable(
         forecasters_of(predictors, protocol, roll),
         protocol,
         groups=groups,
@@ -124,16 +150,26 @@ def score(
         missing=missing,
         extras=extras,
     )
+
+
+def measure_windows(table: ScoreTable, windows: Iterable[Batch], progress: Callable[[int], None] | None = None) -> None:
+    """Measure all clips in this process.
+
+    Args:
+        table: Collects the measurements.
+        windows: Batches.
+        progress: Called with the number of finished clips after each batch.
+
+    Raises:
+        UserError: For no clips, or as `ScoreTable.measure`.
+    """
     for batch in windows:
         numbers = range(table.clips, table.clips + batch.size)
         table.take(table.measure(batch, numbers), numbers)
         if progress:
             progress(table.clips)
     if not table.clips:
-        raise UserError(f"no clips to score in the {protocol.split} split; use a shorter horizon or more video")
-    if per_clip is not None:
-        per_clip.update({n: {m: table.per_clip(n, m) for m in table.settings.names} for n in table.frames})
-    return table.scores(), _worst_median_best(table, windows, names) if keep else []
+        raise UserError(f"no clips to score in the {table.protocol.split} split; use a shorter horizon or more video")
 
 
 def forecasters_of(
@@ -194,8 +230,14 @@ def _roll(model: Predictor, context: Frames, horizon: int, *, where: str, **sett
         raise UserError(f"{where}: {error}") from error
 
 
-def _worst_median_best(table: ScoreTable, windows: Iterable[Batch], names: Sequence[str]) -> list[KeptClip]:
-    """Worst, median and best clip of the first forecaster, forecast a second time."""
+def worst_median_best(table: ScoreTable, windows: Iterable[Batch], names: Sequence[str]) -> list[KeptClip]:
+    """Worst, median and best clip of the first forecaster, forecast a second time.
+
+    Args:
+        table: With the measurements of all clips.
+        windows: The same batches again.
+        names: One per clip.
+    """
     first = table.forecasters[0].name
     ranks = {"skill": clip_skills(table, first, table.frames[first])}
     ranks |= {m: horizon_mean(table.per_clip(first, m)).tolist() for m in table.settings.names if m != "moving_psnr"}

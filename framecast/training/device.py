@@ -23,6 +23,7 @@ from framecast.core.config import duration_in_words, parse_duration
 from framecast.core.errors import UserError
 from framecast.nn.joint_noise import JointNoise
 from framecast.nn.precision import autocast, resolve_precision
+from framecast.training.rendezvous import connect
 
 Precision = Literal["auto", "fp32", "bf16"]
 
@@ -309,6 +310,7 @@ def make_device(
 
     Raises:
         UserError: a number below 1, an unknown device, or no duration.
+        ProcessLost: under torchrun, the other processes did not start.
     """
     import torch.distributed as dist
     from lightning_fabric import Fabric
@@ -325,6 +327,10 @@ def make_device(
         chosen = torch.device("cuda", 0) if target.type == "cuda" and target.index is None else target
         return Device(chosen, resolve_precision(precision, target))
     logging.getLogger("lightning_fabric").setLevel(logging.WARNING)  # without its messages at start
+    try:
+        connect("nccl" if target.type == "cuda" else "gloo")
+    except TimeoutError as error:
+        raise ProcessLost(str(error)) from error
     fabric = Fabric(
         accelerator={"cuda": "gpu"}.get(target.type, target.type),
         devices=devices,

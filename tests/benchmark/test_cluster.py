@@ -1,4 +1,4 @@
-"""Jobs and benchmarks on a Ray cluster of two nodes on this machine, of which one is killed: the results as alone.
+"""Jobs, benchmarks and evaluations on a Ray cluster of two nodes on this machine, one of them killed: as alone.
 
 Needs the extra `cluster`, which is outside [dev]: run by `make acceptance`.
 """
@@ -16,12 +16,16 @@ pytest.importorskip("ray", reason="needs the extra cluster")
 
 from ray.cluster_utils import Cluster
 
+import framecast.evaluation.distributed as distributed
 from framecast.benchmark.runner import run_benchmark
 from framecast.core.errors import UserError
 from framecast.core.jobs import Job, run_jobs
 from framecast.data.options import ReadOptions
 from framecast.data.parallel_pack import pack_parallel
 from framecast.data.store import DatasetWriter
+from framecast.evaluation.compare import compare
+from framecast.evaluation.evaluate import evaluate
+from framecast.training.train import train
 
 ROOT = Path(__file__).parents[2]
 SETTINGS = {"horizon": 4, "clips": 3, "precision": "fp32", "device": "cpu", "quiet": True, "show": 1}
@@ -88,6 +92,37 @@ def test_an_import_with_a_lost_node_gives_the_bytes_of_one_machine(cluster, data
         assert (two.folder / path.name).read_bytes() == path.read_bytes()
     while not killed:  # a quick import may be done before
         time.sleep(0.05)
+
+
+def test_scores_with_a_lost_node_are_those_of_one_process_bit_for_bit(cluster, data, tmp_path, monkeypatch):
+    """Both commands on one cluster, as its start is slow; the node is lost once the first clip is measured."""
+    run = train("c-vae", data, out=tmp_path / "run", profile="tiny", steps=2, tensorboard=False, quiet=True)
+    wanted = {"horizon": 3, "clips": 6, "samples": 2, "precision": "fp32", "device": "cpu", "batch_size": 1}
+    measured, jobs = [], distributed.run_jobs
+
+    def noticed(jobs_, done, **options):
+        def report(number, result):
+            measured.append(number)
+            done(number, result)
+
+        return jobs(jobs_, done=report, **options)
+
+    monkeypatch.setattr(distributed, "run_jobs", noticed)
+    killed = kill_when(cluster, lambda: measured)
+    found, kept = compare([run], data, cluster=cluster.address, **wanted)
+    alone, shown = compare([run], data, **wanted)
+    assert killed
+    assert sorted(measured) == list(range(6))
+    assert costless(found) == costless(alone)
+    assert [clip.index for clip in kept] == [clip.index for clip in shown]
+    assert set(found.costs) == set(alone.costs)
+    scores, _ = evaluate(run, cluster=cluster.address, save=False, **wanted)
+    assert scores.to_json() == evaluate(run, save=False, **wanted)[0].to_json()
+
+
+def costless(comparison):
+    """A comparison without what is measured in seconds and bytes."""
+    return {name: value for name, value in comparison.to_json().items() if name != "costs"}
 
 
 def test_an_error_of_a_job_is_one_sentence(cluster):
