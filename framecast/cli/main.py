@@ -170,8 +170,10 @@ def _other_error(error: Exception) -> int:
     code = getattr(error, "code", None)
     if type(error).__name__ == "Interrupted" and isinstance(code, int):
         return code
-    if type(error).__name__ in ("NotFinite", "Diverged", "ProcessLost"):
+    if type(error).__name__ in ("NotFinite", "Diverged"):
         return _fail(str(error), 1)
+    if type(error).__name__ == "ProcessLost":
+        return _fail(str(error), 2)
     if type(error).__name__ == "OutOfMemoryError" or isinstance(error, MemoryError):
         return _fail("not enough memory; use a smaller --size or --batch-size, or fewer --clips", 2)
     if (sentence := _exhausted(error)) is not None:

@@ -36,9 +36,12 @@ def connect(backend: str) -> None:
         return
     rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
     address, port = os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"])
-    store = dist.TCPStore(address, port, world, is_master=False, timeout=START_TIMEOUT)
+    store = dist.TCPStore(  # type: ignore[attr-defined]
+        address, port, world, is_master=False, timeout=START_TIMEOUT
+    )
     name = agree(store, rank, world)
-    dist.init_process_group(backend, store=dist.PrefixStore(name, store), rank=rank, world_size=world)
+    prefixed = dist.PrefixStore(name, store)  # type: ignore[attr-defined]
+    dist.init_process_group(backend, store=prefixed, rank=rank, world_size=world)
     if backend == "nccl":
         atexit.register(_leave)
 

@@ -170,7 +170,7 @@ def test_a_killed_process_ends_the_job_in_one_sentence_and_the_same_command_resu
         time.sleep(0.05)
     other.kill()
     main.join(timeout=60)
-    assert (main.exitcode, other.exitcode) == (1, -signal.SIGKILL)
+    assert (main.exitcode, other.exitcode) == (2, -signal.SIGKILL)
     errors = capfd.readouterr().err
     assert "process 0 of 2: another process ended or closed its connection (" in errors
     assert "run the same command again: a training resumes from its last checkpoint" in errors
@@ -200,7 +200,7 @@ def test_a_frozen_process_ends_the_job_in_one_sentence(tmp_path, capfd):
     finally:
         os.kill(main.pid, signal.SIGCONT)
     main.join(timeout=60)  # it continues, and finds the job ended
-    assert (main.exitcode, other.exitcode) == (1, 1)
+    assert (main.exitcode, other.exitcode) == (2, 2)
     errors = capfd.readouterr().err
     assert "process 1 of 2: another process did not answer within 5 s; run the same command again" in errors
     # what the continued process notices first depends on when it was stopped
