@@ -19,6 +19,7 @@ ARRAYS = {"terminals": "terminated"}
 
 #: Fields of `TrainConfig` that older configs lack, with the values that repeat their runs.
 _ADDED = {"deterministic": False, "select": "last", "select_horizon": 0, "log": "", "prefetch": None, "compile": "auto"}
+_ADDED |= {"cuda_graph": False}
 
 #: Flags that were renamed: they work for one more version, with a warning.
 RENAMED_FLAGS = {

@@ -10,7 +10,7 @@ import threading
 import weakref
 from collections import Counter
 from collections.abc import Callable, Hashable
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from torch import Tensor
@@ -19,6 +19,8 @@ from framecast.models.base import Predictor, RolloutState
 
 #: A step that is recorded: its result lies in the same memory after every replay.
 Step = Callable[[], tuple[RolloutState, Tensor]]
+#: Results of what is recorded.
+Found = TypeVar("Found")
 #: Most recorded steps of a model; states of further kinds are stepped as before.
 LIMIT = 16
 
@@ -30,8 +32,8 @@ def graphed_step(model: Predictor) -> GraphedStep:
     return _KNOWN.setdefault(model, GraphedStep(model))
 
 
-def cuda_graph(step: Step) -> tuple[Callable[[], None], tuple[RolloutState, Tensor]]:
-    """A function that repeats a step on the GPU, and where its results lie.
+def cuda_graph(step: Callable[[], Found]) -> tuple[Callable[[], None], Found]:
+    """A function that repeats a step on the GPU, and where its results lie; also used for losses and their gradients.
 
     Raises:
         RuntimeError: the step does something that cannot be recorded.

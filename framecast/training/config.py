@@ -57,6 +57,8 @@ class TrainConfig:
     """Autocast precision; auto selects bf16 on hardware that supports it."""
     compile: Literal["auto", "on", "off"] = "auto"
     """Compilation of the losses by torch.compile; auto is on with a GPU and off on a CPU."""
+    cuda_graph: bool = False
+    """Recording of losses and gradients as CUDA graphs, where shapes are static; ignored on a CPU."""
     deterministic: bool = False
     """Deterministic algorithms only: a GPU repeats a run bit for bit, slower; an error where there is none."""
     stats_every: int = 10
@@ -252,6 +254,7 @@ CHANGEABLE = (
     "train.budget",
     "train.grad_accum_steps",
     "train.compile",
+    "train.cuda_graph",
     "train.stats_every",
     "train.summary_every",
     "train.preview_every",

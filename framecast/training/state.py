@@ -39,6 +39,7 @@ class TrainState:
         stage_seconds: training time at the start of the stage.
         optimisers: of the current stage, by phase name.
         losses: compiled losses of the current stage, by phase name; other phases use their own.
+        graphs: recorded losses and gradients of the current stage; None where nothing is recorded.
         parts: what the phases of the current stage train, by phase name.
         fault: whether no weight may be updated any more, in any process: scalar bool on the device.
         faults: (phase, parts of its loss and "total") -> first step at which each was inf or nan, int64 (n,).
@@ -61,6 +62,7 @@ class TrainState:
     stage_seconds: float = 0.0
     optimisers: dict[str, torch.optim.Optimizer] = field(default_factory=dict)
     losses: dict[str, Callable[[Batch, int], Loss]] = field(default_factory=dict)
+    graphs: Any = None
     parts: dict[str, PhaseParts] = field(default_factory=dict)
     fault: Tensor = field(default_factory=lambda: torch.tensor(False))
     faults: dict[tuple[str, tuple[str, ...]], Tensor] = field(default_factory=dict)
@@ -94,7 +96,7 @@ class TrainState:
         """Start a stage with new optimisers and counters at zero."""
         self.stage, self.stage_step, self.stage_seconds = index, 0, self.seconds
         self.best, self.bad, self.best_weights = None, 0, None
-        self.losses = {}
+        self.losses, self.graphs = {}, None
         self.parts = {p.name: PhaseParts.of(self.model, p) for p in self.current.phases}
         self.optimisers = {
             p.name: make_optimiser(p.optimiser, self.parts[p.name].parameters) for p in self.current.phases

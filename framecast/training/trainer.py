@@ -31,6 +31,7 @@ from framecast.training.checkpoint import finished_step, save_checkpoint, save_s
 from framecast.training.compiling import compile_losses, compiling, wants_compilation
 from framecast.training.config import RunConfig, resolve_steps
 from framecast.training.device import Device
+from framecast.training.graphs import GraphedLosses, wants_graphs
 from framecast.training.latents import precompute_all, resizer
 from framecast.training.log import Log, Progress
 from framecast.training.mirror import mirror_run
@@ -100,6 +101,7 @@ class Trainer:
         self.signals = Signals()
         self.saved = -1
         self.compiles = wants_compilation(self.settings.compile, device, self.settings.grad_accum_steps)
+        self.records = wants_graphs(self.settings.cuda_graph, device, self.settings.grad_accum_steps)
 
     # ------------------------------------------------------------------------------------------------------ the loop
 
@@ -313,6 +315,7 @@ class Trainer:
         )
         if self.compiles and not self._over():
             compile_losses(self.state, self._batches, device)
+        self.state.graphs = GraphedLosses(self._warn) if self.records else None
         return {"train": train, "val": loader(self.splits["val"], "random")}
 
     def _rollout_loader(self, request: ClipRequest) -> Loader | None:
