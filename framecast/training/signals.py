@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import signal
 import threading
 from types import FrameType
@@ -19,7 +20,9 @@ class Interrupted(Exception):
 class Signals:
     """Within: `number` is the first received SIGINT or SIGTERM, else 0; the same signal again ends the process.
 
-    The current step or validation is completed first, so that a resumed run equals an unbroken run.
+    The current step or validation is completed first, so that a resumed run equals an unbroken run. Under torchrun the
+    same signal again is ignored: a terminal or Slurm sends it to all processes, and the agent passes its own on, so
+    each would end without a checkpoint. The agent itself kills processes that do not end.
     """
 
     def __init__(self) -> None:
@@ -33,7 +36,8 @@ class Signals:
         return self
 
     def _note(self, number: int, _: FrameType | None) -> None:
-        self._restore(number)
+        if "TORCHELASTIC_RUN_ID" not in os.environ:
+            self._restore(number)
         self.number = self.number or number
 
     def _restore(self, number: int) -> None:

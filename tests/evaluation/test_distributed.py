@@ -67,7 +67,9 @@ def test_node_with_other_data_or_without_the_folder_is_refused(nodes, monkeypatc
     other = {**nodes[-1], "about": {**nodes[-1]["about"], "rows": {}}}
     with pytest.raises(UserError, match="rows differs from that of the machine that collects; all nodes need the same"):
         distributed.measure_batch(**other)
-    with pytest.raises(UserError, match=r"/nowhere: does not exist on .*; start the command in a folder on a disk that"):
+    with pytest.raises(
+        UserError, match=r"/nowhere: does not exist on .*; start the command in a folder on a disk that"
+    ):
         distributed.measure_batch(**{**nodes[-1], "folder": "/nowhere"})
 
 

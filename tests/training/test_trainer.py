@@ -648,6 +648,17 @@ def test_first_of_two_signals_sets_the_exit_code():
         assert signals.number == signal.SIGTERM
 
 
+def test_signal_that_torchrun_repeats_does_not_end_the_process(monkeypatch):
+    """Slurm signals all processes, and the agent passes its own signal on."""
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "test")
+    before = signal.getsignal(signal.SIGTERM)
+    with Signals() as signals:
+        for _ in range(3):
+            os.kill(os.getpid(), signal.SIGTERM)
+        assert signals.number == signal.SIGTERM
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
 def test_signals_are_recorded_once_and_handlers_restored():
     before = signal.getsignal(signal.SIGTERM)
     with Signals() as signals:
