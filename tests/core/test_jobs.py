@@ -9,8 +9,9 @@ import types
 import psutil
 import pytest
 
+from framecast.core import jobs as jobs_module
 from framecast.core.errors import UserError
-from framecast.core.jobs import Job, call, run_jobs
+from framecast.core.jobs import RETRIES, Job, call, run_jobs
 
 SIZES = ["1kB", "2MiB", "3", "4GB", "5kB"]
 FOUND = [1000, 2 << 20, 3, 4 * 10**9, 5000]
@@ -67,3 +68,60 @@ def test_an_address_without_a_cluster_is_named(monkeypatch):
             run_jobs(jobs(), cluster=address)
     with pytest.raises(UserError, match="--cluster elsewhere: expected auto or an address HOST:PORT"):
         run_jobs(jobs(), cluster="elsewhere")
+
+
+@pytest.fixture
+def cluster(monkeypatch):
+    """Ray's interface over this process: the last job ends first, and jobs of the text "lost" lose their node."""
+    ray = types.ModuleType("ray")
+    ray.done, ray.cancelled = [], []
+    kinds = {"RayError": Exception}
+    kinds["WorkerCrashedError"] = type("WorkerCrashedError", (kinds["RayError"],), {})
+    kinds["RayTaskError"] = type("RayTaskError", (kinds["RayError"],), {})
+    ray.exceptions = types.SimpleNamespace(**kinds)
+
+    def get(job):
+        ray.done.append(job)
+        if job[1]["text"] == "lost":
+            raise ray.exceptions.WorkerCrashedError
+        return call(job[0], job[1])
+
+    def remote(**options):
+        assert options == {"num_cpus": 1, "num_gpus": 0, "max_retries": RETRIES}
+        return lambda function: types.SimpleNamespace(remote=lambda name, args: Reference((name, args)))
+
+    class Reference(tuple):
+        __slots__ = ()
+        __hash__ = object.__hash__
+
+        def __eq__(self, other):
+            return self is other
+
+    ray.init, ray.shutdown = lambda **_: None, lambda: ray.done.append("shutdown")
+    ray.remote, ray.get = remote, get
+    ray.wait = lambda references, num_returns: (references[-1:], references[:-1])
+    ray.cancel = lambda reference, force: ray.cancelled.append(reference[1]["text"])
+    monkeypatch.setitem(sys.modules, "ray", ray)
+    monkeypatch.setattr(jobs_module, "_check_reachable", lambda cluster: None)
+    return ray
+
+
+def test_results_of_a_cluster_are_in_the_order_of_the_jobs(cluster):
+    seen = []
+    assert run_jobs(jobs(), cluster="auto", done=lambda number, result: seen.append(number)) == FOUND
+    assert seen == [4, 3, 2, 1, 0]
+    assert cluster.done[-1] == "shutdown"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("lost", rf"a job was lost {RETRIES + 1} times \(WorkerCrashedError\); check the nodes' memory and logs, then"),
+        ("much", "size 'much': expected bytes"),
+    ],
+)
+def test_lost_and_failed_jobs_of_a_cluster_are_one_sentence_and_stop_the_others(cluster, text, sentence):
+    with pytest.raises(UserError, match=sentence):
+        run_jobs(jobs(["1", "2", text, "3"]), cluster="auto")
+    assert cluster.cancelled == ["1", "2"]
+    assert cluster.done[-1] == "shutdown"

@@ -63,7 +63,7 @@ def test_missing_process_is_one_sentence(monkeypatch):
 def trained(folder, out, killed):
     """A run of one of two processes; in the first attempt the process `killed` dies at step 5, after a checkpoint at 4.
 
-    In the second attempt it starts later than the other, which then reads what the store kept.
+    In the second attempt it starts once the other process has read what the store kept.
     """
     rank, first = int(os.environ["RANK"]), os.environ["TORCHELASTIC_RESTART_COUNT"] == "0"
     if rank == killed and first:
@@ -76,7 +76,11 @@ def trained(folder, out, killed):
 
         Trainer._log_step = die
     elif rank == killed:
+        while not out.with_suffix(".waits").exists():
+            time.sleep(0.05)
         time.sleep(0.5)
+    elif not first:
+        out.with_suffix(".waits").touch()
     config = small_config(Plain, steps=8, save_every=2)
     fit(config, Store(folder), out, Plain, make_device("cpu", 2, precision="fp32"), quiet=True)
     return first
