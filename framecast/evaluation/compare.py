@@ -132,7 +132,7 @@ def compare(
     files = {"lpips": lpips, "fvd": fvd, "objects": objects}
     settings |= {name: None if path is None else str(path) for name, path in files.items()}
     if cluster is not None:
-        opened = {"runs": [path_of(run, "runs") for run in runs], "data": path_of(data, "data")}
+        opened: dict[str, Any] = {"runs": [path_of(run, "runs") for run in runs], "data": path_of(data, "data")}
         opened |= {"device": place.device.type, "precision": place.precision, "model_class": class_name(model_class)}
     ready = _prepare(runs, data, place, model_class=model_class, **settings)
     if cluster is None:

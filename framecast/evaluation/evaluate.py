@@ -86,7 +86,7 @@ def evaluate(
     settings: dict[str, Any] = {"split": split, "context": context, "horizon": horizon, "samples": samples}
     settings |= {"clips": clips, "seed": seed, "batch_size": batch_size, "precision": precision}
     if cluster is not None:
-        opened = {"run": path_of(run, "a run"), "data": None if data is None else path_of(data, "data")}
+        opened: dict[str, Any] = {"run": path_of(run, "a run"), "data": None if data is None else path_of(data, "data")}
         opened |= {"model_class": class_name(model_class)}
     ready = _prepare(run, data, device=device, model_class=model_class, **settings)
     table, chosen, place = ready.table, ready.clips, torch.device(ready.table.device)

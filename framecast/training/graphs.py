@@ -178,7 +178,7 @@ class _Varying:
 
     __add__ = __radd__ = __sub__ = __rsub__ = __mul__ = __rmul__ = __truediv__ = __rtruediv__ = __floordiv__ = _used
     __rfloordiv__ = __mod__ = __rmod__ = __pow__ = __rpow__ = __neg__ = __lt__ = __le__ = __gt__ = __ge__ = _used
-    __eq__ = __ne__ = __hash__ = __bool__ = __int__ = __float__ = __index__ = __round__ = _used  # type: ignore[assignment]
+    __eq__ = __ne__ = __hash__ = __bool__ = __int__ = __float__ = __index__ = __round__ = _used
 
 
 def _plain(state: TrainState, phase: Phase, batch: Batch, seed: int, device: Device) -> Found:

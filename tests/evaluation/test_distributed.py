@@ -2,6 +2,7 @@
 
 import builtins
 import json
+import pickle
 
 import pytest
 from cli_support import acting_run, copy_run, refused, store  # noqa: F401
@@ -19,7 +20,7 @@ SETTINGS = {"horizon": 4, "clips": 5, "precision": "fp32", "device": "cpu", "bat
 
 @pytest.fixture
 def nodes(monkeypatch):
-    """Jobs of a cluster run in this process, the last one first; returns their arguments."""
+    """Jobs of a cluster run in this process, the last one first, their results copied; returns their arguments."""
     seen = []
 
     def run_jobs(jobs, cluster=None, done=None, gpus=0):
@@ -29,7 +30,7 @@ def nodes(monkeypatch):
             answer = call(job.call, seen[-1])
             if "error" in answer:
                 raise UserError(answer["error"])
-            done(number, answer["result"])
+            done(number, pickle.loads(pickle.dumps(answer["result"])))
 
     monkeypatch.setattr(distributed, "run_jobs", run_jobs)
     distributed._prepared.cache_clear()

@@ -70,7 +70,10 @@ def work(words, held):
             return original(self, *arguments)
 
         Trainer._log_step = wait
-    return cli.run(words)
+    code = cli.run(words)
+    if code:  # a function that returns would wait for the agent, which waits for the end of this process
+        sys.exit(code)
+    return code
 
 
 def node(arguments, held):
