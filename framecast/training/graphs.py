@@ -198,7 +198,7 @@ def _tensors(batch: Batch) -> list[Tensor]:
 
 
 def _shapes(batch: Batch) -> Hashable:
-    """What a recorded phase depends on: shapes and kinds of the batch's tensors, and autocast."""
+    """What a recorded phase depends on: shapes, dtypes and devices of the batch's tensors."""
     return tuple((tuple(x.shape), x.dtype, x.device) for x in _tensors(batch))
 
 

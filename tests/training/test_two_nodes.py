@@ -100,6 +100,16 @@ def started(arguments, held=None):
     return process
 
 
+def ended(processes):
+    """Exit codes of nodes; one that does not end is killed, or it would keep these tests from ending."""
+    for process in processes:
+        process.join(timeout=120)
+        if process.is_alive():
+            process.kill()
+            process.join()
+    return [process.exitcode for process in processes]
+
+
 def test_preempted_job_of_two_nodes_equals_an_unbroken_one(tmp_path):
     data, out = write_store(tmp_path / "data").folder, tmp_path / "run"
     with socket.socket() as free:
@@ -115,19 +125,13 @@ def test_preempted_job_of_two_nodes_equals_an_unbroken_one(tmp_path):
     held = tmp_path / "held"
     held.mkdir()
     first = [started(arguments, held) for arguments in nodes]
-    try:
-        while all(process.is_alive() for process in first) and len(list(held.iterdir())) < 2:
-            time.sleep(0.05)
-        for process in first:  # as Slurm does before it takes the machines away
-            process.terminate()
-    finally:
-        for process in first:
-            process.join(timeout=120)
-    assert [process.exitcode for process in first] == [143, 143]
+    while all(process.is_alive() for process in first) and len(list(held.iterdir())) < 2:
+        time.sleep(0.05)
+    for process in first:  # as Slurm does before it takes the machines away
+        process.terminate()
+    assert ended(first) == [143, 143]
     assert load_checkpoint(out)["step"] == 20  # processes agree at every tenth step
     again = [started(arguments) for arguments in nodes]
-    for process in again:
-        process.join(timeout=120)
-    assert [process.exitcode for process in again] == [0, 0]
+    assert ended(again) == [0, 0]
     assert torchrun(work, ["train", *words(tmp_path / "whole")], None) == {0: 0, 1: 0}
     same_run(tmp_path / "whole", out)
