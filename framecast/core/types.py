@@ -18,8 +18,7 @@ if TYPE_CHECKING:  # importing torch and numpy takes a second, which would slow 
     import torch
     from torch import Tensor
 
-#: Version written into configs, checkpoints, stores and scores. A newer one is refused, an older one migrated or
-#: refused.
+#: Version written into configs, checkpoints, stores and scores. A newer one is refused, an older one migrated or not.
 FORMAT = 1
 
 
@@ -31,8 +30,7 @@ class ActionSpec:
     """Format of the actions of a source.
 
     Attributes:
-        kind: "discrete" (stored as an index, one-hot in the batch) or "continuous" (floats, standardised in the batch
-            with mean and std of the training set).
+        kind: "discrete" (an index, one-hot in a batch) or "continuous" (standardised in a batch by the training set).
         size: number of discrete actions, or of continuous dimensions.
         names: one per action or dimension.
         low: lower bounds of continuous actions, one per dimension.

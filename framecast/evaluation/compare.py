@@ -129,7 +129,7 @@ def compare(
     settings: dict[str, Any] = {"split": split, "context": context, "horizon": horizon, "samples": samples}
     settings |= {"clips": clips, "seed": seed, "part": part, "size": size, "fit": fit, "axes": axes, "mmd": mmd}
     settings |= {"rank_by": rank_by, "batch_size": batch_size, "lpips_sha256": lpips_sha256, "fvd_sha256": fvd_sha256}
-    files = {"lpips": lpips, "fvd": fvd, "objects": objects}
+    files: dict[str, str | Path | None] = {"lpips": lpips, "fvd": fvd, "objects": objects}
     settings |= {name: None if path is None else str(path) for name, path in files.items()}
     if cluster is not None:
         opened: dict[str, Any] = {"runs": [path_of(run, "runs") for run in runs], "data": path_of(data, "data")}

@@ -20,7 +20,7 @@ from framecast.core.errors import UserError
 from framecast.core.types import Batch, Phase
 from framecast.models.graphs import cuda_graph
 from framecast.training.device import Device
-from framecast.training.faults import terms
+from framecast.training.faults import fault, note_faults, terms
 from framecast.training.gradients import only
 from framecast.training.prefetch import each_tensor
 from framecast.training.state import TrainState
@@ -107,6 +107,16 @@ class GraphedLosses:
         if graph.checked:
             return graph(batch, seed, device)
         return self._compared(kind, graph, state, phase, batch, seed, device)
+
+    def gradients(
+        self, state: TrainState, phase: Phase, batch: Batch, seed: int, device: Device, logged: dict[str, Tensor]
+    ) -> list[Tensor | None]:
+        """The gradients of the phase, with its terms noted in the state and in `logged`; arguments as of a call."""
+        names, values, gradients = self(state, phase, batch, seed, device)
+        note_faults(state, (phase.name, names), values)
+        logged |= {f"{phase.name}/{name}": value for name, value in zip(names, values.unbind(), strict=True)}
+        state.fault = fault(state)
+        return list(gradients)
 
     def _recorded(self, state: TrainState, phase: Phase, batch: Batch, seed: int, device: Device) -> _Recorded | None:
         """The recorded phase; None where it cannot be. Weights and statistics stay as they are."""

@@ -129,11 +129,7 @@ def _gradients(
         p.grad = None
     seed = seed_for(state.seed, 0, state.step, phase.seed_name or phase.name)
     if state.graphs is not None:  # of one process and whole batches
-        names, values, gradients = state.graphs(state, phase, batches(phase.stream, 0), seed, device)
-        note_faults(state, (phase.name, names), values)
-        logged |= {f"{phase.name}/{name}": value for name, value in zip(names, values.unbind(), strict=True)}
-        state.fault = fault(state)
-        return list(gradients)
+        return state.graphs.gradients(state, phase, batches(phase.stream, 0), seed, device, logged)  # type: ignore[no-any-return]
     reduction = Reduction(device, parts.parameters) if device.world > 1 else None
     with only(state.model, phase, parts):
         for micro in range(grad_accum_steps):

@@ -65,7 +65,7 @@ class Pairs(SplitByName):
         left = set(self.skipped)
         self.fixed = {name: split for name, split in self.fixed.items() if name not in left}
         self.lengths: list[int] = [2] * len(self.names)
-        self.spec = ClipSpec(channels=3, height=self._size[0], width=self._size[1], fps=1.0)
+        self.spec: ClipSpec = ClipSpec(channels=3, height=self._size[0], width=self._size[1], fps=1.0)
 
     def _checked(self, name: str, found: dict[str, Path]) -> tuple[Path, Path]:
         """Both images of a pair, of the size of the first pair."""
