@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
 
 from framecast.cli.output import arguments, print_result, progress_bar
+from framecast.cli.shared_flags import ComputeFlags, ModelClassFlag, QuietFlag, command_flags
 from framecast.core.errors import UserError
-from framecast.core.flags import RunName, Switch, parse
+from framecast.core.flags import RunName, parse
 
 
-@dataclass(frozen=True, kw_only=True)
-class AnomalyFlags:
+@command_flags
+class AnomalyFlags(ComputeFlags, QuietFlag, ModelClassFlag):
     """Detection of anomalies: frames that differ from their forecast by more than frames of normal material do.
 
     Example: framecast anomaly direct-any --input today.mp4 --calibrate normal.mp4 --out anomalies
@@ -42,16 +41,6 @@ class AnomalyFlags:
     """Random seed for sampling."""
     film: bool = True
     """Film with a heat map."""
-    device: str = "auto"
-    """Device: auto, cpu, cuda, cuda:0 or mps."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Autocast precision."""
-    model_class: str | None = None
-    """Class of a model outside the package: path/to/mine.py:Mine."""
-    quiet: Switch = False
-    """No progress output."""
-    json: str | None = None
-    """Path for the result without scores of frames as JSON; - for standard output."""
 
 
 def run_anomaly(argv: list[str]) -> None:

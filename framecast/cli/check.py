@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 
 from framecast.cli.output import print_result
+from framecast.cli.shared_flags import JsonFlag, command_flags
 from framecast.core.errors import UserError
 from framecast.core.flags import PathName, parse
 
 
-@dataclass(frozen=True, kw_only=True)
-class CheckFlags:
+@command_flags
+class CheckFlags(JsonFlag):
     """Verification of a run, packed store or export by its checksums; nothing is changed.
 
     Example: framecast check runs/pacman
@@ -19,8 +19,6 @@ class CheckFlags:
 
     path: PathName
     """Run folder, packed store, exported weights, or the name of packaged weights."""
-    json: str | None = None
-    """Path for the result as JSON; - for standard output."""
 
 
 def run_check(argv: list[str]) -> None:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
 from framecast.cli.output import arguments, print_result, progress_bar
+from framecast.cli.shared_flags import ComparisonFlags, ModelClassFlag, command_flags
 from framecast.core.flags import RunNames, Switch, parse
 
 
-@dataclass(frozen=True, kw_only=True)
-class CompareFlags:
+@command_flags
+class CompareFlags(ComparisonFlags, ModelClassFlag):
     """Comparison of predictors on the same clips under one protocol: ranked table, curves and videos on one page.
 
     Example: framecast compare runs/plain runs/adversarial forecasts/theirs --data data/pacman --out runs/compared
@@ -27,14 +27,6 @@ class CompareFlags:
     split: str | None = None
     """Split: train, val or test, or a named part of one such as test/novel; test if not given; all for data that no run
     was trained on."""
-    context: int | None = None
-    """Number of context frames in every clip; as many as the rows use if not given."""
-    horizon: int | None = None
-    """Number of frames to forecast; if not given 64, or half of what the longest held-out video leaves."""
-    samples: int = 1
-    """Number of futures per clip, for stochastic rows."""
-    clips: int | None = None
-    """Number of clips, one at a random position in each of equal parts of the split; 32 if not given."""
     seed: int | None = None
     """Random seed for clip selection and sampling; 0 if not given."""
     part: str | None = None
@@ -45,10 +37,6 @@ class CompareFlags:
     """Method for frames of another aspect ratio: crop, pad or squash."""
     axes: str | None = None
     """Axes of .npy files, such as nthwc."""
-    rank_by: str | None = None
-    """Metric of the ranking, such as skill_best, psnr or ssim; skill over copy-last if not given."""
-    show: int = 3
-    """Number of clips shown on the page, from the hardest to the easiest."""
     lpips: str | None = None
     """Weights file for LPIPS (AlexNet and its heads, .safetensors or .pt); LPIPS is not computed if not given."""
     lpips_sha256: str | None = None
@@ -63,24 +51,14 @@ class CompareFlags:
     """Computation of rf-mmd, the distance between the sets of forecasts and of real clips."""
     batch_size: int | None = None
     """Number of clips per batch; at most 8 if not given. The scores do not depend on it."""
-    device: str = "auto"
-    """Device: auto, cpu, cuda, cuda:0 or mps."""
     devices: int = 1
     """Number of processes that share the clips."""
     cluster: str | None = None
     """Ray cluster that measures the clips: auto or an address; runs and data must be on a disk that its nodes share."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Autocast precision."""
-    model_class: str | None = None
-    """Class of a model outside the package: path/to/mine.py:Mine."""
-    quiet: Switch = False
-    """No progress output."""
-    json: str | None = None
-    """Path for the comparison as JSON; - for standard output."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class BenchmarkFlags:
+@command_flags
+class BenchmarkFlags(ComparisonFlags):
     """Comparison of models trained from scratch for equal times, one after another; the same command resumes.
 
     Example: framecast benchmark --models multiscale-gan:small c-ae:small --data "data/pacman --size 84x64" --budget 4m
@@ -106,30 +84,10 @@ class BenchmarkFlags:
     """Folders of shards; their runs are moved into --out and compared."""
     split: str | None = None
     """Split for the comparison: train, val or test, or a named part of one such as test/novel; test if not given."""
-    context: int | None = None
-    """Number of context frames in every clip; as many as the models use if not given."""
-    horizon: int | None = None
-    """Number of frames to forecast; if not given 64, or half of what the longest held-out video leaves."""
-    samples: int = 1
-    """Number of futures per clip, for stochastic models."""
-    clips: int | None = None
-    """Number of clips, one at a random position in each of equal parts of the split; 32 if not given."""
-    rank_by: str | None = None
-    """Metric of the ranking, such as skill_best, psnr or ssim; skill over copy-last if not given."""
-    show: int = 3
-    """Number of clips shown on the page of every comparison, from the hardest to the easiest."""
-    device: str = "auto"
-    """Device: auto, cpu, cuda, cuda:0 or mps."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Autocast precision of training and comparison."""
     cluster: str | None = None
     """Ray cluster that trains the runs: auto or an address; --out and data must be on a disk that its nodes share."""
     dry_run: Switch = False
     """Plan of the runs with the expected time; nothing is trained."""
-    quiet: Switch = False
-    """No progress output."""
-    json: str | None = None
-    """Path for the table as JSON; - for standard output."""
 
 
 def run_compare(argv: list[str]) -> None:

@@ -6,17 +6,25 @@ import dataclasses
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from framecast.cli.data_export import read_options, write_lerobot_of, write_records_of, write_view_of
 from framecast.cli.output import arguments, print_result, print_skipped, progress_bar
 from framecast.cli.push import push_data
+from framecast.cli.shared_flags import (
+    JsonFlag,
+    OutputFlags,
+    RateFlag,
+    ReadFlags,
+    ServeFlags,
+    SizeFlags,
+    command_flags,
+)
 from framecast.core.commit import check_target
 from framecast.core.config import suggest
 from framecast.core.errors import UserError
-from framecast.core.flags import PathName, SetName, Switch, documented, fields_of, parse
+from framecast.core.flags import PathName, SetName, Switch, fields_of, parse
 from framecast.core.remote import parse_bytes
 from framecast.data.base import RecordSettings
 
@@ -39,7 +47,7 @@ Each has its own --help.
 """
 
 
-@dataclass(frozen=True, kw_only=True)
+@command_flags
 class SourcesFlags:
     """List of the sources for `framecast data make`.
 
@@ -50,8 +58,18 @@ class SourcesFlags:
     """JSON output only."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ImportFlags:
+@command_flags
+class ContentFlags:
+    """Settings of readers of videos and of TFRecords."""
+
+    records: RecordSettings = dataclasses.field(default_factory=RecordSettings)
+    """Reader settings for TFRecords."""
+    cuts: bool = True
+    """Detection of shot cuts in videos, which training clips then do not cross; every frame is decoded."""
+
+
+@command_flags
+class ImportFlags(RateFlag, ContentFlags, SizeFlags, OutputFlags):
     """Conversion of videos, folders of frames, .npy, .npz or TFRecords to a packed store, the fastest training input.
 
     Example: framecast data import holiday.mp4 --out data/holiday --size 128
@@ -59,36 +77,16 @@ class ImportFlags:
 
     path: PathName
     """Video, folder of videos or of frames, .npy or .npz, TFRecords."""
-    out: str
-    """Output folder."""
-    size: str | None = None
-    """Frame size, 128 (shorter side) or 96x128; unchanged if not given."""
-    fit: Literal["crop", "pad", "squash"] = "crop"
-    """Method for frames of another aspect ratio: crop, pad or squash."""
-    fps: float | None = None
-    """Frame rate to resample videos to; for frames and arrays, the rate they have (30 if not given)."""
-    axes: str | None = None
-    """Axes of .npy files, such as nthwc."""
-    records: RecordSettings = dataclasses.field(default_factory=RecordSettings)
-    """Reader settings for TFRecords."""
-    cuts: bool = True
-    """Detection of shot cuts in videos, which training clips then do not cross."""
     shards: str | None = None
     """Largest size of a shard, such as 512MiB, for store format 2: for object storage and data larger than memory."""
     workers: int = 1
     """Number of processes, which write shards."""
     cluster: str | None = None
     """Ray cluster that does the work: auto or an address; input and output must be on a disk that its nodes share."""
-    skip_bad: Switch = False
-    """Skipping of unreadable files, with a count."""
-    overwrite: Switch = False
-    """Replacement of an existing store, after the new one is complete."""
-    json: str | None = None
-    """Path for a summary of the output as JSON; - for standard output."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class InspectFlags:
+@command_flags
+class InspectFlags(ContentFlags, ReadFlags):
     """Summary of a store, video or folder: videos, frames, sizes, actions, splits; with a contact sheet.
 
     Example: framecast data inspect data/pacman --sheet pacman.png
@@ -98,20 +96,10 @@ class InspectFlags:
     """Packed store, video, folder of videos or of frames, .npy or .npz, TFRecords."""
     sheet: str | None = None
     """Path (.png) for a contact sheet."""
-    axes: str | None = None
-    """Axes of .npy files, such as nthwc."""
-    records: RecordSettings = dataclasses.field(default_factory=RecordSettings)
-    """Reader settings for TFRecords."""
-    cuts: bool = True
-    """Detection of shot cuts in videos, for which every frame is decoded."""
-    skip_bad: Switch = False
-    """Skipping of unreadable files, with a count."""
-    json: str | None = None
-    """Path for the description as JSON; - for standard output."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class DownloadFlags:
+@command_flags
+class DownloadFlags(JsonFlag):
     """Download of a published data set. Shows size and host and asks first; the same command resumes.
 
     Example: framecast data download agc --game mspacman --out data/agc
@@ -133,12 +121,10 @@ class DownloadFlags:
     """Consent, instead of a question."""
     keep_archive: Switch = False
     """Preservation of the archive after unpacking."""
-    json: str | None = None
-    """Path for a summary of the output as JSON; - for standard output."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ClipsFlags:
+@command_flags
+class ClipsFlags(OutputFlags):
     """Clips for another program to forecast: contexts, actions and a manifest; true futures only on request.
 
     Example: framecast data clips --data data/pacman --out clips/pacman --context 4 --horizon 64
@@ -146,8 +132,6 @@ class ClipsFlags:
 
     data: str
     """Packed store, video, folder of videos or frames, .npy or .npz, or a source's name."""
-    out: str
-    """Output folder."""
     split: str = "test"
     """Split: train, val or test, a named part of one such as test/novel, or all."""
     context: int = 4
@@ -168,14 +152,10 @@ class ClipsFlags:
     """Axes of .npy files, such as nthwc."""
     with_truth: Switch = False
     """True futures, written next to the contexts."""
-    overwrite: Switch = False
-    """Replacement of an existing folder, after the new one is complete."""
-    json: str | None = None
-    """Path for the manifest as JSON; - for standard output."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class RecordFlags:
+@command_flags
+class RecordFlags(ServeFlags, OutputFlags):
     """Recording of one's own play in the browser as a packed store, with actions, rewards and ends. Ctrl-C ends it.
 
     Example: framecast data record --source maze --out data/mine
@@ -185,38 +165,14 @@ class RecordFlags:
     """Folder of the store, written when the server ends."""
     source: str = "maze"
     """Game: paddle, maze or a game of the emulator, such as pong."""
-    host: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0 for all, then the URL holds a token that every request needs."""
-    port: int = 8765
-    """Port to listen on; 0 selects a free one."""
-    sessions: int = 4
-    """Maximum number of concurrent browsers."""
     seed: int = 0
     """Random seed of the first game."""
-    open: Switch = False
-    """Opening of the page in this machine's browser."""
-    overwrite: Switch = False
-    """Replacement of an existing store, after the new one is complete."""
-    json: str | None = None
-    """Path for a summary of the output as JSON; - for standard output."""
 
 
 def make_flags(name: str, config: type) -> type:
     """The flags of `data make NAME`: output folder, and the fields of the source's config."""
-    common: list[tuple[str, Any, Any]] = [
-        ("out", str, documented("Output folder.")),
-        (
-            "overwrite",
-            Switch,
-            documented("Replacement of an existing store, after the new one is complete.", False),
-        ),
-        (
-            "json",
-            str | None,
-            documented("Path for a summary of the output as JSON; - for standard output.", None),
-        ),
-    ]
-    made = dataclasses.make_dataclass("MakeFlags", [*common, *fields_of(config())], frozen=True, kw_only=True)
+    own = fields_of(config())
+    made = dataclasses.make_dataclass("MakeFlags", own, bases=(OutputFlags,), frozen=True, kw_only=True)
     made.__doc__ = f"Generate {name} as a packed store.\n\nExample: framecast data make {name} --out data/{name}"
     return made
 
@@ -352,15 +308,7 @@ def _record(argv: list[str]) -> None:
     flags = parse(RecordFlags, argv, "data record")
     folder = Path(flags.out)
     check_target(folder, "store", flags.overwrite)
-    ready = prepare_game(
-        flags.source,
-        flags.out,
-        host=flags.host,
-        port=flags.port,
-        sessions=flags.sessions,
-        seed=flags.seed,
-        overwrite=flags.overwrite,
-    )
+    ready = prepare_game(flags.source, **arguments(flags, "source", "open", "json"))
     print(f"playing {flags.source}: {ready.url}\nCtrl-C ends it and writes {folder}", file=sys.stderr)
     if flags.open:
         import webbrowser

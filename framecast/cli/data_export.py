@@ -3,16 +3,16 @@
 from __future__ import annotations
 
 import dataclasses
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
 from framecast.cli.output import print_result, print_skipped, progress_bar
-from framecast.core.flags import PathName, Switch, parse
+from framecast.cli.shared_flags import OutputFlags, RateFlag, SizeFlags, command_flags
+from framecast.core.flags import PathName, parse
 
 
-@dataclass(frozen=True, kw_only=True)
-class RecordsFlags:
+@command_flags
+class RecordsFlags(RateFlag, SizeFlags, OutputFlags):
     """Conversion of any data to TFRecords, one record per video, in the schema of a published system.
 
     Example: framecast data records data/pushing --out records/pushing --schema robot-push
@@ -20,34 +20,18 @@ class RecordsFlags:
 
     path: PathName
     """Packed store, video, folder of videos or of frames, .npy or .npz, TFRecords."""
-    out: str
-    """Output folder."""
     schema: Literal["published", "robot-push"] = "published"
     """Schema: published (of the hierarchical predictor's release, with all per-frame arrays) or robot-push."""
-    size: str | None = None
-    """Frame size, 128 (shorter side) or 96x128; unchanged if not given."""
-    fit: Literal["crop", "pad", "squash"] = "crop"
-    """Method for frames of another aspect ratio: crop, pad or squash."""
     length: int | None = None
     """Frames per record; whole videos if not given."""
     quality: int = 95
     """JPEG quality, 1 to 100."""
     per_file: int = 256
     """Maximum number of records per file."""
-    fps: float | None = None
-    """Frame rate to resample videos to; for frames and arrays, the rate they have (30 if not given)."""
-    axes: str | None = None
-    """Axes of .npy files, such as nthwc."""
-    skip_bad: Switch = False
-    """Skipping of unreadable files, with a count."""
-    overwrite: Switch = False
-    """Replacement of existing records, after the new ones are complete."""
-    json: str | None = None
-    """Path for a summary of the output as JSON; - for standard output."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class LeRobotFlags:
+@command_flags
+class LeRobotFlags(SizeFlags, OutputFlags):
     """Conversion of any data to a LeRobot dataset (format v3.0), one episode per video or per group of cameras.
 
     Example: framecast data lerobot data/pushing --out lerobot/pushing --task "push the block"
@@ -55,26 +39,12 @@ class LeRobotFlags:
 
     path: PathName
     """Packed store, video, folder of videos or of frames, .npy or .npz, TFRecords."""
-    out: str
-    """Output folder."""
     task: str = ""
     """Task text of videos without one."""
-    size: str | None = None
-    """Frame size, 128 (shorter side) or 96x128; unchanged if not given."""
-    fit: Literal["crop", "pad", "squash"] = "crop"
-    """Method for frames of another aspect ratio: crop, pad or squash."""
-    axes: str | None = None
-    """Axes of .npy files, such as nthwc."""
-    skip_bad: Switch = False
-    """Skipping of unreadable files, with a count."""
-    overwrite: Switch = False
-    """Replacement of an existing dataset, after the new one is complete."""
-    json: str | None = None
-    """Path for a summary of the output as JSON; - for standard output."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class ViewFlags:
+@command_flags
+class ViewFlags(RateFlag, SizeFlags):
     """Video of what is read, with frame numbers, times, actions and cuts below the frames, and a contact sheet.
 
     Example: framecast data view holiday.mp4 --out view.mp4
@@ -88,20 +58,8 @@ class ViewFlags:
     """Name of one video; all if not given."""
     frames: int = 300
     """Maximum number of frames of each video."""
-    size: str | None = None
-    """Frame size, 128 (shorter side) or 96x128; unchanged if not given."""
-    fit: Literal["crop", "pad", "squash"] = "crop"
-    """Method for frames of another aspect ratio: crop, pad or squash."""
-    fps: float | None = None
-    """Frame rate to resample videos to; for frames and arrays, the rate they have (30 if not given)."""
-    axes: str | None = None
-    """Axes of .npy files, such as nthwc."""
     cuts: bool = True
     """Detection of shot cuts in videos."""
-    skip_bad: Switch = False
-    """Skipping of unreadable files, with a count."""
-    json: str | None = None
-    """Path for a summary of the output as JSON; - for standard output."""
 
 
 def write_records_of(argv: list[str]) -> None:

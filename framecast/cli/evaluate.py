@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from framecast.cli.output import arguments, open_run_of, print_result
-from framecast.core.flags import RunName, parse
+from framecast.cli.shared_flags import ComputeFlags, RunFlag, command_flags
+from framecast.core.flags import parse
 
 
-@dataclass(frozen=True, kw_only=True)
-class EvaluateFlags:
+@command_flags
+class EvaluateFlags(RunFlag, ComputeFlags):
     """Scores of a run on held-out clips next to the baselines: skill, useful horizon, and the evaluation protocol.
 
     Example: framecast evaluate runs/pacman --horizon 64 --clips 32
     """
 
-    run: RunName
-    """Run folder, name of packaged weights, or hf://organisation/name[@revision]."""
     data: str | None = None
     """Data to score on; the training data if not given."""
     split: str = "test"
@@ -35,19 +33,11 @@ class EvaluateFlags:
     """Random seed for clip selection and sampling."""
     out: str | None = None
     """Folder for scores.json; RUN if not given, for packaged and downloaded weights ./NAME-results."""
-    device: str = "auto"
-    """Device: auto, cpu, cuda, cuda:0 or mps."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Autocast precision."""
     cluster: str | None = None
     """Ray cluster that measures the clips: auto or an address; run and data must be on a disk that its nodes share."""
-    model_class: str | None = None
-    """Class of a model outside the package: path/to/mine.py:Mine."""
-    json: str | None = None
-    """Path for the scores as JSON; - for standard output."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@command_flags
 class ReportFlags(EvaluateFlags):
     """One offline HTML page: scores, curves with intervals, videos of the worst, median and best clip, loss curves.
 

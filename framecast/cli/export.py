@@ -3,34 +3,28 @@
 from __future__ import annotations
 
 import tempfile
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from framecast.cli.output import open_run_of, print_result
+from framecast.cli.shared_flags import RunFlag, WeightsFlags, command_flags
 from framecast.core.errors import UserError
-from framecast.core.flags import RunName, Switch, parse
+from framecast.core.flags import Switch, parse
 from framecast.core.remote import RemoteFolder, is_address
 
 if TYPE_CHECKING:
     from framecast.inference.onnx_export import Agreement
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExportFlags:
+@command_flags
+class ExportFlags(WeightsFlags, RunFlag):
     """Exported weights: config.json, model.safetensors and a model card, without any local path.
 
     Example: framecast export runs/pacman --out pacman-weights --half
     """
 
-    run: RunName
-    """Run folder, name of packaged weights, or hf://organisation/name[@revision]."""
     out: str | None = None
     """Output folder or address (s3://…); it must not exist yet or be empty. Default: NAME-weights, -onnx or -web."""
-    half: Switch = False
-    """Half precision for the stored weights, which halves the size."""
-    inference_only: Switch = False
-    """Weights for inference only, without modules that only training needs, such as a discriminator."""
     onnx: Switch = False
     """ONNX graphs of rollout_init and rollout_step beside the weights, checked through onnxruntime."""
     web: Switch = False
@@ -39,10 +33,6 @@ class ExportFlags:
     """Real frames for the check of the graphs and the starts of the page; as for framecast play if not given."""
     runtime: str | None = None
     """Unpacked npm package onnxruntime-web for the page; from the cache, filled by npm, if not given."""
-    model_class: str | None = None
-    """Class of a model outside the package: path/to/mine.py:Mine."""
-    json: str | None = None
-    """Path for a summary of the output as JSON; - for standard output."""
 
 
 def run_export(argv: list[str]) -> None:

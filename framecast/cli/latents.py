@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any, Literal
+import importlib
+from collections.abc import Sequence
+from typing import Literal
 
-from framecast.cli.output import open_run_of, print_result
+from framecast.cli.output import arguments, open_run_of, print_result
+from framecast.cli.shared_flags import DeviceFlag, RunFlag, command_flags
 from framecast.core.config import suggest
 from framecast.core.errors import UserError
-from framecast.core.flags import RunName, parse
+from framecast.core.flags import parse
 
 HELP = """\
 framecast latents: analysis of the latent space of a model that encodes and decodes.
@@ -26,25 +27,17 @@ RUN/latents (--out DIR for another folder). Each verb has its own --help.
 """
 
 
-@dataclass(frozen=True, kw_only=True)
-class LatentsFlags:
+@command_flags
+class LatentsFlags(DeviceFlag, RunFlag):
     """Flags of all verbs."""
 
-    run: RunName
-    """Run folder, name of packaged weights, or hf://organisation/name[@revision]."""
     input: str | None = None
     """Image, video, folder of frames or packed store; held-out clips of the training data if not given."""
     out: str | None = None
     """Output folder; RUN/latents if not given, for packaged and downloaded weights ./NAME-results/latents."""
-    device: str = "auto"
-    """Device: auto, cpu, cuda, cuda:0 or mps."""
-    model_class: str | None = None
-    """Class of a model outside the package: path/to/mine.py:Mine."""
-    json: str | None = None
-    """Path for a summary of the output as JSON; - for standard output."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@command_flags
 class TraverseFlags(LatentsFlags):
     """One latent dimension from low to high with the others fixed: a sheet (.png) and a video (.gif).
 
@@ -61,7 +54,7 @@ class TraverseFlags(LatentsFlags):
     """Number of images from low to high."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@command_flags
 class SampleFlags(LatentsFlags):
     """Different next frames of each image: first frame, six samples, true second frame (.png), and as a video (.gif).
 
@@ -76,7 +69,7 @@ class SampleFlags(LatentsFlags):
     """Random seed for image selection and sampling."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@command_flags
 class TransferFlags(LatentsFlags):
     """Motion of one pair applied to other images: pair, image, and moved image (.png), and as a video (.gif).
 
@@ -91,7 +84,7 @@ class TransferFlags(LatentsFlags):
     """Random seed for clip selection."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@command_flags
 class DimsFlags(LatentsFlags):
     """KL divergence of every latent dimension, the dominant ones as bars, pages of feature maps and kernels.
 
@@ -104,7 +97,7 @@ class DimsFlags(LatentsFlags):
     """Random seed for clip selection."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@command_flags
 class ImportanceFlags(LatentsFlags):
     """Importance of latent dimensions: rise of the reconstruction error when one is replaced by its mean.
 
@@ -115,7 +108,7 @@ class ImportanceFlags(LatentsFlags):
     """Maximum number of clips."""
 
 
-@dataclass(frozen=True, kw_only=True)
+@command_flags
 class StatisticsFlags(LatentsFlags):
     """Mean and spread of every latent dimension, and the norm of latents in data and in rollouts.
 
@@ -128,69 +121,14 @@ class StatisticsFlags(LatentsFlags):
     """Number of steps of the measured rollouts; 0 for none."""
 
 
-def _sample(run: Any, flags: SampleFlags, device: str) -> Any:
-    from framecast.inference.latents.motions import sample
-
-    return sample(
-        run,
-        flags.input,
-        prior=flags.prior,
-        out=flags.out,
-        device=device,
-        pictures=flags.pictures,
-        seed=flags.seed,
-    )
-
-
-def _transfer(run: Any, flags: TransferFlags, device: str) -> Any:
-    from framecast.inference.latents.motions import transfer
-
-    return transfer(
-        run, flags.input, flags.onto, out=flags.out, device=device, pictures=flags.pictures, seed=flags.seed
-    )
-
-
-def _dims(run: Any, flags: DimsFlags, device: str) -> Any:
-    from framecast.inference.latents.motions import dims
-
-    return dims(run, flags.input, count=flags.clips, seed=flags.seed, out=flags.out, device=device)
-
-
-def _traverse(run: Any, flags: TraverseFlags, device: str) -> Any:
-    from framecast.inference.latents.traversal import traverse
-
-    return traverse(
-        run,
-        flags.input,
-        numbers(flags.dims, "--dims"),
-        low=flags.low,
-        high=flags.high,
-        steps=flags.steps,
-        out=flags.out,
-        device=device,
-    )
-
-
-def _importance(run: Any, flags: ImportanceFlags, device: str) -> Any:
-    from framecast.inference.latents.statistics import importance
-
-    return importance(run, flags.input, count=flags.clips, out=flags.out, device=device)
-
-
-def _statistics(run: Any, flags: StatisticsFlags, device: str) -> Any:
-    from framecast.inference.latents.statistics import statistics
-
-    return statistics(run, flags.input, count=flags.clips, steps=flags.steps, out=flags.out, device=device)
-
-
-#: Verb -> (flags, function of run, flags and device).
-VERBS: dict[str, tuple[type[LatentsFlags], Callable[[Any, Any, str], Any]]] = {
-    "sample": (SampleFlags, _sample),
-    "transfer": (TransferFlags, _transfer),
-    "dims": (DimsFlags, _dims),
-    "importance": (ImportanceFlags, _importance),
-    "statistics": (StatisticsFlags, _statistics),
-    "traverse": (TraverseFlags, _traverse),
+#: Verb -> (flags, module of `framecast.inference.latents` with the function of that name).
+VERBS: dict[str, tuple[type[LatentsFlags], str]] = {
+    "sample": (SampleFlags, "motions"),
+    "transfer": (TransferFlags, "motions"),
+    "dims": (DimsFlags, "motions"),
+    "importance": (ImportanceFlags, "statistics"),
+    "statistics": (StatisticsFlags, "statistics"),
+    "traverse": (TraverseFlags, "traversal"),
 }
 
 
@@ -201,11 +139,17 @@ def run_latents(argv: list[str]) -> None:
         return
     if argv[0] not in VERBS:
         raise UserError(f"unknown command 'latents {argv[0]}'; {suggest(argv[0], VERBS)}")
-    kind, analyse = VERBS[argv[0]]
+    kind, module = VERBS[argv[0]]
     flags = parse(kind, argv[1:], f"latents {argv[0]}")
     from framecast.training.device import pick_device
 
-    result = analyse(open_run_of(flags), flags, str(pick_device(flags.device)))
+    analyse = getattr(importlib.import_module(f"framecast.inference.latents.{module}"), argv[0])
+    given = arguments(flags, "run", "input", "device", "model_class", "json")
+    if "clips" in given:
+        given["count"] = given.pop("clips")
+    if "dims" in given:
+        given["dims"] = numbers(flags.dims, "--dims")
+    result = analyse(open_run_of(flags), flags.input, device=str(pick_device(flags.device)), **given)
     lines = [*result.lines, *(f"{name}: {path}" for name, path in result.files.items())]
     print_result(flags.json, result.to_json(), "\n".join(lines))
 

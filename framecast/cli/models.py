@@ -5,15 +5,15 @@ from __future__ import annotations
 import json
 import sys
 import textwrap
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from framecast.cli.shared_flags import command_flags
 from framecast.core.errors import UserError
 from framecast.core.flags import ModelName, Switch, parse
 
 
-@dataclass(frozen=True, kw_only=True)
+@command_flags
 class ModelsFlags:
     """List of all models, or the parts and sizes of one; `--figure` draws it with layer names and sizes.
 

@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import dataclass
 from typing import Any, Literal
 
 from framecast.cli.output import open_run_of, print_result
+from framecast.cli.shared_flags import DeviceFlag, ModelClassFlag, ServeFlags, command_flags
 from framecast.core.flags import RunName, Switch, parse
 
 
-@dataclass(frozen=True, kw_only=True)
-class PlayFlags:
+@command_flags
+class PlayFlags(ServeFlags, DeviceFlag, ModelClassFlag):
     """Interactive rollout in the browser, with actions, temperatures and latent sliders. Ctrl-C ends it.
 
     Example: framecast play runs/pacman
@@ -25,26 +25,12 @@ class PlayFlags:
     """Real frames to start from; the run's examples, or held-out frames of the training data, if not given."""
     size: str | None = None
     """Frame size, 128 (shorter side) or 96x128; as in training if not given."""
-    host: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0 for all, then the URL holds a token that every request needs."""
-    port: int = 8765
-    """Port to listen on; 0 selects a free one."""
     names: str | None = None
     """Additional host names of the page, such as lab.example.org,lab."""
-    sessions: int = 4
-    """Maximum number of concurrent browsers."""
-    open: Switch = False
-    """Opening of the page in this machine's browser."""
     seed: int = 0
     """Random seed for the rollouts."""
-    device: str = "auto"
-    """Device: auto, cpu, cuda, cuda:0 or mps."""
     precision: Literal["fp32", "bf16"] = "fp32"
     """Autocast precision."""
-    model_class: str | None = None
-    """Class of a model outside the package: path/to/mine.py:Mine."""
-    json: str | None = None
-    """Path for the address as JSON; - for standard output."""
 
 
 def run_play(argv: list[str]) -> None:
@@ -54,11 +40,8 @@ def run_play(argv: list[str]) -> None:
     from framecast.web.play import prepare, prepare_game
 
     served: dict[str, Any] = {
-        "host": flags.host,
-        "port": flags.port,
+        **{name: getattr(flags, name) for name in ("host", "port", "sessions", "seed")},
         "names": [name.strip() for name in (flags.names or "").split(",") if name.strip()],
-        "sessions": flags.sessions,
-        "seed": flags.seed,
     }
     if flags.real:
         ready = prepare_game(flags.run, **served)

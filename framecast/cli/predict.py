@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from functools import partial
-from typing import Literal
 
 from framecast.cli.output import arguments, open_run_of, print_result
+from framecast.cli.shared_flags import ComputeFlags, ModelClassFlag, command_flags
 from framecast.core.errors import UserError
 from framecast.core.flags import OptionalRunName, Switch, parse
 
 
-@dataclass(frozen=True, kw_only=True)
-class PredictFlags:
+@command_flags
+class PredictFlags(ComputeFlags, ModelClassFlag):
     """Forecast of a video as a video: context frames with a green border, predicted frames with a red one.
 
     Without a run, packaged weights make the forecast, after a test on earlier moments of the same video; where a
@@ -50,14 +50,6 @@ class PredictFlags:
     """Random seed for sampling."""
     views: Switch = False
     """Further outputs of the model, such as masks, as files next to --out with a name added to each."""
-    device: str = "auto"
-    """Device: auto, cpu, cuda, cuda:0 or mps."""
-    precision: Literal["auto", "fp32", "bf16"] = "auto"
-    """Autocast precision."""
-    model_class: str | None = None
-    """Class of a model outside the package: path/to/mine.py:Mine."""
-    json: str | None = None
-    """Path for a summary of the output as JSON; - for standard output."""
 
 
 def run_predict(argv: list[str]) -> None:

@@ -2,19 +2,20 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import tyro
 
 from framecast.cli.output import arguments, open_run_of, print_result
-from framecast.core.flags import PathName, RunName, Switch, parse
+from framecast.cli.shared_flags import ModelClassFlag, UploadFlags, WeightsFlags, command_flags
+from framecast.core.flags import PathName, RunName, parse
 
 Repository = Annotated[str, tyro.conf.Positional, tyro.conf.arg(metavar="ORG/NAME")]
 
 
-@dataclass(frozen=True, kw_only=True)
-class PushFlags:
+@command_flags
+class PushFlags(WeightsFlags, UploadFlags, ModelClassFlag):
     """Upload of a run's weights with their model card to the Hugging Face Hub; without --yes a list of the files only.
 
     Example: framecast push runs/pacman my-name/pacman --license apache-2.0 --yes
@@ -24,30 +25,10 @@ class PushFlags:
     """Run folder, name of packaged weights, or hf://organisation/name[@revision]."""
     repository: Repository
     """Repository, organisation/name; created if missing."""
-    yes: Switch = False
-    """Upload, instead of a list of the files."""
-    license: str | None = None
-    """Licence on the card, such as apache-2.0; that of packaged weights, otherwise other, if not given."""
-    private: Switch = False
-    """Private repository, if it is created."""
-    half: Switch = False
-    """Half precision for the stored weights, which halves the size."""
-    inference_only: Switch = False
-    """Weights for inference only, without modules that only training needs, such as a discriminator."""
-    revision: str | None = None
-    """Existing branch; the main one if not given."""
-    message: str | None = None
-    """Message of the commit."""
-    endpoint: str | None = None
-    """Address of another Hub; $HF_ENDPOINT or the public one if not given."""
-    model_class: str | None = None
-    """Class of a model outside the package: path/to/mine.py:Mine."""
-    json: str | None = None
-    """Path for the list as JSON; - for standard output."""
 
 
-@dataclass(frozen=True, kw_only=True)
-class DataPushFlags:
+@command_flags
+class DataPushFlags(UploadFlags):
     """Upload of a packed store as a data set to the Hugging Face Hub; without --yes a list of the files only.
 
     Example: framecast data push data/pacman my-name/pacman-frames --license cc-by-4.0 --yes
@@ -57,20 +38,6 @@ class DataPushFlags:
     """Packed store."""
     repository: Repository
     """Repository, organisation/name; created if missing."""
-    yes: Switch = False
-    """Upload, instead of a list of the files."""
-    license: str | None = None
-    """Licence on the card, such as cc-by-4.0; other if not given."""
-    private: Switch = False
-    """Private repository, if it is created."""
-    revision: str | None = None
-    """Existing branch; the main one if not given."""
-    message: str | None = None
-    """Message of the commit."""
-    endpoint: str | None = None
-    """Address of another Hub; $HF_ENDPOINT or the public one if not given."""
-    json: str | None = None
-    """Path for the list as JSON; - for standard output."""
 
 
 def run_push(argv: list[str]) -> None:

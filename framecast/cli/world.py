@@ -6,17 +6,17 @@ import dataclasses
 import json
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from framecast.cli.output import print_result, progress_bar
+from framecast.cli.shared_flags import DeviceFlag, JsonFlag, command_flags
 from framecast.core.errors import UserError
 from framecast.core.flags import SetName, Switch, parse
 
 
-@dataclass(frozen=True, kw_only=True)
-class WorldFlags:
+@command_flags
+class WorldFlags(DeviceFlag, JsonFlag):
     """Playable world of a game, by one command: records, trains, evaluates and packs it. A second call resumes.
 
     Example: framecast world maze --out worlds/maze
@@ -30,12 +30,8 @@ class WorldFlags:
     """Training steps; those of the game if not given."""
     seed: int = 0
     """Random seed of recording, training and evaluation."""
-    device: str = "auto"
-    """Device: auto, cpu, cuda, cuda:0 or mps."""
     tiny: Switch = False
     """Smoke test: little data, a few steps, no useful world."""
-    json: str | None = None
-    """Path for a summary of the output as JSON; - for standard output."""
 
 
 def run_world(argv: list[str]) -> None:
