@@ -6,10 +6,10 @@ import contextlib
 import dataclasses
 import importlib.util
 import sys
-from dataclasses import dataclass
 from pathlib import Path
 
 from framecast.cli.output import print_result
+from framecast.cli.shared_flags import JsonFlag, command_flags
 from framecast.core.config import parse_duration
 from framecast.core.errors import UserError
 from framecast.core.flags import Switch, parse
@@ -19,9 +19,9 @@ from framecast.data.store import Store
 from framecast.evaluation.evaluate import evaluate
 from framecast.evaluation.headline import describe
 from framecast.evaluation.scorer import KeptClip
-from framecast.inference.backtest import DEFAULT_RUN
 from framecast.media.grid import side_by_side
 from framecast.media.write import write_video
+from framecast.models import DEFAULT_RUN
 from framecast.reporting.report import report_run
 from framecast.training.config import RunConfig, short_run
 from framecast.training.presets import preset
@@ -31,8 +31,8 @@ from framecast.training.train import train
 HORIZON = 64
 
 
-@dataclass(frozen=True, kw_only=True)
-class DemoFlags:
+@command_flags
+class DemoFlags(JsonFlag):
     """Demonstration: records a game, trains for about a minute, predicts 64 frames, writes a report.
 
     Example: framecast demo --out runs/demo
@@ -48,8 +48,6 @@ class DemoFlags:
     """Game of the emulator."""
     tiny: Switch = False
     """Smoke test: a few steps on little data, without a useful forecast."""
-    json: str | None = None
-    """Path for a summary of the output as JSON; - for standard output."""
 
 
 def run_demo(argv: list[str]) -> None:

@@ -12,9 +12,7 @@ from typing import Any
 from framecast.cli.output import print_result, print_skipped, progress_bar
 from framecast.core.errors import UserError
 from framecast.core.flags import parse, peek
-
-#: Model that is trained where none is named, and the packaged weights it starts from.
-DEFAULT_MODEL, DEFAULT_RUN = "direct", "direct-any"
+from framecast.models import DEFAULT_MODEL, DEFAULT_RUN
 
 HELP = """\
 framecast train [MODEL] --data PATH: train a predictor; the same command again resumes.

@@ -30,10 +30,10 @@ from framecast.data.writer import is_store
 from framecast.evaluation.clips import ALL, check_fit, split_segments
 from framecast.evaluation.evaluate import open_source
 from framecast.evaluation.scorer import Roll, forecast, roll_for
-from framecast.inference.backtest import DEFAULT_RUN, baseline_run
+from framecast.inference.backtest import baseline_run
 from framecast.inference.predict import find_video
 from framecast.metrics.detection import conformal_threshold
-from framecast.models import UNTRAINED
+from framecast.models import DEFAULT_RUN, UNTRAINED
 from framecast.models.base import Predictor
 from framecast.nn.precision import resolve_precision
 from framecast.training.device import pick_device

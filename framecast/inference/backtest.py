@@ -22,7 +22,7 @@ from framecast.core.types import Clip, ClipSpec
 from framecast.data.base import Segment, clip_stop
 from framecast.inference.predict import Written, predict_file, read_past
 from framecast.media.cuts import find_cuts
-from framecast.models import UNTRAINED
+from framecast.models import DEFAULT_RUN, UNTRAINED
 from framecast.models.base import Predictor
 from framecast.models.registry import find_model
 from framecast.models.rollout import rollout
@@ -30,8 +30,6 @@ from framecast.nn.shrinkage import change_sums, shrinkage, shrunk_errors
 from framecast.training.config import RunConfig, short_run
 from framecast.training.run_folder import Run, open_run
 
-#: Packaged weights that `framecast predict` uses without a run, and `framecast train` starts from.
-DEFAULT_RUN = "direct-any"
 #: Earlier moments from which forecasts are made for the test.
 ORIGINS = 8
 #: Frames of the past that are used at most, and their shorter side in px: enough for a test, and small.

@@ -5,19 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from functools import partial
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from framecast.core.config import suggest
 from framecast.core.errors import UserError
 from framecast.core.types import ActionSpec, ClipSpec
 from framecast.data.options import DataConfig
-from framecast.models import MODELS
+from framecast.models import AUTOENCODERS, UNTRAINED
 from framecast.models.base import Predictor
 from framecast.models.chain import Chain
 from framecast.models.registry import ALIASES, find_model, unknown_model
 from framecast.training.config import RunConfig, TrainConfig
 
 T = TypeVar("T")
+
+#: Training of every profile for tests.
+TINY = TrainConfig(steps=20, batch_size=4, validate_every=10, save_every=10, preview_every=10, val_batches=1)
 
 
 def direct(profile: str) -> RunConfig:
@@ -33,16 +36,10 @@ def direct(profile: str) -> RunConfig:
         "small": common,
         "natural": common,
         "any": replace(common, steps=10_000, batch_size=16, validate_every=1000, save_every=1000, preview_every=1000),
-        "tiny": TrainConfig(steps=20, batch_size=4, validate_every=10, save_every=10, preview_every=10, val_batches=1),
+        "tiny": TINY,
     }
     chosen = _choose("direct", profile, PROFILES)
-    return RunConfig(
-        name="direct",
-        profile=profile,
-        model=chosen(),
-        train=train[profile],
-        spec=ClipSpec(channels=3, height=84, width=64),
-    )
+    return _run("direct", profile, chosen(), train[profile], 84, 64)
 
 
 def multiscale_gan(profile: str) -> RunConfig:
@@ -60,16 +57,10 @@ def multiscale_gan(profile: str) -> RunConfig:
         "stable": replace(short, batch_size=4, select="skill", select_horizon=64, validate_every=5000),
         "natural": short,
         "eight": TrainConfig(steps=200_000, batch_size=8, validate_every=5000, save_every=5000),
-        "tiny": TrainConfig(steps=20, batch_size=4, validate_every=10, save_every=10, preview_every=10, val_batches=1),
+        "tiny": TINY,
     }
     chosen = _choose("multiscale-gan", profile, PROFILES)
-    return RunConfig(
-        name="multiscale-gan",
-        profile=profile,
-        model=chosen(),
-        train=train[profile],
-        spec=ClipSpec(channels=3, height=32, width=32),
-    )
+    return _run("multiscale-gan", profile, chosen(), train[profile], 32, 32)
 
 
 def hierarchical(profile: str) -> RunConfig:
@@ -88,21 +79,10 @@ def hierarchical(profile: str) -> RunConfig:
         "small": TrainConfig(
             steps=4_000, batch_size=8, precision="fp32", validate_every=500, save_every=500, preview_every=500
         ),
-        "tiny": TrainConfig(steps=20, batch_size=4, validate_every=10, save_every=10, preview_every=10, val_batches=1),
+        "tiny": TINY,
     }
-    return RunConfig(
-        name="hierarchical",
-        profile=profile,
-        model=chosen(),
-        train=other.get(profile, published),
-        spec=ClipSpec(
-            channels=3,
-            height=64,
-            width=64,
-            actions=ActionSpec(kind="continuous", size=5),
-            extras={"joints": (7,), "states": (5,)},
-        ),
-    )
+    known = {"actions": ActionSpec(kind="continuous", size=5), "extras": {"joints": (7,), "states": (5,)}}
+    return _run("hierarchical", profile, chosen(), other.get(profile, published), 64, 64, **known)
 
 
 def dreams(profile: str) -> RunConfig:
@@ -112,9 +92,7 @@ def dreams(profile: str) -> RunConfig:
     # Published: batches of 32, 100 epochs at most in each stage, no EMA. An epoch of its 5,400 training frames is 169
     # steps, the interval of its validations.
     common = TrainConfig(steps=20_000, batch_size=32, validate_every=200, save_every=2000, preview_every=1000)
-    tiny = TrainConfig(
-        steps=20, batch_size=4, validate_every=10, save_every=10, preview_every=10, val_batches=1, stats_every=5
-    )
+    tiny = replace(TINY, stats_every=5)
     train = {
         "default": common,
         "original": replace(common, steps=None, epochs=200, order="epoch", ema=0.0, validate_every=169),
@@ -125,13 +103,7 @@ def dreams(profile: str) -> RunConfig:
         "grid-tiny": tiny,
     }
     chosen = _choose("dreams", profile, PROFILES)
-    return RunConfig(
-        name="dreams",
-        profile=profile,
-        model=chosen(),
-        train=train[profile],
-        spec=ClipSpec(channels=3, height=64, width=64),
-    )
+    return _run("dreams", profile, chosen(), train[profile], 64, 64)
 
 
 def autoencoder(name: str, profile: str) -> RunConfig:
@@ -154,20 +126,14 @@ def autoencoder(name: str, profile: str) -> RunConfig:
         "original": literal,
         # many small steps, since the number of steps limits a short training
         "small": TrainConfig(steps=10_000, batch_size=4, validate_every=250, save_every=250, preview_every=250),
-        "tiny": TrainConfig(steps=20, batch_size=4, validate_every=10, save_every=10, preview_every=10, val_batches=1),
+        "tiny": TINY,
     }
     chosen = _choose(name, profile, PROFILES)
     sizes = {"small": (84, 64), "tiny": (32, 32)}  # resized to these
     squashed = {"original": (160, 210)}  # by the model's own request
     height, width = {**sizes, **squashed}.get(profile, (210, 160))
-    return RunConfig(
-        name=name,
-        profile=profile,
-        model=chosen(name),
-        train=train[profile],
-        data=DataConfig(size=f"{height}x{width}" if profile in sizes else None),
-        spec=ClipSpec(channels=3, height=height, width=width),
-    )
+    data = DataConfig(size=f"{height}x{width}" if profile in sizes else None)
+    return _run(name, profile, chosen(name), train[profile], height, width, data)
 
 
 def categorical(profile: str) -> RunConfig:
@@ -178,16 +144,10 @@ def categorical(profile: str) -> RunConfig:
     train = {
         "default": long,
         "small": replace(long, steps=1000, validate_every=250),
-        "tiny": TrainConfig(steps=20, batch_size=4, validate_every=10, save_every=10, preview_every=10, val_batches=1),
+        "tiny": TINY,
     }
     chosen = _choose("categorical", profile, PROFILES)
-    return RunConfig(
-        name="categorical",
-        profile=profile,
-        model=chosen(),
-        train=train[profile],
-        spec=ClipSpec(channels=3, height=80, width=80, actions=ActionSpec(kind="discrete", size=3)),
-    )
+    return _run("categorical", profile, chosen(), train[profile], 80, 80, actions=ActionSpec(kind="discrete", size=3))
 
 
 def visual_dynamics(profile: str) -> RunConfig:
@@ -209,15 +169,9 @@ def visual_dynamics(profile: str) -> RunConfig:
     )
     train = {
         "small": replace(published, epochs=9, batch_size=16, preview_every=1, save_every=1),
-        "tiny": TrainConfig(steps=20, batch_size=4, validate_every=10, save_every=10, preview_every=10, val_batches=1),
+        "tiny": TINY,
     }
-    return RunConfig(
-        name="visual-dynamics",
-        profile=profile,
-        model=chosen,
-        train=train.get(profile, published),
-        spec=ClipSpec(channels=3, height=chosen.size, width=chosen.size),
-    )
+    return _run("visual-dynamics", profile, chosen, train.get(profile, published), chosen.size, chosen.size)
 
 
 def baseline(name: str, profile: str) -> RunConfig:
@@ -238,16 +192,10 @@ PRESETS: dict[str, tuple[tuple[str, ...], Callable[[str], RunConfig]]] = {
     ),
     "multiscale-gan": (("default", "original", "small", "stable", "natural", "eight", "tiny"), multiscale_gan),
     "dreams": (("default", "original", "world-models", "small", "grid", "tiny", "grid-tiny"), dreams),
-    **{
-        name: (("default", "original", "small", "tiny"), partial(autoencoder, name))
-        for name, (module, _) in MODELS.items()
-        if module == "framecast.models.autoencoders.predictor"
-    },
+    **{name: (("default", "original", "small", "tiny"), partial(autoencoder, name)) for name in AUTOENCODERS},
     "visual-dynamics": (("default", "original", "master", "small", "tiny"), visual_dynamics),
     "categorical": (("default", "small", "tiny"), categorical),
-    "copy-last": (("default",), lambda profile: baseline("copy-last", profile)),
-    "temporal-mean": (("default",), lambda profile: baseline("temporal-mean", profile)),
-    "linear-flow": (("default",), lambda profile: baseline("linear-flow", profile)),
+    **{name: (("default",), partial(baseline, name)) for name in UNTRAINED},
 }
 
 
@@ -290,6 +238,21 @@ def preset(model: str | type[Predictor], profile: str = "default") -> RunConfig:
     _choose(model_class.__name__, profile, {"default": None})
     name = model if isinstance(model, str) else f"{model_class.__module__}:{model_class.__name__}"
     return RunConfig(name=name, profile=profile, model=model_class.Config())
+
+
+def _run(
+    name: str,
+    profile: str,
+    model: Any,
+    train: TrainConfig,
+    height: int,
+    width: int,
+    data: DataConfig | None = None,
+    **spec: Any,
+) -> RunConfig:
+    """A profile on RGB frames. spec: further fields of its nominal ClipSpec."""
+    frames = ClipSpec(channels=3, height=height, width=width, **spec)
+    return RunConfig(name=name, profile=profile, model=model, train=train, data=data or DataConfig(), spec=frames)
 
 
 def _choose(name: str, profile: str, known: Mapping[str, T]) -> T:

@@ -9,10 +9,11 @@ import torch
 from framecast.cli.main import main
 from framecast.core.errors import UserError
 from framecast.core.types import ClipSpec
-from framecast.inference.backtest import DEFAULT_RUN, Past, backtest, baseline_run, forecast_file
+from framecast.inference.backtest import Past, backtest, baseline_run, forecast_file
 from framecast.inference.predict import predict_file
 from framecast.media.images import read_image
 from framecast.media.write import write_video
+from framecast.models import DEFAULT_RUN
 from framecast.models.base import Predictor
 from framecast.models.direct.predictor import Direct
 from framecast.training.run_folder import open_run
