@@ -139,16 +139,8 @@ class DatasetWriter:
         if not self._open:
             raise ValueError("this DatasetWriter is closed; create a new one")
         name = f"video-{len(self._videos):05d}" if name is None else name
-        entry: dict[str, Any] = {"name": name, "fps": float(self.fps if fps is None else fps)}
-        if not name or name in self._names:
-            raise UserError(f"video name {name!r} is empty or already used; use a unique name per video")
-        if not entry["fps"] > 0:
-            raise UserError(f"video {name!r}: fps must be above 0, got {fps}")
-        if split is not None and split not in SPLITS:
-            raise UserError(f"video {name!r}: split must be train, val or test, got {split!r}")
         labels = {"episode": episode, "camera": camera, "split": split, "subset": subset}
-        entry |= {key: value for key, value in labels.items() if value is not None}
-        entry |= {"meta": dict(meta)} if meta else {}
+        entry = self._entry(name, self.fps if fps is None else fps, labels) | ({"meta": dict(meta)} if meta else {})
         try:
             key, count = self._write_frames(name, frames, axes)
             named = {"actions": actions, "states": states, **arrays}
@@ -168,6 +160,16 @@ class DatasetWriter:
         entry |= {"frames": count, "size": key, **place}
         self._videos.append(entry)
         self._names.add(name)
+
+    def _entry(self, name: str, fps: float, labels: Mapping[str, str | None]) -> dict[str, Any]:
+        """Name, rate and labels of a new video, as the index holds them."""
+        if not name or name in self._names:
+            raise UserError(f"video name {name!r} is empty or already used; use a unique name per video")
+        if not fps > 0:
+            raise UserError(f"video {name!r}: fps must be above 0, got {fps}")
+        if labels["split"] not in (None, *SPLITS):
+            raise UserError(f"video {name!r}: split must be train, val or test, got {labels['split']!r}")
+        return {"name": name, "fps": float(fps)} | {key: text for key, text in labels.items() if text is not None}
 
     def _write_frames(self, name: str, frames: Any, axes: str | None) -> tuple[str, int]:
         if axes not in (None, "tchw", "thwc"):

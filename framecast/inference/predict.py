@@ -16,7 +16,7 @@ from framecast.core.io import file_text, parse_json
 from framecast.core.npy import map_npy
 from framecast.core.remote import is_address
 from framecast.core.tables import read_table
-from framecast.core.types import ActionSpec
+from framecast.core.types import ActionSpec, ClipRequest
 from framecast.data.base import Source
 from framecast.data.open import kind_of, open_path
 from framecast.data.options import ReadOptions
@@ -114,12 +114,8 @@ def predict_file(
         _scale(model, shares)
     axes = axes or run.config.data.axes
     request = run.model_class.request(run.config.model)
-    context_length = model.num_context
-    if source is not None and model.min_context < context_length:  # shorter videos are enough
-        there = -(-_frames_before(Path(source), at, request.stride * context_length, axes) // request.stride)
-        context_length = max(model.min_context, min(context_length, there))
-    count = context_length + horizon - 1
-    table = _action_table(run, model, actions, count)
+    context_length = model.num_context if source is None else _context_length(model, request, Path(source), at, axes)
+    table = _action_table(run, model, actions, context_length + horizon - 1)
     need = (context_length - 1) * request.stride + 1
     wanted, fit, how = _wanted(run, size)
     rate = run.config.spec.fps
@@ -135,40 +131,63 @@ def predict_file(
     shown = (frames.shape[2], frames.shape[3])
     if samples > 1 and not model.stochastic:
         samples, note = 1, f"{note}; {run.config.name} is deterministic, so there is one sample"
-    generator = torch.Generator(torch.device(device)).manual_seed(seed)
     frames, known = frames[:context_length], frames[context_length:]
-    if (cut := max(find_cuts(frames), default=0)) and source is not None:
-        after = context_length - cut
-        if after >= model.min_context:
-            frames, table = frames[cut:], None if table is None else table[cut:]
-            note += f"; a cut lies {after} frames before the forecast, so only these are its context"
-        else:
-            note += f"; a cut lies within the {context_length} frames of context, which this model needs"
+    if source is not None:
+        cut, remark = _after_cut(frames, model)
+        frames, table, note = frames[cut:], None if table is None else table[cut:], note + remark
     context = torch.from_numpy(frames)[None]
+    given = (context, horizon, table)
+
+    def futures(count: int) -> torch.Tensor:
+        """The same random numbers on every call."""
+        return rollout(model, *given, count, torch.Generator(torch.device(device)).manual_seed(seed), precision)
+
     try:
-        future = rollout(model, context, horizon, table, samples, generator, precision)
+        future = futures(samples)
     except ValueError as error:
         raise UserError(f"{run.folder if source is None else source}: {error}") from error
     predicted = np.concatenate([border(to_uint8(sample.cpu()), FORECAST) for sample in future[:, 0]], axis=3)
     seen = np.concatenate([border(frames, SEEN)] * samples, axis=3)
     rate = fps / request.stride
     path = write_video(np.concatenate([seen, predicted]), Path(out), rate)
-    made = {}
+    made: dict[str, Path] = {}
     if views or uncertainty:
-        found = model.views(context, horizon, table, torch.from_numpy(known)[None])
+        found = model.views(*given, torch.from_numpy(known)[None])
         width = found.pop("uncertainty", None)
         if views:
             made = _write_views(found, path, rate)
             note = note if made or width is not None else f"{note}; {run.config.name} has no further views"
         if width is None and uncertainty and model.stochastic:
-            generator = torch.Generator(torch.device(device)).manual_seed(seed)
-            drawn = max(samples, SPREAD_SAMPLES)
-            lower, upper = sample_interval(rollout(model, context, horizon, table, drawn, generator, precision))
+            lower, upper = sample_interval(futures(max(samples, SPREAD_SAMPLES)))
             width = (upper - lower).mean(2, keepdim=True)
         if width is not None:
-            under = heat_map(as_rgb(future[0, 0].cpu()), width[0, :, 0].cpu().numpy() / FULL_WIDTH)
-            made["uncertainty"] = write_video(under, path.with_name(f"{path.stem}-uncertainty{path.suffix}"), rate)
+            made["uncertainty"] = _write_uncertainty(future[0, 0], width[0, :, 0], path, rate)
     return Written(path, len(seen), len(predicted), shown, rate, note, made)
+
+
+def _context_length(model: Predictor, request: ClipRequest, source: Path, at: str, axes: str | None) -> int:
+    """Number of context frames: the model's, or as many as a shorter video has where the model takes fewer."""
+    if model.min_context == model.num_context:
+        return model.num_context
+    there = -(-_frames_before(source, at, request.stride * model.num_context, axes) // request.stride)
+    return max(model.min_context, min(model.num_context, there))
+
+
+def _write_uncertainty(forecast: torch.Tensor, width: torch.Tensor, path: Path, rate: float) -> Path:
+    """Video beside `path` of a forecast (t, c, h, w) under a map of the width of its intervals (t, h, w)."""
+    under = heat_map(as_rgb(forecast.cpu()), width.cpu().numpy() / FULL_WIDTH)
+    return write_video(under, path.with_name(f"{path.stem}-uncertainty{path.suffix}"), rate)
+
+
+def _after_cut(frames: np.ndarray, model: Predictor) -> tuple[int, str]:
+    """First context frame after the last shot cut, 0 where the model needs the frames before it too; and a remark."""
+    cut = max(find_cuts(frames), default=0)
+    if not cut:
+        return 0, ""
+    after = len(frames) - cut
+    if after >= model.min_context:
+        return cut, f"; a cut lies {after} frames before the forecast, so only these are its context"
+    return 0, f"; a cut lies within the {len(frames)} frames of context, which this model needs"
 
 
 def _write_views(views: Mapping[str, torch.Tensor], path: Path, rate: float) -> dict[str, Path]:
