@@ -3,9 +3,9 @@
 import numpy as np
 import pytest
 import torch
+from marks import GONE, HIDDEN, PRESENT, Marks, find_marks, marks_of
 
 from framecast.core.errors import UserError
-from framecast.metrics.marks import GONE, HIDDEN, PRESENT, Marks, find_marks, marks_of
 
 RED, BLACK = (200, 0, 0), (0, 0, 0)
 TWO = Marks(places=((1, 2), (3, 4)), colours=(RED, (0, 0, 200)), grounds=(BLACK,), size=(6, 8))

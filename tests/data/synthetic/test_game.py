@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from marks import GONE, HIDDEN, PRESENT, find_marks, marks_of
 
 from framecast.core.errors import UserError
 from framecast.data.registry import find_source, replay
@@ -10,7 +11,6 @@ from framecast.data.store import DatasetWriter, Store
 from framecast.data.synthetic.game import GameConfig
 from framecast.data.synthetic.maze import DOTS, MazeGame
 from framecast.data.synthetic.paddle import PaddleGame
-from framecast.metrics.marks import GONE, HIDDEN, PRESENT, find_marks, marks_of
 from framecast.metrics.objects import find, things_of
 
 GAMES = {"paddle": PaddleGame, "maze": MazeGame}
