@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 
 from benchmarks.ceiling import beside, median_seconds
-from benchmarks.row import Row, Settings, peak_memory, run_script
+from benchmarks.row import CPU, Row, Settings, peak_memory, run_script
 from framecast.data.store import Store
 from framecast.data.synthetic.bouncing import Bouncing, BouncingConfig
 from framecast.evaluation.compare import compare
@@ -60,10 +60,10 @@ def distance(settings: Settings) -> Row:
     def measure() -> tuple[float, float]:
         random_features(block)  # what is set up once does not count
         began = time.process_time()
-        seconds = median_seconds(work, 1, torch.device("cpu"), warm_up=0)
+        seconds = median_seconds(work, 1, CPU, warm_up=0)
         return seconds, time.process_time() - began
 
-    (seconds, processor), machine = beside(measure, torch.device("cpu"), settings.tiny)
+    (seconds, processor), machine = beside(measure, CPU, settings.tiny)
     flops = operations(2 * clips)
     return Row(
         name=f"rf-mmd of {clips:,} forecasts and as many truths, 16x64x64 RGB",
@@ -72,7 +72,6 @@ def distance(settings: Settings) -> Row:
         ceiling=machine.floor(flops, "fp32"),
         against="its convolutions at the fp32 GEMM rate",
         machine=machine,
-        device=torch.device("cpu"),
         precision="fp32",
         flops=flops,
         goal=GOAL_SECONDS,
@@ -102,7 +101,7 @@ def memory(settings: Settings) -> Row:
         for clips in (few, 8 * few):
             _, more, _ = peak_memory(lambda n=clips: compared(n))
             grown.append(more)
-    _, machine = beside(lambda: 0.0, torch.device("cpu"), settings.tiny)
+    _, machine = beside(lambda: 0.0, CPU, settings.tiny)
     batch = 8 * horizon * 3 * 64 * 64 * 4 / 1e6
     return Row(
         name=f"memory of a comparison of {8 * few} clips over that of {few}, horizon {horizon}, 64x64",
@@ -111,7 +110,6 @@ def memory(settings: Settings) -> Row:
         ceiling=batch,
         against="one batch of forecasts",
         machine=machine,
-        device=torch.device("cpu"),
         goal=GOAL_MB,
         goal_is="figure",
         details={"few_mb": grown[0], "many_mb": grown[1]},

@@ -19,7 +19,7 @@ import numpy as np
 import torch
 
 from benchmarks.ceiling import beside, median_seconds
-from benchmarks.row import Row, Settings, run_script
+from benchmarks.row import CPU, Row, Settings, run_script
 from framecast.core.types import ClipRequest
 from framecast.data.loader import Loader
 from framecast.data.store import DatasetWriter, Store
@@ -28,7 +28,6 @@ from framecast.data.synthetic.bouncing import Bouncing, BouncingConfig
 from framecast.models.multiscale_gan.config import PROFILES
 from framecast.models.multiscale_gan.predictor import MultiscaleGAN
 
-CPU = torch.device("cpu")
 #: The published clips: number of files and bytes of each, 32x32 pixels by 15 channels (five RGB frames) of float64.
 PUBLISHED_FILES, PUBLISHED_BYTES = 5_000_000, 32 * 32 * 15 * 8
 #: Goal of whole clips a second.
@@ -77,7 +76,6 @@ def _whole_clips(settings: Settings, folder: Path) -> Row:
         ceiling=clips / copied,
         against="bare copy of such clips by one core",
         machine=machine,
-        device=CPU,
         better="more",
         goal=GOAL,
         goal_is="figure",
@@ -112,7 +110,6 @@ def _crops(settings: Settings, folder: Path) -> Iterator[Row]:
         ceiling=rate["without"],
         against="the same without the filter",
         machine=machine,
-        device=CPU,
         better="more",
     )
     sample = [loaders["with the motion filter"].batch(step) for step in range(batches)]
@@ -124,7 +121,6 @@ def _crops(settings: Settings, folder: Path) -> Iterator[Row]:
         ceiling=float(PUBLISHED_FILES * PUBLISHED_BYTES),
         against=f"the published {PUBLISHED_FILES:,} files of 32x32x15 float64, uncompressed, computed",
         machine=machine,
-        device=CPU,
         goal=0.0,
         goal_is="figure",
         details={"published_files_compressed_in_blocks_gb": PUBLISHED_FILES * packed / 1e9, "frames_mb": before / 1e6},

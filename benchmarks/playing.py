@@ -26,7 +26,7 @@ import psutil
 import torch
 
 from benchmarks.ceiling import beside
-from benchmarks.row import Row, Settings, run_script
+from benchmarks.row import CPU, Row, Settings, run_script
 from framecast.core.types import ActionSpec, ClipSpec
 from framecast.data.options import DataConfig
 from framecast.data.writer import DatasetWriter
@@ -38,21 +38,19 @@ from framecast.training.presets import preset
 from framecast.training.run_folder import open_run
 from framecast.web.session import HISTORY
 
-CPU = torch.device("cpu")
 SIDE, PACE = 64, 30
 MOVES = ("NOOP", "UP", "RIGHT", "LEFT", "DOWN", "UPRIGHT", "UPLEFT", "DOWNRIGHT", "DOWNLEFT")
 
 
 def run(settings: Settings) -> Iterator[Row]:
     """Three rows where there is a browser, else none."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    chromium = find_chromium()
     if chromium is None:
-        print("no chromium (make setup-system): nothing is measured")
         return
     with tempfile.TemporaryDirectory(prefix="framecast-bench-") as folder:
         made = make_run(Path(folder), "tiny" if settings.tiny else "default")
         found, machine = beside(lambda: _measure(made, chromium, settings.tiny), CPU, settings.tiny)
-    common: dict[str, Any] = {"machine": machine, "device": CPU, "precision": "fp32"}
+    common: dict[str, Any] = {"machine": machine, "precision": "fp32"}
     yield Row(
         name=f"play: pictures of {SIDE}x{SIDE} drawn, as fast as it can",
         figure=found["fps"],
@@ -89,6 +87,14 @@ def run(settings: Settings) -> Iterator[Row]:
     )
 
 
+def find_chromium() -> str | None:
+    """The browser's program; None, said in a line, where there is none."""
+    found = shutil.which("chromium") or shutil.which("chromium-browser")
+    if found is None:
+        print("no chromium (make setup-system): nothing is measured")
+    return found
+
+
 def make_run(folder: Path, profile: str) -> Path:
     """A run folder of dreams that were not trained, with frames to begin with."""
     rng = np.random.default_rng(0)
@@ -118,7 +124,7 @@ def _measure(made: Path, chromium: str, tiny: bool) -> dict[str, Any]:
         browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox", "--enable-precise-memory-info"])
         page = browser.new_page(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
         page.goto(url)
-        _until(page, "document.body.dataset.drawn >= 1")
+        until(page, "document.body.dataset.drawn >= 1")
         found = _pace(page, process, frames, before)
         found |= _keys(page, keys)
         browser.close()
@@ -143,7 +149,7 @@ def _served(made: Path) -> Iterator[tuple[psutil.Process, str]]:
             process.terminate()
 
 
-def _until(page: Any, expression: str, seconds: float = 1800) -> None:
+def until(page: Any, expression: str, seconds: float = 1800) -> None:
     """The page's policy forbids code from strings, so it is asked again and again; seldom, not to be in its way."""
     end = time.monotonic() + seconds
     while not page.evaluate(expression):
@@ -151,7 +157,7 @@ def _until(page: Any, expression: str, seconds: float = 1800) -> None:
         time.sleep(0.05)
 
 
-def _slide(page: Any, selector: str, value: int) -> None:
+def slide(page: Any, selector: str, value: int) -> None:
     page.locator(selector).evaluate(
         "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input')) }", value
     )
@@ -159,12 +165,12 @@ def _slide(page: Any, selector: str, value: int) -> None:
 
 def _pace(page: Any, process: psutil.Process, frames: int, before: int) -> dict[str, float]:
     """Pictures a second over `frames`, and how far memory grew, once the past is full."""
-    _slide(page, "#speed", 61)
+    slide(page, "#speed", 61)
     page.click("#play")
-    _until(page, f"document.body.dataset.number > {before}")
+    until(page, f"document.body.dataset.number > {before}")
     number, held = "[Number(document.body.dataset.number), performance.now()]", _held(page, process)
     first, began = page.evaluate(number)
-    _until(page, f"document.body.dataset.number > {first + frames}")
+    until(page, f"document.body.dataset.number > {first + frames}")
     last, ended = page.evaluate(number)
     page.click("#play")
     grown = [(after - then) / 1e6 for after, then in zip(_held(page, process), held, strict=True)]
@@ -180,15 +186,15 @@ def _keys(page: Any, keys: int) -> dict[str, float]:
     """Median and 95th percentile, ms, of the latencies reported by the page: first of past images, then of keys."""
     read = "[Number(document.body.dataset.p50), Number(document.body.dataset.p95)]"
     page.click("#reset")
-    _slide(page, "#speed", PACE)
+    slide(page, "#speed", PACE)
     for _ in range(keys):
         drawn = page.evaluate("Number(document.body.dataset.drawn)")
         page.keyboard.press(".")
-        _until(page, f"document.body.dataset.drawn > {drawn}")
+        until(page, f"document.body.dataset.drawn > {drawn}")
     for i in range(keys):
         drawn = page.evaluate("Number(document.body.dataset.drawn)")
-        _slide(page, "#scrub", i % keys)
-        _until(page, f"document.body.dataset.drawn > {drawn}")
+        slide(page, "#scrub", i % keys)
+        until(page, f"document.body.dataset.drawn > {drawn}")
     time.sleep(0.5)
     bare = page.evaluate(read)
     page.locator("#scrub").blur()

@@ -17,16 +17,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
-import torch
 
 from benchmarks.ceiling import beside, median_seconds
-from benchmarks.row import Row, Settings, peak_memory, run_script
+from benchmarks.row import CPU, Row, Settings, peak_memory, run_script
 from framecast.data.synthetic.atari import Atari, AtariConfig
 from framecast.media.video import iter_frames, probe
 
 T = TypeVar("T")
 
-CPU = torch.device("cpu")
 _FPS, _BITRATE = 30, 12_000_000  # a phone's
 
 
@@ -59,7 +57,6 @@ def _game(settings: Settings, folder: Path) -> Row:
         ceiling=frames / bare,
         against="the emulator alone: play a frame, take its picture",
         machine=machine,
-        device=CPU,
         better="more",
     )
 
@@ -105,7 +102,6 @@ def _video(settings: Settings, folder: Path) -> Iterator[Row]:
         ceiling=bare,
         against="decoding alone, every frame thrown away",
         machine=machine,
-        device=CPU,
         details={"frames_per_second": count / taken, "file_mb": path.stat().st_size / 1e6},
     )
     yield Row(
@@ -115,7 +111,6 @@ def _video(settings: Settings, folder: Path) -> Iterator[Row]:
         ceiling=count * 3 * width * height / 1e6,
         against="all frames at full size at once",
         machine=machine,
-        device=CPU,
         details={"highest_mb": highest},
     )
 

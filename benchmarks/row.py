@@ -7,7 +7,6 @@ import datetime
 import functools
 import json
 import os
-import platform
 import subprocess
 import threading
 import time
@@ -23,6 +22,8 @@ from benchmarks.ceiling import Ceiling, beside, count_flops, median_seconds
 from framecast.training.device import pick_device
 
 T = TypeVar("T")
+
+CPU = torch.device("cpu")
 
 #: Default of `--out`, the file of rows.
 RESULTS = Path(__file__).parent / "results.jsonl"
@@ -44,7 +45,7 @@ class Row:
     ceiling: float
     against: str
     machine: Ceiling
-    device: torch.device
+    device: torch.device = CPU
     better: Literal["less", "more"] = "less"
     precision: str = ""
     flops: float | None = None
@@ -110,32 +111,16 @@ class Row:
 
 def hardware(device: torch.device) -> dict[str, Any]:
     """What the figures were measured on, and when, and with which code."""
-    found: dict[str, Any] = {
-        "cpu": _cpu_model(),
-        "cores": cores(),
-        "torch_threads": torch.get_num_threads(),
-        "torch": str(torch.__version__),
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else device.type,
-        "system": f"{platform.system()} {platform.machine()}",
-        "date": datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds"),
-        "commit": _commit(),
-    }
-    return found
+    from framecast.benchmark.job import circumstances  # only now: what it imports would count in a measured memory
+
+    found = circumstances(str(device))
+    date = datetime.datetime.now(datetime.UTC).isoformat(timespec="seconds")
+    return {**found["hardware"], "torch": found["versions"]["torch"], "date": date, "commit": _commit()}
 
 
 def cores() -> int:
     """Cores this process may use."""
     return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-@functools.cache
-def _cpu_model() -> str:
-    info = Path("/proc/cpuinfo")
-    if info.is_file():
-        for line in info.read_text(encoding="utf-8").splitlines():
-            if line.startswith("model name"):
-                return line.partition(":")[2].strip()
-    return platform.processor() or platform.machine()
 
 
 @functools.cache

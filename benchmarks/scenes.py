@@ -17,11 +17,10 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 from PIL import Image
 
 from benchmarks.ceiling import Ceiling, beside, median_seconds
-from benchmarks.row import Row, Settings, run_script
+from benchmarks.row import CPU, Row, Settings, run_script
 from framecast.core.types import ClipRequest
 from framecast.data.loader import Loader
 from framecast.data.readers.tfrecord_format import crc32c, feature, parse_example, read_record, scan
@@ -30,8 +29,6 @@ from framecast.data.store import DatasetWriter, Store
 from framecast.data.synthetic.pushing import Pushing, PushingConfig
 from framecast.data.synthetic.walking import Walking, WalkingConfig
 from framecast.data.tfrecord_writer import write_records
-
-CPU = torch.device("cpu")
 
 
 def run(settings: Settings) -> Iterator[Row]:
@@ -59,7 +56,6 @@ def _checksum(settings: Settings) -> Row:
         ceiling=len(data) / theirs / 1e6,
         against="CRC-32 of zlib, in C",
         machine=machine,
-        device=CPU,
         better="more",
     )
 
@@ -102,7 +98,6 @@ def _clips(settings: Settings, folder: Path) -> Row:
         ceiling=8 * batches / decoding,
         against="decoding the same JPEGs with Pillow",
         machine=machine,
-        device=CPU,
         better="more",
         details={"opening_a_record_ms": 1000 * opening / videos},
     )
@@ -153,7 +148,6 @@ def _row(name: str, figure: float, ceiling: float, machine: Ceiling) -> Row:
         ceiling=ceiling,
         against="drawing the frames alone",
         machine=machine,
-        device=CPU,
         better="more",
     )
 

@@ -17,17 +17,15 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
-import torch
 
 from benchmarks.ceiling import beside
 from benchmarks.loader import GOAL
-from benchmarks.row import Row, Settings, run_script
+from benchmarks.row import CPU, Row, Settings, run_script
 from benchmarks.slow_files import SlowFiles
 from framecast.core.types import ClipRequest
 from framecast.data.loader import Loader
 from framecast.data.store import DatasetWriter, Store
 
-CPU = torch.device("cpu")
 REQUEST = ClipRequest(context=8, future=8)
 #: Parts of the local rate to reach from the slow file system.
 COLD, WARM = 0.5, 0.9
@@ -81,7 +79,6 @@ def _local(settings: Settings, folder: Path) -> Row:
         ceiling=statistics.median(one for one, _ in turns),
         against="the same clips from a store of format 1, in turns",
         machine=machine,
-        device=CPU,
         better="more",
         goal=GOAL,
         goal_is="figure",
@@ -120,7 +117,6 @@ def _slow(settings: Settings, folder: Path) -> Iterator[Row]:
             ceiling=statistics.median(near),
             against="the same epoch from the folder, in turns",
             machine=machine,
-            device=CPU,
             better="more",
             goal=goal,
             details={"megabytes_fetched": megabytes} if name == "cold" else {},

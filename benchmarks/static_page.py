@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import functools
 import http.server
-import shutil
 import tempfile
 import threading
 import time
@@ -20,17 +19,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
 from benchmarks.ceiling import beside
-from benchmarks.row import Row, Settings, run_script
+from benchmarks.playing import find_chromium, slide, until
+from benchmarks.row import CPU, Row, Settings, run_script
 from framecast.inference.onnx_export import INIT, STEP, run_graph, session
 from framecast.training.run_folder import open_run
 from framecast.web.runtime import cached_folder, is_complete
 from framecast.web.static import export_page
 
 WORLDS = ("world-paddle", "world-maze")
-CPU = torch.device("cpu")
 _MOST = 61  # position of the speed slider: as fast as possible
 
 
@@ -41,9 +39,8 @@ class _Handler(http.server.SimpleHTTPRequestHandler):
 
 def run(settings: Settings) -> Iterator[Row]:
     """A row for each world where there is a browser, else none."""
-    chromium = shutil.which("chromium") or shutil.which("chromium-browser")
+    chromium = find_chromium()
     if chromium is None:
-        print("no chromium (make setup-system): nothing is measured")
         return
     if not is_complete(cached_folder()):
         print("no onnxruntime-web in the cache (python -m framecast.web.runtime): nothing is measured")
@@ -66,7 +63,6 @@ def run(settings: Settings) -> Iterator[Row]:
             goal_is="figure",
             details={"frames": frames},
             machine=machine,
-            device=CPU,
             precision="fp32",
         )
 
@@ -83,27 +79,17 @@ def _measure(folder: Path, chromium: str, frames: int) -> tuple[float, float]:
         browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
         page = browser.new_page(viewport={"width": 1280, "height": 800}, reduced_motion="reduce")
         page.goto(f"http://127.0.0.1:{server.server_address[1]}/")
-        _until(page, "document.body.dataset.drawn >= 1")
-        page.locator("#speed").evaluate(
-            "(slider, value) => { slider.value = value; slider.dispatchEvent(new Event('input')) }", _MOST
-        )
+        until(page, "document.body.dataset.drawn >= 1")
+        slide(page, "#speed", _MOST)
         page.click("#play")
-        _until(page, "document.body.dataset.drawn > 5")
+        until(page, "document.body.dataset.drawn > 5")
         first, began = page.evaluate("Number(document.body.dataset.drawn)"), time.perf_counter()
-        _until(page, f"document.body.dataset.drawn >= {first + frames}")
+        until(page, f"document.body.dataset.drawn >= {first + frames}")
         drawn = page.evaluate("Number(document.body.dataset.drawn)") - first
         seconds = time.perf_counter() - began
         browser.close()
         server.shutdown()
     return drawn / seconds, _alone(folder, frames)
-
-
-def _until(page: Any, expression: str, seconds: float = 600) -> None:
-    """Asked again and again, seldom: the page's policy forbids code from strings."""
-    end = time.monotonic() + seconds
-    while not page.evaluate(expression):
-        assert time.monotonic() < end, expression
-        time.sleep(0.05)
 
 
 def _alone(folder: Path, frames: int) -> float:

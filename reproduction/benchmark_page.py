@@ -298,7 +298,7 @@ def family_rows(found: Mapping[str, Any]) -> dict[str, str]:
     return chosen
 
 
-def lead_by_skill(results: Mapping[str, Any]) -> list[str]:
+def lead(results: Mapping[str, Any]) -> list[str]:
     """What README leads with: a row of every family on the first set of data, ranked by skill."""
     data, found = next(iter(results["data"].items()))
     p, settings = found["protocol"], results["settings"]
@@ -307,7 +307,7 @@ def lead_by_skill(results: Mapping[str, Any]) -> list[str]:
     head += [f"skill, {last} frames", "useful horizon", "skill at frame 1", f"at frame {last}"]
     head += ["gain in the moving area [dB]"]
     families, rows = family_rows(found), []
-    for row in found["rows"]:
+    for row in (row for row in found["rows"] if row["name"] in families):
         skill = row["by_frame"]["skill"]
         cells = [f"`{row['name']}`", families[row["name"]], _of(row["figures"]["skill"], 2, signed=True)]
         cells += [
@@ -322,38 +322,6 @@ def lead_by_skill(results: Mapping[str, Any]) -> list[str]:
         f"*Skill over the last frame repeated, on the whole frame, with 95 % intervals over {p['videos']} held-out "
         "episodes: 1 is perfect, 0 no better, below 0 worse. Useful horizon: frames up to which the best baseline is "
         "beaten. [Conditions, curves and commands](docs/results/benchmark-leaders.md).*",
-    ]
-
-
-def lead(results: Mapping[str, Any]) -> list[str]:
-    """What README leads with: a row of every family on the first set of data."""
-    data, found = next(iter(results["data"].items()))
-    if found["rank_by"] == "skill":
-        return lead_by_skill(results)
-    p, settings = found["protocol"], results["settings"]
-    length = f"{settings['steps']:,} steps" if settings["steps"] else settings["budget"]
-    horizon = str(p["horizon"])
-    head = [f"{length} of training each, {data}, {p['height']}x{p['width']}", "family", "frame 1 [dB]", "frame 5 [dB]"]
-    head += [f"all {horizon} frames [dB]", f"sharpness at {horizon}"]
-    rows = []
-    for row in found["rows"]:
-        family = family_rows(found).get(row["name"])
-        if family is None:
-            continue
-        gains = row["to_copy_last_by_frame"].get("moving_psnr", {})
-        cells = [f"`{row['name']}`", family, *(_cell(gains.get(k), 2, signed=True) for k in ("1", "5"))]
-        cells += [_of((row["to_copy_last"] or {}).get("moving_psnr"), 2, signed=True) or "–"]
-        cells += [_cell((row["by_frame"]["sharpness_ratio"].get(horizon) or [None])[:1], 2)]
-        rows.append(cells)
-    count, ours = len(settings["models"]), "of the fourteen autoencoders the best and the two published as the best"
-    return [
-        f"![{data}: one clip as every family sees it](docs/results/benchmark-{data}-families.webp)",
-        "",
-        *table(head, rows),
-        f"*Made under the older headline: gains over copy-last, PSNR in the moving area, with 95 % intervals over "
-        f"{p['videos']} "
-        f"held-out episodes; {ours}. [All {count} models, conditions and the limits of those that do not "
-        "gain](docs/results/benchmark.md).*",
     ]
 
 

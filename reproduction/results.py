@@ -4,20 +4,16 @@ from __future__ import annotations
 
 import argparse
 import json
-import os
-import platform
 import re
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 
-import framecast
+from framecast.benchmark import job
 from framecast.media.grid import GREEN, RED, border, side_by_side, strip
 from framecast.media.images import to_uint8, write_image
 from framecast.media.write import write_video
@@ -107,26 +103,10 @@ def dumped(done: dict[str, Any]) -> str:
 
 def circumstances() -> dict[str, Any]:
     """Versions and hardware of this run."""
-    cpu = platform.processor() or platform.machine()
-    if Path("/proc/cpuinfo").is_file():
-        found = re.search(r"model name\s*:\s*(.+)", Path("/proc/cpuinfo").read_text())
-        cpu = found[1] if found else cpu
+    found = job.circumstances("cpu")
     commit = subprocess.run(["git", "rev-parse", "--short", "HEAD"], capture_output=True, text=True, cwd=ROOT).stdout
-    return {
-        "versions": {
-            "framecast": framecast.__version__,
-            "torch": torch.__version__,
-            "python": platform.python_version(),
-        },
-        "hardware": {"cpu": cpu, "cores": available_cores(), "torch_threads": torch.get_num_threads()},
-        "commit": commit.strip(),
-        "date": time.strftime("%Y-%m-%d"),
-    }
-
-
-def available_cores() -> int:
-    """Cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    hardware = {key: found["hardware"][key] for key in ("cpu", "cores", "torch_threads")}
+    return {"versions": found["versions"], "hardware": hardware, "commit": commit.strip(), "date": found["date"]}
 
 
 def slug(text: str) -> str:
