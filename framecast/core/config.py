@@ -158,6 +158,33 @@ def require_least(settings: Any, where: str, **least: float) -> None:
             raise UserError(f"{where}{name} must be at least {value}, got {getattr(settings, name)}")
 
 
+def require_above(settings: Any, where: str, *names: str) -> None:
+    """Check that settings are above 0, or None; arguments and error as for `require_least`."""
+    for name in names:
+        value = getattr(settings, name)
+        if value is not None and not value > 0:
+            raise UserError(f"{where}{name} must be above 0, got {value}")
+
+
+def require_share(settings: Any, where: str, *names: str, open_end: bool = False) -> None:
+    """Check that settings, or all numbers of a tuple, lie in 0…1, with `open_end` below 1; as for `require_least`."""
+    for name in names:
+        value = getattr(settings, name)
+        numbers = value if isinstance(value, tuple) else (value,)
+        if not all(0 <= number < 1 if open_end else 0 <= number <= 1 for number in numbers):
+            raise UserError(f"{where}{name} must lie in 0…1{', below 1' if open_end else ''}, got {value}")
+
+
+def require_choices(settings: Any, where: str) -> None:
+    """Check that settings whose type is a Literal hold one of its values; otherwise as `require_least`."""
+    for name, hint in typing.get_type_hints(type(settings)).items():
+        allowed = typing.get_args(hint) if typing.get_origin(hint) is Literal else ()
+        if allowed and getattr(settings, name) not in allowed:
+            raise UserError(
+                f"{where}{name} must be one of {', '.join(map(str, allowed))}, got {getattr(settings, name)!r}"
+            )
+
+
 def _convert(hint: Any, value: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
     if hint is Any:

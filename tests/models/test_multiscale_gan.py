@@ -508,7 +508,7 @@ def test_mixed_precision_keeps_losses_and_frames_in_float32():
         ({"gdl_exponent": 0.0}, "model.gdl_exponent must be above 0"),
         ({"probability_clip": 0.5}, "model.probability_clip must be below 0.5"),
         ({"leaky_slope": 2.0}, "model.leaky_slope must lie in 0…1"),
-        ({"pool": "none"}, "model.pool must be finest or every"),
+        ({"pool": "none"}, "model.pool must be one of finest, every"),
         ({"num_scales": 5}, "has 4 rows for 5 scales"),
         ({"generator_widths": ((8,),) * 4}, "4 kernels for 1 widths; expected 2"),
         ({"generator_kernels": ((2, 3, 3, 3),) * 4}, "kernels"),
@@ -533,7 +533,7 @@ def test_even_kernels_are_refused():
 @pytest.mark.parametrize(
     ("change", "sentence"),
     [
-        ({"generator": "lion"}, "optim.generator must be adam, radam or sgd"),
+        ({"generator": "lion"}, "optim.generator must be one of adam, radam, sgd"),
         ({"generator_lr": 0.0}, "optim.generator_lr must be above 0"),
         ({"betas": (0.9, 1.0)}, "optim.betas"),
         ({"momentum": 1.0}, "optim.momentum"),

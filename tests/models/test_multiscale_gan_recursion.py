@@ -345,8 +345,8 @@ def test_gradients_of_the_generator_are_clipped_by_the_config():
         ({"recursion": 2}, "use --model.adversarial-frame last or --model.recursion-gradient all"),
         ({"new_weight": -1.0}, "model.new_weight must be at least 0"),
         ({"gate_weight": -1.0}, "model.gate_weight must be at least 0"),
-        ({"output": "mixed"}, "model.output must be frame or change or gated"),
-        ({"recursion_gradient": "none"}, "model.recursion_gradient must be last or all"),
+        ({"output": "mixed"}, "model.output must be one of frame, change, gated"),
+        ({"recursion_gradient": "none"}, "model.recursion_gradient must be one of last, all"),
     ],
 )
 def test_options_of_recursion_are_checked_in_sentences(change, sentence):

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from framecast.core.config import require_least
+from framecast.core.config import require_above, require_choices, require_least, require_share
 from framecast.core.errors import UserError
 from framecast.core.types import Optimiser
 
@@ -30,13 +30,9 @@ class OptimConfig:
     """Constant added to their denominator, above 0; 1e-7 is TensorFlow's, 1e-8 torch's."""
 
     def __post_init__(self) -> None:
-        if self.kind not in ("radam", "adam", "sgd"):
-            raise UserError(f"optim.kind must be radam, adam or sgd, got {self.kind!r}")
-        for name in ("lr", "discriminator_lr", "eps"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"optim.{name} must be above 0, got {getattr(self, name)}")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise UserError(f"optim.betas must lie in 0…1, below 1, got {self.betas}")
+        require_choices(self, "optim.")
+        require_above(self, "optim.", "lr", "discriminator_lr", "eps")
+        require_share(self, "optim.", "betas", open_end=True)
 
     def optimiser(self, lr: float) -> Optimiser:
         """The optimiser of a phase.
@@ -133,7 +129,7 @@ class AutoencoderConfig:
     """Optimisers of the networks."""
 
     def __post_init__(self) -> None:
-        _choices(self)
+        require_choices(self, "model.")
         require_least(
             self,
             "model.",
@@ -147,15 +143,8 @@ class AutoencoderConfig:
             activity=0,
             shrink=0,
         )
-        for name in (
-            "latent_dropout",
-            "norm_momentum",
-            "generator_weight",
-            "discriminator_weight",
-            "pretrain_share",
-        ):
-            if not 0 <= getattr(self, name) < 1:
-                raise UserError(f"model.{name} must lie in 0…1, below 1, got {getattr(self, name)}")
+        shares = ("latent_dropout", "norm_momentum", "generator_weight", "discriminator_weight", "pretrain_share")
+        require_share(self, "model.", *shares, open_end=True)
         for name in ("widths", "decoder_widths", "pixel_widths", "hidden_widths"):
             if any(width < 1 for width in getattr(self, name)):
                 raise UserError(f"model.{name} must hold numbers of at least 1, got {getattr(self, name)}")
@@ -176,25 +165,6 @@ class AutoencoderConfig:
         if self.strides is not None:
             return self.strides
         return ((2, 2), (3, 2)) if self.geometry == "native" else ((2, 2), (2, 3))
-
-
-_CHOICES = {
-    "trunk": ("conv", "dense"),
-    "memory": ("none", "lstm", "time"),
-    "bottleneck": ("plain", "variational"),
-    "adversary": ("none", "image", "latent", "both"),
-    "geometry": ("native", "resized"),
-    "activation": ("relu", "elu"),
-    "latent_judge": ("mlp", "decoder"),
-    "reduction": ("mean", "sum", "published"),
-    "kl": ("elbo", "published"),
-}
-
-
-def _choices(config: AutoencoderConfig) -> None:
-    for name, allowed in _CHOICES.items():
-        if getattr(config, name) not in allowed:
-            raise UserError(f"model.{name} must be one of {', '.join(allowed)}, got {getattr(config, name)!r}")
 
 
 _CONV, _DENSE = AutoencoderConfig(), AutoencoderConfig(trunk="dense")

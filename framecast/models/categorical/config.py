@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from framecast.core.config import require_least
+from framecast.core.config import require_above, require_choices, require_least, require_share
 from framecast.core.errors import UserError
 
 
@@ -27,11 +27,8 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         require_least(self, "optim.", weight_decay=0, warmup=0)
-        for name in ("lr", "clip"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"optim.{name} must be above 0, got {getattr(self, name)}")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise UserError(f"optim.betas must lie in 0…1, below 1, got {self.betas}")
+        require_above(self, "optim.", "lr", "clip")
+        require_share(self, "optim.", "betas", open_end=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,15 +129,10 @@ class CategoricalConfig:
         for name in ("widths", "blocks"):
             if min(getattr(self, name)) < 1:
                 raise UserError(f"model.{name} must be numbers of at least 1, got {getattr(self, name)}")
-        for name in ("recursion_ramp", "flips", "event_share"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"model.{name} must lie in 0…1, got {getattr(self, name)}")
+        require_share(self, "model.", "recursion_ramp", "flips", "event_share")
+        require_choices(self, "model.")
         if not all(0 < decay < 1 for decay in self.traces):
             raise UserError(f"model.traces must lie between 0 and 1, got {self.traces}")
-        choices: dict[str, tuple[str, ...]] = {"outcomes": ("auto", "none"), "decoding": ("expected-area", "argmax")}
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise UserError(f"model.{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
 
 
 def default() -> CategoricalConfig:

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from framecast.core.config import require_least
+from framecast.core.config import require_above, require_choices, require_least, require_share
 from framecast.core.errors import UserError
 from framecast.nn.mixture import Spread
 
@@ -43,12 +43,8 @@ class OptimConfig:
 
     def __post_init__(self) -> None:
         require_least(self, "optim.", warmup=0)
-        for name in ("vision_lr", "memory_lr", "eps", "clip"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UserError(f"optim.{name} must be above 0, got {value}")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise UserError(f"optim.betas must lie in 0…1, below 1, got {self.betas}")
+        require_above(self, "optim.", "vision_lr", "memory_lr", "eps", "clip")
+        require_share(self, "optim.", "betas", open_end=True)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -160,16 +156,11 @@ class DreamsConfig:
                 raise UserError(f"model.{name} must be {count} numbers of at least 1, got {getattr(self, name)}")
         if not self.memory_sizes or min(self.memory_sizes) < 1:
             raise UserError(f"model.memory_sizes must be numbers of at least 1, got {self.memory_sizes}")
-        choices: dict[str, tuple[str, ...]] = {"cell": ("gru", "lstm"), "recurrence": ("window", "carried")}
-        choices |= {"head": HEADS, "spread": ("elu", "exp"), "latent": ("frame", "grid")}
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise UserError(f"model.{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        require_choices(self, "model.")
         heads = (self.head, *self.compare)
         if len(set(heads)) != len(heads) or not set(heads) <= set(HEADS):
             raise UserError(f"model.compare must name heads other than {self.head}, each once, got {self.compare}")
-        if not self.sigma_floor > 0:
-            raise UserError(f"model.sigma_floor must be above 0, got {self.sigma_floor}")
+        require_above(self, "model.", "sigma_floor")
         if not 0 < self.vision_share < 1:
             raise UserError(f"model.vision_share must lie between 0 and 1, got {self.vision_share}")
         for name in ("vision_patience", "memory_patience"):
@@ -186,8 +177,7 @@ class DreamsConfig:
     def _check_grid(self) -> None:
         if self.cell_side < CELL_FACTOR or self.cell_side % CELL_FACTOR:
             raise UserError(f"model.cell_side must be a multiple of {CELL_FACTOR}, got {self.cell_side}")
-        if not 0 <= self.crop_share <= 1:
-            raise UserError(f"model.crop_share must lie in 0…1, got {self.crop_share}")
+        require_share(self, "model.", "crop_share")
         if len(self.grid_widths) != 2 or min(self.grid_widths) < 1:
             raise UserError(f"model.grid_widths must be 2 numbers of at least 1, got {self.grid_widths}")
         if len(self.memory_sizes) != 1 or self.cell != "gru":

@@ -5,9 +5,9 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Literal
 
-from framecast.core.config import require_least
+from framecast.core.config import require_above, require_choices, require_least
 from framecast.core.errors import UserError
 from framecast.core.types import ClipSpec
 from framecast.models.chain import Chain, Link
@@ -37,11 +37,8 @@ class OptimConfig:
     """Bound on the norm of each tensor's gradient, not of all together; not for the discriminator. 0 is off."""
 
     def __post_init__(self) -> None:
-        for name in ("all_lr", "encoder_lr", "predictor_lr", "van_lr", "discriminator_lr"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"optim.{name} must be above 0, got {getattr(self, name)}")
-        if not self.clip >= 0:
-            raise UserError(f"optim.clip must be at least 0, got {self.clip}")
+        require_above(self, "optim.", "all_lr", "encoder_lr", "predictor_lr", "van_lr", "discriminator_lr")
+        require_least(self, "optim.", clip=0)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,10 +142,7 @@ class HierarchicalConfig:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mode", self.mode.replace("epev", "epva"))  # the name of the first release
-        for name, hint in get_type_hints(type(self)).items():
-            allowed = get_args(hint) if get_origin(hint) is Literal else ()
-            if allowed and getattr(self, name) not in allowed:
-                raise UserError(f"model.{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        require_choices(self, "model.")
         require_least(self, "model.", size=1, context=1, future=1, stride=1, encoding_size=1, van_width=1)
         require_least(
             self,
@@ -169,8 +163,7 @@ class HierarchicalConfig:
                 raise UserError(f"model.{name} must be a probability above 0, up to 1, got {getattr(self, name)}")
         if self.rolled == 1 or self.rolled < 0:
             raise UserError(f"model.rolled must be 0 or at least 2, got {self.rolled}")
-        if self.predictor_depth < 2:
-            raise UserError(f"model.predictor_depth must be at least 2, got {self.predictor_depth}")
+        require_least(self, "model.", predictor_depth=2)
         if not self.encoder_widths or any(not row or min(row) < 1 for row in self.encoder_widths):
             raise UserError(f"model.encoder_widths must hold rows of numbers of at least 1, got {self.encoder_widths}")
         step = math.lcm(2 ** len(self.encoder_widths), 32 if self.mode == "epva-gan" else 16)

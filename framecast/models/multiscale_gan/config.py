@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from typing import Literal, get_args, get_origin, get_type_hints
+from typing import Literal
 
-from framecast.core.config import require_least
+from framecast.core.config import require_above, require_choices, require_least, require_share
 from framecast.core.errors import UserError
 from framecast.core.schedules import Cosine, Decay
 from framecast.core.types import GradClip, Optimiser
@@ -48,18 +48,10 @@ class OptimConfig:
     """Momentum of sgd, in 0…1; the published codes use none."""
 
     def __post_init__(self) -> None:
-        for name in ("generator", "discriminator"):
-            if getattr(self, name) not in ("adam", "radam", "sgd"):
-                raise UserError(f"optim.{name} must be adam, radam or sgd, got {getattr(self, name)!r}")
+        require_choices(self, "optim.")
         rates = ("generator_lr", "discriminator_lr", "generator_final_lr", "discriminator_final_lr")
-        for name in (*rates, "generator_clip", "eps"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UserError(f"optim.{name} must be above 0, got {value}")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise UserError(f"optim.betas must lie in 0…1, below 1, got {self.betas}")
-        if not 0 <= self.momentum < 1:
-            raise UserError(f"optim.momentum must lie in 0…1, below 1, got {self.momentum}")
+        require_above(self, "optim.", *rates, "generator_clip", "eps")
+        require_share(self, "optim.", "betas", "momentum", open_end=True)
         require_least(self, "optim.", decay_steps=0)
 
     def optimiser(self, network: Literal["generator", "discriminator"]) -> Optimiser:
@@ -210,30 +202,23 @@ class MultiscaleGANConfig:
         require_least(self, "model.", context=1, future=1, num_scales=1, stride=1, motion_tries=1)
         require_least(self, "model.", lp_weight=0, gdl_weight=0, adversarial_weight=0, new_weight=0, gate_weight=0)
         require_least(self, "model.", context_noise=0, recursion=1)
-        for name in ("lp_exponent", "gdl_exponent"):
-            if not getattr(self, name) > 0:
-                raise UserError(f"model.{name} must be above 0, got {getattr(self, name)}")
+        require_above(self, "model.", "lp_exponent", "gdl_exponent")
         if self.output == "change" and self.residual:
             raise UserError(
                 "model.output change adds to the last frame, not to the coarser prediction; use --model.no-residual"
             )
-        for name, top in (
-            ("leaky_slope", 1.0),
-            ("generator_slope", 1.0),
-            ("probability_clip", 0.5),
-            ("motion_bypass", 1.0),
-            ("noise_free", 1.0),
-        ):
-            if not 0 <= getattr(self, name) <= top:
-                raise UserError(f"model.{name} must lie in 0…{top:g}, got {getattr(self, name)}")
-        if self.probability_clip == 0.5:
-            raise UserError("model.probability_clip must be below 0.5: at 0.5 every probability is the same")
+        require_share(self, "model.", "leaky_slope", "generator_slope", "motion_bypass", "noise_free")
+        if not 0 <= self.probability_clip < 0.5:
+            raise UserError(
+                "model.probability_clip must be below 0.5, where every probability is the same, and at least 0, got "
+                f"{self.probability_clip}"
+            )
         adversarial = self.adversarial and self.adversarial_gradient and self.adversarial_weight
         if not (self.lp_weight or self.gdl_weight or adversarial):
             raise UserError("model: no loss is left to train the generator; set lp_weight or gdl_weight above 0")
         if self.extra_pairs and not self.conditioned:
             raise UserError("model.extra_pairs needs contexts as inputs of the discriminator; use model.conditioned")
-        self._check_choices()
+        require_choices(self, "model.")
         first_only = self.adversarial_frame == "first" and self.recursion_gradient == "last"
         if adversarial and self.recursion > 1 and first_only:
             raise UserError(
@@ -241,12 +226,6 @@ class MultiscaleGANConfig:
                 "use --model.adversarial-frame last or --model.recursion-gradient all"
             )
         self._check_tables()
-
-    def _check_choices(self) -> None:
-        for name, kind in get_type_hints(type(self)).items():
-            if get_origin(kind) is Literal and getattr(self, name) not in get_args(kind):
-                allowed = " or ".join(get_args(kind))
-                raise UserError(f"model.{name} must be {allowed}, got {getattr(self, name)!r}")
 
     def _check_tables(self) -> None:
         for name in (

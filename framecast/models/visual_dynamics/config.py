@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Literal
 
-from framecast.core.config import require_least
+from framecast.core.config import require_above, require_choices, require_least, require_share
 from framecast.core.errors import UserError
 from framecast.models.chain import Chain, Link
 
@@ -36,12 +36,8 @@ class OptimConfig:
     16 epochs, when exp(log-variance) overflows; this and the clamp prevent it."""
 
     def __post_init__(self) -> None:
-        for name in ("lr", "final_lr", "eps"):
-            value = getattr(self, name)
-            if value is not None and not value > 0:
-                raise UserError(f"optim.{name} must be above 0, got {value}")
-        if not all(0 <= beta < 1 for beta in self.betas):
-            raise UserError(f"optim.betas must lie in 0…1, below 1, got {self.betas}")
+        require_above(self, "optim.", "lr", "final_lr", "eps")
+        require_share(self, "optim.", "betas", open_end=True)
         require_least(self, "optim.", clip=0, decay_epochs=0, decay_steps=0)
         if self.final_lr is not None and not (self.decay_epochs or self.decay_steps):
             raise UserError("optim.decay_epochs must be above 0 where optim.final_lr is given")
@@ -127,23 +123,14 @@ class VisualDynamicsConfig:
 
     def __post_init__(self) -> None:
         require_least(self, "model.", size=1, num_scales=1, finest=1, kernel_size=1, decoder_last=1)
-        for name in ("image_slope", "slope", "decoder_slope", "bn_momentum"):
-            if not 0 <= getattr(self, name) <= 1:
-                raise UserError(f"model.{name} must lie in 0…1, got {getattr(self, name)}")
+        require_share(self, "model.", "image_slope", "slope", "decoder_slope", "bn_momentum")
         if self.kernel_size % 2 == 0 or self.decoder_last % 2 == 0:
             raise UserError(
                 f"model.kernel_size and model.decoder_last must be odd, got {self.kernel_size}, {self.decoder_last}"
             )
         if self.stored < 0 or not self.logvar_clamp > 0 or (self.init_sd is not None and not self.init_sd > 0):
             raise UserError("model: stored must be at least 0, logvar_clamp and init_sd above 0")
-        for name, allowed in (
-            ("split", ("channel", "spatial")),
-            ("upsample", ("bilinear", "transposed", "subpixel")),
-            ("kl_between", ("step", "linear")),
-            ("prior", ("normal", "posterior")),
-        ):
-            if getattr(self, name) not in allowed:
-                raise UserError(f"model.{name} must be one of {', '.join(allowed)}, got {getattr(self, name)!r}")
+        require_choices(self, "model.")
         self._check_tables()
         self._check_kl("kl_weights", self.kl_weights)
         self._check_kl("kl_steps", self.kl_steps or ((0, 0),))
