@@ -134,7 +134,7 @@ def predict_file(
     frames, known = frames[:context_length], frames[context_length:]
     if source is not None:
         cut, remark = _after_cut(frames, model)
-        frames, table, note = frames[cut:], None if table is None else table[cut:], note + remark
+        frames, table, note = frames[cut:], None if table is None else table[:, cut:], note + remark
     context = torch.from_numpy(frames)[None]
     given = (context, horizon, table)
 
