@@ -23,6 +23,7 @@ from framecast.media.write import write_video
 from framecast.models.registry import find_model
 from framecast.training.presets import preset
 from framecast.training.run_folder import open_run
+from framecast.training.train import train
 
 
 def film(run, source, out, horizon=3, **settings):
@@ -324,3 +325,18 @@ def test_uncertainty_of_a_stochastic_model_is_drawn_over_the_forecast(refused, t
     assert red.max() > 50
     sentence = "is deterministic and has no interval; leave out --uncertainty"
     assert sentence in refused("predict", tiny_run(), "--input", clip(), "--uncertainty", "--out", tmp_path / "a.gif")
+
+
+def test_actions_keep_their_frames_where_a_cut_shortens_the_context(tmp_path):
+    run = open_run(train("direct", acting_store(), out=tmp_path / "run", profile="tiny", steps=1, quiet=True))
+    before, after = moving(2, 12, 12), 255 - moving(6, 12, 12)[4:]
+    whole = write_video(np.concatenate([before[-1:], after]), tmp_path / "whole")
+    rest = write_video(after, tmp_path / "rest")
+
+    def forecast(source, moves):
+        made = predict_file(run, source, tmp_path / "out", 2, actions=written(tmp_path, "moves.json", moves))
+        return made, open_path(made.path).clip(0, 0, made.context + 2).frames
+
+    made, cut = forecast(whole, [0, 1, 2, 0])
+    assert "a cut lies 2 frames before the forecast" in made.note
+    np.testing.assert_array_equal(cut, forecast(rest, [1, 2, 0])[1])
