@@ -88,7 +88,7 @@ def run(settings: Settings) -> Iterator[Row]:
 
 
 def find_chromium() -> str | None:
-    """The browser's program; None, said in a line, where there is none."""
+    """The browser's program; None, with a line printed, where there is none."""
     found = shutil.which("chromium") or shutil.which("chromium-browser")
     if found is None:
         print("no chromium (make setup-system): nothing is measured")

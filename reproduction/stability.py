@@ -42,8 +42,8 @@ COPY = BASELINES[0]
 def main() -> None:
     """Run the parts asked for."""
     parser = arguments(__doc__, ["cells", "adversary"])
-    parser.add_argument("--steps", type=int, default=700, help="training steps of a cell: a minute of one core")
-    parser.add_argument("--further", type=int, default=700, help="training steps with and without adversary after it")
+    parser.add_argument("--budget", default="5m", help="training time of a cell, on one core")
+    parser.add_argument("--further", default="5m", help="training time with and without adversary after it")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2], help="seeds of the cells")
     parser.add_argument("--clips", type=int, default=12, help="held-out clips of 64 frames")
     options = parser.parse_args()
@@ -60,17 +60,17 @@ def recording() -> Path:
     return made(WORK / "data" / "ms_pacman-demo", "atari", *words)
 
 
-def trained(name: str, steps: int, *flags: str) -> tuple[Path, str]:
+def trained(name: str, budget: str, *flags: str) -> tuple[Path, str]:
     """The folder and the command of a run of profile `stable` with its last weights; a finished run is kept."""
     run, never = WORK / f"stability-{name}", "1000000"
     words = ["train", "multiscale-gan", "--profile", "stable", "--data", relative(recording()), "--out", relative(run)]
-    words += ["--steps", str(steps), *flags, "--train.select", "last"]
+    words += ["--budget", budget, *flags, "--train.select", "last"]
     return run, command(*words, "--train.validate-every", never, "--train.preview-every", never)
 
 
 def cells(seed: int, options: argparse.Namespace) -> dict[str, Any]:
     """All cells of the table of context noise and recursion, one seed."""
-    runs = {name: trained(f"{name}-{seed}", options.steps, "--seed", str(seed), *more) for name, more in CELLS.items()}
+    runs = {name: trained(f"{name}-{seed}", options.budget, "--seed", str(seed), *more) for name, more in CELLS.items()}
     return compared(runs, f"stability-cells-{seed}", options.clips)
 
 
@@ -149,8 +149,9 @@ def _section(seeds: list[dict[str, Any]]) -> list[str]:
     """Curves averaged over seeds, commands and film of the first."""
     first = seeds[0]
     protocol, rows = first["protocol"], first["rows"]
-    steps = next(row["steps"] for row in rows.values() if "steps" in row)
-    lines = [f"{steps:,} steps of each, {protocol['clips']} clips of {protocol['videos']} held-out episodes.", ""]
+    counts = ", ".join(f"{row['steps']:,} ({name})" for name, row in rows.items() if "steps" in row)
+    lines = [f"Training of equal time, seed 0 in steps: {counts}. Scored on {protocol['clips']} clips of"]
+    lines += [f"{protocol['videos']} held-out episodes.", ""]
     curves = {
         "skill": "skill over copy-last, whole frame",
         "gain": "gain in the moving area, dB",

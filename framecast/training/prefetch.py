@@ -57,7 +57,8 @@ class Prefetch:
         self.make, self.streams, self.device, self.ahead, self.lock = make, streams, device, ahead, lock
         self._changed = threading.Condition()
         self._made: dict[tuple[int, str], Any] = {}
-        self._asked, self._waiting = 0, False  # step of the last call of `get`, and whether it waits
+        self._asked = 0  # step of the last call of `get`
+        self._wanted: tuple[int, str] | None = None  # the batch that it waits for
         self._step, self._left = 0, list[str]()  # what the thread makes next: streams of a step
         self._running = False
         self._thread: threading.Thread | None = None
@@ -82,9 +83,9 @@ class Prefetch:
             self._asked = step
             self._changed.notify_all()
             while key not in self._made and self._is_coming(*key):
-                self._waiting = True
+                self._wanted = key
                 self._changed.wait()
-            self._waiting = False
+            self._wanted = None
             found = self._made.pop(key, None)
             self._changed.notify_all()
         if isinstance(found, BaseException):
@@ -148,7 +149,8 @@ class Prefetch:
                     self._step += 1
                     self._left = self.streams(self._step)
                 # a batch that `get` waits for is made even without room, or both would wait for each other
-                if self._left and (len(self._made) < self.ahead or self._waiting):
+                awaited = self._wanted is not None and self._wanted not in self._made
+                if self._left and (len(self._made) < self.ahead or awaited):
                     return self._step, self._left[0]
                 self._changed.wait()
         return None

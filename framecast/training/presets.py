@@ -81,7 +81,10 @@ def hierarchical(profile: str) -> RunConfig:
         ),
         "tiny": TINY,
     }
-    known: dict[str, Any] = {"actions": ActionSpec(kind="continuous", size=5), "extras": {"joints": (7,), "states": (5,)}}
+    known: dict[str, Any] = {
+        "actions": ActionSpec(kind="continuous", size=5),
+        "extras": {"joints": (7,), "states": (5,)},
+    }
     return _run("hierarchical", profile, chosen(), other.get(profile, published), 64, 64, **known)
 
 

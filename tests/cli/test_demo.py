@@ -82,7 +82,7 @@ def test_folder_with_other_content_is_refused(tmp_path: Path) -> None:
         demo.record(tmp_path / "data", "ms_pacman", 0, tiny=True)
 
 
-def test_training_takes_the_budget_from_the_packaged_weights() -> None:
+def test_training_takes_the_budget() -> None:
     config = demo.demo_config("1s", 0, False)
     assert config.name == "direct"
     assert config.train.budget == "1s"

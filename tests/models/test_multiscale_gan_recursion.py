@@ -18,7 +18,6 @@ from framecast.models.multiscale_gan.config import (
     default,
     eight,
     original,
-    small,
     stable,
     tiny,
 )
@@ -65,7 +64,7 @@ def gradient(network):
 
 def test_published_profiles_have_every_option_off():
     off = ("output", "context_noise", "recursion", "round_feedback", "spectral_norm", "adversarial_frame")
-    for config in (default(), original(), eight(), small()):
+    for config in (default(), original(), eight()):
         assert [getattr(config, name) for name in off] == ["frame", 0.0, 1, False, False, "first"]
         assert config.optim.clip == GradClip()
         model = MultiscaleGAN(replace(tiny(), output=config.output), SPEC)

@@ -92,6 +92,7 @@ REACHED = {
     "randperm": "an order of anything but clips, the same in every part",
     "lstm gru rnn_relu rnn_tanh": "dropout inside a recurrent layer; not covered, as the docstring says",
     "rrelu_with_noise rrelu_with_noise_": "called by rrelu",
+    "dropout_ feature_dropout_ alpha_dropout_ feature_alpha_dropout_ rrelu_": "called by torch.nn.functional",
 }
 
 

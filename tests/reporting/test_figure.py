@@ -29,8 +29,8 @@ def drawing():
 def test_drawing_contains_model_paper_and_totals(drawing):
     text = words(drawing)
     assert "MultiscaleGAN" in text
-    assert f"{223_644 + 2_128_548:,} parameters" in text
-    assert "223,644 parameters" in text
+    assert f"{225_376 + 2_128_548:,} parameters" in text
+    assert "225,376 parameters" in text
     assert "2,128,548 parameters" in text
     assert any("arXiv 1511.05440" in line for line in text)
 

@@ -123,7 +123,9 @@ class Autoencoder(Predictor):
     @staticmethod
     def count(part: nn.Module) -> int:
         """Weights and, as the published tables count them, running statistics of batch norm."""
-        statistics = [b for b in part.buffers() if b.is_floating_point()]
+        statistics = [
+            b for name, b in part.named_buffers() if name.rpartition(".")[2] in ("running_mean", "running_var")
+        ]
         return sum(t.numel() for t in (*part.parameters(), *statistics))
 
     def _samples(self, frames: Tensor) -> Tensor:

@@ -289,10 +289,11 @@ def original() -> MultiscaleGANConfig:
 
 def small() -> MultiscaleGANConfig:
     """The reduced networks of the paper's own script, for minutes on two CPU cores. They need higher rates and a
-    negative slope; the coarser prediction as input only and little gradient difference more than double their gain
-    (docs/log.md)."""
+    negative slope; the coarser prediction as input only and little gradient difference more than double their gain;
+    gates keep what stands still (docs/log.md)."""
     return MultiscaleGANConfig(
         residual=False,
+        output="gated",
         generator_slope=0.1,
         tanh="scaled",
         start_at_mean=True,
@@ -313,7 +314,6 @@ def stable() -> MultiscaleGANConfig:
     gradient, rounded feedback, more crops without motion; no adversary, which `--model.adversarial` adds."""
     return replace(
         small(),
-        output="gated",
         context_noise=0.05,
         recursion=3,
         recursion_gradient="all",
@@ -331,7 +331,6 @@ def natural() -> MultiscaleGANConfig:
     return replace(
         small(),
         adversarial=False,
-        output="gated",
         lp_exponent=1.0,
         gdl_weight=1.0,
         adversarial_weight=0.05,
@@ -357,6 +356,7 @@ def tiny() -> MultiscaleGANConfig:
     """A few thousand weights in the same shape; for tests."""
     return replace(
         small(),
+        output="frame",
         generator_widths=((8,), (8,), (8,), (8, 8)),
         generator_kernels=((3, 3), (3, 3), (3, 3), (5, 3, 3)),
         discriminator_widths=((8,), (8,), (8,), (8, 8)),
