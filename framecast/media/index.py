@@ -29,7 +29,7 @@ from framecast.media.packets import (
     read_packets,
     stated_rate,
 )
-from framecast.media.timing import Timing, close_pauses, constant_rate, resampled
+from framecast.media.timing import Timing, close_pauses, constant_rate, resampled, without_skips
 
 # Frames decoded when a file is opened, to compare their order with their times; more where the times are doubtful, all
 # where the container stores no display order.
@@ -112,6 +112,7 @@ def _scan(path: Path, _modified: int, _bytes: int, skip_bad: bool) -> VideoIndex
         head: int | None = _DOUBTFUL_HEAD if doubtful else _HEAD
         if skip_bad or (doubtful and container.format.name in NO_DISPLAY_ORDER):
             head = None
+        constant = container.format.name == "mpeg" and codec in ("mpeg1video", "mpeg2video")
     if packets.corrupt and packets.damage is None:
         strict = decode_times(path, number, decoder, None, strict=True)
         packets.damage = len(strict.pts) if strict.damaged else None
@@ -130,7 +131,7 @@ def _scan(path: Path, _modified: int, _bytes: int, skip_bad: bool) -> VideoIndex
         if good < total or found.damaged or packets.damage is not None:
             missing += max(total, packets.promised()) - good
         stamps, times = None if stamps is None else stamps[:good], times[:good]
-    times, after_pauses = close_pauses(times)
+    times, after_pauses = close_pauses(without_skips(times, stated, tick) if constant else times)
     keys = np.zeros(1, np.int64)
     # The palette of a track may come with its first packet only.
     if stamps is not None and found.first.format.name != "pal8":

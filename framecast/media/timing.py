@@ -64,6 +64,26 @@ def close_pauses(times: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     return (times if len(pauses) == 0 else np.concatenate([times[:1], times[0] + np.cumsum(steps)])), pauses + 1
 
 
+def without_skips(times: np.ndarray, stated: Iterable[Fraction | None], tick: float) -> np.ndarray:
+    """Times without skips of one frame, where all other steps are exactly one frame; others as they are.
+
+    For MPEG-1 and MPEG-2 pictures in a program stream, whose rate is constant: a packet has a stamp for its first
+    picture alone, and those made up for the others may skip one.
+
+    Args:
+        times: float (n,), seconds, ascending.
+        stated: rates that the file names; the first counts.
+        tick: the container's clock step, seconds.
+    """
+    rate = next((float(found) for found in stated if found), 0.0)
+    steps = np.diff(times) * rate
+    whole = np.rint(steps)
+    if not len(steps) or not np.isin(whole, (1, 2)).all() or np.abs(steps - whole).max() > 0.51 * tick * rate + 1e-3:
+        return times
+    even: np.ndarray = times[0] + np.arange(len(times)) / rate
+    return even
+
+
 def common_spacing(times: np.ndarray) -> float:
     """The most common spacing of timestamps, seconds: the mean of the steps within 10 % of the most common one.
 

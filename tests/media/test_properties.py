@@ -7,11 +7,14 @@ import os
 import tempfile
 from pathlib import Path
 
+import av
 import numpy as np
+import pytest
 from films import film, numbers, plain_decode
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 
+from framecast.core.errors import UserError
 from framecast.data.open import open_path
 from framecast.media.video import probe, read_video
 
@@ -50,6 +53,8 @@ CASES = [
 
 
 @PROFILE
+@example(case=(".mpg", "mpeg2video", "yuv420p"), count=30, rate=24, reorder=0, group=1, start=0, stride=1)
+@example(case=(".ts", "mpeg2video", "yuv420p"), count=5, rate=24, reorder=0, group=1, start=0, stride=1)
 @given(
     case=st.sampled_from(CASES),
     count=st.integers(5, 40),
@@ -67,10 +72,16 @@ def test_reader_equals_sequential_decoder(case, count, rate, reorder, group, sta
     form = {".3gp": "3gp", ".wmv": "asf"}.get(suffix)
     with tempfile.TemporaryDirectory() as folder:
         path = film(Path(folder) / f"a{suffix}", count, codec, rate, pixels, format=form, **options)
-        expected = plain_decode(path)
+        try:
+            expected = plain_decode(path)
+        except av.error.EOFError:  # a handful of tiny frames: too little for FFmpeg to know what the file holds
+            with pytest.raises(UserError):
+                read_video(path)
+            return
         found = read_video(path)
         assert numbers(found.frames) == expected
-        assert probe(path).fps == np.float64(rate)
+        # a clock of 1 ms does not tell 24 from 23.976 within a few frames
+        assert probe(path).fps == pytest.approx(rate, rel=1.1e-3 if suffix == ".wmv" and count < 40 else 1e-9)
         assert probe(path, skip_bad=True).lost == 0
         start = min(start, count - 1)
         length = min(3, len(range(start, count, stride)))

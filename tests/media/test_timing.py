@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 
 from framecast.core.errors import UserError
-from framecast.media.timing import close_pauses, constant_rate, exact_rate, resampled
+from framecast.media.timing import close_pauses, constant_rate, exact_rate, resampled, without_skips
 
 
 @pytest.mark.parametrize(("fps", "tick"), [(30, 1e-3), (24, 1e-3), (30, 0.01), (25, 1 / 12800), (12.5, 1e-3)])
@@ -94,3 +94,11 @@ def test_exact_rate():
     assert exact_rate(23.976) == Fraction(24000, 1001)
     assert exact_rate(30) == 30
     assert exact_rate(12.5) == Fraction(25, 2)
+
+
+def test_skips_of_one_frame_are_left_out_where_all_other_steps_are_one_frame():
+    times = np.array([0, 1, 2, 4, 5, 7]) / 25
+    np.testing.assert_allclose(without_skips(times, [None, Fraction(25)], 1e-5), np.arange(6) / 25)
+    for other in (np.array([0, 1, 2, 5, 6]) / 25, np.array([0, 1, 2.5, 3.5, 5]) / 25, np.zeros(1)):
+        assert without_skips(other, [Fraction(25)], 1e-5) is other  # a longer pause, fields that repeat, one frame
+    assert without_skips(times, [None], 1e-5) is times
