@@ -1,6 +1,5 @@
 """Independent jobs: the same results in one process and several, and a sentence where one fails or is killed."""
 
-import builtins
 import json
 import socket
 import sys
@@ -47,14 +46,7 @@ def test_errors_and_killed_workers_are_one_sentence():
 
 
 def test_a_missing_cluster_extra_is_named(monkeypatch):
-    real = builtins.__import__
-
-    def without_ray(name, *args, **kwargs):
-        if name == "ray":
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without_ray)
+    monkeypatch.setitem(sys.modules, "ray", None)  # its import fails
     with pytest.raises(UserError, match=r"--cluster needs Ray; install it with pip install \"framecast\[cluster\]\""):
         run_jobs(jobs(), cluster="auto")
 

@@ -1,8 +1,8 @@
 """Clips measured by jobs: the table of one process whatever the order of arrival, and nodes that differ are refused."""
 
-import builtins
 import json
 import pickle
+import sys
 
 import pytest
 from cli_support import acting_run, copy_run, refused, store  # noqa: F401
@@ -86,14 +86,7 @@ def test_objects_in_memory_are_refused_for_a_cluster(nodes):
 
 
 def test_commands_without_the_extra_are_one_sentence(refused, monkeypatch, tmp_path):  # noqa: F811
-    real = builtins.__import__
-
-    def without_ray(name, *args, **kwargs):
-        if name == "ray":
-            raise ImportError(name)
-        return real(name, *args, **kwargs)
-
-    monkeypatch.setattr(builtins, "__import__", without_ray)
+    monkeypatch.setitem(sys.modules, "ray", None)  # its import fails
     common = ("--cluster", "auto", "--horizon", 4, "--out", tmp_path / "out")
     for words in (("evaluate", copy_run()), ("compare", copy_run(), "--data", store())):
         message = refused(*words, *common)
