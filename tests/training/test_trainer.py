@@ -122,6 +122,18 @@ def test_calibration_on_validation_clips_is_in_the_snapshot_and_not_in_the_state
     assert torch.equal(load_checkpoint(folder)["ema"]["shares"], torch.ones(4))
 
 
+def test_a_run_killed_while_it_is_calibrated_equals_an_unbroken_run(colour, tmp_path, monkeypatch):
+    short = functools.partial(
+        train, "direct", data=colour, profile="tiny", steps=4, validate_every=2, quiet=True, tensorboard=False
+    )
+    with monkeypatch.context() as patch:
+        patch.setattr("framecast.training.trainer.calibrated", lambda *_: 1 / 0)
+        with pytest.raises(ZeroDivisionError):
+            short(out=tmp_path / "killed")
+    files = [short(out=tmp_path / name) / "weights" / "step-4" / "model.safetensors" for name in ("killed", "unbroken")]
+    same(*(load_file(file) for file in files))
+
+
 @pytest.mark.parametrize("at", [4, 6, 7, 8])
 def test_run_resumed_around_a_stage_border_equals_unbroken_run(grey, tmp_path, at):
     unbroken = run(TwoStage, grey, tmp_path / "unbroken", steps=10, validate_every=4)
