@@ -65,14 +65,15 @@ def check_fit(run: Run, source: Source, where: str) -> None:
     spec = run.config.spec
     if source.spec.channels != spec.channels:
         raise UserError(
-            f"{where}: its frames have {source.spec.channels} channels but {run.folder} was trained on "
+            f"{where}: its frames have {source.spec.channels} channels but {run.name or run.folder} was trained on "
             f"{spec.channels}; use data of the same kind"
         )
     # a model that was trained without actions leaves those of the data out
-    if run.model_class.actions != "none" and spec.action_size and source.spec.action_size != spec.action_size:
+    given = source.spec.action_size
+    if run.model_class.actions != "none" and spec.action_size and given != spec.action_size:
         raise UserError(
-            f"{where}: has {source.spec.action_size} actions but {run.folder} was trained on {spec.action_size}; "
-            "use data of the same kind"
+            f"{where}: {f'has {given}' if given else 'is without'} actions but {run.name or run.folder} was trained "
+            f"on {spec.action_size}; use data of the same kind"
         )
 
 

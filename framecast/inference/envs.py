@@ -5,6 +5,7 @@ Importing this module registers `framecast/World-v0`, `framecast/Paddle-v0` and 
 
 from __future__ import annotations
 
+import inspect
 import warnings
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from framecast.core.config import suggest
 from framecast.core.errors import UserError
 from framecast.core.types import ActionSpec
 from framecast.data.loader import standardise
@@ -24,6 +26,8 @@ from framecast.media.grid import as_rgb
 from framecast.media.images import to_uint8
 from framecast.models.base import Predictor
 from framecast.models.rollout import RolloutSession
+from framecast.nn.precision import resolve_precision
+from framecast.training.device import pick_device
 from framecast.training.run_folder import Run, open_run
 
 try:
@@ -48,24 +52,27 @@ class Worlds:
         rows: number of roll-outs.
         data: real frames to start from; by default the examples of the run, else held-out frames of its data.
         starts: largest number of different starts, evenly spaced over these frames.
-        device: torch device.
-        precision: "fp32" or "bf16" (autocast).
+        device: torch device, or "auto".
+        precision: "fp32" or "bf16" (autocast), or "auto".
 
     Raises:
-        UserError: the model predicts without actions, the frames do not suit it, or the run cannot be opened.
+        UserError: the model predicts without actions, the frames do not suit it, the run cannot be opened, or a setting
+            is impossible.
     """
 
     def __init__(
         self, run: str | Path | Run, rows: int, data: str | None, starts: int, device: str, precision: str
     ) -> None:
+        _check_count("starts", starts)
+        place = pick_device(device)
         opened = run if isinstance(run, Run) else open_run(run)
         name = opened.name or str(opened.folder)
-        self.model: Predictor = opened.model(device)
+        self.model: Predictor = opened.model(str(place))
         if self.model.actions == "none" or self.model.spec.actions is None:
             raise UserError(f"{name}: predicts without actions, so it is no environment; use a run with actions")
         self.actions: ActionSpec = self.model.spec.actions
         self.starts = open_starts(opened, data, most=starts)
-        self.rows, self.precision = rows, precision
+        self.rows, self.precision = rows, resolve_precision(precision, place)
         self._contexts: dict[int, tuple[np.ndarray, Tensor]] = {}
         height, width = self.starts[0].seen.shape[2:]
         self.observation_space = Box(0, 255, (height, width, self.model.spec.channels), np.uint8)
@@ -127,13 +134,14 @@ class Worlds:
         """Model input (rows, a) of actions as agents give them."""
         device = next(self.model.parameters()).device
         if self.actions.kind == "discrete":
-            if actions.shape != (self.rows,) or (actions != np.clip(np.rint(actions), 0, self.actions.size - 1)).any():
+            if actions.shape != (self.rows,) or not all(_is_index(action, self.actions.size) for action in actions):
                 raise UserError(
                     f"actions must be whole numbers from 0 to {self.actions.size - 1}, got {actions.tolist()}"
                 )
             indices = torch.from_numpy(actions.astype(np.int64)).to(device)
             return torch.nn.functional.one_hot(indices, self.actions.size).float()
-        if actions.size != self.rows * self.actions.size or not np.isfinite(actions).all():
+        numbers = np.issubdtype(actions.dtype, np.number)
+        if actions.size != self.rows * self.actions.size or not numbers or not np.isfinite(actions).all():
             raise UserError(f"an action must be {self.actions.size} finite numbers, got {actions.tolist()}")
         clipped = np.clip(actions.reshape(self.rows, -1), self.action_space.low, self.action_space.high)
         return torch.from_numpy(standardise(clipped, self.actions)).to(device)
@@ -167,7 +175,7 @@ class WorldEnv(gymnasium.Env[Frame, Any]):
         precision: str = "fp32",
         render_mode: str | None = None,
     ) -> None:
-        _check_steps(max_steps)
+        _check_settings(max_steps, render_mode)
         self.worlds = Worlds(run, 1, data, starts, device, precision)
         self.observation_space, self.action_space = self.worlds.observation_space, self.worlds.action_space
         self.max_steps, self.render_mode, self.steps, self.over = max_steps, render_mode, 0, True
@@ -227,9 +235,8 @@ class VectorWorldEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
         precision: str = "fp32",
         render_mode: str | None = None,
     ) -> None:
-        _check_steps(max_steps)
-        if num_envs < 1:
-            raise UserError(f"num_envs must be at least 1, got {num_envs}")
+        _check_settings(max_steps, render_mode)
+        _check_count("num_envs", num_envs)
         self.worlds = worlds = Worlds(run, num_envs, data, starts, device, precision)
         self.num_envs, self.max_steps, self.render_mode = num_envs, max_steps, render_mode
         self.single_observation_space, self.single_action_space = worlds.observation_space, worlds.action_space
@@ -292,7 +299,7 @@ class GameEnv(gymnasium.Env[Frame, Any]):
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": FPS}
 
     def __init__(self, game: str, *, max_steps: int = 10_000, render_mode: str | None = None) -> None:
-        _check_steps(max_steps)
+        _check_settings(max_steps, render_mode)
         self.game: Game = find_source(game).game()
         self.observation_space: Any = Box(0, 255, (SIDE, SIDE, 3), np.uint8)
         self.action_space: Any = Discrete(len(self.game.ACTIONS))
@@ -312,7 +319,7 @@ class GameEnv(gymnasium.Env[Frame, Any]):
         """
         if self.over:
             raise ResetNeeded("the episode has ended; call reset()")
-        if int(action) not in range(len(self.game.ACTIONS)):
+        if not _is_index(action, len(self.game.ACTIONS)):
             raise UserError(f"actions must be whole numbers from 0 to {len(self.game.ACTIONS) - 1}, got {action}")
         frame, reward, terminated, _, info = self.game.step(int(action))
         self.steps += 1
@@ -342,8 +349,12 @@ def make_env(run: str | Path | Run, num_envs: int | None = None, **settings: Any
         settings: data, max_steps, starts, device, precision and render_mode of `WorldEnv`.
 
     Raises:
-        UserError: the run cannot be opened, or has no actions.
+        UserError: the run cannot be opened or has no actions, or a setting is unknown or impossible.
     """
+    known = [name for name, given in inspect.signature(WorldEnv).parameters.items() if given.kind is given.KEYWORD_ONLY]
+    for name in settings:
+        if name not in known:
+            raise UserError(f"unknown setting {name!r} of an environment; {suggest(name, known)}")
     return WorldEnv(run, **settings) if num_envs is None else VectorWorldEnv(run, num_envs, **settings)
 
 
@@ -377,9 +388,23 @@ def _start(options: dict[str, Any] | None, count: int) -> int | None:
     return int(start)
 
 
-def _check_steps(max_steps: int) -> None:
-    if max_steps < 1:
-        raise UserError(f"max_steps must be at least 1, got {max_steps}")
+def _check_settings(max_steps: int, render_mode: str | None) -> None:
+    _check_count("max_steps", max_steps)
+    if render_mode not in (None, "rgb_array"):
+        raise UserError(f'render_mode must be "rgb_array" or None, got {render_mode!r}')
+
+
+def _check_count(name: str, value: Any) -> None:
+    if not isinstance(value, int | np.integer):
+        raise UserError(f"{name} must be a whole number, got {value!r}")
+    if value < 1:
+        raise UserError(f"{name} must be at least 1, got {value}")
+
+
+def _is_index(action: Any, size: int) -> bool:
+    """Whether an action is a whole number in 0…size - 1, of whatever numeric type."""
+    number = np.asarray(action)
+    return number.ndim == 0 and np.issubdtype(number.dtype, np.number) and number in range(size)
 
 
 def _rgb(frame: np.ndarray) -> np.ndarray:

@@ -143,8 +143,9 @@ def test_actions_outside_the_space_are_refused_in_a_sentence(world):
     env, game = make_env(world), GameEnv("paddle")
     for made in (env, game):
         made.reset(seed=0)
-        with pytest.raises(UserError, match=r"actions must be whole numbers from 0 to \d+, got"):
-            made.step(77)
+        for action in (77, -1, 0.5, float("nan"), "UP", None, [0, 1]):
+            with pytest.raises(UserError, match=r"actions must be whole numbers from 0 to \d+, got"):
+                made.step(action)
 
 
 def test_a_world_without_actions_is_refused_in_a_sentence(tmp_path):
@@ -156,13 +157,25 @@ def test_a_world_without_actions_is_refused_in_a_sentence(tmp_path):
 def test_frames_without_actions_are_refused_in_a_sentence(world, tmp_path):
     with framecast.DatasetWriter(tmp_path / "plain", fps=20) as writer:
         writer.add(np.full((12, 3, SIDE, SIDE), 20, np.uint8))
-    with pytest.raises(UserError, match=r"has 0 actions but .* was trained on 3; use data of the same kind"):
+    with pytest.raises(UserError, match=r"is without actions but .* was trained on 3; use data of the same kind"):
         make_env(world, data=str(tmp_path / "plain"))
 
 
 @pytest.mark.parametrize(
     ("settings", "sentence"),
-    [({"max_steps": 0}, "max_steps must be at least 1"), ({"num_envs": 0}, "num_envs must be at least 1")],
+    [
+        ({"max_steps": 0}, "max_steps must be at least 1"),
+        ({"max_steps": 1.5}, r"max_steps must be a whole number, got 1\.5"),
+        ({"max_steps": None}, "max_steps must be a whole number, got None"),
+        ({"num_envs": 0}, "num_envs must be at least 1"),
+        ({"num_envs": 1.5}, r"num_envs must be a whole number, got 1\.5"),
+        ({"starts": 0}, "starts must be at least 1"),
+        ({"device": "cudda"}, "device 'cudda' is not known; use auto, cpu"),
+        ({"precision": "fp8"}, "precision 'fp8' is unknown; use auto, fp32 or bf16"),
+        ({"render_mode": "human"}, """render_mode must be "rgb_array" or None, got 'human'"""),
+        ({"max_step": 3}, "unknown setting 'max_step' of an environment; did you mean 'max_steps'"),
+        ({"num_envs": 2, "max_step": 3}, "unknown setting 'max_step'"),
+    ],
 )
 def test_impossible_settings_are_refused(world, settings, sentence):
     with pytest.raises(UserError, match=sentence):
@@ -184,6 +197,9 @@ def test_continuous_actions_are_clipped_to_their_box_and_standardised(tmp_path):
     env.reset(seed=0)
     assert env.worlds._vectors(np.array([[9.0, 3.0]])).tolist() == [[3.0, 1.0]]
     assert env.step(env.action_space.sample())[0].shape == (12, 12, 1)
+    for action in ("left", [0.0], [float("nan"), 0.0], None):
+        with pytest.raises(UserError, match="an action must be 2 finite numbers, got"):
+            env.step(action)
 
 
 def test_continuous_actions_have_the_bounds_of_the_data():
