@@ -95,7 +95,7 @@ def _export(flags: Any, run: Any, folder: Path) -> Agreement | None:
     start = open_starts(run, flags.data)[0]
 
     def graphs(part: Path) -> None:
-        found.append(export_graphs(run.model(), start, part, run.name or str(run.folder), flags.half))
+        found.append(export_graphs(run.model(), start, part, run.label, flags.half))
 
     export(run, folder, half=flags.half, inference_only=flags.inference_only, graphs=graphs)
     return found[0]

@@ -49,8 +49,10 @@ def run_train(argv: list[str]) -> None:
         print(json.dumps(_planned(config, name), indent=2))
         print("dry run: no data was read, no file was written", file=sys.stderr)
         return
+    from framecast.training.trackers import check_trackers
     from framecast.training.train import default_out, train
 
+    check_trackers(config.train.log)
     folder = Path(flags.out or default_out(config.name, config.data.path))
     source: Any = config.data.path
     if flags.devices * flags.num_nodes == 1 and "WORLD_SIZE" not in os.environ and "SLURM_NTASKS" not in os.environ:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -176,3 +177,17 @@ class RemoteFolder:
 
     def _path(self, name: str) -> str:
         return f"{self.root.rstrip('/')}/{name}"
+
+
+def hub_errors() -> tuple[type[Exception], ...]:
+    """Exceptions of a repository of the Hugging Face Hub that refuses, is missing or cannot be reached.
+
+    Besides those of huggingface_hub itself they are those of its HTTP library, which differs between its releases and
+    whose errors of a missing network are no OSError in all of them.
+    """
+    from huggingface_hub import get_session
+    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
+
+    modules = (sys.modules.get(kind.__module__.partition(".")[0]) for kind in type(get_session()).__mro__)
+    library = {found for module in modules if (found := getattr(module, "HTTPError", None)) is not None}
+    return (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError, ValueError, *library)

@@ -144,7 +144,7 @@ def anomaly(
     """
     if isinstance(calibrate, str | Path) and isinstance(source, str | Path) and Path(calibrate) == Path(source):
         raise UserError(f"{calibrate}: is the video to be scored; give --calibrate other, normal material")
-    return AnomalyDetector(run, calibrate, progress=progress, **settings).detect(source, progress)
+    return AnomalyDetector(run, calibrate, video=source, progress=progress, **settings).detect(source, progress)
 
 
 class AnomalyDetector:
@@ -164,6 +164,7 @@ class AnomalyDetector:
         device: device to compute on.
         precision: autocast precision.
         model_class: the run's model, where it is not one of the registry.
+        video: a video that will be scored; whether it can be is checked before the calibration, which takes longer.
         progress: called with frames done and the total.
 
     Attributes:
@@ -171,7 +172,7 @@ class AnomalyDetector:
         maxima: largest score of every block of normal material, float64 (n,).
 
     Raises:
-        UserError: without normal material, or with too little of it for the rate.
+        UserError: without normal material, with too little of it for the rate, or for a `video` that `detect` refuses.
     """
 
     def __init__(
@@ -189,6 +190,7 @@ class AnomalyDetector:
         device: str = "auto",
         precision: str = "auto",
         model_class: type[Predictor] | None = None,
+        video: str | Path | Source | None = None,
         progress: Callable[[int, int], None] | None = None,
     ) -> None:
         counts = {"block": block, "lead": lead, "cells": cells, "smooth": smooth, "samples": samples}
@@ -214,6 +216,8 @@ class AnomalyDetector:
                 "and a block; give longer normal material or a smaller --block"
             )
         conformal_threshold(np.zeros(len(blocks)), rate)  # too few blocks are reported before the work
+        if video is not None:
+            self._video(video)
         errors, persistence = self._errors(normal, [pair for pairs in blocks for pair in pairs], progress)
         self.reference = persistence.mean(0) + persistence.max((1, 2)).mean() + _FLOOR
         scores = (errors / self.reference).max((1, 2)).reshape(len(blocks), block)
@@ -231,21 +235,8 @@ class AnomalyDetector:
             UserError: for another frame rate than that of the normal material, and for a video that is too short or
                 does not fit the model.
         """
-        video, index, name = _judged(self.run, source)
-        fps, size = self.spec.fps, (self.spec.height, self.spec.width)
-        if abs(video.spec.fps - fps) > _SAME_RATE * fps:
-            raise UserError(
-                f"{name}: has {video.spec.fps:g} frames per second but the normal material {self.calibration} has "
-                f"{fps:g}; bring one to the rate of the other with framecast data import --fps"
-            )
-        if self._request.resize is None and (video.spec.height, video.spec.width) != size:
-            raise UserError(
-                f"{name}: has frames of {video.spec.height}x{video.spec.width} but the normal material "
-                f"{self.calibration} of {size[0]}x{size[1]}; bring both to one size with framecast data import --size"
-            )
+        video, index, name = self._video(source)
         length, stride = int(video.lengths[index]), self.stride
-        if length < self._window:
-            raise UserError(f"{name}: has {length} frames, {self.run.config.name} needs at least {self._window}")
         starts = range(0, length - self._window + 1, stride)
         errors = self._errors(video, [(index, start) for start in starts], progress)[0]
         first = (self._window - 1) // stride
@@ -267,6 +258,25 @@ class AnomalyDetector:
             settings={name: getattr(self, name) for name in ("lead", "cells", "smooth", "samples", "seed", "stride")},
             frames=lambda start, count: video.clip(index, start * stride, count, stride).frames,
         )
+
+    def _video(self, source: str | Path | Source) -> tuple[Source, int, str]:
+        """The source of a video to score, its number in it and its name; an error if it cannot be scored."""
+        video, index, name = _judged(self.run, source)
+        fps, size = self.spec.fps, (self.spec.height, self.spec.width)
+        if abs(video.spec.fps - fps) > _SAME_RATE * fps:
+            raise UserError(
+                f"{name}: has {video.spec.fps:g} frames per second but the normal material {self.calibration} has "
+                f"{fps:g}; bring one to the rate of the other with framecast data import --fps"
+            )
+        if self._request.resize is None and (video.spec.height, video.spec.width) != size:
+            raise UserError(
+                f"{name}: has frames of {video.spec.height}x{video.spec.width} but the normal material "
+                f"{self.calibration} of {size[0]}x{size[1]}; bring both to one size with framecast data import --size"
+            )
+        length = int(video.lengths[index])
+        if length < self._window:
+            raise UserError(f"{name}: has {length} frames, {self.run.config.name} needs at least {self._window}")
+        return video, index, name
 
     def _blocks(self, source: Source, segments: Sequence[Segment]) -> list[list[tuple[int, int]]]:
         """Whole blocks of windows (video, first frame), at most CALIBRATION_FRAMES in all, spread evenly."""
@@ -341,6 +351,7 @@ def _judged(run: Run, source: str | Path | Source) -> tuple[Source, int, str]:
     if not isinstance(source, str | Path):
         if len(source) != 1:
             raise UserError(f"the source holds {len(source)} videos; give one of one video")
+        check_fit(run, source, str(source.names[0]))
         return source, 0, str(source.names[0])
     path = Path(source).expanduser()
     store = next((parent for parent in path.parents if is_store(parent)), None) if not path.exists() else None

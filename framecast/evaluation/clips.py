@@ -65,14 +65,14 @@ def check_fit(run: Run, source: Source, where: str) -> None:
     spec = run.config.spec
     if source.spec.channels != spec.channels:
         raise UserError(
-            f"{where}: its frames have {source.spec.channels} channels but {run.name or run.folder} was trained on "
+            f"{where}: its frames have {source.spec.channels} channels but {run.label} was trained on "
             f"{spec.channels}; use data of the same kind"
         )
     # a model that was trained without actions leaves those of the data out
     given = source.spec.action_size
     if run.model_class.actions != "none" and spec.action_size and given != spec.action_size:
         raise UserError(
-            f"{where}: {f'has {given}' if given else 'is without'} actions but {run.name or run.folder} was trained "
+            f"{where}: {f'has {given}' if given else 'is without'} actions but {run.label} was trained "
             f"on {spec.action_size}; use data of the same kind"
         )
 
@@ -225,7 +225,7 @@ def refuse_trained(run: Run, source: Source, split: str) -> None:
         UserError: For the run's own training data.
     """
     if split == ALL and same_content(run.config.data.digest, data_digest(source)):
-        raise UserError(f"--split all: {run.folder} was trained on these data; use other data, or --split test")
+        raise UserError(f"--split all: {run.label} was trained on these data; use other data, or --split test")
 
 
 def _longest(segments: Sequence[Segment], stride: int) -> int:

@@ -374,7 +374,7 @@ class _ClipOptions:
 
 def _open(runs: Sequence[str | Path | Run], model_class: type[Predictor] | None) -> dict[str, Run | Forecasts]:
     """Every row by its name, in the order given."""
-    names = labels([str(r.name or r.folder) if isinstance(r, Run) else str(r) for r in runs])
+    names = labels([r.label if isinstance(r, Run) else str(r) for r in runs])
     found: dict[str, Run | Forecasts] = {}
     for name, entry in zip(names, runs, strict=True):
         if isinstance(entry, Run):

@@ -152,7 +152,7 @@ def path_of(value: str | Path | Run | Source, what: str) -> str:
         UserError: It is an object in memory.
     """
     if isinstance(value, Run):
-        return value.name or str(value.folder)
+        return value.label
     if isinstance(value, str | Path):
         return str(value)
     raise UserError(f"cluster: needs {what} by path or name, got an object of {type(value).__name__}")

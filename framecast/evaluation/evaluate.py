@@ -263,11 +263,11 @@ def open_source(run: Run, data: str | Path | Source | None) -> Source:
     if data is None:
         here = is_address(trained.path) or Path(trained.path).expanduser().exists()
         if not trained.path or not (here or trained.path in SOURCES):
-            raise UserError(f"{run.folder}: its training data ({trained.path!r}) do not exist here; use --data PATH")
+            raise UserError(f"{run.label}: its training data ({trained.path!r}) do not exist here; use --data PATH")
         source, _ = open_data(trained)
         if trained.digest and not same_data(trained.digest, data_digest(source)):
             raise UserError(
-                f"{trained.path}: has changed since {run.folder} was trained on it, so the held-out clips may differ; "
+                f"{trained.path}: has changed since {run.label} was trained on it, so the held-out clips may differ; "
                 f"use --data {trained.path} to score on it as it is"
             )
         return source

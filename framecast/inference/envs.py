@@ -66,7 +66,7 @@ class Worlds:
         _check_count("starts", starts)
         place = pick_device(device)
         opened = run if isinstance(run, Run) else open_run(run)
-        name = opened.name or str(opened.folder)
+        name = opened.label
         self.model: Predictor = opened.model(str(place))
         if self.model.actions == "none" or self.model.spec.actions is None:
             raise UserError(f"{name}: predicts without actions, so it is no environment; use a run with actions")

@@ -13,6 +13,7 @@ from typing import Any, Literal
 
 from framecast.core.commit import own_files
 from framecast.core.errors import UserError
+from framecast.core.remote import hub_errors
 from framecast.data.inspect import inspect
 from framecast.data.store import Store
 from framecast.inference.export import card_header, export, save_pretrained
@@ -192,7 +193,6 @@ def _upload(
     endpoint: str | None,
 ) -> Upload:
     from huggingface_hub import CommitOperationAdd, HfApi, get_token
-    from huggingface_hub.errors import HfHubHTTPError
 
     plan = Upload(repository, kind, {name: path.stat().st_size for name, path in files.items()})
     if dry_run:
@@ -204,7 +204,7 @@ def _upload(
     try:
         api.create_repo(repository, repo_type=kind, private=private, exist_ok=True)
         made = api.create_commit(repository, operations, commit_message=message, repo_type=kind, revision=revision)
-    except (HfHubHTTPError, OSError, ValueError) as error:
+    except hub_errors() as error:
         reason = " ".join(str(error).split())[:120]
         raise UserError(
             f"{repository}: could not be uploaded ({type(error).__name__}: {reason}); check token, name and network"

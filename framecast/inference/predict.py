@@ -216,7 +216,7 @@ def _action_table(run: Run, model: Predictor, actions: str | Path | None, count:
             raise UserError(f"{name} predicts from actions; give --actions FILE with {count} of them")
         return None
     if model.actions == "none" or spec is None:
-        raise UserError(f"{actions}: {name} in {run.folder} takes no actions; remove --actions")
+        raise UserError(f"{actions}: {name} in {run.label} takes no actions; remove --actions")
     return read_actions(Path(actions), spec, count)
 
 

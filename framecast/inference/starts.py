@@ -192,7 +192,9 @@ def open_starts(run: Run, data: str | None = None, size: str | None = None, seed
         data = str(run.folder / EXAMPLES)
     known = trained.path in SOURCES or is_address(trained.path)
     if data is None and not (known or (trained.path and Path(trained.path).expanduser().exists())):
-        raise UserError(f"{run.folder}: training data {trained.path!r} not found; use --data PATH")
+        raise UserError(
+            f"{run.label}: its training data {trained.path!r} are not here; name real frames with --data PATH"
+        )
     if data is None:
         source, _ = open_data(replace(trained, size=size or trained.size))
         segments = source.splits(request.source_length)["test"]

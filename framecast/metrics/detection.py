@@ -33,7 +33,7 @@ def conformal_threshold(scores: np.ndarray, rate: float) -> float:
         least = math.ceil(1 / rate - 1 - 1e-9)
         raise UserError(
             f"a false-alarm rate of {rate:g} needs at least {least} blocks of normal material, got {len(scores)}; "
-            "give more of it, shorter blocks, or a higher rate"
+            f"give more of it, shorter blocks, or a rate of at least {math.ceil(1e4 / (len(scores) + 1)) / 1e4:g}"
         )
     return float(np.sort(np.asarray(scores, np.float64))[rank - 1])
 

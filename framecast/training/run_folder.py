@@ -11,6 +11,7 @@ from framecast.core.checksums import CHECKSUMS
 from framecast.core.config import brief, from_dict, suggest
 from framecast.core.errors import UserError
 from framecast.core.io import read_file, read_json
+from framecast.core.remote import hub_errors
 from framecast.models import UNTRAINED
 from framecast.models.base import Predictor
 from framecast.models.registry import find_model
@@ -90,6 +91,11 @@ class Run:
     model_class: type[Predictor]
     name: str = ""
     own: bool = True
+
+    @property
+    def label(self) -> str:
+        """What messages call the run: the name that the user gave, else the folder."""
+        return self.name or str(self.folder)
 
     @property
     def results(self) -> Path:
@@ -213,7 +219,6 @@ def download_run(repository: str, revision: str | None = None, **options: Any) -
         UserError: it cannot be fetched.
     """
     from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError
 
     name = f"hf://{repository}" + (f"@{revision}" if revision else "")
     if repository.count("/") != 1:
@@ -221,7 +226,7 @@ def download_run(repository: str, revision: str | None = None, **options: Any) -
     try:
         patterns = ["config.json", "model.safetensors", "README.md", "scores.json", CHECKSUMS]
         folder = Path(snapshot_download(repository, revision=revision, allow_patterns=patterns, **options))
-    except (HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OSError) as error:
+    except hub_errors() as error:
         raise UserError(
             f"{name}: cannot be fetched ({type(error).__name__}); check name, revision and network, or use a folder"
         ) from error

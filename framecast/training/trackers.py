@@ -6,12 +6,13 @@ is kept in trackers.json of the run folder.
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 
@@ -35,6 +36,8 @@ class Tracker:
 
     #: Id of the run in the tracker, stored for a resumed training; None if it needs none.
     run_id: str | None = None
+    #: Package that an extra of the tracker's name installs; None if framecast itself brings it.
+    package: ClassVar[str | None] = None
 
     def __init__(self, folder: Path, step: int, config: Mapping[str, Any], run_id: str | None) -> None:
         self.folder = folder
@@ -77,6 +80,8 @@ class TensorBoard(Tracker):
 class WandB(Tracker):
     """Weights & Biases; WANDB_PROJECT and WANDB_MODE (online, offline) as usual."""
 
+    package = "wandb"
+
     def __init__(self, folder: Path, step: int, config: Mapping[str, Any], run_id: str | None) -> None:
         import wandb
 
@@ -116,7 +121,10 @@ class WandB(Tracker):
 class MLflow(Tracker):
     """MLflow; $MLFLOW_TRACKING_URI, or mlflow/ of the run folder."""
 
+    package = "mlflow"
+
     def __init__(self, folder: Path, step: int, config: Mapping[str, Any], run_id: str | None) -> None:
+        os.environ.setdefault("MLFLOW_HTTP_REQUEST_MAX_RETRIES", "2")  # 7 by default: minutes for a server that is down
         import mlflow
 
         self.library: Any = mlflow
@@ -147,6 +155,8 @@ class MLflow(Tracker):
 
 class Trackio(Tracker):
     """Trackio, a local dashboard; its files are where TRACKIO_DIR points, or in the user's cache."""
+
+    package = "trackio"
 
     def __init__(self, folder: Path, step: int, config: Mapping[str, Any], run_id: str | None) -> None:
         import trackio
@@ -185,7 +195,7 @@ class Trackers(Tracker):
         config: of the run, plain values.
 
     Raises:
-        UserError: a tracker is not installed or has no account.
+        UserError: a tracker is not installed, has no account or cannot be started.
     """
 
     def __init__(self, names: Sequence[str], folder: Path, step: int, config: Mapping[str, Any]) -> None:
@@ -194,8 +204,18 @@ class Trackers(Tracker):
         for name in names:
             try:
                 self.parts[name] = TRACKERS[name](folder, step, config, stored.get(name) if step else None)
+            except UserError:
+                raise
             except ImportError as error:
-                raise UserError(f"{name} is not installed; pip install 'framecast[{name}]'") from error
+                raise _missing(name) from error
+            except Exception as error:  # other people's code and servers may fail in any way
+                if name == "tensorboard":  # a file of the run folder
+                    raise
+                reason = " ".join(str(error).split())[:200]
+                raise UserError(
+                    f"{name} cannot be started ({type(error).__name__}: {reason}); check its settings and its server, "
+                    "or leave it out of --log"
+                ) from error
         found = {name: part.run_id for name, part in self.parts.items() if part.run_id is not None}
         if found:
             write_json(folder / IDS, {**stored, **found})
@@ -243,6 +263,22 @@ def tracker_names(log: str, tensorboard: bool) -> tuple[str, ...]:
         if name not in TRACKERS:
             raise UserError(f"unknown tracker {name!r}; {suggest(name, TRACKERS)}")
     return tuple(dict.fromkeys([*(["tensorboard"] if tensorboard else []), *names]))
+
+
+def check_trackers(log: str) -> None:
+    """Require that the libraries of the trackers in a comma-separated list are installed, without importing them.
+
+    Raises:
+        UserError: an unknown name, or a library that is missing.
+    """
+    for name in tracker_names(log, False):
+        package = TRACKERS[name].package
+        if package is not None and importlib.util.find_spec(package) is None:
+            raise _missing(name)
+
+
+def _missing(name: str) -> UserError:
+    return UserError(f"{name} is not installed; pip install 'framecast[{name}]'")
 
 
 def _flat(config: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:

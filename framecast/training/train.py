@@ -48,6 +48,7 @@ from framecast.training.mirror import restore_run
 from framecast.training.presets import chains, preset
 from framecast.training.run_folder import CHAIN, LINKS, open_run
 from framecast.training.state import TrainState
+from framecast.training.trackers import check_trackers
 from framecast.training.trainer import Trainer
 
 
@@ -100,6 +101,7 @@ def train(
     lengths = {"steps", "epochs", "budget"} & {k for k, v in settings.items() if v is not None}
     cleared = dict.fromkeys(("steps", "epochs", "budget")) if lengths else {}
     config = dataclasses.replace(config, train=dataclasses.replace(config.train, **{**cleared, **settings}))
+    check_trackers(config.train.log)  # before data are read, which may take long
     process = make_device(device, devices, num_nodes, config.train.precision, timeout)
     if isinstance(data, str | Path):
         with process.local_first():  # it decodes a video into the cache of its machine, which the others read

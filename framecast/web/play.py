@@ -127,7 +127,7 @@ def prepare(
         except UserError:
             raise
         except ValueError as error:
-            raise UserError(f"{run.folder}: {error}") from error
+            raise UserError(f"{run.label}: {error}") from error
         return _served(player, listener, host, names, sessions)
     except BaseException:
         listener.close()
@@ -146,7 +146,7 @@ def _served(player: Player, listener: socket.socket, host: str, names: Sequence[
 
 def page_title(run: Run) -> str:
     """Name of the run without its parent folders."""
-    return (run.name or str(run.folder)).rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1]
+    return run.label.rstrip("/\\").replace("\\", "/").rsplit("/", 1)[-1]
 
 
 def _check_installed() -> None:

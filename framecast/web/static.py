@@ -70,7 +70,7 @@ def export_page(
     check_out(folder)
     runtime = runtime_folder(runtime)
     starts = open_starts(run, data)
-    model, name = run.model(), run.name or str(run.folder)
+    model, name = run.model(), run.label
     if starts[0].seen.shape[1] not in (1, 3):
         raise UserError(f"{name}: a page shows grey or RGB frames, these have {starts[0].seen.shape[1]} channels")
     player = Player(model, starts, page_title(run), f"{run.config.name} ({run.config.profile})")

@@ -126,6 +126,22 @@ def test_what_cannot_be_calibrated_is_refused_in_one_sentence(normal, tmp_path):
         assert sentence in str(error.value), words
 
 
+def test_a_video_that_cannot_be_scored_is_refused_before_the_calibration(normal, tmp_path, monkeypatch):
+    (tmp_path / "empty.mp4").write_bytes(b"")
+    cases = {
+        str(tmp_path / "missing.mp4"): "no such file; give --input a video",
+        str(tmp_path / "empty.mp4"): "is empty",
+        video(tmp_path / "one", noise(1, 1)): "has 1 frames, copy-last needs at least 2",
+        video(tmp_path / "wide", np.zeros((40, 3, SIDE, 40), np.uint8)): "frames of 32x40 but the normal material",
+        video(tmp_path / "fast", noise(40, 1), fps=25): "has 25 frames per second but the normal material",
+        video(tmp_path / "grey", noise(40, 1)[:, :1]): "its frames have 1 channels",
+    }
+    monkeypatch.setattr(AnomalyDetector, "_errors", lambda *_: pytest.fail("the calibration has begun"))
+    for source, sentence in cases.items():
+        with pytest.raises(UserError, match=sentence):
+            framecast.anomaly("copy-last", source, normal, block=8)
+
+
 def test_a_video_file_and_fixed_frame_sizes(tmp_path, normal):
     path = write_video(noise(30, 5).repeat(2, 2).repeat(2, 3), tmp_path / "day.mp4", 10)
     clip = write_video(

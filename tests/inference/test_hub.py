@@ -4,6 +4,7 @@
 
 import importlib.util
 import json
+import socket
 from pathlib import Path
 
 import pytest
@@ -118,6 +119,19 @@ def test_refusals_of_the_hub_are_one_sentence(hub):
     for name in ("tiny", "a/b/c", "me/sp ace"):
         with pytest.raises(UserError, match="must be organisation/name"):
             push_to_hub(tiny_run(), name)
+
+
+def test_without_a_network_one_sentence(refused, monkeypatch, tmp_path):
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        address = f"http://127.0.0.1:{free.getsockname()[1]}"  # nothing listens there
+        monkeypatch.setenv("HF_TOKEN", "secret")
+        for words in (["push", tiny_run(), "me/tiny"], ["data", "push", store(), "me/data"]):
+            text = refused(*words, "--yes", "--endpoint", address)
+            assert "could not be uploaded (" in text
+            assert text.endswith("check token, name and network")
+        with pytest.raises(UserError, match=r"hf://me/tiny: cannot be fetched"):
+            MultiscaleGAN.from_pretrained("me/tiny", endpoint=address, cache_dir=tmp_path)
 
 
 @pytest.mark.parametrize("name", list(packaged()))

@@ -15,7 +15,7 @@ from framecast.media.write import write_video
 from framecast.models.multiscale_gan.config import tiny
 from framecast.models.multiscale_gan.predictor import MultiscaleGAN
 from framecast.training.config import RunConfig
-from framecast.training.run_folder import Run
+from framecast.training.run_folder import Run, open_run
 
 
 def opened(folder, model_class=Plain, path="", spec=None, **model):
@@ -73,8 +73,10 @@ def test_user_video_is_a_start(tmp_path):
 
 
 def test_missing_data_is_reported(tmp_path):
-    with pytest.raises(UserError, match=r"training data 'gone' not found; use --data PATH"):
+    with pytest.raises(UserError, match=r"its training data 'gone' are not here; name real frames with --data PATH"):
         open_starts(opened(tmp_path, path="gone"))
+    with pytest.raises(UserError, match=r"^direct-any: its training data 'mixed' are not here"):  # not a path
+        open_starts(open_run("direct-any"))
     write_store(tmp_path / "data", videos=3, frames=20)
     with pytest.raises(UserError, match="has no actions but Acting requires them"):
         open_starts(opened(tmp_path, Acting, path=tmp_path / "data"))

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from framecast.cli.train import run_train
 from framecast.core.errors import UserError
 from framecast.media.write import write_video
 from framecast.training import trackers
@@ -103,6 +104,30 @@ def test_a_missing_library_is_one_sentence_with_its_extra(name, tmp_path, monkey
     monkeypatch.setitem(sys.modules, name, None)
     with pytest.raises(UserError, match=rf"{name} is not installed; pip install 'framecast\[{name}\]'"):
         Log(tmp_path, trackers=[name])
+
+
+@pytest.mark.parametrize("name", OTHERS)
+def test_a_missing_library_is_reported_before_data_are_read(name, tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, name, None)
+    monkeypatch.setattr("framecast.data.cache.open_data", lambda *_: pytest.fail("the data were opened"))
+    monkeypatch.setattr("framecast.training.train.open_data", lambda *_: pytest.fail("the data were opened"))
+    sentence = rf"{name} is not installed; pip install 'framecast\[{name}\]'"
+    with pytest.raises(UserError, match=sentence):
+        train("direct", str(tmp_path), profile="tiny", log=name, out=tmp_path / "run")
+    with pytest.raises(UserError, match=sentence):
+        run_train(["direct", "--data", str(tmp_path), "--profile", "tiny", "--log", name, "--out", str(tmp_path / "r")])
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_tracker_that_cannot_start_is_one_sentence(tmp_path, monkeypatch):
+    def fail(*_):
+        raise RuntimeError("the server\ndoes not answer")
+
+    monkeypatch.setitem(TRACKERS, "broken", fail)
+    with pytest.raises(
+        UserError, match=r"broken cannot be started \(RuntimeError: the server does not answer\); check"
+    ):
+        Log(tmp_path, trackers=["broken"])
 
 
 @pytest.mark.parametrize("name", OTHERS)

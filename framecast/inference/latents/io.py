@@ -54,7 +54,7 @@ def latent_model(run: Run, device: str = "cpu") -> Predictor:
     """
     model = run.model(device)
     if not isinstance(model, LatentModel):
-        raise UserError(f"{run.folder}: {run.config.name} has no latent space; use a run of a model with an encoder")
+        raise UserError(f"{run.label}: {run.config.name} has no latent space; use a run of a model with an encoder")
     return model
 
 
@@ -89,7 +89,7 @@ def clips(run: Run, source: str | Path | None = None, count: int = 8, seed: int 
         check_fit(run, opened, str(source))
         return _windows(opened, request, count, seed)
     if not run.config.data.path or not (Path(run.config.data.path).exists() or run.config.data.path in SOURCES):
-        raise UserError(f"{run.folder}: training data {run.config.data.path!r} not found; use --input")
+        raise UserError(f"{run.label}: training data {run.config.data.path!r} not found; use --input")
     opened, _ = open_data(run.config.data)
     future = max(1, request.length - request.context)
     held = held_out_clips(opened, request, "test", request.context, future, count, seed)
@@ -107,7 +107,7 @@ def _still_clip(path: Path, request: ClipRequest, run: Run) -> Tensor:
         frame = np.round(frame.mean(axis=0, keepdims=True)).astype(np.uint8)
     if frame.shape[0] != run.config.spec.channels:
         raise UserError(
-            f"{path}: colour image with 3 channels, but {run.folder} was trained on {run.config.spec.channels}"
+            f"{path}: colour image with 3 channels, but {run.label} was trained on {run.config.spec.channels}"
         )
     size = request.resize or (run.config.spec.height, run.config.spec.width)
     frame = resize_frames(frame[None], size)[0]

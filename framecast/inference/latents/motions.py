@@ -43,7 +43,7 @@ def motion_coder(run: Run, device: str = "cpu") -> Predictor:
     model = latent_model(run, device)
     if not isinstance(model, MotionLatentModel):
         raise UserError(
-            f"{run.folder}: latents of {run.config.name} do not represent motion; use a run of visual-dynamics"
+            f"{run.label}: latents of {run.config.name} do not represent motion; use a run of visual-dynamics"
         )
     return model
 

@@ -56,7 +56,7 @@ def traverse(
     latents = model.encode(frames)[:, -1]  # type: ignore[operator]
     size = latents.shape[-1]
     if wrong := [d for d in dims if not 0 <= d < size]:
-        raise UserError(f"--dims {wrong[0]}: latents of {run.folder} have {size} dimensions; use 0…{size - 1}")
+        raise UserError(f"--dims {wrong[0]}: latents of {run.label} have {size} dimensions; use 0…{size - 1}")
     chosen = list(dims) or _most_varied(latents)
     values = torch.linspace(low, high, steps, device=latents.device)
     context = frames[:1, : model.num_context]
