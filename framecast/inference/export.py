@@ -122,7 +122,8 @@ def export(
     if scores is None and (run.folder / "scores.json").is_file():
         scores = Scores.load(run.folder / "scores.json")
     packaged_weights = not run.own and not run.name.startswith("hf://")
-    card = _Card(*run.trained, scores, license or (_LICENSE if packaged_weights else _UNSTATED), repository)
+    stated = license or (_LICENSE if packaged_weights else _UNSTATED)
+    card = _Card(*run.trained, scores, stated, repository, _further_sections(run.folder / "README.md"))
     return _write(run.model(), run.config, card, folder, half, inference_only, graphs)
 
 
@@ -205,6 +206,7 @@ class _Card:
         scores: of the weights.
         license: identifier of the Hub.
         repository: name in the example.
+        further: sections of an earlier card that are copied as they are.
     """
 
     steps: int | None = None
@@ -212,6 +214,15 @@ class _Card:
     scores: Scores | None = None
     license: str = _UNSTATED
     repository: str = "THIS_FOLDER"
+    further: str = ""
+
+
+def _further_sections(card: Path) -> str:
+    """Sections of the card of exported weights beyond those that are written anew, such as provenance and figures."""
+    if not card.is_file():
+        return ""
+    sections = card.read_text(encoding="utf-8").split("\n## ")[1:]
+    return "".join(f"\n## {text}" for text in sections if text.partition("\n")[0] not in ("Scores", "Protocol"))
 
 
 def card_header(values: Mapping[str, Any]) -> list[str]:
@@ -281,7 +292,7 @@ def _card(model: Predictor, config: RunConfig, about: _Card, half: bool) -> str:
     ]
     if scores is not None:
         lines += ["", "## Scores", "", *_figures(scores), "## Protocol", "", *_protocol(scores.protocol.to_json())]
-    return "\n".join(lines) + "\n"
+    return "\n".join(lines) + "\n" + about.further
 
 
 def _length(steps: int | None, seconds: float | None) -> str:

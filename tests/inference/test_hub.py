@@ -134,6 +134,17 @@ def test_without_a_network_one_sentence(refused, monkeypatch, tmp_path):
             MultiscaleGAN.from_pretrained("me/tiny", endpoint=address, cache_dir=tmp_path)
 
 
+def test_the_card_of_pushed_weights_keeps_sections_of_the_card_they_have(hub):
+    found, address = hub
+    push_to_hub("world-paddle", "me/paddle", dry_run=False, token="secret", endpoint=address)
+    text, ours = found.files["model", "me/paddle"]["README.md"].decode(), packaged()["world-paddle"] / "README.md"
+    assert 'from_pretrained("me/paddle")' in text
+    assert text.partition("\n## ")[2] == ours.read_text().partition("\n## ")[2]
+    assert "Provenance: " in text
+    push_to_hub("dreams-ball", "me/ball", dry_run=False, token="secret", endpoint=address)
+    assert found.files["model", "me/ball"]["README.md"].decode().count("## Scores") == 1
+
+
 @pytest.mark.parametrize("name", list(packaged()))
 def test_packaged_cards_state_their_licence_and_data(name):
     found = header((packaged()[name] / "README.md").read_text())
