@@ -107,8 +107,8 @@ class DownloadFlags(JsonFlag):
 
     name: SetName
     """Name of the data set: agc, the Atari Grand Challenge."""
-    out: str
-    """Folder to unpack into."""
+    out: str | None = None
+    """Folder to unpack into, required; not for sets that are fetched by hand, whose instructions are printed."""
     game: str = "all"
     """Game: mspacman, qbert, pinball, revenge, spaceinvaders or all; trajectories for the trajectories alone."""
     sha256: str | None = None
@@ -263,6 +263,8 @@ def _download(argv: list[str]) -> None:
     from framecast.data.download import SETS, fetch, file_hash, find, offer, unpack
 
     address = find(flags.name, flags.game, flags.url, flags.allow_http)
+    if flags.out is None:
+        raise UserError("data download: --out is missing; see framecast data download --help")
     wanted, folder = offer(address), Path(flags.out)
     if folder.is_file():
         raise UserError(f"{folder}: is a file; --out must be a folder")

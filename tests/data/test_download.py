@@ -10,6 +10,7 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 import pytest
 
 from framecast.cli import run
+from framecast.cli.data import run_data
 from framecast.core.errors import UserError
 from framecast.data.download import SETS, _Redirects, fetch, file_hash, find, offer, unpack
 
@@ -227,4 +228,9 @@ def test_command_reports_size_and_host_and_unpacks(tmp_path, capsys, monkeypatch
 @pytest.mark.parametrize("name", ["kth", "bair", "robonet", "cityscapes", "moving-mnist"])
 def test_sets_fetched_by_hand_state_what_to_download(name):
     with pytest.raises(UserError, match=r"is not fetched by this command\..*download.*then framecast"):
-        find(name, "all")
+        run_data(["download", name])
+
+
+def test_a_set_that_is_fetched_needs_a_folder():
+    with pytest.raises(UserError, match="data download: --out is missing"):
+        run_data(["download", "agc"])
