@@ -44,6 +44,7 @@ from framecast.evaluation.rows import (
     of_folder,
     of_run,
     split_label,
+    split_windows,
 )
 from framecast.evaluation.score_table import Forecaster, ScoreTable
 from framecast.evaluation.scorer import KeptClip
@@ -236,7 +237,7 @@ def _tabled(
         limits=training_limits(
             source,
             options.split,
-            [row.window for row in rows if row.window is not None] or [reach + 1],
+            split_windows(source, rows, options.split) or [reach + 1],
             (protocol.height, protocol.width),
         ),
         missing=missing_baselines(reach),
@@ -436,8 +437,7 @@ def _clips(
     if options.context is not None and options.context < reach:
         raise UserError(f"--context {options.context}: the rows need up to {reach} frames; use at least that many")
     reach = options.context or reach
-    windows = [c.window for c in rows if c.window is not None]
-    segments = split_segments(source, options.split, windows or [reach + 1])
+    segments = split_segments(source, options.split, split_windows(source, rows, options.split) or [reach + 1])
     segments = take_part(source, segments, options.part)
     chosen, horizon = spread_clips(
         source, segments, options.split, reach, options.horizon, options.clips or CLIPS, options.seed
@@ -489,6 +489,6 @@ def _listed(
 
 
 def _rule(source: Source, rows: Sequence[ComparisonRow], options: _ClipOptions) -> str:
-    window = max((c.window for c in rows if c.window is not None), default=1)
+    window = max(split_windows(source, rows, options.split), default=1)
     rule = rule_of(source, ClipRequest(context=window, future=0), options.split)
     return f"{rule}; part {options.part} of the videos" if options.part else rule

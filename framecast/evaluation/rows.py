@@ -35,6 +35,7 @@ from framecast.data.base import Segment, Source
 from framecast.data.digest import data_digest, same_content
 from framecast.data.loader import Loader
 from framecast.evaluation.baselines import baselines
+from framecast.evaluation.clips import split_segments
 from framecast.evaluation.external import Forecasts
 from framecast.evaluation.score_table import Forecast, Forecaster
 from framecast.evaluation.scorer import forecast, roll_for
@@ -419,3 +420,23 @@ def split_label(name: str) -> tuple[str | None, str]:
     if not sign or not label or not path or Path(name).expanduser().exists():
         return None, name
     return label, path
+
+
+def split_windows(source: Source, rows: Sequence[ComparisonRow], split: str) -> list[int]:
+    """Source frames of training clips that decide where a split cuts the videos; [] if none does.
+
+    They are those of all trained rows. Where the videos are too short for that, runs that were trained on other data
+    are left out, since none of these frames were used to train them.
+
+    Raises:
+        UserError: the videos are too short even so.
+    """
+    trained = [(row.window, row.card["trained_on_these_data"]) for row in rows if row.window is not None]
+    windows = [window for window, _ in trained]
+    own = [window for window, here in trained if here]
+    if windows and len(own) < len(windows):
+        try:
+            split_segments(source, split, windows)
+        except UserError:
+            return own
+    return windows

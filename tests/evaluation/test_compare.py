@@ -20,7 +20,7 @@ from framecast.data.store import Store
 from framecast.evaluation.clips import split_segments, spread_clips, take_part
 from framecast.evaluation.compare import compare
 from framecast.evaluation.evaluate import evaluate
-from framecast.evaluation.rows import labels
+from framecast.evaluation.rows import ComparisonRow, labels, split_windows
 from framecast.metrics import frames as measures
 from framecast.metrics.scores import BASELINES
 from framecast.models.base import Predictor
@@ -322,6 +322,26 @@ def test_rows_without_a_common_horizon_size_or_channels_are_refused(tmp_path):
         runs.insert(0, dataclasses.replace(run, config=dataclasses.replace(run.config, data=data), name=name))
     with pytest.raises(UserError, match="trained at sizes 16 and 32; choose the compared frames with --size"):
         compare(runs, store(), horizon=2)
+
+
+def test_windows_of_runs_from_elsewhere_count_only_where_the_videos_are_long_enough(tmp_path):
+    source = write_store(tmp_path / "data", videos=1, frames=120)
+
+    def row(window, here):
+        card = {"trained_on_these_data": here}
+        return ComparisonRow(name="", stride=1, reach=1, window=window, enter=None, card=card)
+
+    assert split_windows(source, [row(12, True), row(20, False), row(None, None)], "test") == [12, 20]
+    assert split_windows(source, [row(12, True), row(74, False)], "test") == [12]
+    assert split_windows(source, [row(74, False)], "test") == []
+    assert split_windows(source, [row(74, True), row(74, False)], "test") == [74]
+    assert split_windows(source, [row(74, False), row(12, True)], "all") == [74, 12]
+
+
+def test_a_run_of_long_clips_from_elsewhere_is_compared_on_a_short_video(tmp_path):
+    data = write_store(tmp_path / "data", videos=1, frames=100, side=32, channels=3).folder
+    found, _ = compare(["direct-any"], data, horizon=2, clips=2)
+    assert "direct-any" in [row["name"] for row in found.ranking()]
 
 
 def test_parts_are_disjoint(tmp_path):
