@@ -310,7 +310,7 @@ def _record(argv: list[str]) -> None:
     flags = parse(RecordFlags, argv, "data record")
     folder = Path(flags.out)
     check_target(folder, "store", flags.overwrite)
-    ready = prepare_game(flags.source, **arguments(flags, "source", "open", "json"))
+    ready = prepare_game(flags.source, flags.out, **arguments(flags, "source", "out", "open", "json"))
     print(f"playing {flags.source}: {ready.url}\nCtrl-C ends it and writes {folder}", file=sys.stderr)
     if flags.open:
         import webbrowser

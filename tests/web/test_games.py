@@ -5,6 +5,8 @@ import asyncio
 import numpy as np
 import pytest
 
+from framecast.cli.data import run_data
+from framecast.cli.play import run_play
 from framecast.core.errors import UserError
 from framecast.data.store import Store
 from framecast.data.synthetic.paddle import PaddleGame
@@ -140,6 +142,22 @@ def test_a_page_that_closes_leaves_its_game_in_the_store(tmp_path):
         asyncio.run(play_a_little(url))
     assert recorder.close() == 1
     assert Store(tmp_path / "mine").lengths[0] >= 2
+
+
+def test_the_commands_record_and_play_a_game(tmp_path, monkeypatch, capsys):
+    def interrupted(app, listener):
+        listener.close()
+        Session(app.state.shared.player).step()
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(play, "_serve", interrupted)
+    words = ["--port", "0", "--sessions", "2", "--seed", "3"]
+    run_data(["record", "--source", "paddle", "--out", str(tmp_path / "mine"), *words])
+    assert Store(tmp_path / "mine").lengths == [2]
+    run_data(["record", "--source", "paddle", "--out", str(tmp_path / "mine"), "--overwrite", *words])
+    with pytest.raises(KeyboardInterrupt):
+        run_play(["paddle", "--real", *words])
+    assert "playing paddle: http://127.0.0.1:" in capsys.readouterr().out
 
 
 def test_a_prepared_recording_is_written_when_the_server_ends(tmp_path, monkeypatch):
