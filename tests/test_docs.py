@@ -272,6 +272,20 @@ def published() -> list[Path]:
     return [ROOT / n for n in names if n.endswith(kinds) and not n.startswith("tests/") and (ROOT / n).is_file()]
 
 
+def test_extras_that_pages_install_exist_and_need_no_clone() -> None:
+    """A page of docs is also read by those who installed the wheel: they have no constraints.txt and no folder `.`."""
+    extras = tomllib.loads(text_of(ROOT / "pyproject.toml"))["project"]["optional-dependencies"]
+    installs = 0
+    for page in PAGES:
+        lines = [line for line in text_of(page).splitlines() if "pip install" in line]
+        if page.parent != ROOT and page.name != "log.md":
+            assert not any("constraints.txt" in line or re.search(r"pip install.* -e ", line) for line in lines), page
+        for names in re.findall(r"pip install[^`\n]*\[([a-z0-9,]+)\]\"", "\n".join(lines)):
+            assert set(names.split(",")) <= set(extras), f"{name_of(page)}: {names}"
+            installs += 1
+    assert installs > 5
+
+
 def test_no_file_contains_a_machine_specific_path() -> None:
     pattern = re.compile(r"(?<![\w.:/])/(?:home|root|Users|tmp|mnt|work)/\w+")
     for path in published():

@@ -218,7 +218,7 @@ class _Card:
 
 
 def _further_sections(card: Path) -> str:
-    """Sections of the card of exported weights beyond those that are written anew, such as provenance and figures."""
+    """Sections of the card of exported weights beyond those that are written again, such as provenance and figures."""
     if not card.is_file():
         return ""
     sections = card.read_text(encoding="utf-8").split("\n## ")[1:]
