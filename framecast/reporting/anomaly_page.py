@@ -94,15 +94,20 @@ def _table(found: Anomalies) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _count(frames: int) -> str:
+    return f"{frames} frame" if frames == 1 else f"{frames} frames"
+
+
 def _page(found: Anomalies, film: bool) -> str:
     from markupsafe import Markup
 
     chart = timeline_chart(found.scores.tolist(), found.threshold, found.intervals)
     whole = len(found.scores) <= _EMBEDDED
     shown = np.stack(list(film_frames(found))) if film and whole else None
+    alarms = int(found.alarms.sum())
     largest = found.scores[found.first :].max() / max(found.threshold, 1e-12)
     tiles = [
-        {"value": str(int(found.alarms.sum())), "unit": "frames", "label": "alarms"},
+        {"value": str(alarms), "unit": "frame" if alarms == 1 else "frames", "label": "alarms"},
         {"value": str(len(found.intervals)), "unit": "", "label": "stretches of alarms"},
         {"value": f"{largest:.2g}", "unit": "× threshold", "label": "largest score"},
         {
@@ -156,8 +161,8 @@ def _card(found: Anomalies) -> list[tuple[str, str]]:
         ("Stated false-alarm rate", f"{found.rate:g} of normal blocks have an alarm, or fewer"),
         ("Frames", f"{len(found.scores)} at {found.fps:g} per second; the first {found.first} have no forecast"),
         ("Regions", f"{rows} × {columns}"),
-        ("Lead time", f"{found.settings['lead']} frames"),
-        ("Averaged over", f"{found.settings['smooth']} frames"),
+        ("Lead time", _count(found.settings["lead"])),
+        ("Averaged over", _count(found.settings["smooth"])),
         ("Samples", str(found.settings["samples"])),
         ("Seed", str(found.settings["seed"])),
     ]

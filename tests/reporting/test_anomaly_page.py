@@ -45,6 +45,8 @@ def test_command_writes_scores_film_and_page(done, refused, tmp_path):
     page = (tmp_path / "out" / "anomaly.html").read_text()
     assert "mathdefault" not in page  # tick labels are plain numbers
     assert "frames 12 to 13" in page
+    assert ">1 frame<" in page  # lead time
+    assert ">1 frames<" not in page
     assert "<img onerror" not in page
     assert "&lt;img onerror=x&gt;" in page
     assert "no calibration data" in refused("anomaly", "direct-any", "--input", day)
