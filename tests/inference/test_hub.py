@@ -126,6 +126,7 @@ def test_without_a_network_one_sentence(refused, monkeypatch, tmp_path):
         free.bind(("127.0.0.1", 0))
         address = f"http://127.0.0.1:{free.getsockname()[1]}"  # nothing listens there
         monkeypatch.setenv("HF_TOKEN", "secret")
+        monkeypatch.setattr("huggingface_hub.constants.HF_HUB_OFFLINE", False)
         for words in (["push", tiny_run(), "me/tiny"], ["data", "push", store(), "me/data"]):
             text = refused(*words, "--yes", "--endpoint", address)
             assert "could not be uploaded (" in text
