@@ -473,7 +473,7 @@ class Trainer:
 
     def _save(self, chosen: Predictor | None = None) -> None:
         """Write the checkpoint, and a snapshot of `chosen` or else of the best weights."""
-        if self.saved == self.state.step:
+        if self.saved == self.state.step and chosen is None:  # the last weights differ from those saved at this step
             return
         check_losses(self.state, self.device)
         check_weights(self.state, self.device)

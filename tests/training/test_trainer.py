@@ -122,6 +122,29 @@ def test_calibration_on_validation_clips_is_in_the_snapshot_and_not_in_the_state
     assert torch.equal(load_checkpoint(folder)["ema"]["shares"], torch.ones(4))
 
 
+def test_a_run_that_stops_early_where_it_is_saved_is_calibrated_too(tmp_path, monkeypatch):
+    monkeypatch.setattr("framecast.training.trainer.Trainer._validate", lambda *_, **__: True)  # impatient at once
+    data = str(tmp_path / "still")
+    with DatasetWriter(data, fps=10) as writer:
+        for seed in range(3):
+            frame = np.random.default_rng(seed).integers(256, size=(1, 3, 24, 24), dtype=np.uint8)
+            writer.add(np.repeat(frame, 20, 0))
+    folder = train(
+        "direct",
+        data=data,
+        out=tmp_path / "run",
+        profile="tiny",
+        steps=9,
+        validate_every=4,
+        tensorboard=False,
+        quiet=True,
+    )
+    made = sorted(path.name for path in (folder / "weights").iterdir())
+    assert made == ["step-4"]
+    shares = load_file(folder / "weights" / "step-4" / "model.safetensors")["shares"]
+    assert ((shares > 0) & (shares < 1)).all()  # nothing moves there: every predicted change is wrong
+
+
 def test_a_run_killed_while_it_is_calibrated_equals_an_unbroken_run(colour, tmp_path, monkeypatch):
     short = functools.partial(
         train, "direct", data=colour, profile="tiny", steps=4, validate_every=2, quiet=True, tensorboard=False
