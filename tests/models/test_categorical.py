@@ -101,6 +101,7 @@ def test_config_takes_palette_rewards_and_flags_from_the_data():
     assert found.palette == ((0, 0, 0), (200, 0, 0))
     assert found.areas == (63, 1)
     assert found.least_areas == (63, 1)
+    assert found.usual_areas == ((63,), (1,))
     assert found.reward_values == (-1.0, 0.0, 1.0)
     assert found.flags == ("terminated",)
     assert Categorical.request(found).extras == ("rewards", "terminated")
@@ -208,6 +209,18 @@ def test_there_is_no_half_ball():
         p[:, 0, 5:9, 5] = 1 - expected / 4
         frame = expected_area(p.clamp(min=1e-6).log(), rare((200, 4, 12)))
         assert (frame == 1).sum() == pixels
+
+
+@pytest.mark.parametrize(("expected", "pixels"), [(3.0, 0), (5.0, 8), (11.0, 8), (13.0, 16), (30.0, 16)])
+def test_a_colour_is_drawn_in_an_area_that_the_data_show(expected, pixels):
+    p = torch.zeros(1, 3, 16, 16)
+    p[:, 0] = 1.0
+    p[:, 2, 3:7, 3:11] = expected / 32
+    p[:, 0, 3:7, 3:11] = 1 - expected / 32
+    usual = ((), (4,), (8, 16))
+    colours = RareColours.of((256, 4, 16), (200, 4, 8), ((0, 0),) * 3, 64, usual)
+    frame = expected_area(p.clamp(min=1e-6).log(), colours, floor=0.05)
+    assert (frame == 2).sum() == pixels
 
 
 def test_an_object_that_may_be_at_several_places_is_shown_whole_at_one_of_them():

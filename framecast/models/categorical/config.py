@@ -45,6 +45,9 @@ class CategoricalConfig:
     data."""
     least_areas: tuple[int, ...] = ()
     """Smallest area of each colour in a frame that has it, px (1st percentile); empty: measured in the data."""
+    usual_areas: tuple[tuple[int, ...], ...] = ()
+    """Areas in which each colour is drawn, px, ascending; empty: measured in the training data. A colour without any is
+    drawn in every area from its smallest to its largest."""
     extents: tuple[tuple[int, int], ...] = ()
     """Height and width of the largest box around each colour, px (99.9th percentile); empty: measured in the training
     data."""
@@ -80,7 +83,8 @@ class CategoricalConfig:
     recursion_ramp: float = 0.5
     """Fraction of the run in which recursion grows from 1 to its full length, in 0…1."""
     reset_pixels: int = 14
-    """A sample returns to the true frames once more pixels than this differ; 0 turns the return off."""
+    """A sample returns to the true frames once more pixels than this differ; 0 turns the return off. Below twice the
+    area of the smallest object that chance can put elsewhere, or the network learns to expect it where it is not."""
     reset_presence: bool = True
     """A sample also returns once it shows a colour that the true frame lacks, or the reverse: a ball that comes at the
     wrong time sets back the clock of its colour, after which no time of a serve can be predicted."""
@@ -88,6 +92,9 @@ class CategoricalConfig:
     """Additional weight of pixels around those that changed lately or in the target, at least 0."""
     flips: float = 5e-4
     """Fraction of the context's pixels that get a random colour, in half of the clips, in 0…1."""
+    erase: float = 0.0
+    """Fraction of fed-back frames from which an object is taken in training, for one frame or several, in 0…1: a world
+    that has lost an object learns to bring it back."""
     events: tuple[str, ...] = ()
     """Per-frame arrays whose changes are events, near which some training windows end."""
     event_share: float = 0.5
@@ -123,13 +130,13 @@ class CategoricalConfig:
             )
         if len(set(self.palette)) != len(self.palette) or not all(0 <= v <= 255 for c in self.palette for v in c):
             raise UserError("model.palette must be different colours of three numbers in 0…255")
-        for name in ("areas", "least_areas", "extents"):
+        for name in ("areas", "least_areas", "usual_areas", "extents"):
             if getattr(self, name) and len(getattr(self, name)) != len(self.palette):
                 raise UserError(f"model.{name} must have one number for each of {len(self.palette)} colours")
         for name in ("widths", "blocks"):
             if min(getattr(self, name)) < 1:
                 raise UserError(f"model.{name} must be numbers of at least 1, got {getattr(self, name)}")
-        require_share(self, "model.", "recursion_ramp", "flips", "event_share")
+        require_share(self, "model.", "recursion_ramp", "flips", "erase", "event_share")
         require_choices(self, "model.")
         if not all(0 < decay < 1 for decay in self.traces):
             raise UserError(f"model.traces must lie between 0 and 1, got {self.traces}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,28 +20,39 @@ class RareColours:
 
     Attributes:
         names: palette indices, (r,) int64.
-        areas: largest area of each, (r,), px.
-        least: smallest area of each where it is present, (r,), px.
+        sizes: areas in which each is drawn, (r, n) px: 0, and those of the data; padded with infinity.
         boxes: palette index, and height and width of the largest box around it, px; 0 if unknown.
         most: the largest of the areas, px.
     """
 
     names: Tensor
-    areas: Tensor
-    least: Tensor
+    sizes: Tensor
     boxes: tuple[tuple[int, int, int], ...]
     most: int
 
     @classmethod
     def of(
-        cls, areas: Sequence[int], least: Sequence[int], extents: Sequence[tuple[int, int]], most: int
+        cls,
+        areas: Sequence[int],
+        least: Sequence[int],
+        extents: Sequence[tuple[int, int]],
+        most: int,
+        usual: Sequence[Sequence[int]] = (),
     ) -> RareColours:
-        """Those of areas in 1…`most` px, from the figures of every colour of the palette."""
+        """Those of areas in 1…`most` px, from the figures of every colour of the palette.
+
+        Args:
+            areas, least: largest and smallest area of each colour, px.
+            extents: height and width of the largest box around it, px.
+            most: largest area of a rare colour, px.
+            usual: areas in which it is drawn; without them every area from the smallest to the largest.
+        """
         names = [k for k, area in enumerate(areas) if 0 < area <= most]
+        sizes = [[0, *((usual and usual[k]) or range(max(1, least[k]), areas[k] + 1))] for k in names]
+        longest = max(map(len, sizes), default=1)
         return cls(
             torch.tensor(names, dtype=torch.int64),
-            torch.tensor([float(areas[k]) for k in names]),
-            torch.tensor([float(least[k]) for k in names]),
+            torch.tensor([[*row, *[math.inf] * (longest - len(row))] for row in sizes]).view(len(names), longest),
             tuple((k, *extents[k]) for k in names),
             max((areas[k] for k in names), default=0),
         )
@@ -51,10 +63,10 @@ def expected_area(logits: Tensor, rare: RareColours, floor: float = 0.1) -> Tens
 
     Where the place of a small object is uncertain by a pixel, no pixel reaches a probability of one half, and argmax
     would lose the object for good. Each rare colour gets n pixels, n the rounded sum of its probabilities above
-    `floor`, at most its largest area in the data: those highest by p + the 3x3 mean of p. An area below the smallest
-    in the data becomes that, or nothing if it is below half of it: there is no half ball. A colour whose pixels fit
-    into a small box in all data is drawn within one box, that of the largest sum of probabilities: an object that may
-    be at several places is shown at one of them. All other pixels take the most probable of the other colours.
+    `floor`, taken to the nearest area that the data show, or to none: there is no half ball. They are those highest by
+    p + the 3x3 mean of p. A colour whose pixels fit into a small box in all data is drawn within one box, that of the
+    largest sum of probabilities: an object that may be at several places is shown at one of them. All other pixels take
+    the most probable of the other colours.
 
     Args:
         logits: (b, k, h, w).
@@ -75,7 +87,8 @@ def expected_area(logits: Tensor, rare: RareColours, floor: float = 0.1) -> Tens
     chosen = torch.stack([_in_one_box(p[:, k], height, width) for k, height, width in rare.boxes], 1)
     whole = p[:, rare.names]
     expected = torch.where(whole > floor, whole, 0.0).sum((2, 3))
-    counts = torch.where(expected < rare.least / 2, 0.0, expected.round().maximum(rare.least)).minimum(rare.areas)
+    nearest_size = (expected[:, :, None] - rare.sizes).abs().min(2).indices
+    counts = rare.sizes.expand(b, -1, -1).gather(2, nearest_size[:, :, None])[:, :, 0]
     score = (chosen + _neighbourhood(chosen)).flatten(2)
     best, places = score.topk(min(rare.most, h * w), dim=2)
     kept = torch.arange(best.shape[2], device=best.device) < counts[:, :, None]
@@ -110,7 +123,10 @@ def _in_one_box(p: Tensor, height: int, width: int) -> Tensor:
     _, h, w = p.shape
     if not 0 < height <= _BOX or not 0 < width <= _BOX:
         return p
-    sums = functional.avg_pool2d(p[:, None], (min(height, h), min(width, w)), stride=1)[:, 0]
+    height, width = min(height, h), min(width, w)
+    total = functional.pad(p, (1, 0, 1, 0)).cumsum(1).cumsum(2)  # avg_pool2d takes several times as long on a CPU
+    bands = total[:, height:] - total[:, :-height]
+    sums = bands[:, :, width:] - bands[:, :, :-width]
     best = sums.flatten(1).argmax(1)
     top, left = best // sums.shape[2], best % sums.shape[2]
     rows, columns = torch.arange(h, device=p.device), torch.arange(w, device=p.device)

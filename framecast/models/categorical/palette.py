@@ -18,6 +18,9 @@ _SMEAR = 24.0
 #: Largest number of pixels of a colour whose box is measured; others count as spread over the frame.
 _SMALL = 256
 
+#: Least share of the frames with a colour that show it in an area, for that area to be usual.
+_RARE_AREA = 0.005
+
 #: Levels of a channel in the lookup table of colours.
 _LEVELS = 64
 
@@ -30,6 +33,8 @@ class Palette:
         colours: RGB, 0…255 each, the most frequent first.
         areas: 99.9th percentile of the number of pixels of each colour in the frames that have it.
         least: 1st percentile of that number.
+        usual: numbers of pixels that at least one in 200 of the frames with the colour show, ascending; none for
+            colours of more than 256 px.
         extents: 99.9th percentile of height and width of the box around each colour, px.
         error: mean distance of a pixel from its colour, in levels of 255 (mean over channels of |difference|).
         distinct: number of different colours in the frames.
@@ -38,6 +43,7 @@ class Palette:
     colours: tuple[tuple[int, int, int], ...]
     areas: tuple[int, ...]
     least: tuple[int, ...]
+    usual: tuple[tuple[int, ...], ...]
     extents: tuple[tuple[int, int], ...]
     error: float
     distinct: int
@@ -85,6 +91,7 @@ def find_palette(frames: Iterable[np.ndarray], most: int, given: tuple[tuple[int
         tuple((int(r), int(g), int(b)) for r, g, b in centres),
         tuple(int(np.percentile(a, 99.9, method="higher")) if a else 0 for a in areas),
         tuple(int(np.percentile(a, 1, method="lower")) if a else 0 for a in areas),
+        tuple(_usual(a) for a in areas),
         tuple(_largest(found) for found in sides),
         error,
         len(packed),
@@ -99,6 +106,12 @@ def _boxes(frame: np.ndarray, values: np.ndarray, numbers: np.ndarray) -> np.nda
         ys, xs = np.nonzero(frame == values[i])
         found[i] = ys.min(), xs.min(), ys.max(), xs.max()
     return found
+
+
+def _usual(areas: list[int]) -> tuple[int, ...]:
+    values, counts = np.unique(np.array(areas, np.int64), return_counts=True)
+    kept = values[counts >= _RARE_AREA * len(areas)].tolist()
+    return tuple(kept) if kept and max(areas) <= _SMALL else ()
 
 
 def _largest(sides: list[tuple[int, int]]) -> tuple[int, int]:

@@ -25,6 +25,7 @@ from framecast.core.types import Batch, ClipRequest, ClipSpec, GradClip, Loss, O
 from framecast.models.base import Control, Predictor, RolloutState, TrainingData
 from framecast.models.categorical.config import CategoricalConfig
 from framecast.models.categorical.decoding import RareColours, expected_area, most_likely, sample
+from framecast.models.categorical.erasing import choose, erased, ground_colours
 from framecast.models.categorical.networks import History, Network, Outcomes
 from framecast.models.categorical.palette import default_palette, find_palette, lookup_table, nearest
 from framecast.models.seeds import Generators, new_seed, next_tick, step_uniform
@@ -42,7 +43,7 @@ _TEMPERATURE = "Randomness of each pixel's colour: at 0 the frame is decoded wit
 _FIELDS = ("frames", "since", "present", "actions")
 
 #: Tensors of the rare colours, buffers of the model.
-_RARE = ("names", "areas", "least")
+_RARE = ("names", "sizes")
 
 
 class Categorical(Predictor):
@@ -69,8 +70,13 @@ class Categorical(Predictor):
         self.register_buffer("table", lookup_table(palette), persistent=False)
         nothing = (0,) * k
         self._rare = RareColours.of(
-            config.areas or nothing, config.least_areas or nothing, config.extents or ((0, 0),) * k, config.rare_area
+            config.areas or nothing,
+            config.least_areas or nothing,
+            config.extents or ((0, 0),) * k,
+            config.rare_area,
+            config.usual_areas,
         )
+        self._grounds = ground_colours(config.areas or nothing, spec.height * spec.width)
         for name in _RARE:
             self.register_buffer(f"rare_{name}", getattr(self._rare, name), persistent=False)
         self.register_buffer("rewards", torch.tensor(config.reward_values), persistent=False)
@@ -116,7 +122,10 @@ class Categorical(Predictor):
             )
         completed = replace(config, palette=found.colours, areas=config.areas or found.areas)
         completed = replace(
-            completed, least_areas=config.least_areas or found.least, extents=config.extents or found.extents
+            completed,
+            least_areas=config.least_areas or found.least,
+            usual_areas=config.usual_areas or found.usual,
+            extents=config.extents or found.extents,
         )
         if config.outcomes == "none":
             return completed
@@ -173,6 +182,7 @@ class Categorical(Predictor):
         if self.training and config.flips:
             own = replace(own, frames=self._flipped(own.frames))
         depth = self._depth(batch.elapsed, steps)
+        erasing = past.new_full((len(past),), -1)
         totals: dict[str, list[Tensor]] = {"cross_entropy": [], "weighted": [], "wrong": [], "reset": []}
         outcomes: list[dict[str, Tensor]] = []
         for k in range(steps):
@@ -187,9 +197,12 @@ class Categorical(Predictor):
                 decoded = self.decode(logits.detach())
                 wrong = (decoded != truths[:, k]).flatten(1).sum(1)
                 true = true.advance(truths[:, k], action)
-                own = own.advance(decoded, action)
-                left = self._left(own, true, wrong)
-                own = true.where(left | ((k + 1) % depth == 0), own)
+                following = own.advance(decoded, action)
+                left = self._left(following, true, wrong)
+                if self.training and config.erase and self._grounds:
+                    erasing = choose(decoded, erasing, config.erase, self._grounds, len(self.palette))
+                    following = own.advance(erased(decoded, own.since, erasing, self._grounds), action)
+                own = true.where(left | ((k + 1) % depth == 0), following)
                 totals["wrong"].append(wrong.float().mean())
                 totals["reset"].append(left.float().mean())
         parts = {name: torch.stack(values).mean() for name, values in totals.items()}
