@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
+import dataclasses
 from pathlib import Path
 from typing import Any
 
 from framecast.cli.output import arguments, open_run_of, print_result
 from framecast.cli.shared_flags import ComputeFlags, RunFlag, command_flags
-from framecast.core.flags import parse
+from framecast.core.errors import UserError
+from framecast.core.flags import Switch, parse
 
 
 @command_flags
-class EvaluateFlags(RunFlag, ComputeFlags):
-    """Scores of a run on held-out clips next to the baselines: skill, useful horizon, and the evaluation protocol.
-
-    Example: framecast evaluate runs/pacman --horizon 64 --clips 32
-    """
+class _ScoreFlags(RunFlag, ComputeFlags):
+    """Flags of `evaluate` and `report`."""
 
     data: str | None = None
     """Data to score on; the training data if not given."""
@@ -38,7 +37,19 @@ class EvaluateFlags(RunFlag, ComputeFlags):
 
 
 @command_flags
-class ReportFlags(EvaluateFlags):
+class EvaluateFlags(_ScoreFlags):
+    """Scores of a run on held-out clips next to the baselines: skill, useful horizon, and the evaluation protocol.
+
+    Example: framecast evaluate runs/pacman --horizon 64 --clips 32
+    """
+
+    world: Switch = False
+    """Measure a model with actions as a playable world beside the true game; --clips is then the number of worlds and
+    --horizon their number of frames, 1,000 if not given; figures in world.json."""
+
+
+@command_flags
+class ReportFlags(_ScoreFlags):
     """One offline HTML page: scores, curves with intervals, videos of the worst, median and best clip, loss curves.
 
     Example: framecast report runs/pacman
@@ -53,6 +64,9 @@ def run_evaluate(argv: list[str]) -> None:
     from framecast.evaluation.headline import describe
 
     flags = parse(EvaluateFlags, argv, "evaluate")
+    if flags.world:
+        _measure_world(flags)
+        return
     run, scores, _ = _score(flags)
     folder = Path(flags.out) if flags.out else run.results
     print_result(flags.json, scores.to_json(), f"{describe(scores)}\n\nscores: {folder / 'scores.json'}")
@@ -68,9 +82,34 @@ def run_report(argv: list[str]) -> None:
     print_result(flags.json, scores.to_json(), f"report: {page}\nscores: {page.parent / 'scores.json'}")
 
 
-def _score(flags: EvaluateFlags) -> tuple[Any, Any, Any]:
+def _measure_world(flags: EvaluateFlags) -> None:
+    from framecast.core.io import write_json
+    from framecast.evaluation.world_games import evaluate_world, figure_lines
+
+    refused = [name for name in ("split", "context", "samples", "cluster") if getattr(flags, name) != _default(name)]
+    refused += [] if flags.device in ("auto", "cpu") else ["device"]
+    if refused:
+        raise UserError(f"--{refused[0]} does not go with --world; a world takes --data, --clips, --horizon and --seed")
+    worlds, frames = flags.clips, flags.horizon or 1000
+    if min(worlds, frames) < 1:
+        raise UserError("--horizon and --clips must be at least 1")
+    sizes = {"worlds": worlds, "played_worlds": min(16, worlds), "recorded": min(96, 3 * worlds)}
+    sizes |= {"frames": frames, "played_frames": min(300, frames), "horizon": min(64, frames)}
+    sizes |= {"followed_frames": min(250, frames), "timed_frames": min(100, frames), "seed": flags.seed}
+    run = open_run_of(flags)
+    figures = evaluate_world(run, flags.data, flags.precision, **sizes)
+    file = (Path(flags.out) if flags.out else run.results) / "world.json"
+    write_json(file, figures)
+    print_result(flags.json, figures, f"{figure_lines(figures)}\n\nfigures: {file}")
+
+
+def _default(name: str) -> Any:
+    return next(field.default for field in dataclasses.fields(EvaluateFlags) if field.name == name)
+
+
+def _score(flags: _ScoreFlags) -> tuple[Any, Any, Any]:
     from framecast.evaluation.evaluate import evaluate
 
     run = open_run_of(flags)
-    scores, kept = evaluate(run, **arguments(flags, "run", "json"))
+    scores, kept = evaluate(run, **arguments(flags, "run", "json", "world"))
     return run, scores, kept

@@ -64,12 +64,30 @@ def make_world(
     Raises:
         UserError: unknown game, missing emulator, or a folder that holds something else.
     """
-    from framecast.core.config import suggest
     from framecast.core.io import read_json, write_json
-    from framecast.data.registry import make_source
     from framecast.data.store import Store
     from framecast.evaluation.world_games import GAMES
     from framecast.inference.load import load
+
+    paths = trained_world(game, out, steps, seed, device, tiny)
+    chosen, source = GAMES[game], Store(paths["data"])
+    if not paths["figures"].is_file():
+        print("measuring the world beside the true game …", file=sys.stderr)
+        figures = chosen.figures(load(paths["run"]), source, _protocol(seed, tiny), {})
+        write_json(paths["figures"], figures)
+    if not paths["world"].is_dir():
+        figures = read_json(paths["figures"])
+        pack_world(paths["run"], source, paths["world"], game, chosen.provenance, figures, license=chosen.license)
+    return paths
+
+
+def trained_world(
+    game: str, out: Path, steps: int | None = None, seed: int = 0, device: str = "auto", tiny: bool = False
+) -> dict[str, Path]:
+    """The first half of `make_world`, which measures and packs what this records and trains; the same paths."""
+    from framecast.core.config import suggest
+    from framecast.data.registry import make_source
+    from framecast.evaluation.world_games import GAMES
     from framecast.training.presets import preset
     from framecast.training.train import train
 
@@ -88,14 +106,6 @@ def make_world(
     )
     length = steps or (4 if tiny else chosen.steps)
     train("categorical", paths["data"], out=paths["run"], config=config, steps=length, seed=seed, device=device)
-    source = Store(paths["data"])
-    if not paths["figures"].is_file():
-        print("measuring the world beside the true game …", file=sys.stderr)
-        figures = chosen.figures(load(paths["run"]), source, _protocol(seed, tiny), {})
-        write_json(paths["figures"], figures)
-    if not paths["world"].is_dir():
-        figures = read_json(paths["figures"])
-        pack_world(paths["run"], source, paths["world"], game, chosen.provenance, figures, license=chosen.license)
     return paths
 
 
@@ -160,7 +170,8 @@ def pack_world(
     export(opened, folder, half=True, inference_only=True, license=license)
     request = opened.model_class.request(opened.config.model)
     context, length = request.context, request.length + 2  # the page takes a training window, and the frame after it
-    starts = Starts(source, context, count=starts_packed, future=length - context)
+    palette = np.array(opened.config.model.palette)
+    starts = Starts(source, context, count=starts_packed, future=length - context, palette=palette)
     batch = starts.batch
     frames = np.concatenate([batch.context.numpy(), batch.future.numpy()], 1)
     assert batch.actions is not None

@@ -24,11 +24,11 @@ class Board:
         cells: open cells as (row, column) of their centres, (n, 2).
         next: (n, actions) index of the cell that each moving action leads to, -1 for none.
         moves: the moving actions, in the order of `next`.
-        wall, ground, dot, runner: indices into the game's palette.
+        wall, ground, dot, runner, life: indices into the game's palette.
         chasers: colour of each chaser.
         least_runner, least_chaser: smallest number of pixels that counts as present.
         rows: one past the last row of the maze; below are lives.
-        life_area: pixels of the runner's colour for each life.
+        life_area: pixels of each life.
     """
 
     walls: np.ndarray
@@ -40,6 +40,7 @@ class Board:
     ground: int
     dot: int
     runner: int
+    life: int
     chasers: tuple[int, ...]
     least_runner: int
     least_chaser: int
@@ -61,6 +62,7 @@ def maze_board() -> Board:
         ground=ground,
         dot=dot,
         runner=game.SPRITES["runner"][0],
+        life=int(game().indices()[77, 4]),
         chasers=tuple(game.SPRITES[f"chaser{i}"][0] for i in range(4)),
         least_runner=10,
         least_chaser=game.SPRITES["chaser0"][1],
@@ -152,7 +154,7 @@ def _carried(state: np.ndarray) -> np.ndarray:
 
 def lives(frames: np.ndarray, board: Board) -> np.ndarray:
     """Number of lives shown below the maze, in frames (..., h, w)."""
-    area = (frames[..., board.rows :, :] == board.runner).sum((-2, -1))
+    area = (frames[..., board.rows :, :] == board.life).sum((-2, -1))
     found: np.ndarray = np.round(area / board.life_area).astype(int)
     return found
 

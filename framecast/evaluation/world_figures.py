@@ -22,13 +22,13 @@ from framecast.evaluation.worlds import (
     Running,
     Starts,
     event_scores,
+    game_palette,
     held_actions,
     obedience,
     play,
     replayed,
     wrong_pixels,
 )
-from framecast.metrics.objects import Things, find, things_of
 from framecast.models.base import Predictor
 from framecast.models.outcomes import OutcomeModel
 from framecast.models.rollout import RolloutSession, evaluating
@@ -72,7 +72,11 @@ class Measured:
 
     def __init__(self, model: Predictor, source: Source, protocol: WorldProtocol) -> None:
         self.model, self.source, self.protocol = model, source, protocol
-        self.starts = Starts(source, model.num_context, protocol.worlds, seed=protocol.seed)
+        self.palette = game_palette(source, model)
+        self.starts = self._starts(protocol.worlds)
+
+    def _starts(self, count: int, future: int = 0) -> Starts:
+        return Starts(self.source, self.model.num_context, count, future, self.protocol.seed, self.palette)
 
     def held(self) -> dict[str, Recording]:
         """World and true game under the same random held actions."""
@@ -85,7 +89,7 @@ class Measured:
     def played(self, player: Player) -> dict[str, Recording]:
         """World and true game under one scripted player."""
         p = self.protocol
-        starts = Starts(self.source, self.model.num_context, p.played_worlds, seed=p.seed)
+        starts = self._starts(p.played_worlds)
         return {name: play(make(), player, p.played_frames) for name, make in self.makers(starts).items()}
 
     def makers(self, starts: Starts) -> dict[str, Callable[[], Running]]:
@@ -103,7 +107,7 @@ class Measured:
         right ones: 1 for a model that ignores actions.
         """
         p = self.protocol
-        starts = Starts(self.source, self.model.num_context, p.recorded, future=p.horizon, seed=p.seed)
+        starts = self._starts(p.recorded, p.horizon)
         truth, actions = starts.recorded(), starts.recorded_actions()
         predicted = play(starts.model_world(self.model, p.precision), replayed(actions), p.horizon)
         figures = wrong_pixels(predicted, truth, predicted.frames[:, 0])
@@ -182,7 +186,12 @@ def paddle_figures(
     measured = Measured(model, source, protocol)
     held, followed = measured.held(), measured.played(paddle_world.follower(court))
     if keep is not None:
-        keep |= {"held": held["world"], "followed": followed["world"], "followed_true": followed["true"]}
+        keep |= {
+            "held": held["world"],
+            "held_true": held["true"],
+            "followed": followed["world"],
+            "followed_true": followed["true"],
+        }
     free = {name: paddle_world.presence(r, court) for name, r in held.items()}
     idle = {name: paddle_world.rallies(r, court) for name, r in held.items()}
     play_ = {name: paddle_world.rallies(r, court) for name, r in followed.items()}
@@ -221,7 +230,12 @@ def maze_figures(
     measured = Measured(model, source, protocol)
     held, played = measured.held(), measured.played(maze_world.dot_eater(board))
     if keep is not None:
-        keep |= {"held": held["world"], "played": played["world"], "played_true": played["true"]}
+        keep |= {
+            "held": held["world"],
+            "held_true": held["true"],
+            "played": played["world"],
+            "played_true": played["true"],
+        }
     _, _, pixels = measured.under_true_actions()
 
     def place(frames: np.ndarray) -> np.ndarray:
@@ -238,28 +252,3 @@ def maze_figures(
         "outcomes": measured.rewards(),
         "frames_per_second": measured.frames_per_second(),
     }
-
-
-def object_figures(
-    model: Predictor, source: Source, protocol: WorldProtocol, keep: dict[str, Recording] | None = None
-) -> dict[str, Any]:
-    """Figures of any game: presence of its known objects by fifths of a free run, the true game's beside each."""
-    measured = Measured(model, source, protocol)
-    held = measured.held()
-    if keep is not None:
-        keep |= {"held": held["world"]}
-    things = things_of(source.meta())
-    found: dict[str, Any] = {"true_actions": measured.under_true_actions()[2], "outcomes": measured.rewards()}
-    if things is not None:
-        found["random_held_actions"] = {n: _presence(r, things, measured.starts.palette) for n, r in held.items()}
-    return found | {"frames_per_second": measured.frames_per_second()}
-
-
-def _presence(recording: Recording, things: Things, palette: np.ndarray) -> dict[str, list[float]]:
-    """Share of frames that show each object, by fifths of the recording."""
-    there = []
-    for frames in recording.frames[:, 1:]:
-        rgb = torch.from_numpy(palette[frames].astype(np.float32) / 255).permute(0, 3, 1, 2)
-        there.append(find(rgb, things).there.numpy())
-    fifths = [part.mean((0, 1)) for part in np.array_split(np.stack(there), 5, axis=1)]
-    return {thing.name: [float(part[i]) for part in fifths] for i, thing in enumerate(things.things)}

@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-import numpy as np
+import torch
 
 from framecast.data.base import Source
-from framecast.evaluation.paddle_world import Court
-from framecast.evaluation.world_figures import WorldProtocol, maze_figures, object_figures, paddle_figures
+from framecast.evaluation.atari_worlds import freeway_figures, ms_pacman_figures, object_figures, pong_figures
+from framecast.evaluation.clips import check_fit
+from framecast.evaluation.evaluate import open_source
+from framecast.evaluation.world_figures import WorldProtocol, maze_figures, paddle_figures
 from framecast.evaluation.worlds import Recording
 from framecast.models.base import Predictor
+from framecast.nn.precision import resolve_precision
+from framecast.training.run_folder import Run, open_run
 
 _ATARI = "Game of the Atari 2600, recorded from the emulator of ale-py (GPL-2.0); not packaged."
 _OWN = "Game drawn by this package; no other material."
@@ -46,62 +51,43 @@ class WorldGame:
     license: str | None = None
 
 
-#: Colours of Pong: ball, opponent, player.
-_PONG = ((236, 236, 236), (213, 130, 74), (92, 186, 92))
-
-
-def _pong(model: Predictor, source: Source, protocol: WorldProtocol, keep: dict[str, Recording]) -> dict[str, Any]:
-    palette = np.array(source.meta()["palette"])
-    ball, opponent, player = (int(np.abs(palette - colour).sum(1).argmin()) for colour in _PONG)
-    actions = source.spec.actions
-    names = list(actions.names) if actions is not None else []
-    court = Court(
-        ball=ball,
-        opponent=opponent,
-        player=player,
-        ball_area=2,
-        rows=(0, source.spec.height),
-        opponent_columns=(6, 12),
-        player_columns=(68, 74),
-        up=names.index("RIGHT"),
-        down=names.index("LEFT"),
-    )
-    return paddle_figures(model, source, protocol, keep, court)
-
-
 GAMES: dict[str, WorldGame] = {
     "paddle": WorldGame(
         source="paddle",
-        settings={"episodes": 60},
-        model={"events": ("states:2", "states:3", "rewards")},
+        settings={"episodes": 120},
+        model={"events": ("states:2", "states:3", "rewards"), "erase": 0.05, "reset_pixels": 7},  # a ball elsewhere: 8
+        steps=8000,
         figures=paddle_figures,
         provenance=_OWN,
         license="apache-2.0",
     ),
     "maze": WorldGame(
         source="maze",
-        settings={"episodes": 60},
+        settings={"episodes": 120},
         # lives, blue chasers and the end of a game: dots are eaten all the time, and need no windows of their own
         model={
             "events": ("states:29", "states:7", "states:13", "terminated"),
-            "event_share": 0.3,
-            "reset_pixels": 60,
-            "widths": (32, 64, 96),
+            "reset_pixels": 24,  # a chaser elsewhere: 38
+            "reset_presence": False,
+            "erase": 0.05,
+            "widths": (32, 64, 88),
         },
+        steps=6500,
         figures=maze_figures,
         provenance=_OWN,
         license="apache-2.0",
     ),
     "pong": WorldGame(
         source="atari",
-        settings={**_POLICY, "game": "pong", "reduce": 2},
-        model={"events": ("rewards",)},
-        figures=_pong,
+        settings={**_POLICY, "game": "pong", "reduce": 2, "skip_start": 2},  # the first frame has other colours
+        model={"events": ("rewards",), "erase": 0.05, "reset_pixels": 8},
+        steps=6000,
+        figures=pong_figures,
     ),
     "breakout": WorldGame(
         source="atari", settings={**_POLICY, "game": "breakout", "reduce": 2}, model={"events": ("rewards",)}
     ),
-    "freeway": WorldGame(source="atari", settings={**_POLICY, "game": "freeway", "reduce": 2}),
+    "freeway": WorldGame(source="atari", settings={**_POLICY, "game": "freeway", "reduce": 2}, figures=freeway_figures),
     "ms_pacman": WorldGame(
         source="atari",
         settings={
@@ -113,6 +99,71 @@ GAMES: dict[str, WorldGame] = {
             "episodes": 40,
             "max_frames": 1500,
         },
-        model={"reset_pixels": 60},
+        model={"reset_pixels": 24, "reset_presence": False, "erase": 0.05},
+        steps=6000,
+        figures=ms_pacman_figures,
     ),
 }
+
+
+def evaluate_world(
+    run: str | Path | Run, data: str | Path | Source | None = None, precision: str = "auto", **protocol: int
+) -> dict[str, Any]:
+    """A run as a playable world: its figures beside those of the true game.
+
+    Presence of objects over a long free run under random held actions, what a scripted player reaches, obedience to
+    held actions, the frames under recorded actions, rewards and ends one step ahead, frames per second; which of them
+    depends on the game. The last are of the processor.
+
+    Args:
+        run: folder, packaged weights or hf:// name of a model with actions.
+        data: recordings of the game, by path, name of a source or as a source; None are those of the training.
+        precision: autocast precision: auto, fp32 or bf16.
+        protocol: fields of `WorldProtocol`, such as worlds and frames.
+
+    Raises:
+        UserError: a run without actions, or data whose scenes cannot be continued.
+    """
+    opened = run if isinstance(run, Run) else open_run(run)
+    source = open_source(opened, data)
+    check_fit(opened, source, str(opened.config.data.path if data is None else getattr(data, "folder", data)))
+    chosen = WorldProtocol(precision=resolve_precision(precision, torch.device("cpu")), **protocol)
+    return game_figures(source)(opened.model("cpu"), source, chosen, {})
+
+
+def game_figures(source: Source) -> Figures:
+    """The figures of the game that a source holds; those of any game where it is none of `GAMES`."""
+    meta = source.meta()
+    parameters = meta.get("parameters")
+    name = parameters.get("game") if isinstance(parameters, Mapping) and "game" in parameters else meta.get("generator")
+    known = GAMES.get(str(name))
+    return known.figures if known is not None and known.source == meta.get("generator") else object_figures
+
+
+def figure_lines(figures: Mapping[str, Any]) -> str:
+    """The figures as a table: name, world, true game; figures of the world alone have no third column."""
+    rows = list(_rows(figures))
+    width = max((len(row[0]) for row in rows), default=0)
+    head = f"{'':{width}}  {'world':>10}  {'true game':>10}"
+    return "\n".join([head, *(f"{name:{width}}  {world:>10}  {true:>10}".rstrip() for name, world, true in rows)])
+
+
+def _rows(figures: Mapping[str, Any], name: str = "") -> Iterator[tuple[str, str, str]]:
+    if figures.keys() == {"world", "true"}:
+        world, true = figures["world"], figures["true"]
+        if isinstance(world, Mapping):
+            for key, value in world.items():
+                yield from _rows({"world": value, "true": true.get(key)}, f"{name} {key}")
+            return
+        if not isinstance(world, list):
+            yield name.strip().replace("_", " "), _short(world), _short(true)
+        return
+    for key, value in figures.items():
+        if isinstance(value, Mapping):
+            yield from _rows(value, f"{name} {key}")
+        elif not isinstance(value, list):
+            yield f"{name} {key}".strip().replace("_", " "), _short(value), ""
+
+
+def _short(value: Any) -> str:
+    return "-" if value is None else f"{value:.4g}"

@@ -62,17 +62,27 @@ class Starts:
         count: Number of starts.
         future: Recorded frames that each start must have after it.
         seed: Random seed of the choice.
+        palette: Colours (k, 3), 0…255, in which frames are compared; by default those that the store names.
 
     Raises:
-        UserError: The store has no palette or no discrete actions.
+        UserError: There is no palette, or the store has no discrete actions.
     """
 
-    def __init__(self, source: Source, context: int, count: int, future: int = 0, seed: int = 0) -> None:
-        meta, actions = source.meta(), source.spec.actions
-        if not isinstance(meta.get("palette"), list) or actions is None or actions.kind != "discrete":
+    def __init__(
+        self,
+        source: Source,
+        context: int,
+        count: int,
+        future: int = 0,
+        seed: int = 0,
+        palette: np.ndarray | None = None,
+    ) -> None:
+        named, actions = source.meta().get("palette"), source.spec.actions
+        palette = np.array(named) if palette is None and isinstance(named, list) else palette
+        if palette is None or actions is None or actions.kind != "discrete":
             raise UserError("worlds are measured on recordings of a game with a palette and discrete actions")
         self.source, self.context, self.size = source, context, actions.size
-        self.palette = np.array(meta["palette"], np.int64)
+        self.palette = palette.astype(np.int64)
         request = ClipRequest(context=context, future=future)
         segments = source.splits(request.source_length)["test"]
         self.places = Windows(source, segments, request).fixed(count, seed)
@@ -108,6 +118,14 @@ class Starts:
         assert self.batch.actions is not None
         found: np.ndarray = self.batch.actions[:, self.context - 1 :].argmax(2).numpy()
         return found
+
+
+def game_palette(source: Source, model: Predictor) -> np.ndarray | None:
+    """Colours (k, 3), 0…255, of a game: those that its store names, else those of the model; None without either."""
+    named, own = source.meta().get("palette"), getattr(model, "palette", None)
+    if isinstance(named, list):
+        return np.array(named)
+    return None if own is None else (own * 255).round().long().cpu().numpy()
 
 
 class ModelWorld:

@@ -263,6 +263,19 @@ def _ram(x: int, dx: float, y: int, dy: float) -> Track:
     return Track(array="ram", x=(x, 1.0, dx), y=(y, 1.0, dy))
 
 
+#: Cars of Freeway from the upper lane to the lower.
+_CARS = (
+    (167, 26, 26),
+    (180, 231, 117),
+    (105, 105, 15),
+    (228, 111, 111),
+    (24, 26, 167),
+    (162, 98, 33),
+    (84, 92, 214),
+    (184, 50, 50),
+    (135, 183, 84),
+    (210, 210, 64),
+)
 _MS_PACMAN_BOX = (0, 0, 172, 160)
 #: Objects of Atari games, on frames of 210x160. Colours and boxes are from the emulator's frames; the bytes of
 #: memory are those of Anand et al. 2019 (AtariARI), with offsets fitted to the drawn sprites.
@@ -309,6 +322,18 @@ GAMES: dict[str, Things] = {
         ),
         size=(210, 160),
         grounds=((0, 0, 0), (142, 142, 142)),
+    ),
+    "freeway": Things(
+        things=(
+            # the line in the middle of the road has the chickens' colour; two of its dashes lie in the box
+            Thing(name="chicken", colours=((252, 252, 84),), least=24, box=(16, 42, 194, 56)),
+            *(
+                Thing(name=f"car {lane}", colours=(colour,), least=12, box=(top, 8, top + 12, 160))
+                for lane, (top, colour) in enumerate(zip(range(26, 186, 16), _CARS, strict=True), 1)
+            ),
+        ),
+        size=(210, 160),
+        grounds=((142, 142, 142), (170, 170, 170), (214, 214, 214), (0, 0, 0)),
     ),
 }
 

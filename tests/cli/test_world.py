@@ -5,7 +5,7 @@ import json
 import pytest
 
 from framecast.cli import run
-from framecast.cli.world import make_world
+from framecast.cli.world import make_world, trained_world
 from framecast.core.errors import UserError
 from framecast.inference.starts import open_starts
 from framecast.training.run_folder import open_run
@@ -23,6 +23,39 @@ def test_world_is_recorded_trained_measured_and_packed(tmp_path, capsys):
     before = (tmp_path / "w" / "figures.json").stat().st_mtime_ns
     assert make_world("paddle", tmp_path / "w", tiny=True)["world"].is_dir()
     assert (tmp_path / "w" / "figures.json").stat().st_mtime_ns == before
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    return trained_world("paddle", tmp_path_factory.mktemp("w"), tiny=True)
+
+
+def test_evaluate_measures_a_run_as_a_world_beside_the_true_game(trained, tmp_path, capsys):
+    given = ["--world", "--clips", "2", "--horizon", "20", "--out", str(tmp_path)]
+    assert run(["evaluate", str(trained["run"]), *given]) == 0
+    figures = json.loads((tmp_path / "world.json").read_text())
+    assert figures["random_held_actions"]["true"]["worlds"] == 2
+    assert figures["random_held_actions"]["true"]["frames"] == 20
+    assert figures["ball_follower"].keys() == {"world", "true"}
+    shown = capsys.readouterr().out.splitlines()
+    assert shown[0].split() == ["world", "true", "game"]
+    both = next(line for line in shown if line.startswith("random held actions both paddles"))
+    assert both.split()[-1] == f"{figures['random_held_actions']['true']['both_paddles']:.4g}"
+
+
+@pytest.mark.parametrize("flags", [["--split", "val"], ["--samples", "3"], ["--context", "80"], ["--clips", "0"]])
+def test_flags_that_do_not_go_with_a_world_are_one_sentence(trained, flags, capsys):
+    assert run(["evaluate", str(trained["run"]), "--world", *flags]) == 2
+    message = capsys.readouterr().err
+    assert flags[0] in message
+    assert len(message.strip().splitlines()) == 1
+
+
+def test_a_model_without_actions_is_no_world(trained, tmp_path, capsys):
+    assert run(["train", "copy-last", "--data", str(trained["data"]), "--out", str(tmp_path / "r"), "--quiet"]) == 0
+    capsys.readouterr()
+    assert run(["evaluate", str(tmp_path / "r"), "--world", "--clips", "2", "--horizon", "8"]) == 2
+    assert "a world needs actions" in capsys.readouterr().err
 
 
 def test_unknown_game_is_one_sentence(tmp_path):

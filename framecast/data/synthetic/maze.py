@@ -74,7 +74,7 @@ def _distances() -> np.ndarray:
 
 _DISTANCE = _distances()
 
-_BACKGROUND, _WALL, _DOT, _RUNNER, _CHASER, _BLUE, _WHITE = 0, 1, 2, 3, 4, 8, 9
+_BACKGROUND, _WALL, _DOT, _RUNNER, _CHASER, _BLUE, _WHITE, _LIFE = 0, 1, 2, 3, 4, 8, 9, 10
 
 
 def _sprite(text: str) -> np.ndarray:
@@ -106,6 +106,7 @@ class MazeGame(Game):
         (240, 140, 40),
         (60, 80, 255),
         (255, 255, 255),
+        (190, 160, 30),
     )
     ACTIONS = ("NOOP", "UP", "DOWN", "LEFT", "RIGHT")
     STATES = (
@@ -114,7 +115,7 @@ class MazeGame(Game):
         *("power_timer", "pause_timer", "lives", "score"),
         *(f"dot_{c}_{r}" for c, r in CELLS),
     )
-    # A blue chaser keeps its colour in the eyes, two pixels; the lives below the maze have the runner's colour.
+    # A blue chaser keeps its colour in the eyes, two pixels.
     SPRITES: ClassVar[Any] = {
         "runner": (_RUNNER, 6, (0, 0, 75, 80)),
         **{f"chaser{i}": (_CHASER + i, 2, (0, 0, 75, 80)) for i in range(4)},
@@ -254,7 +255,7 @@ class MazeGame(Game):
                 y, x = _DOT_ROWS[cell], _DOT_COLUMNS[cell]
                 image[y - 1 : y + 2, x - 1 : x + 2] = _DOT
         for k in range(self.lives):
-            image[76:79, 3 + 5 * k : 6 + 5 * k] = _RUNNER
+            image[76:79, 3 + 5 * k : 6 + 5 * k] = _LIFE
         for i, (x, y, _, _, blue, _) in enumerate(self.chasers):
             if x >= 0:
                 part = image[y : y + CELL, MARGIN + x : MARGIN + x + CELL]

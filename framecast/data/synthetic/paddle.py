@@ -28,7 +28,7 @@ _AIM = 6  # distance from the middle of its paddle at which the opponent hits th
 _SLOW, _FAST = 4, 6  # horizontal speed of the ball after a hit near the middle of a paddle, and near its ends
 _SERVES = ((2 * 24, 2), (2 * 40, 0), (2 * 56, -2))  # row and vertical speed; 0: away from the player's paddle
 
-_BACKGROUND, _WALL, _BALL_COLOUR, _OPPONENT, _PLAYER = range(5)
+_BACKGROUND, _WALL, _BALL_COLOUR, _OPPONENT, _PLAYER, _OPPONENT_SCORE, _PLAYER_SCORE = range(7)
 
 
 class PaddleGame(Game):
@@ -37,7 +37,15 @@ class PaddleGame(Game):
     Reward: 1 for a point, -1 for one of the opponent. A game ends at 5 points, shown by squares in the upper wall.
     """
 
-    PALETTE = ((20, 24, 40), (110, 118, 140), (250, 250, 250), (230, 90, 70), (90, 210, 120))
+    PALETTE = (
+        (20, 24, 40),
+        (110, 118, 140),
+        (250, 250, 250),
+        (230, 90, 70),
+        (90, 210, 120),
+        (170, 50, 40),
+        (40, 150, 70),
+    )
     ACTIONS = ("NOOP", "UP", "DOWN")
     STATES = (
         "ball_x",
@@ -51,7 +59,6 @@ class PaddleGame(Game):
         "serve_timer",
         "serve_direction",
     )
-    # Boxes between the walls: the score has the colours of the paddles.
     SPRITES: ClassVar[Any] = {
         "ball": (_BALL_COLOUR, 2, (4, 0, 78, 80)),
         "opponent": (_OPPONENT, 12, (4, 0, 78, 40)),
@@ -110,7 +117,7 @@ class PaddleGame(Game):
 
     def indices(self) -> np.ndarray:
         image = _EMPTY.copy()
-        for points, column, colour in ((self.score[0], 4, _OPPONENT), (self.score[1], 58, _PLAYER)):
+        for points, column, colour in ((self.score[0], 4, _OPPONENT_SCORE), (self.score[1], 58, _PLAYER_SCORE)):
             for k in range(points):
                 image[1:3, column + 4 * k : column + 4 * k + 2] = colour
         top = self.opponent // 2
