@@ -132,9 +132,8 @@ def predict_file(
     if samples > 1 and not model.stochastic:
         samples, note = 1, f"{note}; {run.config.name} is deterministic, so there is one sample"
     frames, known = frames[:context_length], frames[context_length:]
-    if source is not None:
-        cut, remark = _after_cut(frames, model)
-        frames, table, note = frames[cut:], None if table is None else table[:, cut:], note + remark
+    cut, remark = (0, "") if source is None else _after_cut(frames, model)
+    frames, table, note = frames[cut:], None if table is None else table[:, cut:], note + remark
     context = torch.from_numpy(frames)[None]
     given = (context, horizon, table)
 
@@ -157,9 +156,8 @@ def predict_file(
         if views:
             made = _write_views(found, path, rate)
             note = note if made or width is not None else f"{note}; {run.config.name} has no further views"
-        if width is None and uncertainty and model.stochastic:
-            lower, upper = sample_interval(futures(max(samples, SPREAD_SAMPLES)))
-            width = (upper - lower).mean(2, keepdim=True)
+        if uncertainty and width is None and model.stochastic:
+            width = _width_of_samples(futures(max(samples, SPREAD_SAMPLES)))
         if width is not None:
             made["uncertainty"] = _write_uncertainty(future[0, 0], width[0, :, 0], path, rate)
     return Written(path, len(seen), len(predicted), shown, rate, note, made)
@@ -171,6 +169,12 @@ def _context_length(model: Predictor, request: ClipRequest, source: Path, at: st
         return model.num_context
     there = -(-_frames_before(source, at, request.stride * model.num_context, axes) // request.stride)
     return max(model.min_context, min(model.num_context, there))
+
+
+def _width_of_samples(futures: torch.Tensor) -> torch.Tensor:
+    """Width (b, t, 1, h, w) of the interval that holds 90 % of samples (n, b, t, c, h, w), mean over channels."""
+    lower, upper = sample_interval(futures)
+    return (upper - lower).mean(2, keepdim=True)
 
 
 def _write_uncertainty(forecast: torch.Tensor, width: torch.Tensor, path: Path, rate: float) -> Path:
