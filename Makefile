@@ -140,6 +140,8 @@ acceptance: setup
 	$(if $(CLIP),,$(PY) -m reproduction.compare)
 	$(if $(CLIP),,$(PY) -m reproduction.hierarchical)
 	$(if $(CLIP),,$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[agents]")
+	$(if $(CLIP),,$(PY) -m reproduction.worlds)
+	$(if $(CLIP),,$(PY) -m reproduction.worlds_ablation)
 	$(if $(CLIP),,$(PY) -m reproduction.agent)
 	$(if $(CLIP),,$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[cluster]")
 	$(if $(CLIP),,$(ONE_THREAD) $(PY) -m pytest -q tests/benchmark/test_cluster.py)

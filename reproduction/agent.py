@@ -23,7 +23,7 @@ from reproduction.results import ROOT, Results, arguments
 
 SEEDS = 5
 #: Decisions of an agent in training, each held for four frames, and games of its score.
-STEPS, GAMES = 3000, 20
+STEPS, GAMES = 10_000, 20
 PLACES = ("world", "game", "random")
 
 #: 97.5 % quantile of Student's t distribution with SEEDS - 1 degrees of freedom.
