@@ -36,8 +36,8 @@ class Positions(gymnasium.Wrapper):
 
 
 def train(env, steps, seed):
-    settings = {"learning_rate": 1e-3, "gamma": 0.95, "train_freq": 1, "target_update_interval": 200}
-    return DQN("MlpPolicy", env, learning_starts=200, exploration_fraction=0.4, seed=seed, **settings).learn(steps)
+    settings = {"learning_rate": 1e-3, "gamma": 0.98, "batch_size": 128, "train_freq": 1, "target_update_interval": 500}
+    return DQN("MlpPolicy", env, learning_starts=500, exploration_fraction=0.5, seed=seed, **settings).learn(steps)
 
 
 def score(choose, games, max_steps=3000):
@@ -52,7 +52,7 @@ def score(choose, games, max_steps=3000):
 
 if __name__ == "__main__":
     tiny, random = "--tiny" in sys.argv, np.random.default_rng(0)
-    steps, games = (8, (1, 60)) if tiny else (3000, (10, 3000))
+    steps, games = (8, (1, 60)) if tiny else (10_000, (10, 3000))
     agent = train(Positions(framecast.make_env("world-paddle")), steps, seed=0)
     print(f"random actions: {score(lambda seen: random.integers(3), *games):.1f} points a game")
     print(f"trained in the world: {score(lambda seen: int(agent.predict(seen, deterministic=True)[0]), *games):.1f}")
