@@ -117,6 +117,11 @@ def tab(laptop, url):
         assert tab.faults == []
 
 
+def test_legend_names_what_is_shown(tab):
+    assert tab.page.inner_text("#own-key") == "dream"
+    assert tab.page.inner_text("#beside-key") == tab.page.inner_text("#beside-word").lower() == "recording"
+
+
 def test_play_changes_the_frame_pause_holds_it_and_reset_returns_to_the_start_frame(tab):
     real = tab.pixels()
     assert tab.kind() == "real"
@@ -400,6 +405,7 @@ def test_a_real_game_obeys_keys_and_gamepad_and_shows_the_score(browser):
         assert tab.page.inner_text("#dream-word") == "Game"
         assert tab.page.inner_text("#score") == "score 0"
         assert not tab.page.is_visible("#beside")
+        assert tab.page.inner_text(".key").split(": ")[1].strip() == "game"  # the legend names what is shown
         before = tab.pixels()
         tab.page.keyboard.down("ArrowUp")
         tab.step(3)

@@ -79,7 +79,8 @@ function welcome(message) {
   $("record").hidden = $("noise").hidden = Boolean(hello.local);
   if (hello.real) {  // the game itself: one image, and every reset is a new game
     $("dream-word").textContent = "Game";
-    $("beside").hidden = $("start").hidden = true;
+    $("own-key").textContent = "game";
+    $("beside").hidden = $("start").hidden = $("other-key").hidden = true;
   }
   $("speed").value = Math.min(Math.round(hello.speed), 60);
   pace();

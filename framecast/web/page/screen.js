@@ -93,6 +93,7 @@ export class Screen {
     $("score").textContent = points[0] + (header.over ? ", game over" : "");
     $("true-score").textContent = points[1];
     $("beside-word").textContent = header.alive ? "Real" : "Recording";
+    $("beside-key").textContent = $("beside-word").textContent.toLowerCase();
     $("beside").title = header.alive ? "the simulated scene under the same actions" : "the recording after the start frame";
     $("recorded").textContent = header.alive ? (header.number && !header.following ? "under your actions" : "") : header.noise ? "none, started from noise" : !header.recorded ? "ends before this frame" : other ? "under its own actions" : "";
     $("beside").classList.toggle("over", !header.recorded);
