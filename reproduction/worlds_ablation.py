@@ -11,7 +11,7 @@ from __future__ import annotations
 from functools import partial
 from typing import Any
 
-from framecast.evaluation.world_games import evaluate_world
+from framecast.evaluation.evaluate_world import evaluate_world
 from reproduction.results import WORK, Results, arguments, command, made, relative
 from reproduction.worlds import cell
 

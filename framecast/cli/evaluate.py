@@ -84,7 +84,7 @@ def run_report(argv: list[str]) -> None:
 
 def _measure_world(flags: EvaluateFlags) -> None:
     from framecast.core.io import write_json
-    from framecast.evaluation.world_games import evaluate_world, figure_lines
+    from framecast.evaluation.evaluate_world import evaluate_world, figure_lines
 
     refused = [name for name in ("split", "context", "samples", "cluster") if getattr(flags, name) != _default(name)]
     refused += [] if flags.device in ("auto", "cpu") else ["device"]
@@ -97,8 +97,10 @@ def _measure_world(flags: EvaluateFlags) -> None:
     sizes |= {"frames": frames, "played_frames": min(300, frames), "horizon": min(64, frames)}
     sizes |= {"followed_frames": min(250, frames), "timed_frames": min(100, frames), "seed": flags.seed}
     run = open_run_of(flags)
-    figures = evaluate_world(run, flags.data, flags.precision, **sizes)
     file = (Path(flags.out) if flags.out else run.results) / "world.json"
+    if file.parent.is_file():
+        raise UserError(f"{file.parent}: is a file; --out must be a folder")
+    figures = evaluate_world(run, flags.data, flags.precision, **sizes)
     write_json(file, figures)
     print_result(flags.json, figures, f"{figure_lines(figures)}\n\nfigures: {file}")
 

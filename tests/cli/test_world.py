@@ -51,6 +51,14 @@ def test_flags_that_do_not_go_with_a_world_are_one_sentence(trained, flags, caps
     assert len(message.strip().splitlines()) == 1
 
 
+def test_a_file_in_place_of_the_folder_is_refused_before_anything_is_measured(trained, tmp_path, capsys, monkeypatch):
+    monkeypatch.setattr("framecast.evaluation.evaluate_world.evaluate_world", lambda *_, **__: 1 / 0)
+    (tmp_path / "here").write_text("mine")
+    assert run(["evaluate", str(trained["run"]), "--world", "--out", str(tmp_path / "here")]) == 2
+    assert "is a file; --out must be a folder" in capsys.readouterr().err
+    assert (tmp_path / "here").read_text() == "mine"
+
+
 def test_a_model_without_actions_is_no_world(trained, tmp_path, capsys):
     assert run(["train", "copy-last", "--data", str(trained["data"]), "--out", str(tmp_path / "r"), "--quiet"]) == 0
     capsys.readouterr()
