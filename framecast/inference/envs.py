@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import inspect
 import warnings
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, overload
 
@@ -42,13 +42,14 @@ except ImportError as error:
 Frame = np.ndarray
 #: Probability of the end of a game from which it has ended.
 _ENDS = 0.5
+_GAMES = ("paddle", "maze")
 
 
 class Worlds:
     """Rows of one batch, each an own roll-out of a learned world.
 
     Args:
-        run: run folder, packaged weights, hf:// name, or an opened run.
+        run: run folder, packaged weights, hf:// name, or an opened run; None is refused, with what to give.
         rows: number of roll-outs.
         data: real frames to start from; by default the examples of the run, else held-out frames of its data.
         starts: largest number of different starts, evenly spaced over these frames.
@@ -56,13 +57,18 @@ class Worlds:
         precision: "fp32" or "bf16" (autocast), or "auto".
 
     Raises:
-        UserError: the model predicts without actions, the frames do not suit it, the run cannot be opened, or a setting
-            is impossible.
+        UserError: no run is given, it cannot be opened or predicts without actions, the frames do not suit it, or a
+            setting is impossible.
     """
 
     def __init__(
-        self, run: str | Path | Run, rows: int, data: str | None, starts: int, device: str, precision: str
+        self, run: str | Path | Run | None, rows: int, data: str | None, starts: int, device: str, precision: str
     ) -> None:
+        if not isinstance(run, str | Path | Run):
+            given = "no run is given" if run is None else f"run must be a folder or a name, got {run!r}"
+            raise UserError(f'{given}; give run=RUN, for example run="world-paddle"')
+        if data is not None and not isinstance(data, str):
+            raise UserError(f"data must be a path or the name of a source, as text, got {data!r}")
         _check_count("starts", starts)
         place = pick_device(device)
         opened = run if isinstance(run, Run) else open_run(run)
@@ -159,14 +165,14 @@ class WorldEnv(gymnasium.Env[Frame, Any]):
         render_mode: "rgb_array", or None.
 
     Raises:
-        UserError: as in `Worlds`.
+        UserError: as in `Worlds`, or an unknown setting.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": 30}
 
     def __init__(
         self,
-        run: str | Path | Run,
+        run: str | Path | Run | None = None,  # optional, so that gymnasium.make without it gets our sentence
         *,
         data: str | None = None,
         max_steps: int = 1000,
@@ -174,8 +180,9 @@ class WorldEnv(gymnasium.Env[Frame, Any]):
         device: str = "cpu",
         precision: str = "fp32",
         render_mode: str | None = None,
+        **unknown: Any,
     ) -> None:
-        _check_settings(max_steps, render_mode)
+        _check_settings(type(self), unknown, max_steps, render_mode)
         self.worlds = Worlds(run, 1, data, starts, device, precision)
         self.observation_space, self.action_space = self.worlds.observation_space, self.worlds.action_space
         self.max_steps, self.render_mode, self.steps, self.over = max_steps, render_mode, 0, True
@@ -218,14 +225,14 @@ class VectorWorldEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
         max_steps, render_mode: as in `WorldEnv`.
 
     Raises:
-        UserError: as in `Worlds`, or num_envs below 1.
+        UserError: as in `Worlds`, an unknown setting, or num_envs below 1.
     """
 
     metadata: dict[str, Any] = {**WorldEnv.metadata, "autoreset_mode": AutoresetMode.NEXT_STEP}
 
     def __init__(
         self,
-        run: str | Path | Run,
+        run: str | Path | Run | None = None,
         num_envs: int = 1,
         *,
         data: str | None = None,
@@ -234,8 +241,9 @@ class VectorWorldEnv(VectorEnv[np.ndarray, Any, np.ndarray]):
         device: str = "cpu",
         precision: str = "fp32",
         render_mode: str | None = None,
+        **unknown: Any,
     ) -> None:
-        _check_settings(max_steps, render_mode)
+        _check_settings(type(self), unknown, max_steps, render_mode)
         _check_count("num_envs", num_envs)
         self.worlds = worlds = Worlds(run, num_envs, data, starts, device, precision)
         self.num_envs, self.max_steps, self.render_mode = num_envs, max_steps, render_mode
@@ -294,12 +302,17 @@ class GameEnv(gymnasium.Env[Frame, Any]):
         game: "paddle" or "maze".
         max_steps: frames after which an episode is truncated.
         render_mode: "rgb_array", or None.
+
+    Raises:
+        UserError: an unknown game, or a setting that is unknown or impossible.
     """
 
     metadata: dict[str, Any] = {"render_modes": ["rgb_array"], "render_fps": FPS}
 
-    def __init__(self, game: str, *, max_steps: int = 10_000, render_mode: str | None = None) -> None:
-        _check_settings(max_steps, render_mode)
+    def __init__(self, game: str, *, max_steps: int = 10_000, render_mode: str | None = None, **unknown: Any) -> None:
+        _check_settings(type(self), unknown, max_steps, render_mode)
+        if game not in _GAMES:
+            raise UserError(f"unknown game {game!r}; {suggest(str(game), _GAMES)}")
         self.game: Game = find_source(game).game()
         self.observation_space: Any = Box(0, 255, (SIDE, SIDE, 3), np.uint8)
         self.action_space: Any = Discrete(len(self.game.ACTIONS))
@@ -340,7 +353,9 @@ def make_env(run: str | Path | Run, num_envs: None = None, **settings: Any) -> W
 def make_env(run: str | Path | Run, num_envs: int, **settings: Any) -> VectorWorldEnv: ...
 
 
-def make_env(run: str | Path | Run, num_envs: int | None = None, **settings: Any) -> WorldEnv | VectorWorldEnv:
+def make_env(
+    run: str | Path | Run | None = None, num_envs: int | None = None, **settings: Any
+) -> WorldEnv | VectorWorldEnv:
     """A learned world as a Gymnasium environment.
 
     Args:
@@ -349,12 +364,8 @@ def make_env(run: str | Path | Run, num_envs: int | None = None, **settings: Any
         settings: data, max_steps, starts, device, precision and render_mode of `WorldEnv`.
 
     Raises:
-        UserError: the run cannot be opened or has no actions, or a setting is unknown or impossible.
+        UserError: no run is given, it cannot be opened or has no actions, or a setting is unknown or impossible.
     """
-    known = [name for name, given in inspect.signature(WorldEnv).parameters.items() if given.kind is given.KEYWORD_ONLY]
-    for name in settings:
-        if name not in known:
-            raise UserError(f"unknown setting {name!r} of an environment; {suggest(name, known)}")
     return WorldEnv(run, **settings) if num_envs is None else VectorWorldEnv(run, num_envs, **settings)
 
 
@@ -388,7 +399,11 @@ def _start(options: dict[str, Any] | None, count: int) -> int | None:
     return int(start)
 
 
-def _check_settings(max_steps: int, render_mode: str | None) -> None:
+def _check_settings(kind: type, unknown: Mapping[str, Any], max_steps: int, render_mode: str | None) -> None:
+    """Require known and possible settings: gymnasium.make would report others as a TypeError of its own."""
+    known = [name for name, p in inspect.signature(kind).parameters.items() if p.kind is p.KEYWORD_ONLY]
+    for name in unknown:
+        raise UserError(f"unknown setting {name!r} of an environment; {suggest(name, known)}")
     _check_count("max_steps", max_steps)
     if render_mode not in (None, "rgb_array"):
         raise UserError(f'render_mode must be "rgb_array" or None, got {render_mode!r}')

@@ -164,6 +164,53 @@ def test_frames_without_actions_are_refused_in_a_sentence(world, tmp_path):
 @pytest.mark.parametrize(
     ("settings", "sentence"),
     [
+        ({}, 'no run is given; give run=RUN, for example run="world-paddle"'),
+        ({"run": None}, "no run is given; give run=RUN"),
+        ({"run": 5}, "run must be a folder or a name, got 5; give run=RUN"),
+        ({"run": "world-padle"}, "world-padle: no such run folder or packaged weights; did you mean 'world-paddle'"),
+        ({"run": "direct-any"}, "direct-any: predicts without actions, so it is no environment"),
+        ({"run": "world-paddle", "data": 3}, "data must be a path or the name of a source, as text, got 3"),
+        (
+            {"run": "world-paddle", "max_step": 3},
+            "unknown setting 'max_step' of an environment; did you mean 'max_steps'",
+        ),
+    ],
+)
+def test_every_way_to_make_a_world_refuses_wrong_settings_in_one_sentence(settings, sentence):
+    gymnasium.register_envs(framecast.envs)
+    name = "framecast/World-v0"
+    ways = [
+        lambda: make_env(**settings),
+        lambda: make_env(num_envs=2, **settings),
+        lambda: gymnasium.make(name, **settings),
+        lambda: gymnasium.make_vec(name, num_envs=2, **settings),
+        lambda: gymnasium.make_vec(name, num_envs=2, vectorization_mode="sync", **settings),
+    ]
+    for make in ways:
+        with pytest.raises(UserError) as error:
+            make()
+        assert str(error.value).startswith(sentence)
+        assert "\n" not in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"max_step": 3}, "unknown setting 'max_step' of an environment; did you mean 'max_steps'"),
+        ({"run": "world-paddle"}, "unknown setting 'run' of an environment; known are max_steps, render_mode"),
+        ({"game": "ball"}, "unknown game 'ball'; known are maze, paddle"),
+        ({"game": "padle"}, "unknown game 'padle'; did you mean 'paddle'"),
+        ({"max_steps": 0}, "max_steps must be at least 1"),
+    ],
+)
+def test_games_refuse_wrong_settings_in_one_sentence(settings, sentence):
+    with pytest.raises(UserError, match=sentence):
+        gymnasium.make("framecast/Paddle-v0", **settings)
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
         ({"max_steps": 0}, "max_steps must be at least 1"),
         ({"max_steps": 1.5}, r"max_steps must be a whole number, got 1\.5"),
         ({"max_steps": None}, "max_steps must be a whole number, got None"),
