@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Literal
 
 from framecast.cli.output import arguments, print_result, progress_bar
 from framecast.cli.shared_flags import ComputeFlags, ModelClassFlag, QuietFlag, command_flags
@@ -37,6 +38,8 @@ class AnomalyFlags(ComputeFlags, QuietFlag, ModelClassFlag):
     """Number of last frames whose scores are averaged: more for what lasts, 1 for what flashes."""
     samples: int = 1
     """Number of futures of a stochastic model, of which the nearest counts in each region."""
+    at_cuts: Literal["auto", "skip", "score"] = "auto"
+    """Frames whose forecast crosses a shot cut: left out, or scored; auto: left out if the normal material has cuts."""
     seed: int = 0
     """Random seed for sampling."""
     film: bool = True
@@ -65,5 +68,7 @@ def run_anomaly(argv: list[str]) -> None:
         f"threshold {found.threshold:.4g} from {found.blocks} blocks of {found.block} frames of {found.calibration}: "
         f"at most {found.rate:g} of normal blocks have an alarm"
     )
+    if found.calibration_breaks:
+        rule += f"; no block crosses a shot cut or a pause ({found.calibration_breaks} in it)"
     lines = [sentence(found), rule, *(f"{name}: {path}" for name, path in paths.items())]
     print_result(flags.json, summary, "\n".join(lines))

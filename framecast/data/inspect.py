@@ -12,14 +12,13 @@ import numpy as np
 from framecast.core.errors import UserError
 from framecast.core.remote import is_address
 from framecast.data.base import Source
+from framecast.data.breaks import shot_cuts
 from framecast.data.readers.folders import visible_files
-from framecast.media.cuts import CutDetector
 from framecast.media.grid import as_rgb, grid
 from framecast.media.images import write_image
 from framecast.media.resize import resize_frames
 
 _ROWS, _COLUMNS = 8, 8  # of the contact sheet
-_BLOCK = 32  # frames decoded at a time in the search for cuts
 _PANEL = 160  # maximum longer side of a frame there, px
 
 
@@ -71,14 +70,8 @@ def inspect(source: Source, sheet: Path | None = None, window: int = 2, cuts: bo
 
 def find_shots(source: Source) -> dict[str, list[int]]:
     """Video -> frames that begin a new shot, of the videos that have cuts."""
-    found = {}
-    for video, name in enumerate(source.names):
-        detector, length = CutDetector(), source.lengths[video]
-        for start in range(0, length, _BLOCK):
-            detector.add(source.clip(video, start, min(_BLOCK, length - start)).frames)
-        if cuts := detector.cuts():
-            found[name] = cuts
-    return found
+    found = {name: shot_cuts(source, video) for video, name in enumerate(source.names)}
+    return {name: cuts for name, cuts in found.items() if cuts}
 
 
 def write_sheet(source: Source, path: Path) -> Path:

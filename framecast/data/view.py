@@ -10,7 +10,7 @@ import numpy as np
 from framecast.core.config import suggest
 from framecast.core.errors import UserError
 from framecast.data.base import Source
-from framecast.media.cuts import CutDetector
+from framecast.data.breaks import shot_cuts
 from framecast.media.grid import as_rgb, caption, enlarge
 from framecast.media.write import write_video
 
@@ -47,8 +47,8 @@ def _labelled(source: Source, videos: list[int], most: int, cuts: bool) -> Itera
     for index in videos:
         name, length = source.names[index], min(most, source.lengths[index])
         marks = set(breaks.get(name, ()))
-        if cuts and getattr(source, "may_have_cuts", False):
-            marks |= set(_cuts(source, index, length))
+        if cuts and getattr(source, "may_have_cuts", False):  # frames after the last shown tell a flash from a cut
+            marks |= set(shot_cuts(source, index, length + _MORE))
         for start in range(0, length, _BLOCK):
             clip = source.clip(index, start, min(_BLOCK, length - start))
             shown, actions = enlarge(as_rgb(clip.frames), _LEAST), clip.arrays.get("actions")
@@ -65,11 +65,3 @@ def _labelled(source: Source, videos: list[int], most: int, cuts: bool) -> Itera
                     text += f" · action {np.array2string(np.asarray(actions[offset]), precision=2)}"
                 lines = [caption(line, size[1], _LINE, 14) for line in (name, text)]
                 yield np.concatenate([frame, *lines], axis=1)
-
-
-def _cuts(source: Source, index: int, length: int) -> list[int]:
-    """Cuts in the first frames of a video, with those after them, by which a flash is distinguished from a cut."""
-    detector, length = CutDetector(), min(length + _MORE, source.lengths[index])
-    for start in range(0, length, _BLOCK):
-        detector.add(source.clip(index, start, min(_BLOCK, length - start)).frames)
-    return detector.cuts()

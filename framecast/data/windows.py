@@ -276,9 +276,19 @@ class Windows:
             )
 
 
-def split_at_breaks(segments: Sequence[Segment], source: Source) -> list[Segment]:
-    """Segments cut where a video does not continue, so that no window contains a pause or a cut."""
-    breaks: Mapping[str, Sequence[int]] = getattr(source, "breaks", None) or {}
+def split_at_breaks(
+    segments: Sequence[Segment], source: Source, breaks: Mapping[str, Sequence[int]] | None = None
+) -> list[Segment]:
+    """Segments cut where a video does not continue, so that no window contains a pause or a cut.
+
+    Args:
+        segments: Of the source's videos.
+        source: Source of the videos.
+        breaks: Name -> frames that do not continue the frame before them, ascending; None: those that the source has
+            recorded.
+    """
+    if breaks is None:
+        breaks = getattr(source, "breaks", None) or {}
     parts = []
     for segment in segments:
         inside = [f for f in breaks.get(source.names[segment.video], ()) if segment.start < f < segment.stop]

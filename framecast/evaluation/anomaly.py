@@ -5,6 +5,11 @@ divided by that of persistence on normal material (its mean in the region plus t
 so that noise and regular motion count little; the score of a frame is its largest region. Frames that follow each other
 are not exchangeable, so the threshold is a conformal quantile over the largest scores of whole blocks of normal frames.
 
+A forecast across a shot cut or a pause of the recording is wrong whatever the video shows, so no block of normal
+material contains one. In the video to score, such frames have no score if the normal material has breaks too: then they
+are normal. If it has none, as with a fixed camera, a sudden change of the whole picture is itself an anomaly, and they
+have.
+
 Source: Liu, Luo, Lian, Gao, "Future frame prediction for anomaly detection", CVPR 2018.
 """
 
@@ -13,7 +18,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -24,8 +29,10 @@ from framecast.core.errors import UserError
 from framecast.core.types import ClipRequest
 from framecast.data import SOURCES
 from framecast.data.base import Segment, Source
+from framecast.data.breaks import breaks_of
 from framecast.data.digest import data_digest, same_content
 from framecast.data.loader import Loader
+from framecast.data.windows import split_at_breaks
 from framecast.data.writer import is_store
 from framecast.evaluation.clips import ALL, check_fit, split_segments
 from framecast.evaluation.evaluate import open_source
@@ -44,6 +51,7 @@ CALIBRATION_FRAMES = 4000
 _BATCH = 16
 #: Smallest error that persistence is taken to have: one grey level.
 _FLOOR = (1 / 255) ** 2
+_SETTINGS = ("lead", "cells", "smooth", "samples", "at_cuts", "seed", "stride")
 _SAME_RATE = 0.02  # relative difference of two frame rates that count as one
 
 
@@ -54,7 +62,8 @@ class Anomalies:
     Attributes:
         name: of the video.
         run: name of the model.
-        scores: float64 (t,), each the mean of the last `smooth` frames; NaN for the first, which have no forecast.
+        scores: float64 (t,), each the mean of the last `smooth` frames; NaN of the first frames, which have no
+            forecast, and, if breaks are skipped, of frames whose forecast crosses one.
         regions: float32 (t, rows, columns), scores of the regions.
         threshold: a frame with a larger score is an alarm.
         rate: stated share of normal blocks with an alarm.
@@ -62,7 +71,9 @@ class Anomalies:
         blocks: number of blocks of normal material.
         calibration: name of the normal material.
         fps: frames per second of the scores.
-        first: first frame that has a score.
+        first: first frame that has a forecast.
+        breaks: frames that begin a new shot or follow a pause of the recording.
+        calibration_breaks: number of such places in the normal material.
         settings: further settings, as plain values.
         frames: uint8 (t, c, h, w) of given frame numbers.
     """
@@ -78,6 +89,8 @@ class Anomalies:
     calibration: str
     fps: float
     first: int
+    breaks: tuple[int, ...]
+    calibration_breaks: int
     settings: dict[str, Any]
     frames: Callable[[int, int], np.ndarray]
 
@@ -90,8 +103,20 @@ class Anomalies:
     @property
     def intervals(self) -> list[tuple[int, int]]:
         """Alarms that follow each other, as (first frame, one past the last)."""
-        edges = np.flatnonzero(np.diff(np.concatenate([[False], self.alarms, [False]]).astype(np.int8)))
-        return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
+        return _stretches(self.alarms)
+
+    @property
+    def crossing(self) -> np.ndarray:
+        """Whether the forecast of each frame crosses a break, bool (t,)."""
+        found = np.zeros(len(self.scores), np.bool_)
+        for frame in self.breaks:
+            found[frame : frame + self.first] = True
+        return found
+
+    @property
+    def not_scored(self) -> list[tuple[int, int]]:
+        """Frames without a score that follow each other, as (first frame, one past the last)."""
+        return _stretches(np.isnan(self.scores))
 
     def worst_region(self, frame: int) -> tuple[int, int]:
         """Row and column of the region with the largest score in a frame."""
@@ -101,7 +126,13 @@ class Anomalies:
     def summary(self) -> dict[str, Any]:
         """Result without the scores of single frames, as plain values."""
         intervals = [
-            {"start": a, "stop": b, "seconds": [a / self.fps, b / self.fps], "score": float(self.scores[a:b].max())}
+            {
+                "start": a,
+                "stop": b,
+                "seconds": [a / self.fps, b / self.fps],
+                "score": float(self.scores[a:b].max()),
+                "at_break": bool(self.crossing[a:b].any()),
+            }
             for a, b in self.intervals
         ]
         return {
@@ -111,10 +142,12 @@ class Anomalies:
             "frames": len(self.scores),
             "fps": self.fps,
             "first_scored": self.first,
+            "breaks": list(self.breaks),
+            "not_scored": [list(span) for span in self.not_scored],
             "threshold": self.threshold,
             "false_alarm_rate": self.rate,
             "block": self.block,
-            "calibration": {"data": self.calibration, "blocks": self.blocks},
+            "calibration": {"data": self.calibration, "blocks": self.blocks, "breaks": self.calibration_breaks},
             "alarms": int(self.alarms.sum()),
             "intervals": intervals,
             "settings": self.settings,
@@ -160,6 +193,9 @@ class AnomalyDetector:
         cells: regions along the shorter side of a frame.
         smooth: number of last frames whose scores are averaged, at least 1; more finds what lasts, 1 what flashes.
         samples: futures of a stochastic model; the error of a region is that of the nearest.
+        at_cuts: what becomes of frames whose forecast crosses a shot cut or a pause: "skip" gives them no score,
+            "score" a score that is an alarm as a rule, "auto" skips them if the normal material has cuts or pauses
+            itself. Calibration never uses such frames.
         seed: random seed for sampling.
         device: device to compute on.
         precision: autocast precision.
@@ -186,6 +222,7 @@ class AnomalyDetector:
         cells: int = 8,
         smooth: int = 1,
         samples: int = 1,
+        at_cuts: Literal["auto", "skip", "score"] = "auto",
         seed: int = 0,
         device: str = "auto",
         precision: str = "auto",
@@ -199,6 +236,8 @@ class AnomalyDetector:
                 raise UserError(f"--{flag} must be at least 1, got {value}")
         self.run = run if isinstance(run, Run) else _opened(run, model_class)
         self.rate, self.block, self.lead, self.cells, self.smooth, self.seed = rate, block, lead, cells, smooth, seed
+        if at_cuts not in ("auto", "skip", "score"):
+            raise UserError(f"--at-cuts must be auto, skip or score, got {at_cuts!r}")
         normal, segments, self.calibration = _normal(self.run, calibrate)
         self.spec, self.place = normal.spec, pick_device(device)
         self.model = self.run.model(str(self.place))
@@ -209,13 +248,11 @@ class AnomalyDetector:
         context = self.model.num_context
         self._request = ClipRequest(context=context, future=lead, stride=own.stride, resize=own.resize)
         self._window = (context + lead - 1) * own.stride + 1  # from the first context frame to the compared frame
-        blocks = self._blocks(normal, segments)
-        if not blocks:
-            raise UserError(
-                f"{self.calibration}: has no {self._window + (block - 1) * own.stride} frames in a row, the context "
-                "and a block; give longer normal material or a smaller --block"
-            )
-        conformal_threshold(np.zeros(len(blocks)), rate)  # too few blocks are reported before the work
+        parts = _continuous(normal, segments)
+        self.breaks = len(parts) - len(segments)
+        self.at_cuts = at_cuts if at_cuts != "auto" else "skip" if self.breaks else "score"
+        blocks = self._blocks(parts)
+        self._check_blocks(len(blocks))
         if video is not None:
             self._video(video)
         errors, persistence = self._errors(normal, [pair for pairs in blocks for pair in pairs], progress)
@@ -237,12 +274,19 @@ class AnomalyDetector:
         """
         video, index, name = self._video(source)
         length, stride = int(video.lengths[index]), self.stride
-        starts = range(0, length - self._window + 1, stride)
-        errors = self._errors(video, [(index, start) for start in starts], progress)[0]
+        whole = [Segment(index, 0, length)]
+        parts = _continuous(video, whole)
+        groups = [self._starts(part) for part in (parts if self.at_cuts == "skip" else whole)]
+        errors = self._errors(video, [(index, start) for starts in groups for start in starts], progress)[0]
         first = (self._window - 1) // stride
-        regions = np.concatenate([np.zeros((first, *errors.shape[1:])), errors / self.reference]).astype(np.float32)
+        regions = np.zeros(((length - 1) // stride + 1, *errors.shape[1:]), np.float32)
         scores = np.full(len(regions), np.nan)
-        scores[first:] = trailing_mean(regions[first:].max((1, 2)).astype(np.float64), self.smooth)
+        done = 0
+        for starts in groups:  # the mean of the last scores begins again after a break
+            frames = np.asarray(starts, np.int64) // stride + first
+            regions[frames] = errors[done : done + len(frames)] / self.reference
+            scores[frames] = trailing_mean(regions[frames].max((1, 2)).astype(np.float64), self.smooth)
+            done += len(frames)
         return Anomalies(
             name=name,
             run=self.run.name or self.run.config.name,
@@ -255,7 +299,9 @@ class AnomalyDetector:
             calibration=self.calibration,
             fps=video.spec.fps / stride,
             first=first,
-            settings={name: getattr(self, name) for name in ("lead", "cells", "smooth", "samples", "seed", "stride")},
+            breaks=tuple(-(-part.start // stride) for part in parts[1:] if part.start <= (len(regions) - 1) * stride),
+            calibration_breaks=self.breaks,
+            settings={name: getattr(self, name) for name in _SETTINGS},
             frames=lambda start, count: video.clip(index, start * stride, count, stride).frames,
         )
 
@@ -276,9 +322,33 @@ class AnomalyDetector:
         length = int(video.lengths[index])
         if length < self._window:
             raise UserError(f"{name}: has {length} frames, {self.run.config.name} needs at least {self._window}")
+        if not any(self._starts(part) for part in _continuous(video, [Segment(index, 0, length)])):
+            raise UserError(
+                f"{name}: has no {self._window} frames in a row between its shot cuts and pauses, which "
+                f"{self.run.config.name} needs; give an unedited recording"
+            )
         return video, index, name
 
-    def _blocks(self, source: Source, segments: Sequence[Segment]) -> list[list[tuple[int, int]]]:
+    def _starts(self, part: Segment) -> range:
+        """First frames of the windows in a part of a video to score, all multiples of the stride."""
+        return range(-(-part.start // self.stride) * self.stride, part.stop - self._window + 1, self.stride)
+
+    def _check_blocks(self, count: int) -> None:
+        """Require enough blocks of normal material for the rate, before the work."""
+        between = " between its shot cuts and pauses" if self.breaks else ""
+        if not count:
+            raise UserError(
+                f"{self.calibration}: has no {self._window + (self.block - 1) * self.stride} frames in a row{between}, "
+                "the context and a block; give longer normal material or a smaller --block"
+            )
+        try:
+            conformal_threshold(np.zeros(count), self.rate)
+        except UserError as error:
+            if not between:
+                raise
+            raise UserError(f"{error}; no block crosses a shot cut or a pause ({self.breaks} in it)") from error
+
+    def _blocks(self, segments: Sequence[Segment]) -> list[list[tuple[int, int]]]:
         """Whole blocks of windows (video, first frame), at most CALIBRATION_FRAMES in all, spread evenly."""
         found: list[list[tuple[int, int]]] = []
         block = self.block
@@ -337,6 +407,18 @@ def trailing_mean(values: np.ndarray, count: int) -> np.ndarray:
     sums[..., count:] -= np.cumsum(values, -1)[..., :-count]
     found: np.ndarray = sums / np.minimum(np.arange(values.shape[-1]) + 1, count)
     return found
+
+
+def _stretches(marked: np.ndarray) -> list[tuple[int, int]]:
+    """Marked frames that follow each other, as (first frame, one past the last)."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], marked, [False]]).astype(np.int8)))
+    return [(int(a), int(b)) for a, b in edges.reshape(-1, 2)]
+
+
+def _continuous(source: Source, segments: Sequence[Segment]) -> list[Segment]:
+    """The parts of segments between pauses and shot cuts, which also a video file that is not packed may have."""
+    breaks = {source.names[video]: breaks_of(source, video) for video in {s.video for s in segments}}
+    return split_at_breaks(segments, source, breaks)
 
 
 def _opened(name: str | Path, model_class: type[Predictor] | None) -> Run:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -53,14 +53,23 @@ def write_anomalies(folder: str | Path, found: Anomalies, film: bool = True) -> 
 
 
 def sentence(found: Anomalies) -> str:
-    """The result in one sentence."""
-    count, intervals = int(found.alarms.sum()), found.intervals
+    """The result in one sentence, and in a second one what became of frames whose forecast crosses a break."""
+    count = int(found.alarms.sum())
     over = f"{len(found.scores)} frames ({len(found.scores) / found.fps:.1f} s)"
-    if not count:
-        return f"No alarm in {over}."
-    first = ", ".join(f"{a}" if b == a + 1 else f"{a} to {b - 1}" for a, b in intervals[:4])
-    more = f" and {len(intervals) - 4} more stretches" if len(intervals) > 4 else ""
-    return f"{count} of {over} are alarms: {'frame' if count == 1 else 'frames'} {first}{more}."
+    result = f"{count} of {over} are alarms: {_named(found.intervals)}." if count else f"No alarm in {over}."
+    if skipped := [span for span in found.not_scored if span[0] > 0]:
+        return f"{result} Not scored, since their forecast crosses a shot cut or a pause: {_named(skipped)}."
+    if crossing := [span for span in found.intervals if found.crossing[slice(*span)].any()]:
+        return f"{result} The forecast crosses a shot cut or a pause at {_named(crossing)}."
+    return result
+
+
+def _named(stretches: Sequence[tuple[int, int]]) -> str:
+    """The first stretches of frames, (first, one past the last) each, in words."""
+    first = ", ".join(f"{a}" if b == a + 1 else f"{a} to {b - 1}" for a, b in stretches[:4])
+    rest = len(stretches) - 4
+    more = "" if rest < 1 else f" and {rest} more {'stretch' if rest == 1 else 'stretches'}"
+    return f"{'frame' if sum(b - a for a, b in stretches) == 1 else 'frames'} {first}{more}"
 
 
 def film_frames(found: Anomalies) -> Iterator[np.ndarray]:
@@ -85,12 +94,15 @@ def _strength(found: Anomalies, start: int, count: int) -> np.ndarray:
 
 
 def _table(found: Anomalies) -> str:
-    """CSV: frame, seconds, score, alarm, and row and column of the region with the largest score."""
-    lines = ["frame,seconds,score,alarm,row,column"]
+    """CSV: frame, seconds, score, alarm, row and column of the region with the largest score, and whether the frame
+    begins a new shot or follows a pause; a frame without a forecast has no score, row and column."""
+    lines, breaks = ["frame,seconds,score,alarm,row,column,break"], set(found.breaks)
     for k, (score, alarm) in enumerate(zip(found.scores, found.alarms, strict=True)):
         known = not math.isnan(score)
         row, column = found.worst_region(k) if known else ("", "")
-        lines.append(f"{k},{k / found.fps:.4f},{f'{score:.6g}' if known else ''},{int(alarm)},{row},{column}")
+        lines.append(
+            f"{k},{k / found.fps:.4f},{f'{score:.6g}' if known else ''},{int(alarm)},{row},{column},{int(k in breaks)}"
+        )
     return "\n".join(lines) + "\n"
 
 
@@ -101,11 +113,11 @@ def _count(frames: int) -> str:
 def _page(found: Anomalies, film: bool) -> str:
     from markupsafe import Markup
 
-    chart = timeline_chart(found.scores.tolist(), found.threshold, found.intervals)
+    chart = timeline_chart(found.scores.tolist(), found.threshold, found.intervals, found.breaks)
     whole = len(found.scores) <= _EMBEDDED
     shown = np.stack(list(film_frames(found))) if film and whole else None
     alarms = int(found.alarms.sum())
-    largest = found.scores[found.first :].max() / max(found.threshold, 1e-12)
+    largest = np.nanmax(found.scores) / max(found.threshold, 1e-12)
     tiles = [
         {"value": str(alarms), "unit": "frame" if alarms == 1 else "frames", "label": "alarms"},
         {"value": str(len(found.intervals)), "unit": "", "label": "stretches of alarms"},
@@ -144,7 +156,8 @@ def _moments(found: Anomalies) -> list[dict[str, Any]]:
                 "frames": f"{start}" if stop == start + 1 else f"{start} to {stop - 1}",
                 "seconds": f"{start / found.fps:.2f} to {stop / found.fps:.2f} s",
                 "score": f"{found.scores[peak] / max(found.threshold, 1e-12):.2g} × threshold",
-                "region": f"row {row + 1}, column {column + 1}",
+                "region": f"row {row + 1}, column {column + 1}"
+                + (", at a shot cut or a pause" if found.crossing[start:stop].any() else ""),
                 "picture": still(side_by_side({f"frame {peak}": frame, "score of regions": heated})[0]),
             }
         )
@@ -156,13 +169,28 @@ def _card(found: Anomalies) -> list[tuple[str, str]]:
     rows, columns = found.regions.shape[1:]
     return [
         ("Model", found.run),
-        ("Normal material", f"{found.calibration}, {found.blocks} blocks of {found.block} frames"),
+        ("Normal material", f"{found.calibration}, {found.blocks} blocks of {found.block} frames{_crossing(found)}"),
         ("Threshold", f"{found.threshold:.4g}, conformal quantile of the blocks’ largest scores"),
         ("Stated false-alarm rate", f"{found.rate:g} of normal blocks have an alarm, or fewer"),
         ("Frames", f"{len(found.scores)} at {found.fps:g} per second; the first {found.first} have no forecast"),
         ("Regions", f"{rows} × {columns}"),
+        ("Shot cuts and pauses", _treatment(found)),
         ("Lead time", _count(found.settings["lead"])),
         ("Averaged over", _count(found.settings["smooth"])),
         ("Samples", str(found.settings["samples"])),
         ("Seed", str(found.settings["seed"])),
     ]
+
+
+def _crossing(found: Anomalies) -> str:
+    """What became of breaks in the normal material; empty where there are none."""
+    count = found.calibration_breaks
+    return f", none across a shot cut or a pause ({count} in it)" if count else ""
+
+
+def _treatment(found: Anomalies) -> str:
+    """What became of frames whose forecast crosses a break."""
+    if not found.breaks:
+        return "none in this video"
+    where = _named([(frame, frame + 1) for frame in found.breaks])
+    return f"{where}; forecasts across one are {'not scored' if found.settings['at_cuts'] == 'skip' else 'scored'}"

@@ -232,19 +232,24 @@ def _thinned(curve: Sequence[tuple[float, float]]) -> tuple[list[float], list[fl
     return [b[-1][0] for b in blocks], [sum(v for _, v in b) / len(b) for b in blocks]
 
 
-def timeline_chart(scores: Sequence[float], threshold: float, intervals: Sequence[tuple[int, int]]) -> Chart:
-    """Scores of a video's frames over time on a log scale, the threshold, and alarms as bands.
+def timeline_chart(
+    scores: Sequence[float], threshold: float, intervals: Sequence[tuple[int, int]], breaks: Sequence[int] = ()
+) -> Chart:
+    """Scores of a video's frames over time on a log scale, the threshold, alarms as bands, and shot cuts as lines.
 
     Args:
         scores: One per frame, NaN for none.
         threshold: Above which a frame is an alarm.
         intervals: First frame and one past the last of consecutive alarms.
+        breaks: Frames that begin a new shot or follow a pause.
     """
     least = threshold / 1000 if threshold > 0 else 1e-9
 
     def draw(axes: Any) -> None:
         for start, stop in intervals:
             axes.axvspan(start - 0.5, stop - 0.5, color=_DRAWN["var(--other6)"], alpha=0.16, linewidth=0)
+        for frame in breaks:
+            axes.axvline(frame - 0.5, color=_DRAWN["var(--soft)"], linewidth=1.0, linestyle="dotted")
         shown = [max(value, least) for value in scores]  # a NaN stays one
         axes.plot(range(len(shown)), shown, color=_DRAWN["var(--accent)"], linewidth=1.4)
         axes.axhline(max(threshold, least), color=_DRAWN["var(--other6)"], linewidth=1.2, linestyle="dashed")
@@ -253,7 +258,8 @@ def timeline_chart(scores: Sequence[float], threshold: float, intervals: Sequenc
         axes.set_xlim(0, max(len(shown) - 1, 1))
         axes.set_xlabel("frame")
 
-    return Chart("Score", "log scale; dashed: threshold; bands: alarms", _svg(draw, (9.4, 2.9)))
+    legend = "log scale; dashed: threshold; bands: alarms" + ("; dotted: shot cuts and pauses" if breaks else "")
+    return Chart("Score", legend, _svg(draw, (9.4, 2.9)))
 
 
 def _svg(draw: Callable[[Any], None], size: tuple[float, float] = (4.4, 2.75)) -> str:

@@ -1,10 +1,13 @@
 """Anomaly detection: alarms at known places, the stated false-alarm rate, and refusals in one sentence."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
 import framecast
 from framecast.core.errors import UserError
+from framecast.data.open import open_path
 from framecast.data.store import DatasetWriter, Store
 from framecast.evaluation.anomaly import AnomalyDetector, trailing_mean
 from framecast.inference.export import save_pretrained
@@ -79,6 +82,118 @@ def test_smoothing_keeps_an_event_that_lasts(normal, tmp_path):
     assert found.scores[33] == pytest.approx(found.regions[30:34].max((1, 2)).mean(), rel=1e-5)
 
 
+def scene(count, seed, colour):
+    """A still scene of one colour with a stripe and sensor noise: another colour is a shot cut."""
+    frames = noise(count, seed).astype(int) - 128 + np.array(colour)[:, None, None]
+    frames[:, :, :, ::4] += 25
+    return frames.clip(0, 255).astype(np.uint8)
+
+
+RED, BLUE, DARK = (200, 60, 60), (40, 60, 190), (20, 20, 20)
+
+
+def edited(*lengths, seed=0):
+    """Shots of the given lengths, of three scenes in turn."""
+    return np.concatenate([scene(n, seed + i, (RED, BLUE, DARK)[i % 3]) for i, n in enumerate(lengths)])
+
+
+def test_no_block_of_normal_material_crosses_a_shot_cut(tmp_path):
+    """Twelve shots: with one block across each cut, the threshold would be the error of a cut."""
+    film = write_video(edited(*[20] * 12).repeat(2, 2).repeat(2, 3), tmp_path / "normal.mp4", 10)
+    detector = AnomalyDetector("copy-last", film, rate=0.1, block=8)
+    assert detector.breaks == 11
+    assert len(detector.maxima) == 12 * 2  # two blocks of 8 in the 19 windows of every shot
+    assert detector.maxima.max() < 10
+    jump = edited(20, 20)[[19, 20]].astype(float) / 255
+    assert np.square(np.diff(jump, axis=0)).mean() / detector.reference.max() > 20 * detector.threshold
+
+
+@pytest.mark.parametrize("lead", [1, 3])
+def test_frames_whose_forecast_crosses_a_cut_are_not_scored_and_named(normal, tmp_path, lead):
+    frames = edited(30, 20, 25)
+    frames[60:63, :, 4:10, 4:10] = 250
+    film = write_video(frames, tmp_path / "day.mp4", 10)
+    found = framecast.anomaly("copy-last", film, normal, block=8, lead=lead, smooth=2, at_cuts="skip")
+    assert found.breaks == (30, 50)
+    assert found.not_scored == [(0, lead), (30, 30 + lead), (50, 50 + lead)]
+    assert not found.regions[30 : 30 + lead].any()
+    assert np.isfinite(found.scores).sum() == 75 - 3 * lead
+    assert found.scores[30 + lead] == pytest.approx(found.regions[30 + lead].max(), rel=1e-5)  # no mean across the cut
+    assert found.intervals[0][0] == 60
+    summary = found.summary()
+    assert summary["breaks"] == [30, 50]
+    assert summary["not_scored"][1] == [30, 30 + lead]
+    assert summary["calibration"]["breaks"] == 0
+    assert not any(interval["at_break"] for interval in summary["intervals"])
+
+
+def test_a_cut_is_an_alarm_only_where_the_normal_material_has_none(normal, tmp_path):
+    """A large object is a cut to its detector too: on a fixed camera it must stay an alarm."""
+    frames = noise(60, 1)
+    frames[40:43, :, 4:20, 4:20] = 250
+    film = write_video(frames, tmp_path / "day.mp4", 10)
+    shots = tmp_path / "shots"
+    with DatasetWriter(shots, fps=10) as writer:
+        for seed in range(8):
+            writer.add(noise(40, seed), breaks=[20])
+    fixed = framecast.anomaly("copy-last", film, normal, block=8)
+    assert fixed.breaks == (40, 43)
+    assert fixed.not_scored == [(0, 1)]
+    assert fixed.intervals == [(40, 41), (43, 44)]
+    assert [interval["at_break"] for interval in fixed.summary()["intervals"]] == [True, True]
+    assert fixed.settings["at_cuts"] == "score"
+    switched = framecast.anomaly("copy-last", film, shots, block=8)
+    assert switched.summary()["calibration"] == {"data": "shots", "blocks": 32, "breaks": 8}
+    assert switched.not_scored == [(0, 1), (40, 41), (43, 44)]
+    assert not switched.alarms.any()
+    assert switched.settings["at_cuts"] == "skip"
+    assert framecast.anomaly("copy-last", film, shots, block=8, at_cuts="score").intervals == [(40, 41), (43, 44)]
+
+
+def test_recorded_pauses_and_cuts_of_files_that_are_not_packed_are_breaks_too(normal, tmp_path):
+    with DatasetWriter(tmp_path / "store", fps=10) as writer:
+        writer.add(noise(40, 1), breaks=[15])
+    film = open_path(write_video(edited(30, 20), tmp_path / "day.mp4", 10))
+    detector = AnomalyDetector("copy-last", normal, block=8, at_cuts="skip")
+    assert detector.detect(Store(tmp_path / "store")).not_scored == [(0, 1), (15, 16)]
+    assert detector.detect(film).not_scored == [(0, 1), (30, 31)]
+
+
+def test_material_that_is_cut_too_often_is_refused_in_one_sentence(normal, tmp_path):
+    often = tmp_path / "often"
+    with DatasetWriter(often, fps=10) as writer:
+        writer.add(noise(40, 1), breaks=list(range(1, 40)))
+    shots = tmp_path / "shots"
+    with DatasetWriter(shots, fps=10) as writer:
+        writer.add(noise(40, 1), breaks=[10, 20, 30])
+    cases = [
+        (Store(often), normal, {}, "has no 2 frames in a row between its shot cuts and pauses, which copy-last needs"),
+        (Store(often), normal, {"at_cuts": "score"}, "has no 2 frames in a row between its shot cuts and pauses"),
+        (
+            video(tmp_path / "d", noise(40, 2)),
+            often,
+            {},
+            "often: has no 9 frames in a row between its shot cuts and pau",
+        ),
+        (video(tmp_path / "e", noise(40, 2)), shots, {}, "got 4; .* no block crosses a shot cut or a pause \\(3 in it"),
+    ]
+    for source, calibrate, settings, sentence in cases:
+        with pytest.raises(UserError, match=sentence):
+            framecast.anomaly("copy-last", source, calibrate, block=8, **settings)
+
+
+def test_a_stride_keeps_the_frames_of_scores_in_step_across_a_cut(normal, tmp_path):
+    with DatasetWriter(tmp_path / "day", fps=10) as writer:
+        writer.add(noise(60, 1), breaks=[25, 59])
+    detector = AnomalyDetector("copy-last", normal, block=4, at_cuts="skip")
+    detector.stride, detector._window = 2, 3
+    detector._request = dataclasses.replace(detector._request, stride=2)
+    found = detector.detect(Store(tmp_path / "day"))
+    assert len(found.scores) == 30
+    assert found.breaks == (13,)  # frame 26, the first one after the cut; the last break has no frame after it
+    assert found.not_scored == [(0, 1), (13, 14)]
+
+
 def test_lead_time_compares_with_an_older_context(normal, tmp_path):
     frames = noise(40, 7)
     frames[20:, :, 4:20, 4:20] = 250
@@ -113,6 +228,7 @@ def test_what_cannot_be_calibrated_is_refused_in_one_sentence(normal, tmp_path):
         ),
         (("copy-last", day, normal), {"block": 40}, "normal: has no 41 frames in a row"),
         (("copy-last", day, normal), {"block": 0}, "--block must be at least 1, got 0"),
+        (("copy-last", day, normal), {"at_cuts": "no"}, "--at-cuts must be auto, skip or score, got 'no'"),
         (("copy-last", tmp_path / "no.mp4", normal), {"block": 8}, "no.mp4: no such file; give --input a video"),
         (("copy-last", day, tmp_path / "no"), {}, "no: no such file or folder; give --calibrate a video or store"),
         (("copy-last", wide, normal), {"block": 8}, "has frames of 32x40 but the normal material normal of 32x32"),
