@@ -153,7 +153,7 @@ def _moments(found: Anomalies) -> list[dict[str, Any]]:
         row, column = found.worst_region(peak)
         out.append(
             {
-                "frames": f"{start}" if stop == start + 1 else f"{start} to {stop - 1}",
+                "frames": _named([(start, stop)]),
                 "seconds": f"{start / found.fps:.2f} to {stop / found.fps:.2f} s",
                 "score": f"{found.scores[peak] / max(found.threshold, 1e-12):.2g} × threshold",
                 "region": f"row {row + 1}, column {column + 1}"

@@ -1,5 +1,6 @@
 """The page in a real browser: what is drawn, what sliders and keys do to it, and that it lasts."""
 
+import contextlib
 import gc
 import re
 import shutil
@@ -108,6 +109,53 @@ class Tab:
     def step(self, count=1):
         for _ in range(count):
             self.then_drawn(lambda: self.page.click("#step"))
+
+    @contextlib.contextmanager
+    def fingers(self, *selectors):
+        """Within: a finger rests on each of these elements. Touches of the browser itself, not made events."""
+        session = self.page.context.new_cdp_session(self.page)
+        points = []
+        for number, selector in enumerate(selectors):
+            self.page.locator(selector).scroll_into_view_if_needed()
+            box = self.page.locator(selector).bounding_box()
+            points.append({"x": box["x"] + box["width"] / 2, "y": box["y"] + box["height"] / 2, "id": number})
+        session.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": points})
+        try:
+            yield points
+        finally:
+            session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
+            session.detach()
+
+    def drag(self, selector, share):
+        """A finger that touches a horizontal slider in the middle and lets go at a share of its width."""
+        box = self.page.locator(selector).bounding_box()
+        session = self.page.context.new_cdp_session(self.page)
+        y = box["y"] + box["height"] / 2
+        for kind, at in (
+            ("touchStart", 0.5),
+            ("touchMove", (0.5 + share) / 2),
+            ("touchMove", share),
+            ("touchEnd", None),
+        ):
+            points = [] if at is None else [{"x": box["x"] + at * box["width"], "y": y}]
+            session.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+        session.detach()
+
+    def gamepad(self, axes=(0, 0), pressed=(), connected=True):
+        """Let the page find a gamepad in this state, as the browser would report it."""
+        buttons = [{"pressed": i in pressed} for i in range(16)]
+        self.page.evaluate(
+            "(pad) => { navigator.getGamepads = () => [null, pad];"
+            " if (!window.announced) { window.announced = true; dispatchEvent(new Event('gamepadconnected')) } }",
+            {"connected": connected, "axes": list(axes), "buttons": buttons},
+        )
+
+    def until_held(self, *keys):
+        """Wait until exactly these buttons of the pad are held down."""
+        self.until(
+            "[...document.querySelectorAll('#pad .held')].map((one) => one.dataset.key).sort().join()"
+            f" === {','.join(sorted(keys))!r}"
+        )
 
 
 @pytest.fixture
@@ -276,18 +324,23 @@ def test_phone_layout_fits_and_buttons_respond_to_touch(browser, url):
         tab.set("#control-warmth", 0)
         tab.step()
         before = sum(tab.pixels())
-        session = context.new_cdp_session(page)
-        page.locator("#pad [data-key=right]").scroll_into_view_if_needed()
         button = page.locator("#pad [data-key=right]").bounding_box()
         assert min(button["width"], button["height"]) >= 44
-        place = {"x": button["x"] + 20, "y": button["y"] + 20}
-        session.send("Input.dispatchTouchEvent", {"type": "touchStart", "touchPoints": [place]})
-        page.wait_for_selector("#pad .held")
-        for _ in range(4):
-            tab.then_drawn(lambda: page.evaluate("document.getElementById('step').click()"))
-        session.send("Input.dispatchTouchEvent", {"type": "touchEnd", "touchPoints": []})
-        page.wait_for_selector("#pad .held", state="detached")
+        with tab.fingers("#pad [data-key=right]"):
+            tab.until_held("right")
+            for _ in range(4):
+                tab.then_drawn(lambda: page.evaluate("document.getElementById('step').click()"))
+        tab.until_held()
         assert sum(tab.pixels()) > before + 10
+        with tab.fingers("#pad [data-key=left]", "#pad [data-key=right]"):
+            tab.until_held("left", "right")
+        tab.until_held()
+        number = tab.number()
+        tab.then_drawn(lambda: page.tap("#step"))
+        assert tab.number() == number + 1
+        page.locator("#control-warmth").scroll_into_view_if_needed()
+        tab.drag("#control-warmth", 0.9)
+        assert float(page.locator("#control-warmth").input_value()) > 0
         assert page.evaluate("document.documentElement.scrollWidth") <= 390
         for selector in ("#transport button", "#bars input", "#starts"):
             for box in (one.bounding_box() for one in page.locator(selector).all()):
@@ -396,6 +449,26 @@ def test_page_shows_speed_and_latency(tab):
     assert re.fullmatch(r"[\d.]+ ms, [\d.]+", page.locator("#model-ms").inner_text())
 
 
+def test_a_learned_world_obeys_a_gamepad(browser, url):
+    """Stick and cross are the arrows; a gamepad that is unplugged lets go."""
+    with browser.new_context(**LAPTOP) as context, Tab(context.new_page(), url) as tab:
+        for axes, pressed, keys, label in (
+            ((1, 0), (), ["right"], "right"),
+            ((-0.8, 0), (), ["left"], "left"),
+            ((0, 0), (15,), ["right"], "right"),
+            ((0.3, 0), (), [], "noop"),  # a stick hardly moved
+        ):
+            tab.gamepad(axes, pressed)
+            tab.until_held(*keys)
+            tab.step()
+            assert tab.page.inner_text("#doing") == label
+        tab.gamepad((1, 0))
+        tab.until_held("right")
+        tab.gamepad((1, 0), connected=False)
+        tab.until_held()
+        assert tab.faults == []
+
+
 def test_a_real_game_obeys_keys_and_gamepad_and_shows_the_score(browser):
     with (
         serving(GamePlayer(open_game("paddle"))) as url,
@@ -412,11 +485,8 @@ def test_a_real_game_obeys_keys_and_gamepad_and_shows_the_score(browser):
         tab.page.keyboard.up("ArrowUp")
         assert tab.page.inner_text("#doing") == "up"
         assert tab.pixels() != before
-        tab.page.evaluate(
-            "() => { navigator.getGamepads = () => [{ connected: true, axes: [0, 1], buttons: [] }];"
-            " dispatchEvent(new Event('gamepadconnected')) }"
-        )
-        tab.until("document.querySelector('[data-key=down]').classList.contains('held')")
+        tab.gamepad((0, 1))
+        tab.until_held("down")
         tab.step(2)
         assert tab.page.inner_text("#doing") == "down"
         assert not tab.faults

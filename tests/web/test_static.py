@@ -72,8 +72,9 @@ def test_the_folder_holds_page_graphs_runtime_and_real_frames(page):
     assert set(first["actions"]) <= {0, 1, 2}
 
 
-@pytest.mark.system
-def test_the_page_plays_without_a_network_by_keys_sliders_and_touch(url, page):
+@pytest.fixture
+def tab(url):
+    """The page on a telephone without a network; nothing may go wrong in it."""
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         pytest.skip("needs chromium: make setup-system")
@@ -86,36 +87,75 @@ def test_the_page_plays_without_a_network_by_keys_sliders_and_touch(url, page):
         outside = []
         context.route(lambda address: not address.startswith(url), lambda route: (outside.append(route), route.abort()))
         with Tab(context.new_page(), url) as tab:
-            start = tab.pixels()
-            assert len(start) == 3 * SIDE * SIDE
-            assert (tab.kind(), tab.number(), tab.pixels("truth")) == ("real", 0, start)
-            tab.step(2)
-            assert (tab.kind(), tab.number()) == ("dream", 2)
-            plain = tab.pixels()
-            tab.page.keyboard.press(",")
-            tab.until_number("number === 1")
-            tab.set("#control-temperature", 1.5)
-            tab.step()
-            assert tab.pixels() != plain
-            tab.then_drawn(lambda: tab.page.click("#reset"))
-            assert tab.pixels() == start
-            tab.page.keyboard.down("ArrowDown")
-            tab.step()
-            assert tab.page.inner_text("#doing") == "down"
-            tab.page.keyboard.up("ArrowDown")
-            button = tab.page.locator("[data-key=up]")
-            button.dispatch_event("pointerdown", {"pointerId": 1, "pointerType": "touch"})
-            tab.step()
-            assert tab.page.inner_text("#doing") == "up"
-            button.dispatch_event("pointerup", {"pointerId": 1, "pointerType": "touch"})
-            tab.then_drawn(lambda: tab.page.click("#next"))
-            assert tab.page.locator("#starts").input_value() == "1"
-            tab.page.click("#play")
-            tab.until_number("number >= 5")
-            assert not tab.page.is_visible("#record")
+            yield tab
             assert tab.faults == []
         browser.close()
     assert not outside
+
+
+@pytest.mark.system
+def test_the_page_plays_without_a_network_by_keys_and_sliders(tab):
+    start = tab.pixels()
+    assert len(start) == 3 * SIDE * SIDE
+    assert (tab.kind(), tab.number(), tab.pixels("truth")) == ("real", 0, start)
+    tab.step(2)
+    assert (tab.kind(), tab.number()) == ("dream", 2)
+    plain = tab.pixels()
+    tab.page.keyboard.press(",")
+    tab.until_number("number === 1")
+    tab.set("#control-temperature", 1.5)
+    tab.step()
+    assert tab.pixels() != plain
+    tab.then_drawn(lambda: tab.page.click("#reset"))
+    assert tab.pixels() == start
+    tab.page.keyboard.down("ArrowDown")
+    tab.step()
+    assert tab.page.inner_text("#doing") == "down"
+    tab.page.keyboard.up("ArrowDown")
+    tab.then_drawn(lambda: tab.page.click("#next"))
+    assert tab.page.locator("#starts").input_value() == "1"
+    tab.page.click("#play")
+    tab.until_number("number >= 5")
+    assert not tab.page.is_visible("#record")
+
+
+@pytest.mark.system
+def test_touch_steers_the_page_without_a_server(tab):
+    by_script = "document.getElementById('step').click()"  # the finger stays where it is
+    with tab.fingers("#pad [data-key=up]"):
+        tab.until_held("up")
+        tab.then_drawn(lambda: tab.page.evaluate(by_script))
+        assert tab.page.inner_text("#doing") == "up"
+    tab.until_held()
+    with tab.fingers("#pad [data-key=up]", "#pad [data-key=down]"):
+        tab.until_held("down", "up")
+    tab.until_held()
+    number = tab.number()
+    tab.then_drawn(lambda: tab.page.tap("#step"))
+    assert tab.number() == number + 1
+    tab.page.locator("#control-temperature").scroll_into_view_if_needed()
+    before = float(tab.page.locator("#control-temperature").input_value())
+    tab.drag("#control-temperature", 0.9)
+    assert float(tab.page.locator("#control-temperature").input_value()) > before
+    tab.then_drawn(lambda: tab.page.tap("#reset"))
+    assert (tab.kind(), tab.number()) == ("real", 0)
+    tab.page.tap("#play")
+    tab.until_number("number >= 3")
+    tab.page.tap("#play")
+
+
+@pytest.mark.system
+def test_a_gamepad_steers_the_page_without_a_server(tab):
+    for axes, pressed, keys, label in (
+        ((0, 1), (), ["down"], "down"),
+        ((0, -1), (), ["up"], "up"),
+        ((0, 0), (13,), ["down"], "down"),
+        ((0, 0.2), (), [], "noop"),
+    ):
+        tab.gamepad(axes, pressed)
+        tab.until_held(*keys)
+        tab.step()
+        assert tab.page.inner_text("#doing") == label
 
 
 def test_a_folder_that_is_no_runtime_is_refused(tmp_path):
