@@ -344,7 +344,7 @@ class AnomalyDetector:
         try:
             conformal_threshold(np.zeros(count), self.rate)
         except UserError as error:
-            if not between:
+            if not between or not 0 < self.rate < 1:
                 raise
             raise UserError(f"{error}; no block crosses a shot cut or a pause ({self.breaks} in it)") from error
 

@@ -176,6 +176,7 @@ def test_material_that_is_cut_too_often_is_refused_in_one_sentence(normal, tmp_p
             "often: has no 9 frames in a row between its shot cuts and pau",
         ),
         (video(tmp_path / "e", noise(40, 2)), shots, {}, "got 4; .* no block crosses a shot cut or a pause \\(3 in it"),
+        (video(tmp_path / "f", noise(40, 2)), shots, {"rate": 2}, "must be above 0 and below 1, got 2$"),
     ]
     for source, calibrate, settings, sentence in cases:
         with pytest.raises(UserError, match=sentence):
