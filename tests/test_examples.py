@@ -159,6 +159,21 @@ def run_cells(book: Any) -> int:
     return 0 if shown >= SHOWN else 1
 
 
+@pytest.mark.parametrize("name", ["dreams", "quickstart"])
+def test_notebooks_install_the_wheel_beside_them_else_the_clone(name, tmp_path, monkeypatch):
+    """A bare machine: the package is not installed, and pip is asked for it."""
+    code = next(cell.source for cell in nbformat.read(EXAMPLES / f"{name}.ipynb", as_version=4).cells[1:2])
+    asked: list[list[str]] = []
+    monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
+    monkeypatch.setattr("subprocess.check_call", asked.append)
+    monkeypatch.chdir(tmp_path)
+    exec(code, {})
+    (tmp_path / "framecast-0.1.0-py3-none-any.whl").touch()
+    exec(code, {})
+    pip = [sys.executable, "-m", "pip", "install", "--quiet"]
+    assert asked == [[*pip, "-c", "../constraints.txt", ".."], [*pip, "framecast-0.1.0-py3-none-any.whl"]]
+
+
 def test_dreams(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     book = notebook("dreams", tmp_path, monkeypatch)
     process = forked(run_cells, book)
