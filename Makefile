@@ -13,6 +13,8 @@ CORES ?= $(shell getconf _NPROCESSORS_ONLN 2>/dev/null || echo 2)
 TESTS ?=
 READ_TRAIN_PREDICT := tests/media/test_video.py tests/data/readers/test_videos.py tests/inference/test_predict.py \
   tests/cli/test_cli.py
+OLDEST_EXTRAS := atari,digits,env,export,flow,hdf5,lerobot,mujoco,web,test
+OLDEST_TESTS := $(READ_TRAIN_PREDICT) tests/inference/test_envs.py tests/inference/test_onnx_export.py
 CLIP ?=
 RECORD ?=
 CASES ?= 10000
@@ -29,7 +31,7 @@ help:
 	@echo "make test          all tests (TESTS=... for a part of them)"
 	@echo "make test-gpu      the tests that need a CUDA device: contracts, resuming, precision, roll-outs"
 	@echo "make test-python   reading, training and prediction with PYTHON=python3.12, and with python3.13 where there is one"
-	@echo "make test-oldest   the same with the oldest versions that pyproject.toml admits"
+	@echo "make test-oldest   the same, environments and graphs with the oldest versions that pyproject.toml admits"
 	@echo "make package       wheel and source archive in dist/, checked"
 	@echo "make docs          the documentation as a site in build/site; a warning or a dead link is an error"
 	@echo "make check         formatting, lint, types and all tests"
@@ -98,11 +100,11 @@ test-oldest:
 	@$(PYTHON) -c 'import re, tomllib; \
 	  project = tomllib.load(open("pyproject.toml", "rb"))["project"]; \
 	  extras = project["optional-dependencies"]; \
-	  wanted = [*project["dependencies"], *(w for n in ("atari", "digits", "flow", "hdf5", "lerobot", "web", "test") for w in extras[n])]; \
+	  wanted = [*project["dependencies"], *(w for n in "$(OLDEST_EXTRAS)".split(",") for w in extras[n])]; \
 	  print(*(re.sub(r">=([^,]+).*", r"==\1", w) for w in wanted), sep="\n")' > .venv-oldest.txt
 	@test -x .venv-oldest/bin/python || $(PYTHON) -m venv .venv-oldest
-	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c .venv-oldest.txt -e ".[atari,digits,flow,hdf5,lerobot,web,test]"
-	$(ONE_THREAD) .venv-oldest/bin/python -m pytest -n $(CORES) --dist loadscope $(or $(TESTS),$(READ_TRAIN_PREDICT))
+	.venv-oldest/bin/python -m pip install --quiet --disable-pip-version-check -c .venv-oldest.txt -e ".[$(OLDEST_EXTRAS)]"
+	$(ONE_THREAD) .venv-oldest/bin/python -m pytest -n $(CORES) --dist loadscope $(or $(TESTS),$(OLDEST_TESTS))
 
 # Wheel and source archive; the check reads their metadata as a package index would.
 package: setup

@@ -1,5 +1,6 @@
 """Targets of the Makefile that need no environment, and the versions that pyproject.toml admits."""
 
+import re
 import shutil
 import subprocess
 import tomllib
@@ -27,3 +28,11 @@ def test_the_installed_video_library_is_one_that_was_tested():
     assert wanted.specifier.contains(version("av"))
     known = ("13.1.0", "14.0.0", "18.1.0", "19.0.0", "20.0.0")
     assert [v for v in known if v in wanted.specifier] == ["18.1.0", "19.0.0"]
+
+
+def test_the_oldest_versions_of_all_extras_that_all_installs_are_tested():
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    tested = set(re.search(r"^OLDEST_EXTRAS := (.*)$", makefile, re.M)[1].split(","))
+    (everything,) = (set(Requirement(wanted).extras) for wanted in PROJECT["optional-dependencies"]["all"])
+    assert everything | {"atari", "test"} == tested
+    assert tested <= set(PROJECT["optional-dependencies"])
