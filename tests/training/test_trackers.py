@@ -155,6 +155,9 @@ def test_wandb_without_an_account_is_one_sentence(tmp_path, monkeypatch):
         pytest.skip("wandb is not installed")
     for key in ("WANDB_API_KEY", "WANDB_MODE"):
         monkeypatch.delenv(key, raising=False)
+    import wandb
+
+    wandb.teardown()  # it keeps the settings of its first run in this process, such as the offline mode
     monkeypatch.setenv("HOME", str(tmp_path))
     monkeypatch.setenv("NETRC", str(tmp_path / "netrc"))
     with pytest.raises(UserError, match="wandb has no account on this machine: run wandb login, or set WANDB_MODE"):
