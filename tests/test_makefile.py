@@ -36,3 +36,17 @@ def test_the_oldest_versions_of_all_extras_that_all_installs_are_tested():
     (everything,) = (set(Requirement(wanted).extras) for wanted in PROJECT["optional-dependencies"]["all"])
     assert everything | {"atari", "test"} == tested
     assert tested <= set(PROJECT["optional-dependencies"])
+
+
+@pytest.mark.skipif(shutil.which("make") is None, reason="needs make")
+def test_the_acceptance_run_has_the_extras_outside_dev_and_runs_their_tests():
+    words = ["make", "--no-print-directory", "-n", "acceptance"]
+    lines = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, check=True).stdout.splitlines()
+    installed = {
+        name for line in lines for group in re.findall(r'-e "\.\[([\w,]+)\]"', line) for name in group.split(",")
+    }
+    assert {"agents", "cluster", "mlflow", "trackio", "wandb"} <= installed
+    run = " ".join(line for line in lines if "pytest" in line)
+    for file in ("benchmark/test_cluster.py", "training/test_trackers.py", "test_examples.py"):
+        assert f"tests/{file}" in run
+    assert any(line.endswith("reproduction.anomaly") for line in lines)
