@@ -72,15 +72,37 @@ GAMES: dict[str, WorldGame] = {
     ),
     "pong": WorldGame(
         source="atari",
-        settings={**_POLICY, "game": "pong", "reduce": 2, "skip_start": 2},  # the first frame has other colours
-        model={"events": ("rewards",), "erase": 0.05, "reset_pixels": 8},
+        # the first frame has other colours; byte 18 of the memory changes where the ball turns
+        settings={**_POLICY, "game": "pong", "reduce": 2, "skip_start": 2, "ram": True},
+        model={"events": ("rewards", "ram:18"), "erase": 0.05, "reset_pixels": 8},
         steps=6000,
         figures=pong_figures,
     ),
     "breakout": WorldGame(
-        source="atari", settings={**_POLICY, "game": "breakout", "reduce": 2}, model={"events": ("rewards",)}
+        source="atari",
+        settings={**_POLICY, "game": "breakout", "reduce": 2, "ram": True},
+        model={
+            # bricks of the uppermost row and the paddle have the ball's colour
+            "regions": ((200, 72, 72, 12, 0, 15, 72), (200, 72, 72, 78, 0, 81, 72)),
+            "events": ("rewards", "ram:107"),  # byte 107 of the memory changes where the ball turns
+            "erase": 0.05,
+            "reset_pixels": 6,
+        },
+        steps=5000,
     ),
-    "freeway": WorldGame(source="atari", settings={**_POLICY, "game": "freeway", "reduce": 2}, figures=freeway_figures),
+    "freeway": WorldGame(
+        source="atari",
+        settings={**_POLICY, "game": "freeway", "reduce": 2},
+        model={
+            # the middle of the road and the second chicken have the first one's colour
+            "regions": ((252, 252, 84, 43, 0, 45, 76), (252, 252, 84, 84, 46, 88, 56)),
+            "events": ("rewards",),
+            "event_share": 0.25,
+            "erase": 0.05,
+        },
+        steps=4000,
+        figures=freeway_figures,
+    ),
     "ms_pacman": WorldGame(
         source="atari",
         settings={
@@ -91,8 +113,16 @@ GAMES: dict[str, WorldGame] = {
             "deflicker": True,
             "episodes": 40,
             "max_frames": 1500,
+            "ram": True,
         },
-        model={"reset_pixels": 24, "reset_presence": False, "erase": 0.05},
+        # byte 123 of the memory holds the lives
+        model={
+            "events": ("ram:123", "terminated"),
+            "event_share": 0.25,
+            "reset_pixels": 24,  # a ghost elsewhere: 44
+            "reset_presence": False,
+            "erase": 0.05,
+        },
         steps=6000,
         figures=ms_pacman_figures,
     ),

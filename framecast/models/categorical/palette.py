@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from framecast.models.categorical.regions import Region, class_of, marks, owners
 from framecast.nn.precision import autocast_off
 
 #: Distance, in levels of 255, up to which a colour counts as smeared rather than as one of its own.
@@ -21,6 +22,9 @@ _SMALL = 256
 #: Least share of the frames with a colour that show it in an area, for that area to be usual.
 _RARE_AREA = 0.005
 
+#: Bits of a packed colour.
+_RGB = (1 << 24) - 1
+
 #: Levels of a channel in the lookup table of colours.
 _LEVELS = 64
 
@@ -31,7 +35,8 @@ class Palette:
 
     Attributes:
         colours: RGB, 0…255 each, the most frequent first.
-        areas: 99.9th percentile of the number of pixels of each colour in the frames that have it.
+        areas: 99.9th percentile of the number of pixels of each colour in the frames that have it; those of the regions
+            follow the colours here and below, and their pixels do not count for the colour.
         least: 1st percentile of that number.
         usual: numbers of pixels that at least one in 200 of the frames with the colour show, ascending; none for
             colours of more than 256 px.
@@ -49,21 +54,32 @@ class Palette:
     distinct: int
 
 
-def find_palette(frames: Iterable[np.ndarray], most: int, given: tuple[tuple[int, int, int], ...] = ()) -> Palette:
+def find_palette(
+    frames: Iterable[np.ndarray],
+    most: int,
+    given: tuple[tuple[int, int, int], ...] = (),
+    regions: tuple[Region, ...] = (),
+) -> Palette:
     """The palette of frames: their colours where there are few enough, else the best of k-means.
 
     Args:
         frames: uint8 (c, h, w) each, read once.
         most: largest number of colours.
         given: colours to be used instead; areas and error are then those of them.
+        regions: boxes in which a colour is a class of its own.
+
+    Raises:
+        UserError: a region's colour is not in the palette.
     """
     counts: dict[int, int] = {}
     held: list[tuple[np.ndarray, np.ndarray, np.ndarray]] = []
     for frame in frames:
         packed_frame = _packed(frame)
+        if regions:
+            packed_frame |= marks(regions, *packed_frame.shape) << 24
         values, numbers = np.unique(packed_frame, return_counts=True)
         held.append((values, numbers, _boxes(packed_frame, values, numbers)))
-        for value, number in zip(values.tolist(), numbers.tolist(), strict=True):
+        for value, number in zip((values & _RGB).tolist(), numbers.tolist(), strict=True):
             counts[value] = counts.get(value, 0) + number
     packed = np.array(sorted(counts, key=lambda c: (-counts[c], c)), np.int64)
     colours = _unpacked(packed)
@@ -78,17 +94,19 @@ def find_palette(frames: Iterable[np.ndarray], most: int, given: tuple[tuple[int
     which = _nearest(colours, centres)
     error = float((np.abs(colours - centres[which]).mean(1) * weights).sum() / weights.sum())
     names = dict(zip(packed.tolist(), which.tolist(), strict=True))
-    areas: list[list[int]] = [[] for _ in centres]
-    sides: list[list[tuple[int, int]]] = [[] for _ in centres]
+    palette = tuple((int(r), int(g), int(b)) for r, g, b in centres)
+    owned = owners(palette, regions)
+    areas: list[list[int]] = [[] for _ in range(len(palette) + len(regions))]
+    sides: list[list[tuple[int, int]]] = [[] for _ in areas]
     for values, numbers, boxes in held:
-        rows = np.array([names[v] for v in values.tolist()])
+        rows = np.array([class_of(names[v & _RGB], v >> 24, owned, len(palette)) for v in values.tolist()])
         for k in np.unique(rows).tolist():
             own = rows == k
             areas[k].append(int(numbers[own].sum()))
             first, last = boxes[own, :2].min(0), boxes[own, 2:].max(0)
             sides[k].append((int(last[0] - first[0]) + 1, int(last[1] - first[1]) + 1))
     return Palette(
-        tuple((int(r), int(g), int(b)) for r, g, b in centres),
+        palette,
         tuple(int(np.percentile(a, 99.9, method="higher")) if a else 0 for a in areas),
         tuple(int(np.percentile(a, 1, method="lower")) if a else 0 for a in areas),
         tuple(_usual(a) for a in areas),

@@ -28,6 +28,7 @@ from framecast.models.categorical.decoding import RareColours, expected_area, mo
 from framecast.models.categorical.erasing import choose, erased, ground_colours
 from framecast.models.categorical.networks import History, Network, Outcomes
 from framecast.models.categorical.palette import default_palette, find_palette, lookup_table, nearest
+from framecast.models.categorical.regions import divide, impossible, owners
 from framecast.models.seeds import Generators, new_seed, next_tick, step_uniform
 from framecast.nn.precision import autocast_off
 
@@ -57,6 +58,7 @@ class Categorical(Predictor):
     palette: Tensor
     table: Tensor
     rewards: Tensor
+    impossible: Tensor
 
     def __init__(self, config: CategoricalConfig, spec: ClipSpec) -> None:
         super().__init__(config, spec)
@@ -65,9 +67,14 @@ class Categorical(Predictor):
         palette = torch.tensor(config.palette or default_palette(config.colours), dtype=torch.float32) / 255
         if spec.channels == 1:
             palette = palette[:, :1]
+        self._colours = len(palette)
+        self.register_buffer("table", lookup_table(palette), persistent=False)
+        self._owned = owners(config.palette, config.regions) if config.palette else (0,) * len(config.regions)
+        palette = torch.cat([palette, palette[list(self._owned)]])  # a region has the colour of its pixels
         k = len(palette)
         self.register_buffer("palette", palette, persistent=False)
-        self.register_buffer("table", lookup_table(palette), persistent=False)
+        never = impossible(config.regions, self._owned, self._colours, spec.height, spec.width)
+        self.register_buffer("impossible", never, persistent=False)
         nothing = (0,) * k
         self._rare = RareColours.of(
             config.areas or nothing,
@@ -105,9 +112,12 @@ class Categorical(Predictor):
         """The config with palette, areas, rewards and flags of the training data, where they are not given.
 
         Raises:
-            UserError: the scene has too many colours.
+            UserError: the scene has too many colours, or a region lies outside its frames.
         """
-        found = find_palette(data.frames(_PALETTE_FRAMES), config.colours, config.palette)
+        height, width = data.spec.height, data.spec.width
+        if any(bottom > height or right > width for *_, bottom, right in config.regions):
+            raise UserError(f"model.regions: a box ends outside the frames of {height}x{width} px")
+        found = find_palette(data.frames(_PALETTE_FRAMES), config.colours, config.palette, config.regions)
         if found.error > config.palette_error:
             raise UserError(
                 f"the data have {found.distinct:,} colours, and the best palette of {len(found.colours)} differs from "
@@ -187,7 +197,7 @@ class Categorical(Predictor):
         outcomes: list[dict[str, Tensor]] = []
         for k in range(steps):
             action = past.new_zeros((len(past), 0), dtype=torch.float32) if led is None else led[:, lead + k]
-            logits, features = self.network(own, action)
+            logits, features = self._logits(own, action)
             entropy = functional.cross_entropy(logits, truths[:, k], reduction="none")
             weights = 1 + config.change_weight * self._changing(own.frames, truths[:, k])
             totals["weighted"].append((weights * entropy).mean())
@@ -265,8 +275,14 @@ class Categorical(Predictor):
     # ------------------------------------------------------------------------------------------------------- palette
 
     def indices(self, frames: Tensor) -> Tensor:
-        """Palette indices (..., h, w), int64, of frames (..., c, h, w) 0…1."""
-        return nearest(frames, self.palette, self.table)
+        """Palette indices (..., h, w), int64, of frames (..., c, h, w) 0…1; regions follow the colours."""
+        found = nearest(frames, self.palette[: self._colours], self.table)
+        return divide(found, self.config.regions, self._owned, self._colours)
+
+    def _logits(self, history: History, action: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits (b, k, h, w) and features of the scene; of a class that a pixel cannot have the logit is -10,000."""
+        logits, features = self.network(history, action)
+        return (logits.masked_fill(self.impossible, -1e4) if self.config.regions else logits), features
 
     def _check_palette(self, frames: Tensor, found: Tensor) -> None:
         """Refuse a context of another game; it reads from the device, so only the start of a forecast is checked.
@@ -336,7 +352,7 @@ class Categorical(Predictor):
     @torch.no_grad()
     def _next(self, state: RolloutState, action: Tensor | None) -> tuple[Tensor, Tensor]:
         """Palette indices of the next frame, and features of the scene."""
-        logits, features = self.network(self._history(state), self._action(state, action))
+        logits, features = self._logits(self._history(state), self._action(state, action))
         frame, hot = self.decode(logits), state["temperature"]
         if torch.compiler.is_compiling():  # an exported graph branches by an operation of its own
             operands = (frame, logits, hot, state["seed"], state["tick"])
