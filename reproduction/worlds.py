@@ -100,8 +100,35 @@ ROWS: dict[str, list[Row]] = {
     "freeway": [
         *_STILL,
         _beside("frames with the chicken", "shown.chicken"),
-        _beside("mean number of chicken and cars", "objects"),
+        _beside("mean number of cars", "cars"),
+        _beside("cars within their lanes", "cars_in_lane"),
+        _beside("cars of the true speed, of ten", "cars_of_true_speed", "10"),
+        _beside("in the last 200 frames", "cars_of_true_speed_last_fifth", "10"),
         ("chicken obeys held actions", "obedience.obeyed", "", "0.95"),
+        (
+            "crossings per 1,000 frames of a player who always goes up",
+            *(f"always_up.{w}.crossings_per_1000_frames" for w in ("world", "true")),
+            "",
+        ),
+        *_LAST,
+    ],
+    "breakout": [
+        _beside("dead worlds", "dead", "0"),
+        _beside("frames with a ball", "ball_share", "± 0.05"),
+        _beside("clean ball", "clean_ball"),
+        _beside("frames with a paddle", "paddle", "0.99"),
+        ("paddle obeys held actions", "obedience.obeyed", "", "0.95"),
+        *(
+            (what, *(f"ball_follower.{w}.{name}" for w in ("world", "true")), least)
+            for what, name, least in (
+                ("player that follows the ball returns", "return_rate", "0.90"),
+                ("bricks that are hit vanish", "hit_vanish", "0.95"),
+                ("bricks that have vanished stay away", "stay_away", "0.95"),
+                ("frames in which no brick vanishes unhit", "frames_without_unhit", "0.99"),
+                ("bricks that vanish", "bricks_vanished", ""),
+            )
+        ),
+        _beside("no brick vanishes unhit, random held actions", "frames_without_unhit", "0.99"),
         *_LAST,
     ],
 }

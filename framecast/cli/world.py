@@ -100,7 +100,7 @@ def trained_world(
         with progress_bar(f"recording {game}") as progress:
             make_source(chosen.source, paths["data"], settings, progress)
     config = preset("categorical", "tiny" if tiny else "default")
-    changes = {k: v for k, v in chosen.model.items() if not tiny or k == "reset_pixels"}
+    changes = {k: v for k, v in chosen.model.items() if not tiny or k in ("reset_pixels", "regions")}
     config = dataclasses.replace(
         config, model=dataclasses.replace(config.model, **changes, **({"colours": 16} if tiny else {}))
     )

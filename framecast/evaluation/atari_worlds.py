@@ -28,8 +28,8 @@ def pong_figures(
     model: Predictor, source: Source, protocol: WorldProtocol, keep: dict[str, Recording] | None = None
 ) -> dict[str, Any]:
     """Figures of Pong at half the emulator's size; see `paddle_figures`."""
-    ball, opponent, player = _indices(source, model, _PONG)
-    up, down = _actions(source, ("RIGHT", "LEFT"))
+    ball, opponent, player = colour_indices(source, model, _PONG)
+    up, down = action_indices(source, ("RIGHT", "LEFT"))
     court = Court(
         ball=ball,
         opponent=opponent,
@@ -51,18 +51,11 @@ def ms_pacman_figures(
     kept: dict[str, Recording] = {} if keep is None else keep
     moves = ("UP", "RIGHT", "LEFT", "DOWN")
     found = object_figures(model, source, protocol, kept, player="Ms. Pac-Man", moves=moves)
-    wall, ground, runner = _indices(source, model, _MS_PACMAN)
+    wall, ground, runner = colour_indices(source, model, _MS_PACMAN)
     board = _board(kept["held_true"].frames, wall, ground, runner)
     for name, recording in (("world", kept["held"]), ("true", kept["held_true"])):
         found["random_held_actions"][name] |= dots(recording, board)
     return found
-
-
-def freeway_figures(
-    model: Predictor, source: Source, protocol: WorldProtocol, keep: dict[str, Recording] | None = None
-) -> dict[str, Any]:
-    """Figures of Freeway: those of `object_figures`, with the left chicken as the player's."""
-    return object_figures(model, source, protocol, keep, player="chicken", moves=("UP", "DOWN"))
 
 
 def object_figures(
@@ -101,7 +94,7 @@ def object_figures(
         if player is not None:
             which = [thing.name for thing in things.things].index(player)
             found["obedience"] = measured.obeyed(
-                _actions(source, moves), lambda frames: _places(frames, things, palette, which)
+                action_indices(source, moves), lambda frames: _places(frames, things, palette, which)
             )
     return found | {"frames_per_second": measured.frames_per_second()}
 
@@ -177,14 +170,14 @@ def _board(frames: np.ndarray, wall: int, ground: int, runner: int) -> Board:
     )
 
 
-def _indices(source: Source, model: Predictor, colours: Sequence[tuple[int, int, int]]) -> list[int]:
+def colour_indices(source: Source, model: Predictor, colours: Sequence[tuple[int, int, int]]) -> list[int]:
     """Indices of the nearest colours of the game's palette."""
     palette = game_palette(source, model)
     assert palette is not None  # `Starts` has refused it
     return [int(np.abs(palette.astype(np.int64) - colour).sum(1).argmin()) for colour in colours]
 
 
-def _actions(source: Source, names: Sequence[str]) -> tuple[int, ...]:
+def action_indices(source: Source, names: Sequence[str]) -> tuple[int, ...]:
     """Indices of actions by their names."""
     spec = source.spec.actions
     known = list(spec.names or ()) if spec is not None else []

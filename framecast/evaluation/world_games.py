@@ -7,7 +7,9 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from framecast.data.base import Source
-from framecast.evaluation.atari_worlds import freeway_figures, ms_pacman_figures, object_figures, pong_figures
+from framecast.evaluation.atari_worlds import ms_pacman_figures, object_figures, pong_figures
+from framecast.evaluation.breakout_world import breakout_figures
+from framecast.evaluation.freeway_world import freeway_figures
 from framecast.evaluation.world_figures import WorldProtocol, maze_figures, paddle_figures
 from framecast.evaluation.worlds import Recording
 from framecast.models.base import Predictor
@@ -89,6 +91,7 @@ GAMES: dict[str, WorldGame] = {
             "reset_pixels": 6,
         },
         steps=5000,
+        figures=breakout_figures,
     ),
     "freeway": WorldGame(
         source="atari",

@@ -1,0 +1,242 @@
+"""Figures of Breakout at half the emulator's size: ball, paddle, returns, and bricks that are hit and stay away."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from framecast.data.base import Source
+from framecast.evaluation.atari_worlds import action_indices, colour_indices
+from framecast.evaluation.paddle_world import DEAD
+from framecast.evaluation.world_figures import Measured, WorldProtocol
+from framecast.evaluation.worlds import Player, Recording, centres
+from framecast.models.base import Predictor
+
+#: Colours of the ground, and of the ball, which the paddle and the uppermost bricks share.
+_GROUND, _BALL = (0, 0, 0), (200, 72, 72)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Wall:
+    """Colours and places of the objects, px.
+
+    Attributes:
+        ground, ball: indices into the game's palette.
+        bricks: top, left, bottom and right of the bricks.
+        brick: height and width of one; in the last of its rows its neighbour below may show.
+        paddle: first and one past the last row of the paddle.
+        fire, left, right: actions.
+    """
+
+    ground: int
+    ball: int
+    fire: int
+    left: int
+    right: int
+    bricks: tuple[int, int, int, int] = (13, 0, 31, 72)
+    brick: tuple[int, int] = (3, 4)
+    paddle: tuple[int, int] = (78, 81)
+
+
+def breakout_figures(
+    model: Predictor, source: Source, protocol: WorldProtocol, keep: dict[str, Recording] | None = None
+) -> dict[str, Any]:
+    """Figures of a world of Breakout, the emulator's beside each; see `paddle_figures` for the arguments.
+
+    The emulator's game ends with its last life, which the field of play does not show, and stands still then; its
+    figures are of the frames before.
+    """
+    ground, ball = colour_indices(source, model, (_GROUND, _BALL))
+    fire, left, right = action_indices(source, ("FIRE", "LEFT", "RIGHT"))
+    wall = Wall(ground=ground, ball=ball, fire=fire, left=left, right=right)
+    measured = Measured(model, source, protocol)
+    held, followed = measured.held(), measured.played(ball_follower(wall))
+    if keep is not None:
+        keep |= {"held": held["world"], "held_true": held["true"]}
+        keep |= {"followed": followed["world"], "followed_true": followed["true"]}
+    return {
+        "random_held_actions": {n: presence(r, wall) | bricks(r, wall) for n, r in held.items()},
+        "ball_follower": {n: returns(r, wall) | bricks(r, wall) for n, r in followed.items()},
+        "obedience": measured.obeyed((left, right), lambda frames: paddle_places(frames, wall)),
+        "true_actions": measured.under_true_actions()[2],
+        "outcomes": measured.rewards(),
+        "frames_per_second": measured.frames_per_second(),
+    }
+
+
+def ball_places(frames: np.ndarray, wall: Wall) -> np.ndarray:
+    """Centre (row, column) of the ball, (..., 2), NaN without one, in frames (..., h, w)."""
+    return _below(frames, wall, wall.bricks[2], wall.paddle[0])
+
+
+def paddle_places(frames: np.ndarray, wall: Wall) -> np.ndarray:
+    """Centre (row, column) of the paddle, (..., 2), NaN without one."""
+    return _below(frames, wall, *wall.paddle)
+
+
+def _below(frames: np.ndarray, wall: Wall, top: int, bottom: int) -> np.ndarray:
+    found: np.ndarray = centres(frames[..., top:bottom, :] == wall.ball) + np.array([top, 0])
+    return found
+
+
+def ball_follower(wall: Wall, slack: float = 1.5) -> Player:
+    """A player that serves, and follows the ball's column, from the frames alone."""
+
+    def player(frames: np.ndarray) -> np.ndarray:
+        gap = ball_places(frames, wall)[:, 1] - paddle_places(frames, wall)[:, 1]
+        actions = np.full(len(frames), wall.fire)
+        actions[np.isfinite(gap)] = 0
+        actions[gap < -slack] = wall.left
+        actions[gap > slack] = wall.right
+        return actions
+
+    return player
+
+
+def lasted(frames: np.ndarray) -> int:
+    """Number of frames up to the last one that differs from the frame before it."""
+    changed = np.flatnonzero((frames[1:] != frames[:-1]).any((1, 2)))
+    return int(changed[-1]) + 2 if len(changed) else 1
+
+
+def presence(recording: Recording, wall: Wall) -> dict[str, Any]:
+    """Presence of ball and paddle after the start, while a game lasts, and dead worlds."""
+    parts = [frames[1 : lasted(frames)] for frames in recording.frames]
+    balls = [np.isfinite(ball_places(part, wall)[:, 0]) for part in parts]
+    areas = np.concatenate([_area(part, wall) for part in parts])
+    shown = areas > 0
+    return {
+        "worlds": len(parts),
+        "frames": int(np.mean([len(part) for part in parts])),
+        "dead": int(sum(len(row) == recording.frames.shape[1] - 1 and not row[-DEAD:].any() for row in balls)),
+        "ball_share": float(np.concatenate(balls).mean()),
+        "clean_ball": float((areas[shown] <= 6).mean()) if shown.any() else None,  # 2x4 px of the emulator
+        "paddle": float(np.concatenate([np.isfinite(paddle_places(p, wall)[:, 0]) for p in parts]).mean()),
+    }
+
+
+def _area(frames: np.ndarray, wall: Wall) -> np.ndarray:
+    area: np.ndarray = (frames[:, wall.bricks[2] : wall.paddle[0]] == wall.ball).sum((1, 2))
+    return area
+
+
+def returns(recording: Recording, wall: Wall) -> dict[str, Any]:
+    """Balls that turn upwards near the paddle, and balls that are lost below."""
+    returned = missed = 0
+    near = wall.paddle[0] - 12
+    for frames in recording.frames:
+        row = ball_places(frames[: lasted(frames)], wall)[:, 0]
+        for t in range(2, len(row)):
+            moved = row[t - 1] - row[t - 2]
+            if row[t - 1] >= near and moved > 0:
+                returned += bool(row[t] < row[t - 1])
+                missed += bool(np.isnan(row[t]))
+    total = returned + missed
+    return {"returned": returned, "missed": missed, "return_rate": returned / total if total else None}
+
+
+def bricks(recording: Recording, wall: Wall, near: int = 8, within: int = 6) -> dict[str, Any]:
+    """Bricks that are hit vanish, and stay away; no other brick vanishes.
+
+    A brick is there while at most a quarter of its pixels are ground, gone while at least three quarters are. A ball
+    that turns downwards at a brick hits it: within some frames a brick must vanish. A brick that vanishes without a
+    ball near it vanishes unhit.
+
+    Args:
+        recording: of some worlds.
+        wall: colours and places.
+        near: largest distance between ball and brick, px.
+        within: largest number of frames between hit and loss.
+    """
+    counts = Counter[str]()
+    for frames in recording.frames:
+        counts += _brick_counts(frames[: lasted(frames)], wall, near, within)
+    vanished, hits, seen = counts["vanished"], counts["hits"], counts["frames"]
+    return {
+        "bricks_vanished": vanished,
+        "hits": hits,
+        "hit_vanish": counts["answered"] / hits if hits else None,
+        "stay_away": 1 - counts["returned"] / vanished if vanished else None,
+        "frames_without_unhit": 1 - counts["unhit"] / seen if seen else None,
+        "half_bricks_per_frame": counts["halves"] / seen if seen else None,
+    }
+
+
+def _brick_counts(frames: np.ndarray, wall: Wall, near: int, within: int) -> Counter[str]:
+    """Counts of one world; `unhit` are frames, `halves` bricks that are neither there nor gone."""
+    state = brick_states(frames, wall)
+    known, place = _last_known(state), ball_places(frames, wall)
+    gone = (known[1:] == 0) & (known[:-1] == 1)
+    lost_at = np.flatnonzero(gone.any((1, 2))) + 1
+    turned = _turns(place, known, wall)
+    found = Counter[str](
+        frames=len(frames) - 1, vanished=int(gone.sum()), hits=len(turned), halves=int((state < 0).sum())
+    )
+    found["answered"] = sum(bool((np.abs(lost_at - t) <= within).any()) for t in turned)
+    for t in lost_at.tolist():
+        there = np.argwhere(gone[t - 1])
+        found["unhit"] += bool((_distance(there, place[max(0, t - within) : t + 1], wall) > near).any())
+        later = known[t : _new_wall(known, t)]
+        found["returned"] += sum(bool((later[:, r, c] == 1).any()) for r, c in there)
+    return found
+
+
+def brick_states(frames: np.ndarray, wall: Wall) -> np.ndarray:
+    """1 for a brick that is there, 0 for one that is gone, -1 between, (t, rows, columns), in frames (t, h, w)."""
+    top, left, bottom, right = wall.bricks
+    height, width = wall.brick
+    field = frames[:, top:bottom, left:right] == wall.ground
+    parts = field.reshape(len(frames), (bottom - top) // height, height, (right - left) // width, width)
+    share = parts[:, :, :-1].mean((2, 4))
+    return np.where(share <= 0.25, 1, np.where(share >= 0.75, 0, -1))
+
+
+def _last_known(state: np.ndarray) -> np.ndarray:
+    known = state.copy()
+    for t in range(1, len(known)):
+        known[t] = np.where(known[t] < 0, known[t - 1], known[t])
+    return known
+
+
+def _new_wall(known: np.ndarray, t: int) -> int:
+    """The next frame at which at least six bricks come back at once, or the number of frames."""
+    back = ((known[t + 1 :] == 1) & (known[t:-1] == 0)).sum((1, 2)) >= 6
+    return t + 1 + int(back.argmax()) if back.any() else len(known)
+
+
+def _distance(there: np.ndarray, place: np.ndarray, wall: Wall) -> np.ndarray:
+    """Smallest distance of each brick (n, 2) from the ball's places (t, 2), px in the larger of both directions."""
+    height, width = wall.brick
+    corner = there * np.array([height, width]) + np.array(wall.bricks[:2])
+    beyond = np.maximum(corner[:, None] - place[None], place[None] - (corner + np.array([height, width]))[:, None])
+    apart = np.where(np.isfinite(beyond), beyond, np.inf).max(2)
+    found: np.ndarray = apart.min(1) if len(place) else np.full(len(there), np.inf)
+    return found
+
+
+def _turns(place: np.ndarray, known: np.ndarray, wall: Wall, reach: int = 6, gap: int = 6) -> list[int]:
+    """Frames at which the ball turns downwards under a brick that is there; it may be out of sight for `gap` frames.
+
+    Args:
+        place: of the ball, (t, 2).
+        known: states of the bricks, (t, rows, columns).
+        wall: colours and places.
+        reach: largest distance of the ball from the lowest brick above it, px.
+        gap: frames.
+    """
+    row, column = place.T
+    height, width = wall.brick
+    seen = np.flatnonzero(np.isfinite(row))
+    found: list[int] = []
+    for a, b, c, d in zip(seen, seen[1:], seen[2:], seen[3:], strict=False):
+        rises, falls = row[b] < row[a] and b == a + 1, row[d] > row[c] and d == c + 1
+        if not (rises and falls and c - b <= gap) or (found and b - found[-1] <= gap):
+            continue
+        here = min(max(int(column[b] - wall.bricks[1]) // width, 0), known.shape[2] - 1)
+        above = np.flatnonzero((known[a, :, max(0, here - 1) : here + 2] == 1).any(1))
+        if len(above) and row[b] - (wall.bricks[0] + (above[-1] + 1) * height) <= reach:
+            found.append(int(b))
+    return found
