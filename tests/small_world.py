@@ -37,17 +37,16 @@ def write_recordings(folder, videos=3, frames=12):
 def write_world(folder, outcomes=True, **settings):
     """A run folder with random weights, and its recordings beside it in `data`."""
     data = write_recordings(folder / "data")
-    config = dataclasses.replace(
-        tiny(),
-        palette=COLOURS,
-        areas=(256, 4),
-        least_areas=(248, 4),
-        extents=((16, 16), (2, 2)),
-        reward_values=REWARDS if outcomes else (),
-        flags=("terminated",) if outcomes else (),
-        outcomes="auto" if outcomes else "none",
-        **settings,
-    )
+    usual = {
+        "palette": COLOURS,
+        "areas": (256, 4),
+        "least_areas": (248, 4),
+        "extents": ((16, 16), (2, 2)),
+        "reward_values": REWARDS if outcomes else (),
+        "flags": ("terminated",) if outcomes else (),
+        "outcomes": "auto" if outcomes else "none",
+    }
+    config = dataclasses.replace(tiny(), **{**usual, **settings})
     spec = ClipSpec(channels=3, height=SIDE, width=SIDE, fps=20, actions=MOVES)
     run = RunConfig(name="categorical", profile="tiny", model=config, data=DataConfig(path=str(data)), spec=spec)
     weights = folder / "run" / "weights" / "step-1"

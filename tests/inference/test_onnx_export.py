@@ -68,6 +68,18 @@ def test_a_graph_depends_on_action_temperature_and_seed_as_the_model_does(export
     assert not torch.equal(frames[1, 1e6, 1], frames[1, 1e6, 2])
 
 
+def test_a_graph_has_the_regions_of_its_model(tmp_path):
+    upper = ((*COLOURS[1], 0, 0, 8, SIDE),)
+    measured = {"areas": (256, 4, 4), "least_areas": (248, 4, 4), "extents": ((16, 16), (2, 2), (2, 2))}
+    run = write_world(tmp_path, regions=upper, **measured)
+    assert command(["export", str(run), "--onnx", "--out", str(tmp_path / "out")]) == 0
+    model = open_run(run).model()
+    found = compare(model, tmp_path / "out", *inputs(open_run(run)))
+    assert found.difference <= 1e-3
+    assert found.equal == 1
+    assert model.impossible.sum() == 2 * 8 * SIDE  # the bright colour above, and its region below
+
+
 def test_float16_weights_are_smaller_and_give_the_same_pixels(exported, tmp_path):
     run, folder = exported
     for name in (INIT, STEP):
