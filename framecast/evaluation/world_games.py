@@ -122,6 +122,7 @@ GAMES: dict[str, WorldGame] = {
         model={
             "events": ("ram:123", "terminated"),
             "event_share": 0.25,
+            "background": True,  # dots below ghosts
             "reset_pixels": 24,  # a ghost elsewhere: 44
             "reset_presence": False,
             "erase": 0.05,

@@ -156,7 +156,9 @@ def test_clock_counts_frames_since_a_colour_left_and_since_it_came():
     assert history.present.tolist() == [[5, 0, 2]]
 
 
-@pytest.mark.parametrize("change", [{"clock": 0}, {"positions": False}, {"traces": ()}, {"actions_seen": 1}])
+@pytest.mark.parametrize(
+    "change", [{"clock": 0}, {"background": True}, {"positions": False}, {"traces": ()}, {"actions_seen": 1}]
+)
 def test_every_input_can_be_left_out(change):
     config = small_config(**change)
     model = model_of(config)

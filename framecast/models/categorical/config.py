@@ -67,6 +67,9 @@ class CategoricalConfig:
     """Decay per frame of the traces of each colour at each pixel, each in 0…1; empty for none."""
     clock: int = 64
     """Number of frames, at most `history`, up to which the time since a colour came or left is exact; 0 for none."""
+    background: bool = False
+    """The scene without its objects as an input: the newest colour of each pixel among those of more than `rare_area`
+    px. A dot that a sprite covers is known when the sprite leaves."""
     positions: bool = True
     """Learned maps of position at every level: in an empty field nothing else shows where a pixel is."""
     actions_seen: int = 4

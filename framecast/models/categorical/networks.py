@@ -133,6 +133,8 @@ class Network(nn.Module):
         actions: size of an action, 0 without.
     """
 
+    common: Tensor
+
     def __init__(self, config: CategoricalConfig, colours: int, height: int, width: int, actions: int) -> None:
         super().__init__()
         self.config, self.colours, self.size = config, colours, (height, width)
@@ -142,7 +144,9 @@ class Network(nn.Module):
         self.act = nn.Linear(max(1, actions * config.actions_seen), d)
         self.clock = Clock(colours, config.clock, config.history, d) if config.clock else None
         self.mix = nn.Linear(d, d)
-        planes = (config.frames + len(config.traces)) * colours
+        common = [bool(config.areas) and area > config.rare_area for area in config.areas or (0,) * colours]
+        self.register_buffer("common", torch.tensor(common).view(-1, 1, 1), persistent=False)
+        planes = (config.frames + len(config.traces) + config.background) * colours
         self.stem = nn.Conv2d(planes, first, 2, stride=2)  # space to depth, then a 1x1 convolution
         if config.positions:
             self.positions = nn.ParameterList(
@@ -163,6 +167,8 @@ class Network(nn.Module):
         self.head = nn.Conv2d(first, 4 * colours, 1)
         zero(self.head)
         self.copy = nn.Parameter(torch.tensor(float(config.copy_logit)))
+        if config.background:
+            self.uncover = nn.Parameter(torch.tensor(float(config.copy_logit) / 2))
 
     def forward(self, history: History, action: Tensor) -> tuple[Tensor, Tensor]:
         """Logits (b, k, h, w), float32, and features of the scene (b, 2 bottom + 2 first + d).
@@ -171,8 +177,8 @@ class Network(nn.Module):
             history: before the step.
             action: (b, a), the action at the last frame.
         """
-        condition = self._condition(history, action)
-        x, skips = self.stem(self._planes(history)), []
+        condition, behind = self._condition(history, action), self.background(history)
+        x, skips = self.stem(self._planes(history, behind)), []
         for i in (0, 1):
             x = _through(self.down[i], self._place(x, i), condition)
             skips.append(x)
@@ -190,15 +196,29 @@ class Network(nn.Module):
         last = (history.frames[:, -1, ..., None] == torch.arange(self.colours, device=x.device)).permute(0, 3, 1, 2)
         h, w = self.size
         change = functional.pixel_shuffle(self.head(functional.relu(x)), 2)[:, :, :h, :w]
-        return change.float() + self.copy * last.float(), torch.cat([scene, _pool(x), condition], 1).float()
+        logits = change.float() + self.copy * last.float()
+        if behind is not None:
+            logits = logits + self.uncover * behind
+        return logits, torch.cat([scene, _pool(x), condition], 1).float()
 
-    def _planes(self, history: History) -> Tensor:
-        """Input maps (b, (t + traces) k, h, w), padded with zeros to a size that can be halved."""
+    def background(self, history: History) -> Tensor | None:
+        """The scene without its objects: the newest common colour of each pixel, (b, k, h, w) of 0 and 1.
+
+        All zero where a pixel had none in the history; None without the option.
+        """
+        if not self.config.background:
+            return None
+        since, newest = torch.where(self.common, history.since, NEVER).min(1, keepdim=True)
+        colours = torch.arange(self.colours, device=since.device).view(1, -1, 1, 1)
+        return ((newest == colours) & (since < NEVER)).float()
+
+    def _planes(self, history: History, behind: Tensor | None) -> Tensor:
+        """Input maps (b, (t + traces + 1) k, h, w), padded with zeros to a size that can be halved."""
         colours = torch.arange(self.colours, device=history.since.device).view(1, 1, -1, 1, 1)
         shown = rearrange((history.frames[:, :, None] == colours).float(), "b t k h w -> b (t k) h w")
         traces = [torch.exp(math.log(decay) * history.since) for decay in self.config.traces]
         (h, w), (height, width) = self.size, self.padded
-        planes = torch.cat([shown, *traces], 1)
+        planes = torch.cat([shown, *traces, *([] if behind is None else [behind])], 1)
         planes = functional.pad(planes, (0, width - w, 0, height - h)) if (h, w) != (height, width) else planes
         return planes.contiguous(memory_format=torch.channels_last)
 
