@@ -260,7 +260,7 @@ class Trainer:
         text = f"{1 / seconds:.1f} steps/s, expected end {end} (in {duration_in_words(left)}), "
         text += f"peak memory {peak_memory(self.device.device):.1f} GB"
         if left > 3600 and self.device.device.type == "cpu":
-            text += "; on a CPU try --profile small --budget 10m --overwrite"
+            text += "; fewer --steps take less time, and in framecast train a smaller --profile"
         return text
 
     # -------------------------------------------------------------------------------------------------------- batches
