@@ -103,7 +103,7 @@ GAMES: dict[str, WorldGame] = {
             "event_share": 0.25,
             "erase": 0.05,
         },
-        steps=4000,
+        steps=3000,
         figures=freeway_figures,
     ),
     "ms_pacman": WorldGame(
