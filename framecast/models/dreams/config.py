@@ -253,7 +253,7 @@ def grid() -> DreamsConfig:
     return DreamsConfig(
         latent="grid",
         code_size=16,
-        kl_weight=0.02,
+        kl_weight=0.002,
         memory_sizes=(64,),
         recurrence="carried",
         sequence=16,
@@ -262,7 +262,7 @@ def grid() -> DreamsConfig:
         weight_temperature=0.3,
         sigma_temperature=0.1,
         vision_patience=None,
-        vision_share=0.45,
+        vision_share=0.4,
         memory_patience=None,
         optim=OptimConfig(vision_lr=2e-3, memory_lr=2e-3, clip=1.0, warmup=50, cosine=True),
     )

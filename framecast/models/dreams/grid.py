@@ -25,6 +25,9 @@ from framecast.nn.precision import autocast_off
 #: Steps of the past in which a changed cell counts as moving.
 _MOVED = 4
 
+#: Pixels around a changed one that weigh as much as it does.
+_AROUND = 2
+
 #: Log variance of a cell's latent at the start: narrow, or its noise would hide from the decoder what it encodes.
 _LOGVAR = -4.0
 
@@ -56,7 +59,9 @@ def _divisible(length: int, side: int) -> int:
 
 
 def weighted_error(frames: Tensor, decoded: Tensor, still: Tensor, change_weight: float) -> Tensor:
-    """Squared error with weights 1 + change_weight * |frame - still picture|, the largest difference of the channels.
+    """Squared error with weights 1 + change_weight * |frame - still picture|, the largest of channels and of 5x5 px.
+
+    A weight on the changed pixels alone would let a sprite wipe out the walls around it.
 
     Args:
         frames: (n, c, h, w) in 0…1.
@@ -67,7 +72,8 @@ def weighted_error(frames: Tensor, decoded: Tensor, still: Tensor, change_weight
     Returns:
         Sum over a frame, averaged over frames.
     """
-    weight = 1 + change_weight * (frames - still).abs().amax(1, keepdim=True)
+    changed = (frames - still).abs().amax(1, keepdim=True)
+    weight = 1 + change_weight * functional.max_pool2d(changed, 2 * _AROUND + 1, stride=1, padding=_AROUND)
     return (weight * (frames - decoded).square()).sum((1, 2, 3)).mean()
 
 
