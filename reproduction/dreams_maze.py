@@ -16,8 +16,10 @@ from framecast.evaluation.worlds import Recording, Starts, centres, held_actions
 from reproduction.dreams_training import Trained
 from reproduction.results import RESULTS, WORK, made, relative, write_film
 
-#: Largest distance from the true place at which a sprite counts as found, px, and largest side of what is found.
+#: Largest distance from the true place at which a sprite counts as found, px, and side of the square that holds it.
 NEAR, LARGEST = 2.0, 7
+#: Least pixels of runner and chasers, of which a whole one has 16 to 21 and 19.
+LEAST = (10, 8, 8, 8, 8)
 #: Held-out frames that are decoded, worlds that are dreamt, and frames of each.
 DECODED, WORLDS, LENGTH = 1000, 16, 200
 
@@ -53,27 +55,33 @@ def maze() -> dict[str, Any]:
 
 
 def sprites(frames: np.ndarray, board: Board) -> np.ndarray:
-    """Centres (row, column) of runner and chasers, (..., 5, 2), NaN where one is not shown as a whole.
+    """Centres (row, column) of runner and chasers, (..., 5, 2), NaN where one is not shown, in frames (..., h, w).
 
-    A sprite has at least the board's smallest number of pixels of its colour, all of them within 7x7 px.
+    Each is looked for where most pixels of its colour lie within 7x7 px: its centre is theirs. It is shown if they are
+    at least `LEAST`, and at least 60 % of those of its colour in the 21x21 px around: a smear is no sprite. A chaser
+    that is blue, of which only the eyes have its own colour, is not shown.
     """
-    field = frames[..., : board.rows, :]
+    field = frames[..., : board.rows, :].reshape(-1, board.rows, frames.shape[-1])
     found = []
-    for colour in (board.runner, *board.chasers):
-        mask = field == colour
-        place = centres(mask)
-        least = board.least_runner if colour == board.runner else board.least_chaser
-        sides = [_extent(mask.any(axis)) for axis in (-1, -2)]
-        place[(mask.sum((-2, -1)) < least) | (np.maximum(*sides) > LARGEST)] = np.nan
+    for colour, least in zip((board.runner, *board.chasers), LEAST, strict=True):
+        mask = np.pad(field == colour, ((0, 0), (LARGEST, LARGEST), (LARGEST, LARGEST)))
+        sums = _sums(mask[:, LARGEST:-LARGEST, LARGEST:-LARGEST], LARGEST)
+        top, left = np.unravel_index(sums.reshape(len(sums), -1).argmax(1), sums.shape[1:])
+        frame, count = np.arange(len(mask)), sums.max((1, 2))
+        windows = np.lib.stride_tricks.sliding_window_view(mask, (LARGEST, LARGEST), (1, 2))
+        place = centres(windows[frame, top + LARGEST, left + LARGEST]) + np.stack([top, left], 1)
+        around = _sums(mask, 3 * LARGEST)[frame, top, left]
+        place[(count < least) | (count < 0.6 * around)] = np.nan
         found.append(place)
-    return np.stack(found, -2)
+    return np.stack(found, -2).reshape(*frames.shape[:-2], len(found), 2)
 
 
-def _extent(marked: np.ndarray) -> np.ndarray:
-    """Distance from the first to the last of the marked entries of the last axis, both included; 0 without any."""
-    n = marked.shape[-1]
-    extent: np.ndarray = np.where(marked.any(-1), n - marked[..., ::-1].argmax(-1) - marked.argmax(-1), 0)
-    return extent
+def _sums(mask: np.ndarray, side: int) -> np.ndarray:
+    """Numbers of marked pixels in all squares of a side, (n, h - side + 1, w - side + 1)."""
+    total = np.pad(mask.astype(np.int32), ((0, 0), (1, 0), (1, 0))).cumsum(1).cumsum(2)
+    bands = total[:, side:] - total[:, :-side]
+    found: np.ndarray = bands[:, :, side:] - bands[:, :, :-side]
+    return found
 
 
 def near(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
@@ -86,7 +94,7 @@ def near(found: np.ndarray, truth: np.ndarray) -> np.ndarray:
 def detector(source: Source, board: Board) -> dict[str, float]:
     """Shares of true sprites found at their place, by the recorded states, and of sprites found where there are none.
 
-    Sprites that overlap are left out: one of them is covered.
+    Sprites that overlap are left out, as one of them is covered, and blue chasers.
     """
     clip = source.clip(0, 0, int(source.lengths[0]))
     names = source.meta()["states"]
@@ -95,7 +103,8 @@ def detector(source: Source, board: Board) -> dict[str, float]:
     ]
     corner = clip.arrays["states"][:, np.array(columns)]
     places = sprites(to_indices(clip.frames, np.array(source.meta()["palette"])), board)
-    there = corner[..., 0] >= 0
+    blue = clip.arrays["states"][:, [names.index(f"chaser{i}_blue") for i in range(4)]] > 0
+    there = (corner[..., 0] >= 0) & ~np.pad(blue, ((0, 0), (1, 0)))
     apart = np.abs(corner[:, :, None] - corner[:, None]).max(-1) >= CELL
     alone = (apart | np.eye(corner.shape[1], dtype=bool)).all(-1)
     # the centre of a sprite of 5x5 px, in a maze that begins at column 2 of the frame
