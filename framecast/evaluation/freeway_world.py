@@ -12,22 +12,8 @@ from framecast.data.base import Source
 from framecast.evaluation.atari_worlds import action_indices, colour_indices, object_figures
 from framecast.evaluation.world_figures import Measured, WorldProtocol
 from framecast.evaluation.worlds import Recording, centres, constant, play
+from framecast.metrics.objects import GAMES
 from framecast.models.base import Predictor
-
-#: Colour of the chicken, and of each car, from the top.
-_CHICKEN = (252, 252, 84)
-_CARS = (
-    (167, 26, 26),
-    (180, 231, 117),
-    (105, 105, 15),
-    (228, 111, 111),
-    (24, 26, 167),
-    (162, 98, 33),
-    (84, 92, 214),
-    (184, 50, 50),
-    (135, 183, 84),
-    (210, 210, 64),
-)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -56,7 +42,8 @@ def freeway_figures(
     """
     kept: dict[str, Recording] = {} if keep is None else keep
     found = object_figures(model, source, protocol, kept, player="chicken", moves=("UP", "DOWN"))
-    chicken, *cars = colour_indices(source, model, (_CHICKEN, *_CARS))
+    colours = [thing.colours[0] for thing in GAMES["freeway"].things]
+    chicken, *cars = colour_indices(source, model, colours)
     road = Road(cars=tuple(cars), chicken=chicken)
     true = kept["held_true"]
     for name in ("world", "true"):
