@@ -118,15 +118,29 @@ def still_intact(recording: Recording, still: np.ndarray) -> dict[str, Any]:
 
 
 def presence(recording: Recording, things: Things, palette: np.ndarray) -> dict[str, Any]:
-    """Share of frames that show each object, in the first 64 frames, in all, and by fifths; mean number of objects."""
-    there = np.stack([_found(frames, things, palette).there.numpy() for frames in recording.frames[:, 1:]])
-    fifths = [part.mean((0, 1)) for part in np.array_split(there, 5, axis=1)]
+    """Share of frames that show each object, in the first 64 frames, in all, and by fifths; mean number of objects.
+
+    Frames after the end of a game, in which the emulator stands still, do not count.
+    """
+    n, t = recording.frames.shape[:2]
+    there = np.full((n, t - 1, len(things.things)), np.nan)
+    for row, frames in zip(there, recording.lasting(), strict=True):
+        row[: len(frames) - 1] = _found(frames[1:], things, palette).there.numpy()
+    names = [thing.name for thing in things.things]
+    parts = [_means(part) for part in np.array_split(there, 5, axis=1)]
     return {
-        "objects": float(there.sum(2).mean()),
-        "shown_to_64": {t.name: float(there[:, :64, i].mean()) for i, t in enumerate(things.things)},
-        "shown": {t.name: float(there[..., i].mean()) for i, t in enumerate(things.things)},
-        "shown_by_fifth": {t.name: [float(part[i]) for part in fifths] for i, t in enumerate(things.things)},
+        "frames_of_games": float(np.isfinite(there[..., 0]).sum(1).mean()),
+        "objects": float(np.nanmean(there.sum(2))),
+        "shown_to_64": dict(zip(names, _means(there[:, :64]), strict=True)),
+        "shown": dict(zip(names, _means(there), strict=True)),
+        "shown_by_fifth": {name: [part[i] for part in parts] for i, name in enumerate(names)},
     }
+
+
+def _means(there: np.ndarray) -> list[float | None]:
+    """Mean over worlds and frames of each object; None where all games have ended before."""
+    known = np.isfinite(there[..., 0])
+    return [float(there[..., i][known].mean()) if known.any() else None for i in range(there.shape[2])]
 
 
 def _found(frames: np.ndarray, things: Things, palette: np.ndarray) -> Any:

@@ -47,7 +47,7 @@ def breakout_figures(
     """Figures of a world of Breakout, the emulator's beside each; see `paddle_figures` for the arguments.
 
     The emulator's game ends with its last life, which the field of play does not show, and stands still then; its
-    figures are of the frames before.
+    figures are of the frames before. The world continues.
     """
     ground, ball = colour_indices(source, model, (_GROUND, _BALL))
     fire, left, right = action_indices(source, ("FIRE", "LEFT", "RIGHT"))
@@ -96,22 +96,16 @@ def ball_follower(wall: Wall, slack: float = 1.5) -> Player:
     return player
 
 
-def lasted(frames: np.ndarray) -> int:
-    """Number of frames up to the last one that differs from the frame before it."""
-    changed = np.flatnonzero((frames[1:] != frames[:-1]).any((1, 2)))
-    return int(changed[-1]) + 2 if len(changed) else 1
-
-
 def presence(recording: Recording, wall: Wall) -> dict[str, Any]:
-    """Presence of ball and paddle after the start, while a game lasts, and dead worlds."""
-    parts = [frames[1 : lasted(frames)] for frames in recording.frames]
+    """Presence of ball and paddle after the start, while a game lasts, and worlds that end without a ball."""
+    parts = [frames[1:] for frames in recording.lasting()]
     balls = [np.isfinite(ball_places(part, wall)[:, 0]) for part in parts]
     areas = np.concatenate([_area(part, wall) for part in parts])
     shown = areas > 0
     return {
         "worlds": len(parts),
         "frames": int(np.mean([len(part) for part in parts])),
-        "dead": int(sum(len(row) == recording.frames.shape[1] - 1 and not row[-DEAD:].any() for row in balls)),
+        "dead": int(sum(len(row) >= DEAD and not row[-DEAD:].any() for row in balls)),
         "ball_share": float(np.concatenate(balls).mean()),
         "clean_ball": float((areas[shown] <= 6).mean()) if shown.any() else None,  # 2x4 px of the emulator
         "paddle": float(np.concatenate([np.isfinite(paddle_places(p, wall)[:, 0]) for p in parts]).mean()),
@@ -127,8 +121,8 @@ def returns(recording: Recording, wall: Wall) -> dict[str, Any]:
     """Balls that turn upwards near the paddle, and balls that are lost below."""
     returned = missed = 0
     near = wall.paddle[0] - 12
-    for frames in recording.frames:
-        row = ball_places(frames[: lasted(frames)], wall)[:, 0]
+    for frames in recording.lasting():
+        row = ball_places(frames, wall)[:, 0]
         for t in range(2, len(row)):
             moved = row[t - 1] - row[t - 2]
             if row[t - 1] >= near and moved > 0:
@@ -152,8 +146,8 @@ def bricks(recording: Recording, wall: Wall, near: int = 8, within: int = 6) -> 
         within: largest number of frames between hit and loss.
     """
     counts = Counter[str]()
-    for frames in recording.frames:
-        counts += _brick_counts(frames[: lasted(frames)], wall, near, within)
+    for frames in recording.lasting():
+        counts += _brick_counts(frames, wall, near, within)
     vanished, hits, seen = counts["vanished"], counts["hits"], counts["frames"]
     return {
         "bricks_vanished": vanished,

@@ -119,7 +119,8 @@ def dots(recording: Recording, board: Board, later: int = 100, reset: int = 10) 
     at least `reset` dots at once is a new game. Pixels under a sprite are not judged.
     """
     eaten = stayed = judged = far = 0
-    for frames in recording.frames:
+    parts = recording.lasting()
+    for frames in parts:
         pixels = frames[:, board.dots[:, 0], board.dots[:, 1]]
         state = np.where(pixels == board.dot, 1, np.where(pixels == board.ground, 0, -1))
         known = _carried(state)
@@ -138,7 +139,7 @@ def dots(recording: Recording, board: Board, later: int = 100, reset: int = 10) 
                 stayed += not (known[t:stop, d] == 1).any()
     return {
         "eaten": eaten,
-        "eaten_per_1000_frames": 1000 * eaten / (len(recording.frames) * (recording.frames.shape[1] - 1)),
+        "eaten_per_1000_frames": 1000 * eaten / max(1, sum(len(frames) - 1 for frames in parts)),
         "stay_eaten": stayed / judged if judged else None,
         "vanished_without_runner": far / eaten if eaten else None,
     }

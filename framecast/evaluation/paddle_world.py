@@ -79,25 +79,37 @@ def follower(court: Court, slack: float = 1.5) -> Player:
 
 
 def presence(recording: Recording, court: Court) -> dict[str, Any]:
-    """Presence of ball and paddles, and dead worlds, over the frames after the start."""
-    frames = recording.frames[:, 1:]
-    area = np.stack([(row == court.ball).sum((1, 2)) for row in frames])
-    shown = area > 0
-    paddles = {
-        which: np.stack([np.isfinite(paddle_places(row, court, which)[:, 0]) for row in frames])
-        for which in ("opponent", "player")
-    }
-    clean = np.stack([_clean(row, court) for row in frames])
+    """Presence of ball and paddles, and worlds that end without a ball, over the frames after the start.
+
+    Frames after the end of a game, in which the emulator stands still, do not count.
+    """
+    n, t = recording.frames.shape[:2]
+    shown, clean, opponent, player = (np.full((n, t - 1), np.nan) for _ in range(4))
+    for i, frames in enumerate(part[1:] for part in recording.lasting()):
+        found = slice(0, len(frames))
+        shown[i, found] = (frames == court.ball).any((1, 2))
+        clean[i, found] = _clean(frames, court)
+        opponent[i, found] = np.isfinite(paddle_places(frames, court, "opponent")[:, 0])
+        player[i, found] = np.isfinite(paddle_places(frames, court, "player")[:, 0])
+    last = [row[np.isfinite(row)][-DEAD:] for row in shown]
     return {
-        "worlds": len(frames),
-        "frames": frames.shape[1],
-        "dead": int((~shown[:, -DEAD:].any(1)).sum()),
-        "ball_share": float(shown.mean()),
-        "ball_share_by_fifth": [float(part.mean()) for part in np.array_split(shown, 5, axis=1)],
-        "clean_ball": float(clean[shown].mean()) if shown.any() else None,
-        "both_paddles": float((paddles["opponent"] & paddles["player"]).mean()),
-        **{f"{which}_present": float(found.mean()) for which, found in paddles.items()},
+        "worlds": n,
+        "frames": t - 1,
+        "frames_of_games": float(np.isfinite(shown).sum(1).mean()),
+        "dead": sum(len(row) == DEAD and not row.any() for row in last),
+        "ball_share": _mean(shown),
+        "ball_share_by_fifth": [_mean(part) for part in np.array_split(shown, 5, axis=1)],
+        "clean_ball": _mean(clean[shown == 1]),
+        "both_paddles": _mean(opponent * player),
+        "opponent_present": _mean(opponent),
+        "player_present": _mean(player),
     }
+
+
+def _mean(values: np.ndarray) -> float | None:
+    """Mean of the known values; None without any."""
+    known = values[np.isfinite(values)]
+    return float(known.mean()) if len(known) else None
 
 
 def _clean(frames: np.ndarray, court: Court) -> np.ndarray:
@@ -123,7 +135,7 @@ def rallies(recording: Recording, court: Court) -> dict[str, Any]:
     near = 0.25 * width
     counts = dict.fromkeys(("player_returned", "player_missed", "opponent_returned", "opponent_missed", "lost"), 0)
     pauses: list[int] = []
-    for frames in recording.frames:
+    for frames in recording.lasting():
         x = ball_places(frames, court)[:, 1]
         shown = np.isfinite(x)
         edges = np.flatnonzero(np.diff(np.concatenate([[False], shown, [False]]).astype(int)))

@@ -33,6 +33,8 @@ class Running(Protocol):
 
     frames: np.ndarray
     """The current frames, palette indices (n, h, w)."""
+    over: np.ndarray
+    """Whether the last step ended each game, (n,) bool; a game that stays over stands still."""
 
     def step(self, actions: np.ndarray) -> np.ndarray:
         """Advance every world by its action (n,); the rewards, (n,)."""
@@ -46,11 +48,18 @@ class Recording:
         frames: palette indices (n, t + 1, h, w), uint8; the first is the start.
         actions: indices (n, t).
         rewards: (n, t), of the transition from frame i to frame i + 1.
+        lengths: (n,) number of frames of each world up to the one with which its game ended for good; None for all.
     """
 
     frames: np.ndarray
     actions: np.ndarray
     rewards: np.ndarray
+    lengths: np.ndarray | None = None
+
+    def lasting(self) -> list[np.ndarray]:
+        """Frames (t, h, w) of each world while its game lasts, the start first."""
+        lengths = [self.frames.shape[1]] * len(self.frames) if self.lengths is None else self.lengths.tolist()
+        return [frames[:length] for frames, length in zip(self.frames, lengths, strict=True)]
 
 
 class Starts:
@@ -147,6 +156,7 @@ class ModelWorld:
         generator = torch.Generator().manual_seed(seed_for("world"))
         self.session = RolloutSession(model, context, past, generator, precision)
         self.frames = to_indices(context[:, -1].numpy(), palette)
+        self.over = np.zeros(len(self.frames), np.bool_)  # a world has no end
 
     def step(self, actions: np.ndarray) -> np.ndarray:
         """Advance every world by its action (n,); the predicted rewards, (n,)."""
@@ -162,11 +172,13 @@ class TrueGame:
     def __init__(self, worlds: Sequence[World], palette: np.ndarray) -> None:
         self.worlds, self.palette = worlds, palette
         self.frames = self._shown()
+        self.over = np.zeros(len(worlds), np.bool_)
 
     def step(self, actions: np.ndarray) -> np.ndarray:
         """Advance every game by its action (n,); the rewards, (n,)."""
         results: list[Any] = [world.act(int(action)) for world, action in zip(self.worlds, actions, strict=True)]
         self.frames = self._shown()
+        self.over = np.array([isinstance(result, tuple) and bool(result[1]) for result in results])
         return np.array([result[0] if isinstance(result, tuple) else 0.0 for result in results])
 
     def _shown(self) -> np.ndarray:
@@ -175,13 +187,15 @@ class TrueGame:
 
 def play(world: Running, player: Player, frames: int) -> Recording:
     """Several worlds played for some frames."""
-    shown, acted, gained = [world.frames], [], []
+    shown, acted, gained, over = [world.frames], [], [], []
     for _ in range(frames):
         actions = player(world.frames)
         gained.append(world.step(actions))
         acted.append(actions)
         shown.append(world.frames)
-    return Recording(np.stack(shown, 1), np.stack(acted, 1), np.stack(gained, 1))
+        over.append(world.over)
+    still = np.cumprod(np.stack(over[::-1], 1), 1).sum(1)  # steps at the end at which a game was over
+    return Recording(np.stack(shown, 1), np.stack(acted, 1), np.stack(gained, 1), frames + 1 - np.maximum(still - 1, 0))
 
 
 def held_actions(count: int, size: int, seed: int, shortest: int = 3, longest: int = 19) -> Player:

@@ -1,5 +1,6 @@
 """Figures of worlds of the emulator's games: what stands still, presence, dots, and a tiny world of each game."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -11,7 +12,7 @@ from framecast.data.store import Store
 from framecast.evaluation.atari_worlds import _board, presence, still_intact
 from framecast.evaluation.maze_world import dots
 from framecast.evaluation.world_games import GAMES
-from framecast.evaluation.worlds import Recording, Starts
+from framecast.evaluation.worlds import Recording, Starts, play
 from framecast.metrics.objects import GAMES as OBJECTS
 from framecast.metrics.objects import Thing, Things, cropped, things_of
 
@@ -42,6 +43,37 @@ def test_presence_of_objects_is_given_to_64_frames_and_by_fifths():
     assert found["objects"] == found["shown"]["ball"] == 0.5
     assert found["shown_to_64"]["ball"] == 50 / 64
     assert found["shown_by_fifth"]["ball"] == [1, 1, 0.5, 0, 0]
+
+
+def test_frames_after_the_end_of_a_game_do_not_count():
+    palette = np.array([(0, 0, 0), (250, 0, 0)])
+    things = Things(things=(Thing(name="ball", colours=((250, 0, 0),), least=1),), size=(8, 8), grounds=((0, 0, 0),))
+    frames = np.zeros((2, 101, 8, 8))
+    frames[:, :31, 3, 3] = 1
+    ended = dataclasses.replace(recording(frames), lengths=np.array([31, 41]))  # 30 of 30 frames, and 30 of 40
+    found = presence(ended, things, palette)
+    assert found["frames_of_games"] == 35
+    assert found["shown"]["ball"] == found["objects"] == 60 / 70
+    assert found["shown_by_fifth"]["ball"] == [1, 20 / 30, None, None, None]
+
+
+class Ending:
+    """Games that end: the first at the third step, the second at the second one, of which it starts again."""
+
+    def __init__(self):
+        self.frames, self.over, self.count = np.zeros((2, 1, 1), np.uint8), np.zeros(2, bool), 0
+
+    def step(self, actions):
+        self.count += 1
+        self.over = np.array([self.count >= 3, self.count == 2])
+        return np.zeros(2)
+
+
+def test_a_recording_lasts_until_the_end_for_good():
+    recorded = play(Ending(), lambda frames: np.zeros(2, np.int64), 5)
+    assert recorded.lengths.tolist() == [4, 6]
+    assert [len(frames) for frames in recorded.lasting()] == [4, 6]
+    assert play(Ending(), lambda frames: np.zeros(2, np.int64), 2).lengths.tolist() == [3, 3]
 
 
 def test_dots_are_pixels_of_the_walls_colour_that_turn_to_ground_one_for_each_dot():

@@ -1,9 +1,11 @@
 """Figures of Breakout on drawn games: ball and paddle, returns, bricks that are hit, stay away, or vanish unhit."""
 
+import dataclasses
+
 import numpy as np
 import pytest
 
-from framecast.evaluation.breakout_world import Wall, ball_follower, brick_states, bricks, lasted, presence, returns
+from framecast.evaluation.breakout_world import Wall, ball_follower, brick_states, bricks, presence, returns
 from framecast.evaluation.worlds import Recording
 
 GROUND, BALL, BRICK = 0, 1, 2
@@ -82,14 +84,13 @@ def test_returned_and_lost_balls_are_counted():
     assert returns(recorded([field((40, 3)), field((42, 3)), field((44, 3))]), WALL)["return_rate"] is None
 
 
-def test_presence_is_of_the_frames_before_the_game_stands_still():
+def test_presence_is_of_the_frames_before_the_game_ends():
     frames = [field((40 + t, 10)) for t in range(5)] + [field(None)] * 300
-    assert lasted(np.stack(frames)) == 6
-    found = presence(recorded(frames), WALL)
+    assert presence(recorded(frames), WALL)["dead"] == 1
+    ended = dataclasses.replace(recorded(frames), lengths=np.array([6]))
+    found = presence(ended, WALL)
     assert found["ball_share"] == pytest.approx(4 / 5)
-    assert (found["dead"], found["paddle"], found["clean_ball"]) == (0, 1.0, 1.0)
-    moving = [field((40, 10))] + [field(None, paddle=20 + t % 2) for t in range(300)]
-    assert presence(recorded(moving), WALL)["dead"] == 1
+    assert (found["frames"], found["dead"], found["paddle"], found["clean_ball"]) == (5, 0, 1.0, 1.0)
 
 
 def test_follower_serves_and_goes_to_the_ball():

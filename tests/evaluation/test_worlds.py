@@ -89,6 +89,12 @@ def test_a_dead_world_is_counted(stores):
     found = paddle_world.presence(Recording(frames, np.zeros((2, 259)), np.zeros((2, 259))), paddle_world.PADDLE)
     assert found["dead"] == 1
     assert found["both_paddles"] == 0.0
+    ended = Recording(frames, np.zeros((2, 259)), np.zeros((2, 259)), lengths=np.array([260, 100]))
+    found = paddle_world.presence(ended, paddle_world.PADDLE)
+    assert found["dead"] == 0
+    assert found["frames_of_games"] == (259 + 99) / 2
+    assert found["ball_share"] == pytest.approx(129 / (259 + 99))
+    assert found["ball_share_by_fifth"][4] == pytest.approx(0.5, abs=0.02)
 
 
 def test_true_maze_keeps_walls_runner_and_eaten_dots(stores):
@@ -115,6 +121,7 @@ def test_the_true_game_obeys_itself_and_a_still_world_does_not(stores):
     class Still:
         def __init__(self):
             self.frames = starts.true_game().frames
+            self.over = np.zeros(len(self.frames), bool)
 
         def step(self, actions):
             return np.zeros(len(actions))
