@@ -104,7 +104,8 @@ def presence(recording: Recording, wall: Wall) -> dict[str, Any]:
     shown = areas > 0
     return {
         "worlds": len(parts),
-        "frames": int(np.mean([len(part) for part in parts])),
+        "frames": recording.frames.shape[1] - 1,
+        "frames_of_games": float(np.mean([len(part) for part in parts])),
         "dead": int(sum(len(row) >= DEAD and not row[-DEAD:].any() for row in balls)),
         "ball_share": float(np.concatenate(balls).mean()),
         "clean_ball": float((areas[shown] <= 6).mean()) if shown.any() else None,  # 2x4 px of the emulator

@@ -90,7 +90,7 @@ def test_presence_is_of_the_frames_before_the_game_ends():
     ended = dataclasses.replace(recorded(frames), lengths=np.array([6]))
     found = presence(ended, WALL)
     assert found["ball_share"] == pytest.approx(4 / 5)
-    assert (found["frames"], found["dead"], found["paddle"], found["clean_ball"]) == (5, 0, 1.0, 1.0)
+    assert (found["frames_of_games"], found["dead"], found["paddle"], found["clean_ball"]) == (5, 0, 1.0, 1.0)
 
 
 def test_follower_serves_and_goes_to_the_ball():
