@@ -133,7 +133,7 @@ ROWS: dict[str, list[Row]] = {
     ],
 }
 #: Below the table of a world that was measured by an earlier version.
-_OLDER = "Measured before frames after the end of the emulator's game, in which it stands still, were left out of its column."
+_OLDER = "Measured when frames after the end of the emulator's game, in which it stands still, counted in its column."
 #: Worlds that come with the package.
 PACKAGED = ("paddle", "maze")
 
