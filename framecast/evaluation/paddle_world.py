@@ -84,11 +84,11 @@ def presence(recording: Recording, court: Court) -> dict[str, Any]:
     Frames after the end of a game, in which the emulator stands still, do not count.
     """
     n, t = recording.frames.shape[:2]
-    shown, clean, opponent, player = (np.full((n, t - 1), np.nan) for _ in range(4))
+    shown, whole, opponent, player = (np.full((n, t - 1), np.nan) for _ in range(4))
     for i, frames in enumerate(part[1:] for part in recording.lasting()):
         found = slice(0, len(frames))
         shown[i, found] = (frames == court.ball).any((1, 2))
-        clean[i, found] = _clean(frames, court)
+        whole[i, found] = clean(frames, court.ball, court.ball_area)
         opponent[i, found] = np.isfinite(paddle_places(frames, court, "opponent")[:, 0])
         player[i, found] = np.isfinite(paddle_places(frames, court, "player")[:, 0])
     last = [row[np.isfinite(row)][-DEAD:] for row in shown]
@@ -99,7 +99,7 @@ def presence(recording: Recording, court: Court) -> dict[str, Any]:
         "dead": sum(len(row) == DEAD and not row.any() for row in last),
         "ball_share": _mean(shown),
         "ball_share_by_fifth": [_mean(part) for part in np.array_split(shown, 5, axis=1)],
-        "clean_ball": _mean(clean[shown == 1]),
+        "clean_ball": _mean(whole[shown == 1]),
         "both_paddles": _mean(opponent * player),
         "opponent_present": _mean(opponent),
         "player_present": _mean(player),
@@ -112,14 +112,14 @@ def _mean(values: np.ndarray) -> float | None:
     return float(known.mean()) if len(known) else None
 
 
-def _clean(frames: np.ndarray, court: Court) -> np.ndarray:
-    """Whether the ball of each frame (t, h, w) has no more pixels than it should, in one place."""
-    mask = frames == court.ball
+def clean(frames: np.ndarray, ball: int, most: int) -> np.ndarray:
+    """Whether the ball of each frame (t, h, w) is in one place and has at most `most` pixels, (t,) bool."""
+    mask = frames == ball
     area = mask.sum((1, 2))
     rows, columns = mask.any(2), mask.any(1)
-    side = max(1, int(np.ceil(np.sqrt(court.ball_area))))
+    side = max(1, int(np.ceil(np.sqrt(most))))
     together = (_extent(rows) <= side) & (_extent(columns) <= side)
-    found: np.ndarray = (area > 0) & (area <= court.ball_area) & together
+    found: np.ndarray = (area > 0) & (area <= most) & together
     return found
 
 

@@ -8,7 +8,7 @@ from typing import Literal
 
 from framecast.core.config import require_above, require_choices, require_least, require_share
 from framecast.core.errors import UserError
-from framecast.models.categorical.regions import Region
+from framecast.models.categorical.regions import MOST_REGIONS, Region
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -43,7 +43,7 @@ class CategoricalConfig:
     """RGB colours, 0…255 each; empty: found in the training data."""
     regions: tuple[Region, ...] = ()
     """Boxes in which a colour is a class of its own, each red, green, blue, top, left, bottom, right (px, the last two
-    excluded): a ball that shares its colour with bricks or a paddle is told from them by its place."""
+    excluded): a ball that shares its colour with bricks or a paddle is distinguished from them by its place."""
     areas: tuple[int, ...] = ()
     """Largest area of each colour of the palette in a frame, px (99.9th percentile); empty: measured in the training
     data."""
@@ -137,13 +137,17 @@ class CategoricalConfig:
             )
         if len(set(self.palette)) != len(self.palette) or not all(0 <= v <= 255 for c in self.palette for v in c):
             raise UserError("model.palette must be different colours of three numbers in 0…255")
-        classes = len(self.palette) + len(self.regions)
+        classes = len(self.palette) + len(self.regions) if self.palette else 0
         for name in ("areas", "least_areas", "usual_areas", "extents"):
             if getattr(self, name) and len(getattr(self, name)) != classes:
                 raise UserError(f"model.{name} must have one number for each of {classes} colours and regions")
-        for *_, top, left, bottom, right in self.regions:
+        if len(self.regions) > MOST_REGIONS:
+            raise UserError(f"model.regions must be at most {MOST_REGIONS}, got {len(self.regions)}")
+        for *colour, top, left, bottom, right in self.regions:
             if not (0 <= top < bottom and 0 <= left < right):
                 raise UserError(f"model.regions: {(top, left, bottom, right)} is no box of top, left, bottom, right")
+            if not all(0 <= level <= 255 for level in colour):
+                raise UserError(f"model.regions: {tuple(colour)} is no colour of three numbers in 0…255")
         for name in ("widths", "blocks"):
             if min(getattr(self, name)) < 1:
                 raise UserError(f"model.{name} must be numbers of at least 1, got {getattr(self, name)}")

@@ -73,8 +73,9 @@ class Categorical(Predictor):
         palette = torch.cat([palette, palette[list(self._owned)]])  # a region has the colour of its pixels
         k = len(palette)
         self.register_buffer("palette", palette, persistent=False)
-        never = impossible(config.regions, self._owned, self._colours, spec.height, spec.width)
-        self.register_buffer("impossible", never, persistent=False)
+        if config.regions:
+            never = impossible(config.regions, self._owned, self._colours, spec.height, spec.width)
+            self.register_buffer("impossible", never, persistent=False)
         nothing = (0,) * k
         self._rare = RareColours.of(
             config.areas or nothing,
@@ -295,7 +296,7 @@ class Categorical(Predictor):
         error = 255 * float((self.colours(found[-1, -1]) - frames[-1, -1]).abs().mean())
         if error > self.config.palette_error:
             raise ValueError(
-                f"frames differ from the palette of {len(self.palette)} colours by {error:.0f} of 255 levels on "
+                f"frames differ from the palette of {self._colours} colours by {error:.0f} of 255 levels on "
                 f"average, at most {self.config.palette_error:g} are allowed; use frames of the game "
                 "that the model was trained on"
             )

@@ -1,4 +1,4 @@
-"""Boxes in which a colour is a class of its own, so that a ball can be told from bricks of the same colour."""
+"""Boxes in which a colour is a class of its own, which distinguishes a ball from bricks of the same colour."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ from framecast.core.errors import UserError
 
 #: Red, green and blue, 0…255; top, left, bottom and right of the box, px, the last two excluded.
 Region = tuple[int, int, int, int, int, int, int]
+
+#: Largest number of regions: each has a bit of a 64-bit number beside the 24 of a colour.
+MOST_REGIONS = 32
 
 #: Largest distance of a region's colour from that of the palette, in levels of 255 of any channel.
 _NEAR = 24
@@ -50,14 +53,15 @@ def divide(indices: Tensor, regions: Sequence[Region], owned: Sequence[int], col
 
 def impossible(regions: Sequence[Region], owned: Sequence[int], colours: int, height: int, width: int) -> Tensor:
     """Whether a class cannot be at a pixel, bool (classes, h, w): a region outside its box, its colour inside."""
-    every = torch.arange(colours)[:, None, None].expand(-1, height, width)
-    classes = divide(every, regions, owned, colours)
-    names = torch.arange(colours + len(regions))
-    return ~(classes[:, None] == names.view(1, -1, 1, 1)).any(0)
+    never = torch.ones(colours + len(regions), height, width, dtype=torch.bool)
+    for colour in range(colours):
+        classes = divide(torch.full((height, width), colour), regions, owned, colours)
+        never.scatter_(0, classes[None], False)
+    return never
 
 
 def marks(regions: Sequence[Region], height: int, width: int) -> np.ndarray:
-    """Number (h, w), int64, of each pixel whose bit i tells whether it lies in the box of region i."""
+    """Number (h, w), int64, of each pixel whose bit i is set where it lies in the box of region i."""
     found = np.zeros((height, width), np.int64)
     for i, (*_, top, left, bottom, right) in enumerate(regions):
         found[top:bottom, left:right] |= 1 << i
