@@ -62,14 +62,18 @@ def make_world(
         tiny: little data and few steps, for tests.
 
     Raises:
-        UserError: unknown game, missing emulator, or a folder that holds something else.
+        UserError: unknown game, missing emulator, or a folder that holds something else, such as a recording with
+            other settings.
     """
     from framecast.core.io import read_json, write_json
     from framecast.data.store import Store
     from framecast.evaluation.world_games import GAMES
     from framecast.inference.load import load
 
-    paths = trained_world(game, out, steps, seed, device, tiny)
+    paths = _paths(game, out)
+    if game in GAMES and _is_whole(paths, steps, seed):
+        return paths
+    trained_world(game, out, steps, seed, device, tiny)
     chosen, source = GAMES[game], Store(paths["data"])
     if not paths["figures"].is_file():
         print("measuring the world beside the true game …", file=sys.stderr)
@@ -94,9 +98,11 @@ def trained_world(
     if game not in GAMES:
         raise UserError(f"unknown game {game!r}; {suggest(game, GAMES)}")
     chosen = GAMES[game]
-    paths = {"data": out / "data", "run": out / "run", "figures": out / "figures.json", "world": out / f"world-{game}"}
-    if not (paths["data"] / "index.json").is_file():
-        settings = {**chosen.settings, "seed": seed, **(_tiny_settings(chosen.settings) if tiny else {})}
+    paths = _paths(game, out)
+    settings = {**chosen.settings, "seed": seed, **(_tiny_settings(chosen.settings) if tiny else {})}
+    if (paths["data"] / "index.json").is_file():
+        _check_recording(paths["data"], settings)
+    else:
         with progress_bar(f"recording {game}") as progress:
             make_source(chosen.source, paths["data"], settings, progress)
     config = preset("categorical", "tiny" if tiny else "default")
@@ -107,6 +113,34 @@ def trained_world(
     length = steps or (4 if tiny else chosen.steps)
     train("categorical", paths["data"], out=paths["run"], config=config, steps=length, seed=seed, device=device)
     return paths
+
+
+def _paths(game: str, out: Path) -> dict[str, Path]:
+    return {"data": out / "data", "run": out / "run", "figures": out / "figures.json", "world": out / f"world-{game}"}
+
+
+def _is_whole(paths: Mapping[str, Path], steps: int | None, seed: int) -> bool:
+    """Whether nothing is left to be done, perhaps by an earlier version whose games had other settings."""
+    from framecast.training.run_folder import open_run
+
+    if not (paths["figures"].is_file() and paths["world"].is_dir() and paths["run"].is_dir()):
+        return False
+    train = open_run(paths["run"]).config.train
+    return train.seed == seed and steps in (None, train.steps)
+
+
+def _check_recording(data: Path, settings: Mapping[str, Any]) -> None:
+    """Raise UserError for a recording with other settings, such as that of an earlier version."""
+    from framecast.data.store import Store
+
+    found = Store(data).meta().get("parameters")
+    known = found if isinstance(found, Mapping) else {}
+    for name, wanted in settings.items():
+        if name in known and known[name] != wanted:
+            raise UserError(
+                f"{data} was recorded with {name} {known[name]}, where {wanted} is asked for; choose another --out, "
+                "or delete the folder"
+            )
 
 
 def _tiny_settings(settings: Mapping[str, Any]) -> dict[str, Any]:

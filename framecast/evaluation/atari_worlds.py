@@ -27,7 +27,12 @@ _LEAST = 8
 def pong_figures(
     model: Predictor, source: Source, protocol: WorldProtocol, keep: dict[str, Recording] | None = None
 ) -> dict[str, Any]:
-    """Figures of Pong at half the emulator's size; see `paddle_figures`."""
+    """Figures of Pong; see `paddle_figures`.
+
+    Of recordings that are not the field of play at half the emulator's size, those of `object_figures`.
+    """
+    if (source.spec.height, source.spec.width) != (80, 80):
+        return object_figures(model, source, protocol, keep, player="paddle", moves=("RIGHT", "LEFT"))
     ball, opponent, player = colour_indices(source, model, _PONG)
     up, down = action_indices(source, ("RIGHT", "LEFT"))
     court = Court(

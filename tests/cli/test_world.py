@@ -1,5 +1,6 @@
 """`framecast world`: from a game's name to a packed world, resumed by a second call."""
 
+import dataclasses
 import json
 
 import pytest
@@ -7,6 +8,7 @@ import pytest
 from framecast.cli import run
 from framecast.cli.world import make_world, trained_world
 from framecast.core.errors import UserError
+from framecast.evaluation.world_games import GAMES
 from framecast.inference.starts import open_starts
 from framecast.training.run_folder import open_run
 
@@ -23,6 +25,16 @@ def test_world_is_recorded_trained_measured_and_packed(tmp_path, capsys):
     before = (tmp_path / "w" / "figures.json").stat().st_mtime_ns
     assert make_world("paddle", tmp_path / "w", tiny=True)["world"].is_dir()
     assert (tmp_path / "w" / "figures.json").stat().st_mtime_ns == before
+
+
+def test_a_whole_world_of_other_settings_is_kept_and_a_recording_is_not_used(tmp_path, monkeypatch, capsys):
+    paths = make_world("paddle", tmp_path / "w", tiny=True)
+    older = dataclasses.replace(GAMES["paddle"], settings={"episodes": 4, "skill": 0.5}, model={"reset_pixels": 9})
+    monkeypatch.setitem(GAMES, "paddle", older)
+    assert make_world("paddle", tmp_path / "w", tiny=True) == paths
+    assert run(["world", "paddle", "--tiny", "--out", str(tmp_path / "w"), "--steps", "5"]) == 2
+    message = capsys.readouterr().err.strip().splitlines()[-1]
+    assert "was recorded with skill 0.75, where 0.5 is asked for; choose another --out" in message
 
 
 @pytest.fixture(scope="module")

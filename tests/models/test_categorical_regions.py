@@ -90,14 +90,17 @@ def test_frames_come_back_in_their_colours():
 
 
 def test_no_step_puts_a_class_where_it_cannot_be():
-    torch.manual_seed(0)
     built = model(areas=(60, 1, 1, 8, 3), least_areas=(50, 1, 1, 8, 3))
-    torch.nn.init.normal_(built.network.head.weight)  # the untrained head is zero
+    bias = built.network.head.bias.detach().view(5, 4)
+    bias[3] = 50.0  # bricks everywhere, as far as the network is concerned
     state = built.rollout_init(torch.from_numpy(np.stack([scene(b) for b in (3, 4, 5)])[None]).float() / 255)
-    for _ in range(5):
-        state, _ = built.rollout_step(state)
-        newest = state["frames"][0, -1]
-        assert not built.impossible.gather(0, newest[None]).any()
+    logits, _ = built._logits(built._history(state), torch.zeros(1, 0))
+    assert (logits[0][built.impossible] == -1e4).all()
+    assert (logits[0][~built.impossible] > -1e3).all()
+    state, _ = built.rollout_step(state)
+    newest = state["frames"][0, -1]
+    assert not built.impossible.gather(0, newest[None]).any()
+    assert (newest[:2] == 3).any()
 
 
 def test_regions_of_other_colours_or_sizes_are_one_sentence():
@@ -107,6 +110,12 @@ def test_regions_of_other_colours_or_sizes_are_one_sentence():
         CategoricalConfig(regions=((*RED, 4, 0, 2, 8),))
     with pytest.raises(UserError, match="colours and regions"):
         CategoricalConfig(palette=(BLACK, RED), regions=REGIONS, areas=(60, 1))
+    with pytest.raises(UserError, match="0 colours and regions"):
+        CategoricalConfig(regions=REGIONS, areas=(8, 3))
+    with pytest.raises(UserError, match="at most 32, got 33"):
+        CategoricalConfig(regions=REGIONS[:1] * 33)
+    with pytest.raises(UserError, match=r"\(999, 0, 0\) is no colour"):
+        CategoricalConfig(regions=((999, 0, 0, 0, 0, 2, 2),))
 
     class Data:
         spec = ClipSpec(channels=3, height=8, width=8, fps=30.0)
@@ -120,5 +129,6 @@ def test_regions_of_other_colours_or_sizes_are_one_sentence():
     assert len(completed.areas) == 5
 
 
-def test_profiles_have_no_regions():
+def test_without_regions_nothing_is_kept_of_them():
     assert all(make().regions == () for make in PROFILES.values())
+    assert "impossible" not in dict(model(regions=()).named_buffers())
