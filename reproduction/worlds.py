@@ -125,6 +125,7 @@ ROWS: dict[str, list[Row]] = {
                 ("bricks that are hit vanish", "hit_vanish", "0.95"),
                 ("bricks that have vanished stay away", "stay_away", "0.95"),
                 ("frames in which no brick vanishes unhit", "frames_without_unhit", "0.99"),
+                ("bricks that vanish for each hit", "bricks_per_hit", ""),
                 ("bricks that vanish", "bricks_vanished", ""),
             )
         ),
