@@ -13,7 +13,7 @@ import os
 import queue
 import threading
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -66,6 +66,7 @@ class CachedShards:
         self._lock = threading.RLock()
         self._live: dict[int, CachedShard] = {}
         self._size, self._counted = 0, -1.0
+        self._unwritten = 0  # bytes for which there is room, and which a count of the files does not find yet
         self._ahead: set[int] = set()
         self._jobs: queue.SimpleQueue[tuple[int, int]] = queue.SimpleQueue()
         self._threads: list[threading.Thread] = []
@@ -118,8 +119,9 @@ class CachedShards:
                 f"{bytes_in_words(self.limit)}; raise --cache-size or lower --train.shuffle-shards"
             )
 
-    def make_room(self, size: int, wanted: Path) -> None:
-        """Delete the files used least recently until `size` more bytes fit.
+    @contextlib.contextmanager
+    def room(self, size: int, wanted: Path) -> Iterator[None]:
+        """Room for `size` more bytes, which are written meanwhile: the files used least recently are deleted.
 
         Args:
             size: Bytes that will be written.
@@ -128,17 +130,26 @@ class CachedShards:
         Raises:
             UserError: The cache is full of files that are in use.
         """
+        self._make_room(size, wanted)
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._unwritten -= size
+
+    def _make_room(self, size: int, wanted: Path) -> None:
         with self._lock:
             now = time.monotonic()
             if self._size + size <= self.limit and now - self._counted < _RESCAN:
                 self._size += size
+                self._unwritten += size
                 return
             found = []
             for path in self.root.rglob("shard-*.npy"):
                 with contextlib.suppress(OSError):
                     stat = path.stat()
                     found.append((stat.st_mtime_ns, getattr(stat, "st_blocks", 0) * 512 or stat.st_size, path))
-            self._size, self._counted = sum(length for _, length, _ in found), now
+            self._size, self._counted = sum(length for _, length, _ in found) + self._unwritten, now
             for _, length, path in sorted(found):
                 if self._size + size <= self.limit:
                     break
@@ -150,6 +161,7 @@ class CachedShards:
                     f"the cache {self.root} of {bytes_in_words(self.limit)} is full; raise --cache-size or delete it"
                 )
             self._size += size
+            self._unwritten += size
 
     def _evict(self, path: Path) -> None:
         with contextlib.suppress(OSError):  # of Windows, where a mapped file cannot be deleted
@@ -247,14 +259,14 @@ class CachedShard:
             held = self._file.read(stop - start)
         if Checksum().update(held).text == expected:
             return  # of an earlier process
-        self.cache.make_room(stop - start, self.path)
-        data = self.cache.remote.read(self.entry.file, start, stop)
-        if Checksum().update(data).text != expected:
-            raise UserError(
-                f"{self.cache.remote.place(self.entry.file)}: checksum mismatch in bytes {start} to {stop - 1}; copy "
-                "the store again"
-            )
-        self._write(start, data)
+        with self.cache.room(stop - start, self.path):
+            data = self.cache.remote.read(self.entry.file, start, stop)
+            if Checksum().update(data).text != expected:
+                raise UserError(
+                    f"{self.cache.remote.place(self.entry.file)}: checksum mismatch in bytes {start} to {stop - 1}; "
+                    "copy the store again"
+                )
+            self._write(start, data)
 
     def _write(self, start: int, data: bytes) -> None:
         with self._disk(), self.cache._lock:

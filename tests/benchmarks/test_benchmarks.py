@@ -180,7 +180,7 @@ def test_peak_memory_is_measured(load):
 
     result, grown, highest = load("row").peak_memory(work)
     assert result == 1
-    assert 190 < grown < 400
+    assert 150 < grown < 400  # memory of earlier tests may be given back meanwhile
     assert highest > grown
 
 

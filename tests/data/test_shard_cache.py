@@ -158,6 +158,20 @@ def test_training_order_reads_every_byte_once(remote, tmp_path, monkeypatch):
     assert held(tmp_path) <= 300_000
 
 
+def test_room_for_bytes_that_are_not_written_yet_counts(remote, tmp_path, monkeypatch):
+    monkeypatch.setenv("FRAMECAST_CACHE_SIZE", "300k")
+    monkeypatch.setattr(shard_cache, "_RESCAN", 0.0)
+    cache = Store(ADDRESS)._read.folder
+    wanted = tmp_path / "cache" / "shard-wanted.npy"
+    with cache.room(200_000, wanted):
+        with pytest.raises(UserError, match="is full"), cache.room(200_000, wanted):
+            pass
+        with cache.room(90_000, wanted):
+            pass
+    with cache.room(200_000, wanted):  # nothing was written
+        pass
+
+
 # -------------------------------------------------------------------------------------------------------------- faults
 
 
