@@ -215,10 +215,19 @@ def _title(game: str) -> str:
 
 def cell(found: dict[str, Any], path: str) -> str:
     """Cell of a table: the figure at a path of names joined by points; a dash where there is none."""
-    value: Any = found if path else None
-    for name in path.split("."):
-        value = value.get(name) if isinstance(value, dict) else None
+    value = at(found, path) if path else None
     return "–" if value is None else f"{value:.3g}"
+
+
+def at(found: Any, path: str) -> Any:
+    """The value at a path of names joined by points, which names may contain; None where there is none."""
+    if isinstance(found, dict):
+        for name, value in found.items():
+            if path == name:
+                return value
+            if path.startswith(f"{name}.") and (inner := at(value, path[len(name) + 1 :])) is not None:
+                return inner
+    return None
 
 
 if __name__ == "__main__":

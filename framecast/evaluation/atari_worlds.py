@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from framecast.data.base import Source
-from framecast.evaluation.maze_world import Board, dots
+from framecast.evaluation.maze_world import Board, carried, dots
 from framecast.evaluation.paddle_world import Court
 from framecast.evaluation.world_figures import Measured, WorldProtocol, paddle_figures
 from framecast.evaluation.worlds import Recording, game_palette
@@ -57,7 +57,7 @@ def ms_pacman_figures(
     moves = ("UP", "RIGHT", "LEFT", "DOWN")
     found = object_figures(model, source, protocol, kept, player="Ms. Pac-Man", moves=moves)
     wall, ground, runner = colour_indices(source, model, _MS_PACMAN)
-    board = _board(kept["held_true"].frames, wall, ground, runner)
+    board = _board(kept["held_true"], wall, ground, runner)
     for name, recording in (("world", kept["held"]), ("true", kept["held_true"])):
         found["random_held_actions"][name] |= dots(recording, board)
     return found
@@ -159,14 +159,22 @@ def _places(frames: np.ndarray, things: Things, palette: np.ndarray, which: int)
     return np.stack([y * frames.shape[1] / things.size[0], x * frames.shape[2] / things.size[1]], 1)
 
 
-def _board(frames: np.ndarray, wall: int, ground: int, runner: int) -> Board:
+def _board(true: Recording, wall: int, ground: int, runner: int) -> Board:
     """The board of Ms. Pac-Man, whose dots have the colour of the walls: pixels that turn to ground in the true game.
 
+    Pixels that do so more than twice in one game are those of power pills, which blink, and are left out.
+
     Args:
-        frames: of true games, palette indices (n, t, h, w).
+        true: of true games.
         wall, ground, runner: indices into the palette.
     """
-    eaten = ((frames[:, 0] == wall)[:, None] & (frames == ground)).any((0, 1))
+    frames = true.frames
+    turned = np.zeros((len(frames), *frames.shape[2:]), np.int64)
+    for count, game in zip(turned, true.lasting(), strict=True):
+        state = np.where(game == wall, 1, np.where(game == ground, 0, -1)).reshape(len(game), -1)
+        known = carried(state)
+        count += ((known[:-1] == 1) & (known[1:] == 0)).sum(0).reshape(count.shape)
+    eaten = (turned > 0).any(0) & (turned <= 2).all(0)
     corner = eaten.copy()  # one pixel of each dot: that without another above or to the left
     corner[1:] &= ~eaten[:-1]
     corner[:, 1:] &= ~eaten[:, :-1]

@@ -123,7 +123,7 @@ def dots(recording: Recording, board: Board, later: int = 100, reset: int = 10) 
     for frames in parts:
         pixels = frames[:, board.dots[:, 0], board.dots[:, 1]]
         state = np.where(pixels == board.dot, 1, np.where(pixels == board.ground, 0, -1))
-        known = _carried(state)
+        known = carried(state)
         back = (known[1:] == 1) & (known[:-1] == 0)
         resets = np.flatnonzero(back.sum(1) >= reset) + 1
         runner = runner_places(frames, board)
@@ -145,7 +145,7 @@ def dots(recording: Recording, board: Board, later: int = 100, reset: int = 10) 
     }
 
 
-def _carried(state: np.ndarray) -> np.ndarray:
+def carried(state: np.ndarray) -> np.ndarray:
     """State (t, d) with -1, covered, replaced by the last known value."""
     index = np.where(state >= 0, np.arange(len(state))[:, None], -1)
     np.maximum.accumulate(index, axis=0, out=index)

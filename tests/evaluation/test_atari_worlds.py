@@ -82,7 +82,8 @@ def test_dots_are_pixels_of_the_walls_colour_that_turn_to_ground_one_for_each_do
     frames[:, :, 4:6, 2:4] = frames[:, :, 4:6, 8:10] = 1  # two dots of 2x2 px
     frames[:, 20:, 4:6, 2:4] = 0  # one of them is eaten
     frames[:, 18:20, 4:8, 2:6] = 2
-    board = _board(frames.astype(np.uint8), wall=1, ground=0, runner=2)
+    frames[:, ::4, 9:11, 9:11] = 1  # a power pill that blinks
+    board = _board(recording(frames), wall=1, ground=0, runner=2)
     assert board.dots.tolist() == [[4, 2]]
     found = dots(recording(frames), board, later=15)
     assert found["eaten"] == 1
