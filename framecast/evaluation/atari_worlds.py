@@ -174,7 +174,7 @@ def _board(true: Recording, wall: int, ground: int, runner: int) -> Board:
         state = np.where(game == wall, 1, np.where(game == ground, 0, -1)).reshape(len(game), -1)
         known = carried(state)
         count += ((known[:-1] == 1) & (known[1:] == 0)).sum(0).reshape(count.shape)
-    eaten = (turned > 0).any(0) & (turned <= 2).all(0)
+    eaten = np.asarray((turned > 0).any(0) & (turned <= 2).all(0))
     corner = eaten.copy()  # one pixel of each dot: that without another above or to the left
     corner[1:] &= ~eaten[:-1]
     corner[:, 1:] &= ~eaten[:, :-1]
