@@ -65,6 +65,7 @@ GAMES: dict[str, WorldGame] = {
             "reset_pixels": 24,  # a chaser elsewhere: 38
             "reset_presence": False,
             "erase": 0.05,
+            "background": True,  # dots below chasers
             "widths": (32, 64, 88),
         },
         steps=6500,

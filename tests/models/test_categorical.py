@@ -102,6 +102,7 @@ def test_config_takes_palette_rewards_and_flags_from_the_data():
     assert found.areas == (63, 1)
     assert found.least_areas == (63, 1)
     assert found.usual_areas == ((63,), (1,))
+    assert found.presence == (1.0, 1.0)
     assert found.reward_values == (-1.0, 0.0, 1.0)
     assert found.flags == ("terminated",)
     assert Categorical.request(found).extras == ("rewards", "terminated")

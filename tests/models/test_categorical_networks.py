@@ -46,6 +46,17 @@ def test_background_is_unknown_where_a_sprite_has_always_been():
     assert Network(dataclasses.replace(config, background=False), 3, 8, 8, 0).background(history(config, DOT)) is None
 
 
+def test_a_large_colour_that_most_frames_lack_is_no_scene():
+    """Four chasers that turn blue together cover more than one sprite, but only for a while."""
+    config = dataclasses.replace(tiny(), palette=((0, 0, 0), (9, 9, 9), (200, 0, 0)), areas=(300, 90, 90))
+    assert Network(dataclasses.replace(config, presence=(1.0, 0.5, 0.2)), 3, 8, 8, 0).common.flatten().tolist() == [
+        True,
+        True,
+        False,
+    ]
+    assert Network(config, 3, 8, 8, 0).common.all()  # of an earlier version, which did not measure it
+
+
 def test_background_reaches_the_logits_and_the_first_layer():
     torch.manual_seed(0)
     net, config = network()

@@ -55,6 +55,8 @@ class CategoricalConfig:
     extents: tuple[tuple[int, int], ...] = ()
     """Height and width of the largest box around each colour, px (99.9th percentile); empty: measured in the training
     data."""
+    presence: tuple[float, ...] = ()
+    """Share of frames that show each colour, 0…1; empty: measured in the training data."""
     palette_error: float = 12.0
     """Largest mean distance of a pixel from its colour in the palette, in levels of 255, at least 0; other frames are
     refused."""
@@ -69,7 +71,7 @@ class CategoricalConfig:
     """Number of frames, at most `history`, up to which the time since a colour came or left is exact; 0 for none."""
     background: bool = False
     """The scene without its objects as an input: the newest colour of each pixel among those of more than `rare_area`
-    px. A dot that a sprite covers is known when the sprite leaves."""
+    px that at least half of the frames show. A dot that a sprite covers is known when the sprite leaves."""
     positions: bool = True
     """Learned maps of position at every level: in an empty field nothing else shows where a pixel is."""
     actions_seen: int = 4
@@ -138,7 +140,7 @@ class CategoricalConfig:
         if len(set(self.palette)) != len(self.palette) or not all(0 <= v <= 255 for c in self.palette for v in c):
             raise UserError("model.palette must be different colours of three numbers in 0…255")
         classes = len(self.palette) + len(self.regions) if self.palette else 0
-        for name in ("areas", "least_areas", "usual_areas", "extents"):
+        for name in ("areas", "least_areas", "usual_areas", "extents", "presence"):
             if getattr(self, name) and len(getattr(self, name)) != classes:
                 raise UserError(f"model.{name} must have one number for each of {classes} colours and regions")
         if len(self.regions) > MOST_REGIONS:

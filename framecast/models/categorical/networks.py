@@ -20,6 +20,9 @@ from framecast.nn.init import zero
 #: Steps after which a colour counts as never seen at a pixel; the traces have then decayed to 0.
 NEVER = 1000.0
 
+#: Least share of frames with a colour of the scene.
+_SCENE = 0.5
+
 #: Halvings of a frame's sides within the network: the first convolution and two strided ones.
 _HALVINGS = 3
 
@@ -144,7 +147,9 @@ class Network(nn.Module):
         self.act = nn.Linear(max(1, actions * config.actions_seen), d)
         self.clock = Clock(colours, config.clock, config.history, d) if config.clock else None
         self.mix = nn.Linear(d, d)
-        common = [bool(config.areas) and area > config.rare_area for area in config.areas or (0,) * colours]
+        areas, presence = config.areas or (0,) * colours, config.presence or (1.0,) * colours
+        # the colour that all chasers have for a while is large too, but most frames lack it
+        common = [area > config.rare_area and share >= _SCENE for area, share in zip(areas, presence, strict=True)]
         self.register_buffer("common", torch.tensor(common).view(-1, 1, 1), persistent=False)
         planes = (config.frames + len(config.traces) + config.background) * colours
         self.stem = nn.Conv2d(planes, first, 2, stride=2)  # space to depth, then a 1x1 convolution

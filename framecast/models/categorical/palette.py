@@ -41,6 +41,7 @@ class Palette:
         usual: numbers of pixels that at least one in 200 of the frames with the colour show, ascending; none for
             colours of more than 256 px.
         extents: 99.9th percentile of height and width of the box around each colour, px.
+        presence: share of the frames that show each colour, 0…1.
         error: mean distance of a pixel from its colour, in levels of 255 (mean over channels of |difference|).
         distinct: number of different colours in the frames.
     """
@@ -50,6 +51,7 @@ class Palette:
     least: tuple[int, ...]
     usual: tuple[tuple[int, ...], ...]
     extents: tuple[tuple[int, int], ...]
+    presence: tuple[float, ...]
     error: float
     distinct: int
 
@@ -111,6 +113,7 @@ def find_palette(
         tuple(int(np.percentile(a, 1, method="lower")) if a else 0 for a in areas),
         tuple(_usual(a) for a in areas),
         tuple(_largest(found) for found in sides),
+        tuple(round(len(a) / len(held), 4) for a in areas),
         error,
         len(packed),
     )
