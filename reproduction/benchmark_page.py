@@ -25,6 +25,7 @@ FAMILIES = {
     "VAE and mixture-density RNN": ("dreams",),
     "hierarchical": ("hierarchical",),
     "direct multi-horizon": ("direct",),
+    "classes of a palette": ("categorical",),
     "all frames in one go (an example)": (OPPONENT,),
 }
 #: By the name of a result file: its title, and the flag that makes it.
