@@ -300,6 +300,7 @@ def small() -> MultiscaleGANConfig:
         lp_exponent=2.0,
         gdl_weight=0.1,
         adversarial_weight=0.005,
+        gate_weight=0.0,  # 0.01 closes all gates where frames differ by few pixels
         generator_widths=((16, 32, 16), (16, 32, 16), (16, 32, 64, 32, 16), (16, 32, 64, 32, 16)),
         discriminator_widths=((32,), (32, 32, 64), (32, 32, 64), (32, 32, 64, 128)),
         discriminator_hidden=((256, 128), (256, 128), (256, 128), (256, 128)),
@@ -321,6 +322,7 @@ def stable() -> MultiscaleGANConfig:
         motion_bypass=0.1,
         adversarial=False,
         adversarial_frame="last",
+        gate_weight=0.01,
         optim=replace(small().optim, decay_steps=0, generator_clip=1.0),
     )
 
@@ -334,6 +336,7 @@ def natural() -> MultiscaleGANConfig:
         lp_exponent=1.0,
         gdl_weight=1.0,
         adversarial_weight=0.05,
+        gate_weight=0.01,
         augment=True,
         optim=replace(small().optim, generator_lr=5e-4, decay_steps=8000),
     )
