@@ -3,9 +3,10 @@
     python -m benchmarks.hierarchical
 
 Steps are the engine's (forward, backward, optimisers, EMA copy), beside the time that their operations take as plain
-matrix products; those of `epva-gan` are its joint step, and its critic's. The networks are those of `small` at batch 8,
-and the published ones in mode epva at batch 2. Roll-outs are frames per second of 64 predicted frames, from context to
-pixels, at batch 1 and 64. Memory is that of a joint step of the published adversarial run, 16 clips of 32 frames.
+matrix products; those of `epva-gan` are its joint step, and its critic's. The small networks are those of `narrow` at
+batch 8, and the published ones in mode epva at batch 2. Roll-outs are frames per second of 64 predicted frames, from
+context to pixels, at batch 1 and 64. Memory is that of a joint step of the published adversarial run, 16 clips of 32
+frames.
 """
 
 from __future__ import annotations
@@ -32,7 +33,7 @@ SPEC = ClipSpec(channels=3, height=64, width=64, extras={"joints": (27,), "state
 
 def run(settings: Settings) -> Iterator[Row]:
     """Rows of all cases."""
-    narrow = replace(PROFILES["tiny"](), size=32, encoding_size=32) if settings.tiny else PROFILES["small"]()
+    narrow = replace(PROFILES["tiny"](), size=32, encoding_size=32) if settings.tiny else PROFILES["narrow"]()
     for mode in MODES:
         yield _step(settings, replace(narrow, mode=mode), f"{mode} step, small, batch 8", 2 if settings.tiny else 8)
     critic = replace(narrow, mode="epva-gan")

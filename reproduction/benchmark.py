@@ -63,8 +63,8 @@ REMEDIES = (
     "dreams-light-kl-128=dreams:small --model.kl-weight 0.01 --model.code-size 128",
     "visual-dynamics-heavy-kl=visual-dynamics:small --model.kl-weights 0 1",
     "visual-dynamics-heavy-kl-faster=visual-dynamics:small --model.kl-weights 0 1 --optim.lr 4e-3",
-    "hierarchical-5-frames=hierarchical:small --model.future 3 --model.drawn 2 --model.alpha-delay 0",
-    "hierarchical-2-ahead=hierarchical:small --model.future 2 --model.drawn 1 --model.alpha-delay 0",
+    "hierarchical-5-frames=hierarchical:narrow --model.future 3 --model.drawn 2 --model.alpha-delay 0",
+    "hierarchical-2-ahead=hierarchical:narrow --model.future 2 --model.drawn 1 --model.alpha-delay 0",
     "c-vae-frame-by-frame=c-vae:small --model.shift 1",
     "c-vae-light-kl=c-vae:small --model.beta 0.01",
 )

@@ -104,7 +104,7 @@ def trained(name: str) -> tuple[Path, dict[str, dict[str, Any]]]:
     start, earlier = trained(before) if before else (None, {})
     if start is not None:
         words += ["--init-from", relative(start)]
-    begin = ("train", "hierarchical", "--profile", "small", "--data", relative(data), "--out", relative(run))
+    begin = ("train", "hierarchical", "--profile", "narrow", "--data", relative(data), "--out", relative(run))
     ours = {name: {"command": command(*begin, *words), **curves(run)}}
     return run, {**{k: v for k, v in earlier.items() if k.split("-")[0] == part}, **ours}
 

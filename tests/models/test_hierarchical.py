@@ -12,7 +12,7 @@ from framecast.core.errors import UserError
 from framecast.core.types import ActionSpec, Batch, ClipSpec
 from framecast.models.base import count_parameters
 from framecast.models.hierarchical.config import PROFILES, HierarchicalConfig, OptimConfig
-from framecast.models.hierarchical.networks import gradient_penalty, psnr
+from framecast.models.hierarchical.losses import gradient_penalty, psnr
 from framecast.models.hierarchical.predictor import Hierarchical
 from framecast.nn.losses import change_error, lp
 from framecast.nn.vgg import VGG16
@@ -559,7 +559,7 @@ def test_the_first_frame_is_drawn_on_and_the_last_ones_are_encoded():
     encodings = model.encode(frames[:, :2])
     predicted = model._roll(encodings, actions)
     assert predicted.shape == (2, 4, 12)
-    drawn, masks = model._draw(frames[:, 0], encodings[:, 0], predicted)
+    drawn, masks, _ = model._draw(frames[:, :1], encodings[:, 0], predicted)
     torch.testing.assert_close(model.predict(batch.context, 3, actions)[0], drawn[:, 1:].clamp(0, 1))
     torch.testing.assert_close(model.masks(batch.context, 3, actions), masks[:, 1:])
     shown = model.masks(batch.context, 3, actions, normalise=True)
@@ -567,7 +567,7 @@ def test_the_first_frame_is_drawn_on_and_the_last_ones_are_encoded():
     rebuilt = model.reconstruct(frames)
     assert rebuilt.shape == (2, 4, 3, 32, 32)
     torch.testing.assert_close(
-        rebuilt, model._draw(frames[:, 0], encodings[:, 0], model.encode(frames[:, 1:]))[0].clamp(0, 1)
+        rebuilt, model._draw(frames[:, :1], encodings[:, 0], model.encode(frames[:, 1:]))[0].clamp(0, 1)
     )
 
 
@@ -575,7 +575,7 @@ def test_long_futures_are_drawn_in_pieces_that_fit_together(monkeypatch):
     model = narrow().eval()
     batch = batch_of(model)
     whole = model.predict(batch.context, 40, torch.zeros(2, 41, 5))
-    monkeypatch.setattr("framecast.models.hierarchical.predictor.CHUNK", 6)
+    monkeypatch.setattr("framecast.models.hierarchical.objectives.CHUNK", 6)
     torch.testing.assert_close(model.predict(batch.context, 40, torch.zeros(2, 41, 5)), whole, atol=1e-5, rtol=1e-5)
 
 

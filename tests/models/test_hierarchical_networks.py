@@ -19,7 +19,7 @@ def test_doubling_is_aligned_as_tensorflow_does():
 
 def test_blend_takes_each_pixel_from_one_of_two():
     drawn, frame = torch.randn(2, 3, 4, 5, 5), torch.rand(2, 3, 5, 5)
-    images, mask = blend(drawn, frame)
+    images, mask, _ = blend(drawn, frame)
     for b in range(2):
         for t in range(3):
             m = 1 / (1 + torch.exp(-drawn[b, t, 3]))
@@ -31,7 +31,7 @@ def test_precomputed_anchor_gives_the_joined_convolution():
     torch.manual_seed(0)
     van = AnalogyNetwork(6, 32, 3, d=4).double().eval()
     frame, first, targets = (torch.randn(*s).double() for s in ((2, 3, 32, 32), (2, 6), (2, 3, 6)))
-    images, _ = van(frame, van.anchor(frame, first), targets)
+    images, *_ = van(frame, van.anchor(frame, first), targets)
     for t in range(3):  # as published: the two halves are joined on channels for every frame
         maps = van.structure(targets[:, t])[1]
         a, b = van.difference(van.image(frame) - van.structure(first)[1]), van.target(maps)

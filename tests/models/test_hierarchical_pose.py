@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from framecast.models.hierarchical.networks import pose_loss
+from framecast.models.hierarchical.losses import pose_loss
 
 
 def quaternion(pitch, yaw):

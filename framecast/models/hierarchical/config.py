@@ -53,7 +53,8 @@ class HierarchicalConfig:
     # --- inputs and outputs
     size: int = 64
     """Side of the square frames in pixels; other frames are resized to it, as published. A multiple of 16 and of the
-    encoder's pooling."""
+    encoder's pooling. 0 takes frames of any one size as they are; inside, their edges are repeated up to such a
+    multiple."""
     context: int = 2
     """Number of frames encoded before predicted encodings are used, at least 1; published: 2 robot, 5 humans."""
     future: int = 18
@@ -96,6 +97,14 @@ class HierarchicalConfig:
     first_frame: bool = True
     """Access of the VAN to the first frame, as published: to its features, for the analogy, and to its pixels, where
     the mask is closed. Without it frames are drawn from an encoding alone, and there is no mask."""
+    background: Literal["first", "last", "mixed"] = "first"
+    """Scene behind the mask. first: the first frame, as published. last: the last context frame, to whose encoding the
+    analogy then refers. mixed: that frame and the mean of the context, in shares drawn per pixel by a second mask."""
+    skips: bool = False
+    """Addition of maps of the background's frames to the decoder's maps at a quarter, half and all of the resolution;
+    published: off."""
+    mask_bias: float = 0.0
+    """First bias of the mask; below 0 most of the background is kept at the start. Published: 0."""
     drawn: int = 0
     """Number of random frames of a clip drawn at a training step; 0 draws all, as published."""
     rolled: int = 0
@@ -107,6 +116,9 @@ class HierarchicalConfig:
     change_weight: float = 0.0
     """Weight of what changes in the squared error of pixels, at least 0: a pixel counts 1 + change_weight * its largest
     difference, over channels, from the first frame of its clip. 0 counts all alike, as published."""
+    new_weight: float = 0.0
+    """Weight of the squared error of the new frames without their background, at least 0; above 0 they are trained also
+    where the mask is closed. Published: 0."""
     encoding_loss: Literal["l2", "l1", "relative", "whitened"] = "l2"
     """Loss between predicted and true encodings. relative: squared error divided by the variance of encodings within
     clips, so that shrinking encodings does not lower it. whitened: squared error weighted by the inverse covariance of
@@ -137,13 +149,18 @@ class HierarchicalConfig:
     """Critic loss: Wasserstein with gradient penalty, or cross-entropy with smoothed labels."""
     penalty: float = 10.0
     """Weight of the gradient penalty."""
+    shrink: int = 0
+    """Number of lead times for which, after training, the share of the predicted change from the last true frame with
+    the least squared error on validation clips is computed and applied; later ones take the last share. 0 is off, as
+    published."""
     optim: OptimConfig = field(default_factory=OptimConfig)
     """Learning rates and clipping."""
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "mode", self.mode.replace("epev", "epva"))  # the name of the first release
         require_choices(self, "model.")
-        require_least(self, "model.", size=1, context=1, future=1, stride=1, encoding_size=1, van_width=1)
+        require_least(self, "model.", size=0, shrink=0, new_weight=0)
+        require_least(self, "model.", context=1, future=1, stride=1, encoding_size=1, van_width=1)
         require_least(
             self,
             "model.",
@@ -166,14 +183,29 @@ class HierarchicalConfig:
         require_least(self, "model.", predictor_depth=2)
         if not self.encoder_widths or any(not row or min(row) < 1 for row in self.encoder_widths):
             raise UserError(f"model.encoder_widths must hold rows of numbers of at least 1, got {self.encoder_widths}")
-        step = math.lcm(2 ** len(self.encoder_widths), 32 if self.mode == "epva-gan" else 16)
-        if self.size % step:
-            raise UserError(f"model.size must be a multiple of {step} for these networks, got {self.size}")
+        if self.size % self.step:
+            raise UserError(f"model.size must be a multiple of {self.step} for these networks, got {self.size}")
+        if self.mode == "epva-gan" and not self.size:
+            raise UserError(f"model.size must be a multiple of {self.step} in mode epva-gan, got 0")
+        if self.background != "first" and not self.first_frame:
+            raise UserError(f"model.background must be first without model.first_frame, got {self.background}")
+        if 0 < self.rolled < self.scene:
+            raise UserError(f"model.rolled must be at least model.context, {self.context}, got {self.rolled}")
         if self.critic_context >= self.context + self.future:
             raise UserError(
                 f"model.critic_context must be below the {self.context + self.future} frames of a clip, "
                 f"got {self.critic_context}"
             )
+
+    @property
+    def step(self) -> int:
+        """Number of pixels of which heights and widths of the networks' frames are multiples."""
+        return math.lcm(2 ** len(self.encoder_widths), 32 if self.mode == "epva-gan" else 16)
+
+    @property
+    def scene(self) -> int:
+        """Number of true frames of the background; the analogy refers to the last of them."""
+        return 1 if self.background == "first" else self.context
 
     @property
     def posed(self) -> bool:
@@ -208,7 +240,7 @@ class HierarchicalConfig:
 
 _ROBOT = HierarchicalConfig(alpha_delay=600_000, optim=OptimConfig(all_lr=1e-5))
 _HUMANS = replace(_ROBOT, context=5, future=27, stride=2)
-_SMALL = HierarchicalConfig(
+_NARROW = HierarchicalConfig(
     future=16,
     blank_actions=0,
     encoding_size=32,
@@ -249,9 +281,21 @@ PROFILES: dict[str, Callable[[], HierarchicalConfig]] = {
         predictor_noise=1.0,
         optim=OptimConfig(predictor_lr=1e-6, van_lr=3e-6, discriminator_lr=3e-6),
     ),
-    "small": lambda: _SMALL,
+    "narrow": lambda: _NARROW,
+    "small": lambda: replace(
+        _NARROW,
+        size=0,
+        context=4,
+        future=64,
+        mode="e2e",
+        background="mixed",
+        skips=True,
+        mask_bias=-1.0,
+        new_weight=0.1,
+        shrink=64,
+    ),
     "tiny": lambda: replace(
-        _SMALL,
+        _NARROW,
         size=16,
         future=3,
         encoding_size=6,
@@ -301,7 +345,7 @@ CHAINS: dict[str, Chain] = {
     # that is written small may be a whole axis; the last link trains on longer futures, so that shapes are still there
     # after 1,000 frames. Seconds are measured on one core.
     "bouncing": Chain(
-        base="small",
+        base="narrow",
         unit="steps",
         links=(
             Link(name="drawn", length=2000, seconds=648, model=_DRAWN, train=_every(200, 16)),

@@ -1,4 +1,4 @@
-"""Networks and losses of hierarchical long-term prediction, arXiv 1806.04768.
+"""Networks of hierarchical long-term prediction, arXiv 1806.04768.
 
 Structure vectors: their encoder and the recurrent network that continues them. Visual analogy: the network that draws
 frames from them, and the critic of sequences. All are built at any width and frame size; the published width is d = 64
@@ -10,150 +10,28 @@ from __future__ import annotations
 import itertools
 import math
 from collections.abc import Sequence
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
-from framecast.core.types import Loss
 from framecast.nn.colour import to_grey
-from framecast.nn.losses import bce
 from framecast.nn.norm import LayerNorm
 from framecast.nn.peephole import PeepholeCell
 from framecast.nn.precision import full_precision, widen
 from framecast.nn.vgg import Convention, VGGTrunk
 
-
-def psnr(prediction: Tensor, truth: Tensor, pooled: bool = False) -> Tensor:
-    """PSNR in dB of images in 0…1, scalar: the mean over images, or as published, pooled over the batch and averaged
-    over time.
-
-    Args:
-        prediction: (b, t, c, h, w). Capped at 100 dB.
-        truth: (b, t, c, h, w). Capped at 100 dB.
-    """
-    error = (widen(prediction) - truth).square().mean((2, 3, 4))
-    error = error.mean(0) if pooled else error
-    return -10 * error.clamp_min(1e-10).log10().mean()
-
-
-def encoding_loss(predicted: Tensor, target: Tensor, kind: str) -> Tensor:
-    """Distance of predicted and true encodings; the true ones are not detached, so they become predictable too.
-
-    Args:
-        predicted: (b, t, E).
-        target: true encodings of the same frames, (b, t, E).
-        kind: "l2", "l1", "relative" or "whitened", see `HierarchicalConfig.encoding_loss`.
-    """
-    difference = predicted - target
-    moves = (target - target.mean(1, keepdim=True)).flatten(0, 1)
-    if kind == "relative":
-        return difference.square().mean() / moves.square().mean().clamp_min(1e-8)
-    if kind == "whitened":
-        covariance = moves.T @ moves / len(moves)
-        least = 1e-3 * covariance.diagonal().mean().clamp_min(1e-8)
-        covariance = covariance + least * torch.eye(len(covariance), device=covariance.device)
-        flat = difference.flatten(0, 1)
-        counted: Tensor = torch.linalg.solve(covariance, flat.T)
-        return (flat * counted.T).mean()
-    return difference.square().mean() if kind == "l2" else difference.abs().mean()
-
-
-def psnr_parts(name: str, images: Tensor, truth: Tensor, head: int) -> dict[str, Tensor]:
-    """PSNR in dB of images, by name: of the forecast, pooled over the batch, and of the context if it has frames.
-
-    Args:
-        name: prefix of the names.
-        images: (b, t, c, h, w) in 0…1.
-        truth: the true images, of the same shape.
-        head: number of images that belong to the context.
-    """
-    found = {
-        f"{name}_forecast": psnr(images[:, head:], truth[:, head:]),
-        f"{name}_pooled": psnr(images, truth, pooled=True),
-    }
-    return {**found, f"{name}_context": psnr(images[:, :head], truth[:, :head])} if head else found
-
-
-def as_loss(total: Tensor | None = None, **parts: Tensor) -> Loss:
-    """A loss and its terms; a single term is the total."""
-    found = next(iter(parts.values())) if total is None else total
-    return Loss(found, {name: part.detach() for name, part in parts.items()})
-
-
-def critic_sequences(structure: nn.Module, encodings: Tensor, predicted: Tensor, context: int) -> tuple[Tensor, Tensor]:
-    """True and generated sequences of structures, (b, t, E + both taps) each.
-
-    Args:
-        structure: the `StructureEncoder` that makes the taps.
-        encodings: true encodings, (b, t, E).
-        predicted: predicted encodings of frames 1 to t - 1.
-        context: true encodings at the head of the generated sequence.
-    """
-    fake = torch.cat([encodings[:, :context], predicted[:, context - 1 :]], 1)
-    b = len(encodings)
-    flat = torch.cat([encodings, fake]).flatten(0, 1)
-    maps = [widen(tap).flatten(1) for tap in structure(flat)]
-    both = torch.cat([flat, *maps], -1).reshape(2 * b, encodings.shape[1], -1)
-    return both[:b], both[b:]
-
-
-def critic_gap(critic: nn.Module, real: Tensor, fake: Tensor, kind: str) -> Tensor:
-    """Loss of the critic without its penalty.
-
-    Args:
-        critic: scores (b,) of sequences (b, t, features).
-        real: true sequences.
-        fake: generated sequences.
-        kind: "wgan-gp", or "gan" for the cross-entropy with true labels smoothed to 0.875.
-    """
-    r, f = critic(torch.cat([real, fake])).chunk(2)
-    if kind == "gan":
-        return bce(r, 0.875) + bce(f, 0.0)
-    gap: Tensor = f.mean() - r.mean()
-    return gap
-
-
-def gradient_penalty(critic: nn.Module, real: Tensor, fake: Tensor) -> Tensor:
-    """Mean of (|gradient of the score| - 1)^2 at a random point between each pair of sequences (b, t, features).
-
-    Source:
-        Gulrajani et al. 2017 (arXiv 1704.00028), equation 3.
-    """
-    share = torch.rand(len(real), 1, 1, device=real.device)
-    point = (real + share * (fake - real)).detach().requires_grad_()
-    (slope,) = torch.autograd.grad(critic(point).sum(), point, create_graph=True)
-    return ((slope.square().sum((1, 2)) + 1e-10).sqrt() - 1).square().mean()
-
-
-@full_precision
-def pose_loss(prediction: Tensor, truth: Tensor, either_sign: bool = False) -> Tensor:
-    """MSE of joints + MSE of position + mean of 1 - <q, q'>, q the unit quaternions of pitch and yaw.
-
-    Args:
-        prediction: (..., p), the last five x, y, z, pitch, yaw (radians), the others joints.
-        truth: (..., p), the last five x, y, z, pitch, yaw (radians), the others joints.
-        either_sign: 1 - |<q, q'>|; as published, q and -q, which are the same rotation, are 2 apart.
-
-    Source:
-        The published code's loss on the robot's pose.
-    """
-    ours, theirs = _quaternion(prediction[..., -2:]), _quaternion(truth[..., -2:])
-    cosine = (ours * theirs).sum(-1)
-    turned = 1 - (cosine.abs() if either_sign else cosine)
-    joints = F.mse_loss(prediction[..., :-5], truth[..., :-5]) if truth.shape[-1] > 5 else 0.0
-    return joints + F.mse_loss(prediction[..., -5:-2], truth[..., -5:-2]) + turned.mean()
-
-
-def _quaternion(angles: Tensor) -> Tensor:
-    """Unit quaternion (..., 4) of Euler angles (0, pitch, yaw)."""
-    p, y = (angles / 2).unbind(-1)
-    return torch.stack([-p.sin() * y.sin(), p.sin() * y.cos(), p.cos() * y.sin(), p.cos() * y.cos()], -1)
-
-
 #: Width of the noise input.
 NOISE_SIZE = 100
+
+#: Side of square frames, or height and width, px.
+Size = int | tuple[int, int]
+
+
+def _both(size: Size) -> tuple[int, int]:
+    return (size, size) if isinstance(size, int) else size
 
 
 class Encoder(nn.Module):
@@ -164,7 +42,7 @@ class Encoder(nn.Module):
 
     Args:
         size: of the encoding, E.
-        side: of the square frames, px.
+        side: of the frames, px.
         widths: see `VGGTrunk`.
         convention: see `VGGTrunk`.
         keep: probability of keeping a feature while training.
@@ -175,7 +53,7 @@ class Encoder(nn.Module):
     def __init__(
         self,
         size: int,
-        side: int,
+        side: Size,
         channels: int,
         widths: Sequence[Sequence[int]],
         convention: Convention,
@@ -186,7 +64,7 @@ class Encoder(nn.Module):
         super().__init__()
         self.trunk = VGGTrunk(widths, channels, convention)
         self.keep = nn.Dropout(1 - keep)
-        self.out = nn.Linear(widths[-1][-1] * (side // 2 ** len(widths)) ** 2, size)
+        self.out = nn.Linear(widths[-1][-1] * math.prod(s // 2 ** len(widths) for s in _both(side)), size)
         self.grey, self.normalise = grey and channels == 3, normalise
         for layer in self.trunk.convolutions:
             assert layer.bias is not None
@@ -336,11 +214,11 @@ class StructureEncoder(nn.Module):
         d: width, see `AnalogyNetwork`.
     """
 
-    def __init__(self, size: int, side: int, d: int) -> None:
+    def __init__(self, size: int, side: Size, d: int) -> None:
         super().__init__()
-        side //= 16
-        self.dense = nn.Sequential(nn.Linear(size, d * side**2), nn.ReLU(), LayerNorm(d * side**2))
-        self.maps = nn.Sequential(nn.Unflatten(1, (d, side, side)), _conv(d, d), nn.ReLU(), LayerNorm(d))
+        h, w = (s // 16 for s in _both(side))
+        self.dense = nn.Sequential(nn.Linear(size, d * h * w), nn.ReLU(), LayerNorm(d * h * w))
+        self.maps = nn.Sequential(nn.Unflatten(1, (d, h, w)), _conv(d, d), nn.ReLU(), LayerNorm(d))
         self.tap = nn.Sequential(DoublingConv(d, 2 * d), nn.ReLU())
         self.last = nn.Sequential(_conv(2 * d, 2 * d), nn.ReLU(), LayerNorm(2 * d), _conv(2 * d, 4 * d), nn.ReLU())
 
@@ -350,16 +228,34 @@ class StructureEncoder(nn.Module):
         return inner, self.last(inner)
 
 
+class Drawn(NamedTuple):
+    """What a VAN draws of encodings.
+
+    Attributes:
+        frames: blended with the background, (b, t, c, h, w), not clipped.
+        mask: share of the new frames in every pixel, (b, t, 1, h, w) in 0…1.
+        new: the new frames alone, (b, t, c, h, w), not clipped.
+    """
+
+    frames: Tensor
+    mask: Tensor
+    new: Tensor
+
+
 class AnalogyNetwork(nn.Module):
-    """Visual analogy network: the frame whose relation to an encoding is that of the first frame to its own.
+    """Visual analogy network: the frame whose relation to an encoding is that of the anchor frame to its own.
 
     Args:
         size: of encodings, E.
-        side: of the square frames, px, a multiple of 16.
+        side: of the frames, px, multiples of 16.
         d: feature maps at the frames' own size, twice and four times as many below.
         keep: probability of keeping a value in dropouts while training.
         leak: slope below 0 of the decoder's rectifications; 0 as published.
-        first: access to the first frame; without it frames are drawn from an encoding alone.
+        first: access to the anchor frame; without it frames are drawn from an encoding alone.
+        scene: true frames of the background; 1 is the anchor frame alone, as published.
+        mixed: background between the last of these frames and their mean, by a second mask.
+        skips: maps of these frames are added to the decoder's at a quarter, half and all of the resolution.
+        mask_bias: first bias of the mask; 0 as published.
 
     Source:
         Wichers et al. 2018 (arXiv 1806.04768), equations 2 to 4, with the published code's convolution of the target's
@@ -367,10 +263,21 @@ class AnalogyNetwork(nn.Module):
     """
 
     def __init__(
-        self, size: int, side: int, channels: int, d: int = 64, keep: float = 1.0, leak: float = 0.0, first: bool = True
+        self,
+        size: int,
+        side: Size,
+        channels: int,
+        d: int = 64,
+        keep: float = 1.0,
+        leak: float = 0.0,
+        first: bool = True,
+        scene: int = 1,
+        mixed: bool = False,
+        skips: bool = False,
+        mask_bias: float = 0.0,
     ) -> None:
         super().__init__()
-        n, self.first = channels + first, first
+        n, self.first, self.channels, self.mixed = channels + first + mixed, first, channels, mixed
 
         def drop() -> nn.Module:
             return nn.Dropout(1 - keep)
@@ -395,50 +302,101 @@ class AnalogyNetwork(nn.Module):
             self.join = JoiningConv(4 * d)
             last = (_conv(4 * d, 4 * d), relu(), _conv(4 * d, 4 * d), relu())
             self.analogy = nn.Sequential(relu(), LayerNorm(4 * d), *last)
+        full = d if skips else n  # with skips the decoder keeps its width at full resolution
         self.decoder = nn.Sequential(
             *(DoublingConv(4 * d, 4 * d), leaky(), drop(), LayerNorm(4 * d), _conv(4 * d, 4 * d), leaky(), drop()),
             *(_conv(4 * d, 2 * d), leaky(), drop(), LayerNorm(2 * d), DoublingConv(2 * d, 2 * d), leaky(), drop()),
-            *(_conv(2 * d, d), leaky(), drop(), LayerNorm(d), DoublingConv(d, n), leaky(), drop(), _conv(n, n)),
+            *(_conv(2 * d, d), leaky(), drop(), LayerNorm(d), DoublingConv(d, full), leaky(), drop(), _conv(full, n)),
         )
+        self.detail = Detail(scene * channels, d) if skips else None
         glorot(self)
+        if mask_bias:
+            output = self.decoder[-1]
+            assert isinstance(output, nn.Conv2d)
+            assert output.bias is not None
+            nn.init.constant_(output.bias[channels : channels + 1], mask_bias)
 
     def anchor(self, frame: Tensor, encoding: Tensor) -> Tensor:
-        """The first frame's share of the analogy, needed once per clip: (b, 4d, s/8, s/8); (b, 0) without access to it.
+        """The anchor frame's share of the analogy, needed once per clip: (b, 4d, h/8, w/8); (b, 0) without access to
+        it.
 
         Args:
-            frame: (b, c, h, w) in 0…1.
+            frame: (b, c, h, w) in 0…1, or all frames of the background, (b, k, c, h, w), of which it is the last.
             encoding: its own, (b, E).
         """
         if not self.first:
             return encoding.new_zeros(len(encoding), 0)
+        frame = frame if frame.ndim == 4 else frame[:, -1]
         return self.join.share(self.difference(self.image(frame) - self.structure(encoding)[1]))
 
-    def forward(self, frame: Tensor, anchor: Tensor, encodings: Tensor) -> tuple[Tensor, Tensor]:
-        """Frames and masks of encodings (b, t, E): (b, t, c, h, w), not clipped, and (b, t, 1, h, w) in 0…1.
+    def forward(self, frame: Tensor, anchor: Tensor, encodings: Tensor) -> Drawn:
+        """Frames and masks of encodings (b, t, E).
 
         Args:
-            frame: the first one, (b, c, h, w).
+            frame: the anchor frame, (b, c, h, w), or all frames of the background, (b, k, c, h, w).
             anchor: of it.
         """
         t = encodings.shape[1]
         maps = self.structure(encodings.flatten(0, 1))[1]
         if not self.first:
             alone = rearrange(widen(self.decoder(maps)), "(b t) c h w -> b t c h w", t=t)
-            return alone, torch.ones_like(alone[:, :, :1])
+            return Drawn(alone, torch.ones_like(alone[:, :, :1]), alone)
         joined = self.join(self.target(maps), anchor.repeat_interleave(t, 0))
-        drawn = widen(self.decoder(maps + self.analogy(joined)))
-        return blend(rearrange(drawn, "(b t) c h w -> b t c h w", t=t), frame)
+        made = widen(self._decoded(maps + self.analogy(joined), frame, t))
+        return blend(rearrange(made, "(b t) c h w -> b t c h w", t=t), frame, self.mixed)
+
+    def _decoded(self, maps: Tensor, frame: Tensor, t: int) -> Tensor:
+        """Output of the decoder, ((b t), n, h, w), with the maps of the true frames where it has skips."""
+        if self.detail is None:
+            found: Tensor = self.decoder(maps)
+            return found
+        added = iter(self.detail(frame.flatten(1, -3)))
+        for layer in self.decoder:
+            maps = layer(maps)
+            if isinstance(layer, DoublingConv):
+                maps = maps + next(added).repeat_interleave(t, 0)
+        return maps
 
 
-def blend(drawn: Tensor, frame: Tensor) -> tuple[Tensor, Tensor]:
-    """mask * drawn + (1 - mask) * first frame, and the mask, the sigmoid of the last channel. Equation 3 of the paper.
+class Detail(nn.Module):
+    """Maps of true frames, to be added to those of a decoder.
 
     Args:
-        drawn: (b, t, c + 1, h, w).
-        frame: (b, c, h, w).
+        channels: of all frames together.
+        d: maps at full resolution; twice and four times as many at a half and a quarter.
     """
-    mask = torch.sigmoid(drawn[:, :, -1:])
-    return mask * drawn[:, :, :-1] + (1 - mask) * frame[:, None], mask
+
+    def __init__(self, channels: int, d: int) -> None:
+        super().__init__()
+        self.full = nn.Sequential(_conv(channels, d), nn.ReLU(), _conv(d, d), nn.ReLU())
+        self.halved = nn.Sequential(nn.AvgPool2d(2), _conv(d, 2 * d), nn.ReLU())
+        self.quartered = nn.Sequential(nn.AvgPool2d(2), _conv(2 * d, 4 * d), nn.ReLU())
+
+    def forward(self, frames: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """(b, channels, h, w) in 0…1 to (b, 4d, h/4, w/4), (b, 2d, h/2, w/2) and (b, d, h, w)."""
+        full = self.full(frames)
+        half = self.halved(full)
+        return self.quartered(half), half, full
+
+
+def blend(made: Tensor, frame: Tensor, mixed: bool = False) -> Drawn:
+    """mask * new + (1 - mask) * background, the mask the sigmoid of the channel after the colours. Equation 3 of the
+    paper.
+
+    Args:
+        made: (b, t, c + 1, h, w), mixed: (b, t, c + 2, h, w).
+        frame: the background (b, c, h, w), or (b, k, c, h, w), of which it is the last frame.
+        mixed: the background is share * last + (1 - share) * mean of the k frames, share the sigmoid of the last
+            channel.
+    """
+    frames = frame if frame.ndim == 5 else frame[:, None]
+    colours = frames.shape[2]
+    background, new = frames[:, -1:], made[:, :, :colours]
+    if mixed:
+        share = torch.sigmoid(made[:, :, colours + 1 :])
+        background = share * background + (1 - share) * frames.mean(1, keepdim=True)
+    mask = torch.sigmoid(made[:, :, colours : colours + 1])
+    return Drawn(mask * new + (1 - mask) * background, mask, new)
 
 
 class Discriminator(nn.Module):

@@ -12,47 +12,22 @@ docs/models/hierarchical.md. The first `context` frames are encoded; every frame
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import replace
-from pathlib import Path
+from collections.abc import Iterable
 
 import torch
-from einops import rearrange
-from torch import Tensor, nn
+from torch import Tensor
 
-from framecast.core.errors import UserError
-from framecast.core.schedules import between, every
-from framecast.core.types import Batch, ClipRequest, ClipSpec, GradClip, Loss, Optimiser, Phase, Stage
-from framecast.models.base import Predictor, RolloutState
+from framecast.core.types import Batch
+from framecast.models.base import RolloutState
 from framecast.models.hierarchical.config import HierarchicalConfig
-from framecast.models.hierarchical.networks import (
-    NOISE_SIZE,
-    AnalogyNetwork,
-    Discriminator,
-    Encoder,
-    StructurePredictor,
-    as_loss,
-    critic_gap,
-    critic_sequences,
-    encoding_loss,
-    gradient_penalty,
-    pose_loss,
-    psnr_parts,
-)
+from framecast.models.hierarchical.networks import NOISE_SIZE
+from framecast.models.hierarchical.objectives import Objectives
 from framecast.models.inputs import Frames, as_frames
 from framecast.models.seeds import Generators, next_tick, step_normal
-from framecast.nn.colour import shift_hue
-from framecast.nn.losses import change_error, lp
-from framecast.nn.vgg import load_imagenet
-
-#: Frames drawn at a time outside training.
-CHUNK = 64
+from framecast.nn.shrinkage import change_sums, shrinkage
 
 
-# ---------------------------------------------------------------------------------------------------- predictor
-
-
-class Hierarchical(Predictor):
+class Hierarchical(Objectives):
     """Predicts a small vector per frame and draws every frame from the first one, for hundreds of frames."""
 
     Config = HierarchicalConfig
@@ -64,350 +39,7 @@ class Hierarchical(Predictor):
     actions = "optional"
     config: HierarchicalConfig
 
-    def __init__(self, config: HierarchicalConfig, spec: ClipSpec) -> None:
-        super().__init__(config, spec)
-        self.action_size = spec.action_size or config.blank_actions
-        self.stochastic = config.predictor_noise > 0
-        if config.posed:
-            config.check_pose(spec)
-        c, size, side = config, config.encoding_size, config.size
-        prepared = "slim" if c.encoder_input == "auto" else c.encoder_input
-        self.encoder = Encoder(
-            size, side, spec.channels, c.encoder_widths, prepared, c.encoder_keep, c.grey_encoder, c.normalise
-        )
-        self.predictor = StructurePredictor(
-            size,
-            self.action_size,
-            c.predictor_depth,
-            c.predictor_noise,
-            c.state_noise,
-            c.normalise,
-            c.predict_change,
-        )
-        self.van = AnalogyNetwork(size, side, spec.channels, c.van_width, c.van_keep, c.van_leak, c.first_frame)
-        self.discriminator = Discriminator(size, side, c.van_width) if c.mode == "epva-gan" else None
-        self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-
-    @classmethod
-    def request(cls, config: HierarchicalConfig) -> ClipRequest:
-        """Whole clips at the model's size, with poses where the mode needs them."""
-        return ClipRequest(
-            context=config.context,
-            future=config.future,
-            stride=config.stride,
-            resize=(config.size, config.size),
-            extras=config.pose if config.posed else (),
-        )
-
-    def subnetworks(self) -> dict[str, nn.Module]:
-        """encoder, predictor, van, and discriminator where there is one."""
-        parts: dict[str, nn.Module] = {"encoder": self.encoder, "predictor": self.predictor, "van": self.van}
-        return parts if self.discriminator is None else {**parts, "discriminator": self.discriminator}
-
-    def import_weights(self, path: Path) -> int:
-        """Fill the encoder's convolutions with ImageNet weights of either convention; how many tensors."""
-        convention = self.config.encoder_input
-        return load_imagenet(self.encoder.trunk, path, None if convention == "auto" else convention)
-
-    # ------------------------------------------------------------------------------------------------ the chain
-
-    def encode(self, frames: Tensor) -> Tensor:
-        """Encodings (b, t, E) of frames (b, t, c, h, w) in 0…1."""
-        if tuple(frames.shape[-2:]) != (self.config.size,) * 2:
-            raise ValueError(
-                f"{type(self).__name__} takes frames of {self.config.size}x{self.config.size}, got "
-                f"{frames.shape[-2]}x{frames.shape[-1]}; bring them to that size"
-            )
-        found: Tensor = self.encoder(rearrange(frames, "b t c h w -> (b t) c h w"))
-        return found.reshape(*frames.shape[:2], -1)
-
-    def decode(self, z: Tensor, context: Tensor | None = None) -> Tensor:
-        """Frames (b, t, c, h, w) in 0…1 of encodings (b, t, E), drawn from the first frame of `context`."""
-        if context is None and not self.config.first_frame:
-            return self._draw(z[:, 0, :0], z[:, 0], z)[0].clamp(0, 1)
-        if context is None:
-            raise ValueError(f"{type(self).__name__}.decode draws from a first frame: give context (b, t, c, h, w)")
-        return self._draw(context[:, 0], self.encode(context[:, :1])[:, 0], z)[0].clamp(0, 1)
-
-    def _roll(self, encodings: Tensor, commands: Tensor) -> Tensor:
-        """Predicted encodings ê_1 … ê_n (b, n, E): the true ones go in first, then what came out.
-
-        Args:
-            encodings: e_0 … (b, context, E).
-            commands: (b, n, a).
-        """
-        states, found = self.predictor.start(len(encodings)), list[Tensor]()
-        for t in range(commands.shape[1]):
-            here = encodings[:, t] if t < encodings.shape[1] else found[-1]
-            here, states = self.predictor(here, commands[:, t], states)
-            found.append(here)
-        return torch.stack(found, 1)
-
-    def _draw(self, frame: Tensor, encoding: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """Frames and masks of encodings (b, t, E) from the first frame (b, c, h, w) and its encoding (b, E)."""
-        return self._drawn(frame, self.van.anchor(frame, encoding), targets)
-
-    def _drawn(self, frame: Tensor, anchor: Tensor, targets: Tensor) -> tuple[Tensor, Tensor]:
-        """The same from the first frame and its share of the analogy."""
-        if torch.is_grad_enabled():
-            drawn: tuple[Tensor, Tensor] = self.van(frame, anchor, targets)
-            return drawn
-        parts = [self.van(frame, anchor, part) for part in torch.split(targets, max(1, CHUNK // len(frame)), 1)]
-        frames, masks = zip(*parts, strict=True)
-        return torch.cat(frames, 1), torch.cat(masks, 1)
-
-    def _commands(self, actions: Tensor | None, like: Tensor, count: int) -> Tensor:
-        """Actions (b, count, a) as they are, or zeros where there are none."""
-        if actions is None or not self.spec.action_size:
-            return like.new_zeros(len(like), count, self.action_size)
-        return actions[:, :count]
-
-    # ------------------------------------------------------------------------------------------------- training
-
-    def stages(self) -> list[Stage]:
-        """One stage, as long as the run; mode predictor uses precomputed encodings."""
-        if self.config.mode != "predictor":
-            return super().stages()
-        alone = self.prediction_loss
-        return [Stage(name="predictor", phases=self.phases(), precompute_latents=self.encodings, loss=alone)]
-
-    def initialize_from_batch(self, batch: Batch) -> None:
-        """Reject mode predictor without `--init-from`: its encoder would stay random."""
-        if self.config.mode == "predictor":
-            raise UserError(
-                "mode predictor trains on the encodings of a trained encoder; give its run with "
-                "--init-from, or use mode epva"
-            )
-
-    def phases(self) -> list[Phase]:
-        """The mode as a list of phases: which loss trains which networks, and when."""
-        c, rates = self.config, self.config.optim
-        clip = GradClip(kind="tensor", value=rates.clip) if rates.clip else GradClip()
-
-        def phase(name: str, loss: Callable[[Batch, int], Loss], modules: tuple[str, ...], lr: float) -> Phase:
-            return Phase(name=name, loss=loss, modules=modules, optimiser=Optimiser(lr=lr), clip=clip, group=c.mode)
-
-        if c.mode == "individual":
-            return [
-                phase("encoder", self.encoder_pose_loss, ("encoder",), rates.encoder_lr),
-                phase("predictor", self.pose_prediction_loss, ("predictor",), rates.predictor_lr),
-                phase("van", self.van_on_pose_loss, ("van",), rates.van_lr),
-            ]
-        if c.mode == "predictor":
-            return [phase("predictor", self.prediction_loss, ("predictor",), rates.predictor_lr)]
-        if c.mode == "e2e-pose" and c.pose_optimisers == "each":
-            return [
-                phase("all", self.van_loss, ("",), rates.all_lr),
-                phase("encoder", self.encoder_pose_loss, ("encoder",), rates.encoder_lr),
-                phase("predictor", self.predictor_pose_loss, ("predictor",), rates.predictor_lr),
-            ]
-        if c.mode == "epva-gan":
-            joint = [
-                phase("generator", self.generator_loss, ("encoder", "predictor"), rates.predictor_lr),
-                phase("van", self.van_on_encoding_loss, ("encoder", "van"), rates.van_lr),
-            ]
-            critic = phase("critic", self.critic_loss, ("discriminator",), rates.discriminator_lr)
-            critic = replace(critic, clip=GradClip(), group=None, should_run=between(c.critic_steps + 1))
-            return [replace(p, should_run=every(c.critic_steps + 1)) for p in joint] + [critic]
-        loss = {"e2e": self.van_loss, "epva": self.epva_loss, "e2e-pose": self.e2e_pose_loss}[c.mode]
-        return [phase(c.mode, loss, ("",), rates.all_lr)]
-
-    def van_loss(self, batch: Batch, step: int = 0) -> Loss:
-        """Pixels drawn from predicted encodings against the truth. Only the context reaches the encoder."""
-        frames, commands = self._clip(batch)
-        encodings = self.encode(frames[:, : self.config.context])
-        return as_loss(van=self._pixels(frames, encodings[:, 0], self._roll(encodings, commands)))
-
-    def epva_loss(self, batch: Batch, step: int = 0) -> Loss:
-        """Pixels drawn from true encodings, + alpha(step) times predicted against true encodings."""
-        frames, commands = self._clip(batch)
-        count, head = frames.shape[1], frames.shape[1]
-        if self.training and 0 < self.config.rolled < count:
-            head = self.config.rolled
-            later = 1 + torch.randperm(count - 1, device=frames.device)[: self.config.drawn or count]
-            frames = torch.cat([frames[:, :head], frames[:, later]], 1)
-        encodings = self.encode(frames)
-        predicted = self._roll(encodings[:, : self.config.context], commands[:, : head - 1])
-        apart = self._apart(predicted, encodings[:, :head])
-        if head < count:  # the first frame and those that are drawn
-            frames, encodings = (torch.cat([x[:, :1], x[:, head:]], 1) for x in (frames, encodings))
-        parts = {"van_on_enc": self._reconstruction(frames, encodings), "enc_pred": apart}
-        total = parts["van_on_enc"] + self.config.weight(step) * parts["enc_pred"]
-        return as_loss(total, **parts, spread=encodings.std((0, 1)).mean())
-
-    def van_on_encoding_loss(self, batch: Batch, step: int = 0) -> Loss:
-        """Pixels drawn from true encodings against the truth."""
-        frames, _ = self._clip(batch)
-        return as_loss(van_on_enc=self._reconstruction(frames, self.encode(frames)))
-
-    def prediction_loss(self, batch: Batch, step: int = 0) -> Loss:
-        """Predicted against true encodings, which are constants here; explained: the fraction of their variance."""
-        encodings = batch.latents.get("encodings")
-        if encodings is None:
-            frames, _ = self._clip(batch)
-            encodings = self.encodings(Batch(context=frames, future=frames[:, :0]))["encodings"]
-        commands = self._commands(batch.actions, encodings, encodings.shape[1] - 1)
-        predicted = self._roll(encodings[:, : self.config.context], commands)
-        apart, target = self._apart(predicted, encodings), encodings[:, 1:]
-        spread = (target - target.mean((0, 1))).square().mean()
-        return as_loss(enc_pred=apart, explained=1 - (predicted - target).square().mean() / spread.clamp_min(1e-12))
-
-    @torch.no_grad()
-    def encodings(self, batch: Batch) -> dict[str, Tensor]:
-        """Those of the context's frames, (b, t, E)."""
-        return {"encodings": self.encode(batch.context)}
-
-    def _reconstruction(self, frames: Tensor, encodings: Tensor) -> Tensor:
-        targets = encodings[:, 1:]
-        if self.training and self.config.encoding_noise:
-            targets = targets + nn.init.trunc_normal_(torch.empty_like(targets)) * self.config.encoding_noise
-        return self._pixels(frames, encodings[:, 0], targets)
-
-    def _pixels(self, frames: Tensor, encoding: Tensor, targets: Tensor) -> Tensor:
-        """Squared error of frames 1 … drawn from `targets`; while training, of `drawn` random ones. What changes may
-        count more."""
-        truth, count = frames[:, 1:], targets.shape[1]
-        if self.training and 0 < self.config.drawn < count:
-            chosen = torch.randperm(count, device=frames.device)[: self.config.drawn]
-            targets, truth = targets[:, chosen], truth[:, chosen]
-        drawn = self._draw(frames[:, 0], encoding, targets)[0]
-        if not self.config.change_weight:
-            return lp(drawn, truth, 2.0)
-        return change_error(drawn, truth, frames[:, :1], self.config.change_weight)
-
-    def _apart(self, predicted: Tensor, encodings: Tensor) -> Tensor:
-        return encoding_loss(predicted, encodings[:, 1:], self.config.encoding_loss)
-
-    def encoder_pose_loss(self, batch: Batch, step: int = 0) -> Loss:
-        """Encodings' first numbers against the pose, all frames."""
-        frames, _ = self._clip(batch)
-        return as_loss(pose_from_enc=self._off(self.encode(frames), self._pose(batch)))
-
-    def predictor_pose_loss(self, batch: Batch, step: int = 0) -> Loss:
-        """The same of predicted encodings, from frame 1 on."""
-        frames, commands = self._clip(batch)
-        predicted = self._roll(self.encode(frames[:, : self.config.context]), commands)
-        return as_loss(pose_from_pred=self._off(predicted, self._pose(batch)[:, 1:]))
-
-    def pose_prediction_loss(self, batch: Batch, step: int = 0) -> Loss:
-        """The predictor run on true poses, then on its own, against the pose."""
-        poses = self._pose(batch)
-        commands = self._commands(batch.actions, poses, poses.shape[1] - 1)
-        predicted = self._roll(poses[:, : self.config.context], commands)
-        return as_loss(pose_from_pred_on_pose=self._off(predicted, poses[:, 1:]))
-
-    def van_on_pose_loss(self, batch: Batch, step: int = 0) -> Loss:
-        """Pixels drawn from true poses against the truth."""
-        frames, poses = self._clip(batch)[0], self._pose(batch)
-        return as_loss(van_on_pose=self._pixels(frames, poses[:, 0], poses[:, 1:]))
-
-    def e2e_pose_loss(self, batch: Batch, step: int = 0) -> Loss:
-        """van_loss + pose_weight times the pose losses of true and predicted encodings."""
-        frames, commands = self._clip(batch)
-        poses, encodings = self._pose(batch), self.encode(frames)
-        predicted = self._roll(encodings[:, : self.config.context], commands)
-        van = self._pixels(frames, encodings[:, 0], predicted)
-        ours, theirs = self._off(encodings, poses), self._off(predicted, poses[:, 1:])
-        total = van + self.config.pose_weight * (ours + theirs)
-        return as_loss(total, van=van, pose_from_enc=ours, pose_from_pred=theirs)
-
-    def _pose(self, batch: Batch) -> Tensor:
-        return torch.cat([batch.extras[name].float().flatten(2) for name in self.config.pose], -1)
-
-    def _off(self, encodings: Tensor, poses: Tensor) -> Tensor:
-        return pose_loss(encodings[..., : poses.shape[-1]], poses, self.config.either_sign)
-
-    def generator_loss(self, batch: Batch, step: int = 0) -> Loss:
-        """-(critic of predicted - critic of true structures) + alpha times predicted against true encodings.
-
-        The true term stays, so its gradient too reaches the encoder, through the VAN's structure encoder, which is
-        not trained here. Source: equation 7 of the paper, with one score for a sequence, as in the code.
-        """
-        frames, commands = self._clip(batch)
-        encodings = self.encode(frames)
-        predicted = self._roll(encodings[:, : self.config.context], commands)
-        gap = -self._verdict(*self._sequences(encodings, predicted))
-        apart = self._apart(predicted, encodings)
-        return as_loss(gap + self.config.alpha * apart, generator=gap, enc_pred=apart)
-
-    def critic_loss(self, batch: Batch, step: int = 0) -> Loss:
-        """Critic of predicted - critic of true structures + the gradient penalty between them.
-
-        Source:
-            Gulrajani et al. 2017 (arXiv 1704.00028), equation 3, at points between; or the cross-entropy of a plain
-            discriminator, true labels smoothed to 0.875.
-        """
-        frames, commands = self._clip(batch)
-        with torch.no_grad():
-            encodings = self.encode(frames)
-            real, fake = self._sequences(encodings, self._roll(encodings[:, : self.config.context], commands))
-        gap = self._verdict(real, fake)
-        if self.config.critic == "gan" or not torch.is_grad_enabled():
-            return as_loss(critic=gap)
-        penalty = gradient_penalty(self._critic(), real, fake)
-        return as_loss(gap + self.config.penalty * penalty, critic=gap, penalty=penalty)
-
-    def _sequences(self, encodings: Tensor, predicted: Tensor) -> tuple[Tensor, Tensor]:
-        return critic_sequences(self.van.structure, encodings, predicted, self.config.critic_context)
-
-    def _verdict(self, real: Tensor, fake: Tensor) -> Tensor:
-        """Loss of the critic without its penalty."""
-        return critic_gap(self._critic(), real, fake, self.config.critic)
-
-    def _critic(self) -> Discriminator:
-        if self.discriminator is None:
-            raise UserError(
-                f"these weights of mode {self.config.mode} have no critic; train one from them with --init-from and "
-                "--model.mode epva-gan"
-            )
-        return self.discriminator
-
-    # --- validation
-
-    def loss(self, batch: Batch, step: int = 0) -> Loss:
-        """The mode's objective (of epva-gan without its critic), and measures of the whole chain.
-
-        Parts besides: van, van_on_enc and enc_pred whatever the mode; PSNR in dB of frames from predicted encodings
-        (psnr_*), from true ones (psnr_on_enc_*) and of repeating the first frame (psnr_first_*), per image, over
-        context and forecast apart, and pooled over the batch as published.
-        """
-        losses = {
-            "individual": (self.encoder_pose_loss, self.pose_prediction_loss, self.van_on_pose_loss),
-            "e2e": (self.van_loss,),
-            "predictor": (self.prediction_loss,),
-            "e2e-pose": (self.e2e_pose_loss,),
-        }
-        terms = [loss(batch, step) for loss in losses.get(self.config.mode, (self.epva_loss,))]
-        total = torch.stack([term.total for term in terms]).sum()
-        parts = {name: part for term in terms for name, part in term.parts.items()}
-        with torch.no_grad():
-            return Loss(total, {**parts, **self._measures(batch)})
-
-    def _measures(self, batch: Batch) -> dict[str, Tensor]:
-        frames, commands = self._clip(batch)
-        encodings, context = self.encode(frames), self.config.context
-        predicted = self._roll(encodings[:, :context], commands)
-        truth = frames[:, 1:]
-        made = {
-            "psnr": self._draw(frames[:, 0], encodings[:, 0], predicted)[0],
-            "psnr_on_enc": self._draw(frames[:, 0], encodings[:, 0], encodings[:, 1:])[0],
-            "psnr_first": frames[:, :1].expand_as(truth),
-        }
-        found = {
-            "van": lp(made["psnr"], truth, 2.0),
-            "van_on_enc": lp(made["psnr_on_enc"], truth, 2.0),
-            "enc_pred": self._apart(predicted, encodings),
-        }
-        for name, images in made.items():
-            found |= psnr_parts(name, images, truth, context - 1)
-        return found
-
-    def _clip(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The whole clip (b, t, c, h, w), with random hue in training if configured, and its commands (b, t - 1, a)."""
-        frames = torch.cat([batch.context, batch.future], 1)
-        if self.config.hue and self.training and frames.shape[2] == 3:
-            frames = shift_hue(frames, torch.rand(len(frames), device=frames.device) - 0.5)
-        return frames, self._commands(batch.actions, frames, frames.shape[1] - 1)
+    # ---------------------------------------------------------------------------------------------- prediction
 
     def preview(self, batch: Batch) -> dict[str, Tensor]:
         """context, truth and prediction; reconstruction from true encodings, and the prediction's masks as grey."""
@@ -415,8 +47,6 @@ class Hierarchical(Predictor):
         masks = self.masks(batch.context, count, self.batch_actions(batch, count)).expand_as(batch.future)
         rebuilt = self.reconstruct(torch.cat([batch.context, batch.future], 1))[:, -count:]
         return {**super().preview(batch), "reconstruction": rebuilt, "mask": masks}
-
-    # ---------------------------------------------------------------------------------------------- prediction
 
     @torch.no_grad()
     def masks(self, context: Frames, horizon: int, actions: Frames | None = None, normalise: bool = False) -> Tensor:
@@ -430,7 +60,7 @@ class Hierarchical(Predictor):
         given = None if actions is None else torch.as_tensor(actions, dtype=torch.float32, device=frames.device)
         given = None if given is None else given[:, -(frames.shape[1] + horizon - 1) :]
         state, encodings = self._unrolled(frames, horizon, given, 1, None)
-        masks = self._drawn(state["frame"], state["anchor"], encodings)[1]
+        masks = self._drawn(state["scene"], state["anchor"], encodings[..., : self.config.encoding_size]).mask
         return masks / masks.amax((2, 3, 4), keepdim=True).clamp_min(1e-12) if normalise else masks
 
     def views(
@@ -439,22 +69,22 @@ class Hierarchical(Predictor):
         """mask: of the forecast.  reconstruction: what is known of the future, drawn from its own encodings."""
         found = {"mask": self.masks(context, horizon, actions)}
         if known is not None and known.shape[1]:
-            first = as_frames(context, self)[:, -self.num_context :][:, :1]
+            first = as_frames(context, self)[:, -self.num_context :][:, : self.config.scene]
             found["reconstruction"] = self.reconstruct(torch.cat([first, as_frames(known, self)], 1))
         return found
 
     @torch.no_grad()
     def reconstruct(self, frames: Frames) -> Tensor:
-        """Frames 1 … t - 1 drawn from their own encodings and frame 0: a reconstruction, not a forecast.
+        """The frames after those of the background drawn from their own encodings: a reconstruction, not a forecast.
 
         Args:
-            frames: (b, t, c, h, w), at least 2.
+            frames: (b, t, c, h, w), t above `scene`, which is 1 with the first frame as background.
 
         Returns:
-            (b, t - 1, c, h, w) in 0…1.
+            (b, t - `scene`, c, h, w) in 0…1.
         """
-        frames = as_frames(frames, self)
-        return self.decode(self.encode(frames[:, 1:]), frames)
+        frames, kept = as_frames(frames, self), self.config.scene
+        return self.decode(self.encode(frames[:, kept:]), frames[:, :kept])
 
     def initial_state(
         self, frames: Tensor, actions: Tensor | None, samples: int, generator: Generators
@@ -470,26 +100,52 @@ class Hierarchical(Predictor):
         return state
 
     def clip_state(self, frames: Tensor, actions: Tensor | None) -> RolloutState:
-        """frame, anchor: the first frame and its share of the analogy.  encodings, commands: of the context."""
-        encodings = self.encode(frames)
-        return {
-            "frame": frames[:, 0],
-            "anchor": self.van.anchor(frames[:, 0], encodings[:, 0]),
+        """scene, anchor: the frames of the background, padded, and their share of the analogy.  encodings, commands: of
+        the context.  With shares also last: the last true frame, and lead: the number of frames predicted, (b, 1)."""
+        encodings, kept = self.encode(frames), self.config.scene
+        scene = self._padded(frames[:, :kept])
+        state = {
+            "scene": scene,
+            "anchor": self.van.anchor(scene, encodings[:, kept - 1]),
             "encodings": encodings,
             "commands": self._commands(actions, frames, frames.shape[1] - 1),
         }
+        return (
+            state if self.shares is None else {**state, "last": frames[:, -1], "lead": frames.new_zeros(len(frames), 1)}
+        )
 
     @torch.no_grad()
     def rollout_latent(self, state: RolloutState, action: Tensor | None = None) -> tuple[RolloutState, Tensor]:
-        """One step of the predictor, and its encoding (s b, E). Without actions a model that was trained with them uses
-        the mean action of its data."""
-        command = self._commands(None if action is None else action[:, None], state["frame"], 1)[:, 0]
+        """One step of the predictor, and its encoding (s b, E); with shares followed by the number of frames predicted
+        before. Without actions a model that was trained with them uses the mean action of its data."""
+        command = self._commands(None if action is None else action[:, None], state["scene"], 1)[:, 0]
         encoding, states = self.predictor(state["encoding"], command, state["states"], self._noise(state))
-        return {**next_tick(state), "encoding": encoding, "states": states}, encoding
+        new = {**next_tick(state), "encoding": encoding, "states": states}
+        if self.shares is None:
+            return new, encoding
+        return {**new, "lead": state["lead"] + 1}, torch.cat([encoding, state["lead"]], -1)
 
     def draw_frames(self, state: RolloutState, latents: Tensor) -> Tensor:
-        """Frames of encodings (s b, t, E), drawn from the context's first frame."""
-        return self._drawn(state["frame"], state["anchor"], latents)[0].clamp(0, 1)
+        """Frames of encodings (s b, t, E), drawn from the context. With shares each frame is the last true one and
+        the share of its lead time of the change from it, as `latents` then hold lead times too, (s b, t, E + 1)."""
+        encodings = latents[..., : self.config.encoding_size]
+        frames = self._drawn(state["scene"], state["anchor"], encodings).frames.clamp(0, 1)
+        if self.shares is None:
+            return frames
+        share = self.shares[latents[..., -1].long().clamp_max(len(self.shares) - 1)]
+        return torch.lerp(state["last"][:, None], frames, share[..., None, None, None])
+
+    @torch.no_grad()
+    def calibrate(self, batches: Iterable[Batch]) -> None:
+        """Set the shares of the change from the last true frame that are kept, from held-out clips."""
+        if self.shares is not None:
+            self.shares.fill_(1)
+            sums = []
+            for batch in batches:
+                count = batch.future.shape[1]
+                forecast = self.predict(batch.context, count, self.batch_actions(batch, count))[0]
+                sums.append(change_sums(forecast, batch.future, batch.context[:, -1:]))
+            self.shares.copy_(shrinkage(torch.cat(sums, 1)) if sums else self.shares)
 
     def _noise(self, state: RolloutState) -> Tensor | None:
         """Noise of this step, where the predictor has any."""
