@@ -49,7 +49,7 @@ def test_forecast_shapes_keep_colour_and_place(model, fresh):
 
 def test_training_starts_from_packaged_weights_by_name(fresh, tmp_path, capsys):
     folder, frames, palette, ground = fresh
-    start = {"profile": "small", "steps": 1, "batch_size": 1, "init_from": "hierarchical-bouncing"}
+    start = {"profile": "narrow", "steps": 1, "batch_size": 1, "init_from": "hierarchical-bouncing"}
     run = framecast.train("hierarchical", folder, out=tmp_path / "run", **start)
     assert "119 of 119 tensors taken from hierarchical-bouncing" in capsys.readouterr().err
     drawn = framecast.load(run).reconstruct(frames[:4])
