@@ -285,7 +285,7 @@ PROFILES: dict[str, Callable[[], HierarchicalConfig]] = {
     "small": lambda: replace(
         _NARROW,
         size=0,
-        context=4,
+        context=8,  # their mean is free of what blinks
         future=64,
         mode="e2e",
         background="mixed",
