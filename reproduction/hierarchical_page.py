@@ -29,7 +29,7 @@ def page(found: dict[str, Any], folder: Path = RESULTS) -> str:
         "",
         "Written by `reproduction/hierarchical_page.py` from [hierarchical.json](hierarchical.json), which",
         "`make acceptance` fills part by part: figures, commands, versions, hardware. All runs are of one seed, on",
-        "profile `small` and generated scenes; scores are of scenes that training never saw, except for the part that",
+        "profile `narrow` and generated scenes; scores are of scenes that training never saw, except for the part that",
         "tests overfitting.",
         "",
     ]

@@ -266,7 +266,7 @@ def test_links_have_the_settings_of_the_recorded_trainings(name, profile, part):
     found = json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))["results"][part]
     lines = found["command"].splitlines() if "command" in found else [r["command"] for r in found["training"].values()]
     made = link_configs(chains(name)[profile], preset(name, profile), find_model(name))
-    base = preset(name, "small")
+    base = preset(name, chains(name)[profile].base)
     for line, config in zip(lines, made, strict=True):
         words = line.split()[3:]
         recorded = train_config(base, parse(train_flags(base, profiles(name)), words, f"train {name}"))
