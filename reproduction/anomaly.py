@@ -14,13 +14,14 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from scipy.stats import binomtest
+from sklearn.metrics import roc_auc_score
 
 from framecast.core.types import Clip
 from framecast.data.registry import make_source
 from framecast.data.store import DatasetWriter, Store
 from framecast.evaluation.anomaly import Anomalies, AnomalyDetector
 from framecast.media.draw import draw_shape
-from framecast.metrics.detection import auc, binomial_interval
 from framecast.reporting.anomaly_page import write_anomalies
 from reproduction.results import WORK, Results, arguments
 
@@ -186,7 +187,7 @@ def measured(name: str, case: Case) -> dict[str, Any]:
             write_anomalies(DATA / "pages" / name, found[0])
         labels = [wrong.clip(i, 0, int(n)).arrays["anomaly"].astype(bool) for i, n in enumerate(wrong.lengths)]
         false, blocks = _false_alarms(detector, unseen)
-        low, high = binomial_interval(false, blocks)
+        low, high = binomtest(false, blocks).proportion_ci()  # Clopper and Pearson, 95 %
         rows[run] = {
             **_detection(found, labels),
             "calibration_blocks": len(detector.maxima),
@@ -212,7 +213,7 @@ def _detection(found: list[Anomalies], labels: list[np.ndarray]) -> dict[str, fl
     alarms = np.concatenate([f.alarms[f.first :] for f in found])
     each = [bool((f.alarms & label).any()) for f, label in zip(found, labels, strict=True)]
     return {
-        "auc": auc(scores, known),
+        "auc": float(roc_auc_score(known, scores)),
         "recall": float(alarms[known].mean()),
         "false_frames": float(alarms[~known].mean()),
         "stretches_found": float(np.mean(each)),

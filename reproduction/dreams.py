@@ -28,10 +28,10 @@ from framecast.inference.latents.statistics import dream_norms
 from framecast.media.grid import grid, side_by_side
 from framecast.media.images import write_image
 from framecast.media.write import write_video
-from framecast.metrics.dreams import change, histogram_distance, spot, turns
 from framecast.metrics.frames import sharpness
 from framecast.models.dreams.predictor import Dreams
 from framecast.models.rollout import rollout
+from reproduction.dream_metrics import change, histogram_distance, spot, turns
 from reproduction.dreams_maze import maze
 from reproduction.dreams_page import page
 from reproduction.dreams_training import Trained

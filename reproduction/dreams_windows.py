@@ -13,9 +13,9 @@ from torch import Tensor
 
 from framecast.data.synthetic.ball import COLOUR, RADIUS, painted, places
 from framecast.inference.load import load
-from framecast.metrics.dreams import change
 from framecast.models.dreams.networks import Memory, glorot
 from framecast.models.dreams.predictor import Dreams
+from reproduction.dream_metrics import change
 
 #: Windows T compared; 4 is the published one for the ball. Steps of training, batch and frames of data of each.
 WINDOWS, STEPS, BATCH, FRAMES = (4, 10, 16), 300, 32, 340

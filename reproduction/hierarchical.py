@@ -31,7 +31,6 @@ from framecast.data.store import Store
 from framecast.evaluation.clips import Clips, held_out_clips
 from framecast.metrics import psnr, sharpness_ratio
 from framecast.metrics.averages import summarize
-from framecast.metrics.scenes import foreground, iou, presence, probe, shape_colours, shape_kinds
 from framecast.models.base import Predictor
 from framecast.models.hierarchical.networks import Encoder
 from framecast.models.rollout import evaluating, rollout
@@ -41,6 +40,7 @@ from framecast.training.run_folder import open_run
 from reproduction.hierarchical_page import FIRST, page
 from reproduction.hierarchical_training import DATA, shapes, trained
 from reproduction.results import RESULTS, Results, arguments, write_film
+from reproduction.scene_metrics import foreground, iou, presence, probe, shape_colours, shape_kinds
 
 
 def main() -> None:

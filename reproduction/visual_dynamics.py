@@ -20,12 +20,13 @@ import torch
 from framecast.data.base import Segment
 from framecast.data.store import Store
 from framecast.data.synthetic.shapes import Scene, ShapesConfig
-from framecast.evaluation.motion import first_frame, flow_baseline, measure_motions, motions_of_model, true_motions
+from framecast.evaluation.motion import first_frame, measure_motions, motions_of_model, true_motions
 from framecast.inference.latents.motions import dims, sample, transfer
 from framecast.metrics.displacement import KINDS, find_displacements
 from framecast.training.checkpoint import finished_step
 from framecast.training.log import read_metrics
 from framecast.training.run_folder import Run, open_run
+from reproduction.flow_baseline import flow_baseline
 from reproduction.pages import code, machine, opening, table, text
 from reproduction.results import RESULTS, WORK, Results, arguments, command, made, relative, slug
 

@@ -15,15 +15,13 @@ from torch import Tensor
 from framecast.core.errors import UserError
 from framecast.data.base import Segment, Source
 from framecast.media.resize import resize_frames
-from framecast.metrics.displacement import KINDS, Displacements, SceneTruth, flow_copy
+from framecast.metrics.displacement import KINDS, Displacements, SceneTruth
 from framecast.models.base import Predictor
 from framecast.models.latent import MotionLatentModel
 from framecast.models.rollout import evaluating
 
 #: Samples drawn of each image.
 SAMPLES = 20
-#: Training images that the baseline searches, and nearest ones it copies from.
-_DONORS, _NEIGHBOURS = 2000, 10
 #: A next-frame sampler: images (b, 1, 3, h, w) 0…1, samples, generator -> (s, b, 3, h, w).
 Sampler = Callable[[Tensor, int, torch.Generator], Tensor]
 
@@ -127,33 +125,3 @@ def motions_of_model(
             name: measure_motions(sampler, source, segments, size, motions, samples, seed, device)
             for name, sampler in samplers(model).items()
         }
-
-
-def flow_baseline(source: Source, train: Sequence[Segment], size: tuple[int, int]) -> Sampler:
-    """The sampler that copies the flow of one of the nearest training images, chosen at random.
-
-    Args:
-        source: Training data.
-        train: Training pairs, of which the first 2000 are searched; nearest by squared difference at an eighth of the
-            size.
-        size: (h, w) of the frames.
-    """
-    donors = []
-    for segment in train[:_DONORS]:
-        frame, scene = first_frame(source, segment, size)
-        donors.append((_small(frame), scene, source.clip(segment.video, 0, 1).meta["motion"]))
-    small = torch.stack([frame for frame, _, _ in donors])
-
-    def copied(frames: Tensor, samples: int, generator: torch.Generator) -> Tensor:
-        out = []
-        for frame in frames[:, -1].cpu():
-            near = (small - _small(frame)).square().sum((1, 2, 3)).argsort()[:_NEIGHBOURS]
-            chosen = near[torch.randint(len(near), (samples,), generator=generator, device=generator.device).cpu()]
-            out.append(flow_copy(frame, [donors[int(i)][1:] for i in chosen]))
-        return torch.stack(out, 1)
-
-    return copied
-
-
-def _small(frame: Tensor) -> Tensor:
-    return torch.nn.functional.avg_pool2d(frame, max(1, frame.shape[-1] // 8))

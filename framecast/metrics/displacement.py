@@ -7,7 +7,7 @@ displacements are in px of a 128 px frame, whatever the size of the frames; x to
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from math import ceil, floor
 from typing import Any
@@ -251,31 +251,3 @@ def _correlation(one: np.ndarray, other: np.ndarray) -> float | None:
 
 
 # ------------------------------------------------------------------------------------------------------- baselines
-
-
-def flow_copy(frame: Tensor, donors: Iterable[tuple[SceneTruth, Mapping[str, int]]]) -> Tensor:
-    """Frames (n, 3, h, w) 0…1 made by moving the pixels of `frame` as those of other scenes moved.
-
-    Args:
-        frame: (3, h, w) 0…1.
-        donors: Scenes with their motions along the own axes, such as the nearest training pairs. Their flow is exact,
-            from the known scenes.
-
-    Source: the baseline "flow" of section 5.1 of the paper.
-    """
-    _, height, width = frame.shape
-    rows, columns = np.mgrid[0:height, 0:width]
-    out = []
-    for scene, motions in donors:
-        flow = np.zeros((2, height, width))  # x, y, px of the frame
-        for k, kind in enumerate(KINDS):
-            outline, direction = MOVERS[kind]
-            centre = (float(scene.position[k, 0]), float(scene.position[k, 1]))
-            covered = coverage(height, width, outline, centre, float(scene.extent[k]))
-            for axis in (0, 1):
-                flow[axis][2 * covered >= FULL] = motions[kind] * direction[axis] * height / SCENE_SIDE
-        source = np.stack([rows - flow[1], columns - flow[0]])
-        y = np.clip(np.rint(source[0]), 0, height - 1).astype(np.int64)
-        x = np.clip(np.rint(source[1]), 0, width - 1).astype(np.int64)
-        out.append(frame[:, torch.from_numpy(y), torch.from_numpy(x)])
-    return torch.stack(out)

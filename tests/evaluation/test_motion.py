@@ -10,7 +10,6 @@ from framecast.data.store import Store
 from framecast.evaluation.evaluate import evaluate
 from framecast.evaluation.motion import (
     first_frame,
-    flow_baseline,
     knows_scenes,
     measure_motions,
     samplers,
@@ -72,18 +71,6 @@ def test_each_prior_is_a_sampler():
     assert {n: tuple(x.shape) for n, x in drawn.items()} == dict.fromkeys(("normal", "posterior"), (3, 2, 3, 32, 32))
     model.num_stored.zero_()
     assert set(samplers(model)) == {"normal"}
-
-
-def test_flow_baseline_of_a_training_image_copies_its_own_flow(store):
-    train = store.splits(2)["train"]
-    sampler = flow_baseline(store, train[:1], (32, 32))
-    frame, _ = first_frame(store, train[0], (32, 32))
-    out = sampler(frame[None, None], 4, torch.Generator().manual_seed(0))
-    assert out.shape == (4, 1, 3, 32, 32)
-    assert torch.equal(out[0], out[3])  # there is a single training image
-    motion = store.clip(train[0].video, 0, 1).meta["motion"]
-    assert any(motion.values())
-    assert not torch.equal(out[0, 0], frame)
 
 
 def test_scores_and_report_contain_motions(tmp_path):

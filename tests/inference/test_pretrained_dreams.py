@@ -5,8 +5,8 @@ import torch
 
 import framecast
 from framecast.data.synthetic.ball import COLOUR, RADIUS, painted, places
-from framecast.metrics.dreams import change, spot, turns
 from framecast.training.run_folder import open_run, packaged
+from reproduction.dream_metrics import change, spot, turns
 
 LENGTH = 300
 

@@ -7,7 +7,7 @@ import torch
 import framecast
 from framecast.data.store import Store
 from framecast.data.synthetic.bouncing import Bouncing, BouncingConfig
-from framecast.metrics.scenes import shape_colours
+from reproduction.scene_metrics import shape_colours
 
 
 @pytest.fixture(scope="module")

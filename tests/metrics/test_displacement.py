@@ -11,7 +11,6 @@ from framecast.metrics.displacement import (
     Displacements,
     SceneTruth,
     find_displacements,
-    flow_copy,
     histogram,
     kl_divergence,
     table,
@@ -149,14 +148,3 @@ def test_statistics_without_detections_are_none():
     assert row["rejected"] == 1
     assert row["kl"] is row["off_axis"] is row["sd_ratio"] is row["within_image_sd"] is None
     assert result["kl_circle_triangle"] is result["corr_circle_triangle"] is None
-
-
-def test_flow_is_copied_to_the_pixels_where_the_donor_has_its_shapes():
-    donor = scenes(1)[0]
-    frame = torch.rand(3, 64, 64)
-    (out,) = flow_copy(frame, [(truth_of(donor, 64), dict.fromkeys(KINDS, 4))])
-    y, x = (round(v / 2) for v in reversed(donor.centre["square"]))  # the square lies on top; 4 px of 128 are 2 here
-    assert torch.equal(out[:, y, x], frame[:, y, x - 2])
-    assert torch.equal(out[:, 0, 0], frame[:, 0, 0])
-    (still,) = flow_copy(frame, [(truth_of(donor, 64), dict.fromkeys(KINDS, 0))])
-    assert torch.equal(still, frame)

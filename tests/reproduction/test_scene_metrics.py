@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from framecast.media.draw import SHAPES, draw_shape
-from framecast.metrics.scenes import foreground, iou, presence, probe, shape_colours, shape_kinds
+from reproduction.scene_metrics import foreground, iou, presence, probe, shape_colours, shape_kinds
 
 PALETTE = ((220, 40, 40), (40, 180, 60), (50, 80, 220), (240, 220, 60), (160, 50, 180), (250, 250, 250))
 SATURATED = ((255, 0, 0), (255, 128, 0), (255, 255, 0), (0, 255, 0))

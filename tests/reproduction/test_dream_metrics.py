@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from framecast.data.synthetic.ball import COLOUR, RADIUS, painted
-from framecast.metrics.dreams import change, colour_histogram, histogram_distance, spot, turns
+from reproduction.dream_metrics import change, colour_histogram, histogram_distance, spot, turns
 
 
 def ball(xs):
