@@ -35,7 +35,7 @@ from framecast.benchmark.plan import (
 from framecast.benchmark.table import make_table, write_table
 from framecast.core.commit import LEASE, check_target, replaced_folder
 from framecast.core.config import duration_in_words, parse_duration
-from framecast.core.errors import UserError
+from framecast.core.errors import UserError, writing
 from framecast.core.io import read_file, write_json
 from framecast.core.jobs import Job, run_jobs
 from framecast.data.base import Source
@@ -235,10 +235,8 @@ def _texts(given: str | Path | Sequence[str | Path]) -> list[str]:
 
 
 def _made(folder: Path) -> Path:
-    try:
+    with writing(folder, failed="cannot be created"):
         folder.mkdir(parents=True, exist_ok=True)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be created ({error.strerror}); choose another --out") from error
     return folder
 
 
@@ -444,15 +442,13 @@ def _merged(folders: Sequence[Path], out: Path, data: Sequence[str]) -> Plan:
 
 def _copy(there: Trial, here: Trial) -> None:
     """Copy a run and then its result, so that a result implies a complete run."""
-    try:
+    with writing(here.run):
         if there.run.is_dir():
             check_target(here.run, "run", overwrite=True)
             with replaced_folder(here.run) as part:
                 shutil.copytree(there.run, part, dirs_exist_ok=True, ignore=shutil.ignore_patterns(f"{LEASE}*"))
         here.result.parent.mkdir(parents=True, exist_ok=True)
         write_json(here.result, read_file(there.result))
-    except OSError as error:
-        raise UserError(f"{here.run}: cannot be written ({error.strerror}); choose another --out") from error
 
 
 # -------------------------------------------------------------------------------------------------------- comparing

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from framecast.core.config import _kind
-from framecast.core.errors import UserError
+from framecast.core.errors import UserError, writing
 
 #: Largest JSON or YAML file that is read, bytes; enough for the index of a million videos.
 MAX_TEXT = 1 << 28
@@ -192,11 +192,6 @@ def write_text(path: Path, text: str) -> Path:
     """
     from framecast.core.commit import replaced_file
 
-    try:
-        with replaced_file(path) as part:
-            part.write_text(text, encoding="utf-8", newline="\n")
-    except OSError as error:
-        raise UserError(
-            f"{path}: cannot be written ({error.strerror}); free some space or choose another folder"
-        ) from error
+    with writing(path, "free some space or choose another folder"), replaced_file(path) as part:
+        part.write_text(text, encoding="utf-8", newline="\n")
     return path

@@ -18,7 +18,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from framecast.core.errors import UserError
+from framecast.core.errors import UserError, imported
 
 #: How often a job is repeated after its node was lost or its process killed.
 RETRIES = 5
@@ -202,10 +202,7 @@ def _check_reachable(cluster: str) -> None:
 
 
 def _on_cluster(jobs: Sequence[Job], cluster: str, report: Callable[[int, Any], None], gpus: float) -> list[Any]:
-    try:
-        import ray
-    except ImportError as error:
-        raise UserError('--cluster needs Ray; install it with pip install "framecast[cluster]"') from error
+    ray = imported("ray", '--cluster needs Ray; install it with pip install "framecast[cluster]"')
     _check_reachable(cluster)
     try:
         ray.init(address=cluster, ignore_reinit_error=True, log_to_driver=False, logging_level="warning")

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from framecast.core.commit import check_target, replaced_folder, write_marker
-from framecast.core.errors import UserError
+from framecast.core.errors import UserError, imported
 from framecast.data.base import SPLITS, Segment, Source
 from framecast.data.labels import resize_clip
 from framecast.data.options import AS_STORED, ReadOptions
@@ -86,7 +86,7 @@ def write_lerobot(
         UserError: The folder is taken or cannot be written, or the frames are neither RGB nor grey.
     """
     folder = Path(folder)
-    _require_pyarrow()
+    imported("pyarrow", "LeRobot datasets need pyarrow; install it: pip install 'framecast[lerobot]'")
     if source.spec.channels not in (1, 3):
         raise UserError(f"frames have {source.spec.channels} channels, expected 1 or 3; convert the data")
     check_target(folder, "lerobot", overwrite)
@@ -247,13 +247,6 @@ def _episodes(source: Source) -> list[_Episode]:
             ] = segment
         found += [_Episode(split, members) for members in joined.values()]
     return found
-
-
-def _require_pyarrow() -> None:
-    try:
-        import pyarrow  # noqa: F401
-    except ImportError as error:
-        raise UserError("LeRobot datasets need pyarrow; install it: pip install 'framecast[lerobot]'") from error
 
 
 def _write_parquet(columns: Mapping[str, list[Any]], file: Path, metadata: Mapping[str, str] | None = None) -> None:

@@ -81,10 +81,8 @@ def object_figures(
         player: name of the object that the actions move; without it obedience is not measured.
         moves: names of the actions that move it.
     """
-    measured = Measured(model, source, protocol)
+    measured = Measured(model, source, protocol, keep)
     held = measured.held()
-    if keep is not None:
-        keep |= {"held": held["world"], "held_true": held["true"]}
     things, palette = things_of(source.meta()), measured.starts.palette
     still = (held["true"].frames == held["true"].frames[:1, :1]).all((0, 1))
     free = {name: still_intact(recording, still) for name, recording in held.items()}

@@ -11,6 +11,7 @@ import numpy as np
 
 from framecast.data.base import Source
 from framecast.evaluation.atari_worlds import action_indices, colour_indices, object_figures
+from framecast.evaluation.maze_world import carried
 from framecast.evaluation.paddle_world import DEAD, clean
 from framecast.evaluation.world_figures import Measured, WorldProtocol
 from framecast.evaluation.worlds import Player, Recording, centres
@@ -65,11 +66,8 @@ def breakout_figures(
     ground, ball = colour_indices(source, model, (_GROUND, _BALL))
     fire, left, right = action_indices(source, ("FIRE", "LEFT", "RIGHT"))
     wall = Wall(ground=ground, ball=ball, fire=fire, left=left, right=right)
-    measured = Measured(model, source, protocol)
-    held, followed = measured.held(), measured.played(ball_follower(wall))
-    if keep is not None:
-        keep |= {"held": held["world"], "held_true": held["true"]}
-        keep |= {"followed": followed["world"], "followed_true": followed["true"]}
+    measured = Measured(model, source, protocol, keep)
+    held, followed = measured.held(), measured.played(ball_follower(wall), "followed")
     return {
         "random_held_actions": {n: presence(r, wall) | bricks(r, wall) for n, r in held.items()},
         "ball_follower": {n: returns(r, wall) | bricks(r, wall) for n, r in followed.items()},
@@ -205,7 +203,8 @@ def bricks(recording: Recording, wall: Wall, near: int = 10, within: int = 6) ->
 def _brick_counts(frames: np.ndarray, wall: Wall, near: int, within: int) -> Counter[str]:
     """Counts of one world; `halves` are bricks that are neither there nor gone."""
     state = brick_states(frames, wall)
-    known, place = _last_known(state), ball_places(frames, wall)
+    known = carried(state.reshape(len(state), -1)).reshape(state.shape)
+    place = ball_places(frames, wall)
     gone = (known[1:] == 0) & (known[:-1] == 1)
     lost = np.argwhere(gone) + np.array([1, 0, 0])
     turned = _hits(place, known, wall)
@@ -231,13 +230,6 @@ def brick_states(frames: np.ndarray, wall: Wall) -> np.ndarray:
     parts = field.reshape(len(frames), (bottom - top) // height, height, (right - left) // width, width)
     share = parts[:, :, :-1].mean((2, 4))
     return np.where(share <= 0.25, 1, np.where(share >= 0.75, 0, -1))
-
-
-def _last_known(state: np.ndarray) -> np.ndarray:
-    known = state.copy()
-    for t in range(1, len(known)):
-        known[t] = np.where(known[t] < 0, known[t - 1], known[t])
-    return known
 
 
 def _new_wall(known: np.ndarray, t: int) -> int:

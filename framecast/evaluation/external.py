@@ -29,7 +29,7 @@ from torch import Tensor
 
 from framecast.core.commit import check_target, replaced_folder
 from framecast.core.config import from_dict, require_least, to_dict
-from framecast.core.errors import UserError
+from framecast.core.errors import UserError, writing
 from framecast.core.io import read_file, write_json
 from framecast.core.types import FORMAT, ActionSpec, Batch
 from framecast.data.base import Source
@@ -168,13 +168,8 @@ def write_clips(
         UserError: When the folder is not empty, or cannot be written.
     """
     check_target(folder, "clips", overwrite)
-    try:
-        with replaced_folder(folder) as part:
-            _write_clips(manifest, source, pairs, part)
-    except OSError as error:
-        raise UserError(
-            f"{folder}: cannot be written ({error.strerror}); free some space or choose another --out"
-        ) from error
+    with writing(folder, "free some space or choose another --out"), replaced_folder(folder) as part:
+        _write_clips(manifest, source, pairs, part)
     return folder
 
 

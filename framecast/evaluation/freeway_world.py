@@ -54,8 +54,7 @@ def freeway_figures(
     for name, recording in (("world", kept["held"]), ("true", kept["held_true"])):
         found["random_held_actions"][name] |= lanes(recording, kept["held_true"], road.cars)
     (up,) = action_indices(source, ("UP",))
-    runs = Measured(model, source, protocol).played(lambda frames: np.full(len(frames), up))
-    kept |= {"played": runs["world"], "played_true": runs["true"]}
+    runs = Measured(model, source, protocol, kept).played(lambda frames: np.full(len(frames), up))
     found["always_up"] = {name: crossings(recording, road) for name, recording in runs.items()}
     return found
 

@@ -68,10 +68,14 @@ class Measured:
         model: the world.
         source: store of recordings of its game.
         protocol: size of the evaluation.
+        keep: filled with recordings by name, for videos.
     """
 
-    def __init__(self, model: Predictor, source: Source, protocol: WorldProtocol) -> None:
+    def __init__(
+        self, model: Predictor, source: Source, protocol: WorldProtocol, keep: dict[str, Recording] | None
+    ) -> None:
         self.model, self.source, self.protocol = model, source, protocol
+        self.keep = {} if keep is None else keep
         self.palette = game_palette(source, model)
         self.starts = self._starts(protocol.worlds)
 
@@ -81,16 +85,16 @@ class Measured:
     def held(self) -> dict[str, Recording]:
         """World and true game under the same random held actions."""
         p, starts = self.protocol, self.starts
-        return {
-            name: play(make(), held_actions(len(starts), starts.size, p.seed), p.frames)
-            for name, make in self.makers(starts).items()
-        }
+        return self._kept("held", starts, lambda: held_actions(len(starts), starts.size, p.seed), p.frames)
 
-    def played(self, player: Player) -> dict[str, Recording]:
-        """World and true game under one scripted player."""
-        p = self.protocol
-        starts = self._starts(p.played_worlds)
-        return {name: play(make(), player, p.played_frames) for name, make in self.makers(starts).items()}
+    def played(self, player: Player, name: str = "played") -> dict[str, Recording]:
+        """World and true game under one scripted player; `name` is that of the kept recordings."""
+        return self._kept(name, self._starts(self.protocol.played_worlds), lambda: player, self.protocol.played_frames)
+
+    def _kept(self, name: str, starts: Starts, player: Callable[[], Player], frames: int) -> dict[str, Recording]:
+        found = {which: play(make(), player(), frames) for which, make in self.makers(starts).items()}
+        self.keep |= {name: found["world"], f"{name}_true": found["true"]}
+        return found
 
     def makers(self, starts: Starts) -> dict[str, Callable[[], Running]]:
         """Functions that return the world and the true game at some starts."""
@@ -183,15 +187,8 @@ def paddle_figures(
         keep: filled with recordings by name, for videos.
         court: colours and places of the game.
     """
-    measured = Measured(model, source, protocol)
-    held, followed = measured.held(), measured.played(paddle_world.follower(court))
-    if keep is not None:
-        keep |= {
-            "held": held["world"],
-            "held_true": held["true"],
-            "followed": followed["world"],
-            "followed_true": followed["true"],
-        }
+    measured = Measured(model, source, protocol, keep)
+    held, followed = measured.held(), measured.played(paddle_world.follower(court), "followed")
     free = {name: paddle_world.presence(r, court) for name, r in held.items()}
     idle = {name: paddle_world.rallies(r, court) for name, r in held.items()}
     play_ = {name: paddle_world.rallies(r, court) for name, r in followed.items()}
@@ -227,15 +224,8 @@ def maze_figures(
 ) -> dict[str, Any]:
     """Figures of a world of a maze, the true game's beside each; see `paddle_figures`."""
     board = maze_world.maze_board() if board is None else board
-    measured = Measured(model, source, protocol)
+    measured = Measured(model, source, protocol, keep)
     held, played = measured.held(), measured.played(maze_world.dot_eater(board))
-    if keep is not None:
-        keep |= {
-            "held": held["world"],
-            "held_true": held["true"],
-            "played": played["world"],
-            "played_true": played["true"],
-        }
     _, _, pixels = measured.under_true_actions()
 
     def place(frames: np.ndarray) -> np.ndarray:

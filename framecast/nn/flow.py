@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import avg_pool2d, grid_sample, interpolate, pad
 
-from framecast.core.errors import UserError
+from framecast.core.errors import imported
 from framecast.nn.constants import constant
 
 #: DIS needs frames of at least this many pixels a side; smaller ones are repeated like copy-last.
@@ -82,13 +82,8 @@ def opencv() -> Any:
     Raises:
         UserError: where the extra `flow` is not installed.
     """
-    try:
-        import cv2
-    except ImportError as error:
-        raise UserError(
-            "linear-flow needs OpenCV, which is not installed: pip install 'framecast[flow]' (opencv 5 needs numpy 2)"
-        ) from error
-    return cv2
+    install = "pip install 'framecast[flow]' (opencv 5 needs numpy 2)"
+    return imported("cv2", f"linear-flow needs OpenCV, which is not installed: {install}")
 
 
 def backward_flow(previous: Tensor, last: Tensor) -> Tensor:

@@ -21,7 +21,16 @@ from framecast.metrics.clips import METRICS
 from framecast.metrics.objects import ALL_THINGS
 from framecast.metrics.scores import BASELINES, HEADLINE_FRAMES, Protocol, Scores
 from framecast.reporting.charts import hint, horizon_chart, lines, metric_label
-from framecast.reporting.page import conventions, difference_cell, mean_cell, plain_cell, protocol_card, render, uri
+from framecast.reporting.page import (
+    conventions,
+    difference_cell,
+    mean_cell,
+    object_tables,
+    plain_cell,
+    protocol_card,
+    render,
+    uri,
+)
 
 #: Columns beside the metric that ranks, over the horizon and at the last headline frame.
 _BESIDE = ("skill_best", "psnr", "ssim")
@@ -141,7 +150,7 @@ def describe(table: Mapping[str, Any]) -> str:
         out.append(f"  #   {'model':<{width}}{'mean':>10}   to copy-last (95 % interval)")
         for row in result["rows"]:
             gain = difference_cell((row["to_copy_last"] or {}).get(metric), metric)
-            more = (gain["value"] or "–") + (f" ({gain['half']})" if gain["half"] else "")
+            more = "{value} ({half})".format(**gain).removesuffix(" ()") or "–"
             mark = "=" if row["tied"] else " "
             mean = figure(row["figures"][metric]["mean"], metric)
             out.append(f" {mark}{row['rank']:<3} {row['name']:<{width}}{mean:>10}   {more}")
@@ -189,18 +198,7 @@ def _objects(result: Mapping[str, Any]) -> dict[str, Any] | None:
     found = result["objects"]
     if found is None:
         return None
-    tables = []
-    for metric, about in found["metrics"].items():
-        digits = 1 if metric == "error" else 2
-        rows = [
-            {
-                "name": r["name"],
-                "cells": [plain_cell(found["rows"][r["name"]][metric][n], digits) for n in found["things"]],
-            }
-            for r in result["rows"]
-        ]
-        tables.append({"metric": metric, "about": about, "rows": rows})
-    return {"names": found["things"], "tables": tables}
+    return object_tables(found["metrics"], found["rows"], [row["name"] for row in result["rows"]], found["things"])
 
 
 def _cost(name: str, cost: Mapping[str, Any]) -> dict[str, str]:

@@ -22,6 +22,7 @@ from framecast.reporting.page import (
     conventions,
     difference_cell,
     mean_cell,
+    object_tables,
     plain_cell,
     protocol_card,
     render,
@@ -129,7 +130,7 @@ def describe(comparison: Comparison) -> str:
     lines.append(f"  #   {'row':<{width}}{'mean':>10}   {'to copy-last (95 % interval)':<32}{'frames/s':>10}")
     for row in order:
         gain = row["to_copy_last"]
-        difference = "–" if gain is None or gain["mean"] is None else _difference(gain, metric)
+        difference = "{value} ({half})".format(**difference_cell(gain, metric)).removesuffix(" ()") or "–"
         speed = comparison.costs[row["name"]]["frames_per_second"]
         rate = "–" if speed is None else f"{speed:,.0f}"
         mark = "=" if row["tied"] else " "
@@ -141,15 +142,6 @@ def describe(comparison: Comparison) -> str:
     p = comparison.protocol
     rule = f"Baselines {', '.join(p.baselines)}; {interval_rule(p.clips, p.videos)}."
     return "\n".join([*lines, "", *_flags(comparison), *comparison.rules, rule, sentence(comparison)])
-
-
-def _difference(found: Mapping[str, Any], metric: str) -> str:
-    if found["mean"] is None:
-        return "–"
-    if found["low"] is None:
-        return signed(found["mean"], metric)
-    low, high = signed(found["low"], metric), signed(found["high"], metric)
-    return f"{signed(found['mean'], metric)} ({low} to {high})"
 
 
 def _ranked(comparison: Comparison, beside: Sequence[str]) -> list[dict[str, Any]]:
@@ -253,15 +245,7 @@ def _objects(comparison: Comparison) -> dict[str, Any] | None:
         return None
     names = [ALL_THINGS, *(thing["name"] for thing in found["things"]["things"])]
     seen = [n for n in names if any(row["present"][n]["n"] for row in found["means"].values())]
-    tables = []
-    for metric, about in found["metrics"].items():
-        digits = 1 if metric == "error" else 2
-        rows = []
-        for row in (r["name"] for r in comparison.ranking()):
-            cells = [plain_cell(found["means"][row][metric][name], digits) for name in seen]
-            rows.append({"name": row, "cells": cells})
-        tables.append({"metric": metric, "about": about, "rows": rows})
-    return {"names": seen, "tables": tables}
+    return object_tables(found["metrics"], found["means"], [row["name"] for row in comparison.ranking()], seen)
 
 
 def _sets(comparison: Comparison) -> list[dict[str, Any]]:

@@ -136,6 +136,25 @@ def plain_cell(found: Mapping[str, Any], digits: int) -> dict[str, str]:
     return {"value": f"{found['mean']:.{digits}f}", "half": half}
 
 
+def object_tables(
+    about: Mapping[str, str], means: Mapping[str, Any], names: Sequence[str], things: Sequence[str]
+) -> dict[str, Any]:
+    """Tables of rows x objects, one per metric.
+
+    Args:
+        about: Metric -> its definition.
+        means: Row -> metric -> object -> mean with its interval.
+        names: Rows, in their order.
+        things: Objects, in their order.
+    """
+    tables = []
+    for metric, definition in about.items():
+        digits = 1 if metric == "error" else 2
+        rows = [{"name": n, "cells": [plain_cell(means[n][metric][t], digits) for t in things]} for n in names]
+        tables.append({"metric": metric, "about": definition, "rows": rows})
+    return {"names": list(things), "tables": tables}
+
+
 # ------------------------------------------------------------------------------------------------------- images
 
 

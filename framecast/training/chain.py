@@ -17,7 +17,7 @@ from typing import Any
 
 from framecast.core.commit import own_files
 from framecast.core.config import brief, differences, duration_in_words, parse_duration, to_dict
-from framecast.core.errors import UserError
+from framecast.core.errors import UserError, writing
 from framecast.core.io import write_json
 from framecast.core.types import FORMAT
 from framecast.data.base import Source
@@ -198,7 +198,7 @@ def _begin(folder: Path, chain: Chain, config: RunConfig, speeds: dict[str, floa
     chain.json is there before anything is deleted, so that a kill leaves a folder that the same command accepts.
     """
     made = ChainFile(config.name, config.profile, chain.folders, _length_given(config.train), speeds)
-    try:
+    with writing(folder):
         write_json(folder / CHAIN, {"format": FORMAT, **dataclasses.asdict(made), "clearing": True})
         for path in own_files(folder):
             if path.is_dir() and not path.is_symlink():
@@ -206,8 +206,6 @@ def _begin(folder: Path, chain: Chain, config: RunConfig, speeds: dict[str, floa
             elif path.name != CHAIN:
                 path.unlink()
         write_json(folder / CHAIN, {"format": FORMAT, **dataclasses.asdict(made)})
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from error
 
 
 def with_schedules(

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from framecast.core.errors import UserError
+from framecast.core.errors import UserError, writing
 from framecast.core.io import read_json, write_json
 from framecast.core.npy import map_npy
 from framecast.core.random import seed_for
@@ -112,12 +112,7 @@ def _encode(
             found = encode(batch)
         for name, value in found.items():
             parts.setdefault(name, []).append(value[0].float().cpu().numpy())
-    try:
+    with writing(folder, "free some space and run the same command again", "the latents could not be written"):
         for name, arrays in parts.items():
             np.save(folder / f"{name}-{video}.npy", np.concatenate(arrays))
-    except OSError as error:
-        raise UserError(
-            f"{folder}: the latents could not be written ({error.strerror}); free some space and run the same "
-            "command again"
-        ) from error
     return sorted(parts)

@@ -2,18 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import math
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
-from framecast.core.errors import UserError
+from framecast.core.errors import writing
 from framecast.core.io import require_regular, write_text
 from framecast.training.trackers import Trackers
 
@@ -49,15 +49,9 @@ class Log:
             self.file = open(self.path, "a", encoding="utf-8")  # noqa: SIM115 (open during the run)
             self.trackers = Trackers(trackers, folder, step, config or {})
 
-    @contextlib.contextmanager
-    def _disk(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            raise UserError(
-                f"{self.path.parent}: the log could not be written ({error.strerror}); the last checkpoint is intact, "
-                "free some space and run the same command again"
-            ) from error
+    def _disk(self) -> AbstractContextManager[None]:
+        fix = "the last checkpoint is intact, free some space and run the same command again"
+        return writing(self.path.parent, fix, "the log could not be written")
 
     def scalars(self, step: int, values: Mapping[str, float], board: bool = True, **extra: Any) -> None:
         """Write one row of named numbers; numbers that are not finite become null.

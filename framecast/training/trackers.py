@@ -153,8 +153,8 @@ class MLflow(Tracker):
         self.library.end_run()
 
 
-class Trackio(Tracker):
-    """Trackio, a local dashboard; its files are where TRACKIO_DIR points, or in the user's cache."""
+class Trackio(WandB):
+    """Trackio, a local dashboard with the interface of Weights & Biases; its files are where TRACKIO_DIR points."""
 
     package = "trackio"
 
@@ -165,20 +165,11 @@ class Trackio(Tracker):
         self.run_id = run_id or folder.name
         self.run: Any = trackio.init(project=_PROJECT, name=self.run_id, config=dict(config), resume="allow")
 
-    def scalars(self, step: int, values: Mapping[str, float]) -> None:
-        self.run.log(dict(values), step=step)
-
-    def image(self, step: int, name: str, image: np.ndarray) -> None:
-        self.run.log({name: self.library.Image(image.transpose(1, 2, 0))}, step=step)
-
     def video(self, step: int, name: str, path: Path) -> None:
         self.run.log({name: self.library.Video(path, format=path.suffix[1:])}, step=step)
 
     def scores(self, values: Mapping[str, float]) -> None:
         self.run.log({f"final/{name}": value for name, value in values.items()})
-
-    def close(self) -> None:
-        self.run.finish()
 
 
 #: Name on the command line -> class; each has an extra of its name, TensorBoard comes with the package.

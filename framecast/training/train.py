@@ -18,7 +18,7 @@ from torch import nn
 
 from framecast.core.commit import LEASE, clear_leftovers, folder_kind, own_files, temporary_path
 from framecast.core.config import suggest
-from framecast.core.errors import UserError
+from framecast.core.errors import UserError, writing
 from framecast.core.lease import Lease, one_writer
 from framecast.core.migration import migrate_run_folder
 from framecast.core.random import seed_for
@@ -302,11 +302,9 @@ def only_writer(folder: Path, device: Device) -> Iterator[Lease | None]:
     made = [place for place in (folder, *folder.parents) if not place.exists()]
     try:
         with contextlib.ExitStack() as stack:
-            try:
+            with writing(folder, failed="cannot be created"):
                 folder.mkdir(parents=True, exist_ok=True)
                 lease = stack.enter_context(one_writer(folder / LEASE, "this run", say=_report))
-            except OSError as error:
-                raise UserError(f"{folder}: cannot be created ({error.strerror}); choose another --out") from error
             yield lease
     finally:
         with contextlib.suppress(OSError):  # not empty
@@ -356,14 +354,13 @@ def _write_config(folder: Path, config: RunConfig, overwrite: bool) -> None:
     """
     old = temporary_path(folder / "run")
     try:
-        clear_leftovers(folder / "run")
-        if overwrite and ((folder / CONFIG).is_file() or (folder / CHAIN).is_file()):
-            old.mkdir()
-            for path in folder.iterdir():
-                if path.name != CONFIG and path != old and not path.name.startswith(LEASE):
-                    os.replace(path, old / path.name)
-        write_config(folder, config)
-    except OSError as error:
-        raise UserError(f"{folder}: cannot be written ({error.strerror}); choose another --out") from error
+        with writing(folder):
+            clear_leftovers(folder / "run")
+            if overwrite and ((folder / CONFIG).is_file() or (folder / CHAIN).is_file()):
+                old.mkdir()
+                for path in folder.iterdir():
+                    if path.name != CONFIG and path != old and not path.name.startswith(LEASE):
+                        os.replace(path, old / path.name)
+            write_config(folder, config)
     finally:
         shutil.rmtree(old, ignore_errors=True)

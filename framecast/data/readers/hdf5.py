@@ -31,7 +31,7 @@ from typing import Any
 import numpy as np
 
 from framecast.core.config import from_dict
-from framecast.core.errors import UserError
+from framecast.core.errors import UserError, imported
 from framecast.core.io import read_file, shown_name
 from framecast.data.options import AS_STORED, ReadOptions
 from framecast.data.readers.episodes import Recording, Recordings, axes_of, checked_axes, matched_rows, row_name
@@ -175,10 +175,7 @@ def hdf5_files(folder: Path) -> list[Path]:
 
 
 def _open(file: Path) -> Any:
-    try:
-        import h5py
-    except ImportError as error:
-        raise UserError(f"{file} is an HDF5 file; install its reader: pip install 'framecast[hdf5]'") from error
+    h5py = imported("h5py", f"{file} is an HDF5 file; install its reader: pip install 'framecast[hdf5]'")
     try:
         return h5py.File(file, "r", rdcc_nbytes=_CACHE_BYTES)
     except OSError as error:

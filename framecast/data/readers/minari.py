@@ -13,7 +13,7 @@ from typing import Any
 
 import numpy as np
 
-from framecast.core.errors import UserError
+from framecast.core.errors import UserError, imported
 from framecast.core.io import parse_json, read_json
 from framecast.data.options import AS_STORED, ReadOptions
 from framecast.data.readers.episodes import Recording, Recordings, axes_of, matched_rows, row_name
@@ -82,12 +82,8 @@ def _boxes(space: Mapping[str, Any], values: Any, path: str = "") -> Iterator[tu
 
 
 def _episode(folder: Path, space: Mapping[str, Any]) -> list[Recording]:
-    try:
-        import pyarrow as pa
-    except ImportError as error:
-        raise UserError(
-            f"{folder} is a Minari dataset in Arrow layout; install its reader: pip install 'framecast[lerobot]'"
-        ) from error
+    install = "install its reader: pip install 'framecast[lerobot]'"
+    pa = imported("pyarrow", f"{folder} is a Minari dataset in Arrow layout; {install}")
     file = next(iter(sorted(folder.glob("*.arrow"))), folder / "part-0.arrow")
     try:
         with pa.memory_map(str(file)) as source:

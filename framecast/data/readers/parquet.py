@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from framecast.core.errors import UserError
+from framecast.core.errors import UserError, imported
 
 
 def column_values(table: Any, key: str, file: Path) -> np.ndarray:
@@ -51,11 +51,8 @@ def read_parquet(file: Path, columns: list[str], root: Path) -> Any:
     Raises:
         UserError: pyarrow is not installed, or the file is missing or damaged.
     """
-    try:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-    except ImportError as error:
-        raise UserError(f"{root} is a LeRobot dataset; install its reader: pip install 'framecast[lerobot]'") from error
+    missing = f"{root} is a LeRobot dataset; install its reader: pip install 'framecast[lerobot]'"
+    pa, pq = imported("pyarrow", missing), imported("pyarrow.parquet", missing)
     if not file.is_file():
         raise UserError(f"{file} is missing; download the dataset again")
     try:

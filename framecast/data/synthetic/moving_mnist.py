@@ -17,7 +17,7 @@ from typing import Any, ClassVar
 import numpy as np
 
 from framecast.core.config import require_least
-from framecast.core.errors import UserError
+from framecast.core.errors import imported
 from framecast.data.synthetic.generator import Plan, SyntheticSource
 from framecast.media.resize import resize_frames
 
@@ -88,11 +88,8 @@ def handwritten_digits() -> tuple[np.ndarray, np.ndarray]:
     Raises:
         UserError: scikit-learn is not installed.
     """
-    try:
-        from sklearn.datasets import load_digits
-    except ImportError as error:
-        raise UserError("moving-mnist needs the digits of scikit-learn: pip install 'framecast[digits]'") from error
-    found = load_digits()
+    missing = "moving-mnist needs the digits of scikit-learn: pip install 'framecast[digits]'"
+    found = imported("sklearn.datasets", missing).load_digits()
     pixels = np.rint(found.images * (255 / 16)).astype(np.uint8)
     return resize_frames(pixels[:, None], (DIGIT, DIGIT))[:, 0], found.target
 
