@@ -15,7 +15,8 @@ from torch import Tensor
 
 from framecast.core.errors import UserError
 from framecast.core.io import read_file
-from framecast.core.types import Batch, OutcomeDistribution
+from framecast.core.outcomes import OutcomeDistribution
+from framecast.core.types import Batch
 from framecast.data import SOURCES
 from framecast.data.base import Source
 from framecast.data.registry import find_source

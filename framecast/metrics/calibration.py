@@ -1,6 +1,6 @@
 """Calibration of stochastic predictors: how often samples show each outcome, beside its true probability.
 
-For sources that provide a `types.OutcomeDistribution` for a clip: outcomes, their probabilities, and a classifier of
+For sources that provide a `OutcomeDistribution` for a clip: outcomes, their probabilities, and a classifier of
 frames.
 """
 
@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from framecast.core.types import OutcomeDistribution
+from framecast.core.outcomes import OutcomeDistribution
 from framecast.metrics.averages import Series, summarize
 
 _DRAWS, _SEED = 200, 11  # simulated models that sample from the true distribution

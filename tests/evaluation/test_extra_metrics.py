@@ -10,7 +10,7 @@ from cli_support import store, tiny_run, work
 from metrics.test_lpips import tensors
 
 from framecast.core.errors import UserError
-from framecast.core.types import OutcomeDistribution
+from framecast.core.outcomes import OutcomeDistribution
 from framecast.data.store import DatasetWriter
 from framecast.data.synthetic.bouncing import Bouncing, BouncingConfig
 from framecast.evaluation.compare import compare

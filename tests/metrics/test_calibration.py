@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from framecast.core.types import OutcomeDistribution
+from framecast.core.outcomes import OutcomeDistribution
 from framecast.metrics.calibration import calibration_series, count_outcomes
 
 

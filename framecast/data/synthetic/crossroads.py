@@ -11,7 +11,8 @@ import numpy as np
 
 from framecast.core.config import require_least
 from framecast.core.errors import UserError
-from framecast.core.types import Clip, OutcomeDistribution
+from framecast.core.outcomes import OutcomeDistribution
+from framecast.core.types import Clip
 from framecast.data.synthetic.generator import Plan, SyntheticSource
 from framecast.media.draw import disc
 
