@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from framecast.core.config import require_above, require_choices, require_least, require_share
@@ -31,6 +31,9 @@ class OptimConfig:
     """Decay of Adam's two averages, each in 0…1."""
     eps: float = 1e-7
     """Constant added to Adam's denominator, above 0; the published framework has 1e-7."""
+    cosine: bool = False
+    """Learning rate falling along a cosine over the run, however long it is, after 50 steps of warm-up; in place of
+    `final_lr`."""
     clip: float = 1.0
     """Bound of the norm of all gradients together; 0 for none, as published. The published curves diverge in the first
     16 epochs, when exp(log-variance) overflows; this and the clamp prevent it."""
@@ -39,6 +42,8 @@ class OptimConfig:
         require_above(self, "optim.", "lr", "final_lr", "eps")
         require_share(self, "optim.", "betas", open_end=True)
         require_least(self, "optim.", clip=0, decay_epochs=0, decay_steps=0)
+        if self.cosine and self.final_lr is not None:
+            raise UserError("optim.cosine and optim.final_lr exclude each other; use one of them")
         if self.final_lr is not None and not (self.decay_epochs or self.decay_steps):
             raise UserError("optim.decay_epochs must be above 0 where optim.final_lr is given")
 
@@ -57,6 +62,17 @@ class VisualDynamicsConfig:
     size: int = 128
     """Height and width of the frames in px; every frame is resized to it. The motion encoder decides which sizes
     fit."""
+    resize: bool = True
+    """Resizing of frames to `size`. Without it frames keep their size, and the networks get them padded at the right
+    and at the bottom to sides of whole cells; only with `pool`."""
+    context: int = 1
+    """Last frames that the image encoder gets, at least 1; published: 1, which does not show where things move."""
+    horizon: int = 1
+    """Longest lead time of a target frame, at least 1. Above 1 the kernels depend on the lead time too, and the best
+    guess of every frame up to this one comes from the true context."""
+    targets: int = 1
+    """Target frames of each training clip, at least 1: the next one, the others at random lead times up to `horizon`;
+    with a horizon of 1 the next one only."""
     # --- image encoder, one for each scale
     num_scales: int = 4
     """Number of scales of the first frame, each half as large as the one before."""
@@ -97,6 +113,9 @@ class VisualDynamicsConfig:
     """Kernel size of the motion decoder's last convolution, odd."""
     decoder_slope: float = 0.2
     """Negative slope of its ReLU, in 0…1."""
+    output: Literal["difference", "mixed"] = "difference"
+    """Change of the last frame: the difference image, as published; or "mixed", a mean of the difference image and of
+    the changes to the other context frames and to none, by weights that the motion decoder gives every pixel."""
     # --- normalisation, starting values
     bn_momentum: float = 0.01
     """Weight of a batch in the running statistics, in 0…1; published: 0.01 in the tested form, 0.1 in the other."""
@@ -113,6 +132,15 @@ class VisualDynamicsConfig:
     """Schedule of kl_weights in steps; set when a run starts."""
     logvar_clamp: float = 10.0
     """Bound of log-variances, which are clamped to ± this."""
+    guess_weight: float = 0.0
+    """Weight of the squared error of the forecast with z = 0, at least 0. Above 0 a single requested sample is that
+    forecast, the best guess; several samples are drawn."""
+    relative: float = 0.0
+    """Squared errors of each target are divided by that of the last frame plus this (in units of -1…1), which a target
+    that hardly differs from the last frame has no less weight than others; 0 divides by nothing, as published."""
+    shrink: bool = False
+    """Scaling of the best guess's change from the last true frame, after training, by the share in 0…1 that has the
+    least squared error on validation clips at each lead time; only with a `horizon` above 1."""
     # --- prior
     stored: int = 1000
     """Number of latest posteriors of training pairs that are stored with the weights; 0 stores none."""
@@ -122,6 +150,7 @@ class VisualDynamicsConfig:
     """Settings of the optimiser."""
 
     def __post_init__(self) -> None:
+        require_least(self, "model.", context=1, horizon=1, targets=1, guess_weight=0, relative=0)
         require_least(self, "model.", size=1, num_scales=1, finest=1, kernel_size=1, decoder_last=1)
         require_share(self, "model.", "image_slope", "slope", "decoder_slope", "bn_momentum")
         if self.kernel_size % 2 == 0 or self.decoder_last % 2 == 0:
@@ -136,6 +165,8 @@ class VisualDynamicsConfig:
         self._check_kl("kl_steps", self.kl_steps or ((0, 0),))
         self.check_size(self.size, self.size)
         self._check_grid()
+        if not (self.resize or self.pool):
+            raise UserError("model.resize off needs model.pool: a grid of latents has the size of one frame size only")
 
     def _check_tables(self) -> None:
         for name, columns in (("image", 3), ("motion", 4), ("decoder", 2)):
@@ -168,6 +199,14 @@ class VisualDynamicsConfig:
                 f"frames of {height}x{width} do not fit: the maps of {self.num_scales} scales nest only where both "
                 f"sides are multiples of {unit}; set model.size to one, or use fewer scales"
             )
+
+    def padded(self, height: int, width: int) -> tuple[int, int]:
+        """Sides of whole cells, at least those of the frame, of which the motion encoder's layers leave something."""
+        least = 1
+        for _, kernel, stride, padded in reversed(self.motion):
+            least = (least - 1) * stride + (1 if padded else kernel)
+        unit = self.unit
+        return (-(-max(height, least) // unit) * unit, -(-max(width, least) // unit) * unit)
 
     @property
     def unit(self) -> int:
@@ -257,8 +296,8 @@ def master() -> VisualDynamicsConfig:
     )
 
 
-def small() -> VisualDynamicsConfig:
-    """The same idea on frames of 64x64, narrower; learns within an hour on one CPU core."""
+def pairs() -> VisualDynamicsConfig:
+    """The same idea on pairs of frames of 64x64, narrower; learns within an hour on one CPU core."""
     return VisualDynamicsConfig(
         size=64,
         finest=1,
@@ -275,6 +314,25 @@ def small() -> VisualDynamicsConfig:
         kl_weights=((0, 0.001), (3, 0.003), (6, 0.02)),
         kl_between="linear",
         optim=OptimConfig(lr=2e-3, final_lr=1e-4, decay_epochs=9),
+    )
+
+
+def small() -> VisualDynamicsConfig:
+    """The networks of `pairs` on video of any size, with four frames of context, a mixture of them and new pixels, and
+    a best guess of 64 frames (docs/log.md)."""
+    return replace(
+        pairs(),
+        resize=False,
+        context=4,
+        horizon=64,
+        targets=3,
+        output="mixed",
+        guess_weight=1.0,
+        relative=2e-3,
+        shrink=True,
+        kl_weights=((0, 0.3),),
+        kl_between="step",
+        optim=OptimConfig(lr=2e-3, cosine=True),
     )
 
 
@@ -299,6 +357,7 @@ PROFILES: dict[str, Callable[[], VisualDynamicsConfig]] = {
     "original": original,
     "master": master,
     "small": small,
+    "pairs": pairs,
     "tiny": tiny,
 }
 
@@ -317,7 +376,7 @@ CHAINS: dict[str, Chain] = {
     # into one and keeps all other weights. Off-axis errors and the spread of sampled motions keep improving long after
     # the loss is constant, hence the last two.
     "staged": Chain(
-        base="small",
+        base="pairs",
         unit="epochs",
         links=(
             _link("places", 5, ((0, 0.01), (0.5, 0.05), (1.5, 0.2), (3, 0.6), (4.5, 1)), lr=2e-3, pool=False),

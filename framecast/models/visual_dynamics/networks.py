@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -15,12 +16,27 @@ from framecast.nn.precision import widen
 
 #: Constant added to the variance in batch norm, as published.
 _EPS = 1e-5
+#: Periods in the code of a lead time, from 2 frames, at which things blink, to 256.
+_PERIODS = 15
+#: First bias of the weight of the last frame, before the softmax: most of every pixel is copied.
+_LAST_BIAS = 3.0
 
 
 def _activated(layer: nn.Conv2d, slope: float, momentum: float) -> list[nn.Module]:
     """A convolution, a (leaky) ReLU, and the normalisation after it, which is the published order."""
     activation = nn.LeakyReLU(slope, inplace=True) if slope else nn.ReLU(inplace=True)
     return [layer, activation, nn.BatchNorm2d(layer.out_channels, eps=_EPS, momentum=momentum)]
+
+
+def lead_code(lead: Tensor) -> Tensor:
+    """Sines and cosines of lead times, (n, 2 `_PERIODS`), periods 2, 2.8, 4, … 256 frames.
+
+    Args:
+        lead: (n,) frames after the last of the context.
+    """
+    rates = math.pi * 2 ** (-0.5 * torch.arange(_PERIODS, device=lead.device))
+    angles = lead.float()[:, None] * rates
+    return torch.cat([angles.sin(), angles.cos()], 1)
 
 
 class ImageEncoder(nn.Module):
@@ -43,7 +59,7 @@ class ImageEncoder(nn.Module):
         """Maps (b, maps, h_k, w_k), finest scale first.
 
         Args:
-            frame: (b, c, h, w) in -1…1.
+            frame: (b, c, h, w) in -1…1; several context frames as channels.
         """
         h, w = frame.shape[-2:]
         maps = []
@@ -92,25 +108,29 @@ class KernelDecoder(nn.Module):
     def __init__(self, config: VisualDynamicsConfig):
         super().__init__()
         self.config = config
-        inputs, layers = config.z_channels, list[nn.Module]()
+        inputs, layers = config.z_channels + (2 * _PERIODS if config.horizon > 1 else 0), list[nn.Module]()
         for width in (*config.kernel_widths, config.num_scales * config.maps):
             layers += _activated(SameConv(inputs, width, config.kernel_size), config.slope, config.bn_momentum)
             inputs = width
         self.layers = nn.Sequential(*layers[:-2])
 
-    def forward(self, z: Tensor) -> list[Tensor]:
+    def forward(self, z: Tensor, lead: Tensor) -> list[Tensor]:
         """Kernels (b, maps, k, k), finest scale first.
 
         Args:
             z: (b, z).
+            lead: lead times (b,) in frames; they count where the horizon is above 1.
         """
         k, side = self.config.kernel_size, self.config.z_side
-        x = self.layers(rearrange(z, "b (c i j) -> b c i j", i=side, j=side).expand(-1, -1, k, k))
+        x = rearrange(z, "b (c i j) -> b c i j", i=side, j=side).expand(-1, -1, k, k)
+        if self.config.horizon > 1:
+            x = torch.cat([x, lead_code(lead).to(x.dtype)[:, :, None, None].expand(-1, -1, k, k)], 1)
+        x = self.layers(x)
         return list(x.chunk(self.config.num_scales, 1))
 
 
 class MotionDecoder(nn.Module):
-    """The difference image from the convolved maps of all scales."""
+    """The difference image from the convolved maps of all scales, and logits of what each pixel is made of."""
 
     def __init__(self, config: VisualDynamicsConfig, channels: int):
         super().__init__()
@@ -127,12 +147,13 @@ class MotionDecoder(nn.Module):
         for width, kernel in config.decoder:
             layers += _activated(SameConv(inputs, width, kernel), config.decoder_slope, config.bn_momentum)
             inputs = width
-        outputs = 4 * channels if config.upsample == "subpixel" else channels
+        self.weights = config.context + 1 if config.output == "mixed" else 0
+        outputs = (channels + self.weights) * (4 if config.upsample == "subpixel" else 1)
         layers.append(SameConv(inputs, outputs, config.decoder_last))
         self.layers = nn.Sequential(*layers)
 
     def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-        """(b, c, h, w), in units of -1…1.
+        """(b, c + n, h, w): difference image in units of -1…1, and with mixed output n logits.
 
         Args:
             maps: (b, maps, h_k, w_k).
@@ -146,6 +167,17 @@ class MotionDecoder(nn.Module):
         x = torch.cat([_resized(each, wanted) for each in maps], 1)
         x = widen(self.layers(x))
         return F.pixel_shuffle(x, 2) if half else x
+
+    def start_as_copy(self) -> None:
+        """Hardly any change at first, with mixed output: the last frame has nearly all weight."""
+        last = self.layers[-1]
+        assert isinstance(last, nn.Conv2d)
+        assert last.bias is not None
+        with torch.no_grad():
+            last.weight.mul_(0.1)
+            cell = last.out_channels // (4 if self.upsample == "subpixel" else 1)
+            each = last.bias.view(cell, -1)
+            each[cell - 2] = _LAST_BIAS
 
 
 def _resized(x: Tensor, size: tuple[int, int]) -> Tensor:

@@ -12,15 +12,17 @@ docs/models/visual-dynamics.md. Frames are 0…1 outside and -1…1 inside.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 
 import torch
+import torch.nn.functional as F
 from einops import rearrange
 from torch import Tensor, nn
 
 from framecast.core.errors import UserError
-from framecast.core.types import Batch, ClipRequest, ClipSpec, GradClip, Loss, Optimiser, Phase
+from framecast.core.schedules import Cosine
+from framecast.core.types import Batch, ClipRequest, ClipSpec, GradClip, Loss, Optimiser, Phase, TargetBlocks
 from framecast.models.base import Predictor, RolloutState
 from framecast.models.inputs import Frames
 from framecast.models.seeds import Generators, next_tick, step_normal, step_uniform
@@ -33,9 +35,15 @@ from framecast.models.visual_dynamics.networks import (
 )
 from framecast.nn.conv import cross_convolve
 from framecast.nn.mixture import gaussian_kl
+from framecast.nn.precision import autocast_off
+from framecast.nn.shrinkage import change_sums, shrinkage
 
 #: Samples of a preview, between the first frame and the true second one.
 PREVIEW_SAMPLES = 6
+#: Frames of a best guess that are drawn at once.
+_AT_ONCE = 8
+#: Steps over which a rate that falls along a cosine rises first.
+_WARMUP = 50
 
 
 class VisualDynamics(Predictor):
@@ -52,10 +60,11 @@ class VisualDynamics(Predictor):
     config: VisualDynamicsConfig
     posteriors: Tensor
     num_stored: Tensor
+    shares: Tensor | None
 
     def __init__(self, config: VisualDynamicsConfig, spec: ClipSpec):
         super().__init__(config, spec)
-        self.image_encoder = ImageEncoder(config, spec.channels)
+        self.image_encoder = ImageEncoder(config, config.context * spec.channels)
         self.motion_encoder = MotionEncoder(config, spec.channels)
         self.kernel_decoder = KernelDecoder(config)
         self.motion_decoder = MotionDecoder(config, spec.channels)
@@ -64,6 +73,9 @@ class VisualDynamics(Predictor):
         # posterior of any.
         self.register_buffer("posteriors", torch.zeros(config.stored, 2, config.z_size, dtype=torch.int16))
         self.register_buffer("num_stored", torch.zeros((), dtype=torch.int64))
+        shrinks = config.shrink and config.horizon > 1 and config.guess_weight > 0
+        self.calibration_horizon = config.horizon if shrinks else 0
+        self.register_buffer("shares", torch.ones(config.horizon) if shrinks else None)
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
     def _initialise(self) -> None:
@@ -81,11 +93,31 @@ class VisualDynamics(Predictor):
             assert isinstance(last, nn.Conv2d)
             assert last.bias is not None
             nn.init.constant_(last.bias[c.z_channels :], c.start_logvar)
+        if c.output == "mixed":
+            self.motion_decoder.start_as_copy()
 
     @classmethod
     def request(cls, config: VisualDynamicsConfig) -> ClipRequest:
-        """Two frames, resized to the model's size."""
-        return ClipRequest(context=1, future=1, resize=(config.size, config.size))
+        """The context and the next frame, or target frames up to the horizon, resized to the model's size if it has
+        one."""
+        blocks = TargetBlocks(length=1, count=config.targets, first=1.0) if config.horizon > 1 else None
+        resize = (config.size, config.size) if config.resize else None
+        return ClipRequest(context=config.context, future=config.horizon, resize=resize, targets=blocks)
+
+    @classmethod
+    def fit_to_data(cls, config: VisualDynamicsConfig, holds: Callable[[ClipRequest], bool]) -> VisualDynamicsConfig:
+        """The config with the longest horizon, halved again and again, and then the longest context that the data have;
+        of pairs one frame each."""
+        while config.horizon > 1 and not holds(cls.request(config)):
+            config = replace(config, horizon=config.horizon // 2)
+        while config.context > 1 and not holds(cls.request(config)):
+            config = replace(config, context=config.context - 1)
+        return config
+
+    @property
+    def min_context(self) -> int:
+        """One frame: before the first it is taken to have stood still."""
+        return 1
 
     @classmethod
     def resolve_schedules(cls, config: VisualDynamicsConfig, steps_per_epoch: int) -> VisualDynamicsConfig:
@@ -105,42 +137,106 @@ class VisualDynamics(Predictor):
         """One phase that trains everything."""
         o = self.config.optim
         optimiser = Optimiser(lr=o.rate, betas=o.betas, eps=o.eps)
+        if o.cosine:
+            optimiser = replace(optimiser, schedule=Cosine(), warmup=_WARMUP)
         clip = GradClip(kind="global", value=o.clip) if o.clip else GradClip()
         return [Phase(name="main", loss=self.loss, optimiser=optimiser, clip=clip)]
 
     def loss(self, batch: Batch, step: int = 0) -> Loss:
-        """Squared error of the difference image, in -1…1 units, plus the weighted KL divergence of z from N(0, I).
+        """Squared error of the change to the next frame, in -1…1 units, plus the weighted KL divergence of its z from
+        N(0, I), and with `guess_weight` the weighted squared error of the changes to all targets with z = 0.
 
-        Parts: l2, mean over clips, pixels and channels; kl, mean over clips and numbers of z, in nats.
-        In training mode the pairs' posteriors are stored, replacing the oldest.
+        Parts: l2, mean over clips, pixels and channels, relative to copy-last as configured; kl, mean over clips and
+        numbers of z, in nats; guess, as l2, and over targets. In training mode the pairs' posteriors are stored,
+        replacing the oldest.
 
         Source:
-            Equation 7 of the paper; means in place of sums and the weight as in the published code.
+            Equation 7 of the paper; means in place of sums and the weight as in the published code. The best guess is
+            framecast's own.
         """
-        first, second = _inside(batch.context[:, -1]), _inside(batch.future[:, 0])
-        mean, logvar = self.motion_encoder(first, second)
+        c, t = self.config, batch.future.shape[1] if self.config.guess_weight else 1
+        first, seconds = _inside(batch.context[:, -1]), _inside(batch.future[:, :t].transpose(0, 1).flatten(0, 1))
+        second = seconds[: len(first)]  # the next frame is the first target
+        mean, logvar = self.motion_encoder(self._padded(first), self._padded(second))
         if self.training:
             self._store(mean, logvar)
-        z = mean + (0.5 * logvar).exp() * torch.randn_like(mean)
-        change = self._change(self.image_encoder(first), z[None], first.shape[-2:])
-        l2 = (change - (second - first)).square().mean()
+        z = (mean + (0.5 * logvar).exp() * torch.randn_like(mean))[None]
+        leads = torch.ones_like(z[..., 0])
+        if c.guess_weight:
+            z = torch.cat([z, torch.zeros_like(z).expand(t, -1, -1)])
+            leads = torch.cat([leads, leads if batch.lead_times is None else batch.lead_times.T.to(leads.dtype)])
+        window = self._window(batch.context)
+        changes = self._change(self._features(window), z, window, leads)
+        l2 = self._error(changes[: len(first)], second - first)
         kl = gaussian_kl(mean, logvar).mean()
-        return Loss(l2 + self.config.kl_weight(step) * kl, {"l2": l2.detach(), "kl": kl.detach()})
+        total, parts = l2 + c.kl_weight(step) * kl, {"l2": l2.detach(), "kl": kl.detach()}
+        if c.guess_weight:
+            guess = self._error(changes[len(first) :], seconds - first.repeat(t, 1, 1, 1))
+            total, parts["guess"] = total + c.guess_weight * guess, guess.detach()
+        return Loss(total, parts)
 
-    def _change(self, maps: Sequence[Tensor], z: Tensor, size: Sequence[int]) -> Tensor:
-        """Difference images (s b, c, h, w).
+    def _error(self, change: Tensor, wanted: Tensor) -> Tensor:
+        """Mean squared error of changes (n, c, h, w) in units of -1…1, relative to copy-last as configured."""
+        if not self.config.relative:
+            return (change - wanted).square().mean()
+        with autocast_off(change):
+            error, still = (x.float().square().mean((1, 2, 3)) for x in (change - wanted, wanted))
+            return (error / (still + self.config.relative)).mean()
+
+    def _window(self, frames: Tensor) -> Tensor:
+        """The last context frames in -1…1, (b, n, c, h, w); the first is repeated where there are fewer."""
+        n = self.config.context
+        missing = n - frames.shape[1]
+        if missing > 0:
+            frames = torch.cat([frames[:, :1].expand(-1, missing, -1, -1, -1), frames], 1)
+        return frames[:, -n:] * 2 - 1
+
+    def _padded(self, x: Tensor) -> Tensor:
+        """Images (b, c, h, w) with sides of whole cells; unchanged where frames are resized."""
+        if self.config.resize:
+            return x
+        h, w = x.shape[-2:]
+        height, width = self.config.padded(h, w)
+        return x if (h, w) == (height, width) else F.pad(x, (0, width - w, 0, height - h), mode="replicate")
+
+    def _features(self, window: Tensor) -> list[Tensor]:
+        """Feature maps (b, maps, h_k, w_k) of a window."""
+        stacked = window.flatten(1, 2).contiguous(memory_format=torch.channels_last)
+        maps: list[Tensor] = self.image_encoder(self._padded(stacked))
+        return maps
+
+    def _change(self, maps: Sequence[Tensor], z: Tensor, window: Tensor, leads: Tensor | None = None) -> Tensor:
+        """Changes of the last frame (s b, c, h, w), in units of -1…1.
+
+        With mixed output that is the mean of the difference image and of the changes to the frames of the window, by
+        softmax weights of every pixel.
 
         Args:
-            maps: of b frames.
+            maps: of b windows.
             z: (s, b, z).
+            window: (b, n, c, h, w) in -1…1.
+            leads: lead times (s, b) in frames; None is the next frame.
         """
-        s = len(z)
-        kernels = self.kernel_decoder(z.flatten(0, 1))
+        s, (h, w) = len(z), window.shape[-2:]
+        kernels = self.kernel_decoder(
+            z.flatten(0, 1), (torch.ones_like(z[..., 0]) if leads is None else leads).flatten()
+        )
         moved = [
             cross_convolve(each, rearrange(kernel, "(s b) c i j -> s b c i j", s=s))
             for each, kernel in zip(maps, kernels, strict=True)
         ]
-        change: Tensor = self.motion_decoder(moved, (size[0], size[1]))
+        size = (h, w) if self.config.resize else self.config.padded(h, w)
+        output: Tensor = self.motion_decoder(moved, size)
+        if self.config.output == "difference":
+            return output[..., :h, :w]
+        channels = window.shape[2]
+        with autocast_off(output):
+            output = output[..., :h, :w].float()
+            weights = output[:, channels:].softmax(1)
+            change = weights[:, -1:] * output[:, :channels]
+            for i in range(window.shape[1] - 1):
+                other = (window[:, i] - window[:, -1]).float().repeat(s, 1, 1, 1)
+                change = change + weights[:, i : i + 1] * other
         return change
 
     @torch.no_grad()
@@ -198,54 +294,106 @@ class VisualDynamics(Predictor):
         """The next `horizon` frames, each from the previous one by its own latent: (s, b, horizon, c, h, w) 0…1.
 
         Frames may be of any size whose maps nest (`VisualDynamicsConfig.check_size`); motions are learnt in pixels.
-        Unlike in the default, the image encoder runs once for all samples of the first frame; the motion encoder does
-        not run.
+        Unlike in the default, the image encoder runs once for all samples of the first frame, and once for a whole best
+        guess; the motion encoder does not run.
         """
         assert isinstance(context, Tensor)
-        frame, frames, copies = context[:, -1], [], samples
-        state = self.rollout_init(context, None, samples, generator)
+        state, copies, frames = self.rollout_init(context, None, samples, generator), samples, []
+        if "lead" in state:
+            return self._guess(state["window"], horizon)[None].expand(samples, -1, -1, -1, -1, -1)
+        window = state["window"][: len(context)]
         for _ in range(horizon):
             z = rearrange(self._drawn(state), "(s b) z -> s b z", s=copies)
-            frame, state = self._next(frame, z), next_tick(state)
-            copies = 1  # from now on every sample has its own frame
+            frame = self._next(window, z)
+            window = torch.cat([window.repeat(copies, 1, 1, 1, 1)[:, 1:], frame[:, None]], 1)
+            state, copies = next_tick(state), 1  # from now on every sample has its own frames
             frames.append(frame)
         return rearrange(torch.stack(frames, 1), "(s b) t c h w -> s b t c h w", s=samples)
 
+    def _guess(self, window: Tensor, horizon: int) -> Tensor:
+        """Best guesses (b, horizon, c, h, w) 0…1 of all frames after a window (b, n, c, h, w) in 0…1."""
+        inside, b = window * 2 - 1, len(window)
+        maps, frames = self._features(inside), []
+        for part in torch.split(torch.arange(horizon, device=window.device), _AT_ONCE):
+            leads = part[:, None].expand(-1, b)
+            frames.append(self._guessed(window, maps, leads))
+        return rearrange(torch.cat(frames), "t b c h w -> b t c h w")
+
+    def _guessed(self, window: Tensor, maps: Sequence[Tensor], leads: Tensor) -> Tensor:
+        """Best guesses (s, b, c, h, w) 0…1, each `leads` (s, b) frames after the next one, shrunk as calibrated."""
+        s, b = leads.shape
+        known = leads.clamp_max(self.config.horizon - 1)
+        z = window.new_zeros(s, b, self.config.z_size)
+        change = self._change(maps, z, window * 2 - 1, known.to(window.dtype) + 1)
+        change = rearrange(change, "(s b) c h w -> s b c h w", s=s)
+        last = window[:, -1]
+        frames = (last + change.float() / 2).clamp(0, 1)
+        return frames if self.shares is None else torch.lerp(last, frames, self.shares[known].view(s, b, 1, 1, 1))
+
+    def initial_state(
+        self, frames: Tensor, actions: Tensor | None, samples: int, generator: Generators
+    ) -> RolloutState:
+        """That of each clip. One sample is the best guess where that is trained: without seeds, and with a horizon its
+        window stays the true context, of which the lead time is counted (lead, (b,))."""
+        state = super().initial_state(frames, actions, samples, generator)
+        if samples > 1 or not self.config.guess_weight:
+            return state
+        state = {"window": state["window"]}
+        if self.config.horizon > 1:
+            state["lead"] = torch.zeros(len(frames), dtype=torch.int64, device=frames.device)
+        return state
+
     def clip_state(self, frames: Tensor, actions: Tensor | None) -> RolloutState:
-        """The last frame, (b, c, h, w) 0…1."""
-        self.config.check_size(*frames.shape[-2:])
+        """window: the last frames, true or predicted, (b, n, c, h, w) 0…1."""
+        if self.config.resize:
+            self.config.check_size(*frames.shape[-2:])
         self._check_prior(self.config.prior)
-        return {"frame": frames[:, -1]}
+        missing = self.config.context - frames.shape[1]
+        return {"window": torch.cat([frames[:, :1].expand(-1, missing, -1, -1, -1), frames], 1) if missing else frames}
 
     @torch.no_grad()
     def rollout_step(self, state: RolloutState, action: Tensor | None = None) -> tuple[RolloutState, Tensor]:
-        """The next state and frame, by a latent of this step."""
-        frame = self._next(state["frame"], self._drawn(state)[None])
-        return {**next_tick(state), "frame": frame}, frame
+        """The next state and frame, by a latent of this step, or the best guess of this lead time."""
+        window = state["window"]
+        if "lead" in state:
+            frame = self._guessed(window, self._features(window * 2 - 1), state["lead"][None])[0]
+            return {**state, "lead": state["lead"] + 1}, frame
+        frame = self._next(window, self._drawn(state)[None])
+        return {**next_tick(state), "window": torch.cat([window[:, 1:], frame[:, None]], 1)}, frame
+
+    @torch.no_grad()
+    def calibrate(self, batches: Iterable[Batch]) -> None:
+        """Set the shares of the best guess's change from the last true frame that are kept, from held-out clips."""
+        if self.shares is not None:
+            self.shares.fill_(1)
+            forecasts = ((self.predict(b.context, b.future.shape[1])[0], b) for b in batches)
+            sums = [change_sums(forecast, b.future, b.context[:, -1:]) for forecast, b in forecasts]
+            self.shares.copy_(shrinkage(torch.cat(sums, 1)) if sums else self.shares)
 
     def _drawn(self, state: RolloutState) -> Tensor:
-        """Latents of this step, (s b, z)."""
+        """Latents of this step, (s b, z); the mean of the prior N(0, I) for a best guess, which has no seeds."""
+        if "seed" not in state:
+            return state["window"].new_zeros(len(state["window"]), self.config.z_size)
         noise = step_normal(state, (self.config.z_size,))
         if self.config.prior == "normal":
             return noise
         return self._posterior_draw(noise, step_uniform(state, (), draw=1))
 
-    def _next(self, frame: Tensor, z: Tensor) -> Tensor:
-        """Frames (s b, c, h, w) 0…1 that follow `frame` (b, c, h, w) under latents (s, b, z)."""
-        first = _inside(frame)
-        change = self._change(self.image_encoder(first), z, first.shape[-2:])
-        return ((first.repeat(len(z), 1, 1, 1) + change + 1) / 2).clamp(0, 1)
+    def _next(self, window: Tensor, z: Tensor) -> Tensor:
+        """Frames (s b, c, h, w) 0…1 that follow a window (b, n, c, h, w) 0…1 under latents (s, b, z)."""
+        inside = window * 2 - 1
+        change = self._change(self._features(inside), z, inside)
+        return ((inside[:, -1].repeat(len(z), 1, 1, 1) + change + 1) / 2).clamp(0, 1)
 
     @torch.no_grad()
     def preview(self, batch: Batch) -> dict[str, Tensor]:
-        """The first frame, six samples along time, the true second frame, and the first sample as the prediction."""
-        samples = rearrange(self.predict(batch.context, 1, samples=PREVIEW_SAMPLES), "s b 1 c h w -> b s c h w")
-        return {
-            "context": batch.context[:, -1:],
-            "samples": samples,
-            "truth": batch.future,
-            "prediction": samples[:, :1],
-        }
+        """The last frame, six samples of the next along time, the true targets, and as the prediction the first sample,
+        or the best guesses of the targets."""
+        drawn = self.predict(batch.context, 1, samples=PREVIEW_SAMPLES)
+        rows = {"context": batch.context[:, -1:], "samples": rearrange(drawn, "s b 1 c h w -> b s c h w")}
+        guesses = {} if batch.lead_times is None else super().preview(batch)
+        prediction = guesses.get("prediction", rows["samples"][:, :1])
+        return {**rows, "truth": batch.future, "prediction": prediction}
 
     def posterior(self, frames: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log-variance of the latent of every motion, (b, t - 1, z) each.
@@ -258,14 +406,14 @@ class VisualDynamics(Predictor):
             UserError: for another size, or a single frame.
         """
         side = self.config.size
-        if frames.shape[1] < 2 or tuple(frames.shape[-2:]) != (side, side):
+        if frames.shape[1] < 2 or (self.config.resize and tuple(frames.shape[-2:]) != (side, side)):
             raise UserError(
                 f"a motion is encoded from at least two frames of {side}x{side}, got {frames.shape[1]} of "
                 f"{frames.shape[-2]}x{frames.shape[-1]}"
             )
         b = len(frames)
         first, second = _inside(frames[:, :-1].flatten(0, 1)), _inside(frames[:, 1:].flatten(0, 1))
-        mean, logvar = self.motion_encoder(first, second)
+        mean, logvar = self.motion_encoder(self._padded(first), self._padded(second))
         return mean.unflatten(0, (b, -1)), logvar.unflatten(0, (b, -1))
 
     def encode(self, frames: Tensor) -> Tensor:
@@ -283,20 +431,19 @@ class VisualDynamics(Predictor):
         """
         if context is None:
             raise UserError("a latent of this model is a motion; pass the context frame that it moves")
-        frame, frames = context[:, -1], []
+        window, frames = (self._window(context) + 1) / 2, []
         for latent in z.unbind(1):
-            frame = self._next(frame, latent[None])
-            frames.append(frame)
+            frames.append(self._next(window, latent[None]))
+            window = torch.cat([window[:, 1:], frames[-1][:, None]], 1)
         return torch.stack(frames, 1)
 
     def features(self, frame: Tensor) -> list[Tensor]:
         """Feature maps (b, maps, h_k, w_k) of frames (b, c, h, w) 0…1, finest scale first."""
-        maps: list[Tensor] = self.image_encoder(_inside(frame))
-        return maps
+        return self._features(self._window(frame[:, None]))
 
     def kernels(self, z: Tensor) -> list[Tensor]:
-        """Kernels (b, maps, k, k) of latents (b, z), finest scale first."""
-        kernels: list[Tensor] = self.kernel_decoder(z)
+        """Kernels (b, maps, k, k) of latents (b, z) for the next frame, finest scale first."""
+        kernels: list[Tensor] = self.kernel_decoder(z, torch.ones_like(z[:, 0]))
         return kernels
 
 
