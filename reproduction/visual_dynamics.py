@@ -67,7 +67,7 @@ def data() -> Path:
     return made(WORK / "data" / "shapes64", "shapes", "--size", str(SIZE))
 
 
-def trained(name: str, source: str, extra: str = "", profile: str = "small") -> tuple[Run, dict[str, Any]]:
+def trained(name: str, source: str, extra: str = "", profile: str = "pairs") -> tuple[Run, dict[str, Any]]:
     """A finished run, and how it was made; one that is there is taken as it is."""
     folder = WORK / name
     words = ("train", "visual-dynamics", "--profile", profile, "--data", source, "--out", relative(folder))
@@ -114,7 +114,7 @@ def bound(scenes: int = 1000, draws: int = 12) -> dict[str, Any]:
 
 
 def shapes(pictures: int) -> dict[str, Any]:
-    """`small` on shapes: losses, sampled motions from both priors, active numbers, motions carried over, a grid."""
+    """`staged` on shapes: losses, sampled motions from both priors, active numbers, motions carried over, a grid."""
     run, facts = staged()
     store, model = Store(data()), run.model()
     test = store.splits(2)["test"][:pictures]
