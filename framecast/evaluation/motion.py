@@ -15,6 +15,7 @@ from torch import Tensor
 from framecast.core.errors import UserError
 from framecast.data.base import Segment, Source
 from framecast.media.resize import resize_frames
+from framecast.metrics.contours import second_contours
 from framecast.metrics.displacement import KINDS, Displacements, SceneTruth
 from framecast.models.base import Predictor
 from framecast.models.latent import MotionLatentModel
@@ -78,7 +79,10 @@ def measure_motions(
     seed: int = 0,
     device: torch.device | str = "cpu",
 ) -> dict[str, Any]:
-    """`Displacements.summary` of samples of the next frame of some pairs' first frames.
+    """`Displacements.summary` of samples of the next frame of some pairs' first frames, and second contours.
+
+    Of each kind also doubled: the share of the detected ones with a second contour (`metrics/contours.py`); of all,
+    doubled: the share of samples in which any shape has one.
 
     Args:
         sampler: Next-frame sampler.
@@ -90,12 +94,21 @@ def measure_motions(
         seed: Random seed of the samples.
         device: Device of the sampler.
     """
-    gathered = Displacements()
+    gathered, doubled = Displacements(), []
     generator = torch.Generator(torch.device(device)).manual_seed(seed)
     for segment in segments:
         frame, scene = first_frame(source, segment, size)
-        gathered.add(sampler(frame[None, None].to(device), samples, generator)[:, 0].cpu(), scene)
-    return gathered.summary(motions)
+        drawn = sampler(frame[None, None].to(device), samples, generator)[:, 0].cpu()
+        gathered.add(drawn, scene)
+        doubled.append(second_contours(drawn, scene, *gathered.images[-1]))
+    summary = gathered.summary(motions)
+    found = np.concatenate([seen for _, seen in gathered.images])
+    twice = np.concatenate(doubled)
+    for k, kind in enumerate(KINDS):
+        seen = found[:, k]
+        summary["shapes"][kind]["doubled"] = float(twice[seen, k].mean()) if seen.any() else None
+    summary["doubled"] = float(twice.any(1).mean())
+    return summary
 
 
 def first_frame(source: Source, segment: Segment, size: tuple[int, int]) -> tuple[Tensor, SceneTruth]:

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from framecast.media.draw import FULL, MOVERS, SCENE_SIDE, coverage
-from framecast.metrics.displacement import KINDS, REACH, SceneTruth, find_displacements
+from framecast.metrics.displacement import KINDS, REACH, SceneTruth
 
 #: Least distance between a shape and its second contour along its axis, in px of 128.
 APART = 6
@@ -21,60 +21,55 @@ STEP = 0.2
 OUTLINE = 0.5
 #: Least share of an outline that must be visible to be judged.
 _VISIBLE = 0.1
-#: Pixels from every edge of the scene in which no second edge can be told from it.
+#: Pixels from every edge of the scene in which a second edge is not distinguished from it.
 _MARGIN = 1
 
 
-def second_contours(frames: Tensor, scene: SceneTruth) -> tuple[np.ndarray, np.ndarray]:
-    """Whether each shape has a second contour in frames that may follow a scene.
+def second_contours(frames: Tensor, scene: SceneTruth, moved: np.ndarray, found: np.ndarray) -> np.ndarray:
+    """Whether each shape has a second contour in frames that may follow a scene, bool (n, k); False where not found.
 
-    The scene is drawn with every shape where `find_displacements` finds it, and subtracted. Of what is left, the part
-    along a shape's own colour is searched for the shape's outline at all other displacements along its axis, outside
-    the edges of the drawn scene.
+    The scene is drawn with every shape where it was found, and subtracted. Of what is left, the part along a shape's
+    own colour is searched for the shape's outline at all other displacements along its axis, outside the edges of the
+    drawn scene.
 
     Args:
         frames: float (n, 3, h, w) 0…1, h = w.
         scene: of the frame before.
-
-    Returns:
-        doubled, found: bool (n, k) each; a shape that is not found is not judged.
+        moved: displacements (n, k, 2) of `find_displacements`.
+        found: bool (n, k) of the same.
     """
-    moved, found = find_displacements(frames, scene)
-    side = frames.shape[-1]
-    pixels = frames.detach().double().cpu().numpy()
-    doubled = np.zeros(found.shape, bool)
-    for n, picture in enumerate(pixels):
-        covers = [_covered(side, kind, scene, moved[n, k]) for k, kind in enumerate(KINDS)]
-        drawn, edges = (
-            np.repeat(scene.ground[:, None, None] / 255, side, 1).repeat(side, 2),
-            np.zeros((side, side), bool),
-        )
-        for k, cover in enumerate(covers):
-            if found[n, k]:
-                drawn = drawn + cover * (scene.colour[k][:, None, None] / 255 - drawn)
-                edges |= _steps(cover) >= STEP
-        hidden = _widened(edges, _MARGIN)
-        for k, kind in enumerate(KINDS):
-            if found[n, k]:
-                ink = (scene.colour[k] - scene.ground.astype(float)) / 255
-                left = ((picture - drawn) * ink[:, None, None]).sum(0) / (ink**2).sum()
-                doubled[n, k] = _has_contour(left, kind, k, scene, moved[n, k], hidden)
-    return doubled, found
+    side, doubled = frames.shape[-1], np.zeros(found.shape, bool)
+    outlines = [_outlines(side, kind, scene) for kind in KINDS]
+    ground = scene.ground.astype(float) / 255
+    for n, picture in enumerate(frames.detach().double().cpu().numpy()):
+        drawn, edges = np.broadcast_to(ground[:, None, None], picture.shape), np.zeros((side, side), bool)
+        for k in np.flatnonzero(found[n]):
+            cover = _covered(side, KINDS[k], scene, moved[n, k])
+            drawn = drawn + cover * (scene.colour[k][:, None, None] / 255 - drawn)
+            edges |= _steps(cover) >= STEP
+        visible = ~_widened(edges, _MARGIN)
+        for k in np.flatnonzero(found[n]):
+            ink = scene.colour[k] / 255 - ground
+            left = ((picture - drawn) * ink[:, None, None]).sum(0) / (ink**2).sum()
+            strong = _steps(left) >= STEP
+            doubled[n, k] = any(
+                _drawn_along(outline, visible, strong)
+                for at, outline in outlines[k]
+                if np.abs(at - moved[n, k]).max() >= APART
+            )
+    return doubled
 
 
-def _has_contour(left: np.ndarray, kind: str, k: int, scene: SceneTruth, moved: np.ndarray, hidden: np.ndarray) -> bool:
-    """Whether an image (h, w), in units of a shape's own contrast, has its outline away from where it was found."""
-    direction, side = np.array(MOVERS[kind][1]), len(left)
-    strong = _steps(left) >= STEP
-    for step in range(-REACH, REACH + 1):
-        at = step * direction
-        if np.abs(at - moved).max() < APART:
-            continue
-        outline = _steps(_covered(side, kind, scene, at)) >= 0.5
-        visible = outline & ~hidden
-        if visible.sum() >= _VISIBLE * outline.sum() > 0 and strong[visible].mean() >= OUTLINE:
-            return True
-    return False
+def _drawn_along(outline: np.ndarray, visible: np.ndarray, strong: np.ndarray) -> bool:
+    """Whether enough of an outline is visible and enough of that has a strong edge; bool (h, w) each."""
+    seen = outline & visible
+    return bool(seen.sum() >= _VISIBLE * outline.sum() > 0 and strong[seen].mean() >= OUTLINE)
+
+
+def _outlines(side: int, kind: str, scene: SceneTruth) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Displacements (x, y) along a kind's axis in px of 128, and the shape's outline under each, bool (h, w)."""
+    steps = [step * np.array(MOVERS[kind][1]) for step in range(-REACH, REACH + 1)]
+    return [(at, _steps(_covered(side, kind, scene, at)) >= 0.5) for at in steps]
 
 
 def _covered(side: int, kind: str, scene: SceneTruth, moved: np.ndarray) -> np.ndarray:

@@ -134,7 +134,8 @@ def motion_rows(motions: Mapping[str, Any]) -> list[dict[str, str]]:
         for kind, row in summary["shapes"].items():
             cells = {"off axis ≤ 1 px": _percent(row["off_axis"]), "std ratio": _number(row["sd_ratio"])}
             cells |= {"std within an image": _number(row["within_image_sd"]), "KL": _number(row["kl"])}
-            out.append({"name": f"{kind}, {name}", **cells, "rejected": _percent(row["rejected"])})
+            cells |= {"rejected": _percent(row["rejected"]), "second contour": _percent(row.get("doubled"))}
+            out.append({"name": f"{kind}, {name}", **cells})
         correlation = f"circle and triangle {_number(summary['corr_circle_triangle'])}"
         correlation += f" (true {_number(summary['true_corr_circle_triangle'])}), circle and square "
         out.append(

@@ -54,6 +54,8 @@ def test_sampler_of_true_frames_has_the_true_statistics(store):
         assert row["off_axis"] == 1
         assert row["within_image_sd"] == 0
         assert row["rejected"] < 0.2
+        assert row["doubled"] == 0
+    assert result["doubled"] == 0
     assert result["corr_circle_triangle"] > 0.95
 
 
@@ -83,6 +85,7 @@ def test_scores_and_report_contain_motions(tmp_path):
     assert "Distribution of sampled motions" in page
     assert "triangle, posterior" in page
     rows = motion_rows(scores.motions)
+    assert "second contour" in rows[0]
     assert [r["name"] for r in rows][:4] == ["circle, normal", "triangle, normal", "square, normal", "together, normal"]
 
 

@@ -6,7 +6,7 @@ import torch
 
 from framecast.data.synthetic.shapes import Scene, ShapesConfig
 from framecast.metrics.contours import second_contours
-from framecast.metrics.displacement import KINDS, SceneTruth
+from framecast.metrics.displacement import KINDS, SceneTruth, find_displacements
 
 
 def scenes(count, least=0):
@@ -19,11 +19,13 @@ def rendered(scene, size, t):
 
 
 def measured(frames, chosen, size):
-    pairs = [
-        second_contours(frame[None], SceneTruth.from_arrays(scene.truth(size)))
-        for frame, scene in zip(frames, chosen, strict=True)
-    ]
-    return np.concatenate([d for d, _ in pairs]), np.concatenate([f for _, f in pairs])
+    doubled, found = [], []
+    for frame, scene in zip(frames, chosen, strict=True):
+        truth = SceneTruth.from_arrays(scene.truth(size))
+        moved, seen = find_displacements(frame[None], truth)
+        doubled.append(second_contours(frame[None], truth, moved, seen))
+        found.append(seen)
+    return np.concatenate(doubled), np.concatenate(found)
 
 
 @pytest.mark.parametrize("size", [64, 128])
