@@ -167,11 +167,14 @@ class VisualDynamics(Predictor):
             leads = torch.cat([leads, leads if batch.lead_times is None else batch.lead_times.T.to(leads.dtype)])
         window = self._window(batch.context)
         changes = self._change(self._features(window), z, window, leads)
-        l2 = self._error(changes[: len(first)], second - first)
+        change, *guesses = torch.split(
+            changes, [len(first), len(changes) - len(first)] if c.guess_weight else len(first)
+        )
+        l2 = self._error(change, second - first)
         kl = gaussian_kl(mean, logvar).mean()
         total, parts = l2 + c.kl_weight(step) * kl, {"l2": l2.detach(), "kl": kl.detach()}
         if c.guess_weight:
-            guess = self._error(changes[len(first) :], seconds - first.repeat(t, 1, 1, 1))
+            guess = self._error(guesses[0], seconds - first.repeat(t, 1, 1, 1))
             total, parts["guess"] = total + c.guess_weight * guess, guess.detach()
         return Loss(total, parts)
 
@@ -229,14 +232,13 @@ class VisualDynamics(Predictor):
         output: Tensor = self.motion_decoder(moved, size)
         if self.config.output == "difference":
             return output[..., :h, :w]
-        channels = window.shape[2]
+        difference, logits = torch.split(output, [window.shape[2], self.config.context + 1], 1)
         with autocast_off(output):
-            output = output[..., :h, :w].float()
-            weights = output[:, channels:].softmax(1)
-            change = weights[:, -1:] * output[:, :channels]
-            for i in range(window.shape[1] - 1):
-                other = (window[:, i] - window[:, -1]).float().repeat(s, 1, 1, 1)
-                change = change + weights[:, i : i + 1] * other
+            last = window[:, -1]
+            *weights, drawn = logits[..., :h, :w].float().softmax(1).split(1, 1)  # type: ignore[no-untyped-call]
+            change: Tensor = drawn * difference[..., :h, :w].float()
+            for weight, frame in zip(weights[:-1], window[:, :-1].unbind(1), strict=True):
+                change = change + weight * (frame - last).float().repeat(s, 1, 1, 1)
         return change
 
     @torch.no_grad()
