@@ -228,7 +228,7 @@ def _import(argv: list[str]) -> None:
     from framecast.data.writer import SHARD_BYTES, bytes_in_words
 
     flags = parse(ImportFlags, argv, "data import")
-    size = SHARD_BYTES if flags.shards is None else parse_bytes(flags.shards)
+    size = SHARD_BYTES if flags.shards is None else parse_bytes(flags.shards, "--shards")
     if flags.workers < 1:
         raise UserError(f"--workers must be at least 1, got {flags.workers}")
     options, folder = read_options(flags), Path(flags.out)

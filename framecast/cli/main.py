@@ -136,7 +136,7 @@ def _take_cache_size(argv: list[str]) -> list[str]:
         if not given and at + 1 == len(argv):
             raise UserError("--cache-size: expected a size such as 20GB")
         value = value if given else argv[at + 1]
-        parse_bytes(value)
+        parse_bytes(value, "--cache-size")
         os.environ["FRAMECAST_CACHE_SIZE"] = value
         return argv[:at] + argv[at + (1 if given else 2) :]
     return argv

@@ -27,15 +27,19 @@ def is_address(path: str | os.PathLike[str]) -> bool:
     return _ADDRESS.match(os.fspath(path)) is not None
 
 
-def parse_bytes(text: str) -> int:
+def parse_bytes(text: str, what: str = "size") -> int:
     """Bytes in "20GB", "512MiB", "1.5 TB" or a plain number.
+
+    Args:
+        text: The number with its unit.
+        what: Flag or variable that it was given to, for the message.
 
     Raises:
         UserError: Another text, or less than one byte.
     """
     match = re.fullmatch(r"\s*(\d+(?:\.\d+)?)\s*([kmgt]?i?)b?\s*", text.lower())
     if not match or match[2] not in _UNITS or float(match[1]) * _UNITS[match[2]] < 1:
-        raise UserError(f"size {text!r}: expected bytes such as 512MiB, 20GB or 1TB")
+        raise UserError(f"{what} {text!r}: expected bytes such as 512MiB, 20GB or 1TB")
     return int(float(match[1]) * _UNITS[match[2]])
 
 
@@ -79,6 +83,9 @@ class RemoteFolder:
 
     def failure(self, name: str, error: Exception) -> UserError:
         """The sentence for an error of a storage client."""
+        if isinstance(error, FileNotFoundError) and isinstance(error.__cause__, Exception):
+            # the client of https:// reports every failure as a missing file, with the reason as its cause
+            error = error.__cause__
         where, detail = self.place(name), (str(error).splitlines() or [""])[0][:200]
         kind = type(error).__name__
         if isinstance(error, UserError):

@@ -36,7 +36,7 @@ _RESCAN = 1.0  # seconds after which the cache's size, which other processes cha
 
 def cache_limit() -> int:
     """Largest size of the cache in bytes: $FRAMECAST_CACHE_SIZE, else 20 GB."""
-    return parse_bytes(os.environ.get(CACHE_SIZE) or DEFAULT_SIZE)
+    return parse_bytes(os.environ.get(CACHE_SIZE) or DEFAULT_SIZE, f"${CACHE_SIZE}")
 
 
 class CachedShards:

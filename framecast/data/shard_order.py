@@ -28,12 +28,14 @@ def shard_order(source: Any, windows: Windows, batch_size: int, lanes: int, seed
     """The order of shards of a source, whose cache holds the shards that rows `mine` of a batch read now and next.
 
     Raises:
-        UserError: The source has no shards, or its cache is too small.
+        UserError: The source has no shards, its cache is too small, or `lanes` is below 1.
     """
+    if lanes < 1:
+        raise UserError(f"--train.shuffle-shards must be at least 1, got {lanes}")
     if getattr(source, "parts", None) is None:
         raise UserError(
-            "--train.order shards is for packed stores of format 2; write one with data import --shards 512MiB, or "
-            "use --train.order epoch"
+            "--train.order shards is for packed stores of format 2, read at the size they have; write one with data "
+            "import --shards 512MiB (and --size), or use --train.order epoch"
         )
     order = ShardOrder(windows, source.parts, batch_size, lanes, seed, source.readahead)
     source.require(len(order.near(0, "main", mine)))

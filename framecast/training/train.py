@@ -44,7 +44,7 @@ from framecast.training.config import (
     write_config,
 )
 from framecast.training.device import STEP_TIMEOUT, Device, deterministic, fast_kernels, make_device
-from framecast.training.mirror import restore_run
+from framecast.training.mirror import MIRROR, open_mirror, restore_run
 from framecast.training.presets import chains, preset
 from framecast.training.run_folder import CHAIN, LINKS, open_run
 from framecast.training.state import TrainState
@@ -211,8 +211,11 @@ def fit(
     repeatable = config.train.deterministic
     with held as lease, deterministic(repeatable), fast_kernels(device, repeatable):
         with device.main_first():
-            if device.is_main and config.train.mirror and not overwrite and restore_run(folder, config.train.mirror):
-                print(f"{folder}: resumed from {config.train.mirror}", file=sys.stderr)
+            if device.is_main and (mirror := config.train.mirror):
+                if overwrite:
+                    open_mirror(mirror).exists(MIRROR)  # refused before the old run is deleted
+                elif restore_run(folder, mirror):
+                    print(f"{folder}: resumed from {mirror}", file=sys.stderr)
         check_run_folder(folder, config, overwrite, init_from, link)
         _fit(config, source, folder, model_class, device, init_from, overwrite, quiet, lease, link)
     return folder

@@ -79,8 +79,8 @@ class Trainer:
         self.splits = source.splits(request.source_length)
         # built here to report data or batch sizes that do not suit a stage before anything is written
         for window in [*(stage.request for stage in state.stages if stage.request is not None), request]:
-            for split in ("val", "train"):
-                found = Loader(source, self.splits[split], window, self.settings.batch_size, world=device.world)
+            for split, order in (("val", "random"), ("train", self.settings.order)):
+                found = self._loader(self.splits[split], window, order)
         self.rollouts = self._rollout_loader(request)
         self.total = resolve_steps(self.settings, found.num_clips)[1]
         self.budget = parse_duration(self.settings.budget) if self.settings.budget else None
@@ -287,25 +287,10 @@ class Trainer:
             seed, size = self.settings.seed, resizer(request)
             latents = precompute_all(encode, self.state.ema, self.source, size, self.device, folder, begun, seed)
         settings, device = self.settings, self.device
-
-        def loader(segments: list[Segment], order: Any) -> Loader:
-            return Loader(
-                self.source,
-                segments,
-                request,
-                settings.batch_size,
-                settings.seed,
-                rank=device.rank,
-                world=device.world,
-                order=order,
-                latents=latents,
-                actions=self.config.spec.actions,
-                lanes=settings.shuffle_shards,
-            )
-
         self._cache: dict[str, Batch] = {}
         self._cached = -1
-        train, start = loader(self.splits["train"], settings.order), self.state.step - self.state.stage_step
+        train = self._loader(self.splits["train"], request, settings.order, latents)
+        start = self.state.step - self.state.stage_step
         self.prefetch = Prefetch(
             train.batch,
             lambda step: streams_of(stage.phases, step - start),
@@ -316,7 +301,22 @@ class Trainer:
         if self.compiles and not self._over():
             compile_losses(self.state, self._batches, device)
         self.state.graphs = GraphedLosses(self._warn) if self.records else None
-        return {"train": train, "val": loader(self.splits["val"], "random")}
+        return {"train": train, "val": self._loader(self.splits["val"], request, "random", latents)}
+
+    def _loader(
+        self,
+        segments: list[Segment],
+        request: ClipRequest,
+        order: Any,
+        latents: dict[str, list[np.ndarray]] | None = None,
+    ) -> Loader:
+        """This process's share of the batches of some segments."""
+        settings, device = self.settings, self.device
+        shares = {"rank": device.rank, "world": device.world, "lanes": settings.shuffle_shards}
+        actions, size, seed = self.config.spec.actions, settings.batch_size, settings.seed
+        return Loader(
+            self.source, segments, request, size, seed, order=order, latents=latents, actions=actions, **shares
+        )
 
     def _rollout_loader(self, request: ClipRequest) -> Loader | None:
         """Windows of whole validation frames to roll out; None where `select_horizon` and `select` want no roll-out."""

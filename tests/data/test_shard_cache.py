@@ -235,6 +235,24 @@ def test_storage_errors_are_one_sentence(remote, refused, error, sentence):  # n
     assert re.search(sentence, message), message
 
 
+@pytest.mark.parametrize(
+    ("reason", "sentence"),
+    [
+        (RuntimeError("403, message='Forbidden', url='https://x'"), "access was refused or credentials are missing"),
+        (ConnectionRefusedError("Connect call failed"), r"cannot be reached \(ConnectionRefusedError: Connect call"),
+        (FileNotFoundError("https://x"), "does not exist; check the address"),
+        (None, "does not exist; check the address"),
+    ],
+)
+def test_a_file_that_the_client_of_https_calls_missing_has_its_true_reason(remote, refused, reason, sentence):  # noqa: F811
+    def fail(path):
+        raise FileNotFoundError(path) from reason
+
+    SlowFiles.fault = fail
+    message = refused("data", "inspect", ADDRESS)
+    assert re.search(sentence, message), message
+
+
 def test_a_missing_extra_is_named(monkeypatch, refused):  # noqa: F811
     def missing(address):
         raise ImportError("Install s3fs to access S3")
@@ -280,7 +298,9 @@ def test_cache_size_is_a_flag_of_every_command(remote, done, refused, monkeypatc
     monkeypatch.setenv("FRAMECAST_CACHE_SIZE", "")
     done("data", "inspect", ADDRESS, "--cache-size", "300kB")
     assert "too small" in refused("data", "inspect", ADDRESS, "--cache-size=100kB")
-    assert "size 'much': expected bytes such as 512MiB" in refused("data", "inspect", ADDRESS, "--cache-size", "much")
+    assert "--cache-size 'much': expected bytes such as 512MiB" in refused(
+        "data", "inspect", ADDRESS, "--cache-size", "much"
+    )
 
 
 def test_index_entries_of_the_fixture_are_complete(remote):

@@ -8,6 +8,7 @@ from framecast.core.errors import UserError
 from framecast.core.lease import Held, one_writer
 from framecast.core.types import Loss
 from framecast.training import trainer as trainer_module
+from framecast.training.checkpoint import finished_step
 from framecast.training.train import train
 
 
@@ -103,3 +104,20 @@ def test_refused_start_removes_the_folder_that_it_made(grey, tmp_path):
     with pytest.raises(UserError, match="no length of training"):
         train(Plain, grey, out=tmp_path / "a" / "run", config=small_config(Plain), quiet=True)
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("settings", "sentence"),
+    [
+        ({"order": "shards", "shuffle_shards": 0}, r"--train.shuffle-shards must be at least 1, got 0"),
+        ({"order": "shards"}, r"--train.order shards is for packed stores of format 2"),
+    ],
+)
+def test_refused_order_of_clips_leaves_no_folder_so_that_a_corrected_command_starts(grey, tmp_path, settings, sentence):
+    def start(**order):
+        return train(Plain, grey, out=tmp_path / "run", config=small_config(Plain, steps=1, **order), quiet=True)
+
+    with pytest.raises(UserError, match=sentence):
+        start(**settings)
+    assert list(tmp_path.iterdir()) == []
+    assert finished_step(start(order="epoch")) == 1

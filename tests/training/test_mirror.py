@@ -82,6 +82,21 @@ def test_damaged_copies_are_refused(files, data, tmp_path):
     assert not (tmp_path / "run").exists() or not list((tmp_path / "run").glob("*.pt"))
 
 
+def test_overwriting_with_an_address_that_cannot_be_used_leaves_the_old_run(files, data, tmp_path, monkeypatch):
+    run(data, tmp_path / "run", 2)
+    before = {path.relative_to(tmp_path): path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+
+    def refuse(self, path, **_):
+        raise PermissionError("Forbidden")
+
+    monkeypatch.setattr(type(files), "exists", refuse)
+    config = small_config(Plain, steps=4, save_every=2, mirror=ADDRESS)
+    with pytest.raises(UserError, match=r"access was refused or credentials are missing"):
+        train(Plain, data, out=tmp_path / "run", config=config, overwrite=True, quiet=True)
+    after = {path.relative_to(tmp_path): path.stat().st_mtime_ns for path in tmp_path.rglob("*") if path.is_file()}
+    assert after == before
+
+
 def test_weights_are_exported_to_an_address(files, done, refused):  # noqa: F811
     done("export", tiny_run(), "--out", "memory://bucket/weights")
     assert {"config.json", "model.safetensors"} <= set(RemoteFolder("memory://bucket/weights").names())
