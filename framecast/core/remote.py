@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -160,17 +160,23 @@ class RemoteFolder:
 
     def upload(self, path: Path, name: str) -> None:
         """Write a local file to the folder."""
-        with self._reported(name):
-            if "/" in name:
-                self.files.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
-            self.files.put_file(str(path), self._path(name))
+        self._written(name, lambda place: self.files.put_file(str(path), place))
 
     def write(self, name: str, data: bytes) -> None:
         """Write bytes to a file."""
+        self._written(name, lambda place: self.files.pipe_file(place, data))
+
+    def _written(self, name: str, write: Callable[[str], Any]) -> None:
+        """Write a file; its folder is made where the storage has folders and this one is missing."""
+        place = self._path(name)
         with self._reported(name):
             if "/" in name:
-                self.files.makedirs(self._path(name).rpartition("/")[0], exist_ok=True)
-            self.files.pipe_file(self._path(name), data)
+                self.files.makedirs(place.rpartition("/")[0], exist_ok=True)
+            try:
+                write(place)
+            except FileNotFoundError:
+                self.files.makedirs(place.rpartition("/")[0], exist_ok=True)
+                write(place)
 
     def download(self, name: str, path: Path) -> None:
         """Read a file into a local one."""

@@ -115,5 +115,5 @@ def test_windows_of_divided_videos_stay_in_one_shard(tmp_path):
 def test_stores_without_shards_are_refused(tmp_path):
     with DatasetWriter(tmp_path / "s") as w:
         w.add(np.zeros((30, 3, 16, 16), np.uint8), axes="tchw")
-    with pytest.raises(UserError, match=r"--train.order shards is for packed stores of format 2; write one with data"):
+    with pytest.raises(UserError, match=r"--train.order shards is for packed stores of format 2, read at the size"):
         loader(Store(tmp_path / "s"))

@@ -101,3 +101,8 @@ def test_weights_are_exported_to_an_address(files, done, refused):  # noqa: F811
     done("export", tiny_run(), "--out", "memory://bucket/weights")
     assert {"config.json", "model.safetensors"} <= set(RemoteFolder("memory://bucket/weights").names())
     assert "already holds files" in refused("export", tiny_run(), "--out", "memory://bucket/weights")
+
+
+def test_folders_are_made_at_addresses_that_have_them(tmp_path, done):  # noqa: F811
+    done("export", tiny_run(), "--out", f"{tmp_path.as_uri()}/new/weights")
+    assert {"config.json", "model.safetensors"} <= {path.name for path in (tmp_path / "new" / "weights").iterdir()}
