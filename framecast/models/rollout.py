@@ -114,6 +114,8 @@ class RolloutSession:
         model = self._steered()
         with self._running():
             self.carry = model.with_latent(self.carry, z)
+            if self.model.draws_latents:  # maybe upon a frame that the state has
+                return self.model.draw_frames(self.carry, z[:, None])[:, 0].float()
             return model.decode(z[:, None])[:, 0].float()
 
     def _steered(self) -> EditableLatent:

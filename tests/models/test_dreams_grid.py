@@ -40,6 +40,11 @@ def build(config=None, spec=CLIP, seed=0):
     return model
 
 
+def upon_last(**settings):
+    """`grid-tiny` whose frames are drawn upon the last true one."""
+    return replace(grid_tiny(), background="last", **settings)
+
+
 def batch(model, b=2, seed=0):
     """Frames that change in the upper left cell only, and actions where the model takes them."""
     request = model.request(model.config)
@@ -188,10 +193,46 @@ def test_each_phase_gives_gradients_to_all_of_its_network_and_to_no_other(spec):
         assert touched == expected, phase.name
 
 
+def test_gated_vision_loss_by_a_plain_loop():
+    model = build(replace(upon_last(), change_weight=7.0, drawn_weight=0.25, kl_weight=0.0))
+    with torch.no_grad():
+        model.vae.encoder["logvar"].bias.fill_(-80.0)  # latents without noise
+    frames = torch.cat([batch(model).context, batch(model).future], 1)
+    z = model.encode(frames)
+    drawn, expected = model.decode(z), 0.0
+    for b, t in np.ndindex(*frames.shape[:2]):
+        base = t - 1  # in validation every frame is drawn upon the one before, the first upon the last
+        got = model.vae.upon(drawn[b, t][None], z[b, t][None], frames[b, base][None], z[b, base][None])
+        of_both = [(got, frames[b, base], 1.0), (drawn[b, t][None], model.vae.still, 0.25)]
+        for found, still, weight in of_both:
+            expected += weight * float(weighted_error(frames[b, t][None], found, still, 7.0).detach())
+    loss = model.vision_loss(Batch(context=frames, future=frames[:, :0]))
+    assert float(loss.total.detach()) == pytest.approx(expected / (len(frames) * frames.shape[1]), rel=1e-4)
+
+
+def test_gate_mixes_drawn_and_last_frame_and_starts_mostly_closed():
+    torch.manual_seed(0)
+    model = Dreams(upon_last(), CLIP).eval()
+    frame, drawn, (z, base) = torch.rand(2, 3, 16, 24), torch.rand(2, 3, 16, 24), torch.randn(2, 2, CELLS * SIZE)
+    m = 1 / (1 + math.e)
+    torch.testing.assert_close(model.vae.upon(drawn, z, frame, base), frame + m * (drawn - frame))
+
+
+def test_a_closed_gate_does_not_stop_the_gradient_of_the_drawn_frame():
+    model = build(upon_last())
+    with torch.no_grad():
+        model.vae.gate[2].bias.fill_(-200.0)
+    model.vision_loss(batch(model)).total.backward()
+    assert all(p.grad is not None and p.grad.any() for p in model.vae.decoder.parameters())
+
+
 # ------------------------------------------------------------------------------------------------------ roll-out
 
 
-@pytest.mark.parametrize("settings", [{}, {"recurrence": "window"}, {"context": 1}, {"head": "gaussian"}])
+@pytest.mark.parametrize(
+    "settings",
+    [{}, {"recurrence": "window"}, {"context": 1}, {"head": "gaussian"}, {"background": "last", "shrink": 3}],
+)
 @pytest.mark.parametrize("spec", [CLIP, ACTING])
 def test_frame_by_frame_is_predict(settings, spec):
     model = build(replace(grid_tiny(), **settings), spec)
@@ -199,6 +240,8 @@ def test_frame_by_frame_is_predict(settings, spec):
     actions = (
         None if spec is CLIP else one_hot(torch.randint(3, (2, t + 3), generator=torch.Generator().manual_seed(1)))
     )
+    if model.shares is not None:
+        model.shares.copy_(torch.tensor([1.0, 0.5, 0.25]))
     whole = model.predict(context, 4, actions, samples=3, generator=torch.Generator().manual_seed(5))
     led = None if actions is None else actions.repeat(3, 1, 1)
     start = None if actions is None else actions[:, : t - 1]
@@ -269,6 +312,29 @@ def test_temperatures_scale_variance_and_sharpen_the_choice_in_every_cell():
         torch.testing.assert_close(one_hot(chosen)[..., :2].mean(0), expected, rtol=0, atol=0.04)
 
 
+def test_every_frame_is_drawn_upon_the_last_true_one_and_shrunk_towards_it():
+    model = build(upon_last(shrink=2))
+    model.shares.copy_(torch.tensor([1.0, 0.25]))
+    context = batch(model).context
+    state = model.rollout_init(context, generator=torch.Generator().manual_seed(0))
+    last, base = context[:, -1], model.encode(context)[:, -1]
+    for share in (1.0, 0.25, 0.25):
+        state, frame = model.rollout_step(state)
+        z = model.get_latent(state)
+        upon = model.vae.upon(model.decode(z[:, None])[:, 0], z, last, base)
+        torch.testing.assert_close(frame, last + share * (upon - last))
+        assert not torch.equal(upon, last)
+
+
+def test_calibration_sets_shares_and_nothing_else():
+    model = build(upon_last(shrink=3))
+    before = {k: v.clone() for k, v in model.state_dict().items()}
+    model.calibrate([batch(model)])
+    changed = {k for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
+    assert changed == {"shares"}
+    assert ((model.shares >= 0) & (model.shares <= 1)).all()
+
+
 def test_roll_out_continues_from_an_edited_latent():
     model = build()
     assert isinstance(model, EditableLatent)
@@ -279,6 +345,14 @@ def test_roll_out_continues_from_an_edited_latent():
     assert torch.equal(session.code, edited)
     session.step()
     assert not torch.equal(session.code, edited)
+
+
+def test_an_edited_latent_is_drawn_upon_the_last_true_frame():
+    model = build(upon_last())
+    context = batch(model).context[:1]
+    session = RolloutSession(model, context, generator=torch.Generator().manual_seed(0))
+    frame = session.step()
+    torch.testing.assert_close(session.take(session.code), frame)
 
 
 # ----------------------------------------------------------------------------------------------------- bad input
@@ -310,6 +384,10 @@ def test_frames_of_another_size_are_refused():
         ({"head": "linear"}, "needs heads mdn or gaussian"),
         ({"resample": False}, "and model.resample"),
         ({"crop_share": 1.5}, "model.crop_share must lie in 0…1"),
+        ({"drawn_weight": -1.0}, "model.drawn_weight must be at least 0"),
+        ({"shrink": -1}, "model.shrink must be at least 0"),
+        ({"background": "first"}, "model.background must be one of still, last"),
+        ({"latent": "frame", "background": "last"}, "model.background last needs model.latent grid"),
         ({"change_weight": -1.0}, "model.change_weight must be at least 0"),
     ],
 )

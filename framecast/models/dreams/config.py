@@ -83,6 +83,11 @@ class DreamsConfig:
     change_weight: float = 20.0
     """Weight of what moves in the losses of a grid, at least 0: pixels count 1 + change_weight * difference from the
     still picture, moving cells 1 + change_weight."""
+    background: Literal["still", "last"] = "still"
+    """What a grid of latents is drawn upon. "still": the still picture alone. "last": the last true frame, which
+    remains wherever a gate, a function of the latents of both frames, is closed."""
+    drawn_weight: float = 0.5
+    """Weight of the error of the drawn frame alone, without the gate, beside that of the gated one, at least 0."""
     crop_cells: int = 5
     """Side, in cells, of the crops around what differs from the still picture on which the autoencoder of a grid is
     trained at first; 0 for whole frames throughout."""
@@ -130,6 +135,9 @@ class DreamsConfig:
     """Factor of the variance of a sample, at least 0; 0 takes the component's mean."""
     sigma_is_variance: bool = False
     """Sigma as a variance when sampling, as the published code does by mistake: the noise becomes sqrt(sigma)."""
+    shrink: int = 0
+    """Frames of a roll-out at which the change from the last true frame is scaled, after training, by the share in 0…1
+    that has the least squared error on validation clips; later frames have the last share. 0 is off."""
     # --- how the stages end
     vision_patience: int | None = 5
     """Validations without a better loss after which vision ends, its best weights restored; none: at the maximum
@@ -149,8 +157,8 @@ class DreamsConfig:
     def __post_init__(self) -> None:
         require_least(self, "model.", context=1, stride=1, code_size=1, sequence=1, mixtures=1)
         require_least(self, "model.", kl_weight=0, kl_floor=0, weight_temperature=0, sigma_temperature=0)
-        require_least(self, "model.", reconstruction_frames=0, dream_frames=0)
-        require_least(self, "model.", change_weight=0, crop_cells=0, memory_width=1, memory_blocks=1)
+        require_least(self, "model.", reconstruction_frames=0, dream_frames=0, shrink=0)
+        require_least(self, "model.", change_weight=0, drawn_weight=0, crop_cells=0, memory_width=1, memory_blocks=1)
         for name, count in (("encoder_widths", 4), ("decoder_widths", 3)):
             if len(getattr(self, name)) != count or min(getattr(self, name)) < 1:
                 raise UserError(f"model.{name} must be {count} numbers of at least 1, got {getattr(self, name)}")
@@ -173,6 +181,8 @@ class DreamsConfig:
             )
         if self.latent == "grid":
             self._check_grid()
+        elif self.background == "last":
+            raise UserError("model.background last needs model.latent grid, got frame")
 
     def _check_grid(self) -> None:
         if self.cell_side < CELL_FACTOR or self.cell_side % CELL_FACTOR:
@@ -227,7 +237,22 @@ def world_models() -> DreamsConfig:
 
 
 def small() -> DreamsConfig:
-    """Half the channels of the autoencoder, the published memory; for minutes on two cores."""
+    """Small cells drawn upon the last true frame, a narrow memory over the grid; for minutes on two cores."""
+    return replace(
+        grid(),
+        cell_side=4,
+        code_size=6,
+        grid_widths=(48, 32),
+        crop_cells=10,
+        background="last",
+        shrink=64,
+        memory_sizes=(32,),
+        memory_width=32,
+    )
+
+
+def narrow() -> DreamsConfig:
+    """One latent for a frame; half the channels of the autoencoder, the published memory; for minutes on two cores."""
     return DreamsConfig(encoder_widths=(16, 32, 32, 64), decoder_widths=(32, 32, 16))
 
 
@@ -289,6 +314,7 @@ PROFILES: dict[str, Callable[[], DreamsConfig]] = {
     "original": original,
     "world-models": world_models,
     "small": small,
+    "narrow": narrow,
     "tiny": tiny,
     "grid": grid,
     "grid-tiny": grid_tiny,

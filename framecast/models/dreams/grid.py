@@ -35,6 +35,9 @@ _LOGVAR = -4.0
 #: would grow without a bound until they overflow.
 REACH = 8.0
 
+#: First logit of the gate of a frame drawn upon another.
+GATE_BIAS = -1.0
+
 #: Least difference of a mean latent that is a change of its cell; the same pixels give the same latent up to rounding.
 _CHANGE = 0.05
 
@@ -178,7 +181,28 @@ class GridVAE(nn.Module):
             nn.Conv2d(last, channels * CELL_FACTOR**2, 3, padding=1),
             nn.PixelShuffle(CELL_FACTOR),
         )
+        self.gate = _gate(config, size) if config.background == "last" else None
         self.register_buffer("still", torch.full((channels, grid[0] * side, grid[1] * side), 0.5))
+
+    def upon(self, drawn: Tensor, latents: Tensor, frame: Tensor, base: Tensor) -> Tensor:
+        """frame + m * (drawn - frame), the drawn frames where the gate m is open.
+
+        Args:
+            drawn: decoded frames or crops, (n, c, h, w) in 0…1.
+            latents: of them, (n, z).
+            frame: what they are drawn upon, (n, c, h, w) in 0…1.
+            base: its latents, (n, z).
+
+        Returns:
+            (n, c, h, w) in 0…1, float32.
+        """
+        assert self.gate is not None
+        rows = frame.shape[-2] // self.side
+        pair = torch.cat(
+            [rearrange(x, "n (y x c) -> n c y x", y=rows, c=self.size) for x in (latents, base, latents - base)], 1
+        )
+        m = self.gate(pair.contiguous(memory_format=torch.channels_last)).float().sigmoid()
+        return torch.lerp(frame.float(), drawn.float(), m)
 
     def set_still(self, frames: Tensor) -> None:
         """Set the still picture to the median of frames (n, c, h, w) in 0…1."""
@@ -204,6 +228,16 @@ class GridVAE(nn.Module):
         change = self.decoder(cells.contiguous(memory_format=torch.channels_last))
         frames: Tensor = (change.float() + still.clamp(0.01, 0.99).logit()).sigmoid()
         return frames
+
+
+def _gate(config: DreamsConfig, size: int) -> nn.Sequential:
+    """Share of the drawn frame in every pixel, a logit, of the latents of both frames and their difference."""
+    width = config.grid_widths[1]
+    last = nn.Conv2d(width, config.cell_side**2, 3, padding=1)
+    zero(last)
+    assert last.bias is not None
+    nn.init.constant_(last.bias, GATE_BIAS)  # most of every pixel is kept, and the gradient of the gate is not small
+    return nn.Sequential(nn.Conv2d(3 * size, width, 3, padding=1), nn.ReLU(), last, nn.PixelShuffle(config.cell_side))
 
 
 class GridMemory(nn.Module):

@@ -15,7 +15,7 @@ Deviations from the published codes, with reasons, are noted at each field of th
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 
@@ -40,6 +40,7 @@ from framecast.models.dreams.grid import (
 )
 from framecast.models.dreams.networks import VAE, Memory, glorot, vision_terms
 from framecast.models.seeds import Generators, new_seed, next_tick, step_normal, step_uniform
+from framecast.models.shrink import fit_shares, shrunk
 from framecast.nn.mixture import Mixture
 
 #: Side of the frames, px: what four unpadded convolutions of kernel 4 and stride 2 bring to 2x2.
@@ -62,6 +63,7 @@ class Dreams(Predictor):
     stochastic = True
     actions = "optional"
     config: DreamsConfig
+    shares: Tensor | None
 
     def __init__(self, config: DreamsConfig, spec: ClipSpec) -> None:
         super().__init__(config, spec)
@@ -70,6 +72,8 @@ class Dreams(Predictor):
         self.grid = grid_of(config, spec) if config.latent == "grid" else (1, 1)
         self.vae = VAE(config, spec.channels) if config.latent == "frame" else GridVAE(config, spec.channels, self.grid)
         self.rnn = self._memory(config.head)
+        self.calibration_horizon = config.shrink
+        self.register_buffer("shares", torch.ones(config.shrink) if config.shrink else None)
         self.compared = nn.ModuleDict({head: self._memory(head) for head in config.compare})
         if config.latent == "frame":
             glorot(self)
@@ -208,7 +212,11 @@ class Dreams(Predictor):
         Parts: reconstruction (squared error summed over a frame, 0…1), kl (nats a frame), unweighted. For a grid of
         latents the error in the total is weighted to what moves, and in training most frames are cropped.
         """
-        frames = torch.cat([batch.context, batch.future], 1).flatten(0, 1)
+        frames = torch.cat([batch.context, batch.future], 1)
+        if self.config.background == "last":  # upon another frame of the clip, or the same: nothing changes then
+            ahead = int(torch.randint(frames.shape[1], ())) if self.training else 1
+            frames = torch.cat([frames, frames.roll(ahead, 1)], 2)
+        frames = frames.flatten(0, 1)
         if isinstance(self.vae, GridVAE):
             return self._grid_vision_loss(self.vae, frames, batch.elapsed)
         mean, logvar = self.vae.encode(frames)
@@ -219,11 +227,20 @@ class Dreams(Predictor):
     def _grid_vision_loss(self, vae: GridVAE, frames: Tensor, elapsed: float) -> Loss:
         c, still = self.config, None
         if self.training and c.crop_cells and elapsed < c.crop_share:
-            frames, still = crops_of_change(frames, vae.still, c.cell_side, c.crop_cells)
+            # with a frame to draw upon, changes in either are looked for, and both have the same crop
+            own = vae.still.repeat(frames.shape[1] // vae.still.shape[0], 1, 1)
+            frames, still = crops_of_change(frames, own, c.cell_side, c.crop_cells)
+            still = still[:, : vae.still.shape[0]]
+        frames, *upon = torch.split(frames, vae.still.shape[0], 1)
         mean, logvar = vae.encode(frames, still)
-        decoded = vae.decode(_drawn(mean, logvar), still)
-        error, kl = vision_terms(frames, decoded, mean, logvar, c.kl_floor)
+        latents = _drawn(mean, logvar)
+        decoded = vae.decode(latents, still)
         weighted = weighted_error(frames, decoded, vae.still if still is None else still, c.change_weight)
+        if upon:
+            drawn = vae.upon(decoded, latents, upon[0], vae.encode(upon[0], still)[0])
+            weighted = c.drawn_weight * weighted + weighted_error(frames, drawn, upon[0], c.change_weight)
+            decoded = drawn
+        error, kl = vision_terms(frames, decoded, mean, logvar, c.kl_floor)
         return Loss(weighted + c.kl_weight * kl, {"reconstruction": error.detach(), "kl": kl.detach()})
 
     def latents(self, batch: Batch) -> dict[str, Tensor]:
@@ -397,6 +414,10 @@ class Dreams(Predictor):
             if actions is None and c.context > 1:
                 raise ValueError(f"Dreams needs the {c.context - 1} actions of its context, got 0")
             state["actions"] = latents.new_zeros(len(frames), 0, self.action_size) if actions is None else actions
+        if c.background == "last":
+            state |= {"last": frames[:, -1], "last_latent": latents[:, -1]}
+        if self.shares is not None:
+            state |= {"last": frames[:, -1], "lead": torch.zeros(len(frames), dtype=torch.int64, device=frames.device)}
         return state
 
     def _fresh(self, latents: Tensor) -> Sequence[Tensor]:
@@ -422,6 +443,8 @@ class Dreams(Predictor):
             known = torch.cat([state["actions"], action[:, None].to(latents)], 1)
             x = torch.cat([x, known[:, -x.shape[1] :]], -1)
             new["actions"] = known[:, 1:]
+        if "lead" in state:
+            new["lead"] = state["lead"] + 1
         hidden = [state[f"state{i}"] for i in range(sum(k.startswith("state") for k in state))]
         out, after = self.rnn(x, *hidden)
         if c.recurrence == "carried":
@@ -431,8 +454,19 @@ class Dreams(Predictor):
         return next_tick(new), latent
 
     def draw_frames(self, state: RolloutState, latents: Tensor) -> Tensor:
-        """Frames of latents: they are decoded together."""
-        return self.decode(latents)
+        """Frames of latents, decoded together; the state is that after the last of them."""
+        frames = self.decode(latents)
+        if isinstance(self.vae, GridVAE) and self.vae.gate is not None:
+            n = frames.shape[1]
+            last, base = (state[k].repeat_interleave(n, 0) for k in ("last", "last_latent"))
+            drawn = self.vae.upon(frames.flatten(0, 1), latents.flatten(0, 1), last, base)
+            frames = drawn.view(frames.shape)
+        return frames if self.shares is None else shrunk(frames, state["last"], self.shares, state["lead"])
+
+    def calibrate(self, batches: Iterable[Batch]) -> None:
+        """Set the shares of the change from the last true frame that are kept, from held-out clips."""
+        if self.shares is not None:
+            fit_shares(self, self.shares, batches)
 
     def _next(self, out: Tensor, state: RolloutState) -> Tensor:
         if self.config.head not in DRAWING:
