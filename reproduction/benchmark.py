@@ -59,8 +59,8 @@ LEADERS = (
 #: Remedies for what stands in the way at the first frame: codes too coarse to draw sprites, a draw where the best guess
 #: is asked for, as a residual on the frame five frames before.
 REMEDIES = (
-    "dreams-light-kl=dreams:small --model.kl-weight 0.01",
-    "dreams-light-kl-128=dreams:small --model.kl-weight 0.01 --model.code-size 128",
+    "dreams-light-kl=dreams:narrow --model.kl-weight 0.01",
+    "dreams-light-kl-128=dreams:narrow --model.kl-weight 0.01 --model.code-size 128",
     "visual-dynamics-heavy-kl=visual-dynamics:pairs --model.kl-weights 0 1",
     "visual-dynamics-heavy-kl-faster=visual-dynamics:pairs --model.kl-weights 0 1 --optim.lr 4e-3",
     "hierarchical-5-frames=hierarchical:narrow --model.future 3 --model.drawn 2 --model.alpha-delay 0",

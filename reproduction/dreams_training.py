@@ -18,11 +18,11 @@ from reproduction.results import WORK, command, length, relative
 
 #: Training of each part, beside --data and --out.
 TRAINING = {
-    "ball": "--profile small --steps 4500 --model.vision-share 0.3 --model.compare linear softmax-mse",
-    "crossroads": "--profile small --steps 3500 --model.vision-share 0.35 --model.compare linear gaussian",
-    "ms_pacman": "--profile small --size 64x64 --fit squash --steps 5000 --model.kl-weight 0.1",
+    "ball": "--profile narrow --steps 4500 --model.vision-share 0.3 --model.compare linear softmax-mse",
+    "crossroads": "--profile narrow --steps 3500 --model.vision-share 0.35 --model.compare linear gaussian",
+    "ms_pacman": "--profile narrow --size 64x64 --fit squash --steps 5000 --model.kl-weight 0.1",
     "maze": "--profile grid --steps 6000",
-    "clip": "--profile small --steps 1600 --model.compare linear softmax-mse",
+    "clip": "--profile narrow --steps 1600 --model.compare linear softmax-mse",
 }
 
 

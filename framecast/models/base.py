@@ -434,11 +434,6 @@ class Predictor(nn.Module, HubMethods):
         """
         return self.rollout_step(state, action)
 
-    @property
-    def draws_latents(self) -> bool:
-        """Whether frames are drawn from latents, by `draw_frames`."""
-        return self._has("draw_frames")
-
     def draw_frames(self, state: RolloutState, latents: Tensor) -> Tensor:
         """Frames ((s b), t, c, h, w) 0…1 of the latents of consecutive steps, ((s b), t, …). Default: the latents.
 

@@ -102,14 +102,15 @@ def dreams(profile: str) -> RunConfig:
         "default": common,
         "original": replace(common, steps=None, epochs=200, order="epoch", ema=0.0, validate_every=169),
         "world-models": replace(common, batch_size=100),
-        "small": replace(common, steps=8000, batch_size=8, val_batches=4),
+        "small": replace(common, steps=4000, batch_size=4, val_batches=4),
         "narrow": replace(common, steps=8000),
         "tiny": tiny,
         "grid": replace(common, steps=6000, batch_size=8, val_batches=4),
         "grid-tiny": tiny,
     }
     chosen = _choose("dreams", profile, PROFILES)
-    return _run("dreams", profile, chosen(), train[profile], 64, 64)
+    data = DataConfig(size="64x64" if profile == "small" else None)  # a size that its cells divide
+    return _run("dreams", profile, chosen(), train[profile], 64, 64, data)
 
 
 def autoencoder(name: str, profile: str) -> RunConfig:

@@ -40,8 +40,8 @@ def build(config=None, spec=CLIP, seed=0):
     return model
 
 
-def upon_last(**settings):
-    """`grid-tiny` whose frames are drawn upon the last true one."""
+def over_last(**settings):
+    """`grid-tiny` whose frames are over the last true one."""
     return replace(grid_tiny(), background="last", **settings)
 
 
@@ -194,15 +194,15 @@ def test_each_phase_gives_gradients_to_all_of_its_network_and_to_no_other(spec):
 
 
 def test_gated_vision_loss_by_a_plain_loop():
-    model = build(replace(upon_last(), change_weight=7.0, drawn_weight=0.25, kl_weight=0.0))
+    model = build(replace(over_last(), change_weight=7.0, drawn_weight=0.25, kl_weight=0.0))
     with torch.no_grad():
         model.vae.encoder["logvar"].bias.fill_(-80.0)  # latents without noise
     frames = torch.cat([batch(model).context, batch(model).future], 1)
     z = model.encode(frames)
     drawn, expected = model.decode(z), 0.0
     for b, t in np.ndindex(*frames.shape[:2]):
-        base = t - 1  # in validation every frame is drawn upon the one before, the first upon the last
-        got = model.vae.upon(drawn[b, t][None], z[b, t][None], frames[b, base][None], z[b, base][None])
+        base = t - 1  # in validation every frame is over the one before, the first over the last
+        got = model.vae.gated(drawn[b, t][None], z[b, t][None], frames[b, base][None], z[b, base][None])
         of_both = [(got, frames[b, base], 1.0), (drawn[b, t][None], model.vae.still, 0.25)]
         for found, still, weight in of_both:
             expected += weight * float(weighted_error(frames[b, t][None], found, still, 7.0).detach())
@@ -212,14 +212,14 @@ def test_gated_vision_loss_by_a_plain_loop():
 
 def test_gate_mixes_drawn_and_last_frame_and_starts_mostly_closed():
     torch.manual_seed(0)
-    model = Dreams(upon_last(), CLIP).eval()
+    model = Dreams(over_last(), CLIP).eval()
     frame, drawn, (z, base) = torch.rand(2, 3, 16, 24), torch.rand(2, 3, 16, 24), torch.randn(2, 2, CELLS * SIZE)
     m = 1 / (1 + math.e)
-    torch.testing.assert_close(model.vae.upon(drawn, z, frame, base), frame + m * (drawn - frame))
+    torch.testing.assert_close(model.vae.gated(drawn, z, frame, base), frame + m * (drawn - frame))
 
 
 def test_a_closed_gate_does_not_stop_the_gradient_of_the_drawn_frame():
-    model = build(upon_last())
+    model = build(over_last())
     with torch.no_grad():
         model.vae.gate[2].bias.fill_(-200.0)
     model.vision_loss(batch(model)).total.backward()
@@ -312,8 +312,8 @@ def test_temperatures_scale_variance_and_sharpen_the_choice_in_every_cell():
         torch.testing.assert_close(one_hot(chosen)[..., :2].mean(0), expected, rtol=0, atol=0.04)
 
 
-def test_every_frame_is_drawn_upon_the_last_true_one_and_shrunk_towards_it():
-    model = build(upon_last(shrink=2))
+def test_every_frame_has_the_last_true_one_and_shrunk_towards_it():
+    model = build(over_last(shrink=2))
     model.shares.copy_(torch.tensor([1.0, 0.25]))
     context = batch(model).context
     state = model.rollout_init(context, generator=torch.Generator().manual_seed(0))
@@ -321,13 +321,13 @@ def test_every_frame_is_drawn_upon_the_last_true_one_and_shrunk_towards_it():
     for share in (1.0, 0.25, 0.25):
         state, frame = model.rollout_step(state)
         z = model.get_latent(state)
-        upon = model.vae.upon(model.decode(z[:, None])[:, 0], z, last, base)
+        upon = model.vae.gated(model.decode(z[:, None])[:, 0], z, last, base)
         torch.testing.assert_close(frame, last + share * (upon - last))
         assert not torch.equal(upon, last)
 
 
 def test_calibration_sets_shares_and_nothing_else():
-    model = build(upon_last(shrink=3))
+    model = build(over_last(shrink=3))
     before = {k: v.clone() for k, v in model.state_dict().items()}
     model.calibrate([batch(model)])
     changed = {k for k, v in model.state_dict().items() if not torch.equal(v, before[k])}
@@ -347,8 +347,8 @@ def test_roll_out_continues_from_an_edited_latent():
     assert not torch.equal(session.code, edited)
 
 
-def test_an_edited_latent_is_drawn_upon_the_last_true_frame():
-    model = build(upon_last())
+def test_an_edited_latent_has_the_last_true_frame():
+    model = build(over_last())
     context = batch(model).context[:1]
     session = RolloutSession(model, context, generator=torch.Generator().manual_seed(0))
     frame = session.step()

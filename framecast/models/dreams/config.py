@@ -84,7 +84,7 @@ class DreamsConfig:
     """Weight of what moves in the losses of a grid, at least 0: pixels count 1 + change_weight * difference from the
     still picture, moving cells 1 + change_weight."""
     background: Literal["still", "last"] = "still"
-    """What a grid of latents is drawn upon. "still": the still picture alone. "last": the last true frame, which
+    """Background of the frames of a grid. "still": the still picture alone. "last": the last true frame, which
     remains wherever a gate, a function of the latents of both frames, is closed."""
     drawn_weight: float = 0.5
     """Weight of the error of the drawn frame alone, without the gate, beside that of the gated one, at least 0."""
@@ -237,7 +237,7 @@ def world_models() -> DreamsConfig:
 
 
 def small() -> DreamsConfig:
-    """Small cells drawn upon the last true frame, a narrow memory over the grid; for minutes on two cores."""
+    """Small cells over the last true frame as background, a narrow memory over the grid; for minutes on two cores."""
     return replace(
         grid(),
         cell_side=4,
@@ -246,6 +246,7 @@ def small() -> DreamsConfig:
         crop_cells=10,
         background="last",
         shrink=64,
+        vision_share=0.3,  # the memory is what limits the forecast (docs/log.md)
         memory_sizes=(32,),
         memory_width=32,
     )

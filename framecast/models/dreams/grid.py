@@ -35,7 +35,7 @@ _LOGVAR = -4.0
 #: would grow without a bound until they overflow.
 REACH = 8.0
 
-#: First logit of the gate of a frame drawn upon another.
+#: First logit of the gate between a drawn frame and its background.
 GATE_BIAS = -1.0
 
 #: Least difference of a mean latent that is a change of its cell; the same pixels give the same latent up to rounding.
@@ -184,13 +184,13 @@ class GridVAE(nn.Module):
         self.gate = _gate(config, size) if config.background == "last" else None
         self.register_buffer("still", torch.full((channels, grid[0] * side, grid[1] * side), 0.5))
 
-    def upon(self, drawn: Tensor, latents: Tensor, frame: Tensor, base: Tensor) -> Tensor:
+    def gated(self, drawn: Tensor, latents: Tensor, frame: Tensor, base: Tensor) -> Tensor:
         """frame + m * (drawn - frame), the drawn frames where the gate m is open.
 
         Args:
             drawn: decoded frames or crops, (n, c, h, w) in 0…1.
             latents: of them, (n, z).
-            frame: what they are drawn upon, (n, c, h, w) in 0…1.
+            frame: the background, (n, c, h, w) in 0…1.
             base: its latents, (n, z).
 
         Returns:

@@ -213,7 +213,7 @@ class Dreams(Predictor):
         latents the error in the total is weighted to what moves, and in training most frames are cropped.
         """
         frames = torch.cat([batch.context, batch.future], 1)
-        if self.config.background == "last":  # upon another frame of the clip, or the same: nothing changes then
+        if self.config.background == "last":  # another frame of the clip, or the same: nothing changes then
             ahead = int(torch.randint(frames.shape[1], ())) if self.training else 1
             frames = torch.cat([frames, frames.roll(ahead, 1)], 2)
         frames = frames.flatten(0, 1)
@@ -227,18 +227,18 @@ class Dreams(Predictor):
     def _grid_vision_loss(self, vae: GridVAE, frames: Tensor, elapsed: float) -> Loss:
         c, still = self.config, None
         if self.training and c.crop_cells and elapsed < c.crop_share:
-            # with a frame to draw upon, changes in either are looked for, and both have the same crop
+            # with a background, changes in either are looked for, and both have the same crop
             own = vae.still.repeat(frames.shape[1] // vae.still.shape[0], 1, 1)
             frames, still = crops_of_change(frames, own, c.cell_side, c.crop_cells)
             still = still[:, : vae.still.shape[0]]
-        frames, *upon = torch.split(frames, vae.still.shape[0], 1)
+        frames, *background = torch.split(frames, vae.still.shape[0], 1)
         mean, logvar = vae.encode(frames, still)
         latents = _drawn(mean, logvar)
         decoded = vae.decode(latents, still)
         weighted = weighted_error(frames, decoded, vae.still if still is None else still, c.change_weight)
-        if upon:
-            drawn = vae.upon(decoded, latents, upon[0], vae.encode(upon[0], still)[0])
-            weighted = c.drawn_weight * weighted + weighted_error(frames, drawn, upon[0], c.change_weight)
+        if background:
+            drawn = vae.gated(decoded, latents, background[0], vae.encode(background[0], still)[0])
+            weighted = c.drawn_weight * weighted + weighted_error(frames, drawn, background[0], c.change_weight)
             decoded = drawn
         error, kl = vision_terms(frames, decoded, mean, logvar, c.kl_floor)
         return Loss(weighted + c.kl_weight * kl, {"reconstruction": error.detach(), "kl": kl.detach()})
@@ -459,7 +459,7 @@ class Dreams(Predictor):
         if isinstance(self.vae, GridVAE) and self.vae.gate is not None:
             n = frames.shape[1]
             last, base = (state[k].repeat_interleave(n, 0) for k in ("last", "last_latent"))
-            drawn = self.vae.upon(frames.flatten(0, 1), latents.flatten(0, 1), last, base)
+            drawn = self.vae.gated(frames.flatten(0, 1), latents.flatten(0, 1), last, base)
             frames = drawn.view(frames.shape)
         return frames if self.shares is None else shrunk(frames, state["last"], self.shares, state["lead"])
 
