@@ -11,6 +11,7 @@ from small_models import CPU, moved, weights
 from framecast.core.errors import UserError
 from framecast.core.types import ActionSpec, Batch, ClipSpec
 from framecast.models.base import count_parameters
+from framecast.models.hierarchical import objectives
 from framecast.models.hierarchical.config import PROFILES, HierarchicalConfig, OptimConfig
 from framecast.models.hierarchical.losses import gradient_penalty, psnr
 from framecast.models.hierarchical.predictor import Hierarchical
@@ -120,7 +121,7 @@ def test_parts_of_the_networks_have_the_published_counts_and_shapes():
         inner, outer = model.van.structure(encodings[:, 0])
         assert inner.shape == (2, 128, 8, 8)
         assert outer.shape == (2, 256, 8, 8)
-        real, fake = model._sequences(encodings, encodings[:, 1:])
+        real, fake = objectives.sequences(model, encodings, encodings[:, 1:])
         assert real.shape == fake.shape == (2, 6, 64 + 24_576)
         assert model.discriminator(real).shape == (2,)
 
@@ -207,16 +208,16 @@ def test_the_alpha_schedule():
 
 def test_pixels_from_true_encodings_reach_all_of_encoder_and_van_and_nothing_of_the_predictor():
     model = narrow()
-    assert reached(model, model.van_on_encoding_loss(batch_of(model))) == {"encoder": 1, "van": 1}
+    assert reached(model, objectives.van_on_encoding_loss(model, batch_of(model))) == {"encoder": 1, "van": 1}
 
 
 def test_encodings_reach_encoder_and_predictor_and_nothing_of_the_van():
     model = narrow()
     batch = batch_of(model)
     model.config = replace(model.config, alpha_delay=0)
-    loss = model.epva_loss(batch, 100)
+    loss = objectives.epva_loss(model, batch, 100)
     encodings = model.encode(torch.cat([batch.context, batch.future], 1))
-    apart = model._apart(model._roll(encodings[:, :2], batch.actions), encodings)
+    apart = objectives.encoding_error(model, model.roll(encodings[:, :2], batch.actions), encodings)
     assert float(loss.parts["enc_pred"]) == pytest.approx(float(apart.detach()), rel=1e-5)
     found = reached(model, type(loss)(apart))
     assert set(found) == {"encoder", "predictor"}
@@ -230,12 +231,12 @@ def test_encodings_reach_encoder_and_predictor_and_nothing_of_the_van():
 def test_predictor_mode_uses_stored_or_computed_encodings_and_trains_only_the_predictor():
     model = narrow(mode="predictor")
     batch = batch_of(model)
-    found = model.prediction_loss(batch)
+    found = objectives.prediction_loss(model, batch)
     assert set(reached(model, found)) == {"predictor"}
     frames = torch.cat([batch.context, batch.future], 1)
     stored = model.encodings(Batch(context=frames, future=frames[:, :0]))
     from_codes = Batch(context=frames[:, :0], future=frames[:, :0], actions=batch.actions, latents=stored)
-    torch.testing.assert_close(model.prediction_loss(from_codes).total, found.total)
+    torch.testing.assert_close(objectives.prediction_loss(model, from_codes).total, found.total)
     target = stored["encodings"][:, 1:].numpy()
     variance = ((target - target.mean((0, 1))) ** 2).mean()
     assert float(found.parts["explained"]) == pytest.approx(1 - float(found.total.detach()) / variance, abs=1e-4)
@@ -248,7 +249,7 @@ def test_the_target_of_the_encoding_loss_is_not_detached():
     model = narrow()
     frames = torch.cat([batch_of(model).context, batch_of(model).future], 1).requires_grad_()
     encodings = model.encode(frames)
-    model._apart(model._roll(encodings[:, :2], torch.zeros(2, 4, 5)), encodings).backward()
+    objectives.encoding_error(model, model.roll(encodings[:, :2], torch.zeros(2, 4, 5)), encodings).backward()
     assert all(bool(frames.grad[:, t].abs().max() > 0) for t in range(5))
 
 
@@ -256,13 +257,13 @@ def test_end_to_end_reaches_the_frames_through_the_context_only():
     model = narrow()
     batch = batch_of(model)
     batch.context.requires_grad_()
-    found = reached(model, model.van_loss(batch))
+    found = reached(model, objectives.van_loss(model, batch))
     assert set(found) == {"encoder", "predictor", "van"}
     assert found["encoder"] == found["van"] == 1
     assert bool(batch.context.grad.abs().max() > 0)
     seen = []
     model.encoder.register_forward_hook(lambda *given: seen.append(len(given[1][0])))
-    model.van_loss(batch)
+    objectives.van_loss(model, batch)
     assert seen == [2 * 2]  # two clips, two context frames: later ones are only compared with
 
 
@@ -294,10 +295,10 @@ def test_end_to_end_with_poses_by_one_optimiser_or_by_three():
     assert found["all"] == (("",), {"encoder", "predictor", "van"})
     assert found["encoder"] == (("encoder",), {"encoder"})
     assert found["predictor"] == (("predictor",), {"encoder", "predictor"})  # of which only the predictor moves
-    assert float(three.encoder_pose_loss(batch).total.detach()) == pytest.approx(
+    assert float(objectives.encoder_pose_loss(three, batch).total.detach()) == pytest.approx(
         float(parts["pose_from_enc"]), rel=1e-5
     )
-    assert float(three.predictor_pose_loss(batch).total.detach()) == pytest.approx(
+    assert float(objectives.predictor_pose_loss(three, batch).total.detach()) == pytest.approx(
         float(parts["pose_from_pred"]), rel=1e-5
     )
 
@@ -355,19 +356,23 @@ def test_the_penalty_is_that_of_a_plain_loop_and_can_be_differentiated_again():
 
 def test_the_plain_discriminator_has_smoothed_labels():
     model = narrow(mode="epva-gan", critic="gan")
-    loss = model.critic_loss(batch_of(model))
+    loss = objectives.critic_loss(model, batch_of(model))
     assert set(loss.parts) == {"critic"}
     with torch.no_grad():
         model.discriminator.score.weight.zero_()
         model.discriminator.score.bias.zero_()
-    assert float(model.critic_loss(batch_of(model)).total.detach()) == pytest.approx(2 * math.log(2), rel=1e-6)
-    assert float(model.generator_loss(batch_of(model)).parts["generator"]) == pytest.approx(-2 * math.log(2), rel=1e-6)
+    assert float(objectives.critic_loss(model, batch_of(model)).total.detach()) == pytest.approx(
+        2 * math.log(2), rel=1e-6
+    )
+    assert float(objectives.generator_loss(model, batch_of(model)).parts["generator"]) == pytest.approx(
+        -2 * math.log(2), rel=1e-6
+    )
 
 
 def test_generated_sequences_begin_with_true_encodings():
     model = narrow(mode="epva-gan", critic_context=2)
     encodings, predicted = torch.rand(2, 5, 12), torch.rand(2, 4, 12)
-    real, fake = model._sequences(encodings, predicted)
+    real, fake = objectives.sequences(model, encodings, predicted)
     assert torch.equal(real[..., :12], encodings)
     assert torch.equal(fake[:, :2, :12], encodings[:, :2])
     assert torch.equal(fake[:, 2:, :12], predicted[:, 1:])
@@ -391,10 +396,10 @@ def test_each_tensor_is_clipped_by_itself():
 def test_dropout_and_training_noise_end_with_training():
     model = narrow(encoder_keep=0.5, van_keep=0.5, encoding_noise=0.5, state_noise=0.5, hue=True)
     batch = batch_of(model)
-    values = [float(model.epva_loss(batch).total.detach()) for _ in range(2)]
+    values = [float(objectives.epva_loss(model, batch).total.detach()) for _ in range(2)]
     assert values[0] != values[1]
     model.eval()
-    values = [float(model.epva_loss(batch).total.detach()) for _ in range(2)]
+    values = [float(objectives.epva_loss(model, batch).total.detach()) for _ in range(2)]
     assert values[0] == values[1]
 
 
@@ -422,7 +427,7 @@ def test_normalised_encodings_have_length_one():
     model = narrow(normalise=True)
     batch = batch_of(model)
     encodings = model.encode(batch.context)
-    predicted = model._roll(encodings, batch.actions)
+    predicted = model.roll(encodings, batch.actions)
     for e in (encodings, predicted):
         torch.testing.assert_close(e.norm(dim=-1), torch.ones(e.shape[:2]))
 
@@ -430,9 +435,9 @@ def test_normalised_encodings_have_length_one():
 def test_the_encoding_loss_is_l2_or_l1():
     model = narrow(encoding_loss="l1")
     a, b = torch.randn(2, 4, 12), torch.randn(2, 5, 12)
-    assert float(model._apart(a, b)) == pytest.approx(float((a - b[:, 1:]).abs().mean()))
+    assert float(objectives.encoding_error(model, a, b)) == pytest.approx(float((a - b[:, 1:]).abs().mean()))
     model.config = replace(model.config, encoding_loss="l2")
-    assert float(model._apart(a, b)) == pytest.approx(float((a - b[:, 1:]).square().mean()))
+    assert float(objectives.encoding_error(model, a, b)) == pytest.approx(float((a - b[:, 1:]).square().mean()))
 
 
 def test_the_relative_encoding_loss_is_a_share_of_how_far_encodings_move_whatever_their_scale():
@@ -442,9 +447,11 @@ def test_the_relative_encoding_loss_is_a_share_of_how_far_encodings_move_whateve
     target = encodings[:, 1:].numpy()
     moves = np.mean([clip[:, k].var() for clip in target for k in range(12)])
     share = ((predicted.numpy() - target) ** 2).mean() / moves
-    assert float(model._apart(predicted, encodings)) == pytest.approx(share, rel=1e-4)
+    assert float(objectives.encoding_error(model, predicted, encodings)) == pytest.approx(share, rel=1e-4)
     still = torch.randn(5, 1, 12, generator=g)  # what never changes within a clip does not count
-    assert float(model._apart(100 * (predicted + still), 100 * (encodings + still))) == pytest.approx(share, rel=1e-3)
+    assert float(
+        objectives.encoding_error(model, 100 * (predicted + still), 100 * (encodings + still))
+    ) == pytest.approx(share, rel=1e-3)
 
 
 def test_the_whitened_encoding_loss_counts_every_direction_alike():
@@ -456,9 +463,11 @@ def test_the_whitened_encoding_loss_counts_every_direction_alike():
     inverse = np.linalg.inv(moves.T @ moves / len(moves))
     apart = (predicted.numpy() - target).reshape(-1, 3)
     expected = np.mean([d @ inverse @ d for d in apart]) / 3
-    assert float(model._apart(predicted, encodings)) == pytest.approx(expected, rel=0.01)
+    assert float(objectives.encoding_error(model, predicted, encodings)) == pytest.approx(expected, rel=0.01)
     mixed = torch.tensor([[1.0, 0.5, 0], [0, 0.2, 0.3], [0.1, 0, 2.0]])  # turned and squeezed
-    assert float(model._apart(predicted @ mixed, encodings @ mixed)) == pytest.approx(expected, rel=0.05)
+    assert float(objectives.encoding_error(model, predicted @ mixed, encodings @ mixed)) == pytest.approx(
+        expected, rel=0.05
+    )
 
 
 @pytest.mark.parametrize("leak", [0.0, 0.2])
@@ -467,7 +476,7 @@ def test_leaky_activation_keeps_gradients_of_inactive_maps(leak):
     doubling = model.van.decoder[-4]
     with torch.no_grad():
         doubling.bias -= 100  # nothing gets above 0
-    model.van_on_encoding_loss(batch_of(model)).total.backward()
+    objectives.van_on_encoding_loss(model, batch_of(model)).total.backward()
     assert bool(doubling.weight.grad.abs().max() > 0) is (leak > 0)
 
 
@@ -483,10 +492,10 @@ def test_predictor_output_may_be_the_change_of_the_encoding():
 def test_the_predictor_may_be_trained_on_the_head_of_a_clip_while_any_frame_is_drawn(monkeypatch):
     model = narrow(future=6, rolled=3, drawn=2)
     batch, seen, rolled = batch_of(model), [], []
-    encode, roll = model.encode, model._roll
+    encode, roll = model.encode, model.roll
     monkeypatch.setattr(model, "encode", lambda frames: seen.append(frames) or encode(frames))
-    monkeypatch.setattr(model, "_roll", lambda e, c: rolled.append(roll(e, c)) or rolled[-1])
-    found = model.train().epva_loss(batch)
+    monkeypatch.setattr(model, "roll", lambda e, c: rolled.append(roll(e, c)) or rolled[-1])
+    found = objectives.epva_loss(model.train(), batch)
     frames = torch.cat([batch.context, batch.future], 1)
     assert seen[0].shape[1] == 3 + 2
     assert rolled[0].shape[1] == 2
@@ -494,11 +503,11 @@ def test_the_predictor_may_be_trained_on_the_head_of_a_clip_while_any_frame_is_d
     later = [k for t in (3, 4) for k in range(1, 8) if torch.equal(seen[0][:, t], frames[:, k])]
     assert len(set(later)) == 2
     encodings = encode(seen[0])
-    drawn = model._draw(frames[:, 0], encodings[:, 0], encodings[:, 3:])[0]
+    drawn = model.draw(frames[:, 0], encodings[:, 0], encodings[:, 3:])[0]
     assert float(found.parts["van_on_enc"]) == pytest.approx(lp(drawn, seen[0][:, 3:], 2.0).item(), rel=1e-5)
     apart = (rolled[0] - encodings[:, 1:3]).square().mean()
-    assert float(found.parts["enc_pred"]) == pytest.approx(float(apart), rel=1e-5)
-    model.eval().epva_loss(batch)
+    assert float(found.parts["enc_pred"]) == pytest.approx(float(apart.detach()), rel=1e-5)
+    objectives.epva_loss(model.eval(), batch)
     assert seen[-1].shape[1] == 8  # all are scored
 
 
@@ -506,12 +515,12 @@ def test_fewer_frames_may_be_drawn_while_training_and_all_are_scored():
     model = narrow(mode="e2e", drawn=2)
     seen = []
     model.van.decoder.register_forward_hook(lambda *given: seen.append(len(given[2])))
-    model.van_loss(batch_of(model))
+    objectives.van_loss(model, batch_of(model))
     model.eval()
-    whole = model.van_loss(batch_of(model)).total
+    whole = objectives.van_loss(model, batch_of(model)).total
     assert seen == [2 * 2, 2 * 4]
     model.config = replace(model.config, drawn=0)
-    assert torch.equal(model.van_loss(batch_of(model)).total, whole)
+    assert torch.equal(objectives.van_loss(model, batch_of(model)).total, whole)
 
 
 def test_a_grey_encoder_does_not_see_colour():
@@ -557,9 +566,9 @@ def test_the_first_frame_is_drawn_on_and_the_last_ones_are_encoded():
     batch = batch_of(model, length=5)
     frames, actions = torch.cat([batch.context, batch.future], 1), batch.actions
     encodings = model.encode(frames[:, :2])
-    predicted = model._roll(encodings, actions)
+    predicted = model.roll(encodings, actions)
     assert predicted.shape == (2, 4, 12)
-    drawn, masks, _ = model._draw(frames[:, :1], encodings[:, 0], predicted)
+    drawn, masks, _ = model.draw(frames[:, :1], encodings[:, 0], predicted)
     torch.testing.assert_close(model.predict(batch.context, 3, actions)[0], drawn[:, 1:].clamp(0, 1))
     torch.testing.assert_close(model.masks(batch.context, 3, actions), masks[:, 1:])
     shown = model.masks(batch.context, 3, actions, normalise=True)
@@ -567,7 +576,7 @@ def test_the_first_frame_is_drawn_on_and_the_last_ones_are_encoded():
     rebuilt = model.reconstruct(frames)
     assert rebuilt.shape == (2, 4, 3, 32, 32)
     torch.testing.assert_close(
-        rebuilt, model._draw(frames[:, :1], encodings[:, 0], model.encode(frames[:, 1:]))[0].clamp(0, 1)
+        rebuilt, model.draw(frames[:, :1], encodings[:, 0], model.encode(frames[:, 1:]))[0].clamp(0, 1)
     )
 
 
@@ -575,7 +584,7 @@ def test_long_futures_are_drawn_in_pieces_that_fit_together(monkeypatch):
     model = narrow().eval()
     batch = batch_of(model)
     whole = model.predict(batch.context, 40, torch.zeros(2, 41, 5))
-    monkeypatch.setattr("framecast.models.hierarchical.objectives.CHUNK", 6)
+    monkeypatch.setattr("framecast.models.hierarchical.predictor.CHUNK", 6)
     torch.testing.assert_close(model.predict(batch.context, 40, torch.zeros(2, 41, 5)), whole, atol=1e-5, rtol=1e-5)
 
 
@@ -629,7 +638,7 @@ def test_without_the_first_frame_pictures_are_made_of_the_encoding_alone():
     future = model.predict(batch.context, 3, batch.actions)
     assert future.shape == (1, 2, 3, 3, 32, 32)
     assert bool((model.masks(batch.context, 3, batch.actions) == 1).all())
-    assert reached(model, model.van_on_encoding_loss(batch)) == {"encoder": 1, "van": 1}
+    assert reached(model, objectives.van_on_encoding_loss(model, batch)) == {"encoder": 1, "van": 1}
     with pytest.raises(UserError, match=r"model\.change_weight must be at least 0"):
         replace(NARROW, change_weight=-1.0)
 
@@ -640,8 +649,8 @@ def test_what_changes_may_count_more_in_the_loss_of_pixels():
     frames = torch.cat([batch.context, batch.future], 1)
     with torch.no_grad():
         z = plain.eval().encode(frames)
-        drawn = plain._draw(frames[:, 0], z[:, 0], z[:, 1:])[0]
-        found = [float(model.eval().van_on_encoding_loss(batch).total) for model in (plain, weighted)]
+        drawn = plain.draw(frames[:, 0], z[:, 0], z[:, 1:])[0]
+        found = [float(objectives.van_on_encoding_loss(model.eval(), batch).total) for model in (plain, weighted)]
         expected = float(change_error(drawn, frames[:, 1:], frames[:, :1], 7.0))
     assert found[1] == pytest.approx(expected, rel=1e-5)
     assert found[1] > 2 * found[0]

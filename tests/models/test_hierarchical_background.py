@@ -7,6 +7,7 @@ import torch
 
 from framecast.core.errors import UserError
 from framecast.core.types import Batch, ClipSpec
+from framecast.models.hierarchical import objectives
 from framecast.models.hierarchical.config import PROFILES, HierarchicalConfig
 from framecast.models.hierarchical.networks import AnalogyNetwork, Detail, blend
 from framecast.models.hierarchical.predictor import Hierarchical
@@ -62,14 +63,14 @@ def test_skips_reach_the_decoder_at_three_sizes():
     shapes = [tuple(maps.shape) for maps in Detail(9, 4)(torch.rand(2, 9, 32, 16))]
     assert shapes == [(2, 16, 8, 4), (2, 8, 16, 8), (2, 4, 32, 16)]
     model = built().train()
-    model.van_loss(batch_of()).total.backward()
+    objectives.van_loss(model, batch_of()).total.backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in model.van.detail.parameters())
     assert built(skips=False).van.detail is None
 
 
 def test_frames_of_any_size_are_padded_by_their_edges():
     model, frames = built(), clip()
-    padded = model._padded(frames)
+    padded = model.padded(frames)
     assert padded.shape == (2, 7, 3, 32, 16)
     assert torch.equal(padded[..., :20, :], frames)
     assert torch.equal(padded[..., 20:, :], frames[..., 19:, :].expand(-1, -1, -1, 12, -1))
@@ -97,8 +98,8 @@ def test_a_closed_mask_repeats_the_background(background, behind):
 def test_the_analogy_refers_to_the_last_context_frame():
     model, frames = built(background="last", skips=False, shrink=0), clip()[:, :3]
     encodings = model.encode(frames)
-    predicted = model._roll(encodings, frames.new_zeros(2, 6, 0))
-    scene = model._padded(frames)
+    predicted = model.roll(encodings, frames.new_zeros(2, 6, 0))
+    scene = model.padded(frames)
     drawn = model.van(scene[:, -1], model.van.anchor(scene[:, -1], encodings[:, 2]), predicted[:, 2:])
     torch.testing.assert_close(model.predict(frames, 4)[0], drawn.frames[..., :20, :].clamp(0, 1))
 
@@ -107,9 +108,9 @@ def test_losses_count_only_frames_after_the_background():
     model, batch = built().train(), batch_of()
     frames = torch.cat([batch.context, batch.future], 1)
     encodings = model.encode(frames[:, :3])
-    predicted = model._roll(encodings, frames.new_zeros(2, 6, 0))
-    drawn = model._draw(frames[:, :3], encodings[:, 2], predicted[:, 2:])
-    torch.testing.assert_close(model.van_loss(batch).total, lp(drawn.frames, frames[:, 3:], 2.0))
+    predicted = model.roll(encodings, frames.new_zeros(2, 6, 0))
+    drawn = model.draw(frames[:, :3], encodings[:, 2], predicted[:, 2:])
+    torch.testing.assert_close(objectives.van_loss(model, batch).total, lp(drawn.frames, frames[:, 3:], 2.0))
     rebuilt = model.reconstruct(frames)
     assert rebuilt.shape == batch.future.shape
 
@@ -119,19 +120,19 @@ def test_new_frames_are_trained_where_the_mask_is_closed():
     for weight, trained in ((0.0, False), (0.5, True)):
         model = built(new_weight=weight).train()
         close_masks(model)
-        loss = model.van_loss(frames)
+        loss = objectives.van_loss(model, frames)
         loss.total.backward()
         assert (model.van.decoder[-1].weight.grad[:3].abs().sum() > 0) == trained
     whole = torch.cat([frames.context, frames.future], 1)
     encodings = model.encode(frames.context)
-    drawn = model._draw(frames.context, encodings[:, 2], model._roll(encodings, whole.new_zeros(2, 6, 0))[:, 2:])
+    drawn = model.draw(frames.context, encodings[:, 2], model.roll(encodings, whole.new_zeros(2, 6, 0))[:, 2:])
     expected = lp(drawn.frames, frames.future, 2.0) + 0.5 * lp(drawn.new, frames.future, 2.0)
     torch.testing.assert_close(loss.total, expected)
 
 
 def test_rolled_keeps_the_frames_of_the_background():
     model = built(mode="epva", rolled=3, drawn=2).train()
-    loss = model.epva_loss(batch_of())
+    loss = objectives.epva_loss(model, batch_of())
     loss.total.backward()
     assert loss.total.isfinite()
 

@@ -14,6 +14,7 @@ from framecast.core.errors import UserError
 from framecast.core.types import Batch
 from framecast.data.store import DatasetWriter, Store
 from framecast.data.tfrecord_writer import write_records
+from framecast.models.hierarchical import objectives
 from framecast.models.hierarchical.config import OptimConfig
 from framecast.models.hierarchical.predictor import Hierarchical
 from framecast.training.presets import preset
@@ -77,9 +78,9 @@ def test_weights_without_a_critic_are_refused_where_one_is_needed(shelf, tmp_pat
     model = framecast.load(run)
     frames = torch.rand(1, 5, 3, 32, 32)
     batch = Batch(context=frames[:, :2], future=frames[:, 2:], actions=torch.zeros(1, 4, 5))
-    for loss in (model.critic_loss, model.generator_loss):
+    for loss in (objectives.critic_loss, objectives.generator_loss):
         with pytest.raises(UserError, match="mode epva have no critic; train one from them with --init-from"):
-            loss(batch)
+            loss(model, batch)
     stored = json.loads((run / "config.json").read_text())
     (run / "config.json").write_text(json.dumps({**stored, "model": {**stored["model"], "mode": "epva-gan"}}))
     with pytest.raises(UserError, match=r"tensors do not fit the model, first 'discriminator\..*other weights"):
