@@ -1,4 +1,4 @@
-"""All eighteen models on Ms. Pac-Man, each trained equally long: figures into docs/results/benchmark.json.
+"""Every model on Ms. Pac-Man, each trained equally long: figures into docs/results/benchmark.json.
 
     python -m reproduction.benchmark                  record, train what is left, compare, write
     python -m reproduction.benchmark --shard 1/6      train a sixth of the runs only
@@ -81,6 +81,7 @@ def main() -> None:
     parser.add_argument("--clip", type=Path, help="the filmed clip of --headline")
     parser.add_argument("--budget", help=f"training time of every run; {BUDGET}, with --headline {HEADLINE_BUDGET}")
     parser.add_argument("--shard", help="1/6 trains the first of six parts and writes nothing")
+    parser.add_argument("--seeds", nargs="+", default=["0", "1", "2"], help="of --leaders; 0 1 2")
     parser.add_argument("--dry-run", action="store_true", help="say what would be trained")
     options = parser.parse_args()
     more = ["--shard", options.shard] if options.shard else []
@@ -89,7 +90,7 @@ def main() -> None:
         headline(options.clip or parser.error("--headline needs --clip FILE"), options.budget or HEADLINE_BUDGET, more)
         return
     if options.leaders:
-        leaders(options.budget or BUDGET, more)
+        leaders(options.budget or BUDGET, options.seeds, more)
         return
     if options.remedies:
         remedies(options.budget or BUDGET, more)
@@ -112,13 +113,11 @@ def headline(clip: Path, budget: str, more: Sequence[str]) -> None:
     further("headline", models, sets, ["--budget", budget, "--seeds", "0", "1", "2", *more], ("ms_pacman", "bouncing"))
 
 
-def leaders(budget: str, more: Sequence[str]) -> None:
-    """A model of each family on the game, three seeds, and README's table.
-
-    Runs of the first seed are those of the large table, where it is there.
-    """
+def leaders(budget: str, seeds: Sequence[str], more: Sequence[str]) -> None:
+    """A model of each family on the game, and README's table. Runs of seed 0 are those of the large table, where it is
+    there."""
     sets = {"ms_pacman": f"{relative(recording('ms_pacman'))} --size {SIZE}"}
-    flags = ["--budget", budget, "--horizon", str(HORIZON), "--seeds", "0", "1", "2", *more]
+    flags = ["--budget", budget, "--horizon", str(HORIZON), "--seeds", *seeds, *more]
     if found := further("leaders", LEADERS, sets, flags, ("ms_pacman",), WORK):
         README.write_text(with_table(README.read_text(encoding="utf-8"), found), encoding="utf-8")
 

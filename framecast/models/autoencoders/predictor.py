@@ -38,11 +38,11 @@ from framecast.models.autoencoders.networks import (
 )
 from framecast.models.base import Predictor, RolloutState
 from framecast.models.seeds import Generators, next_tick, step_normal
+from framecast.models.shrink import fit_shares, shrunk
 from framecast.nn.keras import initialise
 from framecast.nn.losses import bce
 from framecast.nn.mixture import gaussian_kl
 from framecast.nn.precision import autocast_off
-from framecast.nn.shrinkage import change_sums, shrinkage
 
 #: Half a grey level: distance from black and white to which the base frame of a residual is clipped.
 HALF_LEVEL = 1 / 512
@@ -335,17 +335,13 @@ class Autoencoder(Predictor):
         frame, new["queue"] = new["queue"][:, 0], new["queue"][:, 1:]
         if self.shares is None:
             return new, frame
-        share = self.shares[new["lead"].clamp_max(len(self.shares) - 1)].view(-1, 1, 1, 1)
-        return {**new, "lead": new["lead"] + 1}, torch.lerp(new["last"], frame, share)
+        lead = new["lead"] + 1
+        return {**new, "lead": lead}, shrunk(frame[:, None], new["last"], self.shares, lead)[:, 0]
 
-    @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch]) -> None:
         """Set the shares of the change from the last true frame that are kept, from held-out clips."""
         if self.shares is not None:
-            self.shares.fill_(1)
-            forecasts = ((self.predict(b.context, b.future.shape[1])[0], b) for b in batches)
-            sums = [change_sums(forecast, b.future, b.context[:, -1:]) for forecast, b in forecasts]
-            self.shares.copy_(shrinkage(torch.cat(sums, 1)) if sums else self.shares)
+            fit_shares(self, self.shares, batches)
 
     def encode(self, frames: Tensor) -> Tensor:
         """Latents (b, t, z) of frames (b, t, c, h, w), of variational models the mean; with memory one per whole clip,

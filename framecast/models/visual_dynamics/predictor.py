@@ -26,6 +26,7 @@ from framecast.core.types import Batch, ClipRequest, ClipSpec, GradClip, Loss, O
 from framecast.models.base import Predictor, RolloutState
 from framecast.models.inputs import Frames
 from framecast.models.seeds import Generators, next_tick, step_normal, step_uniform
+from framecast.models.shrink import fit_shares
 from framecast.models.visual_dynamics.config import VisualDynamicsConfig
 from framecast.models.visual_dynamics.networks import (
     ImageEncoder,
@@ -36,7 +37,6 @@ from framecast.models.visual_dynamics.networks import (
 from framecast.nn.conv import cross_convolve
 from framecast.nn.mixture import gaussian_kl
 from framecast.nn.precision import autocast_off
-from framecast.nn.shrinkage import change_sums, shrinkage
 
 #: Samples of a preview, between the first frame and the true second one.
 PREVIEW_SAMPLES = 6
@@ -363,14 +363,10 @@ class VisualDynamics(Predictor):
         frame = self._next(window, self._drawn(state)[None])
         return {**next_tick(state), "window": torch.cat([window[:, 1:], frame[:, None]], 1)}, frame
 
-    @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch]) -> None:
         """Set the shares of the best guess's change from the last true frame that are kept, from held-out clips."""
         if self.shares is not None:
-            self.shares.fill_(1)
-            forecasts = ((self.predict(b.context, b.future.shape[1])[0], b) for b in batches)
-            sums = [change_sums(forecast, b.future, b.context[:, -1:]) for forecast, b in forecasts]
-            self.shares.copy_(shrinkage(torch.cat(sums, 1)) if sums else self.shares)
+            fit_shares(self, self.shares, batches)
 
     def _drawn(self, state: RolloutState) -> Tensor:
         """Latents of this step, (s b, z); the mean of the prior N(0, I) for a best guess, which has no seeds."""
