@@ -146,7 +146,8 @@ def further(
     """
     work, file = work or ROOT / "runs" / f"benchmark-{name}", FILE.with_name(f"benchmark-{name}.json")
     given = [f"{label}={text}" for label, text in sets.items()]
-    (work / "table.json").unlink(missing_ok=True)  # maybe of the other table with runs in this folder
+    if "--dry-run" not in flags:
+        (work / "table.json").unlink(missing_ok=True)  # maybe of the other table with runs in this folder
     command("benchmark", "--models", *models, "--data", *given, "--clips", str(CLIPS), *flags, "--out", relative(work))
     if "--dry-run" in flags or not (work / "table.json").is_file():
         return None
@@ -175,7 +176,8 @@ def series(
     """`framecast benchmark` of models on sets of data, by label; its table, or None while runs are left to others."""
     sets = [f"{label}={relative(path)} --size {SIZE}" for label, path in data.items()]
     length = ["--budget", budget, "--horizon", str(horizon), "--clips", str(CLIPS)]
-    (out / "table.json").unlink(missing_ok=True)  # maybe of the other table with runs in this folder
+    if "--dry-run" not in more:
+        (out / "table.json").unlink(missing_ok=True)  # maybe of the other table with runs in this folder
     command("benchmark", "--models", *models, "--data", *sets, *length, "--out", relative(out), *more)
     if "--dry-run" in more or not (out / "table.json").is_file():
         return None

@@ -82,6 +82,7 @@ def run_train(argv: list[str]) -> None:
 def _configure(name: str, argv: list[str]) -> tuple[Any, Any]:
     """The RunConfig from profile, config file and flags, in increasing priority; and the parsed flags."""
     from framecast.core.io import read_file
+    from framecast.core.migration import migrate_config
     from framecast.training.checkpoint import check_format
     from framecast.training.flags import from_file, train_config, train_flags
     from framecast.training.presets import chains, preset, profiles
@@ -90,6 +91,7 @@ def _configure(name: str, argv: list[str]) -> tuple[Any, Any]:
     given = read_file(file) if file else {}
     if file and "format" in given:
         check_format(given["format"], Path(file))
+    given = migrate_config(given)
     base = preset(name, peek(argv, "--profile") or str(given.get("profile", "default")))
     if file and "version" in given and base.profile in chains(base.name):
         raise UserError(

@@ -27,6 +27,13 @@ RENAMED_FLAGS = {
     "--lean": "--inference-only",
 }
 
+#: Profiles of whole runs that got another name, by model: a setting that only the present one has, and the name.
+_FORMER_SMALL = {
+    "dreams": ("background", "narrow"),
+    "hierarchical": ("background", "narrow"),
+    "visual-dynamics": ("guess_weight", "pairs"),
+}
+
 #: Phases of the autoencoders that were renamed; they key the optimisers of a checkpoint.
 _PHASES = {"fool": "generator", "judge": "discriminator"}
 
@@ -45,6 +52,10 @@ def migrate_config(data: Mapping[str, Any]) -> dict[str, Any]:
         found["train"] = _renamed(found["train"], _TRAIN)
     if isinstance(found.get("spec"), Mapping):
         found["spec"] = migrate_spec(found["spec"])
+    if "version" in found and found.get("profile") == "small" and found.get("name") in _FORMER_SMALL:
+        setting, profile = _FORMER_SMALL[found["name"]]
+        if setting not in found.get("model", {}):
+            found["profile"] = profile
     return found
 
 

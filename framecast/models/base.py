@@ -116,7 +116,7 @@ class Predictor(nn.Module, HubMethods):
         """Adjust, after training, what only held-out clips can show.
 
         Args:
-            batches: validation clips of `calibration_horizon` frames; none where no clip is that long.
+            batches: validation clips of `calibration_horizon` frames, or the half of it, a quarter, … that they have.
         """
 
     def loss(self, batch: Batch, step: int = 0) -> Loss:

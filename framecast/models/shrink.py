@@ -1,4 +1,4 @@
-"""Shrinkage of a roll-out towards the last true frame, by shares that validation clips decide: what its users share.
+"""Shrinkage of forecasts towards the last true frame, by shares that validation clips decide.
 
 A model that shrinks has `shares`, one number in 0…1 for each lead time, sets `calibration_horizon` to their number,
 calls `fit_shares` in `calibrate`, and `shrunk` on the frames that it returns.
@@ -6,7 +6,7 @@ calls `fit_shares` in `calibrate`, and `shrunk` on the frames that it returns.
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import torch
 from torch import Tensor
@@ -40,7 +40,7 @@ def fit_shares(model: Predictor, shares: Tensor, batches: Iterable[Batch]) -> No
     Args:
         model: its `predict` reads `shares`; actions of the clips are passed on where it takes them.
         shares: (n,), the model's buffer; all 1 where there are no clips.
-        batches: clips of n frames after the context.
+        batches: clips of n frames after the context, or fewer.
     """
     shares.fill_(1)
     sums = []
@@ -50,5 +50,17 @@ def fit_shares(model: Predictor, shares: Tensor, batches: Iterable[Batch]) -> No
         actions = model.batch_actions(batch, horizon)
         forecast = model.predict(batch.context, horizon, actions=actions, generator=generator)[0]
         sums.append(change_sums(forecast, batch.future, batch.context[:, -1:]))
+    set_shares(shares, sums)
+
+
+def set_shares(shares: Tensor, sums: Sequence[Tensor]) -> None:
+    """Set shares, without copying, to those of least squared error; all 1 without clips.
+
+    Args:
+        shares: (n,).
+        sums: of `change_sums`, (3, b, k) each, k at most n; later lead times have the last share found.
+    """
+    shares.fill_(1)
     if sums:
-        shares.copy_(shrinkage(torch.cat(sums, 1)))
+        found = shrinkage(torch.cat(list(sums), 1))
+        shares.copy_(torch.cat([found, found[-1:].expand(len(shares) - len(found))]))

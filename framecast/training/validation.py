@@ -115,10 +115,14 @@ def calibrated(
     """
     model, seed = copy.deepcopy(model), config.train.seed
     request = type(model).request(config.model)
-    try:
-        whole = request.consecutive(model.num_context, model.calibration_horizon)
-        loader = Loader(source, segments, whole, 1, seed, actions=config.spec.actions)
-    except UserError:  # no clip is that long
+    horizon, loader = model.calibration_horizon, None
+    while loader is None and horizon:
+        try:
+            whole = request.consecutive(model.num_context, horizon)
+            loader = Loader(source, segments, whole, 1, seed, actions=config.spec.actions)
+        except UserError:  # no clip is that long
+            horizon //= 2
+    if loader is None:
         model.calibrate(())
         return model
     with evaluating(model), device.autocast():

@@ -111,9 +111,9 @@ class Player:
 
     @torch.no_grad()
     def decode(self, z: Tensor, window: Tensor) -> Tensor:
-        """Decoded image (c, h, w) of a latent (z,); decoders that need context use the first frames of `window`."""
+        """Decoded image (c, h, w) of a latent (z,); decoders that need context use the last frames of `window`."""
         with evaluating(self.model):
-            context = window[None, : self.model.num_context]
+            context = window[None, -self.model.num_context :]
             return self.model.decode(z[None, None], context)[0, -1].float()  # type: ignore[operator, no-any-return]
 
     def floats(self, frames: np.ndarray) -> Tensor:

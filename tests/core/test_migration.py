@@ -30,6 +30,25 @@ def test_renamed_settings_are_found_under_their_new_names():
     assert old["train"] == {"accumulate": 2, "seed": 3}, "what was read is left alone"
 
 
+@pytest.mark.parametrize(
+    ("name", "profile", "setting"),
+    [
+        ("dreams", "narrow", "background"),
+        ("hierarchical", "narrow", "background"),
+        ("visual-dynamics", "pairs", "guess_weight"),
+    ],
+)
+def test_whole_runs_of_a_profile_that_was_renamed_have_its_present_name(name, profile, setting):
+    old = {"version": "0.1.0", "name": name, "profile": "small", "model": {"context": 10}}
+    assert migrate_config(old)["profile"] == profile
+    present = {**old, "model": {setting: "last"}}
+    assert migrate_config(present)["profile"] == "small", "a run of the present profile"
+    mine = {k: v for k, v in old.items() if k != "version"}
+    assert migrate_config(mine)["profile"] == "small", "a file that sets some fields"
+    other = {**old, "name": "direct"}
+    assert migrate_config(other)["profile"] == "small"
+
+
 def test_optimisers_of_renamed_phases_are_found():
     saved = {"step": 4, "optimisers": {"fool": {"state": 1}, "judge": {"state": 2}}}
     assert migrate_checkpoint(saved)["optimisers"] == {"generator": {"state": 1}, "discriminator": {"state": 2}}

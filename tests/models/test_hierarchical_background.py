@@ -186,3 +186,18 @@ def test_masks_of_the_forecast_have_the_size_of_frames():
 def test_settings_that_do_not_fit_are_refused(settings, message):
     with pytest.raises(UserError, match=message):
         HierarchicalConfig(**settings)
+
+
+@pytest.mark.parametrize(("longest", "context", "future"), [(100, 8, 64), (40, 8, 32), (10, 8, 2), (5, 4, 1)])
+def test_short_videos_shorten_the_future_and_then_the_context(longest, context, future):
+    config = PROFILES["small"]()
+    found = Hierarchical.fit_to_data(config, lambda request: request.length <= longest)
+    assert (found.context, found.future, found.shrink) == (context, future, future)
+    published = PROFILES["narrow"]()
+    assert Hierarchical.fit_to_data(published, lambda _: False) == published
+
+
+def test_frames_that_are_too_large_are_refused_in_one_sentence():
+    spec = ClipSpec(channels=3, height=360, width=640)
+    with pytest.raises(UserError, match=r"frames of 360x640 are too large .* use --size 128, or --model.size 64"):
+        Hierarchical(PROFILES["small"](), spec)

@@ -57,3 +57,14 @@ def test_without_clips_nothing_is_shrunk():
     model = Brightening()
     fit_shares(model, model.shares, [])
     assert torch.equal(model.shares, torch.ones(3))
+
+
+def test_clips_of_fewer_frames_set_the_first_shares_and_later_ones_follow_the_last():
+    model, g = Brightening(), torch.Generator().manual_seed(0)
+    context = 0.5 * torch.rand(6, 1, 1, 4, 5, generator=g)
+    future = context + 0.1 * torch.tensor([1.0, 0.5]).view(1, 2, 1, 1, 1)
+    fit_shares(model, model.shares, [Batch(context=context, future=future)])
+    forecast = context + 0.1 * torch.arange(1, 3).view(1, 2, 1, 1, 1)
+    wanted = shrinkage(change_sums(forecast, future, context)).float()
+    torch.testing.assert_close(model.shares, wanted[[0, 1, 1]])
+    assert model.shares[1] < 0.5

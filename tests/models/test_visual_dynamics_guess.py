@@ -241,3 +241,11 @@ def test_pairs_shorten_context_and_horizon():
 def test_invalid_settings_are_refused(settings, sentence):
     with pytest.raises(UserError, match=sentence):
         guessing(**settings)
+
+
+def test_large_frames_are_trained_on_crops_and_small_ones_whole():
+    request = VisualDynamics.request(PROFILES["small"]())
+    assert (request.crop, request.crop_at_most, request.resize) == ((128, 128), True, None)
+    assert VisualDynamics.request(PROFILES["pairs"]()).crop is None
+    with pytest.raises(UserError, match=r"model.crop must be at least 1, and None with model.resize, got 0"):
+        guessing(crop=0)

@@ -401,3 +401,18 @@ def test_simulated_scene_follows_the_same_actions(tmp_path, monkeypatch):
     session.reset(from_noise=True)
     assert session.truth() is None
     assert session.look()[0]["alive"] is False
+
+
+def test_a_latent_is_decoded_with_the_last_frames_of_a_longer_window(tmp_path, monkeypatch):
+    """Contexts of a session may be longer than the model's: its background is the frame before the shown one."""
+    player, seen = make_player(tmp_path / "d", kind="codes"), []
+
+    def decode(z, context):
+        seen.append(context)
+        return context[:, -1:]
+
+    monkeypatch.setattr(player.model, "decode", decode)
+    count = player.model.num_context
+    window = torch.rand(count + 5, 1, 12, 12)
+    assert torch.equal(player.decode(torch.zeros(2), window), window[-1])
+    assert torch.equal(seen[0][0], window[-count:])

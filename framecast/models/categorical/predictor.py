@@ -137,7 +137,7 @@ class Categorical(Predictor):
             least_areas=config.least_areas or found.least,
             usual_areas=config.usual_areas or found.usual,
             extents=config.extents or found.extents,
-            presence=config.presence or found.presence,
+            presence=config.presence or (found.presence if config.background else ()),
         )
         if config.outcomes == "none":
             return completed

@@ -31,10 +31,11 @@ from framecast.models.direct.losses import bounds_loss, main_loss
 from framecast.models.direct.networks import CODE, FREQUENCIES, Decoder, Encoder, Head, lead_code
 from framecast.models.inputs import Frames, as_frames
 from framecast.models.seeds import Generators
+from framecast.models.shrink import set_shares
 from framecast.nn.constants import constant
 from framecast.nn.flow import warp
 from framecast.nn.precision import autocast_off
-from framecast.nn.shrinkage import change_sums, shrinkage
+from framecast.nn.shrinkage import change_sums
 
 #: Displacements are divided by this many px before they enter the encoder.
 _FLOW_SCALE = 8.0
@@ -281,8 +282,8 @@ class Direct(Predictor):
         if self.shares is not None:
             self.shares.fill_(1)  # its own changes, unscaled
             given = ((self._forecast(b.context, b.future.shape[1], b.actions)[0], b) for b in batches)
-            sums = [change_sums(forecast, b.future, b.context[:, -1:]) for forecast, b in given]
-            self.shares.copy_(shrinkage(torch.cat(sums, 1)) if sums else self.shares)
+            sums = [change_sums(f[:, : b.future.shape[1]], b.future, b.context[:, -1:]) for f, b in given]
+            set_shares(self.shares, sums)
 
     def _kept(self, frames: Tensor, last: Tensor, leads: Tensor) -> Tensor:
         """Frames (b, n, c, h, w) at lead times (n,) or (b, n), drawn towards the last ones, (b, 1, c, h, w)."""

@@ -43,6 +43,8 @@ from framecast.nn.vgg import load_imagenet
 
 #: Frames drawn at a time outside training.
 CHUNK = 64
+#: Largest side of frames, px: every pixel has a weight for every number of an encoding.
+LARGEST = 512
 
 
 class Hierarchical(Predictor):
@@ -66,6 +68,11 @@ class Hierarchical(Predictor):
             config.check_pose(spec)
         c, size = config, config.encoding_size
         self.side = (config.size, config.size) if config.size else (spec.height, spec.width)
+        if max(self.side) > LARGEST:
+            raise UserError(
+                f"frames of {self.side[0]}x{self.side[1]} are too large for networks that encode whole frames, the "
+                f"largest side is {LARGEST} px; use --size 128, or --model.size 64"
+            )
         side = tuple(-(-s // config.step) * config.step for s in self.side)  # networks work on padded frames
         self.padding = (0, side[1] - self.side[1], 0, side[0] - self.side[0])
         side = (side[0], side[1])
@@ -110,6 +117,17 @@ class Hierarchical(Predictor):
             resize=(config.size, config.size) if config.size else None,
             extras=config.pose if config.posed else (),
         )
+
+    @classmethod
+    def fit_to_data(cls, config: HierarchicalConfig, holds: Callable[[ClipRequest], bool]) -> HierarchicalConfig:
+        """With shares, the config with the longest future, halved again and again, and then the longest context that
+        the data have."""
+        while config.shrink and config.future > 1 and not holds(cls.request(config)):
+            future = config.future // 2
+            config = replace(config, future=future, shrink=min(config.shrink, future))
+        while config.shrink and config.context > 2 and not holds(cls.request(config)):
+            config = replace(config, context=config.context - 1)
+        return config
 
     @classmethod
     def frame_size(cls, config: HierarchicalConfig, spec: ClipSpec) -> tuple[int, int]:

@@ -60,11 +60,14 @@ class VisualDynamicsConfig:
     """Architecture, loss and prior. Layers of tables are rows of numbers, first layer first."""
 
     size: int = 128
-    """Height and width of the frames in px; every frame is resized to it. The motion encoder decides which sizes
-    fit."""
+    """Height and width of the frames in px; with `resize` every frame is resized to it. The motion encoder decides
+    which sizes fit."""
     resize: bool = True
     """Resizing of frames to `size`. Without it frames keep their size, and the networks get them padded at the right
     and at the bottom to sides of whole cells; only with `pool`."""
+    crop: int | None = None
+    """Side of random training crops in px, at least 1, of frames that are not resized and larger; None takes them
+    whole."""
     context: int = 1
     """Last frames that the image encoder gets, at least 1; published: 1, which does not show where things move."""
     horizon: int = 1
@@ -136,8 +139,8 @@ class VisualDynamicsConfig:
     """Weight of the squared error of the forecast with z = 0, at least 0. Above 0 a single requested sample is that
     forecast, the best guess; several samples are drawn."""
     relative: float = 0.0
-    """Squared errors of each target are divided by that of the last frame plus this (in units of -1…1), which a target
-    that hardly differs from the last frame has no less weight than others; 0 divides by nothing, as published."""
+    """Squared errors of each target are divided by that of the last frame plus this (in units of -1…1), so that a
+    target that hardly differs from the last frame has as much weight as others; 0 divides by nothing, as published."""
     shrink: bool = False
     """Scaling of the best guess's change from the last true frame, after training, by the share in 0…1 that has the
     least squared error on validation clips at each lead time; only with a `horizon` above 1."""
@@ -151,6 +154,8 @@ class VisualDynamicsConfig:
 
     def __post_init__(self) -> None:
         require_least(self, "model.", context=1, horizon=1, targets=1, guess_weight=0, relative=0)
+        if self.crop is not None and (self.crop < 1 or self.resize):
+            raise UserError(f"model.crop must be at least 1, and None with model.resize, got {self.crop}")
         require_least(self, "model.", size=1, num_scales=1, finest=1, kernel_size=1, decoder_last=1)
         require_share(self, "model.", "image_slope", "slope", "decoder_slope", "bn_momentum")
         if self.kernel_size % 2 == 0 or self.decoder_last % 2 == 0:
@@ -323,6 +328,7 @@ def small() -> VisualDynamicsConfig:
     return replace(
         pairs(),
         resize=False,
+        crop=128,
         context=4,
         horizon=64,
         targets=3,

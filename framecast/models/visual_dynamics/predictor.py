@@ -101,8 +101,14 @@ class VisualDynamics(Predictor):
         """The context and the next frame, or target frames up to the horizon, resized to the model's size if it has
         one."""
         blocks = TargetBlocks(length=1, count=config.targets, first=1.0) if config.horizon > 1 else None
-        resize = (config.size, config.size) if config.resize else None
-        return ClipRequest(context=config.context, future=config.horizon, resize=resize, targets=blocks)
+        return ClipRequest(
+            context=config.context,
+            future=config.horizon,
+            resize=(config.size, config.size) if config.resize else None,
+            crop=None if config.crop is None else (config.crop, config.crop),
+            crop_at_most=True,
+            targets=blocks,
+        )
 
     @classmethod
     def fit_to_data(cls, config: VisualDynamicsConfig, holds: Callable[[ClipRequest], bool]) -> VisualDynamicsConfig:
@@ -293,9 +299,13 @@ class VisualDynamics(Predictor):
         samples: int = 1,
         generator: Generators = None,
     ) -> Tensor:
-        """The next `horizon` frames, each from the previous one by its own latent: (s, b, horizon, c, h, w) 0…1.
+        """The next `horizon` frames, (s, b, horizon, c, h, w) 0…1.
 
-        Frames may be of any size whose maps nest (`VisualDynamicsConfig.check_size`); motions are learnt in pixels.
+        Each is made from the previous one by its own latent; of one sample, where that is trained, each is the best
+        guess from the context.
+
+        Frames that are not resized may have any size, others one whose maps nest (`VisualDynamicsConfig.check_size`);
+        motions are learnt in pixels.
         Unlike in the default, the image encoder runs once for all samples of the first frame, and once for a whole best
         guess; the motion encoder does not run.
         """
