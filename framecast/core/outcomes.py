@@ -1,4 +1,4 @@
-"""True distribution of a clip's futures, which sources provide that know it."""
+"""True distribution of a clip's futures, provided by sources for which it is known."""
 
 from __future__ import annotations
 

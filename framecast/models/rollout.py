@@ -114,7 +114,7 @@ class RolloutSession:
         model = self._steered()
         with self._running():
             self.carry = model.with_latent(self.carry, z)
-            if type(self.model).draw_frames is not Predictor.draw_frames:  # maybe upon a frame that the state has
+            if type(self.model).draw_frames is not Predictor.draw_frames:  # it may need a frame of the state
                 return self.model.draw_frames(self.carry, z[:, None])[:, 0].float()
             return model.decode(z[:, None])[:, 0].float()
 

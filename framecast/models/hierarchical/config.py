@@ -115,7 +115,7 @@ class HierarchicalConfig:
     # --- losses
     change_weight: float = 0.0
     """Weight of what changes in the squared error of pixels, at least 0: a pixel counts 1 + change_weight * its largest
-    difference, over channels, from the first frame of its clip. 0 counts all alike, as published."""
+    difference, over channels, from the last frame of the background. 0 counts all alike, as published."""
     new_weight: float = 0.0
     """Weight of the squared error of the new frames without their background, at least 0; above 0 they are trained also
     where the mask is closed. Published: 0."""

@@ -29,8 +29,8 @@ def objective(model: Hierarchical, batch: Batch, step: int = 0) -> Loss:
     """The mode's objective (of epva-gan without its critic), and measures of the whole chain.
 
     Parts besides: van, van_on_enc and enc_pred whatever the mode; PSNR in dB of frames from predicted encodings
-    (psnr_*), from true ones (psnr_on_enc_*) and of repeating the first frame (psnr_first_*), per image, over
-    context and forecast apart, and pooled over the batch as published.
+    (psnr_*), from true ones (psnr_on_enc_*) and of repeating the last frame of the background (psnr_first_*), per
+    image, over context and forecast apart, and pooled over the batch as published.
     """
     losses = {
         "individual": (encoder_pose_loss, pose_prediction_loss, van_on_pose_loss),

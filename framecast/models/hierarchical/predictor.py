@@ -7,7 +7,8 @@ and the predicted one, blended with the first frame by a mask. No pixel is fed b
 The mode decides how the three are trained: a list of phases.
 
 What deviates from the paper and the published code, and why, is noted at each field of the config, in config.py, and in
-docs/models/hierarchical.md. The first `context` frames are encoded; every frame but the first is drawn and trained on.
+docs/models/hierarchical.md. The first `context` frames are encoded; every frame after those of the background is drawn
+and trained on.
 """
 
 from __future__ import annotations
