@@ -102,7 +102,11 @@ def test_config_takes_palette_rewards_and_flags_from_the_data():
     assert found.areas == (63, 1)
     assert found.least_areas == (63, 1)
     assert found.usual_areas == ((63,), (1,))
-    assert found.presence == (1.0, 1.0)
+    assert found.presence == (), "measured for the background alone"
+    behind = Categorical.config_from_data(
+        dataclasses.replace(tiny(), background=True), Videos(frames, np.array([0.0, 1.0, -1.0, 0.0]))
+    )
+    assert behind.presence == (1.0, 1.0)
     assert found.reward_values == (-1.0, 0.0, 1.0)
     assert found.flags == ("terminated",)
     assert Categorical.request(found).extras == ("rewards", "terminated")

@@ -56,7 +56,7 @@ class CategoricalConfig:
     """Height and width of the largest box around each colour, px (99.9th percentile); empty: measured in the training
     data."""
     presence: tuple[float, ...] = ()
-    """Share of frames that show each colour, 0…1; empty: measured in the training data."""
+    """Share of frames that show each colour, 0…1; empty: measured in the training data for `background`."""
     palette_error: float = 12.0
     """Largest mean distance of a pixel from its colour in the palette, in levels of 255, at least 0; other frames are
     refused."""

@@ -281,9 +281,8 @@ class Direct(Predictor):
         """Set, at every lead time, the share of the forecast's change that is kept, from held-out clips."""
         if self.shares is not None:
             self.shares.fill_(1)  # its own changes, unscaled
-            given = ((self._forecast(b.context, b.future.shape[1], b.actions)[0], b) for b in batches)
-            sums = [change_sums(f[:, : b.future.shape[1]], b.future, b.context[:, -1:]) for f, b in given]
-            set_shares(self.shares, sums)
+            given = ((self._forecast(b.context, b.future.shape[1], b.actions)[0], b.future, b) for b in batches)
+            set_shares(self.shares, [change_sums(f[:, : t.shape[1]], t, b.context[:, -1:]) for f, t, b in given])
 
     def _kept(self, frames: Tensor, last: Tensor, leads: Tensor) -> Tensor:
         """Frames (b, n, c, h, w) at lead times (n,) or (b, n), drawn towards the last ones, (b, 1, c, h, w)."""
