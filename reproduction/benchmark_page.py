@@ -35,6 +35,12 @@ HEADS = {
     "benchmark-leaders": ("a model of each family by skill", " --leaders"),
     "benchmark-remedies": ("what helps at the first frame", " --remedies"),
 }
+#: Of tables that were made before three profiles were renamed.
+RENAMED = (
+    "Profile `small` of `dreams` and `hierarchical` in it is the present `narrow`, that of `visual-dynamics` is",
+    "`pairs`.",
+    "",
+)
 BASELINES = ("copy-last", "temporal-mean", "linear-flow")
 #: Metrics reported along the horizon: label and digits.
 ALONG = {
@@ -57,7 +63,7 @@ def page(results: Mapping[str, Any], folder: Path, stem: str = "benchmark") -> s
         "[`framecast benchmark`](../benchmark.md). Intervals are 95 %, over held-out videos; nothing was chosen on",
         "these.",
         "",
-        *(() if all(d["rank_by"] == "skill" for d in results["data"].values()) else OLDER_HEADLINE),
+        *(() if all(d["rank_by"] == "skill" for d in results["data"].values()) else [*OLDER_HEADLINE, *RENAMED]),
     ]
     for data, found in results["data"].items():
         lines += [f"## {data}", "", *_conditions(results, data), *_picture(f"{stem}-{data}", folder)]
