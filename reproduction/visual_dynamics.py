@@ -1,9 +1,12 @@
 """The runs behind docs/results/visual-dynamics.md: train, sample, measure; figures into visual-dynamics.json beside it.
 
     python -m reproduction.visual_dynamics                   all parts, one after another; finished ones are kept
-    python -m reproduction.visual_dynamics --only shapes     one part: bound, shapes, flow, ablation, objects
+    python -m reproduction.visual_dynamics --only shapes     one part: bound, shapes, flow, ablation, objects, …
     python -m reproduction.visual_dynamics --clip FILE       a natural clip of your own; its grids stay with the run
     python -m reproduction.visual_dynamics --again           run finished ones again
+    python -m reproduction.visual_dynamics --only contours --weights RUN    second contours of a run's samples, printed
+
+Parts `contours` and `rollouts` train nothing: they measure the packaged weights within minutes.
 
 A run that was stopped resumes; one that is there is measured, not trained again. Samples are drawn with fixed seeds.
 """
@@ -29,10 +32,15 @@ from framecast.training.run_folder import Run, open_run
 from reproduction.flow_baseline import flow_baseline
 from reproduction.pages import code, machine, opening, table, text
 from reproduction.results import RESULTS, WORK, Results, arguments, command, made, relative, slug
+from reproduction.shape_samples import SEEDS, contours, rollouts
 
 SIZE, SAMPLES = 64, 20
 #: The profile that is a chain of trainings, and the folder of its first link below the run.
 CHAIN, FIRST_LINK = "staged", "chain/1-places"
+#: Weights of this chain that come with the package.
+PACKAGED = "visual-dynamics-shapes"
+#: Scenes and frames that are rolled out.
+ROLLOUT = {"count": 100, "horizon": 8}
 #: Weights of KL compared in short trainings from the first link: an autoencoder without KL, one weight, steps.
 ABLATION = {
     "w = 0": "--model.kl-weights 0 0",
@@ -43,17 +51,25 @@ ABLATION = {
 
 def main() -> None:
     """Run the parts asked for."""
-    names = ("bound", "shapes", "flow", "ablation", "objects")
+    names = ("bound", "shapes", "flow", "ablation", "objects", "contours", "rollouts")
     parser = arguments(__doc__, names, clip="train and sample on this video instead")
     parser.add_argument("--pictures", type=int, default=500, help="test pictures that are sampled from")
     parser.add_argument("--ablation-epochs", type=float, default=0.16, help="passes of each run of the ablation")
+    parser.add_argument("--weights", help="with --only contours: measure these, print a table and store nothing")
+    parser.add_argument("--scenes", type=int, default=500, help="fresh scenes of contours")
+    parser.add_argument("--split", choices=list(SEEDS), default="test", help="seed of the fresh scenes of --weights")
     options = parser.parse_args()
+    if options.weights:
+        print("\n".join(_contours(contours_of(options.weights, options.scenes, options.split))))
+        return
     makers = {
         "bound": bound,
         "shapes": lambda: shapes(options.pictures),
         "flow": lambda: flow(options.pictures),
         "ablation": lambda: ablation(options.ablation_epochs, options.pictures),
         "objects": objects,
+        "contours": lambda: contours_of(PACKAGED, options.scenes),
+        "rollouts": rolled_out,
         "clip": lambda: clip(options.clip),
     }
     Results("visual-dynamics", page).parts(makers, options)
@@ -200,6 +216,33 @@ def objects() -> dict[str, Any]:
     }
 
 
+def contours_of(weights: str, scenes: int, split: str = "test") -> dict[str, Any]:
+    """Second contours, and triangles on their axis, of samples of fresh scenes."""
+    found = contours(open_run(weights).model(), scenes, split)
+    normal = found["normal"]["doubled"]
+    return {
+        "sentence": f"{weights}: {normal['share']:.1%} of {scenes} samples with codes of N(0, I) have a second contour",
+        "weights": weights,
+        "scenes": scenes,
+        "contours": found,
+    }
+
+
+def rolled_out() -> dict[str, Any]:
+    """Frames fed back with fresh codes, from the packaged weights."""
+    found = rollouts(
+        open_run(PACKAGED).model(), Store(data()), picture=RESULTS / "visual-dynamics-rollout.png", **ROLLOUT
+    )
+    unstable = found["unstable_from"]
+    verdict = "not unstable" if unstable is None else f"unstable from frame {unstable}"
+    return {
+        "sentence": f"{ROLLOUT['horizon']} frames fed back with fresh codes: {verdict}",
+        "weights": PACKAGED,
+        "rollouts": found,
+        "grids": {"true and sampled frames of five scenes": "visual-dynamics-rollout.png"},
+    }
+
+
 def clip(path: Path) -> dict[str, Any]:
     """Consecutive frames of a natural clip; the grid stays in the run's folder, a clip is somebody's."""
     first, _ = staged()
@@ -256,6 +299,10 @@ def page(done: dict[str, Any]) -> str:
                 f"{found['transfer_found']:.0%} of the shapes (the others are hidden, or ghosts).",
                 "",
             ]
+        if "contours" in found:
+            lines += _contours(found)
+        if "rollouts" in found:
+            lines += _rollouts(found["rollouts"])
         for label, row in found.get("ablation", {}).items():
             lines += [
                 f"### KL weight: {label}",
@@ -346,12 +393,63 @@ def _motions(motions: dict[str, Any], pictures: int) -> list[str]:
     ]
 
 
+def _contours(found: dict[str, Any]) -> list[str]:
+    """Tables of second contours and of triangles, with their intervals."""
+    rows = found["contours"].items()
+    head = ["frames", "any shape doubled", *KINDS, *(f"{kind} lost" for kind in KINDS)]
+    shapes = (
+        [name, _interval(row["doubled"])]
+        + [_percent(row["shapes"][kind][what]["share"], 1) for what in ("doubled", "lost") for kind in KINDS]
+        for name, row in rows
+    )
+    parts = ("all", *next(iter(found["contours"].values()))["triangles"])
+    triangles = (
+        [name] + [_interval(each["on_axis"]) for each in (row["shapes"]["triangle"], *row["triangles"].values())]
+        for name, row in rows
+    )
+    counts = found["contours"]["true frames"]["triangles"]
+    numbers = " and ".join(f"{row['lost']['n']} {name}" for name, row in counts.items())
+    return [
+        f"One sample of each of {found['scenes']} fresh scenes; in brackets 95 % intervals. Doubled: with a second "
+        "contour, shapes among those found; lost: not found, hidden or blurred.",
+        "",
+        *table(head, shapes),
+        f"Triangles at most 1 px off their axis, of those found. In the true frames {numbers}: at most 1 %, or at "
+        "least a third of the triangle is under the square in either frame.",
+        "",
+        *table(["frames", *parts], triangles),
+    ]
+
+
+def _rollouts(found: dict[str, Any]) -> list[str]:
+    """What changes by frame in roll-outs."""
+    frames = [str(t + 1) for t in range(len(found["skill"]))]
+    rows = [
+        ["skill S of the samples", *map(_number, found["skill"])],
+        [f"skill S of the mean of {found['samples']}", *map(_number, found["skill_of_mean"])],
+        ["share outside the training frames' statistics", *map(_percent, found["outside"])],
+        ["the same of the true frames", *map(_percent, found["outside_true"])],
+        *([f"area of {kind}s over the true", *map(_number, values)] for kind, values in found["area"].items()),
+    ]
+    return [
+        f"{found['scenes']} fresh scenes, {found['samples']} samples of each; true scenes move on by fresh motions.",
+        "",
+        *table(["frame", *frames], rows),
+    ]
+
+
+def _interval(row: dict[str, Any]) -> str:
+    if row["share"] is None:
+        return "–"
+    return f"{row['share']:.1%} ({row['low']:.1%} to {row['high']:.1%})"
+
+
 def _number(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
-def _percent(value: float | None) -> str:
-    return "–" if value is None else f"{value:.0%}"
+def _percent(value: float | None, digits: int = 0) -> str:
+    return "–" if value is None else f"{value:.{digits}%}"
 
 
 if __name__ == "__main__":

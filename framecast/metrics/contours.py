@@ -44,7 +44,7 @@ def second_contours(frames: Tensor, scene: SceneTruth, moved: np.ndarray, found:
     for n, picture in enumerate(frames.detach().double().cpu().numpy()):
         drawn, edges = np.broadcast_to(ground[:, None, None], picture.shape), np.zeros((side, side), bool)
         for k in np.flatnonzero(found[n]):
-            cover = _covered(side, KINDS[k], scene, moved[n, k])
+            cover = covered(side, KINDS[k], scene, moved[n, k])
             drawn = drawn + cover * (scene.colour[k][:, None, None] / 255 - drawn)
             edges |= _steps(cover) >= STEP
         visible = ~_widened(edges, _MARGIN)
@@ -69,11 +69,11 @@ def _drawn_along(outline: np.ndarray, visible: np.ndarray, strong: np.ndarray) -
 def _outlines(side: int, kind: str, scene: SceneTruth) -> list[tuple[np.ndarray, np.ndarray]]:
     """Displacements (x, y) along a kind's axis in px of 128, and the shape's outline under each, bool (h, w)."""
     steps = [step * np.array(MOVERS[kind][1]) for step in range(-REACH, REACH + 1)]
-    return [(at, _steps(_covered(side, kind, scene, at)) >= 0.5) for at in steps]
+    return [(at, _steps(covered(side, kind, scene, at)) >= 0.5) for at in steps]
 
 
-def _covered(side: int, kind: str, scene: SceneTruth, moved: np.ndarray) -> np.ndarray:
-    """Share of every pixel (h, w) that a shape covers when it is displaced by (x, y) px of 128."""
+def covered(side: int, kind: str, scene: SceneTruth, moved: np.ndarray) -> np.ndarray:
+    """Share of every pixel (h, w) that a shape covers when it is displaced by (x, y) px of 128; h = w = side."""
     centre = scene.position[KINDS.index(kind)] + np.asarray(moved) * side / SCENE_SIDE
     place = (float(centre[0]), float(centre[1]))
     return coverage(side, side, MOVERS[kind][0], place, float(scene.extent[KINDS.index(kind)])) / FULL

@@ -146,6 +146,56 @@ def test_the_loss_is_the_weighted_sum_of_its_parts_and_they_are_means():
     assert float(loss.parts["kl"]) == pytest.approx(gaussian_kl(mean, logvar).mean().item(), rel=1e-5)
 
 
+@pytest.mark.parametrize("relative", [0.0, 0.01])
+def test_other_exponents_and_edges_enter_the_loss_beside_the_squared_error(relative):
+    batch = pairs()
+    first, second = (x[:, 0] * 2 - 1 for x in (batch.context, batch.future))
+
+    def loss(**changes):
+        model = build(replace(tiny(), kl_weights=((0, 0.0),), relative=relative, **changes)).eval()
+        torch.manual_seed(5)
+        return model, model.loss(batch)
+
+    model, squared = loss()
+    with torch.no_grad():
+        mean, logvar = model.posterior(torch.cat([batch.context, batch.future], 1))
+        torch.manual_seed(5)
+        z = mean[:, 0] + (logvar[:, 0] / 2).exp() * torch.randn_like(mean[:, 0])
+        change = model._change(model.features(batch.context[:, 0]), z[None], first[:, None]).double().numpy()
+    wanted = (second - first).double().numpy()
+    absolute = np.abs(change - wanted).mean((1, 2, 3))
+    if relative:
+        absolute /= np.abs(wanted).mean((1, 2, 3)) + relative
+    _, l1 = loss(lp_exponent=1.0)
+    assert l1.total.item() == pytest.approx(absolute.mean(), rel=1e-5)
+    assert float(l1.parts["l2"]) == pytest.approx(float(squared.parts["l2"]), rel=1e-6)
+    drawn, true = first.double().numpy() + change, second.double().numpy()
+    edges = sum(np.abs(np.abs(np.diff(true, axis=a)) - np.abs(np.diff(drawn, axis=a))).mean() for a in (2, 3))
+    _, sharp = loss(gdl_weight=0.3)
+    assert float(sharp.parts["gdl"]) == pytest.approx(edges, rel=1e-5)
+    assert sharp.total.item() == pytest.approx(squared.total.item() + 0.3 * edges, rel=1e-5)
+
+
+@pytest.mark.parametrize("upsample", ["bilinear", "subpixel", "transposed"])
+def test_new_colours_cover_the_changed_frame_by_their_opacity(upsample):
+    config = replace(tiny(), upsample=upsample)
+    composed, plain = build(replace(config, output="composed")).eval(), build(config).eval()
+    composed.load_state_dict(plain.state_dict(), strict=False)
+    frame, z = torch.rand(2, 3, 32, 32), torch.randn(1, 2, 100)
+    window = frame[:, None] * 2 - 1
+    cover = composed.motion_decoder.cover
+    with torch.no_grad():
+        before = plain._change(plain.features(frame), z, window)
+        start = composed._change(composed.features(frame), z, window)
+        assert float((start - before).std()) < 0.2 * float(before.std())  # hardly covered at first
+        cover.weight.zero_()
+        cell = 4 if upsample == "subpixel" else 1
+        cover.bias[:] = torch.tensor([0.5, -0.5, 0.25, 0.0]).repeat_interleave(cell)
+        change = composed._change(composed.features(frame), z, window)
+    colours = torch.tensor([0.5, -0.5, 0.25])[:, None, None]
+    torch.testing.assert_close(change, 0.5 * before + 0.5 * (colours - window[:, -1]), atol=1e-5, rtol=1e-4)
+
+
 def test_the_kl_weight_by_epochs():
     config = VisualDynamics.resolve_schedules(original(), 625)
     steps = (0, 48 * 625 - 1, 48 * 625, 56 * 625 - 1, 56 * 625, 128 * 625)
@@ -302,6 +352,8 @@ def test_other_sizes_where_maps_nest(model):
         ({"split": "half"}, "one of channel, spatial"),
         ({"bn_momentum": 2.0}, "must lie in 0…1"),
         ({"stored": -1}, "stored must be at least 0"),
+        ({"lp_exponent": 0.0}, "lp_exponent must be above 0"),
+        ({"gdl_weight": -1.0}, "gdl_weight must be at least 0"),
         ({"num_scales": 0}, "num_scales must be at least 1"),
     ],
 )

@@ -116,9 +116,10 @@ class VisualDynamicsConfig:
     """Kernel size of the motion decoder's last convolution, odd."""
     decoder_slope: float = 0.2
     """Negative slope of its ReLU, in 0…1."""
-    output: Literal["difference", "mixed"] = "difference"
-    """Change of the last frame: the difference image, as published; or "mixed", a mean of the difference image and of
-    the changes to the other context frames and to none, by weights that the motion decoder gives every pixel."""
+    output: Literal["difference", "mixed", "composed"] = "difference"
+    """Change of the last frame: the difference image, as published; "mixed", a mean of the difference image and of
+    the changes to the other context frames and to none, by weights that the motion decoder gives every pixel; or
+    "composed", new colours that cover the frame plus the difference image with an opacity given for every pixel."""
     # --- normalisation, starting values
     bn_momentum: float = 0.01
     """Weight of a batch in the running statistics, in 0…1; published: 0.01 in the tested form, 0.1 in the other."""
@@ -126,6 +127,11 @@ class VisualDynamicsConfig:
     """Standard deviation of the truncated normal of initial weights, as published; None uses He et al. 2015, which
     suits narrow networks."""
     # --- loss
+    lp_exponent: float = 2.0
+    """Exponent of the pixel error, above 0: 2 is the squared error, as published; 1 is l1."""
+    gdl_weight: float = 0.0
+    """Weight of the gradient-difference loss of the next frame, at least 0, which compares the strength of edges; 0
+    omits it, as published."""
     kl_weights: Points = ((0, 0.005), (48, 0.02), (56, 0.05))
     """Schedule of the KL term's weight, as (epoch, weight from there on); the term is a mean over the numbers of z.
     Published: 0.005 raised after epochs 48 and 56, at last 0.05; the value between is the geometric mean."""
@@ -136,11 +142,11 @@ class VisualDynamicsConfig:
     logvar_clamp: float = 10.0
     """Bound of log-variances, which are clamped to ± this."""
     guess_weight: float = 0.0
-    """Weight of the squared error of the forecast with z = 0, at least 0. Above 0 a single requested sample is that
+    """Weight of the error of the forecast with z = 0, at least 0. Above 0 a single requested sample is that
     forecast, the best guess; several samples are drawn."""
     relative: float = 0.0
-    """Squared errors of each target are divided by that of the last frame plus this (in units of -1…1), so that a
-    target that hardly differs from the last frame has as much weight as others; 0 divides by nothing, as published."""
+    """Errors of each target are divided by that of the last frame plus this (in units of -1…1), so that a target that
+    hardly differs from the last frame has as much weight as others; 0 divides by nothing, as published."""
     shrink: bool = False
     """Scaling of the best guess's change from the last true frame, after training, by the share in 0…1 that has the
     least squared error on validation clips at each lead time; only with a `horizon` above 1."""
@@ -153,7 +159,8 @@ class VisualDynamicsConfig:
     """Settings of the optimiser."""
 
     def __post_init__(self) -> None:
-        require_least(self, "model.", context=1, horizon=1, targets=1, guess_weight=0, relative=0)
+        require_least(self, "model.", context=1, horizon=1, targets=1, guess_weight=0, relative=0, gdl_weight=0)
+        require_above(self, "model.", "lp_exponent")
         if self.crop is not None and (self.crop < 1 or self.resize):
             raise UserError(f"model.crop must be at least 1, and None with model.resize, got {self.crop}")
         require_least(self, "model.", size=1, num_scales=1, finest=1, kernel_size=1, decoder_last=1)

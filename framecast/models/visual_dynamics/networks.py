@@ -20,6 +20,8 @@ _EPS = 1e-5
 _PERIODS = 15
 #: First bias of the weight of the last frame, before the softmax: most of every pixel is copied.
 _LAST_BIAS = 3.0
+#: First bias of the opacity of new colours, before the sigmoid: hardly anything is covered.
+_OPACITY_BIAS = -3.0
 
 
 def _activated(layer: nn.Conv2d, slope: float, momentum: float) -> list[nn.Module]:
@@ -151,9 +153,15 @@ class MotionDecoder(nn.Module):
         outputs = (channels + self.weights) * (4 if config.upsample == "subpixel" else 1)
         layers.append(SameConv(inputs, outputs, config.decoder_last))
         self.layers = nn.Sequential(*layers)
+        # A layer of its own, so that weights trained with a difference image alone can be continued.
+        self.cover: nn.Conv2d | None = None
+        if config.output == "composed":
+            cell = 4 if config.upsample == "subpixel" else 1
+            self.cover = SameConv(inputs, (channels + 1) * cell, config.decoder_last)
 
     def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-        """(b, c + n, h, w): difference image in units of -1…1, and with mixed output n logits.
+        """(b, c + n, h, w): difference image in units of -1…1, and with mixed output n logits; with composed output
+        (b, 2 c + 1, h, w): difference image, new colours in -1…1 and the logit of their opacity.
 
         Args:
             maps: (b, maps, h_k, w_k).
@@ -161,12 +169,29 @@ class MotionDecoder(nn.Module):
         """
         if self.enlarge is not None:
             x = torch.cat([layer(each) for layer, each in zip(self.enlarge, maps, strict=True)], 1)
-            return widen(self.layers(x))
+            return widen(self._drawn(x))
         half = self.upsample == "subpixel"
         wanted = (size[0] // 2, size[1] // 2) if half else size
         x = torch.cat([_resized(each, wanted) for each in maps], 1)
-        x = widen(self.layers(x))
+        x = widen(self._drawn(x))
         return F.pixel_shuffle(x, 2) if half else x
+
+    def _drawn(self, x: Tensor) -> Tensor:
+        """All outputs (b, n, h, w) of the enlarged maps."""
+        if self.cover is None:
+            drawn: Tensor = self.layers(x)
+            return drawn
+        x = self.layers[:-1](x)
+        return torch.cat([self.layers[-1](x), self.cover(x)], 1)
+
+    def start_uncovered(self) -> None:
+        """Hardly any new colours at first, with composed output: the difference image is added as without them."""
+        assert self.cover is not None
+        assert self.cover.bias is not None
+        cell = 4 if self.upsample == "subpixel" else 1
+        with torch.no_grad():
+            self.cover.weight.mul_(0.1)
+            self.cover.bias[-cell:] = _OPACITY_BIAS
 
     def start_as_copy(self) -> None:
         """Hardly any change at first, with mixed output: the last frame has nearly all weight."""

@@ -35,6 +35,7 @@ from framecast.models.visual_dynamics.networks import (
     MotionEncoder,
 )
 from framecast.nn.conv import cross_convolve
+from framecast.nn.losses import gdl, lp
 from framecast.nn.mixture import gaussian_kl
 from framecast.nn.precision import autocast_off
 
@@ -95,6 +96,8 @@ class VisualDynamics(Predictor):
             nn.init.constant_(last.bias[c.z_channels :], c.start_logvar)
         if c.output == "mixed":
             self.motion_decoder.start_as_copy()
+        if c.output == "composed":
+            self.motion_decoder.start_uncovered()
 
     @classmethod
     def request(cls, config: VisualDynamicsConfig) -> ClipRequest:
@@ -149,12 +152,12 @@ class VisualDynamics(Predictor):
         return [Phase(name="main", loss=self.loss, optimiser=optimiser, clip=clip)]
 
     def loss(self, batch: Batch, step: int = 0) -> Loss:
-        """Squared error of the change to the next frame, in -1…1 units, plus the weighted KL divergence of its z from
-        N(0, I), and with `guess_weight` the weighted squared error of the changes to all targets with z = 0.
+        """Error of the change to the next frame, in -1…1 units, squared as published, plus the weighted KL divergence
+        of its z from N(0, I), and with `guess_weight` the weighted error of the changes to all targets with z = 0.
 
         Parts: l2, mean over clips, pixels and channels, relative to copy-last as configured; kl, mean over clips and
-        numbers of z, in nats; guess, as l2, and over targets. In training mode the pairs' posteriors are stored,
-        replacing the oldest.
+        numbers of z, in nats; guess, as the error that is trained, and over targets; gdl, the gradient-difference loss.
+        In training mode the pairs' posteriors are stored, replacing the oldest.
 
         Source:
             Equation 7 of the paper; means in place of sums and the weight as in the published code. The best guess is
@@ -176,20 +179,26 @@ class VisualDynamics(Predictor):
         change, *guesses = torch.split(
             changes, [len(first), len(changes) - len(first)] if c.guess_weight else len(first)
         )
-        l2 = self._error(change, second - first)
-        kl = gaussian_kl(mean, logvar).mean()
-        total, parts = l2 + c.kl_weight(step) * kl, {"l2": l2.detach(), "kl": kl.detach()}
+        wanted = second - first
+        error, kl = self._error(change, wanted), gaussian_kl(mean, logvar).mean()
+        total, parts = error + c.kl_weight(step) * kl, {"l2": error.detach(), "kl": kl.detach()}
+        if c.lp_exponent != 2:
+            parts["l2"] = self._error(change.detach(), wanted, 2.0)
+        if c.gdl_weight:
+            edges = gdl(first + change, second)
+            total, parts["gdl"] = total + c.gdl_weight * edges, edges.detach()
         if c.guess_weight:
             guess = self._error(guesses[0], seconds - first.repeat(t, 1, 1, 1))
             total, parts["guess"] = total + c.guess_weight * guess, guess.detach()
         return Loss(total, parts)
 
-    def _error(self, change: Tensor, wanted: Tensor) -> Tensor:
-        """Mean squared error of changes (n, c, h, w) in units of -1…1, relative to copy-last as configured."""
+    def _error(self, change: Tensor, wanted: Tensor, exponent: float | None = None) -> Tensor:
+        """Mean error of changes (n, c, h, w) in units of -1…1, relative to copy-last and to a power as configured."""
+        exponent = exponent or self.config.lp_exponent
         if not self.config.relative:
-            return (change - wanted).square().mean()
+            return (change - wanted).square().mean() if exponent == 2 else lp(change, wanted, exponent)
         with autocast_off(change):
-            error, still = (x.float().square().mean((1, 2, 3)) for x in (change - wanted, wanted))
+            error, still = (x.float().abs().pow(exponent).mean((1, 2, 3)) for x in (change - wanted, wanted))
             return (error / (still + self.config.relative)).mean()
 
     def _window(self, frames: Tensor) -> Tensor:
@@ -218,7 +227,7 @@ class VisualDynamics(Predictor):
         """Changes of the last frame (s b, c, h, w), in units of -1…1.
 
         With mixed output that is the mean of the difference image and of the changes to the frames of the window, by
-        softmax weights of every pixel.
+        softmax weights of every pixel; with composed output `_composed`.
 
         Args:
             maps: of b windows.
@@ -236,13 +245,16 @@ class VisualDynamics(Predictor):
         ]
         size = (h, w) if self.config.resize else self.config.padded(h, w)
         output: Tensor = self.motion_decoder(moved, size)
+        output = output[..., :h, :w]
         if self.config.output == "difference":
-            return output[..., :h, :w]
+            return output
+        if self.config.output == "composed":
+            return _composed(output, window[:, -1].repeat(s, 1, 1, 1))
         difference, logits = torch.split(output, [window.shape[2], self.config.context + 1], 1)
         with autocast_off(output):
             last = window[:, -1]
-            *weights, drawn = logits[..., :h, :w].float().softmax(1).split(1, 1)  # type: ignore[no-untyped-call]
-            change: Tensor = drawn * difference[..., :h, :w].float()
+            *weights, drawn = logits.float().softmax(1).split(1, 1)  # type: ignore[no-untyped-call]
+            change: Tensor = drawn * difference.float()
             for weight, frame in zip(weights[:-1], window[:, :-1].unbind(1), strict=True):
                 change = change + weight * (frame - last).float().repeat(s, 1, 1, 1)
         return change
@@ -453,6 +465,19 @@ class VisualDynamics(Predictor):
         """Kernels (b, maps, k, k) of latents (b, z) for the next frame, finest scale first."""
         kernels: list[Tensor] = self.kernel_decoder(z, torch.ones_like(z[:, 0]))
         return kernels
+
+
+def _composed(output: Tensor, last: Tensor) -> Tensor:
+    """Changes (n, c, h, w) of last frames: new colours over the frame plus the difference image, by their opacity.
+
+    Args:
+        output: (n, 2 c + 1, h, w): difference image, new colours, logit of the opacity.
+        last: (n, c, h, w) in -1…1.
+    """
+    c = last.shape[1]
+    with autocast_off(output):
+        difference, colours, logit = torch.split(output.float(), [c, c, 1], 1)
+        return torch.lerp(difference, colours - last.float(), logit.sigmoid())
 
 
 def _inside(frames: Tensor) -> Tensor:
