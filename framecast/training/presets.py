@@ -177,6 +177,7 @@ def visual_dynamics(profile: str) -> RunConfig:
     train = {
         "small": replace(published, epochs=9, batch_size=8, preview_every=1, save_every=1, validate_train=False),
         "pairs": replace(published, epochs=9, batch_size=16, preview_every=1, save_every=1),
+        "medium": replace(published, epochs=9, batch_size=16, preview_every=1, save_every=1),
         "tiny": TINY,
     }
     return _run("visual-dynamics", profile, chosen, train.get(profile, published), chosen.size, chosen.size)
@@ -201,7 +202,7 @@ PRESETS: dict[str, tuple[tuple[str, ...], Callable[[str], RunConfig]]] = {
     "multiscale-gan": (("default", "original", "small", "stable", "natural", "eight", "tiny"), multiscale_gan),
     "dreams": (("default", "original", "world-models", "small", "narrow", "grid", "tiny", "grid-tiny"), dreams),
     **{name: (("default", "original", "small", "tiny"), partial(autoencoder, name)) for name in AUTOENCODERS},
-    "visual-dynamics": (("default", "original", "master", "small", "pairs", "tiny"), visual_dynamics),
+    "visual-dynamics": (("default", "original", "master", "medium", "small", "pairs", "tiny"), visual_dynamics),
     "categorical": (("default", "small", "tiny"), categorical),
     **{name: (("default",), partial(baseline, name)) for name in UNTRAINED},
 }

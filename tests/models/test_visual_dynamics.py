@@ -54,6 +54,7 @@ def model():
         ("master", (1_045_632, 3_421_568, 819_712, 1_344_643), 3_209_987),
         ("default", (1_045_632, 3_421_568, 819_712, 419_587), 2_284_931),
         ("pairs", (29_920, 136_880, 153_856, 20_604), 204_380),
+        ("medium", (63_424, 225_232, 153_856, 30_460), 247_740),
     ],
 )
 def test_published_counts(profile, counts, generation):
@@ -61,7 +62,7 @@ def test_published_counts(profile, counts, generation):
         found = count_parameters(build(PROFILES[profile]()))
     assert found == dict(zip(PARTS, counts, strict=True))
     assert sum(found.values()) - found["motion_encoder"] == generation
-    totals = {"original": 6_038_659, "master": 6_631_555, "default": 5_706_499, "pairs": 341_260}
+    totals = {"original": 6_038_659, "master": 6_631_555, "default": 5_706_499, "pairs": 341_260, "medium": 472_972}
     assert totals[profile] == sum(counts)
 
 
@@ -194,6 +195,23 @@ def test_new_colours_cover_the_changed_frame_by_their_opacity(upsample):
         change = composed._change(composed.features(frame), z, window)
     colours = torch.tensor([0.5, -0.5, 0.25])[:, None, None]
     torch.testing.assert_close(change, 0.5 * before + 0.5 * (colours - window[:, -1]), atol=1e-5, rtol=1e-4)
+
+
+@pytest.mark.parametrize("upsample", ["bilinear", "subpixel", "transposed"])
+def test_the_decoder_can_be_continued_with_the_frame_as_an_input(upsample):
+    config = replace(tiny(), upsample=upsample)
+    seeing, plain = build(replace(config, decoder_frame=True)).eval(), build(config).eval()
+    seeing.load_state_dict(plain.state_dict(), strict=False)
+    frame, z = torch.rand(2, 3, 32, 32), torch.randn(3, 2, 100)
+    maps, window = plain.features(frame), frame[:, None] * 2 - 1
+    with torch.no_grad():
+        before = plain._change(maps, z, window)
+        assert torch.equal(seeing._change(maps, z, window), before)  # no influence at first
+        seeing.motion_decoder.frame.weight.normal_()
+        both = seeing._change(maps, z, window)
+        alone = torch.cat([seeing._change([m[1:] for m in maps], z[i : i + 1, 1:], window[1:]) for i in range(3)])
+    assert not torch.allclose(both, before, atol=1e-2)
+    torch.testing.assert_close(both[1::2], alone, atol=1e-5, rtol=1e-4)  # each sample has its own frame
 
 
 def test_the_kl_weight_by_epochs():
@@ -353,6 +371,7 @@ def test_other_sizes_where_maps_nest(model):
         ({"bn_momentum": 2.0}, "must lie in 0…1"),
         ({"stored": -1}, "stored must be at least 0"),
         ({"lp_exponent": 0.0}, "lp_exponent must be above 0"),
+        ({"decoder": (), "output": "composed"}, "model.decoder needs at least one layer"),
         ({"gdl_weight": -1.0}, "gdl_weight must be at least 0"),
         ({"num_scales": 0}, "num_scales must be at least 1"),
     ],

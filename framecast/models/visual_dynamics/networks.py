@@ -153,36 +153,54 @@ class MotionDecoder(nn.Module):
         outputs = (channels + self.weights) * (4 if config.upsample == "subpixel" else 1)
         layers.append(SameConv(inputs, outputs, config.decoder_last))
         self.layers = nn.Sequential(*layers)
-        # A layer of its own, so that weights trained with a difference image alone can be continued.
+        # Layers of their own, so that weights trained without them can be continued.
+        self.frame: nn.Conv2d | None = None
+        if config.decoder_frame:
+            width, kernel = config.decoder[0]
+            pixels = channels * (4 if config.upsample == "subpixel" else 1)
+            self.frame = SameConv(pixels, width, max(kernel, 3))
         self.cover: nn.Conv2d | None = None
         if config.output == "composed":
             cell = 4 if config.upsample == "subpixel" else 1
             self.cover = SameConv(inputs, (channels + 1) * cell, config.decoder_last)
 
-    def forward(self, maps: Sequence[Tensor], size: tuple[int, int]) -> Tensor:
-        """(b, c + n, h, w): difference image in units of -1…1, and with mixed output n logits; with composed output
-        (b, 2 c + 1, h, w): difference image, new colours in -1…1 and the logit of their opacity.
+    def forward(self, maps: Sequence[Tensor], size: tuple[int, int], frame: Tensor) -> Tensor:
+        """(s b, c + n, h, w): difference image in units of -1…1, and with mixed output n logits; with composed output
+        (s b, 2 c + 1, h, w): difference image, new colours in -1…1 and the logit of their opacity.
 
         Args:
-            maps: (b, maps, h_k, w_k).
+            maps: (s b, maps, h_k, w_k), moved.
             size: (h, w) of the frame.
+            frame: (b, c, h, w) in -1…1, the last one.
         """
         if self.enlarge is not None:
             x = torch.cat([layer(each) for layer, each in zip(self.enlarge, maps, strict=True)], 1)
-            return widen(self._drawn(x))
+            return widen(self._drawn(x, frame))
         half = self.upsample == "subpixel"
         wanted = (size[0] // 2, size[1] // 2) if half else size
         x = torch.cat([_resized(each, wanted) for each in maps], 1)
-        x = widen(self._drawn(x))
+        x = widen(self._drawn(x, F.pixel_unshuffle(frame, 2) if half else frame))
         return F.pixel_shuffle(x, 2) if half else x
 
-    def _drawn(self, x: Tensor) -> Tensor:
-        """All outputs (b, n, h, w) of the enlarged maps."""
-        if self.cover is None:
-            drawn: Tensor = self.layers(x)
-            return drawn
-        x = self.layers[:-1](x)
-        return torch.cat([self.layers[-1](x), self.cover(x)], 1)
+    def _drawn(self, x: Tensor, frame: Tensor) -> Tensor:
+        """All outputs (s b, n, h, w) of the enlarged maps (s b, maps, h, w), and of the frame (b, n, h, w)."""
+        layers = list(self.layers)
+        if self.frame is not None:
+            first = 1 if self.enlarge is not None else 0  # after the normalisation, where there is one
+            for layer in layers[: first + 1]:
+                x = layer(x)
+            still = self.frame(frame)
+            x = x + still.repeat(len(x) // len(still), 1, 1, 1)
+            layers = layers[first + 1 :]
+        for layer in layers[:-1]:
+            x = layer(x)
+        drawn: Tensor = layers[-1](x)
+        return drawn if self.cover is None else torch.cat([drawn, self.cover(x)], 1)
+
+    def start_without_frame(self) -> None:
+        """No influence of the frame at first."""
+        assert self.frame is not None
+        nn.init.zeros_(self.frame.weight)
 
     def start_uncovered(self) -> None:
         """Hardly any new colours at first, with composed output: the difference image is added as without them."""

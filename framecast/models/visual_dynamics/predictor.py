@@ -98,6 +98,8 @@ class VisualDynamics(Predictor):
             self.motion_decoder.start_as_copy()
         if c.output == "composed":
             self.motion_decoder.start_uncovered()
+        if c.decoder_frame:
+            self.motion_decoder.start_without_frame()
 
     @classmethod
     def request(cls, config: VisualDynamicsConfig) -> ClipRequest:
@@ -244,7 +246,7 @@ class VisualDynamics(Predictor):
             for each, kernel in zip(maps, kernels, strict=True)
         ]
         size = (h, w) if self.config.resize else self.config.padded(h, w)
-        output: Tensor = self.motion_decoder(moved, size)
+        output: Tensor = self.motion_decoder(moved, size, self._padded(window[:, -1]))
         output = output[..., :h, :w]
         if self.config.output == "difference":
             return output
