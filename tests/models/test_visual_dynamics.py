@@ -214,6 +214,23 @@ def test_the_decoder_can_be_continued_with_the_frame_as_an_input(upsample):
     torch.testing.assert_close(both[1::2], alone, atol=1e-5, rtol=1e-4)  # each sample has its own frame
 
 
+def test_scales_can_be_continued_with_the_next_coarser_one_as_an_input():
+    coarser, plain = build(replace(tiny(), image_down=True)).eval(), build(tiny()).eval()
+    coarser.load_state_dict(plain.state_dict(), strict=False)
+    frame = torch.rand(1, 3, 32, 32)
+    before = plain.features(frame)
+    for ours, theirs in zip(coarser.features(frame), before, strict=True):
+        assert torch.equal(ours, theirs)  # no influence at first
+    with torch.no_grad():
+        for layer in coarser.image_encoder.down:
+            layer.weight.normal_()
+        changed = coarser.image_encoder.scales[-1][-1].bias.add_(1)  # of the coarsest
+    assert changed.shape == (4,)
+    for ours, theirs in zip(coarser.features(frame), before, strict=True):
+        assert ours.shape == theirs.shape
+        assert not torch.allclose(ours, theirs, atol=1e-3)
+
+
 def test_the_kl_weight_by_epochs():
     config = VisualDynamics.resolve_schedules(original(), 625)
     steps = (0, 48 * 625 - 1, 48 * 625, 56 * 625 - 1, 56 * 625, 128 * 625)
@@ -372,6 +389,7 @@ def test_other_sizes_where_maps_nest(model):
         ({"stored": -1}, "stored must be at least 0"),
         ({"lp_exponent": 0.0}, "lp_exponent must be above 0"),
         ({"decoder": (), "output": "composed"}, "model.decoder needs at least one layer"),
+        ({"image": ((32, 5, 4),), "image_down": True}, "model.image needs at least two layers"),
         ({"gdl_weight": -1.0}, "gdl_weight must be at least 0"),
         ({"num_scales": 0}, "num_scales must be at least 1"),
     ],

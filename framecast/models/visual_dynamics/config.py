@@ -83,6 +83,9 @@ class VisualDynamicsConfig:
     """Size of the largest scale relative to the frame: 2 in the tested form, 1 in the authors' own."""
     image: Rows = ((64, 5, 2), (64, 5, 1), (64, 5, 2), (32, 5, 1))
     """Convolutions of the image encoder: feature maps, kernel, stride; padded to size / stride."""
+    image_down: bool = False
+    """Maps of the next coarser scale as a further input of each scale's second layer, so that an edge's maps depend on
+    the whole shape; the published scales are independent."""
     image_slope: float = 0.2
     """Negative slope of its ReLU, in 0…1."""
     # --- motion encoder
@@ -178,6 +181,8 @@ class VisualDynamicsConfig:
         self._check_tables()
         if not self.decoder and (self.decoder_frame or self.output == "composed"):
             raise UserError("model.decoder needs at least one layer with decoder_frame, or with output composed")
+        if self.image_down and len(self.image) < 2:
+            raise UserError("model.image needs at least two layers with image_down")
         self._check_kl("kl_weights", self.kl_weights)
         self._check_kl("kl_steps", self.kl_steps or ((0, 0),))
         self.check_size(self.size, self.size)

@@ -23,6 +23,9 @@ _LAST_BIAS = 3.0
 #: First bias of the opacity of new colours, before the sigmoid: hardly anything is covered.
 _OPACITY_BIAS = -3.0
 
+#: Modules of a layer that is activated and normalised.
+_FIRST = 3
+
 
 def _activated(layer: nn.Conv2d, slope: float, momentum: float) -> list[nn.Module]:
     """A convolution, a (leaky) ReLU, and the normalisation after it, which is the published order."""
@@ -42,12 +45,16 @@ def lead_code(lead: Tensor) -> Tensor:
 
 
 class ImageEncoder(nn.Module):
-    """Feature maps of the first frame at every scale, by separate networks."""
+    """Feature maps of the first frame at every scale, by separate networks, or each with the next coarser maps."""
 
     def __init__(self, config: VisualDynamicsConfig, channels: int):
         super().__init__()
         self.finest = config.finest
         self.scales = nn.ModuleList(self._scale(config, channels) for _ in range(config.num_scales))
+        self.down: nn.ModuleList | None = None
+        if config.image_down:
+            width = config.image[0][0]
+            self.down = nn.ModuleList(SameConv(config.maps, width, 3) for _ in range(config.num_scales - 1))
 
     @staticmethod
     def _scale(config: VisualDynamicsConfig, channels: int) -> nn.Sequential:
@@ -64,12 +71,23 @@ class ImageEncoder(nn.Module):
             frame: (b, c, h, w) in -1…1; several context frames as channels.
         """
         h, w = frame.shape[-2:]
-        maps = []
-        for k, scale in enumerate(self.scales):
+        maps: list[Tensor] = []
+        for k, scale in reversed(list(enumerate(self.scales))):
             size = (self.finest * h // 2**k, self.finest * w // 2**k)
-            image = frame if size == (h, w) else F.interpolate(frame, size, mode="bilinear", align_corners=False)
-            maps.append(scale(image))
+            x = frame if size == (h, w) else F.interpolate(frame, size, mode="bilinear", align_corners=False)
+            if self.down is not None and maps:
+                assert isinstance(scale, nn.Sequential)
+                x = scale[:_FIRST](x)
+                x = scale[_FIRST:](x + self.down[k](_resized(maps[0], (x.shape[-2], x.shape[-1]))))
+            else:
+                x = scale(x)
+            maps.insert(0, x)
         return maps
+
+    def start_independent(self) -> None:
+        """No influence of coarser scales at first."""
+        for layer in self.down or ():
+            nn.init.zeros_(layer.weight)
 
 
 class MotionEncoder(nn.Module):

@@ -98,6 +98,7 @@ class VisualDynamics(Predictor):
             self.motion_decoder.start_as_copy()
         if c.output == "composed":
             self.motion_decoder.start_uncovered()
+        self.image_encoder.start_independent()
         if c.decoder_frame:
             self.motion_decoder.start_without_frame()
 
