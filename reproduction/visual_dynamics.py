@@ -4,6 +4,7 @@
     python -m reproduction.visual_dynamics --only shapes     one part: bound, shapes, flow, ablation, objects, …
     python -m reproduction.visual_dynamics --clip FILE       a natural clip of your own; its grids stay with the run
     python -m reproduction.visual_dynamics --again           run finished ones again
+    python -m reproduction.visual_dynamics --package         the packaged weights from the run of the chain, with scores
     python -m reproduction.visual_dynamics --only contours --weights RUN    second contours of a run's samples, printed
 
 Parts `contours` and `rollouts` train nothing: they measure the packaged weights within minutes.
@@ -13,6 +14,8 @@ A run that was stopped resumes; one that is there is measured, not trained again
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +26,9 @@ import torch
 from framecast.data.base import Segment
 from framecast.data.store import Store
 from framecast.data.synthetic.shapes import Scene, ShapesConfig
+from framecast.evaluation.evaluate import evaluate
 from framecast.evaluation.motion import first_frame, measure_motions, motions_of_model, true_motions
+from framecast.inference.export import save_pretrained
 from framecast.inference.latents.motions import dims, sample, transfer
 from framecast.metrics.displacement import KINDS, find_displacements
 from framecast.training.checkpoint import finished_step
@@ -31,7 +36,7 @@ from framecast.training.log import read_metrics
 from framecast.training.run_folder import Run, open_run
 from reproduction.flow_baseline import flow_baseline
 from reproduction.pages import code, machine, opening, table, text
-from reproduction.results import RESULTS, WORK, Results, arguments, command, made, relative, slug
+from reproduction.results import RESULTS, ROOT, WORK, Results, arguments, command, made, relative, slug
 from reproduction.shape_samples import SEEDS, contours, rollouts
 
 SIZE, SAMPLES = 64, 20
@@ -51,14 +56,18 @@ ABLATION = {
 
 def main() -> None:
     """Run the parts asked for."""
-    names = ("bound", "shapes", "flow", "ablation", "objects", "contours", "rollouts")
+    names = ("bound", "shapes", "flow", "ablation", "objects", "contours", "rollouts", "medium")
     parser = arguments(__doc__, names, clip="train and sample on this video instead")
     parser.add_argument("--pictures", type=int, default=500, help="test pictures that are sampled from")
     parser.add_argument("--ablation-epochs", type=float, default=0.16, help="passes of each run of the ablation")
     parser.add_argument("--weights", help="with --only contours: measure these, print a table and store nothing")
     parser.add_argument("--scenes", type=int, default=500, help="fresh scenes of contours")
     parser.add_argument("--split", choices=list(SEEDS), default="test", help="seed of the fresh scenes of --weights")
+    parser.add_argument("--package", action="store_true", help="export the run of the chain as packaged weights")
     options = parser.parse_args()
+    if options.package:
+        package(staged()[0])
+        return
     if options.weights:
         print("\n".join(_contours(contours_of(options.weights, options.scenes, options.split))))
         return
@@ -70,6 +79,7 @@ def main() -> None:
         "objects": objects,
         "contours": lambda: contours_of(PACKAGED, options.scenes),
         "rollouts": rolled_out,
+        "medium": medium,
         "clip": lambda: clip(options.clip),
     }
     Results("visual-dynamics", page).parts(makers, options)
@@ -241,6 +251,33 @@ def rolled_out() -> dict[str, Any]:
         "rollouts": found,
         "grids": {"true and sampled frames of five scenes": "visual-dynamics-rollout.png"},
     }
+
+
+def medium() -> dict[str, Any]:
+    """Profile `medium` on frames of 128x128, for a part of its length, with a constant KL weight."""
+    folder = made(WORK / "data" / "shapes128", "shapes", "--size", "128", "--train", "4000", "--val", "256")
+    short = (
+        "--epochs 2 --optim.decay-epochs 2 --model.kl-weights 0 0.002 --train.every steps --train.validate-every 100"
+    )
+    run, facts = trained("visual-medium", relative(folder), short, profile="medium")
+    drawn = sample(run, prior="posterior", out=run.folder / "latents")
+    grid = _kept(drawn.files["grid"], "visual-dynamics-medium.png")
+    return {
+        "sentence": f"profile `medium` at 128x128, {facts['steps']:,} of its 11,250 steps (9 passes through 20,000)",
+        **facts,
+        "grids": {"posterior": grid},
+    }
+
+
+def package(run: Run) -> None:
+    """The packaged weights from a run: half precision, with scores of 50 held-out pairs; its examples are kept."""
+    folder = ROOT / "framecast" / "pretrained" / PACKAGED
+    scores, _ = evaluate(run, data(), horizon=1, samples=6, clips=50, save=False)
+    with tempfile.TemporaryDirectory() as kept:
+        shutil.copytree(folder / "examples", Path(kept) / "examples")
+        shutil.rmtree(folder)
+        save_pretrained(run, folder, half=True, scores=scores, license="apache-2.0")
+        shutil.copytree(Path(kept) / "examples", folder / "examples", dirs_exist_ok=True)
 
 
 def clip(path: Path) -> dict[str, Any]:

@@ -87,6 +87,7 @@ class ImageEncoder(nn.Module):
     def start_independent(self) -> None:
         """No influence of coarser scales at first."""
         for layer in self.down or ():
+            assert isinstance(layer, nn.Conv2d)
             nn.init.zeros_(layer.weight)
 
 
