@@ -229,9 +229,9 @@ def objects() -> dict[str, Any]:
 def contours_of(weights: str, scenes: int, split: str = "test") -> dict[str, Any]:
     """Second contours, and triangles on their axis, of samples of fresh scenes."""
     found = contours(open_run(weights).model(), scenes, split)
-    normal = found["normal"]["doubled"]
+    shares = ", ".join(f"{row['doubled']['share']:.1%} with codes: {name}" for name, row in list(found.items())[2:])
     return {
-        "sentence": f"{weights}: {normal['share']:.1%} of {scenes} samples with codes of N(0, I) have a second contour",
+        "sentence": f"second contours in samples of {weights}: {shares}",
         "weights": weights,
         "scenes": scenes,
         "contours": found,
