@@ -407,7 +407,7 @@ def _link(name: str, epochs: float, weights: Points, lr: float = 1.5e-3, pool: b
 
 #: Against outlines that stay where shapes were (docs/log.md). Codes of N(0, I) lie between those of true motions too,
 #: hence the prior; fewer are stored, so that the weights are not larger with the layers that are added.
-_ERASING = {
+_ERASING: dict[str, Any] = {
     "output": "composed",
     "decoder_frame": True,
     "image_down": True,
