@@ -17,7 +17,8 @@ from dataclasses import replace
 import torch
 
 from benchmarks.ceiling import beside, count_flops
-from benchmarks.row import Row, Settings, against_gemm, peak_memory, run_script
+from benchmarks.memory import peak_memory
+from benchmarks.row import Row, Settings, against_gemm, run_script
 from framecast.core.types import Batch, ClipSpec
 from framecast.models.hierarchical.config import PROFILES, HierarchicalConfig
 from framecast.models.hierarchical.predictor import Hierarchical

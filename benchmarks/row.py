@@ -8,20 +8,15 @@ import functools
 import json
 import os
 import subprocess
-import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-import psutil
 import torch
 
 from benchmarks.ceiling import Ceiling, beside, count_flops, median_seconds
 from framecast.training.device import pick_device
-
-T = TypeVar("T")
 
 CPU = torch.device("cpu")
 
@@ -141,31 +136,6 @@ def _commit() -> str:
     except (OSError, subprocess.CalledProcessError):
         return "unknown"
     return head.stdout.strip() + ("+" if changes.stdout.strip() else "")
-
-
-def peak_memory(work: Callable[[], T]) -> tuple[T, float, float]:
-    """What `work` returns, how far the process's memory grew meanwhile, and its highest value; both in MB.
-
-    Sampled every 2 ms rather than read off the process's high-water mark, which an earlier peak would hide behind.
-    """
-    process, done = psutil.Process(), threading.Event()
-    before = highest = process.memory_info().rss
-
-    def watch() -> None:
-        nonlocal highest
-        while not done.is_set():
-            highest = max(highest, process.memory_info().rss)
-            time.sleep(0.002)
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        result = work()
-    finally:
-        done.set()
-        watcher.join()
-    highest = max(highest, process.memory_info().rss)
-    return result, (highest - before) / 1e6, highest / 1e6
 
 
 @dataclass(frozen=True)
