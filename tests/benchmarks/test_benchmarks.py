@@ -4,17 +4,19 @@ import importlib
 import json
 import math
 import multiprocessing
+import os
 import subprocess
 import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
-from small_models import process_settings
+from small_models import forked, process_settings
 
+from framecast import cli
 from framecast.core.types import ClipSpec
 from framecast.data.synthetic.bouncing import Bouncing, BouncingConfig
 from framecast.models.multiscale_gan.config import PROFILES
@@ -52,11 +54,44 @@ def load(monkeypatch):
     return found
 
 
+class ForkedCommand:
+    """Stands in for `subprocess.Popen` of `python -m framecast`: forked from this process, which has imported torch."""
+
+    def __init__(self, command, stdout, text):
+        assert command[:3] == [sys.executable, "-m", "framecast"]
+        ours, end = os.pipe()
+
+        def work():
+            os.close(ours)
+            os.dup2(end, 1)
+            with os.fdopen(end, "w", buffering=1) as sys.stdout:
+                return cli.run(command[3:])
+
+        self.process = forked(work)
+        os.close(end)
+        self.pid, self.stdout = self.process.pid, os.fdopen(ours)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.process.join()
+        self.stdout.close()
+
+    def poll(self):
+        return self.process.exitcode
+
+    def terminate(self):
+        self.process.terminate()
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_every_script_writes_rows(script, load, tmp_path, capsys, monkeypatch):
     fork = multiprocessing.get_context("fork")  # which imports nothing anew
     monkeypatch.setattr(multiprocessing, "get_context", lambda method=None: fork)
     module = load(script)
+    if script == "playing":
+        monkeypatch.setattr(module, "subprocess", SimpleNamespace(Popen=ForkedCommand, PIPE=subprocess.PIPE))
     out = tmp_path / "results" / "rows.jsonl"
     arguments = ["--tiny", "--device", "cpu", "--out", str(out), "--charts", str(tmp_path)]
     load("row").run_script(module.run, module.__doc__, arguments)
