@@ -595,12 +595,21 @@ def command(model, data, out, *more):
     return ["train", model, *map(str, ("--data", data, "--out", out, "--quiet", *frequent, *more))]
 
 
-def start(words, folder, step):
-    """A process that runs the command and has logged `step`."""
-    process = forked(cli.run, words)
-    for _ in range(3000):
-        if not process.is_alive() or any(row["step"] >= step for row in read_metrics(folder)):
-            break
+def start(words, folder, step, hold):
+    """A process that runs the command and has logged `step`; at step `hold` it waits for a signal."""
+    original = Trainer._log_step
+
+    def wait(self, *arguments):
+        while self.state.step == hold and not self.signals.number:
+            time.sleep(0.01)
+        return original(self, *arguments)
+
+    def work():
+        Trainer._log_step = wait
+        return cli.run(words)
+
+    process = forked(work)
+    while process.is_alive() and not any(row["step"] >= step for row in read_metrics(folder)):
         time.sleep(0.02)
     assert process.is_alive(), process.exitcode
     return process
@@ -610,16 +619,16 @@ def test_killed_and_resumed_run_equals_unbroken_run(colour, tmp_path):
     folder, steps = tmp_path / "killed", 24
     words = command("multiscale-gan", colour.folder, folder, "--profile", "tiny", "--train.save-every", 3)
     words = [*words, "--steps", str(steps)]
-    process = start(words, folder, 5)
+    process = start(words, folder, 5, hold=steps - 2)
     process.kill()
     process.join()
     assert process.exitcode == -signal.SIGKILL
     at = load_checkpoint(folder)["step"]
     assert 3 <= at < steps
     assert at % 3 == 0
-    process = start(words, folder, read_metrics(folder)[-1]["step"] + 2)
+    process = start(words, folder, read_metrics(folder)[-1]["step"] + 1, hold=steps - 1)
     process.terminate()
-    process.join(timeout=120)
+    process.join(timeout=300)
     assert process.exitcode == 143
     assert at < load_checkpoint(folder)["step"] < steps
     assert cli.run(words) == 0

@@ -52,6 +52,7 @@ class Tab:
 
     def __init__(self, page, url):
         self.page, self.faults = page, []
+        page.set_default_timeout(300_000)
         page.on("console", self.note)
         page.on("pageerror", self.note)
         page.goto(url)
@@ -69,7 +70,7 @@ class Tab:
         self.page.remove_listener("console", self.note)
         self.page.remove_listener("pageerror", self.note)
 
-    def until(self, expression, seconds=60):
+    def until(self, expression, seconds=300):
         end = time.monotonic() + seconds
         while not self.page.evaluate(expression):
             assert time.monotonic() < end, f"it never came true: {expression}"
@@ -389,6 +390,7 @@ def test_page_reports_full_and_stopped_server(laptop, tmp_path):
     with serving(make_player(tmp_path / "data", "plain"), limits=limits(sessions=1)) as url:
         tab = Tab(laptop, url)
         second = laptop.context.new_page()
+        second.set_default_timeout(300_000)
         second.goto(url)
         second.wait_for_selector("#reload:visible")
         assert second.locator("#curtain-message").inner_text().startswith("1 browser may play at once and all seats")

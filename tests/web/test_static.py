@@ -91,7 +91,6 @@ def tab(browser, url):
 
     outside = []
     with browser.new_context(**PHONE) as context:
-        context.set_default_timeout(300_000)
         context.route(lambda address: not address.startswith(url), lambda route: (outside.append(route), route.abort()))
         with Tab(context.new_page(), url) as tab:
             yield tab
