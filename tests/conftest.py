@@ -63,7 +63,7 @@ def is_loopback(host: str) -> bool:
 
 @pytest.fixture(scope="module", autouse=True)
 def charts_without_layout(request: pytest.FixtureRequest) -> Iterator[None]:
-    """Charts are drawn everywhere, but their labels are given room, half of the time, in tests of pages only."""
+    """Charts are drawn everywhere; the layout of their labels, half of that work, is made in tests of pages only."""
     with pytest.MonkeyPatch.context() as patch:
         if request.path.parent.name != "reporting":
             patch.setattr("framecast.reporting.charts._arrange", lambda figure: None)
