@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from framecast.core.config import length_in_words
 from reproduction.claims import OLDER_HEADLINE, RESULTS, ROOT
 from reproduction.pages import code, table, text
 
@@ -83,7 +84,7 @@ def _conditions(results: Mapping[str, Any], data: str) -> list[str]:
             if "hardware" in r
         }
     )
-    length = f"{settings['steps']:,} steps" if settings["steps"] else settings["budget"]
+    length = length_in_words(settings["steps"], settings["budget"], settings.get("clock", "wall"))
     seeds = settings["seeds"]
     one = "one seed, so the intervals do not include the variation between seeds"
     variation = one if len(seeds) == 1 else f"{len(seeds)} seeds"

@@ -37,6 +37,7 @@ from framecast.data.store import DatasetWriter, Store
 from framecast.media.video import read_video
 from framecast.models.baselines import CopyLast
 from framecast.training.checkpoint import CHECKPOINT_SUMS, load_checkpoint, snapshots
+from framecast.training.config import resolve_length
 from framecast.training.device import Device
 from framecast.training.log import read_metrics
 from framecast.training.presets import preset
@@ -886,6 +887,34 @@ def test_budget_ends_a_run_and_is_counted_across_resumes(grey, tmp_path):
     assert saved["seconds"] >= 0.3
     run(Plain, grey, folder, budget="0.3s")
     assert load_checkpoint(folder)["step"] == saved["step"]
+
+
+def test_a_budget_of_processor_time_does_not_count_waiting(grey, tmp_path, monkeypatch):
+    class Apart(Clock):
+        """Processor time advances by 0.25 s at every reading, the wall clock by 25 s."""
+
+        used = 0.0
+
+        def process_time(self):
+            self.used += 0.25
+            return self.used
+
+        def monotonic(self):
+            self.now += 25.0
+            return self.now
+
+    Apart(monkeypatch)
+    folder = run(Plain, grey, tmp_path / "run", budget="3s", clock="cpu")
+    saved = load_checkpoint(folder)
+    assert saved["step"] > 5
+    assert 3 <= saved["seconds"] < 4
+
+
+def test_processor_time_is_refused_on_another_device(grey):
+    settings = small_config(Plain, budget="3s", clock="cpu").train
+    assert resolve_length(settings, 8, torch.device("cpu")) == (None, 3.0)
+    with pytest.raises(UserError, match=r"--train.clock cpu counts no time of cuda:0; use --train.clock wall"):
+        resolve_length(settings, 8, torch.device("cuda", 0))
 
 
 def test_expected_end_uses_the_remaining_time(grey, tmp_path):
