@@ -152,7 +152,7 @@ acceptance: setup
 	$(if $(CLIP),,$(PY) -m reproduction.anomaly)
 	$(if $(CLIP),,$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[cluster,mlflow,trackio,wandb]")
 	$(if $(CLIP),,$(ONE_THREAD) $(PY) -m pytest -q $(OUTSIDE_DEV))
-	$(PY) -m reproduction.benchmark $(if $(CLIP),--headline --clip "$(CLIP)")
+	$(PY) -m reproduction.benchmark $(if $(CLIP),--sets --clip "$(CLIP)")
 	$(if $(CLIP),,$(PY) -m reproduction.autoencoders)
 
 fuzz: setup
