@@ -103,11 +103,11 @@ def main() -> None:
 
 
 def further_sets(clip: Path, budget: str, seeds: Sequence[str], more: Sequence[str]) -> None:
-    """The models of `leaders` that need no palette, on generated scenes and on a filmed clip."""
+    """The families of `leaders` that need no palette, on generated scenes and on a filmed clip."""
     scenes = ROOT / "runs" / "benchmark-sets" / "data" / "bouncing"
     made(scenes, "bouncing", "--videos", "300", "--frames", "100")
-    sets = {"bouncing": f"{relative(scenes)} --size 64x64", "clip": f"{clip} --size 72x64"}
-    models = [model for model in LEADERS if not model.startswith("categorical")]
+    sets = {"bouncing": f"{relative(scenes)} --size 72x64", "clip": f"{clip} --size 72x64"}
+    models = [model for model in LEADERS if not model.startswith(("categorical", "one-go"))]
     # A clip is somebody's: its pictures stay with the runs.
     further("sets", models, sets, ["--budget", budget, "--seeds", *seeds, *more], ("bouncing",))
 

@@ -36,6 +36,7 @@ from framecast.core.types import Loss, Optimiser, StopCondition
 from framecast.data.store import DatasetWriter, Store
 from framecast.media.video import read_video
 from framecast.models.baselines import CopyLast
+from framecast.models.direct.predictor import Direct
 from framecast.training.checkpoint import CHECKPOINT_SUMS, load_checkpoint, snapshots
 from framecast.training.config import resolve_length
 from framecast.training.device import Device
@@ -915,6 +916,22 @@ def test_processor_time_is_refused_on_another_device(grey):
     assert resolve_length(settings, 8, torch.device("cpu")) == (None, 3.0)
     with pytest.raises(UserError, match=r"--train.clock cpu counts no time of cuda:0; use --train.clock wall"):
         resolve_length(settings, 8, torch.device("cuda", 0))
+
+
+def test_the_horizon_is_one_that_lies_between_two_shot_cuts(tmp_path):
+    """One video, cut in time into train, val and test, whose validation part has a shot cut in its middle."""
+    frames = np.random.default_rng(0).integers(0, 256, (300, 3, 16, 16), dtype=np.uint8)
+    for name, breaks in (("whole", []), ("cut", list(range(12, 300, 12)))):
+        with DatasetWriter(tmp_path / name) as writer:
+            writer.add(frames, name="clip", breaks=breaks)
+    settings = dataclasses.replace(preset("direct", "tiny"), train=small_config(Plain, steps=1).train)
+    settings = dataclasses.replace(settings, model=dataclasses.replace(settings.model, horizon=16))
+    assert settle(settings, Store(tmp_path / "whole"), Direct).model.horizon == 16
+    source = Store(tmp_path / "cut")
+    model = settle(settings, source, Direct).model
+    assert model.context + model.horizon <= 12
+    folder = train("direct", source, profile="tiny", out=tmp_path / "run", steps=1, quiet=True, tensorboard=False)
+    assert load_checkpoint(folder)["step"] == 1
 
 
 def test_expected_end_uses_the_remaining_time(grey, tmp_path):
