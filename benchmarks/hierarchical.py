@@ -68,15 +68,12 @@ def _step(
     settings: Settings, config: HierarchicalConfig, name: str, size: int, turn: int = 0, precision: str = "fp32"
 ) -> Row:
     step = Step(config, size, Device(settings.device, precision), turn)
-    # The counter cannot follow the penalty, which differentiates within a step: its operations are left out.
-    counted = Step(replace(config, critic="gan"), size, Device(settings.device, precision), turn) if turn else step
     return against_gemm(
         settings,
         name,
         step,
         precision=precision,
-        flops=count_flops(counted),
-        but=" but the penalty" if turn else "",
+        flops=count_flops(step),
         details=lambda seconds, _: {"clips_per_second": size / seconds},
     )
 

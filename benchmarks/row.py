@@ -165,7 +165,6 @@ def against_gemm(
     frames: int = 0,
     precision: str = "fp32",
     flops: float | None = None,
-    but: str = "",
     repeats: int = 5,
     warm_up: int = 1,
     goal: float | None = None,
@@ -175,7 +174,7 @@ def against_gemm(
     """The row of a call beside the time its operations take as plain matrix products.
 
     frames: that a call makes; the figure is then frames per second, else seconds.  flops: of a call, counted where not
-    given.  but: what they leave out, such as " but the penalty".  details: (seconds, flops) of a call -> what else to
+    given.  details: (seconds, flops) of a call -> what else to
     say.
     """
     flops = count_flops(work) if flops is None else flops
@@ -190,7 +189,7 @@ def against_gemm(
         figure=frames / seconds if frames else seconds,
         unit="frames/s" if frames else "s",
         ceiling=frames / floor if frames else floor,
-        against=f"{'ceiling' if frames else 'floor'}: its operations{but} at the GEMM rate of {precision}",
+        against=f"{'ceiling' if frames else 'floor'}: its operations at the GEMM rate of {precision}",
         machine=machine,
         device=settings.device,
         better="more" if frames else "less",

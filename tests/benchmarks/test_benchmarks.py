@@ -26,6 +26,8 @@ from framecast.training.device import Device
 ROOT = Path(__file__).parents[2]
 SCRIPTS = {  # and how many rows they leave at least: fewer without native bf16 or the emulator
     "training_step": 2,
+    "small_steps": 3,
+    "processes": 1,
     "hierarchical": 9,
     "autoencoders": 15,
     "full_frame": 2,
@@ -250,9 +252,26 @@ def test_speed_page_keeps_the_newest_row_of_every_name(load, tmp_path):
 
     goal = {"goal": 1.5, "goal_is": "ratio", "reached": False}
     rows = [row("step", 3.0), row("load", 5.0), row("step", 2.0, **goal), row("toy", 1.0, tiny=True)]
+    rows.append(row("rate", 0.25, unit="frames/s", goal=0.5, goal_is="ratio", reached=False))
+    rows.append(row("layers", 6.0, details={"times_the_layers_alone": 1.5}))
     text = load("speed_page").page(rows, tmp_path)
     table = [line for line in text.splitlines() if line.startswith("| ") and "what" not in line]
     assert table == [
         "| load | 5 s | 1 s (floor) | 5 | – | 300 GFLOP/s | 2026-01-02 |",
-        "| step | 2 s | 1 s (floor) | 2 | ratio 1.5: not reached | 300 GFLOP/s | 2026-01-02 |",
+        "| step | 2 s | 1 s (floor) | 2 | 1.5 times: not reached | 300 GFLOP/s | 2026-01-02 |",
+        "| rate | 0.25 frames/s | 1 frames/s (floor) | 4 | 2 times: not reached | 300 GFLOP/s | 2026-01-02 |",
+        "| layers | 6 s | 1 s (floor) | 6 (1.5 its layers alone) | – | 300 GFLOP/s | 2026-01-02 |",
     ]
+
+
+def test_operations_of_a_gradient_within_a_loss_are_counted(load):
+    weight = torch.ones(4, 4, requires_grad=True)
+    point = torch.ones(2, 4, requires_grad=True)
+
+    def work() -> None:
+        (slope,) = torch.autograd.grad((point @ weight).square().sum(), point, create_graph=True)
+        slope.square().sum().backward()
+
+    # point @ weight and its gradient; of these two products the gradients for both factors, less one already made
+    assert load("ceiling").count_flops(work) % (2 * 2 * 4 * 4) == 0
+    assert load("ceiling").count_flops(work) >= 4 * (2 * 2 * 4 * 4)
