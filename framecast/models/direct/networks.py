@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from framecast.nn.doubling import DoubledConvTranspose2d
+
 #: Frequencies of the lead time's code.
 FREQUENCIES = 16
 #: Width of the vector that modulates the residual blocks.
@@ -95,10 +97,10 @@ class Decoder(nn.Module):
         super().__init__()
         a, b, c = widths
         self.deep = nn.ModuleList(Residual(c, code) for _ in range(depth))
-        self.up_two = nn.ConvTranspose2d(c, b, 2, stride=2)
+        self.up_two = DoubledConvTranspose2d(c, b, 2)
         self.merge_two, self.skip_two = nn.Conv2d(b, b, 1), nn.Conv2d(b, b, 1, bias=False)
         self.two = Residual(b, code)
-        self.up_one = nn.ConvTranspose2d(b, a, 2, stride=2)
+        self.up_one = DoubledConvTranspose2d(b, a, 2)
         self.merge_one, self.skip_one = nn.Conv2d(a, a, 1), nn.Conv2d(a, a, 1, bias=False)
         self.one = Residual(a, code)
 
