@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from framecast.nn.colour import to_grey
 from framecast.nn.doubling import DoubledConvTranspose2d
 from framecast.nn.norm import LayerNorm
-from framecast.nn.peephole import PeepholeCell
+from framecast.nn.peephole import PeepholeCell, RolledCell
 from framecast.nn.precision import full_precision, widen
 from framecast.nn.vgg import Convention, VGGTrunk
 
@@ -133,9 +133,20 @@ class StructurePredictor(nn.Module):
         cells = self.feedback.new_zeros(batch, len(self.cells), len(self.feedback))
         return torch.cat([cells, self.feedback.expand(batch, 1, -1)], 1)
 
+    def rolled(self) -> list[RolledCell] | None:
+        """The cells for one roll-out with gradients; None where there are none, or where the loss is compiled."""
+        if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return None
+        return [RolledCell(cell) for cell in self.cells if isinstance(cell, PeepholeCell)]
+
     @full_precision
     def forward(
-        self, encoding: Tensor, action: Tensor, states: Tensor, noise: Tensor | None = None
+        self,
+        encoding: Tensor,
+        action: Tensor,
+        states: Tensor,
+        noise: Tensor | None = None,
+        cells: list[RolledCell] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """One step.
 
@@ -144,6 +155,7 @@ class StructurePredictor(nn.Module):
             action: (b, a).
             states: (b, cells + 1, 2n).
             noise: (b, NOISE_SIZE) of N(0, 1), where the predictor has any; None draws it by torch's global generator.
+            cells: of `rolled`, for steps of one roll-out.
 
         Returns:
             (b, E), new states.
@@ -155,7 +167,7 @@ class StructurePredictor(nn.Module):
         pre = F.relu(pre)
         before, new = states.unbind(1), []
         p = torch.cat([pre, before[-1]], -1)
-        for k, cell in enumerate(self.cells):
+        for k, cell in enumerate(self.cells if cells is None else cells):
             out, state = cell(torch.cat([p, pre], -1) if k and k % 2 == 0 else p, before[k])
             out = out if k % 2 else self.norms[k // 2](out)
             p = p + out if k else out
