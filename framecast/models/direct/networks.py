@@ -155,7 +155,13 @@ class Head(nn.Module):
         ]  # (frames, outputs * patch^2, width, 1, 1)
         bias = torch.unflatten(bias, 0, (self.frames, -1))[chosen]
         if self.film is None or codes is None:
-            y = functional.conv2d(functional.relu(x), weight.flatten(0, 1), bias.flatten())
+            x, flat = functional.relu(x), weight.flatten(0, 1)
+            if (
+                torch.is_grad_enabled() and x.dtype == torch.float32
+            ):  # its gradient as a convolution takes twice as long
+                y = functional.linear(x.permute(0, 2, 3, 1), flat.flatten(1), bias.flatten()).permute(0, 3, 1, 2)
+            else:
+                y = functional.conv2d(x, flat, bias.flatten())
             return torch.unflatten(functional.pixel_shuffle(y, self.patch), 1, (len(bias), self.outputs))
         # one modulation per frame: frame k depends on the actions before it, and on none that lead to later frames
         scale, shift = self.film(codes)[..., None, None].chunk(2, 2)
