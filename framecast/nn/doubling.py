@@ -52,7 +52,7 @@ def doubled(x: Tensor, weight: Tensor, bias: Tensor, cropped: int = 0) -> Tensor
         dtype = torch.get_autocast_dtype(x.device.type)
         x, weight, bias = x.to(dtype), weight.to(dtype), bias.to(dtype)
     height, width = (2 * side + weight.shape[-1] - 2 - cropped for side in x.shape[-2:])
-    result: Tensor = _Doubled.apply(x, weight, bias, cropped)
+    result: Tensor = _Doubled.apply(x, weight, bias, cropped)  # type: ignore[no-untyped-call]
     return result if result.shape[-2:] == (height, width) else result[..., :height, :width]
 
 
@@ -83,7 +83,7 @@ class _Doubled(torch.autograd.Function):
         return pixels
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         of_x, of_weight, of_bias, _ = ctx.needs_input_grad
         missing = [2 * a + weight.shape[-1] - 2 - b for a, b in zip(x.shape[-2:], gradient.shape[-2:], strict=True)]

@@ -72,7 +72,7 @@ class RolledCell:
         self.wanted = any(p.requires_grad for p in (*weights, *peepholes))
         #: joined inputs, gradients of the gates, output before its projection and its gradient, old cell, new cell
         self.steps: list[tuple[Tensor, ...]] = []
-        self.token = _Collect.apply(self, *weights, *peepholes)
+        self.token = _Collect.apply(self, *weights, *peepholes)  # type: ignore[no-untyped-call]
         self.weight, bias, self.projection = (w.detach() for w in weights)
         self.peepholes = tuple(p.detach() for p in peepholes)
         self.bias = bias.clone()
@@ -80,7 +80,7 @@ class RolledCell:
 
     def __call__(self, x: Tensor, state: Tensor) -> tuple[Tensor, Tensor]:
         """One step, as `PeepholeCell.forward`."""
-        found: tuple[Tensor, Tensor] = _Step.apply(x, state, self.token, self)
+        found: tuple[Tensor, Tensor] = _Step.apply(x, state, self.token, self)  # type: ignore[no-untyped-call]
         return found
 
 
@@ -93,7 +93,7 @@ class _Collect(torch.autograd.Function):
         return weights[0].new_zeros(())
 
     @staticmethod
-    def backward(ctx: Any, _: Tensor) -> tuple[Tensor | None, ...]:  # type: ignore[override]
+    def backward(ctx: Any, _: Tensor) -> tuple[Tensor | None, ...]:
         steps, ctx.rolled.steps = ctx.rolled.steps, []
         if not steps:
             return (None,) * 7
@@ -124,7 +124,7 @@ class _Step(torch.autograd.Function):
         return out, torch.cat([cell, out], -1)
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, of_out: Tensor, of_state: Tensor) -> tuple[Tensor | None, ...]:
         rolled, (joined, gates, before, cell, squashed, shown) = ctx.rolled, ctx.kept
         tanh, sigmoid = torch.ops.aten.tanh_backward, torch.ops.aten.sigmoid_backward

@@ -23,7 +23,7 @@ def mixed(logits: Tensor, stills: Tensor, made: list[Tensor]) -> Tensor:
     """
     if not torch.is_grad_enabled() or torch.compiler.is_compiling():
         return _summed(logits.softmax(2), stills, made)
-    found: Tensor = _Mixed.apply(logits, stills, *made)
+    found: Tensor = _Mixed.apply(logits, stills, *made)  # type: ignore[no-untyped-call]
     return found
 
 
@@ -52,7 +52,7 @@ class _Mixed(torch.autograd.Function):
         return out
 
     @staticmethod
-    @torch.autograd.function.once_differentiable  # type: ignore[untyped-decorator]
+    @torch.autograd.function.once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> tuple[Tensor | None, ...]:
         weights, out, stills, *made = ctx.saved_tensors
         of_logits, of_made = torch.empty_like(weights), [torch.empty_like(out) for _ in made]

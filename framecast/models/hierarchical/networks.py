@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -167,7 +167,8 @@ class StructurePredictor(nn.Module):
         pre = F.relu(pre)
         before, new = states.unbind(1), []
         p = torch.cat([pre, before[-1]], -1)
-        for k, cell in enumerate(self.cells if cells is None else cells):
+        steps: Sequence[Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = cells or list(self.cells)
+        for k, cell in enumerate(steps):
             out, state = cell(torch.cat([p, pre], -1) if k and k % 2 == 0 else p, before[k])
             out = out if k % 2 else self.norms[k // 2](out)
             p = p + out if k else out
