@@ -24,6 +24,8 @@ KILLS ?= 100
 SEED ?= 0
 # Two torch threads beside another busy process can be a hundred times slower than one: one thread a worker.
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
+# Compiled tests are kept, whatever the environment asks for: compiling them takes every worker seven seconds.
+KEEP_COMPILED := PYTHONDONTWRITEBYTECODE=
 
 .DEFAULT_GOAL := help
 .PHONY: help setup setup-system demo test test-gpu test-python test-oldest package docs check format lint types bench acceptance fuzz torture clean
@@ -80,7 +82,7 @@ demo: setup
 	$(PY) -m framecast demo
 
 test: setup
-	$(ONE_THREAD) $(PY) -m pytest -n $(CORES) --dist loadscope $(TESTS)
+	$(ONE_THREAD) $(KEEP_COMPILED) $(PY) -m pytest -n $(CORES) --dist loadscope $(TESTS)
 
 # Each of these tests has a part without a GPU, which `make test` runs.
 test-gpu: setup
@@ -150,7 +152,7 @@ acceptance: setup
 	$(if $(CLIP),,$(PY) -m reproduction.anomaly)
 	$(if $(CLIP),,$(PY) -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[cluster,mlflow,trackio,wandb]")
 	$(if $(CLIP),,$(ONE_THREAD) $(PY) -m pytest -q $(OUTSIDE_DEV))
-	$(PY) -m reproduction.benchmark $(if $(CLIP),--headline --clip "$(CLIP)")
+	$(PY) -m reproduction.benchmark $(if $(CLIP),--sets --clip "$(CLIP)")
 	$(if $(CLIP),,$(PY) -m reproduction.autoencoders)
 
 fuzz: setup

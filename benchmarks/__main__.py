@@ -15,6 +15,8 @@ from benchmarks.row import argument_parser
 #: The scripts, in the order they run.
 SCRIPTS = (
     "training_step",
+    "small_steps",
+    "processes",
     "hierarchical",
     "autoencoders",
     "full_frame",

@@ -9,10 +9,11 @@ import statistics
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
+from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils.flop_counter import flop_registry
 
 T = TypeVar("T")
 
@@ -92,10 +93,27 @@ def median_seconds(work: Callable[[], object], repeats: int, device: torch.devic
 
 
 def count_flops(work: Callable[[], object]) -> float:
-    """Floating-point operations of one call, which is made: convolutions and matrix products, a multiply-add as two."""
-    with FlopCounterMode(display=False) as counter:
+    """Floating-point operations of one call, which is made: convolutions and matrix products, a multiply-add as two.
+
+    Those of gradients are included, also of gradients of gradients.
+    """
+    with _Counter() as counter:
         work()
-    return float(counter.get_total_flops())
+    return counter.total
+
+
+class _Counter(TorchDispatchMode):
+    """Adds up operations. torch's own counter follows modules by hooks, which a gradient within a loss breaks."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.total = 0.0
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        result = func(*args, **(kwargs or {}))
+        if (count := flop_registry.get(func._overloadpacket)) is not None:
+            self.total += count(*args, **(kwargs or {}), out_val=result)
+        return result
 
 
 def synchronise(device: torch.device) -> None:

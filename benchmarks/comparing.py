@@ -16,7 +16,8 @@ from pathlib import Path
 import torch
 
 from benchmarks.ceiling import beside, median_seconds
-from benchmarks.row import CPU, Row, Settings, peak_memory, run_script
+from benchmarks.memory import peak_memory
+from benchmarks.row import CPU, Row, Settings, run_script
 from framecast.data.store import Store
 from framecast.data.synthetic.bouncing import Bouncing, BouncingConfig
 from framecast.evaluation.compare import compare

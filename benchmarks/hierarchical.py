@@ -17,7 +17,8 @@ from dataclasses import replace
 import torch
 
 from benchmarks.ceiling import beside, count_flops
-from benchmarks.row import Row, Settings, against_gemm, peak_memory, run_script
+from benchmarks.memory import peak_memory
+from benchmarks.row import Row, Settings, against_gemm, run_script
 from framecast.core.types import Batch, ClipSpec
 from framecast.models.hierarchical.config import PROFILES, HierarchicalConfig
 from framecast.models.hierarchical.predictor import Hierarchical
@@ -67,15 +68,12 @@ def _step(
     settings: Settings, config: HierarchicalConfig, name: str, size: int, turn: int = 0, precision: str = "fp32"
 ) -> Row:
     step = Step(config, size, Device(settings.device, precision), turn)
-    # The counter cannot follow the penalty, which differentiates within a step: its operations are left out.
-    counted = Step(replace(config, critic="gan"), size, Device(settings.device, precision), turn) if turn else step
     return against_gemm(
         settings,
         name,
         step,
         precision=precision,
-        flops=count_flops(counted),
-        but=" but the penalty" if turn else "",
+        flops=count_flops(step),
         details=lambda seconds, _: {"clips_per_second": size / seconds},
     )
 

@@ -13,7 +13,8 @@ from collections.abc import Iterator
 import torch
 
 from benchmarks.ceiling import beside, median_seconds, times
-from benchmarks.row import Row, Settings, peak_memory, run_script
+from benchmarks.memory import peak_memory
+from benchmarks.row import Row, Settings, run_script
 from framecast.metrics.clips import MetricSettings, measure, parts_of
 from framecast.metrics.frames import WINDOW
 

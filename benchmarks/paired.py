@@ -5,7 +5,8 @@
 Step times of all small profiles, clips per batch of the loader, and reading of a generated video of 30 s, 1080x1920, at
 a shorter side of 128. One process of each checkout measures; they take turns, so that a change of the machine's speed
 meets both. A ratio above 1 means that this checkout takes longer; it counts as slower if all pairs say so. About eight
-minutes on two cores; --only and --models measure a part, --record writes docs/results/paired.json and its page.
+minutes on two cores; --only and --models measure a part (`--only small` the cases of small_cases.py, by CPU time), and
+--record writes docs/results/paired.json and its page.
 """
 
 from __future__ import annotations
@@ -25,6 +26,8 @@ from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 KINDS = ("steps", "loading", "reading")
+#: With `--only small`: the cases of `small_cases.py`, with the precision after a slash.
+SMALL = "small"
 #: Seconds of one measurement of steps, and the most steps in it.
 LENGTH, MOST = 1.0, 50
 
@@ -39,7 +42,8 @@ def serve(data: Path, video: Path) -> None:
         *what, count = json.loads(line)
         if known is None or known[0] != what:
             known = None  # free the model before the next one is built
-            known = what, _steps(data, what[1]) if what[0] == "steps" else _work(data, video, what[0])
+            make = {"steps": _steps, SMALL: _small}.get(what[0])
+            known = what, make(data, what[1]) if make else _work(data, video, what[0])
         print(json.dumps(known[1](count)), flush=True)
 
 
@@ -67,6 +71,46 @@ def _steps(data: Path, name: str) -> Callable[[int], float]:
     state = TrainState.create(model, 0)
     trainer = Trainer(config, source, Path(), make_device("cpu"), state, quiet=True)
     return trainer.seconds_a_step
+
+
+def _small(data: Path, name: str) -> Callable[[int], float]:
+    """Least CPU seconds of a number of steps of a case, one thread: other work on the machine disturbs it little."""
+    import importlib.util
+
+    import torch
+
+    from framecast.training.device import Device
+
+    torch.set_num_threads(1)
+    # the other checkout may lack this file
+    spec = importlib.util.spec_from_file_location("small_cases", ROOT / "benchmarks" / "small_cases.py")
+    assert spec is not None
+    assert spec.loader is not None
+    cases = sys.modules["small_cases"] = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(cases)
+    wanted, precision = name.rsplit("/", 1)
+    case = next(case for case in cases.CASES if case.name == wanted)
+    longer = data.parent / "small-cases"
+    if not longer.exists():
+        cases.make_data(longer)
+    step = cases.Step(longer, Path(tempfile.mkdtemp(dir=data.parent)), case, Device(torch.device("cpu"), precision))
+
+    def measure(count: int) -> float:
+        found = []
+        for _ in range(max(count, 2)):
+            began = time.process_time()
+            step()
+            found.append(time.process_time() - began)
+        return min(found)
+
+    return measure
+
+
+def small_cases() -> list[str]:
+    """The cases of `small_cases.py` in both precisions."""
+    from benchmarks.small_cases import CASES
+
+    return [f"{case.name}/{precision}" for case in CASES for precision in ("bf16", "fp32")]
 
 
 def _work(data: Path, video: Path, kind: str) -> Callable[[int], float]:
@@ -183,14 +227,17 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """Measure and print. Returns 1 where something is slower in all pairs."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--against", default="9ded7df", help="commit to compare with")
-    parser.add_argument("--only", nargs="+", choices=KINDS, default=KINDS, help="kinds of work")
+    parser.add_argument(
+        "--only", nargs="+", choices=[*KINDS, SMALL], default=KINDS, help="kinds of work; small: see small_cases.py"
+    )
     parser.add_argument("--models", nargs="+", help="models; all with a small profile if not given")
     parser.add_argument("--pairs", type=int, default=7, help="pairs of measurements")
     parser.add_argument("--record", action="store_true", help="write docs/results/paired.json and paired.md")
     parser.add_argument("--tiny", action="store_true", help="a small video, for tests")
     given = parser.parse_args(arguments)
     models = given.models or small_models()
-    work = [(kind, name) for kind in given.only for name in (models if kind == "steps" else [""])]
+    named = {"steps": models, SMALL: given.models or (small_cases() if SMALL in given.only else [])}
+    work = [(kind, name) for kind in given.only for name in named.get(kind, [""])]
     with tempfile.TemporaryDirectory(prefix="framecast-paired-") as place:
         folder, tree = Path(place), Path(place) / "tree"
         data, video = prepared(folder, given.tiny)

@@ -19,7 +19,8 @@ from typing import Any, TypeVar
 import numpy as np
 
 from benchmarks.ceiling import beside, median_seconds
-from benchmarks.row import CPU, Row, Settings, peak_memory, run_script
+from benchmarks.memory import peak_memory
+from benchmarks.row import CPU, Row, Settings, run_script
 from framecast.data.synthetic.atari import Atari, AtariConfig
 from framecast.media.video import iter_frames, probe
 

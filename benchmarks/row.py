@@ -8,20 +8,15 @@ import functools
 import json
 import os
 import subprocess
-import threading
-import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Any, Literal
 
-import psutil
 import torch
 
 from benchmarks.ceiling import Ceiling, beside, count_flops, median_seconds
 from framecast.training.device import pick_device
-
-T = TypeVar("T")
 
 CPU = torch.device("cpu")
 
@@ -143,31 +138,6 @@ def _commit() -> str:
     return head.stdout.strip() + ("+" if changes.stdout.strip() else "")
 
 
-def peak_memory(work: Callable[[], T]) -> tuple[T, float, float]:
-    """What `work` returns, how far the process's memory grew meanwhile, and its highest value; both in MB.
-
-    Sampled every 2 ms rather than read off the process's high-water mark, which an earlier peak would hide behind.
-    """
-    process, done = psutil.Process(), threading.Event()
-    before = highest = process.memory_info().rss
-
-    def watch() -> None:
-        nonlocal highest
-        while not done.is_set():
-            highest = max(highest, process.memory_info().rss)
-            time.sleep(0.002)
-
-    watcher = threading.Thread(target=watch, daemon=True)
-    watcher.start()
-    try:
-        result = work()
-    finally:
-        done.set()
-        watcher.join()
-    highest = max(highest, process.memory_info().rss)
-    return result, (highest - before) / 1e6, highest / 1e6
-
-
 @dataclass(frozen=True)
 class Settings:
     """Settings of every script.
@@ -195,7 +165,6 @@ def against_gemm(
     frames: int = 0,
     precision: str = "fp32",
     flops: float | None = None,
-    but: str = "",
     repeats: int = 5,
     warm_up: int = 1,
     goal: float | None = None,
@@ -205,7 +174,7 @@ def against_gemm(
     """The row of a call beside the time its operations take as plain matrix products.
 
     frames: that a call makes; the figure is then frames per second, else seconds.  flops: of a call, counted where not
-    given.  but: what they leave out, such as " but the penalty".  details: (seconds, flops) of a call -> what else to
+    given.  details: (seconds, flops) of a call -> what else to
     say.
     """
     flops = count_flops(work) if flops is None else flops
@@ -220,7 +189,7 @@ def against_gemm(
         figure=frames / seconds if frames else seconds,
         unit="frames/s" if frames else "s",
         ceiling=frames / floor if frames else floor,
-        against=f"{'ceiling' if frames else 'floor'}: its operations{but} at the GEMM rate of {precision}",
+        against=f"{'ceiling' if frames else 'floor'}: its operations at the GEMM rate of {precision}",
         machine=machine,
         device=settings.device,
         better="more" if frames else "less",

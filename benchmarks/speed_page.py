@@ -34,7 +34,14 @@ def page(rows: Sequence[dict[str, Any]], folder: Path) -> str:
         "# Speed",
         "",
         "Written by `benchmarks/speed_page.py` from `benchmarks/results.jsonl`, which `make bench` appends to. Beside",
-        "every figure stands what the machine can do at best, measured in the same run; the ratio divides the two.",
+        "every figure stands what the machine can do at best, measured in the same run. Times the floor: how many",
+        "times longer the work takes than that, or for rates how many times more a second were possible; 1 is the",
+        "limit, and more is worse. Rows below 1 stand beside a comparison that is no limit, such as the memory of",
+        "another way.",
+        "",
+        "A training step of layers with few channels cannot reach the rate of large matrices. Such rows have a second",
+        "floor, the time of the step's convolutions and matrix products as they are called; the number in parentheses",
+        "is how many times longer the whole step takes.",
         "",
     ]
     for machine in dict.fromkeys(machine for machine, _ in newest):
@@ -42,7 +49,7 @@ def page(rows: Sequence[dict[str, Any]], folder: Path) -> str:
         lines += [
             f"## {machine}",
             "",
-            "| what | figure | at best | ratio | goal | GEMM fp32 | date |",
+            "| what | figure | at best | times the floor | goal | GEMM fp32 | date |",
             "|---" * 7 + "|",
         ]
         lines += [_line(row) for row in found]
@@ -60,20 +67,27 @@ def _machine(row: dict[str, Any]) -> str:
 
 def _line(row: dict[str, Any]) -> str:
     unit = row["unit"]
-    goal = "–"
+    goal, alone = "–", row.get("details", {}).get("times_the_layers_alone")
     if "goal" in row:
-        asked = f"{_text(row['goal'])} {unit}" if row["goal_is"] == "figure" else f"ratio {_text(row['goal'])}"
+        asked = f"{_text(row['goal'])} {unit}" if row["goal_is"] == "figure" else f"{_times(row, row['goal'])} times"
         goal = f"{asked}: {'reached' if row['reached'] else 'not reached'}"
     cells = (
         row["name"],
         f"{_text(row['figure'])} {unit}",
         f"{_text(row['ceiling'])} {unit} ({row['against']})",
-        _text(row["ratio"]),
+        _times(row, row["ratio"]) + (f" ({_text(alone)} its layers alone)" if alone else ""),
         goal,
         f"{_text(row['machine']['gemm_fp32_gflops'])} GFLOP/s",
         row["hardware"]["date"][:10],
     )
     return "| " + " | ".join(cells) + " |"
+
+
+def _times(row: dict[str, Any], ratio: float) -> str:
+    """Times the floor, of figure / ceiling: its inverse where more is better, which units a second are."""
+    if not row["unit"].endswith("/s"):
+        return _text(ratio)
+    return _text(1 / ratio) if ratio else "∞"
 
 
 def _text(value: float) -> str:

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from framecast.core.config import length_in_words
 from reproduction.claims import OLDER_HEADLINE, RESULTS, ROOT
 from reproduction.pages import code, table, text
 
@@ -31,7 +32,7 @@ FAMILIES = {
 #: By the name of a result file: its title, and the flag that makes it.
 HEADS = {
     "benchmark": ("all models under one budget", ""),
-    "benchmark-headline": ("a member of each family, three sets of data, three seeds", " --headline --clip FILE"),
+    "benchmark-sets": ("a model of each family on two further sets of data", " --sets --clip FILE"),
     "benchmark-leaders": ("a model of each family by skill", " --leaders"),
     "benchmark-remedies": ("what helps at the first frame", " --remedies"),
 }
@@ -83,7 +84,7 @@ def _conditions(results: Mapping[str, Any], data: str) -> list[str]:
             if "hardware" in r
         }
     )
-    length = f"{settings['steps']:,} steps" if settings["steps"] else settings["budget"]
+    length = length_in_words(settings["steps"], settings["budget"], settings.get("clock", "wall"))
     seeds = settings["seeds"]
     one = "one seed, so the intervals do not include the variation between seeds"
     variation = one if len(seeds) == 1 else f"{len(seeds)} seeds"

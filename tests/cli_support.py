@@ -182,6 +182,7 @@ def asks_nobody():
         with sync_api.sync_playwright() as play:
             browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
             page = browser.new_page(viewport={"width": 390, "height": 800})
+            page.set_default_timeout(300_000)
             requests, dialogs, complaints = [], [], []
             page.on("request", lambda request: requests.append(request.url))
             page.on("dialog", lambda dialog: dialogs.append(dialog.message))

@@ -12,6 +12,7 @@ for variable in ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS"):
 os.environ["HF_HUB_OFFLINE"] = "1"
 os.environ["MPLBACKEND"] = "Agg"
 
+import gc
 import ipaddress
 import socket
 from collections.abc import Iterator
@@ -60,6 +61,15 @@ def is_loopback(host: str) -> bool:
         return host in ("localhost", "")
 
 
+@pytest.fixture(scope="module", autouse=True)
+def charts_without_layout(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Charts are drawn everywhere; the layout of their labels, half of that work, is made in tests of pages only."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.path.parent.name != "reporting":
+            patch.setattr("framecast.reporting.charts._arrange", lambda figure: None)
+        yield
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Skip tests marked gpu on machines without CUDA."""
     if torch.cuda.is_available():
@@ -67,3 +77,10 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if item.get_closest_marker("gpu"):
             item.add_marker(pytest.mark.skip(reason="needs a CUDA device"))
+
+
+def pytest_collection_finish() -> None:
+    """Keep the million objects of imports and collected tests out of each later search for garbage."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(700, 10, 30)

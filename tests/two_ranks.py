@@ -98,7 +98,7 @@ def one_machine(device, folder):
 
 
 def wait_for(path):
-    for _ in range(600):
+    for _ in range(6000):
         if path.exists():
             return True
         time.sleep(0.05)

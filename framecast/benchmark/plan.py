@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from framecast.core.config import brief, differences, parse_duration
+from framecast.core.config import brief, differences, length_in_words, parse_duration
 from framecast.core.errors import UserError
 from framecast.core.flags import parse
 from framecast.core.io import read_file, write_json
@@ -30,7 +30,10 @@ from framecast.training.presets import preset, profiles
 
 PLAN = "plan.json"
 #: Flags of `train` that are the same for all runs, and flags that do not apply to a run from scratch.
-COMMON = ("data", "out", "seed", "precision", "size", "fit", "axes", "device", "devices", "num-nodes", *LENGTHS)
+COMMON = (
+    *("data", "out", "seed", "precision", "size", "fit", "axes", "device", "devices", "num-nodes", "train.clock"),
+    *LENGTHS,
+)
 OWN = ("profile", "init-from", "overwrite", "config", "dry-run", "quiet", "json", "help")
 #: Default flags of every run, which keep its folder small.
 SMALL = {"--train.keep": ("--train.keep", "1"), "--train.no-tensorboard": ("--train.no-tensorboard",)}
@@ -156,6 +159,7 @@ class Plan:
         steps: Optimiser steps of every run; None if `budget` is given.
         budget: Training time of every run, such as 4m; None if `steps` is given.
         precision: Autocast precision.
+        clock: Time that `budget` counts, "wall" or "cpu".
     """
 
     entries: tuple[Entry, ...]
@@ -164,6 +168,7 @@ class Plan:
     steps: int | None = None
     budget: str | None = None
     precision: str = "auto"
+    clock: str = "wall"
 
     @property
     def seconds(self) -> float | None:
@@ -173,7 +178,7 @@ class Plan:
     @property
     def length(self) -> str:
         """Training length of a run as text."""
-        return f"{self.steps:,} steps" if self.steps else str(self.budget)
+        return length_in_words(self.steps, self.budget, self.clock)
 
     def trials(self, out: Path) -> list[Trial]:
         """Every run, ordered by data set, then seed: a stopped benchmark has complete tables of fewer seeds."""
@@ -200,7 +205,7 @@ class Plan:
             "--fit": data.fit,
         }
         shared |= {"--axes": data.axes, "--steps": self.steps, "--budget": self.budget, "--seed": seed}
-        shared |= {"--precision": self.precision}
+        shared |= {"--precision": self.precision, "--train.clock": None if self.clock == "wall" else self.clock}
         words = [w for flag, value in shared.items() if value is not None for w in (flag, str(value))]
         words += [w for flag, small in SMALL.items() if flag not in given for w in small]
         return (*words, *entry.flags)
@@ -223,6 +228,7 @@ class Plan:
                 "steps": self.steps,
                 "budget": self.budget,
                 "precision": self.precision,
+                "clock": self.clock,
             },
             "paths": {d.label: d.path for d in self.data},
         }
@@ -247,7 +253,7 @@ def read_plan(folder: str | Path) -> tuple[Plan, dict[str, Any]]:
     stored = read_file(path)
     check_format(stored.get("format"), path)
     try:
-        s, paths = stored["settings"], stored["paths"]
+        s, paths = {"clock": "wall", **stored["settings"]}, stored["paths"]
         plan = Plan(
             entries=tuple(Entry(**{**e, "flags": tuple(e["flags"])}) for e in s["models"]),
             data=tuple(DataEntry(**d, path=paths[d["label"]]) for d in s["data"]),
@@ -255,6 +261,7 @@ def read_plan(folder: str | Path) -> tuple[Plan, dict[str, Any]]:
             steps=s["steps"],
             budget=s["budget"],
             precision=s["precision"],
+            clock=s["clock"],
         )
     except (KeyError, TypeError) as error:
         raise UserError(f"{path}: is damaged ({type(error).__name__}: {error}); copy it again") from error

@@ -75,6 +75,7 @@ def run_benchmark(
     show: int = 3,
     device: str = "auto",
     precision: str = "auto",
+    clock: str = "wall",
     cluster: str | None = None,
     dry_run: bool = False,
     quiet: bool = False,
@@ -92,6 +93,7 @@ def run_benchmark(
         merge: output folders of shards to merge; they determine models, data and length.
         split, context, horizon, samples, clips, rank_by, show: protocol of the comparison, as in `compare`.
         device, precision: torch device and autocast precision.
+        clock: time that `budget` counts: "wall", or "cpu" for the processor time of each run.
         cluster: "auto" or the address of a Ray cluster that trains the runs, one GPU each where `device` is one; `out`
             and the data must be on a disk that its nodes share.
         dry_run: only report the runs and their expected duration.
@@ -111,7 +113,7 @@ def run_benchmark(
     place = make_device(device, precision=precision)
     texts = _texts(data)
     plan = _merged([Path(m) for m in merge], out, texts) if merge else None
-    plan = plan or make_plan(_texts(models), texts, budget, steps, seeds, precision)
+    plan = plan or make_plan(_texts(models), texts, budget, steps, seeds, precision, clock)
     _check_sizes(plan.trials(out))
     plan, sources = _opened(plan, known=bool(merge))
     trials = plan.trials(out)
@@ -198,6 +200,7 @@ def make_plan(
     steps: int | None,
     seeds: int | Sequence[int],
     precision: str = "auto",
+    clock: str = "wall",
 ) -> Plan:
     """Plan of a benchmark, checked as far as possible without opening data.
 
@@ -207,6 +210,7 @@ def make_plan(
         steps: Optimiser steps of each run, instead of `budget`.
         seeds: One random seed or several.
         precision: Autocast precision.
+        clock: Time that `budget` counts, "wall" or "cpu".
 
     Raises:
         UserError: Unknown models, profiles or flags, or an invalid length.
@@ -220,6 +224,8 @@ def make_plan(
         raise UserError("--seeds must be different numbers, such as 0 1 2")
     if budget is not None:
         parse_duration(budget)
+    if clock not in ("wall", "cpu"):
+        raise UserError(f"--clock {clock}: is unknown; use wall or cpu")
     return Plan(
         entries=read_entries(models),
         data=read_data(data),
@@ -227,6 +233,7 @@ def make_plan(
         steps=steps,
         budget=budget,
         precision=precision,
+        clock=clock,
     )
 
 

@@ -72,6 +72,8 @@ class BenchmarkFlags(ComparisonFlags):
     machine."""
     budget: str | None = None
     """Training time of every run: 90s, 4m or 1h."""
+    clock: Literal["wall", "cpu"] = "wall"
+    """Time that a budget counts: wall-clock, or processor time of each run, whatever else the machine does."""
     steps: int | None = None
     """Number of training steps of every run, instead of --budget."""
     seeds: tuple[int, ...] = (0,)

@@ -136,6 +136,11 @@ def duration_in_words(seconds: float) -> str:
     return f"{seconds / 60:.0f} min" if seconds < 5400 else f"{seconds / 3600:.1f} h"
 
 
+def length_in_words(steps: int | None, budget: str | None, clock: str) -> str:
+    """Training length of a run as text, of steps or a budget of one of the two clocks."""
+    return f"{steps:,} steps" if steps else f"{budget}{' of processor time' if clock == 'cpu' else ''}"
+
+
 def brief(value: Any, most: int = 40) -> str:
     """The `repr` of a value, cut to `most` characters."""
     text = repr(value)

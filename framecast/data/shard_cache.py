@@ -88,6 +88,9 @@ class CachedShards:
         """
         for number in numbers:
             if number in self._ahead:
+                # needed now: written before others that are not, it would be deleted before them
+                with contextlib.suppress(OSError):
+                    os.utime(self.folder / self.entries[number].file)
                 continue
             self._ahead.add(number)
             for block in range(-(-self.entries[number].index // BLOCK)):

@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from framecast.core.config import length_in_words
 from framecast.core.io import write_text
 from framecast.evaluation.comparison import contains_zero
 from framecast.evaluation.headline import figure
@@ -163,7 +164,7 @@ def describe(table: Mapping[str, Any]) -> str:
 
 
 def _length(settings: Mapping[str, Any]) -> str:
-    return f"{settings['steps']:,} steps" if settings["steps"] else str(settings["budget"])
+    return length_in_words(settings["steps"], settings["budget"], settings.get("clock", "wall"))
 
 
 def _row(

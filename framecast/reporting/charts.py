@@ -267,7 +267,6 @@ def _svg(draw: Callable[[Any], None], size: tuple[float, float] = (4.4, 2.75)) -
     from matplotlib import rc_context
     from matplotlib.backends.backend_svg import FigureCanvasSVG
     from matplotlib.figure import Figure
-    from matplotlib.layout_engine import ConstrainedLayoutEngine
 
     soft, line, grid = (_DRAWN[f"var(--{name})"] for name in ("soft", "line", "grid"))
     look: dict[Any, Any] = {
@@ -300,7 +299,7 @@ def _svg(draw: Callable[[Any], None], size: tuple[float, float] = (4.4, 2.75)) -
         axes = figure.add_subplot()
         axes.locator_params(axis="x", integer=True)
         draw(axes)
-        ConstrainedLayoutEngine().execute(figure)  # once; an engine of the figure's own draws everything twice
+        _arrange(figure)
         out = io.StringIO()
         nothing = dict.fromkeys(("Date", "Creator", "Format", "Type"))
         figure.savefig(out, format="svg", transparent=True, metadata=nothing)
@@ -312,3 +311,10 @@ def _svg(draw: Callable[[Any], None], size: tuple[float, float] = (4.4, 2.75)) -
         r'<svg [^>]*?viewBox="([^"]*)"[^>]*>', r'<svg viewBox="\1" role="img" aria-hidden="true">', text, count=1
     )
     return re.sub("#010a0[0-9a-f]", lambda found: _PAGE[found.group()], text)
+
+
+def _arrange(figure: Any) -> None:
+    """Leave room for labels: once, where an engine of the figure's own would draw everything twice."""
+    from matplotlib.layout_engine import ConstrainedLayoutEngine
+
+    ConstrainedLayoutEngine().execute(figure)

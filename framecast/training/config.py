@@ -10,6 +10,8 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
+
 import framecast
 from framecast.core.config import brief, differences, from_dict, parse_duration, to_dict
 from framecast.core.errors import UserError
@@ -37,7 +39,9 @@ class TrainConfig:
     epochs: float | None = None
     """Number of passes over the clips."""
     budget: str | None = None
-    """Wall-clock time, such as 90s, 10m or 1.5h."""
+    """Training time, such as 90s, 10m or 1.5h."""
+    clock: Literal["wall", "cpu"] = "wall"
+    """Time that a budget counts: wall-clock, or processor time of this process, whatever else the machine does."""
     batch_size: int = 8
     """Number of clips per step, over all processes."""
     grad_accum_steps: int = 1
@@ -245,6 +249,20 @@ def resolve_steps(train: TrainConfig, num_clips: int) -> tuple[int, int | None]:
     if train.epochs is not None:
         return per_epoch, max(1, round(train.epochs * per_epoch))
     return per_epoch, None
+
+
+def resolve_length(train: TrainConfig, num_clips: int, device: torch.device) -> tuple[int | None, float | None]:
+    """(steps, seconds) of the whole run; one of the two is None.
+
+    Raises:
+        UserError: the run has no length, or the clock does not count the time of the device.
+    """
+    total, budget = resolve_steps(train, num_clips)[1], parse_duration(train.budget) if train.budget else None
+    if total is None and budget is None:
+        raise UserError("no length of training; use --steps N, --epochs N or --budget 10m")
+    if train.clock == "cpu" and device.type != "cpu":
+        raise UserError(f"--train.clock cpu counts no time of {device}; use --train.clock wall")
+    return total, budget
 
 
 #: Settings that may differ between the first command and the one that resumes it.

@@ -28,6 +28,7 @@ from framecast.data.cache import open_data
 from framecast.data.digest import data_digest
 from framecast.data.events import TrainingVideos
 from framecast.data.loader import Loader
+from framecast.data.windows import split_at_breaks
 from framecast.models import MODELS
 from framecast.models.base import Predictor
 from framecast.models.registry import find_model
@@ -167,13 +168,14 @@ def steps_per_epoch(config: RunConfig, source: Source, request: ClipRequest) -> 
 
 
 def _holds(source: Source, request: ClipRequest) -> bool:
-    """Whether train and val have a window of the request."""
+    """Whether train and val have a window of the request, which crosses no shot cut and no pause."""
     need = request.source_length
     try:
         splits = source.splits(need)
     except UserError:  # no video is as long
         return False
-    return all(any(s.stop - s.start >= need for s in splits[split]) for split in ("train", "val"))
+    parts = {split: split_at_breaks(splits[split], source) for split in ("train", "val")}
+    return all(any(s.stop - s.start >= need for s in found) for found in parts.values())
 
 
 def fit(

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from framecast.core.config import duration_in_words, parse_duration
+from framecast.core.config import duration_in_words
 from framecast.core.errors import UserError
 from framecast.core.lease import Lease
 from framecast.core.memory import peak_memory
@@ -29,7 +29,7 @@ from framecast.models.base import Predictor
 from framecast.models.rollout import evaluating
 from framecast.training.checkpoint import finished_step, save_checkpoint, save_snapshot, write_finished
 from framecast.training.compiling import compile_losses, compiling, wants_compilation
-from framecast.training.config import RunConfig, resolve_steps
+from framecast.training.config import RunConfig, resolve_length
 from framecast.training.device import Device
 from framecast.training.graphs import GraphedLosses, wants_graphs
 from framecast.training.latents import precompute_all, resizer
@@ -82,10 +82,8 @@ class Trainer:
             for split, order in (("val", "random"), ("train", self.settings.order)):
                 found = self._loader(self.splits[split], window, order)
         self.rollouts = self._rollout_loader(request)
-        self.total = resolve_steps(self.settings, found.num_clips)[1]
-        self.budget = parse_duration(self.settings.budget) if self.settings.budget else None
-        if self.total is None and self.budget is None:
-            raise UserError("no length of training; use --steps N, --epochs N or --budget 10m")
+        self.now = time.process_time if self.settings.clock == "cpu" else time.monotonic  # what a budget counts
+        self.total, self.budget = resolve_length(self.settings, found.num_clips, device.device)
         share, parts = self.settings.batch_size // device.world, self.settings.grad_accum_steps
         if share % parts:  # gradients of parts of different sizes would not average to that of the batch
             raise UserError(
@@ -131,12 +129,12 @@ class Trainer:
             self.loaders, began = self._loaders(), 0.0
             for step in range(count + 1):
                 if step == 1:
-                    began = time.perf_counter()
+                    began = self.now()
                 train_step(self.state, self._batches, self.device, self.settings.grad_accum_steps, self._elapsed())
         if self.device.device.type == "cuda":
             torch.cuda.synchronize(self.device.device)
         check_losses(self.state, self.device)
-        seconds = (time.perf_counter() - began) / count
+        seconds = (self.now() - began) / count
         self._close()
         return seconds
 
@@ -167,7 +165,7 @@ class Trainer:
         settings, state = self.settings, self.state
         total, unit = (self.total, "steps") if self.total is not None else (self.budget, "s")
         done = state.step if self.total is not None else state.seconds
-        began, before = time.monotonic(), state.seconds
+        began, before, start = self.now(), state.seconds, time.monotonic()
         first = state.step
         if not self._over():
             self.loaders = self._loaders()
@@ -177,12 +175,12 @@ class Trainer:
         ):
             while not self._over():
                 parts = train_step(state, self._batches, self.device, settings.grad_accum_steps, self._elapsed())
-                state.seconds = before + time.monotonic() - began
+                state.seconds = before + self.now() - began
                 if self.budget is not None:  # all processes decide by the same time
                     state.seconds = self.device.maximum(state.seconds)
                 self._log_step(parts, bar)
                 if state.step == first + 20:
-                    bar.print(self._forecast((time.monotonic() - began) / 20))
+                    bar.print(self._forecast((time.monotonic() - start) / 20))
                 impatient = state.step % settings.validate_every == 0 and self._validate(bar)
                 if state.step % settings.preview_every == 0:
                     self._preview()

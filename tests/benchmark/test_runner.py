@@ -424,3 +424,21 @@ def test_files_in_the_current_folder_are_not_imported_by_a_run(tmp_path, monkeyp
     monkeypatch.setenv("PYTHONPATH", str(tmp_path / "installed"))
     assert start_process({"result": str(tmp_path / "result.json")}, Signals()) == 7
     assert not marker.exists()
+
+
+def test_the_clock_of_the_budget_is_one_for_all_runs(tmp_path):
+    plan = runner.make_plan(["direct:tiny"], ["bouncing"], "4m", None, 0, clock="cpu")
+    assert plan.length == "4m of processor time"
+    assert all(
+        plans.entry_config(t.entry.model, t.entry.profile, t.words).train.clock == "cpu" for t in plan.trials(tmp_path)
+    )
+    plan.save(tmp_path)
+    assert plans.read_plan(tmp_path)[0] == plan
+    older = json.loads((tmp_path / "plan.json").read_text())
+    del older["settings"]["clock"]
+    (tmp_path / "plan.json").write_text(json.dumps(older))
+    assert plans.read_plan(tmp_path)[0].clock == "wall"
+    with pytest.raises(UserError, match="--clock sun: is unknown; use wall or cpu"):
+        runner.make_plan(["direct:tiny"], ["bouncing"], "4m", None, 0, clock="sun")
+    with pytest.raises(UserError, match=r"--train\.clock is the same for all"):
+        runner.make_plan(["direct:tiny --train.clock cpu"], ["bouncing"], "4m", None, 0)

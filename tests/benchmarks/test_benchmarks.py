@@ -4,14 +4,19 @@ import importlib
 import json
 import math
 import multiprocessing
+import os
+import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
-from types import ModuleType
+from types import ModuleType, SimpleNamespace
 
 import numpy as np
 import pytest
 import torch
+from small_models import forked, process_settings
 
+from framecast import cli
 from framecast.core.types import ClipSpec
 from framecast.data.synthetic.bouncing import Bouncing, BouncingConfig
 from framecast.models.multiscale_gan.config import PROFILES
@@ -21,6 +26,8 @@ from framecast.training.device import Device
 ROOT = Path(__file__).parents[2]
 SCRIPTS = {  # and how many rows they leave at least: fewer without native bf16 or the emulator
     "training_step": 2,
+    "small_steps": 3,
+    "processes": 1,
     "hierarchical": 9,
     "autoencoders": 15,
     "full_frame": 2,
@@ -49,11 +56,44 @@ def load(monkeypatch):
     return found
 
 
+class ForkedCommand:
+    """Stands in for `subprocess.Popen` of `python -m framecast`: forked from this process, which has imported torch."""
+
+    def __init__(self, command, stdout, text):
+        assert command[:3] == [sys.executable, "-m", "framecast"]
+        ours, end = os.pipe()
+
+        def work():
+            os.close(ours)
+            os.dup2(end, 1)
+            with os.fdopen(end, "w", buffering=1) as sys.stdout:
+                return cli.run(command[3:])
+
+        self.process = forked(work)
+        os.close(end)
+        self.pid, self.stdout = self.process.pid, os.fdopen(ours)
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *error):
+        self.process.join()
+        self.stdout.close()
+
+    def poll(self):
+        return self.process.exitcode
+
+    def terminate(self):
+        self.process.terminate()
+
+
 @pytest.mark.parametrize("script", SCRIPTS)
 def test_every_script_writes_rows(script, load, tmp_path, capsys, monkeypatch):
     fork = multiprocessing.get_context("fork")  # which imports nothing anew
     monkeypatch.setattr(multiprocessing, "get_context", lambda method=None: fork)
     module = load(script)
+    if script == "playing":
+        monkeypatch.setattr(module, "subprocess", SimpleNamespace(Popen=ForkedCommand, PIPE=subprocess.PIPE))
     out = tmp_path / "results" / "rows.jsonl"
     arguments = ["--tiny", "--device", "cpu", "--out", str(out), "--charts", str(tmp_path)]
     load("row").run_script(module.run, module.__doc__, arguments)
@@ -173,14 +213,29 @@ def test_goals_and_ratios(load):
     assert "NOT reached" in row.Row(figure=1.1, goal=2.0, **common).line()
 
 
-def test_peak_memory_is_measured(load):
-    def work() -> int:
-        held = np.ones(25_000_000, np.float64)
-        return int(held[-1])
+#: Work that holds 200 MB: for a moment where the system keeps a mark, else so long that a sample falls into it.
+MEASURED = """
+import sys, time
+from benchmarks.memory import peak_memory
 
-    result, grown, highest = load("row").peak_memory(work)
-    assert result == 1
-    assert 150 < grown < 400  # memory of earlier tests may be given back meanwhile
+def work():
+    held = bytes([1]) * 200_000_000
+    time.sleep(0 if sys.platform == "linux" else 1)
+    return len(held)
+
+bytes([1]) * 400_000_000
+print(*peak_memory(work))
+"""
+
+
+def test_peak_memory_is_measured():
+    """In a process of its own: one that ran other tests may take or give back memory meanwhile."""
+    done = subprocess.run(
+        [sys.executable, "-c", MEASURED], **process_settings(), cwd=ROOT, capture_output=True, check=True
+    )
+    result, grown, highest = map(float, done.stdout.split())
+    assert result == 200_000_000
+    assert 190 < grown < 260
     assert highest > grown
 
 
@@ -197,9 +252,26 @@ def test_speed_page_keeps_the_newest_row_of_every_name(load, tmp_path):
 
     goal = {"goal": 1.5, "goal_is": "ratio", "reached": False}
     rows = [row("step", 3.0), row("load", 5.0), row("step", 2.0, **goal), row("toy", 1.0, tiny=True)]
+    rows.append(row("rate", 0.25, unit="frames/s", goal=0.5, goal_is="ratio", reached=False))
+    rows.append(row("layers", 6.0, details={"times_the_layers_alone": 1.5}))
     text = load("speed_page").page(rows, tmp_path)
     table = [line for line in text.splitlines() if line.startswith("| ") and "what" not in line]
     assert table == [
         "| load | 5 s | 1 s (floor) | 5 | – | 300 GFLOP/s | 2026-01-02 |",
-        "| step | 2 s | 1 s (floor) | 2 | ratio 1.5: not reached | 300 GFLOP/s | 2026-01-02 |",
+        "| step | 2 s | 1 s (floor) | 2 | 1.5 times: not reached | 300 GFLOP/s | 2026-01-02 |",
+        "| rate | 0.25 frames/s | 1 frames/s (floor) | 4 | 2 times: not reached | 300 GFLOP/s | 2026-01-02 |",
+        "| layers | 6 s | 1 s (floor) | 6 (1.5 its layers alone) | – | 300 GFLOP/s | 2026-01-02 |",
     ]
+
+
+def test_operations_of_a_gradient_within_a_loss_are_counted(load):
+    weight = torch.ones(4, 4, requires_grad=True)
+    point = torch.ones(2, 4, requires_grad=True)
+
+    def work() -> None:
+        (slope,) = torch.autograd.grad((point @ weight).square().sum(), point, create_graph=True)
+        slope.square().sum().backward()
+
+    # point @ weight and its gradient; of these two products the gradients for both factors, less one already made
+    assert load("ceiling").count_flops(work) % (2 * 2 * 4 * 4) == 0
+    assert load("ceiling").count_flops(work) >= 4 * (2 * 2 * 4 * 4)

@@ -30,9 +30,9 @@ def shapes():
     return folder
 
 
-def forecasts(data, folder, make, horizon=4, **settings):
+def forecasts(data, folder, make, horizon=4, clips=6):
     """A folder of forecasts; `make` gets each clip's truth."""
-    make_clips(data, folder / "clips", context=2, horizon=horizon, clips=6, with_truth=True, **settings)
+    make_clips(data, folder / "clips", context=2, horizon=horizon, clips=clips, with_truth=True)
     (folder / "made").mkdir()
     (folder / "made" / "manifest.json").write_bytes((folder / "clips" / "manifest.json").read_bytes())
     for file in (folder / "clips").glob("*.npz"):
@@ -119,7 +119,7 @@ def test_fvd_from_a_valid_weights_file(tmp_path, monkeypatch):
     torch.manual_seed(0)
     torch.save(I3D(64).state_dict(), tmp_path / "i3d.pt")
     monkeypatch.setattr("framecast.metrics.fvd.I3D", lambda shrink: I3D(64))
-    made = forecasts(shapes(), tmp_path, lambda truth: truth, horizon=9)
+    made = forecasts(shapes(), tmp_path, lambda truth: truth, horizon=9, clips=4)
     found, _ = compare([made], shapes(), show=0, fvd=tmp_path / "i3d.pt")
     rows = found.extras["sets"]["fvd"]["rows"]
     assert rows["made"]["value"] == pytest.approx(0, abs=1e-6)

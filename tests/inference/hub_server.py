@@ -102,7 +102,7 @@ def hub_server():
     """Within: the stand-in and its address; the token of uploads is "secret"."""
     server = ThreadingHTTPServer(("127.0.0.1", 0), _Handler)
     server.hub = Hub()
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     try:
         yield server.hub, f"http://127.0.0.1:{server.server_port}"
     finally:

@@ -17,14 +17,14 @@ def model():
 
 @pytest.fixture(scope="module")
 def fresh(tmp_path_factory):
-    """32 fresh scenes: their store, frames (32, 21, 3, 64, 64) in 0…1, colours of the palette and of the ground."""
+    """16 fresh scenes: their store, frames (16, 21, 3, 64, 64) in 0…1, colours of the palette and of the ground."""
     config = BouncingConfig(
-        videos=32, frames=21, shapes=1, palette="saturated", speed_min=3, speed_max=6, seed=20261121
+        videos=16, frames=21, shapes=1, palette="saturated", speed_min=3, speed_max=6, seed=20261121
     )
     folder = tmp_path_factory.mktemp("scenes") / "fresh"
     Bouncing(config).prepare(folder)
     source = Store(folder)
-    frames = torch.from_numpy(np.stack([source.clip(v, 0, 21).frames for v in range(32)])).float() / 255
+    frames = torch.from_numpy(np.stack([source.clip(v, 0, 21).frames for v in range(16)])).float() / 255
     return folder, frames, list(source.meta()["colours"].values()), [config.grey] * 3
 
 

@@ -634,7 +634,7 @@ def test_without_the_first_frame_pictures_are_made_of_the_encoding_alone():
     assert torch.equal(drawn, model.decode(z, batch.context))
     assert torch.equal(drawn, model.decode(z, 1 - batch.context))
     assert drawn.shape == frames.shape
-    assert torch.equal(model.reconstruct(frames), drawn[:, 1:])
+    torch.testing.assert_close(model.reconstruct(frames), drawn[:, 1:].detach())  # without gradients
     future = model.predict(batch.context, 3, batch.actions)
     assert future.shape == (1, 2, 3, 3, 32, 32)
     assert bool((model.masks(batch.context, 3, batch.actions) == 1).all())

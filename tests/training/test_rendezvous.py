@@ -1,5 +1,6 @@
 """Restarts by torchrun's agent, whose store still holds what the processes of the failed attempt wrote."""
 
+import collections
 import os
 import signal
 import threading
@@ -12,11 +13,24 @@ from small_models import Plain, same_run, small_config, torchrun, write_store
 
 from framecast.data.store import Store
 from framecast.training import device as device_module
+from framecast.training import rendezvous
 from framecast.training.checkpoint import load_checkpoint
 from framecast.training.device import ProcessLost, make_device
 from framecast.training.rendezvous import agree
 from framecast.training.train import fit
 from framecast.training.trainer import Trainer
+
+
+class Watched(dist.HashStore):
+    """A store that counts the questions asked of it by every thread."""
+
+    def __init__(self):
+        super().__init__()
+        self.asked = collections.Counter()
+
+    def check(self, keys):
+        self.asked[threading.get_ident()] += 1
+        return super().check(keys)
 
 
 def attempt(store, order):
@@ -29,15 +43,17 @@ def attempt(store, order):
 
         threads.append(threading.Thread(target=work))
         threads[-1].start()
-        time.sleep(0.1)
+        while threads[-1].is_alive() and not store.asked[threads[-1].ident]:
+            time.sleep(0.001)
     for thread in threads:
         thread.join()
     return found
 
 
 @pytest.mark.parametrize("order", [(0, 1, 2), (2, 1, 0)])
-def test_processes_of_every_attempt_agree_on_a_name_of_their_own(order):
-    store, names = dist.HashStore(), []
+def test_processes_of_every_attempt_agree_on_a_name_of_their_own(order, monkeypatch):
+    monkeypatch.setattr(rendezvous, "LOOK", 0.01)
+    store, names = Watched(), []
     for _ in range(3):
         found = attempt(store, order)
         assert len(set(found.values())) == 1
@@ -78,7 +94,7 @@ def trained(folder, out, killed):
     elif rank == killed:
         while not out.with_suffix(".waits").exists():
             time.sleep(0.05)
-        time.sleep(0.5)
+        time.sleep(0.3)
     elif not first:
         out.with_suffix(".waits").touch()
     config = small_config(Plain, steps=8, save_every=2)
@@ -86,11 +102,19 @@ def trained(folder, out, killed):
     return first
 
 
+@pytest.fixture(scope="module")
+def unbroken(tmp_path_factory):
+    """A store, and the run of two processes on it."""
+    folder = tmp_path_factory.mktemp("unbroken")
+    data = write_store(folder / "data").folder
+    assert torchrun(trained, data, folder / "run", None) == {0: True, 1: True}
+    return data, folder / "run"
+
+
 @pytest.mark.skipif(not hasattr(signal, "SIGKILL"), reason="no SIGKILL on this system")
 @pytest.mark.parametrize("killed", [0, 1])
-def test_run_restarted_by_torchrun_equals_unbroken_run(tmp_path, killed):
-    data = write_store(tmp_path / "data").folder
-    assert torchrun(trained, data, tmp_path / "whole", None) == {0: True, 1: True}
+def test_run_restarted_by_torchrun_equals_unbroken_run(unbroken, tmp_path, killed):
+    data, run = unbroken
     assert torchrun(trained, data, tmp_path / "restarted", killed, max_restarts=1) == {0: False, 1: False}
     assert load_checkpoint(tmp_path / "restarted")["step"] == 8
-    same_run(tmp_path / "whole", tmp_path / "restarted")
+    same_run(run, tmp_path / "restarted")

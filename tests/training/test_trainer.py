@@ -36,7 +36,9 @@ from framecast.core.types import Loss, Optimiser, StopCondition
 from framecast.data.store import DatasetWriter, Store
 from framecast.media.video import read_video
 from framecast.models.baselines import CopyLast
+from framecast.models.direct.predictor import Direct
 from framecast.training.checkpoint import CHECKPOINT_SUMS, load_checkpoint, snapshots
+from framecast.training.config import resolve_length
 from framecast.training.device import Device
 from framecast.training.log import read_metrics
 from framecast.training.presets import preset
@@ -595,12 +597,21 @@ def command(model, data, out, *more):
     return ["train", model, *map(str, ("--data", data, "--out", out, "--quiet", *frequent, *more))]
 
 
-def start(words, folder, step):
-    """A process that runs the command and has logged `step`."""
-    process = forked(cli.run, words)
-    for _ in range(3000):
-        if not process.is_alive() or any(row["step"] >= step for row in read_metrics(folder)):
-            break
+def start(words, folder, step, hold):
+    """A process that runs the command and has logged `step`; at step `hold` it waits for a signal."""
+    original = Trainer._log_step
+
+    def wait(self, *arguments):
+        while self.state.step == hold and not self.signals.number:
+            time.sleep(0.01)
+        return original(self, *arguments)
+
+    def work():
+        Trainer._log_step = wait
+        return cli.run(words)
+
+    process = forked(work)
+    while process.is_alive() and not any(row["step"] >= step for row in read_metrics(folder)):
         time.sleep(0.02)
     assert process.is_alive(), process.exitcode
     return process
@@ -610,16 +621,16 @@ def test_killed_and_resumed_run_equals_unbroken_run(colour, tmp_path):
     folder, steps = tmp_path / "killed", 24
     words = command("multiscale-gan", colour.folder, folder, "--profile", "tiny", "--train.save-every", 3)
     words = [*words, "--steps", str(steps)]
-    process = start(words, folder, 5)
+    process = start(words, folder, 5, hold=steps - 2)
     process.kill()
     process.join()
     assert process.exitcode == -signal.SIGKILL
     at = load_checkpoint(folder)["step"]
     assert 3 <= at < steps
     assert at % 3 == 0
-    process = start(words, folder, read_metrics(folder)[-1]["step"] + 2)
+    process = start(words, folder, read_metrics(folder)[-1]["step"] + 1, hold=steps - 1)
     process.terminate()
-    process.join(timeout=120)
+    process.join(timeout=300)
     assert process.exitcode == 143
     assert at < load_checkpoint(folder)["step"] < steps
     assert cli.run(words) == 0
@@ -877,6 +888,50 @@ def test_budget_ends_a_run_and_is_counted_across_resumes(grey, tmp_path):
     assert saved["seconds"] >= 0.3
     run(Plain, grey, folder, budget="0.3s")
     assert load_checkpoint(folder)["step"] == saved["step"]
+
+
+def test_a_budget_of_processor_time_does_not_count_waiting(grey, tmp_path, monkeypatch):
+    class Apart(Clock):
+        """Processor time advances by 0.25 s at every reading, the wall clock by 25 s."""
+
+        used = 0.0
+
+        def process_time(self):
+            self.used += 0.25
+            return self.used
+
+        def monotonic(self):
+            self.now += 25.0
+            return self.now
+
+    Apart(monkeypatch)
+    folder = run(Plain, grey, tmp_path / "run", budget="3s", clock="cpu")
+    saved = load_checkpoint(folder)
+    assert saved["step"] > 5
+    assert 3 <= saved["seconds"] < 4
+
+
+def test_processor_time_is_refused_on_another_device(grey):
+    settings = small_config(Plain, budget="3s", clock="cpu").train
+    assert resolve_length(settings, 8, torch.device("cpu")) == (None, 3.0)
+    with pytest.raises(UserError, match=r"--train.clock cpu counts no time of cuda:0; use --train.clock wall"):
+        resolve_length(settings, 8, torch.device("cuda", 0))
+
+
+def test_the_horizon_is_one_that_lies_between_two_shot_cuts(tmp_path):
+    """One video, cut in time into train, val and test, whose validation part has a shot cut in its middle."""
+    frames = np.random.default_rng(0).integers(0, 256, (300, 3, 16, 16), dtype=np.uint8)
+    for name, breaks in (("whole", []), ("cut", list(range(12, 300, 12)))):
+        with DatasetWriter(tmp_path / name) as writer:
+            writer.add(frames, name="clip", breaks=breaks)
+    settings = dataclasses.replace(preset("direct", "tiny"), train=small_config(Plain, steps=1).train)
+    settings = dataclasses.replace(settings, model=dataclasses.replace(settings.model, horizon=16))
+    assert settle(settings, Store(tmp_path / "whole"), Direct).model.horizon == 16
+    source = Store(tmp_path / "cut")
+    model = settle(settings, source, Direct).model
+    assert model.context + model.horizon <= 12
+    folder = train("direct", source, profile="tiny", out=tmp_path / "run", steps=1, quiet=True, tensorboard=False)
+    assert load_checkpoint(folder)["step"] == 1
 
 
 def test_expected_end_uses_the_remaining_time(grey, tmp_path):

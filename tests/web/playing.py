@@ -53,7 +53,7 @@ def serving(player: Player, gate: Gate | None = None, limits: Limits | None = No
         yield f"http://127.0.0.1:{listener.getsockname()[1]}"
     finally:
         running.should_exit = True
-        thread.join(10)
+        thread.join(120)
         listener.close()
 
 

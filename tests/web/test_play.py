@@ -92,10 +92,10 @@ def test_the_command_serves_until_it_is_stopped(run, tmp_path, capfd):
     while not result.is_file() and process.is_alive() and time.monotonic() < end:
         time.sleep(0.01)
     url = json.loads(result.read_text())["url"]
-    with urllib.request.urlopen(url, timeout=30) as page:
+    with urllib.request.urlopen(url, timeout=120) as page:
         assert b"framecast play" in page.read()
     os.kill(process.pid, signal.SIGINT)
-    process.join(30)
+    process.join(120)
     assert process.exitcode == 130
     out, err = capfd.readouterr()
     assert out.startswith(f"playing {run.folder}: {url}")

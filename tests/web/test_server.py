@@ -41,7 +41,7 @@ class Guest:
         self.socket.send(json.dumps({**message, "id": self.count}))
         return self.count
 
-    def next(self, timeout=10):
+    def next(self, timeout=120):
         """The next message: a dict; of a frame with its pictures under `pictures`."""
         data = self.socket.recv(timeout)
         if isinstance(data, str):
@@ -96,7 +96,7 @@ def url(player):
 def get(url, **headers):
     """Status, headers and text of a page."""
     try:
-        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=10) as answer:
+        with urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=120) as answer:
             return answer.status, answer.headers, answer.read()
     except urllib.error.HTTPError as error:
         return error.code, error.headers, error.read()
@@ -283,7 +283,7 @@ def free(url):
         return guest.next()["type"] == "hello"
 
 
-def until(test, seconds=10.0):
+def until(test, seconds=120.0):
     """Wait until `test` holds."""
     end = time.monotonic() + seconds
     while not test():

@@ -43,7 +43,7 @@ class Handler(http.server.SimpleHTTPRequestHandler):
 @pytest.fixture(scope="module")
 def url(page):
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Handler, directory=str(page)))
-    threading.Thread(target=server.serve_forever, daemon=True).start()
+    threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_address[1]}/"
     server.shutdown()
     server.server_close()
@@ -72,24 +72,29 @@ def test_the_folder_holds_page_graphs_runtime_and_real_frames(page):
     assert set(first["actions"]) <= {0, 1, 2}
 
 
-@pytest.fixture
-def tab(url):
-    """The page on a telephone without a network; nothing may go wrong in it."""
+@pytest.fixture(scope="module")
+def browser():
     chromium = shutil.which("chromium") or shutil.which("chromium-browser")
     if chromium is None:
         pytest.skip("needs chromium: make setup-system")
     sync_api = pytest.importorskip("playwright.sync_api")
-    from tests.web.test_page import PHONE, Tab
-
     with sync_api.sync_playwright() as play:
         browser = play.chromium.launch(executable_path=chromium, args=["--no-sandbox"])
-        context = browser.new_context(**PHONE)
-        outside = []
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def tab(browser, url):
+    """The page on a telephone without a network; nothing may go wrong in it."""
+    from tests.web.test_page import PHONE, Tab
+
+    outside = []
+    with browser.new_context(**PHONE) as context:
         context.route(lambda address: not address.startswith(url), lambda route: (outside.append(route), route.abort()))
         with Tab(context.new_page(), url) as tab:
             yield tab
             assert tab.faults == []
-        browser.close()
     assert not outside
 
 

@@ -20,6 +20,9 @@ from framecast.nn.init import zero
 #: Steps after which a colour counts as never seen at a pixel; the traces have then decayed to 0.
 NEVER = 1000.0
 
+#: Least logarithm of a trace.
+_LEAST = -80.0
+
 #: Least share of frames with a colour of the scene.
 _SCENE = 0.5
 
@@ -55,7 +58,9 @@ class History:
             size: size a of an action.
         """
         b, t, h, w = frames.shape
-        last = frames.new_full((b, colours, h, w), -1)
+        # channels last in training, as the network's inputs
+        empty = frames.new_full((b, h, w, colours) if torch.is_grad_enabled() else (b, colours, h, w), -1)
+        last = empty.permute(0, 3, 1, 2) if torch.is_grad_enabled() else empty
         for i in range(t):
             last.scatter_(1, frames[:, i : i + 1], i)
         since = torch.where(last < 0, NEVER, (t - 1 - last).float())
@@ -79,7 +84,7 @@ class History:
             action: the action that led to it, (b, a).
         """
         since = (self.since + 1).clamp_(max=NEVER).scatter_(1, frame[:, None], 0.0)
-        shown = (since.amin((2, 3)) == 0).float()
+        shown = (_least(since) == 0).float()
         return History(
             torch.cat([self.frames[:, 1:], frame[:, None]], 1),
             since,
@@ -119,7 +124,7 @@ class Clock(nn.Module):
 
     def forward(self, history: History) -> Tensor:
         """The vector of a history."""
-        ages = torch.cat([history.since.amin((2, 3)), history.present], 1).clamp(max=self.limit)
+        ages = torch.cat([_least(history.since), history.present], 1).clamp(max=self.limit)
         rows = ages.long() + torch.arange(ages.shape[1], device=ages.device) * (self.steps + 1)
         table: Tensor = self.table(rows).sum(1)
         logarithm: Tensor = self.logarithm(torch.log1p(ages) / math.log1p(self.steps))
@@ -200,7 +205,7 @@ class Network(nn.Module):
         # one_hot would read the largest index
         last = (history.frames[:, -1, ..., None] == torch.arange(self.colours, device=x.device)).permute(0, 3, 1, 2)
         h, w = self.size
-        change = functional.pixel_shuffle(self.head(functional.relu(x)), 2)[:, :, :h, :w]
+        change = _enlarged(self.head(functional.relu(x)))[:, :, :h, :w]
         logits = change.float() + self.copy * last.float()
         if behind is not None:
             logits = logits + self.uncover * behind
@@ -218,12 +223,27 @@ class Network(nn.Module):
         return ((newest == colours) & (since < NEVER)).float()
 
     def _planes(self, history: History, behind: Tensor | None) -> Tensor:
-        """Input maps (b, (t + traces + 1) k, h, w), padded with zeros to a size that can be halved."""
-        colours = torch.arange(self.colours, device=history.since.device).view(1, 1, -1, 1, 1)
-        shown = rearrange((history.frames[:, :, None] == colours).float(), "b t k h w -> b (t k) h w")
-        traces = [torch.exp(math.log(decay) * history.since) for decay in self.config.traces]
+        """Input maps (b, (t + traces + 1) k, h, w), padded with zeros to a size that can be halved; channels last.
+
+        In training made as (b, h, w, channels), and in the precision of the convolutions, of which 0 and 1 are numbers.
+        """
+        device, axis = history.since.device, 3 if torch.is_grad_enabled() else 1
+        narrow = axis == 3 and torch.is_autocast_enabled(device.type)
+        dtype = torch.get_autocast_dtype(device.type) if narrow else torch.float32
+        # bounded, since numbers too small for the usual format take ten times as long
+        traces = [torch.exp((math.log(decay) * history.since).clamp_(min=_LEAST)) for decay in self.config.traces]
+        maps = [x.to(dtype) for x in (*traces, *([] if behind is None else [behind]))]
+        if axis == 3:
+            rows = torch.eye(self.colours, dtype=dtype, device=device)
+            places = history.frames.permute(0, 2, 3, 1)
+            shown = rows.index_select(0, places.flatten()).view(*places.shape[:3], -1)
+            maps = [x.permute(0, 2, 3, 1) for x in maps]
+        else:
+            colours = torch.arange(self.colours, device=device).view(-1, 1, 1)
+            shown = rearrange((history.frames[:, :, None] == colours).float(), "b t k h w -> b (t k) h w")
+        planes = torch.cat([shown, *maps], axis)
+        planes = planes.permute(0, 3, 1, 2) if axis == 3 else planes
         (h, w), (height, width) = self.size, self.padded
-        planes = torch.cat([shown, *traces, *([] if behind is None else [behind])], 1)
         planes = functional.pad(planes, (0, width - w, 0, height - h)) if (h, w) != (height, width) else planes
         return planes.contiguous(memory_format=torch.channels_last)
 
@@ -265,6 +285,18 @@ def _through(blocks: nn.Module | list[nn.Module], x: Tensor, condition: Tensor) 
     for block in blocks.children() if isinstance(blocks, nn.Module) else blocks:
         x = block(x, condition)
     return x
+
+
+def _enlarged(x: Tensor) -> Tensor:
+    """`functional.pixel_shuffle(x, 2)`, in training channels last, which saves its gradient copies."""
+    if not torch.is_grad_enabled():
+        return functional.pixel_shuffle(x, 2)
+    return rearrange(x, "b (k i j) h w -> b h i w j k", i=2, j=2).flatten(1, 2).flatten(2, 3).permute(0, 3, 1, 2)
+
+
+def _least(x: Tensor) -> Tensor:
+    """Minimum over the frame, (b, c), of x (b, c, h, w); with channels last it takes ten times as long."""
+    return x.contiguous().amin((2, 3))
 
 
 def _pool(x: Tensor) -> Tensor:

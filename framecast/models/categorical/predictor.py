@@ -200,7 +200,8 @@ class Categorical(Predictor):
         for k in range(steps):
             action = past.new_zeros((len(past), 0), dtype=torch.float32) if led is None else led[:, lead + k]
             logits, features = self._logits(own, action)
-            entropy = functional.cross_entropy(logits, truths[:, k], reduction="none")
+            rows = logits.permute(0, 2, 3, 1).flatten(0, 2)  # without a copy where channels come last
+            entropy = functional.cross_entropy(rows, truths[:, k].flatten(), reduction="none").view_as(truths[:, k])
             weights = 1 + config.change_weight * self._changing(own.frames, truths[:, k])
             totals["weighted"].append((weights * entropy).mean())
             totals["cross_entropy"].append(entropy.detach().mean())

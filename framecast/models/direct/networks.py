@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from framecast.nn.doubling import DoubledConvTranspose2d
+
 #: Frequencies of the lead time's code.
 FREQUENCIES = 16
 #: Width of the vector that modulates the residual blocks.
@@ -95,10 +97,10 @@ class Decoder(nn.Module):
         super().__init__()
         a, b, c = widths
         self.deep = nn.ModuleList(Residual(c, code) for _ in range(depth))
-        self.up_two = nn.ConvTranspose2d(c, b, 2, stride=2)
+        self.up_two = DoubledConvTranspose2d(c, b, 2)
         self.merge_two, self.skip_two = nn.Conv2d(b, b, 1), nn.Conv2d(b, b, 1, bias=False)
         self.two = Residual(b, code)
-        self.up_one = nn.ConvTranspose2d(b, a, 2, stride=2)
+        self.up_one = DoubledConvTranspose2d(b, a, 2)
         self.merge_one, self.skip_one = nn.Conv2d(a, a, 1), nn.Conv2d(a, a, 1, bias=False)
         self.one = Residual(a, code)
 
@@ -153,7 +155,13 @@ class Head(nn.Module):
         ]  # (frames, outputs * patch^2, width, 1, 1)
         bias = torch.unflatten(bias, 0, (self.frames, -1))[chosen]
         if self.film is None or codes is None:
-            y = functional.conv2d(functional.relu(x), weight.flatten(0, 1), bias.flatten())
+            x, flat = functional.relu(x), weight.flatten(0, 1)
+            if (
+                torch.is_grad_enabled() and x.dtype == torch.float32
+            ):  # its gradient as a convolution takes twice as long
+                y = functional.linear(x.permute(0, 2, 3, 1), flat.flatten(1), bias.flatten()).permute(0, 3, 1, 2)
+            else:
+                y = functional.conv2d(x, flat, bias.flatten())
             return torch.unflatten(functional.pixel_shuffle(y, self.patch), 1, (len(bias), self.outputs))
         # one modulation per frame: frame k depends on the actions before it, and on none that lead to later frames
         scale, shift = self.film(codes)[..., None, None].chunk(2, 2)

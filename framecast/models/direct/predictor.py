@@ -28,6 +28,7 @@ from framecast.models.base import Predictor, RolloutState
 from framecast.models.direct.config import DirectConfig
 from framecast.models.direct.hindcast import flow_kind, hindcast, map_counts
 from framecast.models.direct.losses import bounds_loss, main_loss
+from framecast.models.direct.mixing import mixed
 from framecast.models.direct.networks import CODE, FREQUENCIES, Decoder, Encoder, Head, lead_code
 from framecast.models.inputs import Frames, as_frames
 from framecast.models.seeds import Generators
@@ -468,20 +469,14 @@ class Direct(Predictor):
     def _mix_all(self, context: _Context, maps: Tensor, leads: Tensor) -> Tensor:
         with autocast_off(maps):
             maps = self._enlarged(maps.float(), context)
-            m, n = maps.shape[:2]
-            rows = m // len(context.sources)
+            rows = len(maps) // len(context.sources)
             logits, new, motion = torch.split(maps, list(self._layout.values()), 2)
-            weights = list(logits.softmax(2).unsqueeze(3).unbind(2))
             stills = context.sources if rows == 1 else context.sources.repeat_interleave(rows, 0)
-            frames = torch.zeros((), device=maps.device)
-            for source in stills.unbind(1):
-                frames = torch.addcmul(frames, weights.pop(0), source[:, None])
-            if context.flow is not None:
-                frames = torch.addcmul(frames, weights.pop(0), self._moved(context, stills[:, 0], motion, leads))
+            made = [] if context.flow is None else [self._moved(context, stills[:, 0], motion, leads)]
             if self.config.new:
                 base = stills[:, -1:] if self.config.mean else stills[:, :1]
-                frames = torch.addcmul(frames, weights.pop(0), base + new)
-            return frames.expand(m, n, -1, -1, -1)
+                made.append(base + new)
+            return mixed(logits, stills, made)
 
     def _moved(self, context: _Context, last: Tensor, motion: Tensor, leads: Tensor) -> Tensor:
         """The last frame, moved by k (g f + v) at lead time k: gate g in 0…2 and correction v per pixel, and f between

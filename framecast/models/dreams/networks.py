@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 
 from framecast.models.dreams.config import DRAWING, DreamsConfig, Head
+from framecast.nn.doubling import DoubledConvTranspose2d
 from framecast.nn.mixture import Mixture, gaussian_kl
 from framecast.nn.precision import full_precision
 
@@ -62,8 +63,8 @@ class VAE(nn.Module):
         widths = (_DECODER_START, *config.decoder_widths, channels)
         layers: list[nn.Module] = [nn.Linear(config.code_size, _DECODER_START), nn.Unflatten(1, (_DECODER_START, 1, 1))]
         for i, ((a, b), kernel) in enumerate(zip(pairwise(widths), _DECODER_KERNELS, strict=True)):
-            kind = nn.ConvTranspose2d if i else PointConvTranspose2d
-            layers += [kind(a, b, kernel, stride=2), nn.ReLU()]
+            layers.append(DoubledConvTranspose2d(a, b, kernel) if i else PointConvTranspose2d(a, b, kernel, stride=2))
+            layers.append(nn.ReLU())
         self.decoder = nn.Sequential(*layers[:-1], nn.Sigmoid())
 
     def encode(self, frames: Tensor) -> tuple[Tensor, Tensor]:

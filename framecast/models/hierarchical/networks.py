@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 import torch
@@ -18,8 +18,9 @@ from einops import rearrange
 from torch import Tensor, nn
 
 from framecast.nn.colour import to_grey
+from framecast.nn.doubling import DoubledConvTranspose2d
 from framecast.nn.norm import LayerNorm
-from framecast.nn.peephole import PeepholeCell
+from framecast.nn.peephole import PeepholeCell, RolledCell
 from framecast.nn.precision import full_precision, widen
 from framecast.nn.vgg import Convention, VGGTrunk
 
@@ -132,9 +133,20 @@ class StructurePredictor(nn.Module):
         cells = self.feedback.new_zeros(batch, len(self.cells), len(self.feedback))
         return torch.cat([cells, self.feedback.expand(batch, 1, -1)], 1)
 
+    def rolled(self) -> list[RolledCell] | None:
+        """The cells for one roll-out with gradients; None where there are none, or where the loss is compiled."""
+        if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+            return None
+        return [RolledCell(cell) for cell in self.cells if isinstance(cell, PeepholeCell)]
+
     @full_precision
     def forward(
-        self, encoding: Tensor, action: Tensor, states: Tensor, noise: Tensor | None = None
+        self,
+        encoding: Tensor,
+        action: Tensor,
+        states: Tensor,
+        noise: Tensor | None = None,
+        cells: list[RolledCell] | None = None,
     ) -> tuple[Tensor, Tensor]:
         """One step.
 
@@ -143,6 +155,7 @@ class StructurePredictor(nn.Module):
             action: (b, a).
             states: (b, cells + 1, 2n).
             noise: (b, NOISE_SIZE) of N(0, 1), where the predictor has any; None draws it by torch's global generator.
+            cells: of `rolled`, for steps of one roll-out.
 
         Returns:
             (b, E), new states.
@@ -154,7 +167,8 @@ class StructurePredictor(nn.Module):
         pre = F.relu(pre)
         before, new = states.unbind(1), []
         p = torch.cat([pre, before[-1]], -1)
-        for k, cell in enumerate(self.cells):
+        steps: Sequence[Callable[[Tensor, Tensor], tuple[Tensor, Tensor]]] = cells or list(self.cells)
+        for k, cell in enumerate(steps):
             out, state = cell(torch.cat([p, pre], -1) if k and k % 2 == 0 else p, before[k])
             out = out if k % 2 else self.norms[k // 2](out)
             p = p + out if k else out
@@ -174,15 +188,11 @@ def _conv(inputs: int, outputs: int) -> nn.Conv2d:
     return nn.Conv2d(inputs, outputs, 3, padding=1)
 
 
-class DoublingConv(nn.ConvTranspose2d):
+class DoublingConv(DoubledConvTranspose2d):
     """3x3 transposed convolution to twice the size, aligned as TensorFlow's SAME: the last row and column go."""
 
     def __init__(self, inputs: int, outputs: int) -> None:
-        super().__init__(inputs, outputs, 3, stride=2)
-
-    def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
-        """(b, inputs, h, w) to (b, outputs, 2h, 2w)."""
-        return super().forward(x)[..., :-1, :-1]
+        super().__init__(inputs, outputs, 3, cropped=1)
 
 
 class JoiningConv(nn.Conv2d):
@@ -288,10 +298,11 @@ class AnalogyNetwork(nn.Module):
         def leaky() -> nn.Module:
             return nn.LeakyReLU(leak, inplace=True)
 
+        # ReLU after the pool: the same values and gradients, on a quarter of the numbers
         image = (
-            *(_conv(channels, d), relu(), LayerNorm(d), _conv(d, d), relu(), nn.MaxPool2d(2), drop(), LayerNorm(d)),
-            *(_conv(d, 2 * d), relu(), _conv(2 * d, 2 * d), relu(), nn.MaxPool2d(2), drop(), LayerNorm(2 * d)),
-            *(_conv(2 * d, 4 * d), relu(), _conv(4 * d, 4 * d), relu(), _conv(4 * d, 4 * d), relu(), nn.MaxPool2d(2)),
+            *(_conv(channels, d), relu(), LayerNorm(d), _conv(d, d), nn.MaxPool2d(2), relu(), drop(), LayerNorm(d)),
+            *(_conv(d, 2 * d), relu(), _conv(2 * d, 2 * d), nn.MaxPool2d(2), relu(), drop(), LayerNorm(2 * d)),
+            *(_conv(2 * d, 4 * d), relu(), _conv(4 * d, 4 * d), relu(), _conv(4 * d, 4 * d), nn.MaxPool2d(2), relu()),
         )
         if first:
             self.image = nn.Sequential(*image)

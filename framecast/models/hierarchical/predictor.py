@@ -184,9 +184,10 @@ class Hierarchical(Predictor):
             commands: (b, n, a).
         """
         states, found = self.predictor.start(len(encodings)), list[Tensor]()
+        cells = self.predictor.rolled()
         for t in range(commands.shape[1]):
             here = encodings[:, t] if t < encodings.shape[1] else found[-1]
-            here, states = self.predictor(here, commands[:, t], states)
+            here, states = self.predictor(here, commands[:, t], states, cells=cells)
             found.append(here)
         return torch.stack(found, 1)
 

@@ -1,0 +1,43 @@
+"""The cell of a roll-out: the values and gradients of the plain cell."""
+
+import pytest
+import torch
+
+from framecast.nn.peephole import PeepholeCell, RolledCell
+
+
+def rolled_out(cell, inputs, state, step):
+    outputs = []
+    for x in inputs:
+        out, state = step(x, state)
+        outputs.append(out)
+    return (torch.stack(outputs).square().sum() + (state * torch.arange(state.shape[1])).sum()), outputs
+
+
+@pytest.mark.parametrize("trained", [True, False])
+def test_rolled_cell_equals_plain_cell(trained):
+    torch.manual_seed(0)
+    cell = PeepholeCell(5, 3).double().requires_grad_(trained)
+    with torch.no_grad():
+        for p in cell.parameters():
+            p.copy_(torch.randn_like(p))
+    inputs = torch.randn(4, 2, 5, dtype=torch.float64, requires_grad=True)
+    state = torch.randn(2, 6, dtype=torch.float64, requires_grad=True)
+    wanted = [inputs, state, *(cell.parameters() if trained else [])]
+    found = [rolled_out(cell, inputs, state, step) for step in (cell, RolledCell(cell))]
+    torch.testing.assert_close(found[0][1], found[1][1])
+    plain, ours = (torch.autograd.grad(loss, wanted) for loss, _ in found)
+    torch.testing.assert_close(ours, plain)
+
+
+def test_two_roll_outs_of_one_cell_add_their_gradients():
+    torch.manual_seed(0)
+    cell, x = PeepholeCell(5, 3), torch.randn(2, 2, 5)
+    state = torch.zeros(2, 6)
+    for step in (cell, cell):
+        rolled_out(cell, x, state, step)[0].backward()
+    plain = [p.grad.clone() for p in cell.parameters()]
+    cell.zero_grad()
+    total = sum(rolled_out(cell, x, state, RolledCell(cell))[0] for _ in range(2))
+    total.backward()
+    torch.testing.assert_close([p.grad for p in cell.parameters()], plain)
