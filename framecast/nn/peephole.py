@@ -70,8 +70,10 @@ class RolledCell:
         peepholes = (cell.peep_input, cell.peep_forget, cell.peep_output)
         self.units = cell.units
         self.wanted = any(p.requires_grad for p in (*weights, *peepholes))
-        #: joined inputs, gradients of the gates, output before its projection and its gradient, old cell, new cell
+        #: of the backward pass with a number: joined inputs, gradients of the gates, output before its projection and
+        #: its gradient, old cell, new cell
         self.steps: list[tuple[Tensor, ...]] = []
+        self.backward_pass = -1
         self.token = _Collect.apply(self, *weights, *peepholes)  # type: ignore[no-untyped-call]
         self.weight, bias, self.projection = (w.detach() for w in weights)
         self.peepholes = tuple(p.detach() for p in peepholes)
@@ -82,6 +84,19 @@ class RolledCell:
         """One step, as `PeepholeCell.forward`."""
         found: tuple[Tensor, Tensor] = _Step.apply(x, state, self.token, self)  # type: ignore[no-untyped-call]
         return found
+
+    def keep(self, step: tuple[Tensor, ...]) -> None:
+        """Keep what a step adds to the gradients of the weights, of the present backward pass only.
+
+        A pass for the inputs alone does not collect its steps, which must not count in the next one.
+
+        Args:
+            step: one element of `steps`.
+        """
+        number = torch._C._current_graph_task_id()
+        if number != self.backward_pass:
+            self.backward_pass, self.steps = number, []
+        self.steps.append(step)
 
 
 class _Collect(torch.autograd.Function):
@@ -139,7 +154,7 @@ class _Step(torch.autograd.Function):
         of_gates = torch.cat([of_i, tanh(of_cell * i, j), of_f, of_o], -1)
         of_before = torch.addcmul(of_cell * f, of_i, of_input).addcmul_(of_f, of_forget)
         if rolled.wanted:
-            rolled.steps.append((joined, of_gates, shown, of_out, before, cell))
+            rolled.keep((joined, of_gates, shown, of_out, before, cell))
         of_joined = of_gates @ rolled.weight
         inputs = joined.shape[-1] - rolled.units
         return of_joined[:, :inputs], torch.cat([of_before, of_joined[:, inputs:]], -1), None, None

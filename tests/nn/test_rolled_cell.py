@@ -41,3 +41,28 @@ def test_two_roll_outs_of_one_cell_add_their_gradients():
     total = sum(rolled_out(cell, x, state, RolledCell(cell))[0] for _ in range(2))
     total.backward()
     torch.testing.assert_close([p.grad for p in cell.parameters()], plain)
+
+
+def test_a_gradient_of_the_inputs_alone_does_not_count_in_the_next_backward_pass():
+    torch.manual_seed(0)
+    cell, x = PeepholeCell(5, 3), torch.randn(2, 2, 5, requires_grad=True)
+    rolled_out(cell, x, torch.zeros(2, 6), cell)[0].backward()
+    plain = [p.grad.clone() for p in cell.parameters()]
+    cell.zero_grad()
+    loss = rolled_out(cell, x, torch.zeros(2, 6), RolledCell(cell))[0]
+    torch.autograd.grad(loss, x, retain_graph=True)
+    loss.backward()
+    torch.testing.assert_close([p.grad for p in cell.parameters()], plain)
+
+
+def test_two_backward_passes_over_a_part_and_all_of_a_roll_out_add_their_gradients():
+    torch.manual_seed(0)
+    cell, x = PeepholeCell(5, 3), torch.randn(3, 2, 5)
+    grown = []
+    for step in (cell, RolledCell(cell)):
+        cell.zero_grad()
+        loss, outputs = rolled_out(cell, x, torch.zeros(2, 6), step)
+        outputs[1].sum().backward(retain_graph=True)
+        loss.backward()
+        grown.append([p.grad.clone() for p in cell.parameters()])
+    torch.testing.assert_close(grown[1], grown[0])
