@@ -21,3 +21,12 @@ def test_mixture_equals_plain_sum_with_its_gradient(count):
     slope = torch.randn_like(plain)
     found, expected = (torch.autograd.grad(y, [logits, *made], slope) for y in (ours, plain))
     torch.testing.assert_close(found, expected)
+
+
+def test_stills_that_need_a_gradient_get_it():
+    torch.manual_seed(0)
+    stills = torch.rand(1, 2, 3, 4, 5, requires_grad=True)
+    weights = torch.randn(1, 2, 2, 4, 5)
+    (found,) = torch.autograd.grad(mixed(weights, stills, []).sum(), stills)
+    expected = weights.softmax(2).sum(1)[:, :, None].expand_as(stills)
+    torch.testing.assert_close(found, expected)

@@ -1,4 +1,4 @@
-"""Mixtures of pictures by softmax weights, with a gradient of few passes over memory."""
+"""Mixtures of pictures by softmax weights, with a gradient of few passes over memory on a CPU."""
 
 from __future__ import annotations
 
@@ -11,17 +11,19 @@ from torch import Tensor
 def mixed(logits: Tensor, stills: Tensor, made: list[Tensor]) -> Tensor:
     """Sum of pictures, weighted by the softmax of the logits.
 
-    In training clip by clip, so that what is read again is still in the cache.
+    In training on a CPU clip by clip, so that what is read again is still in the cache; on other devices that would be
+    many small kernels.
 
     Args:
         logits: (m, n, s, h, w) float32.
-        stills: the first of the s pictures, the same for all n frames, without gradient, (m, s - len(made), c, h, w).
+        stills: the first of the s pictures, the same for all n frames, (m, s - len(made), c, h, w).
         made: the others, (m, n, c, h, w) each.
 
     Returns:
         (m, n, c, h, w).
     """
-    if not torch.is_grad_enabled() or torch.compiler.is_compiling():
+    written_out = logits.device.type == "cpu" and not stills.requires_grad
+    if not (written_out and torch.is_grad_enabled()) or torch.compiler.is_compiling():
         return _summed(logits.softmax(2), stills, made)
     found: Tensor = _Mixed.apply(logits, stills, *made)  # type: ignore[no-untyped-call]
     return found
