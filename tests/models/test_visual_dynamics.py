@@ -390,6 +390,7 @@ def test_other_sizes_where_maps_nest(model):
         ({"lp_exponent": 0.0}, "lp_exponent must be above 0"),
         ({"decoder": (), "output": "composed"}, "model.decoder needs at least one layer"),
         ({"image": ((32, 5, 4),), "image_down": True}, "model.image needs at least two layers"),
+        ({"num_scales": 1, "image_down": True}, "model.num_scales at least 2, with image_down"),
         ({"gdl_weight": -1.0}, "gdl_weight must be at least 0"),
         ({"num_scales": 0}, "num_scales must be at least 1"),
     ],

@@ -198,17 +198,17 @@ class MotionDecoder(nn.Module):
         half = self.upsample == "subpixel"
         wanted = (size[0] // 2, size[1] // 2) if half else size
         x = torch.cat([_resized(each, wanted) for each in maps], 1)
-        x = widen(self._drawn(x, F.pixel_unshuffle(frame, 2) if half else frame))
+        x = widen(self._drawn(x, frame))
         return F.pixel_shuffle(x, 2) if half else x
 
     def _drawn(self, x: Tensor, frame: Tensor) -> Tensor:
-        """All outputs (s b, n, h, w) of the enlarged maps (s b, maps, h, w), and of the frame (b, n, h, w)."""
+        """All outputs (s b, n, h, w) of the enlarged maps (s b, maps, h, w), and of the whole frame (b, c, ., .)."""
         layers = list(self.layers)
         if self.frame is not None:
             first = 1 if self.enlarge is not None else 0  # after the normalisation, where there is one
             for layer in layers[: first + 1]:
                 x = layer(x)
-            still = self.frame(frame)
+            still = self.frame(F.pixel_unshuffle(frame, 2) if self.upsample == "subpixel" else frame)
             x = x + still.repeat(len(x) // len(still), 1, 1, 1)
             layers = layers[first + 1 :]
         for layer in layers[:-1]:
