@@ -9,6 +9,7 @@ import functools
 import inspect
 import io
 import itertools
+import math
 import os
 import re
 import sys
@@ -198,9 +199,12 @@ def _plain(kind: Any, optional: bool) -> PrimitiveConstructorSpec[Any]:
         if optional and given[0].lower() == "none":
             return None
         try:
-            return kind(given[0])
+            value = kind(given[0])
         except ValueError:
             raise ValueError(f"expected {words}, got {given[0]!r}") from None
+        if kind is float and not math.isfinite(value):  # which a file of settings cannot hold
+            raise ValueError(f"expected a finite number, got {given[0]!r}")
+        return value
 
     return PrimitiveConstructorSpec(
         nargs=1,

@@ -72,6 +72,14 @@ def test_values_of_every_type_are_parsed():
         ("r --out x --count many", "words: --count: expected a whole number, got 'many'; see framecast words --help"),
         ("r --out x --count 1.5", "words: --count: expected a whole number, got '1.5'; see framecast words --help"),
         ("r --out x --inner.rate x", "words: --inner.rate: expected a number, got 'x'; see framecast words --help"),
+        (
+            "r --out x --inner.rate inf",
+            "words: --inner.rate: expected a finite number, got 'inf'; see framecast words --help",
+        ),
+        (
+            "r --out x --inner.rate nan",
+            "words: --inner.rate: expected a finite number, got 'nan'; see framecast words --help",
+        ),
         ("r --out x --mode slwo", "words: --mode 'slwo' is not known; did you mean 'slow'?"),
         ("r --out x y", "words: 'y' is unexpected; see framecast words --help"),
         (
