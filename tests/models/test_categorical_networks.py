@@ -1,7 +1,8 @@
-"""Inputs of the categorical network: the scene without its objects."""
+"""Inputs of the categorical network: the scene without its objects; and its logits in training and prediction."""
 
 import dataclasses
 
+import pytest
 import torch
 
 from framecast.models.categorical.config import tiny
@@ -74,3 +75,21 @@ def test_background_reaches_the_logits_and_the_first_layer():
 def test_without_areas_no_colour_is_common():
     net = Network(dataclasses.replace(tiny(), background=True), 3, 8, 8, 0)
     assert not net.background(history(net.config, DOT, DOT)).any()
+
+
+@pytest.mark.parametrize("narrow", [False, True])
+def test_logits_of_training_and_prediction_are_equal(narrow):
+    """Training has channels last, and inputs in the precision of the convolutions."""
+    torch.manual_seed(0)
+    net, config = network()
+    for p in net.parameters():
+        torch.nn.init.normal_(p, std=0.2)
+    frames = torch.randint(0, 3, (2, 9, 8, 8))
+    found = []
+    for training in (True, False):
+        with torch.set_grad_enabled(training), torch.autocast("cpu", torch.bfloat16, enabled=narrow):
+            seen = History.of(frames[:, :-1], None, 3, config, 0).advance(frames[:, -1], torch.zeros(2, 0))
+            found.append(net(seen, torch.zeros(2, 0))[0].detach())
+    assert float(found[1].std()) > 0.1
+    close = {"atol": 0.05, "rtol": 0.05} if narrow else {"atol": 1e-4, "rtol": 1e-4}
+    torch.testing.assert_close(found[0], found[1], **close)

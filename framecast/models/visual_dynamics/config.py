@@ -134,7 +134,8 @@ class VisualDynamicsConfig:
     suits narrow networks."""
     # --- loss
     lp_exponent: float = 2.0
-    """Exponent of the pixel error, above 0: 2 is the squared error, as published; 1 is l1."""
+    """Exponent of the pixel error, at least 1, below which the gradient of an exact pixel is infinite: 2 is the squared
+    error, as published; 1 is l1."""
     gdl_weight: float = 0.0
     """Weight of the gradient-difference loss of the next frame, at least 0, which compares the strength of edges; 0
     omits it, as published."""
@@ -165,8 +166,8 @@ class VisualDynamicsConfig:
     """Settings of the optimiser."""
 
     def __post_init__(self) -> None:
-        require_least(self, "model.", context=1, horizon=1, targets=1, guess_weight=0, relative=0, gdl_weight=0)
-        require_above(self, "model.", "lp_exponent")
+        require_least(self, "model.", context=1, horizon=1, targets=1, guess_weight=0, relative=0)
+        require_least(self, "model.", lp_exponent=1, gdl_weight=0)
         if self.crop is not None and (self.crop < 1 or self.resize):
             raise UserError(f"model.crop must be at least 1, and None with model.resize, got {self.crop}")
         require_least(self, "model.", size=1, num_scales=1, finest=1, kernel_size=1, decoder_last=1)
