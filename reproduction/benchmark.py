@@ -27,6 +27,7 @@ from framecast.data.base import Source
 from framecast.data.cache import open_data
 from framecast.evaluation.compare import compare
 from framecast.reporting.benchmark_page import picture
+from framecast.training.device import pick_device
 from framecast.training.log import read_metrics
 from framecast.training.run_folder import Run, open_run
 from reproduction import claims
@@ -37,8 +38,6 @@ from reproduction.results import RESULTS, ROOT, command, made, relative, stored
 FILE = RESULTS / "benchmark.json"
 WORK = ROOT / "runs" / "benchmark-pacman"
 SIZE, HORIZON, CLIPS, BUDGET = "84x64", 64, 27, "4m"
-#: Processor time, so that what else the machine does changes no row.
-CLOCK = ("--clock", "cpu")
 #: A model of each family for the table that README leads with, of the autoencoders one of the best at every horizon;
 #: and an opponent of `direct` in the style of SimVP.
 LEADERS = (
@@ -155,7 +154,7 @@ def further(
         *given,
         "--clips",
         str(CLIPS),
-        *CLOCK,
+        *clock(),
         *flags,
         "--out",
         relative(work),
@@ -181,12 +180,18 @@ def recording(game: str) -> Path:
     return made(WORK / "data" / game, "atari", "--game", game, *length, "--overwrite")
 
 
+def clock() -> tuple[str, ...]:
+    """The flags that count processor time, so that what else the machine does changes no row; none with a GPU, whose
+    time it is not."""
+    return ("--clock", "cpu") if pick_device().type == "cpu" else ()
+
+
 def series(
     models: Sequence[str], data: Mapping[str, Path], out: Path, budget: str, *more: str, horizon: int = HORIZON
 ) -> dict[str, Any] | None:
     """`framecast benchmark` of models on sets of data, by label; its table, or None while runs are left to others."""
     sets = [f"{label}={relative(path)} --size {SIZE}" for label, path in data.items()]
-    length = ["--budget", budget, *CLOCK, "--horizon", str(horizon), "--clips", str(CLIPS)]
+    length = ["--budget", budget, *clock(), "--horizon", str(horizon), "--clips", str(CLIPS)]
     if "--dry-run" not in more:
         (out / "table.json").unlink(missing_ok=True)  # maybe of the other table with runs in this folder
     command("benchmark", "--models", *models, "--data", *sets, *length, "--out", relative(out), *more)

@@ -118,6 +118,13 @@ def table(levels):
     }
 
 
+@pytest.mark.parametrize(("kind", "flags"), [("cpu", ("--clock", "cpu")), ("cuda", ()), ("mps", ())])
+def test_benchmark_counts_processor_time_only_where_it_trains_on_a_cpu(script, monkeypatch, kind, flags):
+    module = script("reproduction.benchmark")
+    monkeypatch.setattr(module, "pick_device", lambda: torch.device(kind))
+    assert module.clock() == flags
+
+
 def test_benchmark_page_reports_gains_with_intervals(script):
     results = script("reproduction.benchmark").brief(table({"good": 22.0, "copy-last": 20.0, "poor": 19.0}))
     first = results["data"]["ms_pacman"]["rows"][0]["by_frame"]["psnr"]

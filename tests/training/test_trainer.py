@@ -919,7 +919,7 @@ def test_processor_time_is_refused_on_another_device(grey):
 
 
 def test_the_horizon_is_one_that_lies_between_two_shot_cuts(tmp_path):
-    """One video, cut in time into train, val and test, whose validation part has a shot cut in its middle."""
+    """One video, split in time into train, val and test, of shots of twelve frames."""
     frames = np.random.default_rng(0).integers(0, 256, (300, 3, 16, 16), dtype=np.uint8)
     for name, breaks in (("whole", []), ("cut", list(range(12, 300, 12)))):
         with DatasetWriter(tmp_path / name) as writer:
