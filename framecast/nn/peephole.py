@@ -109,6 +109,8 @@ class _Collect(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, _: Tensor) -> tuple[Tensor | None, ...]:
+        if torch.is_grad_enabled():  # of create_graph: a second derivative would lack most of its terms
+            raise RuntimeError("gradients of a RolledCell cannot be differentiated again; use its PeepholeCell")
         steps, ctx.rolled.steps = ctx.rolled.steps, []
         if not steps:
             return (None,) * 7

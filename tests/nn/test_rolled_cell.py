@@ -66,3 +66,10 @@ def test_two_backward_passes_over_a_part_and_all_of_a_roll_out_add_their_gradien
         loss.backward()
         grown.append([p.grad.clone() for p in cell.parameters()])
     torch.testing.assert_close(grown[1], grown[0])
+
+
+def test_second_derivatives_of_the_weights_are_refused():
+    cell = PeepholeCell(5, 3)
+    loss, _ = rolled_out(cell, torch.randn(2, 2, 5), torch.zeros(2, 6), RolledCell(cell))
+    with pytest.raises(RuntimeError, match="cannot be differentiated again; use its PeepholeCell"):
+        torch.autograd.grad(loss, list(cell.parameters()), create_graph=True)
