@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import difflib
+import math
 import re
 import types
 import typing
@@ -219,6 +220,8 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if hint is float and isinstance(value, str) and re.fullmatch(r"[+-]?\d+(\.\d*)?[eE][+-]?\d+", value):
         return float(value)  # YAML 1.1 reads 4e-5 as text
     if isinstance(hint, type) and isinstance(value, hint) and not (isinstance(value, bool) and hint is not bool):
+        if isinstance(value, float) and not math.isfinite(value):  # the run's config.json cannot hold it
+            raise UserError(f"{where}: expected a finite number, got {value}")
         return value
     expected = {bool: "true or false", int: "a whole number", float: "a number", str: "text"}.get(hint, str(hint))
     raise UserError(f"{where}: expected {expected}, got {_kind(value)} {value!r}")

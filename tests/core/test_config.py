@@ -69,6 +69,8 @@ class Needy:
         ({"inner": 3}, "here: inner: expected a mapping of Inner fields, got number"),
         ({"inner": {"rate": "fast"}}, "here: inner: rate: expected a number, got text 'fast'"),
         ({"inner": {"rate": False}}, "here: inner: rate: expected a number, got true/false False"),
+        ({"inner": {"rate": float("inf")}}, "here: inner: rate: expected a finite number, got inf"),
+        ({"inner": {"rate": float("nan")}}, "here: inner: rate: expected a finite number, got nan"),
         ({"inner": {"kind": "adan"}}, "here: inner: kind: 'adan' is not allowed; did you mean 'adam'?"),
         ({"shapes": [1]}, "here: shapes: expected a mapping, got a list"),
         ({"shapes": {"pose": 3}}, "here: shapes.pose: expected a list, got number"),

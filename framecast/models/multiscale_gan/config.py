@@ -124,11 +124,11 @@ class MultiscaleGANConfig:
     lp_weight: float = 1.0
     """Weight of the pixel loss, at least 0."""
     lp_exponent: float = 1.0
-    """Exponent p of the pixel loss, above 0: 1 is l1, 2 is l2."""
+    """Exponent p of the pixel loss, at least 1: 1 is l1, 2 is l2."""
     gdl_weight: float = 1.0
     """Weight of the gradient-difference loss, at least 0; 0 omits it."""
     gdl_exponent: float = 1.0
-    """Exponent of the gradient-difference loss, above 0."""
+    """Exponent of the gradient-difference loss, at least 1."""
     gdl_border: Border = "crop"
     """Border of the gradient-difference loss: "crop" compares pixels inside the image; "zero" also its last row and
     column with zeros, as the TensorFlow code does, which penalises the brightness of the edge."""
@@ -201,8 +201,7 @@ class MultiscaleGANConfig:
     def __post_init__(self) -> None:
         require_least(self, "model.", context=1, future=1, num_scales=1, stride=1, motion_tries=1)
         require_least(self, "model.", lp_weight=0, gdl_weight=0, adversarial_weight=0, new_weight=0, gate_weight=0)
-        require_least(self, "model.", context_noise=0, recursion=1)
-        require_above(self, "model.", "lp_exponent", "gdl_exponent")
+        require_least(self, "model.", context_noise=0, recursion=1, lp_exponent=1, gdl_exponent=1)
         if self.output == "change" and self.residual:
             raise UserError(
                 "model.output change adds to the last frame, not to the coarser prediction; use --model.no-residual"
