@@ -40,8 +40,8 @@ from reproduction.results import RESULTS, ROOT, WORK, Results, arguments, comman
 from reproduction.shape_samples import SEEDS, contours, rollouts
 
 SIZE, SAMPLES = 64, 20
-#: The profile that is a chain of trainings, and the folder of its first link below the run.
-CHAIN, FIRST_LINK = "staged", "chain/1-places"
+#: The profile that is a chain of trainings, and folders of its first link and the last but one below the run.
+CHAIN, FIRST_LINK, BEFORE_LAST = "staged", "chain/1-places", "chain/5-last"
 #: Weights of this chain that come with the package.
 PACKAGED = "visual-dynamics-shapes"
 #: Scenes and frames that are rolled out.
@@ -56,7 +56,7 @@ ABLATION = {
 
 def main() -> None:
     """Run the parts asked for."""
-    names = ("bound", "shapes", "flow", "ablation", "objects", "contours", "rollouts", "medium")
+    names = ("bound", "shapes", "flow", "ablation", "objects", "contours", "contours-last", "rollouts", "medium")
     parser = arguments(__doc__, names, clip="train and sample on this video instead")
     parser.add_argument("--pictures", type=int, default=500, help="test pictures that are sampled from")
     parser.add_argument("--ablation-epochs", type=float, default=0.16, help="passes of each run of the ablation")
@@ -78,6 +78,7 @@ def main() -> None:
         "ablation": lambda: ablation(options.ablation_epochs, options.pictures),
         "objects": objects,
         "contours": lambda: contours_of(PACKAGED, options.scenes),
+        "contours-last": lambda: contours_of(relative(staged()[0].folder / BEFORE_LAST), options.scenes),
         "rollouts": rolled_out,
         "medium": medium,
         "clip": lambda: clip(options.clip),
