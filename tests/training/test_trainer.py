@@ -916,6 +916,8 @@ def test_processor_time_is_refused_on_another_device(grey):
     assert resolve_length(settings, 8, torch.device("cpu")) == (None, 3.0)
     with pytest.raises(UserError, match=r"--train.clock cpu counts no time of cuda:0; use --train.clock wall"):
         resolve_length(settings, 8, torch.device("cuda", 0))
+    counted = small_config(Plain, steps=3, clock="cpu").train
+    assert resolve_length(counted, 8, torch.device("cuda", 0)) == (3, None)
 
 
 def test_the_horizon_is_one_that_lies_between_two_shot_cuts(tmp_path):
