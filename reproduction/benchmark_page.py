@@ -328,9 +328,13 @@ def lead(results: Mapping[str, Any]) -> list[str]:
         "",
         *table(head, rows),
         f"*Skill over the last frame repeated, on the whole frame, with 95 % intervals over {p['videos']} held-out "
-        "episodes: 1 is perfect, 0 no better, below 0 worse. Useful horizon: frames up to which the best baseline is "
-        "beaten. [Conditions, curves and commands](docs/results/benchmark-leaders.md).*",
+        f"episodes{_and_seeds(settings['seeds'])}: 1 is perfect, 0 no better, below 0 worse. Useful horizon: frames up to "
+        f"which the best baseline is beaten{', by seed' * (len(settings['seeds']) > 1)}. [Conditions, curves and commands](docs/results/benchmark-leaders.md).*",
     ]
+
+
+def _and_seeds(seeds: Sequence[int]) -> str:
+    return f" and {len(seeds)} seeds" if len(seeds) > 1 else ""
 
 
 def with_table(text: str, results: Mapping[str, Any]) -> str:
