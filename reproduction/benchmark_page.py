@@ -328,8 +328,9 @@ def lead(results: Mapping[str, Any]) -> list[str]:
         "",
         *table(head, rows),
         f"*Skill over the last frame repeated, on the whole frame, with 95 % intervals over {p['videos']} held-out "
-        f"episodes{_and_seeds(settings['seeds'])}: 1 is perfect, 0 no better, below 0 worse. Useful horizon: frames up to "
-        f"which the best baseline is beaten{', by seed' * (len(settings['seeds']) > 1)}. [Conditions, curves and commands](docs/results/benchmark-leaders.md).*",
+        f"episodes{_and_seeds(settings['seeds'])}: 1 is perfect, 0 no better, below 0 worse. Useful horizon: frames up "
+        f"to which the best baseline is beaten{', by seed' * (len(settings['seeds']) > 1)}. "
+        "[Conditions, curves and commands](docs/results/benchmark-leaders.md).*",
     ]
 
 
