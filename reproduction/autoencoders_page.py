@@ -53,9 +53,14 @@ def _conditions(found: dict[str, Any]) -> str:
     """How long, on what, scored on what."""
     models, protocol = found["models"], found["protocol"]
     minutes = sum(m["training_seconds"] for m in models.values()) / len(models) / 60
-    cores = sorted({m["hardware"]["cores"] for m in models.values()})
+    hardware = [m["hardware"] for m in models.values()]
+    cores = sorted({min(h["cores"], h.get("torch_threads", h["cores"])) for h in hardware})
+    clock = (
+        " of processor time" if any("--train.clock cpu" in c for m in models.values() for c in m["commands"]) else ""
+    )
     return (
-        f"{minutes:.0f} minutes of training each on {' or '.join(map(str, cores))} core{'s' * (cores != [1])}; "
+        f"{minutes:.0f} minutes of training each{clock} on {' or '.join(map(str, cores))} "
+        f"core{'s' * (cores != [1])}; "
         f"{protocol['clips']} clips of {protocol['videos']} held-out episodes at {protocol['fps']:g} frames a second, "
         f"{protocol['height']}x{protocol['width']}."
     )
