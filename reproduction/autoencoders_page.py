@@ -55,9 +55,7 @@ def _conditions(found: dict[str, Any]) -> str:
     minutes = sum(m["training_seconds"] for m in models.values()) / len(models) / 60
     hardware = [m["hardware"] for m in models.values()]
     cores = sorted({min(h["cores"], h.get("torch_threads", h["cores"])) for h in hardware})
-    clock = (
-        " of processor time" if any("--train.clock cpu" in c for m in models.values() for c in m["commands"]) else ""
-    )
+    clock = " (processor time)" if any("--train.clock cpu" in c for m in models.values() for c in m["commands"]) else ""
     return (
         f"{minutes:.0f} minutes of training each{clock} on {' or '.join(map(str, cores))} "
         f"core{'s' * (cores != [1])}; "
