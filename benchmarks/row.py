@@ -183,21 +183,33 @@ def against_gemm(
         settings.device,
         settings.tiny,
     )
-    floor = machine.floor(flops, precision)
+    row = floor_row(settings, f"{name}, {precision}", seconds, flops, precision, machine)
+    row = replace(row, goal=goal, goal_is=goal_is, details=details(seconds, flops) if details else {})
+    if not frames:
+        return row
+    against = f"ceiling: its operations at the GEMM rate of {precision}"
+    rate = {"figure": frames / seconds, "ceiling": frames / row.ceiling, "flops": flops / frames}
+    return replace(row, **rate, unit="frames/s", against=against, better="more")
+
+
+def floor_row(
+    settings: Settings, name: str, seconds: float, flops: float, precision: str, machine: Ceiling, **more: Any
+) -> Row:
+    """The row of a measured time beside that of its operations as plain matrix products.
+
+    name: of the row.  flops: of the work.  machine: its ceiling, measured at the same time.  more: fields of the row.
+    """
     return Row(
-        name=f"{name}, {precision}",
-        figure=frames / seconds if frames else seconds,
-        unit="frames/s" if frames else "s",
-        ceiling=frames / floor if frames else floor,
-        against=f"{'ceiling' if frames else 'floor'}: its operations at the GEMM rate of {precision}",
+        name=name,
+        figure=seconds,
+        unit="s",
+        ceiling=machine.floor(flops, precision),
+        against=f"floor: its operations at the GEMM rate of {precision}",
         machine=machine,
         device=settings.device,
-        better="more" if frames else "less",
         precision=precision,
-        flops=flops / (frames or 1),
-        goal=goal,
-        goal_is=goal_is,
-        details=details(seconds, flops) if details else {},
+        flops=flops,
+        **more,
     )
 
 

@@ -27,7 +27,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils.flop_counter import flop_registry
 
 from benchmarks.ceiling import beside, count_flops, times
-from benchmarks.row import Row, Settings, run_script
+from benchmarks.row import Row, Settings, floor_row, run_script
 from benchmarks.small_cases import CASES, Case, Step, make_data
 from benchmarks.training_step import precisions
 from framecast.nn.doubling import DoubledConvTranspose2d
@@ -64,23 +64,13 @@ def _row(settings: Settings, folder: Path, case: Case, precision: str, number: i
     count = max(settings.repeats(5), 1 if settings.tiny else min(50, round(1.0 / max(_seconds(step), 1e-6))))
     seconds, machine = beside(lambda: min(times(step, count, settings.device)), settings.device, settings.tiny)
     layers = min(layer_seconds(step) for _ in range(settings.repeats(3)))
-    return Row(
-        name=f"training step of {case.name}, batch {step.clips}, {precision}",
-        figure=seconds,
-        unit="s",
-        ceiling=machine.floor(flops, precision),
-        against=f"floor: its operations at the GEMM rate of {precision}",
-        machine=machine,
-        device=settings.device,
-        precision=precision,
-        flops=flops,
-        goal=GOAL,
-        details={
-            "clips_per_second": step.clips / seconds,
-            "layers_alone_s": layers,
-            "times_the_layers_alone": seconds / layers,
-        },
-    )
+    details = {
+        "clips_per_second": step.clips / seconds,
+        "layers_alone_s": layers,
+        "times_the_layers_alone": seconds / layers,
+    }
+    name = f"training step of {case.name}, batch {step.clips}, {precision}"
+    return floor_row(settings, name, seconds, flops, precision, machine, goal=GOAL, details=details)
 
 
 @contextlib.contextmanager

@@ -18,7 +18,7 @@ from dataclasses import replace
 import torch
 
 from benchmarks.ceiling import Ceiling, beside, count_flops, median_seconds
-from benchmarks.row import Row, Settings, run_script
+from benchmarks.row import Row, Settings, floor_row, run_script
 from framecast.core.types import Batch, ClipSpec
 from framecast.models.multiscale_gan.config import PROFILES, MultiscaleGANConfig
 from framecast.models.multiscale_gan.predictor import MultiscaleGAN
@@ -69,19 +69,9 @@ def _case(
         details["peak_gpu_mb"] = torch.cuda.max_memory_allocated(settings.device) / 1e6
     # a slower machine is held to the same ratio, in the precision that it trains in
     judged = kind is not None and precision == resolve_precision("auto", settings.device)
-    yield Row(
-        name=f"{name}, {precision}",
-        figure=seconds,
-        unit="s",
-        ceiling=machine.floor(flops, precision),
-        against=f"floor: its operations at the GEMM rate of {precision}",
-        machine=machine,
-        device=settings.device,
-        precision=precision,
-        flops=flops,
-        goal=GOALS[kind] if judged and kind and not on_gpu else None,
-        details=details,
-    )
+    goal = GOALS[kind] if judged and kind and not on_gpu else None
+    row_name = f"{name}, {precision}"
+    yield floor_row(settings, row_name, seconds, flops, precision, machine, goal=goal, details=details)
     if on_gpu and judged and kind == "adversarial":
         yield _steps_per_second(settings, name, 1 / seconds, machine, flops)
 
