@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -13,6 +13,7 @@ import torch
 from framecast.core.config import suggest
 from framecast.core.errors import UserError
 from framecast.core.io import file_text, parse_json
+from framecast.core.memory import require_memory
 from framecast.core.npy import map_npy
 from framecast.core.remote import is_address
 from framecast.core.tables import read_table
@@ -135,6 +136,9 @@ def predict_file(
     cut, remark = (0, "") if source is None else _after_cut(frames, model)
     frames, table, note = frames[cut:], None if table is None else table[:, cut:], note + remark
     context = torch.from_numpy(frames)[None]
+    floats = frames[0].size * (samples * horizon + 3 * len(frames))  # the forecast; the context, its copy and sources
+    floats *= 2 if views or uncertainty else 1
+    require_memory(4 * floats, f"{horizon} frames of {shown[0]}x{shown[1]} px", "use --size or a smaller --horizon")
     given = (context, horizon, table)
 
     def futures(count: int) -> torch.Tensor:
@@ -145,10 +149,8 @@ def predict_file(
         future = futures(samples)
     except ValueError as error:
         raise UserError(f"{run.folder if source is None else source}: {error}") from error
-    predicted = np.concatenate([border(to_uint8(sample.cpu()), FORECAST) for sample in future[:, 0]], axis=3)
-    seen = np.concatenate([border(frames, SEEN)] * samples, axis=3)
     rate = fps / request.stride
-    path = write_video(np.concatenate([seen, predicted]), Path(out), rate)
+    path = write_video(_bordered(frames, future[:, 0]), Path(out), rate)
     made: dict[str, Path] = {}
     if views or uncertainty:
         found = model.views(*given, torch.from_numpy(known)[None])
@@ -160,7 +162,15 @@ def predict_file(
             width = _width_of_samples(futures(max(samples, SPREAD_SAMPLES)))
         if width is not None:
             made["uncertainty"] = _write_uncertainty(future[0, 0], width[0, :, 0], path, rate)
-    return Written(path, len(seen), len(predicted), shown, rate, note, made)
+    return Written(path, len(frames), horizon, shown, rate, note, made)
+
+
+def _bordered(seen: np.ndarray, future: torch.Tensor) -> Iterator[np.ndarray]:
+    """Frames of the film, uint8 (3, h, w): context (t, c, h, w), then samples (n, t, c, h, w) side by side."""
+    for frame in seen:
+        yield np.concatenate([border(frame[None], SEEN)[0]] * len(future), axis=2)
+    for frames in future.unbind(1):
+        yield np.concatenate([border(to_uint8(frame)[None], FORECAST)[0] for frame in frames], axis=2)
 
 
 def _context_length(model: Predictor, request: ClipRequest, source: Path, at: str, axes: str | None) -> int:

@@ -3,7 +3,8 @@
 Frames are reduced to a shorter side of 24 px. Two signs must agree. (1) The mean difference of consecutive frames,
 after the best shift of up to 3 px (an eighth of the picture), is large and stands out from those before and after it: a
 fast pan or a fast object changes many frames in a row, a flash two. (2) The colours differ: half the absolute
-difference of the histograms of 4 levels per channel, 0 for equal and 1 for disjoint colours.
+difference of the histograms of 4 levels per channel, 0 for equal and 1 for disjoint colours. Or, for two shots of the
+same colours, the difference stands out further from those before it and the two frames hardly correlate.
 
 One frame may lie between two shots, black, white or a blend of both as conversions of the frame rate leave it: then the
 frames before and after it are compared. After a flash these are equal.
@@ -22,6 +23,8 @@ _SHIFT = 3  # largest shift that is tried, px
 _LEAST = 14.0  # grey levels of mean difference at a cut
 _PROMINENCE = 2.5  # ratio to the largest difference within two frames before and after
 _COLOURS = 0.15  # least difference of the histograms
+_SAME_COLOURS_PROMINENCE = 4.0  # ratio to the differences before it at a cut between shots of the same colours
+_CORRELATION = 0.3  # largest correlation of two such shots
 _REACH = 2
 
 
@@ -30,12 +33,12 @@ class CutDetector:
 
     Attributes:
         differences: Mean difference of each frame to the one before it after the best shift, grey levels; 0 at first.
-        colours: Difference of the histograms of each frame and the one before it, 0…1.
+        other: Whether each frame shows other colours than the one before it, or the same ones at other places.
     """
 
     def __init__(self) -> None:
         self.differences: list[float] = []
-        self.colours: list[float] = []
+        self.other: list[bool] = []
         self._recent: list[np.ndarray] = []  # reduced frames, the newest last
         self._histograms: list[np.ndarray] = []  # of the newest frames
         self._across: dict[
@@ -53,10 +56,19 @@ class CutDetector:
             histogram = _histogram(frame)
             first = not self._recent
             self.differences.append(0.0 if first else float(np.abs(frame - self._recent[-1]).mean()))
-            self.colours.append(0.0 if first else float(np.abs(histogram - self._histograms[-1]).sum()) / 2)
+            self.other.append(not first and self._is_other(frame, histogram))
             self._recent, self._histograms = [*self._recent[-_REACH - 1 :], frame], [*self._histograms[-2:], histogram]
             doubtful = self._compare_across(frame, histogram) if len(self.differences) > 2 else False
             self._compensate(doubtful)
+
+    def _is_other(self, frame: np.ndarray, histogram: np.ndarray) -> bool:
+        """Whether the newest frame has other colours than the one before it, or the same ones at other places."""
+        if float(np.abs(histogram - self._histograms[-1]).sum()) / 2 >= _COLOURS:
+            return True
+        near = self.differences[1:-1][-_REACH:]
+        if not near or self.differences[-1] < max(_LEAST, _SAME_COLOURS_PROMINENCE * max(near)):
+            return False
+        return _correlation(self._recent[-1], frame) < _CORRELATION
 
     def _compare_across(self, frame: np.ndarray, histogram: np.ndarray) -> bool:
         """Compare the newest frame with the last but one; whether there may be a cut between."""
@@ -72,7 +84,7 @@ class CutDetector:
     def _compensate(self, doubtful: bool) -> None:
         """Take the best shift for the newest frame and those around it, if one of them may be a cut: it costs time."""
         newest = len(self.differences) - 1
-        if doubtful or (self.differences[-1] >= _LEAST and self.colours[-1] >= _COLOURS):
+        if doubtful or (self.differences[-1] >= _LEAST and self.other[-1]):
             self._until = newest + _REACH + 1
         if newest >= self._until:
             return
@@ -87,11 +99,7 @@ class CutDetector:
         """Frames that begin a new shot, ascending."""
         found = set()
         for number, difference in enumerate(self.differences):
-            if (
-                difference >= _LEAST
-                and self.colours[number] >= _COLOURS
-                and self._stands_out(number, number, difference)
-            ):
+            if difference >= _LEAST and self.other[number] and self._stands_out(number, number, difference):
                 found.add(number)
         for number, difference in self._across.items():
             if difference >= _LEAST and self._stands_out(number, number + 1, difference):
@@ -123,6 +131,13 @@ def _difference(before: np.ndarray, after: np.ndarray, best: float) -> float:
         two = after[:, max(0, -dy) : after.shape[1] + min(0, -dy), max(0, -dx) : after.shape[2] + min(0, -dx)]
         best = min(best, float(np.abs(one - two).mean()))
     return best
+
+
+def _correlation(before: np.ndarray, after: np.ndarray) -> float:
+    """Correlation of two frames (c, h, w), -1…1, each channel about its own mean; 1 if one of them is of one colour."""
+    one, two = (frame - frame.mean((1, 2), keepdims=True) for frame in (before, after))
+    scale = float(np.sqrt(np.square(one).sum() * np.square(two).sum()))
+    return float((one * two).sum()) / scale if scale else 1.0
 
 
 def _shifts() -> Iterator[tuple[int, int]]:

@@ -22,6 +22,8 @@ from framecast.core.io import check_name
 
 #: Images and video frames above this many pixels (8192 x 8192) are refused: a few bytes can claim any size.
 MAX_PIXELS = 2**26
+#: Bytes of floats that are converted to uint8 together.
+_CONVERTED_AT_ONCE = 2**26
 
 #: Formats that Pillow decodes without other programs or files (unlike EPS and WMF).
 FORMATS = (
@@ -234,6 +236,8 @@ def to_uint8(frames: Any) -> np.ndarray:
         return array.astype(np.uint8) * np.uint8(255)
     if not np.issubdtype(array.dtype, np.floating):
         raise UserError(f"frames must be uint8, or floats in 0…1, got {array.dtype}; convert them first")
+    if array.ndim > 3 and array.nbytes > _CONVERTED_AT_ONCE:  # copies of all frames would take four times their memory
+        return np.stack([to_uint8(part) for part in array])
     if not np.isfinite(array).all():
         raise UserError("frames hold values that are not finite; check the model or data they come from")
     rounded: np.ndarray = np.rint(np.clip(array, 0, 1) * 255).astype(np.uint8)

@@ -1,8 +1,12 @@
-"""Peak memory: of the device asked for."""
+"""Peak memory of the device asked for; work that does not fit into memory."""
 
+from types import SimpleNamespace
+
+import pytest
 import torch
 
-from framecast.core.memory import peak_memory
+from framecast.core.errors import UserError
+from framecast.core.memory import peak_memory, require_memory
 
 
 def test_memory_is_that_of_the_device_of_the_run(monkeypatch):
@@ -10,3 +14,10 @@ def test_memory_is_that_of_the_device_of_the_run(monkeypatch):
     assert peak_memory(torch.device("cuda:1")) == 2
     assert peak_memory(torch.device("cuda")) == 1
     assert 0 < peak_memory(torch.device("cpu")) != 1  # of the host, although there are GPUs
+
+
+def test_work_that_does_not_fit_into_memory_is_refused(monkeypatch):
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=3 * 10**9))
+    require_memory(3 * 10**9, "32 frames", "use --size")
+    with pytest.raises(UserError, match=r"32 frames need 3.1 GB of memory and 3.0 GB are free; use --size"):
+        require_memory(31 * 10**8, "32 frames", "use --size")

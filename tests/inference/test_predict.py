@@ -4,6 +4,7 @@
 
 import dataclasses
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -121,6 +122,13 @@ def test_any_frame_size_that_the_model_can_take(tmp_path, height, width):
     assert f"kept at {height}x{width}" in made.note
     edge = max(1, round(max(height, width) / 48))
     assert shown.shape[2:] == (height + 2 * edge, width + 2 * edge)
+
+
+def test_frames_that_do_not_fit_into_memory_are_refused(tmp_path, monkeypatch):
+    monkeypatch.setattr("psutil.virtual_memory", lambda: SimpleNamespace(available=10**4))
+    with pytest.raises(UserError, match=r"5 frames of 32x32 px need .* use --size or a smaller --horizon"):
+        film(copy_run(), frames(), tmp_path / "out", horizon=5)
+    assert not (tmp_path / "out").exists()
 
 
 def test_frames_are_resized_to_the_given_size(tmp_path):

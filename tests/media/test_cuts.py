@@ -12,19 +12,19 @@ from framecast.media.resize import resize_frames
 from framecast.media.video import write_video
 
 
-def world(seed, height=64, width=400):
-    """A wide picture with structure at several scales and colours of its own."""
+def world(seed, height=64, width=400, tinted=True):
+    """A wide picture with structure at several scales and, if tinted, colours of its own."""
     rng = np.random.default_rng(seed)
     layers = [
         resize_frames(rng.integers(0, 256, (1, 3, height // s, width // s), np.uint8), (height, width)) for s in (8, 32)
     ]
-    tint = rng.uniform(0.2, 1, (3, 1, 1))
+    tint = rng.uniform(0.2, 1, (3, 1, 1)) if tinted else 1
     return np.clip(np.mean([layer[0] for layer in layers], axis=0) * tint, 0, 255).astype(np.uint8)
 
 
-def pan(seed, count, speed, start=0):
+def pan(seed, count, speed, start=0, tinted=True):
     """A camera that moves over a world by `speed` px a frame."""
-    picture = world(seed)
+    picture = world(seed, tinted=tinted)
     return np.stack([picture[:, :, start + round(speed * i) :][:, :, :96] for i in range(count)])
 
 
@@ -34,6 +34,24 @@ def test_made_cuts_are_found_and_pans_are_not(speed):
     assert find_cuts(np.concatenate(shots)) == [15, 30, 45, 60, 75]
     for shot in shots:
         assert find_cuts(shot) == []
+
+
+@pytest.mark.parametrize("speed", [0, 1, 2])
+def test_cuts_between_shots_of_the_same_colours_are_found(speed):
+    shots = [pan(seed, 15, speed, tinted=False) for seed in range(6)]
+    assert find_cuts(np.concatenate(shots)) == [15, 30, 45, 60, 75]
+    for shot in shots:
+        assert find_cuts(shot) == []
+
+
+def test_a_jump_within_a_scene_and_an_inverted_frame_are_no_cuts():
+    scene = pan(1, 30, 1, tinted=False)
+    jump = np.concatenate([scene[:15], pan(1, 15, 1, start=24, tinted=False)])  # a sixth of the picture
+    inverted = scene.copy()
+    inverted[14] = 255 - inverted[14]
+    noise = np.random.default_rng(0).integers(0, 256, (30, 3, 64, 96), np.uint8)
+    for frames in (jump, inverted, noise):
+        assert find_cuts(frames) == []
 
 
 def test_one_frame_between_two_shots_does_not_hide_the_cut():

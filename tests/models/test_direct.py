@@ -4,6 +4,7 @@ from dataclasses import replace
 
 import pytest
 import torch
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from framecast.core.errors import UserError
 from framecast.core.types import ActionSpec, Batch, ClipSpec
@@ -212,6 +213,32 @@ def test_large_frames_are_mixed_in_parts_with_the_same_result(monkeypatch):
     whole = model.predict(context, 4)
     monkeypatch.setattr("framecast.models.direct.predictor._MIXED_AT_ONCE", 1)
     torch.testing.assert_close(model.predict(context, 4), whole)
+
+
+class _Counted(TorchDispatchMode):
+    """Counts tensors of at least `least` numbers that operations allocate."""
+
+    def __init__(self, least):
+        super().__init__()
+        self.least, self.count = least, 0
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        known = {x.untyped_storage().data_ptr() for x in args if isinstance(x, torch.Tensor)}
+        for x in found if isinstance(found, (list, tuple)) else [found]:
+            if isinstance(x, torch.Tensor) and x.numel() >= self.least:
+                self.count += x.untyped_storage().data_ptr() not in known
+        return found
+
+
+def test_a_forecast_of_large_frames_is_held_in_memory_once(monkeypatch):
+    monkeypatch.setattr("framecast.models.direct.predictor._MIXED_AT_ONCE", 1)
+    model = build(replace(TINY, work_side=8, horizon=16, shrink=True), height=48, width=64)
+    context = clip(model, 3, b=1)
+    with _Counted(16 * context[0, 0].numel()) as counted:
+        forecast = model.predict(context, 16)
+    assert forecast.shape == (1, 1, 16, 3, 48, 64)
+    assert counted.count == 1
 
 
 def test_augmented_loss_has_the_same_targets_turned(monkeypatch):

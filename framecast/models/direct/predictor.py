@@ -7,7 +7,7 @@ to the mean of the futures.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
 import torch
 from torch import Tensor, nn
@@ -26,6 +26,7 @@ from framecast.core.types import (
 )
 from framecast.models.base import Predictor, RolloutState
 from framecast.models.direct.config import DirectConfig
+from framecast.models.direct.context import Context, concatenated
 from framecast.models.direct.hindcast import flow_kind, hindcast, map_counts
 from framecast.models.direct.losses import bounds_loss, main_loss
 from framecast.models.direct.mixing import mixed
@@ -42,25 +43,6 @@ from framecast.nn.shrinkage import change_sums
 _FLOW_SCALE = 8.0
 #: Colour values that one mixing step may hold; forecasts are mixed in parts of this size.
 _MIXED_AT_ONCE = 1 << 26
-
-
-@dataclass
-class _Context:
-    """What is computed once per clip.
-
-    Attributes:
-        sources: (b, s, c, h, w) float32 at the frame's size: last frames, newest first, then the mean.
-        maps: three maps of the encoder.
-        flow: (b, 4, h', w') velocities of `Hindcast` at the working size, or None.
-        logs: logarithms of `Hindcast`, (b, n).
-        size: working size (h', w').
-    """
-
-    sources: Tensor
-    maps: tuple[Tensor, Tensor, Tensor]
-    flow: Tensor | None
-    logs: Tensor
-    size: tuple[int, int]
 
 
 class Direct(Predictor):
@@ -221,7 +203,8 @@ class Direct(Predictor):
         generator: Generators = None,
     ) -> Tensor:
         """The next `horizon` frames; those beyond `config.horizon` from predicted frames, a whole horizon at a time."""
-        return self._forecast(torch.as_tensor(context), horizon, actions)[0].expand(samples, -1, -1, -1, -1, -1)
+        mean, _ = self._forecast(torch.as_tensor(context), horizon, actions, bounded=None)
+        return mean.expand(samples, -1, -1, -1, -1, -1)
 
     @torch.no_grad()
     def intervals(self, context: Frames, horizon: int, actions: Tensor | None = None) -> tuple[Tensor, Tensor]:
@@ -246,8 +229,10 @@ class Direct(Predictor):
             bounds = self._forecast(as_frames(context, self), horizon, actions)[1]
         return {"uncertainty": bounds.sum(2, keepdim=True).clamp(0, 1)}
 
-    def _forecast(self, frames: Tensor, horizon: int, actions: Frames | None) -> tuple[Tensor, Tensor]:
-        """Mean (b, horizon, c, h, w) in 0…1 and distances of the bounds (b, horizon, 2, h, w)."""
+    def _forecast(
+        self, frames: Tensor, horizon: int, actions: Frames | None, bounded: slice | None = slice(None)
+    ) -> tuple[Tensor, Tensor]:
+        """Mean (b, horizon, c, h, w) in 0…1 and distances of the bounds, (b, horizon, 2, h, w), or none."""
         window, done, means, bounds = self._padded(frames), 0, [], []
         led = None
         if actions is not None:  # zeros for the frames that were repeated
@@ -259,23 +244,24 @@ class Direct(Predictor):
             part = None if led is None else led[:, done:]
             for row in range(len(window)):  # clip by clip: all blocks of a clip are one batch of the decoder
                 one = None if part is None else part[row : row + 1]
-                mean, bound = self._blocks(window[row : row + 1], blocks, one)
+                mean, bound = self._blocks(window[row : row + 1], blocks, one, bounded)
                 means.append(mean[:, :count])
                 bounds.append(bound[:, :count])
-            joined = torch.cat(means[-len(window) :])
-            means[-len(window) :], bounds[-len(window) :] = [joined], [torch.cat(bounds[-len(window) :])]
-            window = torch.cat([window, joined], 1)[:, -self.config.context :]
+            joined = concatenated(means[-len(window) :], 0)
+            means[-len(window) :], bounds[-len(window) :] = [joined], [concatenated(bounds[-len(window) :], 0)]
             done += count
-        return torch.cat(means, 1), torch.cat(bounds, 1)
+            if done < horizon:
+                window = torch.cat([window, joined], 1)[:, -self.config.context :]
+        return concatenated(means, 1), concatenated(bounds, 1)
 
-    def _blocks(self, window: Tensor, blocks: int, actions: Tensor | None) -> tuple[Tensor, Tensor]:
+    def _blocks(
+        self, window: Tensor, blocks: int, actions: Tensor | None, bounded: slice | None
+    ) -> tuple[Tensor, Tensor]:
         context = self._encode(window)
         index = torch.arange(blocks, device=window.device).expand(len(window), -1)
         codes = self._action_codes(actions, blocks * self.config.block)
-        mean, bounds = self._decode(context, index, codes)
-        leads = torch.arange(1, blocks * self.config.block + 1, device=window.device)
-        mean = self._kept(mean.flatten(1, 2), context.sources[:, :1], leads)
-        return mean.clamp(0, 1), bounds.flatten(1, 2)
+        mean, bounds = self._decode(context, index, codes, bounded=bounded, final=True)
+        return mean.flatten(1, 2), bounds.flatten(1, 2)
 
     @torch.no_grad()
     def calibrate(self, batches: Iterable[Batch]) -> None:
@@ -285,10 +271,12 @@ class Direct(Predictor):
             given = ((self._forecast(b.context, b.future.shape[1], b.actions)[0], b.future, b) for b in batches)
             set_shares(self.shares, [change_sums(f[:, : t.shape[1]], t, b.context[:, -1:]) for f, t, b in given])
 
-    def _kept(self, frames: Tensor, last: Tensor, leads: Tensor) -> Tensor:
-        """Frames (b, n, c, h, w) at lead times (n,) or (b, n), drawn towards the last ones, (b, 1, c, h, w)."""
-        shares = None if self.shares is None else self.shares[leads - 1].view(-1, frames.shape[1], 1, 1, 1)
-        return frames if shares is None else torch.lerp(last, frames, shares)
+    def _kept(self, frames: Tensor, context: Context, leads: Tensor) -> Tensor:
+        """Frames (m, n, c, h, w) at lead times (m, n), drawn towards the last ones of the context, in 0…1."""
+        if self.shares is not None:
+            last = context.sources[:, :1].repeat_interleave(len(frames) // len(context.sources), 0)
+            frames = torch.lerp(last, frames, self.shares[leads - 1, None, None, None])
+        return frames.clamp(0, 1)
 
     # ------------------------------------------------------------------------------------------- frame by frame
 
@@ -333,14 +321,14 @@ class Direct(Predictor):
             state["hidden"] = self.past(action, state["hidden"])
             state["past"] = torch.cat([state["past"], action[:, None]], 1)[:, 1:]
         of_encoder, size = (state["one"], state["two"], state["three"]), self._work_size(*state["sources"].shape[-2:])
-        context = _Context(state["sources"], of_encoder, state.get("flow"), state["logs"], size)
+        context = Context(state["sources"], of_encoder, state.get("flow"), state["logs"], size)
         if at == 0:
             index = torch.full((len(state["leads"]), 1), block, device=state["leads"].device)
             state["features"] = self._features(context, index, state.get("hidden"))
         codes = None if self.past is None else state["hidden"][:, None]
         maps = self.head(state["features"], codes, slice(at, at + 1))
         leads = state["leads"][:, :1]
-        frame = self._kept(self._mix(context, maps, leads), context.sources[:, :1], leads)[:, 0].clamp(0, 1)
+        frame = self._mix(context, maps, leads, final=True)[:, 0]
         state["window"] = torch.cat([state["window"][:, 1:], frame[:, None]], 1)
         state["leads"] = state["leads"][:, 1:]
         return state, frame
@@ -356,7 +344,7 @@ class Direct(Predictor):
         scale = min(1.0, self.config.work_side / min(height, width))
         return max(1, round(height * scale)), max(1, round(width * scale))
 
-    def _encode(self, frames: Tensor) -> _Context:
+    def _encode(self, frames: Tensor) -> Context:
         """frames (b, context, c, h, w) in 0…1."""
         config = self.config
         mean = frames.mean(1, keepdim=True)
@@ -378,7 +366,7 @@ class Direct(Predictor):
         edge = (0, -size[1] % step, 0, -size[0] % step)
         if any(edge):
             x = functional.pad(x, edge, mode="replicate")
-        return _Context(torch.cat(sources, 1), self.encoder(x), found.velocities, found.logs, size)
+        return Context(torch.cat(sources, 1), self.encoder(x), found.velocities, found.logs, size)
 
     def _action_codes(self, actions: Tensor | None, frames: int) -> Tensor | None:
         """Summaries (b, frames, CODE) of the actions before each future frame; row k holds those up to frame k."""
@@ -407,7 +395,7 @@ class Direct(Predictor):
             hidden = self.past(action, hidden)
         return hidden
 
-    def _features(self, context: _Context, block: Tensor, hidden: Tensor | None) -> Tensor:
+    def _features(self, context: Context, block: Tensor, hidden: Tensor | None) -> Tensor:
         """Decoder features of blocks (b, count); hidden is that of each block's first frame, (b * count, CODE)."""
         n = self.config.block
         middle = block.flatten().float() * n + (n + 1) / 2
@@ -421,11 +409,12 @@ class Direct(Predictor):
 
     def _decode(
         self,
-        context: _Context,
+        context: Context,
         block: Tensor,
         codes: Tensor | None,
         shown: slice = slice(None),
-        bounded: slice = slice(None),
+        bounded: slice | None = slice(None),
+        final: bool = False,
     ) -> tuple[Tensor, Tensor]:
         """Mean (b, count, shown, c, h, w) float32 and bounds (b, count, bounded, 2, h, w) of blocks (b, count)."""
         n, (b, count) = self.config.block, block.shape
@@ -436,13 +425,16 @@ class Direct(Predictor):
             hidden = per_frame[:, 0]
         x = self._features(context, block, hidden)
         leads = (block[:, :, None] * n + torch.arange(1, n + 1, device=block.device)).flatten(0, 1)
-        of_shown, of_bounded = (None if per_frame is None else per_frame[:, part] for part in (shown, bounded))
-        mean = self._mix(context, self.head(x, of_shown, shown), leads[:, shown])
+        of_shown = None if per_frame is None else per_frame[:, shown]
+        mean = self._mix(context, self.head(x, of_shown, shown), leads[:, shown], final)
+        mean = torch.unflatten(mean, 0, (b, count))
+        if bounded is None:
+            return mean, mean.new_empty((b, count, 0, 2, *mean.shape[-2:]))
+        of_bounded = None if per_frame is None else per_frame[:, bounded]
         bounds = functional.softplus(self.bounds(x.detach(), of_bounded, bounded).float())
-        bounds = self._enlarged(bounds, context)
-        return torch.unflatten(mean, 0, (b, count)), torch.unflatten(bounds, 0, (b, count))
+        return mean, torch.unflatten(self._enlarged(bounds, context), 0, (b, count))
 
-    def _enlarged(self, maps: Tensor, context: _Context) -> Tensor:
+    def _enlarged(self, maps: Tensor, context: Context) -> Tensor:
         """Maps (m, n, k, h', w') without padding, at the frame's size."""
         maps = maps[..., : context.size[0], : context.size[1]]
         size = context.sources.shape[-2:]
@@ -451,22 +443,24 @@ class Direct(Predictor):
         grown = functional.interpolate(maps.flatten(0, 1), size=size, mode="bilinear", align_corners=False)
         return torch.unflatten(grown, 0, maps.shape[:2])
 
-    def _mix(self, context: _Context, maps: Tensor, leads: Tensor) -> Tensor:
-        """Frames (m, n, c, h, w) from the head's maps (m, n, outputs, h', w') at lead times (m, n)."""
+    def _mix(self, context: Context, maps: Tensor, leads: Tensor, final: bool = False) -> Tensor:
+        """Frames (m, n, c, h, w) from the head's maps (m, n, outputs, h', w') at lead times (m, n); final: `_kept`."""
         c, h, w = context.sources.shape[2:]
         if torch.is_grad_enabled() or maps.shape[:2].numel() * self.sources * c * h * w <= _MIXED_AT_ONCE:
-            return self._mix_all(context, maps, leads)
+            frames = self._mix_all(context, maps, leads)
+            return self._kept(frames, context, leads) if final else frames
         rows = len(maps) // len(context.sources)
         out = maps.new_empty((*maps.shape[:2], c, h, w), dtype=torch.float32)
         for i in range(len(maps)):  # large frames: one at a time
             flow = None if context.flow is None else context.flow[i // rows, None]
-            one = _Context(context.sources[i // rows, None], context.maps, flow, context.logs, context.size)
+            one = Context(context.sources[i // rows, None], context.maps, flow, context.logs, context.size)
             for k in range(maps.shape[1]):
-                part = maps[i : i + 1, k : k + 1], leads[i : i + 1, k : k + 1]
-                out[i, k] = self._mix_all(one, *part)[0, 0]
+                lead = leads[i : i + 1, k : k + 1]
+                frame = self._mix_all(one, maps[i : i + 1, k : k + 1], lead)
+                out[i, k] = (self._kept(frame, one, lead) if final else frame)[0, 0]
         return out
 
-    def _mix_all(self, context: _Context, maps: Tensor, leads: Tensor) -> Tensor:
+    def _mix_all(self, context: Context, maps: Tensor, leads: Tensor) -> Tensor:
         with autocast_off(maps):
             maps = self._enlarged(maps.float(), context)
             rows = len(maps) // len(context.sources)
@@ -478,7 +472,7 @@ class Direct(Predictor):
                 made.append(base + new)
             return mixed(logits, stills, made)
 
-    def _moved(self, context: _Context, last: Tensor, motion: Tensor, leads: Tensor) -> Tensor:
+    def _moved(self, context: Context, last: Tensor, motion: Tensor, leads: Tensor) -> Tensor:
         """The last frame, moved by k (g f + v) at lead time k: gate g in 0…2 and correction v per pixel, and f between
         the two velocities of the context.
         """
