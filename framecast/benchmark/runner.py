@@ -226,6 +226,8 @@ def make_plan(
         parse_duration(budget)
     if clock not in ("wall", "cpu"):
         raise UserError(f"--clock {clock}: is unknown; use wall or cpu")
+    if steps is not None and clock != "wall":
+        raise UserError(f"--clock {clock} counts the time of --budget; use --budget in place of --steps, or no --clock")
     return Plan(
         entries=read_entries(models),
         data=read_data(data),

@@ -440,5 +440,7 @@ def test_the_clock_of_the_budget_is_one_for_all_runs(tmp_path):
     assert plans.read_plan(tmp_path)[0].clock == "wall"
     with pytest.raises(UserError, match="--clock sun: is unknown; use wall or cpu"):
         runner.make_plan(["direct:tiny"], ["bouncing"], "4m", None, 0, clock="sun")
+    with pytest.raises(UserError, match="--clock cpu counts the time of --budget; use --budget in place of --steps"):
+        runner.make_plan(["direct:tiny"], ["bouncing"], None, 5, 0, clock="cpu")
     with pytest.raises(UserError, match=r"--train\.clock is the same for all"):
         runner.make_plan(["direct:tiny --train.clock cpu"], ["bouncing"], "4m", None, 0)
