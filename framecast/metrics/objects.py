@@ -144,7 +144,7 @@ def find(frames: Tensor, things: Things) -> Found:
 
 
 def _find_some(frames: Tensor, things: Things, scale_y: float, scale_x: float) -> Found:
-    owner, colours = _owners(frames, things), _colours(things)
+    owner, colours = owners(frames, things), _colours(things)
     there, places = [], []
     for thing in things.things:
         top, left, bottom, right = thing.box or (0, 0, *things.size)
@@ -166,7 +166,7 @@ def _find_some(frames: Tensor, things: Things, scale_y: float, scale_x: float) -
     return Found(torch.stack(there, -1), torch.stack(places, -2))
 
 
-def _owners(frames: Tensor, things: Things) -> Tensor:
+def owners(frames: Tensor, things: Things) -> Tensor:
     """Number of the colour each pixel belongs to, int16 (n, h, w); -1 for backgrounds and unknown colours."""
     table = _table(things).to(frames.device)
     red, green, blue = (frames.clamp(0, 1) * 255).round().to(torch.int32).div(_BIN, rounding_mode="floor").unbind(1)

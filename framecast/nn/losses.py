@@ -17,7 +17,13 @@ LogBase = Literal["e", "10"]
 
 
 @full_precision
-def lp(prediction: Tensor, target: Tensor, exponent: float = 1.0, reduction: Reduction = "mean") -> Tensor:
+def lp(
+    prediction: Tensor,
+    target: Tensor,
+    exponent: float = 1.0,
+    reduction: Reduction = "mean",
+    weight: Tensor | None = None,
+) -> Tensor:
     """Pixel loss |prediction - target|^exponent.
 
     Args:
@@ -25,6 +31,7 @@ def lp(prediction: Tensor, target: Tensor, exponent: float = 1.0, reduction: Red
         target: float, equal shapes.
         exponent: above 0; 1 and 2 are the published ones.
         reduction: "mean" over all elements, or their "sum" as the paper writes it.
+        weight: of every element, of a shape that broadcasts to the images'; None is 1 for all.
 
     Returns:
         Scalar; 0 for equal images.
@@ -36,7 +43,8 @@ def lp(prediction: Tensor, target: Tensor, exponent: float = 1.0, reduction: Red
         Mathieu et al. 2016 (arXiv 1511.05440), section 3.1.
     """
     _same_shape(prediction, target)
-    return _reduce(_power(prediction - target, exponent), reduction)
+    error = _power(prediction - target, exponent)
+    return _reduce(error if weight is None else weight * error, reduction)
 
 
 @full_precision

@@ -340,6 +340,10 @@ def test_gradients_of_the_generator_are_clipped_by_the_config():
     [
         ({"context_noise": -0.1}, "model.context_noise must be at least 0"),
         ({"noise_free": 1.5}, "model.noise_free must lie in 0…1"),
+        ({"context_mix": -0.1}, "model.context_mix must lie in 0…1"),
+        ({"context_mix": 1.0}, "model.context_mix must lie in 0…1"),
+        ({"foreground_weight": -1.0}, "model.foreground_weight must be at least 0"),
+        ({"palette": ((0, 0, 256),)}, "model.palette must hold colours of 0…255"),
         ({"recursion": 0}, "model.recursion must be at least 1"),
         ({"recursion": 2}, "use --model.adversarial-frame last or --model.recursion-gradient all"),
         ({"new_weight": -1.0}, "model.new_weight must be at least 0"),

@@ -123,6 +123,9 @@ class MultiscaleGANConfig:
     # --- loss
     lp_weight: float = 1.0
     """Weight of the pixel loss, at least 0."""
+    foreground_weight: float = 0.0
+    """Further weight in the pixel loss of pixels that differ from the temporal median of their clip, at least 0: things
+    that move are few pixels, and fade where their next place is uncertain. 0 is off."""
     lp_exponent: float = 1.0
     """Exponent p of the pixel loss, at least 1: 1 is l1, 2 is l2."""
     gdl_weight: float = 1.0
@@ -167,13 +170,21 @@ class MultiscaleGANConfig:
     """Greatest standard deviation of Gaussian noise on the context in training, on frames in 0…1, at least 0. It is
     uniform in 0…context_noise for every clip and, divided by this, a further input of the generator; 0 is off."""
     noise_free: float = 0.3
-    """Share of clips whose context gets exactly no noise, 0…1; no effect without context noise."""
+    """Share of clips whose context gets exactly no noise and no mixing, 0…1; no effect without them."""
+    context_mix: float = 0.0
+    """Greatest share of an earlier context frame in each context frame in training, at least 0, below 1; 0 is off. What
+    moves is then dim and smeared, as in a forecast that begins to dissolve, and the network learns to restore it. A
+    share `noise_free` of clips is left as it is."""
     recursion: int = 1
     """Greatest number of times that the generator runs on its own output in training, at least 1, which is off. It is
     uniform in 1…recursion for every batch; the largest in validation. Clips have as many target frames."""
     recursion_gradient: Literal["last", "all"] = "last"
     """Gradient of recursion: through the "last" run alone, whose frames alone have a loss; or through "all", each with
     a loss, of which the mean is taken."""
+    palette: Rows = ()
+    """Colours, 0…255 per channel, as rows such as 0-28-136,228-111-111: fed-back frames take the nearest one in every
+    pixel, with the gradient of no change, so that small errors vanish. For pictures of few colours, such as games; with
+    none it is off."""
     round_feedback: bool = False
     """Rounding of frames that are fed back to 256 levels, with the gradient of no rounding; they are clamped to 0…1 in
     any case."""
@@ -201,7 +212,8 @@ class MultiscaleGANConfig:
     def __post_init__(self) -> None:
         require_least(self, "model.", context=1, future=1, num_scales=1, stride=1, motion_tries=1)
         require_least(self, "model.", lp_weight=0, gdl_weight=0, adversarial_weight=0, new_weight=0, gate_weight=0)
-        require_least(self, "model.", context_noise=0, recursion=1, lp_exponent=1, gdl_exponent=1)
+        require_least(self, "model.", context_noise=0, recursion=1, lp_exponent=1, gdl_exponent=1, foreground_weight=0)
+        require_share(self, "model.", "context_mix", open_end=True)
         if self.output == "change" and self.residual:
             raise UserError(
                 "model.output change adds to the last frame, not to the coarser prediction; use --model.no-residual"
@@ -250,6 +262,8 @@ class MultiscaleGANConfig:
                     raise UserError(
                         f"model.{kernels} row {row} has {len(k)} kernels for {len(w)} widths; expected {len(w) + more}"
                     )
+        if any(not 0 <= value <= 255 for row in self.palette for value in row):
+            raise UserError(f"model.palette must hold colours of 0…255, got {self.palette}")
         if any(k % 2 == 0 for row in self.generator_kernels for k in row):
             raise UserError(f"model.generator_kernels must be odd to keep the size, got {self.generator_kernels}")
         pyramid_sizes(self.patch, self.patch, self.num_scales)

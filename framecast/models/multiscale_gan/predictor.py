@@ -22,6 +22,7 @@ from framecast.core.errors import UserError
 from framecast.core.types import Batch, ClipRequest, ClipSpec, Loss, MotionFilter, Phase
 from framecast.models.base import Predictor, RolloutState
 from framecast.models.multiscale_gan.config import MultiscaleGANConfig
+from framecast.models.multiscale_gan.moving import FRAMES, foreground, mixed, nearest_colours, palette_of
 from framecast.models.multiscale_gan.networks import Discriminator, Generator, GeneratorScale, ScaleOutput
 from framecast.nn.augment import augment
 from framecast.nn.init import initialise
@@ -36,10 +37,12 @@ class _Run:
     Attributes:
         outputs: at every scale.
         truths: the true frames, (b, t' c, h, w) in -1…1.
+        weights: of their pixels in the pixel loss, (b, t' c, h, w); one None for every scale where all weigh the same.
     """
 
     outputs: list[ScaleOutput]
     truths: list[Tensor]
+    weights: list[Tensor] | list[None]
 
     @property
     def predictions(self) -> list[Tensor]:
@@ -68,6 +71,7 @@ class MultiscaleGAN(Predictor):
             for scale in self._scales():
                 for last in list(scale.parameters())[-2:]:
                     nn.init.zeros_(last)
+        self.palette = palette_of(config.palette, spec.channels) if config.palette else None
         self.discriminator: Discriminator | None = None
         if config.adversarial:  # after the generator: with one seed, runs without it start from the same weights
             self.discriminator = Discriminator(config, spec.channels)
@@ -84,9 +88,12 @@ class MultiscaleGAN(Predictor):
             motion = MotionFilter(
                 threshold=config.motion_threshold, bypass=config.motion_bypass, tries=config.motion_tries
             )
+        future = config.future * config.recursion
+        if config.foreground_weight:
+            future = max(future, FRAMES - config.context)
         return ClipRequest(
             context=config.context,
-            future=config.future * config.recursion,
+            future=future,
             stride=config.stride,
             crop=(config.patch, config.patch),
             motion_filter=motion,
@@ -195,8 +202,8 @@ class MultiscaleGAN(Predictor):
         c = self.config
         context, future = self._clips(batch)
         runs = self._runs(context, future)
-        pairs = [pair for run in runs for pair in zip(run.outputs, run.truths, strict=True)]
-        parts = self._pixel_losses([(output.frame, truth) for output, truth in pairs])
+        pairs = [pair for run in runs for pair in zip(run.outputs, run.truths, run.weights, strict=True)]
+        parts = self._pixel_losses([(output.frame, truth, weight) for output, truth, weight in pairs])
         if adversarial and self.discriminator is not None:
             run = runs[0 if c.adversarial_frame == "first" else -1]
             with torch.set_grad_enabled(torch.is_grad_enabled() and c.adversarial_gradient):
@@ -206,19 +213,19 @@ class MultiscaleGAN(Predictor):
         weights = {"lp": c.lp_weight, "gdl": c.gdl_weight, "adversarial": c.adversarial_weight, "new": c.new_weight}
         weights["gate"] = c.gate_weight
         if c.output == "gated":
-            new = self._pixel_losses([(output.new, truth) for output, truth in pairs])
+            new = self._pixel_losses([(output.new, truth, weight) for output, truth, weight in pairs])
             parts["new"] = c.lp_weight * new["lp"] + c.gdl_weight * new["gdl"]
-            gates = [output.gate for output, _ in pairs]
+            gates = [output.gate for output, _, _ in pairs]
             parts["gate"] = _mean([gate.mean() if c.reduction == "mean" else gate.sum() for gate in gates])
         total = sum((weights[name] * part for name, part in parts.items() if weights[name]), parts["lp"].new_zeros(()))
         return Loss(total, {name: part.detach() for name, part in parts.items()}, c.reduction)
 
-    def _pixel_losses(self, pairs: Sequence[tuple[Tensor, Tensor]]) -> dict[str, Tensor]:
-        """lp and gdl, the means over pairs of (prediction, truth), unweighted."""
+    def _pixel_losses(self, pairs: Sequence[tuple[Tensor, Tensor, Tensor | None]]) -> dict[str, Tensor]:
+        """lp and gdl, the means over (prediction, truth, weights of lp's pixels), without the weights of the terms."""
         c = self.config
         return {
-            "lp": _mean([lp(y_hat, y, c.lp_exponent, c.reduction) for y_hat, y in pairs]),
-            "gdl": _mean([gdl(y_hat, y, c.gdl_exponent, c.gdl_border, c.reduction) for y_hat, y in pairs]),
+            "lp": _mean([lp(y_hat, y, c.lp_exponent, c.reduction, weight) for y_hat, y, weight in pairs]),
+            "gdl": _mean([gdl(y_hat, y, c.gdl_exponent, c.gdl_border, c.reduction) for y_hat, y, _ in pairs]),
         }
 
     def _clips(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -234,7 +241,9 @@ class MultiscaleGAN(Predictor):
 
         In training the context has noise and the number of runs is random, both by the config.
         """
-        c, window, level = self.config, _stack(context), None
+        c, level = self.config, None
+        window = _stack(mixed(context, c.context_mix, c.noise_free) if self.training and c.context_mix else context)
+        weights = 1 + c.foreground_weight * foreground(context, future) if c.foreground_weight else None
         count = c.recursion
         if self.training and c.recursion > 1:
             count = int(torch.randint(1, c.recursion + 1, ()))
@@ -255,9 +264,17 @@ class MultiscaleGAN(Predictor):
                     window = self._fed_back(window, outputs[-1].frame)[0]
                 outputs = self.generator(pyramid(window, c.num_scales), level)
             if has_loss:
-                truth = _stack(future[:, k * c.future : (k + 1) * c.future])
-                runs.append(_Run(outputs, pyramid(truth, c.num_scales)))
+                block = slice(k * c.future, (k + 1) * c.future)
+                truths = pyramid(_stack(future[:, block]), c.num_scales)
+                runs.append(_Run(outputs, truths, self._weights(weights, block)))
         return runs
+
+    def _weights(self, weights: Tensor | None, block: slice) -> list[Tensor] | list[None]:
+        """Weights of the pixels of a block of target frames at every scale, from those of all (b, t, 1, h, w)."""
+        n = self.config.num_scales
+        if weights is None:
+            return [None] * n
+        return pyramid(weights[:, block].repeat_interleave(self.spec.channels, 2).flatten(1, 2), n)
 
     def _noised(self, window: Tensor) -> tuple[Tensor, Tensor]:
         """The window with Gaussian noise, and its level in 0…1 of the greatest, (b,)."""
@@ -268,9 +285,12 @@ class MultiscaleGAN(Predictor):
         return window + std.view(b, 1, 1, 1) * torch.randn_like(window), level
 
     def _fed_back(self, window: Tensor, block: Tensor) -> tuple[Tensor, Tensor]:
-        """The next window, and the predicted block (b, t' c, h, w) as it is fed back: clamped, maybe rounded."""
+        """The next window, and the predicted block (b, t' c, h, w) as it is fed back: clamped, maybe rounded or in the
+        palette's colours."""
         block = block.clamp(-1, 1)  # changes may leave it
-        if self.config.round_feedback:
+        if self.palette is not None:
+            block = block + (nearest_colours(block, self.palette) - block).detach()
+        elif self.config.round_feedback:
             block = block + (((block + 1) * 127.5).round() / 127.5 - 1 - block).detach()
         window = torch.cat([window, block], 1)[:, -window.shape[1] :]
         return window.contiguous(memory_format=torch.channels_last), block
