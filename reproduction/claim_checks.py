@@ -10,6 +10,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+import numpy as np
+
 from framecast.metrics.averages import t_quantile
 
 #: Whether it holds, and the figures that say so.
@@ -83,6 +85,57 @@ def over_seeds(a: Sequence[float], b: Sequence[float]) -> tuple[float, float]:
         return mean, math.inf
     sd = math.sqrt(sum((g - mean) ** 2 for g in gaps) / (len(gaps) - 1))
     return mean, t_quantile(len(gaps) - 1) * sd / math.sqrt(len(gaps))
+
+
+def over_seeds_and_episodes(a: Any, b: Any, draws: int = 4000) -> tuple[float, float, float]:
+    """Mean of a - b over (seeds, episodes), with its 95 % interval from drawing both with replacement.
+
+    Episodes are the same for all seeds; None is left out.
+    """
+    gap, generator = np.asarray(a, dtype=float) - np.asarray(b, dtype=float), np.random.default_rng(0)
+    seeds, episodes = gap.shape
+    rows, columns = (generator.integers(n, size=(draws, n)) for n in (seeds, episodes))
+    drawn = gap[rows[:, :, None], columns[:, None, :]].reshape(draws, -1)
+    means = np.nanmean(drawn[np.isfinite(drawn).any(1)], 1)
+    low, high = np.quantile(means, [0.025, 0.975])
+    return float(np.nanmean(gap)), float(low), float(high)
+
+
+def _sprites(results: Results) -> list[dict[str, Any]]:
+    """The results of every seed."""
+    found = [part for name, part in results["stability"].items() if name.startswith("sprites-")]
+    if not found:
+        raise KeyError("sprites")
+    return found
+
+
+@ruled("at least {share:g} of the clips at frame 32 and {late:g} at frame 64, from every seed")
+def sprites_kept(row: str, share: float, late: float) -> Check:
+    """That her or any ghost is present in the forecasts of a network."""
+
+    def check(results: Results) -> Finding:
+        curves = [part["rows"][row]["any"] for part in _sprites(results)]
+        holds = all(curve[31] >= share and curve[63] >= late for curve in curves)
+        shown = ", ".join(f"{curve[31]:.2f} and {curve[63]:.2f}" for curve in curves)
+        return holds, f"her or any ghost at frames 32 and 64, {row}: {shown}"
+
+    return check
+
+
+@ruled("adversarial − plain above 0 in presence or sharpness at frame 64, 95 % interval over seeds and episodes")
+def sprites_gap(*figures: str) -> Check:
+    """That the adversarial network is above the plain one in one of these figures at frame 64."""
+
+    def check(results: Results) -> Finding:
+        parts, holds, shown = _sprites(results), False, []
+        for key in figures:
+            a, b = ([part["by_episode"][row][key]["64"] for part in parts] for row in ("adversarial", "plain"))
+            mean, low, high = over_seeds_and_episodes(a, b)
+            holds |= low > 0
+            shown.append(f"{key} {mean:+.2f} ({low:+.2f} to {high:+.2f})")
+        return holds, f"adversarial − plain at frame 64: {', '.join(shown)}"
+
+    return check
 
 
 @ruled("{a} − {b} above 0, 95 % interval over seeds")

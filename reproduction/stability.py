@@ -3,6 +3,7 @@
     python -m reproduction.stability                    every part below; finished ones are kept
     python -m reproduction.stability --only cells       context noise and recursion in training, alone and together
     python -m reproduction.stability --only adversary   the run with both, trained further with and without adversary
+    python -m reproduction.stability --only sprites     sprites without flicker, plain and adversarial, three seeds
 
 The recording is that of `framecast demo`, Ms. Pac-Man at frame skip 4 in frames of 210x160, with the emulator's
 memory, which knows where the sprites are.
@@ -25,6 +26,7 @@ from framecast.metrics.scores import BASELINES
 from framecast.training.log import read_metrics
 from reproduction.pages import code, machine, opening, table, text
 from reproduction.results import RESULTS, WORK, Results, arguments, command, length, made, relative, write_film
+from reproduction.stability_sprites import section, sprites
 
 #: Options of `stable` that each cell turns off.
 CELLS = {
@@ -41,17 +43,21 @@ COPY = BASELINES[0]
 
 def main() -> None:
     """Run the parts asked for."""
-    parser = arguments(__doc__, ["cells", "adversary"])
+    parser = arguments(__doc__, ["cells", "adversary", "sprites"])
     parser.add_argument("--budget", default="5m", help="training time of a cell, on one core")
     parser.add_argument("--further", default="5m", help="training time with and without adversary after it")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2], help="seeds of the cells")
     parser.add_argument("--clips", type=int, default=12, help="held-out clips of 64 frames")
+    parser.add_argument("--sprite-clips", type=int, default=6, help="the same of the part sprites, one per episode")
     options = parser.parse_args()
-    if options.only != "adversary":
+    if options.only in (None, "cells"):
         for seed in options.seeds:
             STABILITY.part(f"cells-{seed}", partial(cells, seed, options), options.again)
-    if options.only != "cells":
+    if options.only in (None, "adversary"):
         STABILITY.part("adversary", partial(adversary, options), options.again)
+    if options.only in (None, "sprites"):
+        for seed in options.seeds:
+            STABILITY.part(f"sprites-{seed}", partial(sprites, seed, options), options.again)
 
 
 def recording() -> Path:
@@ -142,6 +148,9 @@ def page(done: dict[str, Any]) -> str:
     if "adversary" in results:
         lines += opening("Trained further with and without adversary", results["adversary"])
         lines += _section([results["adversary"]])
+    steady = [found for key, found in results.items() if key.startswith("sprites-")]
+    if steady:
+        lines += section(steady)
     return text(lines)
 
 
