@@ -109,15 +109,17 @@ def _sprites(results: Results) -> list[dict[str, Any]]:
     return found
 
 
-@ruled("at least {share:g} of the clips at frame 32 and {late:g} at frame 64, from every seed")
+@ruled("at least {share:g} of the clips at frame 32 and {late:g} at frame 64, from every seed, and some of them moved")
 def sprites_kept(row: str, share: float, late: float) -> Check:
-    """That her or any ghost is present in the forecasts of a network."""
+    """That her or any ghost is present in the forecasts of a network, and moves: the last frame repeated has them."""
 
     def check(results: Results) -> Finding:
-        curves = [part["rows"][row]["any"] for part in _sprites(results)]
-        holds = all(curve[31] >= share and curve[63] >= late for curve in curves)
-        shown = ", ".join(f"{curve[31]:.2f} and {curve[63]:.2f}" for curve in curves)
-        return holds, f"her or any ghost at frames 32 and 64, {row}: {shown}"
+        seeds = [part["rows"][row] for part in _sprites(results)]
+        there, moved = ([(seed[key][31], seed[key][63]) for seed in seeds] for key in ("any", "moving"))
+        holds = all(at >= share and end >= late for at, end in there) and all(min(pair) > 0 for pair in moved)
+        shown = ", ".join(f"{at:.2f} and {end:.2f}" for at, end in there)
+        steps = ", ".join(f"{at:.2f} and {end:.2f}" for at, end in moved)
+        return holds, f"her or any ghost at frames 32 and 64, {row}: {shown}; moved since four frames before: {steps}"
 
     return check
 

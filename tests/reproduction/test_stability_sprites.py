@@ -73,13 +73,14 @@ def test_page_shows_every_curve_beside_truth_and_the_last_frame_repeated():
 
 
 def test_claims_of_sprites_follow_from_every_seed_and_from_intervals():
-    def results(any_at_64, plain, adversarial):
-        rows = {"adversarial": {"any": [1.0] * 63 + [any_at_64]}}
+    def results(any_at_64, plain, adversarial, moving=0.5):
+        rows = {"adversarial": {"any": [1.0] * 63 + [any_at_64], "moving": [float("nan")] * 4 + [moving] * 60}}
         by_episode = {"plain": {"share": {"64": plain}}, "adversarial": {"share": {"64": adversarial}}}
         return {"stability": {f"sprites-{k}": {"rows": rows, "by_episode": by_episode} for k in range(3)}}
 
     assert sprites_kept("adversarial", 0.5, 0.3)(results(0.3, [], []))[0]
     assert not sprites_kept("adversarial", 0.5, 0.3)(results(0.2, [], []))[0]
+    assert not sprites_kept("adversarial", 0.5, 0.3)(results(0.3, [], [], moving=0.0))[0]
     assert sprites_gap("share")(results(1, [0.5, 0.6, None], [0.7, 0.8, 0.1]))[0]
     assert not sprites_gap("share")(results(1, [0.5, 0.6, 0.2], [0.7, 0.4, 0.1]))[0]
     for check in (sprites_kept("adversarial", 0.5, 0.3), sprites_gap("share")):
