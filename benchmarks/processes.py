@@ -16,7 +16,7 @@ import statistics
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -102,8 +102,13 @@ def work(tiny: bool) -> None:
     print(json.dumps((time.perf_counter() - began) / steps))
 
 
-if __name__ == "__main__":
-    if sys.argv[1:2] == ["--worker"]:
-        work(bool(int(sys.argv[2])))
+def main(arguments: Sequence[str]) -> None:
+    """Measure as one of the processes, or start them and write the row."""
+    if arguments[:1] == ["--worker"]:
+        work(bool(int(arguments[1])))
     else:
-        run_script(run, __doc__)
+        run_script(run, __doc__, arguments)
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -20,9 +20,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-
-torch.set_num_threads(1)
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -71,7 +68,10 @@ def charts_without_layout(request: pytest.FixtureRequest) -> Iterator[None]:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Skip tests marked gpu on machines without CUDA."""
+    """One thread of torch, and no tests marked gpu on machines without CUDA."""
+    import torch  # not above: pytest-xdist's own process, which starts the workers, would need two seconds for it
+
+    torch.set_num_threads(1)
     if torch.cuda.is_available():
         return
     for item in items:

@@ -52,24 +52,30 @@ def second_contours(frames: Tensor, scene: SceneTruth, moved: np.ndarray, found:
             ink = scene.colour[k] / 255 - ground
             left = ((picture - drawn) * ink[:, None, None]).sum(0) / (ink**2).sum()
             strong = _steps(left) >= STEP
-            doubled[n, k] = any(
-                _drawn_along(outline, visible, strong)
-                for at, outline in outlines[k]
-                if np.abs(at - moved[n, k]).max() >= APART
-            )
+            places, drawn_there = outlines[k]
+            apart = np.abs(places - moved[n, k]).max(1) >= APART
+            doubled[n, k] = bool((apart & _drawn_along(drawn_there, visible, strong)).any())
     return doubled
 
 
-def _drawn_along(outline: np.ndarray, visible: np.ndarray, strong: np.ndarray) -> bool:
-    """Whether enough of an outline is visible and enough of that has a strong edge; bool (h, w) each."""
-    seen = outline & visible
-    return bool(seen.sum() >= _VISIBLE * outline.sum() > 0 and strong[seen].mean() >= OUTLINE)
+def _drawn_along(outlines: np.ndarray, visible: np.ndarray, strong: np.ndarray) -> np.ndarray:
+    """Whether enough of each outline is visible and enough of that has a strong edge, bool (p,).
+
+    Args:
+        outlines: 0 or 1, float32 (p, h w): counts of pixels are then products of matrices, exact below 2^24.
+        visible: bool (h, w).
+        strong: bool (h, w).
+    """
+    masks = np.stack([np.ones_like(visible), visible, visible & strong]).reshape(3, -1)
+    whole, seen, edges = (outlines @ masks.T.astype(np.float32)).T.astype(float)
+    return (whole > 0) & (seen >= _VISIBLE * whole) & (edges >= OUTLINE * seen)
 
 
-def _outlines(side: int, kind: str, scene: SceneTruth) -> list[tuple[np.ndarray, np.ndarray]]:
-    """Displacements (x, y) along a kind's axis in px of 128, and the shape's outline under each, bool (h, w)."""
-    steps = [step * np.array(MOVERS[kind][1]) for step in range(-REACH, REACH + 1)]
-    return [(at, _steps(covered(side, kind, scene, at)) >= 0.5) for at in steps]
+def _outlines(side: int, kind: str, scene: SceneTruth) -> tuple[np.ndarray, np.ndarray]:
+    """Displacements (p, 2) along a kind's axis in px of 128, and the shape's outline under each, float32 (p, h w)."""
+    steps = np.arange(-REACH, REACH + 1)[:, None] * np.array(MOVERS[kind][1])
+    edges = [(_steps(covered(side, kind, scene, at)) >= 0.5).ravel() for at in steps]
+    return steps, np.stack(edges).astype(np.float32)
 
 
 def covered(side: int, kind: str, scene: SceneTruth, moved: np.ndarray) -> np.ndarray:

@@ -57,17 +57,21 @@ def load(monkeypatch):
 
 
 class ForkedCommand:
-    """Stands in for `subprocess.Popen` of `python -m framecast`: forked from this process, which has imported torch."""
+    """Stands in for `subprocess.Popen` of `python -m MODULE`: forked from this process, which has imported torch."""
 
-    def __init__(self, command, stdout, text):
-        assert command[:3] == [sys.executable, "-m", "framecast"]
+    def __init__(self, command, stdout, text, cwd=None, env=None):
+        assert command[:2] == [sys.executable, "-m"]
+        module, words = command[2], command[3:]
         ours, end = os.pipe()
 
         def work():
             os.close(ours)
             os.dup2(end, 1)
+            os.environ.update(env or {})
             with os.fdopen(end, "w", buffering=1) as sys.stdout:
-                return cli.run(command[3:])
+                if module == "framecast":
+                    return cli.run(words)
+                return importlib.import_module(module).main(words)
 
         self.process = forked(work)
         os.close(end)
@@ -83,6 +87,14 @@ class ForkedCommand:
     def poll(self):
         return self.process.exitcode
 
+    def communicate(self):
+        with self:
+            return self.stdout.read(), None
+
+    @property
+    def returncode(self):
+        return self.process.exitcode
+
     def terminate(self):
         self.process.terminate()
 
@@ -92,7 +104,7 @@ def test_every_script_writes_rows(script, load, tmp_path, capsys, monkeypatch):
     fork = multiprocessing.get_context("fork")  # which imports nothing anew
     monkeypatch.setattr(multiprocessing, "get_context", lambda method=None: fork)
     module = load(script)
-    if script == "playing":
+    if script in ("playing", "processes"):
         monkeypatch.setattr(module, "subprocess", SimpleNamespace(Popen=ForkedCommand, PIPE=subprocess.PIPE))
     out = tmp_path / "results" / "rows.jsonl"
     arguments = ["--tiny", "--device", "cpu", "--out", str(out), "--charts", str(tmp_path)]
