@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+import hashlib
+import os
 
 import numpy as np
+import pytest
 import torch
 
 from framecast.core.types import ActionSpec, ClipSpec
 from framecast.data.options import DataConfig
 from framecast.data.store import DatasetWriter
+from framecast.inference import onnx_export
 from framecast.models.categorical.config import tiny
 from framecast.models.categorical.predictor import Categorical
 from framecast.training.checkpoint import write_weights
@@ -19,6 +24,13 @@ SIDE = 16
 MOVES = ActionSpec(kind="discrete", size=3, names=("NOOP", "UP", "DOWN"))
 COLOURS = ((10, 20, 30), (250, 250, 250))
 REWARDS = (-1.0, 0.0, 1.0)
+#: Settings of a world with a region: the bright colour of the upper half is a colour of its own.
+REGIONS = {
+    "regions": ((*COLOURS[1], 0, 0, 8, SIDE),),
+    "areas": (256, 4, 4),
+    "least_areas": (248, 4, 4),
+    "extents": ((16, 16), (2, 2), (2, 2)),
+}
 
 
 def write_recordings(folder, videos=3, frames=12):
@@ -60,3 +72,36 @@ def write_world(folder, outcomes=True, **settings):
     write_config(folder / "run", run)
     write_weights(weights, model, run.to_json())
     return folder / "run"
+
+
+@pytest.fixture(scope="session")
+def traced_once(tmp_path_factory):
+    """Folder of graphs that are traced once for all workers; within `graphs_of`."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "traced-graphs"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@contextlib.contextmanager
+def graphs_of(folder):
+    """Within: the graph of a network with the same weights, inputs and outputs is traced once, which takes seconds."""
+    import fcntl
+
+    import onnx
+
+    trace = onnx_export._graph
+
+    def once(module, inputs, names, outputs, run):
+        weights = b"".join(v.numpy().tobytes() for v in module.state_dict().values())
+        kind = repr((type(module), module.model.config, names, outputs)).encode()
+        path = folder / f"{hashlib.sha256(kind + weights).hexdigest()}.onnx"
+        with (folder / "lock").open("w") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            if not path.is_file():
+                onnx.save(trace(module, inputs, names, outputs, run), str(path))
+        return onnx.load(path)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(onnx_export, "_graph", once)
+        yield

@@ -1,5 +1,7 @@
 """ONNX graphs beside their model, float16 weights, and models that have no graph."""
 
+# ruff: noqa: F401, F811 - fixtures come by import
+
 import json
 
 import numpy as np
@@ -8,7 +10,7 @@ import pytest
 import torch
 from cli_support import command
 from small_models import Plain, small_config
-from small_world import COLOURS, SIDE, write_world
+from small_world import COLOURS, REGIONS, SIDE, graphs_of, traced_once, write_world
 
 from framecast.core.errors import UserError
 from framecast.core.types import ClipSpec
@@ -19,15 +21,13 @@ from framecast.training.run_folder import open_run
 
 
 @pytest.fixture(scope="module")
-def exported(tmp_path_factory):
+def exported(tmp_path_factory, traced_once):
     """An opened run of a world with regions, and the folder that the command wrote."""
     folder = tmp_path_factory.mktemp("world")
-    upper = ((*COLOURS[1], 0, 0, 8, SIDE),)
-    measured = {"areas": (256, 4, 4), "least_areas": (248, 4, 4), "extents": ((16, 16), (2, 2), (2, 2))}
-    run = write_world(folder, regions=upper, **measured)
-    assert (
-        command(["export", str(run), "--onnx", "--out", str(folder / "out"), "--json", str(folder / "out.json")]) == 0
-    )
+    run = write_world(folder, **REGIONS)
+    with graphs_of(traced_once):
+        words = ["export", str(run), "--onnx", "--out", str(folder / "out"), "--json", str(folder / "out.json")]
+        assert command(words) == 0
     return open_run(run), folder / "out"
 
 

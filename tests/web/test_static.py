@@ -1,5 +1,7 @@
 """The page without a server program: what the folder holds, and how it plays in a real browser without a network."""
 
+# ruff: noqa: F401, F811 - fixtures come by import
+
 import functools
 import http.server
 import json
@@ -7,7 +9,7 @@ import shutil
 import threading
 
 import pytest
-from small_world import SIDE, write_world
+from small_world import REGIONS, SIDE, graphs_of, traced_once, write_world
 
 from framecast.core.errors import UserError
 from framecast.data.cache import cache_folder
@@ -28,9 +30,10 @@ def kept_runtime():
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory, kept_runtime):
+def page(tmp_path_factory, kept_runtime, traced_once):
     folder = tmp_path_factory.mktemp("world")
-    found = export_page(open_run(write_world(folder)), folder / "page", runtime=kept_runtime)
+    with graphs_of(traced_once):
+        found = export_page(open_run(write_world(folder, **REGIONS)), folder / "page", runtime=kept_runtime)
     assert found.difference <= 1e-3
     return folder / "page"
 
