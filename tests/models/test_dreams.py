@@ -132,6 +132,29 @@ def test_alias_builds_the_same_model():
     assert preset("vae-mdn-rnn", "small").name == "dreams"
 
 
+@pytest.mark.parametrize("cell", ["gru", "lstm"])
+def test_loss_of_a_window_and_its_gradients_equal_those_of_plain_layers(cell):
+    model = build(replace(tiny(), cell=cell, memory_sizes=(8, 16)))
+    inputs = batch(model)
+    z = model.latents(Batch(context=torch.cat([inputs.context, inputs.future], 1), future=inputs.future))
+    given = Batch(context=inputs.context[:, :0], future=inputs.future[:, :0], latents=z)
+    weights, found = list(model.rnn.parameters()), []
+
+    def plain(x):
+        for layer in model.rnn.layers:
+            x, _ = layer(x)
+        return model.rnn.out(x), ()
+
+    for forward in (None, plain):
+        with pytest.MonkeyPatch.context() as patch:
+            if forward is not None:
+                patch.setattr(model.rnn, "forward", forward)
+            torch.manual_seed(0)
+            loss = model.memory_loss(given).total
+            found.append((loss, *torch.autograd.grad(loss, weights)))
+    torch.testing.assert_close(found[0], found[1])
+
+
 # ------------------------------------------------------------------------------------------------------ windows
 
 

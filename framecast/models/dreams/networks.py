@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from framecast.models.dreams.config import DRAWING, DreamsConfig, Head
 from framecast.nn.doubling import DoubledConvTranspose2d
+from framecast.nn.gru import rolled_gru
 from framecast.nn.mixture import Mixture, gaussian_kl
 from framecast.nn.precision import full_precision
 
@@ -83,6 +84,7 @@ class Memory(nn.Module):
 
     def __init__(self, config: DreamsConfig, inputs: int, head: Head) -> None:
         super().__init__()
+        self.window = config.recurrence == "window"
         cell = nn.GRU if config.cell == "gru" else nn.LSTM
         sizes = (inputs, *config.memory_sizes)
         self.layers = nn.ModuleList(cell(a, b, batch_first=True) for a, b in pairwise(sizes))
@@ -95,8 +97,11 @@ class Memory(nn.Module):
     def forward(self, x: Tensor, *state: Tensor) -> tuple[Tensor, tuple[Tensor, ...]]:
         """Output of the head at every step, (b, t, outputs), and the state after the last, tensors (b, width).
 
+        Of a window the output of the last step alone, (b, 1, outputs): only it has seen all of the window.
+
         Args:
-            x: (b, t, inputs). state: as returned; none begins from nothing.
+            x: (b, t, inputs).
+            state: as returned; none begins from nothing.
         """
         left, after = list(state), []
         for layer in self.layers:
@@ -104,10 +109,13 @@ class Memory(nn.Module):
                 hidden = (left.pop(0)[None].contiguous(), left.pop(0)[None].contiguous()) if state else None
                 x, (h, c) = layer(x, hidden)
                 after += [h[0], c[0]]
+            elif not state and x.device.type == "cpu" and torch.is_grad_enabled():
+                x, h = rolled_gru(layer, x)
+                after.append(h)
             else:
                 x, h = layer(x, left.pop(0)[None].contiguous() if state else None)
                 after.append(h[0])
-        return self.out(x), tuple(after)
+        return self.out(x[:, -1:] if self.window else x), tuple(after)
 
 
 def glorot(module: nn.Module) -> None:
