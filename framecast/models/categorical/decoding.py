@@ -20,12 +20,14 @@ class RareColours:
 
     Attributes:
         names: palette indices, (r,) int64.
+        others: those of all other colours, (k - r,) int64, ascending.
         sizes: areas in which each is drawn, (r, n) px: 0, and those of the data; padded with infinity.
         boxes: palette index, and height and width of the largest box around it, px; 0 if unknown.
         most: the largest of the areas, px.
     """
 
     names: Tensor
+    others: Tensor
     sizes: Tensor
     boxes: tuple[tuple[int, int, int], ...]
     most: int
@@ -52,6 +54,7 @@ class RareColours:
         longest = max(map(len, sizes), default=1)
         return cls(
             torch.tensor(names, dtype=torch.int64),
+            torch.tensor([k for k in range(len(areas)) if k not in names], dtype=torch.int64),
             torch.tensor([[*row, *[math.inf] * (longest - len(row))] for row in sizes]).view(len(names), longest),
             tuple((k, *extents[k]) for k in names),
             max((areas[k] for k in names), default=0),
@@ -81,11 +84,9 @@ def expected_area(logits: Tensor, rare: RareColours, floor: float = 0.1) -> Tens
         return most_likely(logits)
     b, _, h, w = logits.shape
     p = logits.float().softmax(1)
-    others = p.clone()
-    others[:, rare.names] = -1.0
-    frame = most_likely(others)
+    frame = rare.others[most_likely(p.index_select(1, rare.others))]
     chosen = torch.stack([_in_one_box(p[:, k], height, width) for k, height, width in rare.boxes], 1)
-    whole = p[:, rare.names]
+    whole = p.index_select(1, rare.names)
     expected = torch.where(whole > floor, whole, 0.0).sum((2, 3))
     nearest_size = (expected[:, :, None] - rare.sizes).abs().min(2).indices
     counts = rare.sizes.expand(b, -1, -1).gather(2, nearest_size[:, :, None])[:, :, 0]

@@ -205,7 +205,7 @@ class Network(nn.Module):
         # one_hot would read the largest index
         last = (history.frames[:, -1, ..., None] == torch.arange(self.colours, device=x.device)).permute(0, 3, 1, 2)
         h, w = self.size
-        change = _enlarged(self.head(functional.relu(x)))[:, :, :h, :w]
+        change = _enlarged(self._headed(functional.relu(x)))[:, :, :h, :w]
         logits = change.float() + self.copy * last.float()
         if behind is not None:
             logits = logits + self.uncover * behind
@@ -256,6 +256,13 @@ class Network(nn.Module):
             vector = vector + self.clock(history)
         mixed: Tensor = functional.relu(self.mix(functional.relu(vector)))
         return mixed
+
+    def _headed(self, x: Tensor) -> Tensor:
+        """The head's maps, in training in full precision a product of matrices: its gradient needs no other layout."""
+        if not torch.is_grad_enabled() or torch.is_autocast_enabled(x.device.type):
+            return self.head(x)  # type: ignore[no-any-return]
+        weight = self.head.weight.flatten(1)
+        return functional.linear(x.permute(0, 2, 3, 1), weight, self.head.bias).permute(0, 3, 1, 2)
 
     def _place(self, x: Tensor, level: int) -> Tensor:
         return x + self.positions[level] if self.config.positions else x

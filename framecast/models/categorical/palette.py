@@ -153,7 +153,7 @@ def nearest(frames: Tensor, palette: Tensor, table: Tensor) -> Tensor:
     with autocast_off(frames), torch.no_grad():
         flat = frames.flatten(0, -4).float()
         if len(table):
-            level = (flat * (_LEVELS - 1) + 0.5).to(torch.int32)
+            level = (flat * (_LEVELS - 1)).add_(0.5).to(torch.int32)
             cell = level[:, 0]
             for channel in level.unbind(1)[1:]:
                 cell = cell * _LEVELS + channel

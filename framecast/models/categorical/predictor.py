@@ -44,7 +44,7 @@ _TEMPERATURE = "Randomness of each pixel's colour: at 0 the frame is decoded wit
 _FIELDS = ("frames", "since", "present", "actions")
 
 #: Tensors of the rare colours, buffers of the model.
-_RARE = ("names", "sizes")
+_RARE = ("names", "others", "sizes")
 
 
 class Categorical(Predictor):
@@ -215,7 +215,7 @@ class Categorical(Predictor):
                 if self.training and config.erase and self._grounds:
                     erasing = choose(decoded, erasing, config.erase, self._grounds, len(self.palette))
                     following = own.advance(erased(decoded, own.since, erasing, self._grounds), action)
-                own = true.where(left | ((k + 1) % depth == 0), following)
+                own = true if (k + 1) % depth == 0 else true.where(left, following)
                 totals["wrong"].append(wrong.float().mean())
                 totals["reset"].append(left.float().mean())
         parts = {name: torch.stack(values).mean() for name, values in totals.items()}
