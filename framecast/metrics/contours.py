@@ -68,7 +68,8 @@ def _drawn_along(outlines: np.ndarray, visible: np.ndarray, strong: np.ndarray) 
     """
     masks = np.stack([np.ones_like(visible), visible, visible & strong]).reshape(3, -1)
     whole, seen, edges = (outlines @ masks.T.astype(np.float32)).T.astype(float)
-    return (whole > 0) & (seen >= _VISIBLE * whole) & (edges >= OUTLINE * seen)
+    drawn: np.ndarray = (whole > 0) & (seen >= _VISIBLE * whole) & (edges >= OUTLINE * seen)
+    return drawn
 
 
 def _outlines(side: int, kind: str, scene: SceneTruth) -> tuple[np.ndarray, np.ndarray]:

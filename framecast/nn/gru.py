@@ -42,7 +42,7 @@ class _Rolled(torch.autograd.Function):
         steps = zip(both.unbind(), resets.unbind(), keeps.unbind(), candidates.unbind(), strict=True)
         state, *after = states.unbind()
         for (gates, r, z, candidate), new in zip(steps, after, strict=True):
-            added, product = torch.addmm(b_state, state, turned).split((2 * n, n), -1)
+            added, product = torch.split(torch.addmm(b_state, state, turned), [2 * n, n], -1)
             gates.add_(added).sigmoid_()
             candidate.addcmul_(r, product).tanh_()
             state = torch.lerp(candidate, state, z, out=new)

@@ -109,7 +109,7 @@ class Memory(nn.Module):
                 hidden = (left.pop(0)[None].contiguous(), left.pop(0)[None].contiguous()) if state else None
                 x, (h, c) = layer(x, hidden)
                 after += [h[0], c[0]]
-            elif not state and x.device.type == "cpu" and torch.is_grad_enabled():
+            elif isinstance(layer, nn.GRU) and not state and x.device.type == "cpu" and torch.is_grad_enabled():
                 x, h = rolled_gru(layer, x)
                 after.append(h)
             else:
