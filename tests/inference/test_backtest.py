@@ -140,7 +140,7 @@ def test_shares_of_the_test_scale_the_forecast_at_their_lead_times_and_later(vid
 
 
 def test_better_baseline_makes_the_forecast(video, tmp_path, monkeypatch):
-    def dark(self, frames, horizon, actions):
+    def dark(self, frames, horizon, actions, bounded=None):
         shape = len(frames), horizon
         return torch.zeros(*shape, *frames.shape[2:]), torch.zeros(*shape, 2, *frames.shape[3:])
 
