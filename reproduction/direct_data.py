@@ -6,7 +6,7 @@ that installed packages ship, set in motion. Whole games, scenes and photographs
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,31 +25,59 @@ GAMES = (
 )
 #: Games that are never trained on.
 HELD_OUT_GAMES = ("ms_pacman", "space_invaders", "seaquest", "freeway", "qbert", "asterix")
+#: Games that decide whether weights are packaged, never trained on.
+VALIDATION_GAMES = (
+    *("elevator_action", "frogger", "gravitar", "kangaroo", "krull", "name_this_game", "private_eye", "road_runner"),
+    *("tutankham", "wizard_of_wor"),
+)
+#: Games of the emulator that need a second player, so that it does not start them.
+FOR_TWO = ("combat", "joust", "maze_craze", "warlords")
 SKIPS = (1, 2, 4)
 #: Photographs of scikit-image and matplotlib, of known origin and free to use.
 PHOTOS = ("astronaut", "brick", "camera", "coins", "grass", "gravel", "hubble_deep_field", "moon", "rocket")
 HELD_OUT_PHOTOS = ("chelsea", "coffee")
 
 
-def windows_of_games(root: Path, per_episode: int = 4, seed: int = 0) -> Iterator[dict[str, Any]]:
-    """Windows of recorded episodes at random scales; places where nothing moves are taken once in five times."""
+def all_games() -> tuple[str, ...]:
+    """Games of the wide set: all of the emulator, `GAMES` first, but those that are set aside."""
+    from framecast.data.synthetic.atari import list_games
+
+    apart = {*GAMES, *HELD_OUT_GAMES, *VALIDATION_GAMES, *FOR_TWO}
+    return (*GAMES, *(game for game in list_games() if game not in apart))
+
+
+def windows_of_games(
+    root: Path, games: Sequence[str] = GAMES, starts: bool = False, per_episode: int = 4, seed: int = 0
+) -> Iterator[dict[str, Any]]:
+    """Windows of recorded episodes at random scales; places where nothing moves are taken once in five times.
+
+    Args:
+        root: folder of the recordings.
+        games: their names.
+        starts: whether to add, at frame skip 1, episodes from the first frame of the game.
+        per_episode: windows of each episode.
+        seed: random seed.
+    """
     import cv2
 
-    for game in GAMES:
-        for skip in SKIPS:
-            store = recorded(root, game, skip)
-            rng = np.random.default_rng(seed_for(seed, game, skip))
+    for game in games:
+        for skip, start in [(skip, 90) for skip in SKIPS] + [(1, 0)] * starts:
+            store = recorded(root, game, skip, start)
+            rng = np.random.default_rng(seed_for(seed, game, skip, *([] if start else ["start"])))
             for video, name in enumerate(store.names):
-                frames = store.clip(video, 0, store.lengths[video], 1).frames.transpose(0, 2, 3, 1)
+                length = store.lengths[video]
+                if length < LENGTH:  # the game was over early
+                    continue
+                frames = store.clip(video, 0, length, 1).frames.transpose(0, 2, 3, 1)
                 for number in range(per_episode):
                     scale = float(rng.choice([0.4, 0.5, 0.75, 1.0]))
                     height, width = round(frames.shape[1] * scale), round(frames.shape[2] * scale)
-                    small = [cv2.resize(f, (width, height), interpolation=cv2.INTER_AREA) for f in frames]
-                    start = int(rng.integers(len(small) - LENGTH + 1))
-                    clip = np.stack(small[start : start + LENGTH])
+                    first = int(rng.integers(length - LENGTH + 1))
+                    shown = frames[first : first + LENGTH]
+                    clip = np.stack([cv2.resize(f, (width, height), interpolation=cv2.INTER_AREA) for f in shown])
                     yield {
                         "frames": _moving_window(clip, rng).transpose(0, 3, 1, 2),
-                        "name": f"{game}-{skip}-{name}-{number}",
+                        "name": f"{game}-{skip}{'' if start else '-start'}-{name}-{number}",
                         "fps": 60 / skip,
                     }
 
@@ -68,13 +96,15 @@ def _moving_window(clip: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     return best
 
 
-def recorded(root: Path, game: str, skip: int, episodes: int = 3, frames: int = 128, seed: int = 0) -> Store:
-    """Episodes of a game, recorded once."""
-    folder = root / f"{game}-{skip}"
+def recorded(
+    root: Path, game: str, skip: int, start: int = 90, episodes: int = 3, frames: int = 128, seed: int = 0
+) -> Store:
+    """Episodes of a game from the emulator's frame `start` on, recorded once."""
+    folder = root / (f"{game}-{skip}" if start else f"{game}-{skip}-start")
     if not (folder / "index.json").is_file():
         source = find_source("atari")
         config = source.Config(
-            game=game, episodes=episodes, max_frames=frames, frame_skip=skip, skip_start=90, seed=seed
+            game=game, episodes=episodes, max_frames=frames, frame_skip=skip, skip_start=start, seed=seed
         )
         source(config).prepare(folder)
     return Store(folder)
@@ -190,12 +220,15 @@ def scenes(root: Path, seed: int = 0) -> Iterator[dict[str, Any]]:
                 yield {"frames": clip.frames, "name": f"{name}-{video:03d}", "fps": store.spec.fps}
 
 
-def make(folder: Path, root: Path, photographs: int = 500) -> Path:
-    """The mixed store in `folder`; recordings are kept in `root`."""
+def make(folder: Path, root: Path, wide: bool = False) -> Path:
+    """The mixed store in `folder`, of `GAMES` or wide, of all games; recordings are kept in `root`."""
     if not (folder / "index.json").is_file():
-        meta = {"games": GAMES, "skips": SKIPS, "photographs": PHOTOS, "scenes": SCENES}
+        games = all_games() if wide else GAMES
+        played = windows_of_games(root, games, starts=True, per_episode=2) if wide else windows_of_games(root)
+        photographs = moving_photographs(PHOTOS, 800 if wide else 500)
+        meta = {"games": games, "skips": SKIPS, "photographs": PHOTOS, "scenes": SCENES}
         with DatasetWriter(folder, fps=30, meta=meta) as writer:
-            for videos in (scenes(root), moving_photographs(PHOTOS, photographs), windows_of_games(root)):
+            for videos in (scenes(root), photographs, played):
                 for video in videos:
                     writer.add(**video)
     return folder
