@@ -4,7 +4,7 @@
     python -m reproduction.direct_ablation --only no-flow    one of them
 
 Ms. Pac-Man at 84x64 and 60 frames a second. Every row trains for about a minute of one core from three seeds and is
-scored on validation clips.
+scored on validation clips. Rows whose name ends in -long train for four minutes.
 """
 
 from __future__ import annotations
@@ -20,6 +20,8 @@ from reproduction.results import WORK, Results, arguments, command, relative
 
 #: Steps of a row of the ablation, seeds, and clips of the validation episodes.
 STEPS, SEEDS, CLIPS = 275, (0, 1, 2), 18
+#: Steps of a row whose name ends in -long: those of the results of the profile.
+LONG_STEPS = 1100
 #: Name -> what it changes, flags of training.
 ROWS: dict[str, tuple[str, list[str]]] = {
     "all": ("the profile `small`", []),
@@ -35,7 +37,11 @@ ROWS: dict[str, tuple[str, list[str]]] = {
         "from the packaged weights, every fourth frame of a block in the loss",
         ["--init-from", "direct-any", "--model.target-stride", "4"],
     ),
+    "with-mean-long": ("the context's mean is a source", ["--model.mean"]),
+    "no-mean-long": ("the context's mean is no source", ["--model.no-mean"]),
 }
+#: First row of each of the two tables.
+BASES = {"all": STEPS, "with-mean-long": LONG_STEPS}
 
 
 def main() -> None:
@@ -50,7 +56,7 @@ def row(name: str) -> dict[str, Any]:
     """One row: a training per seed, and its scores on validation clips."""
     store, found = recording("ms_pacman"), []
     about, flags = ROWS[name]
-    words = ["--data", relative(store), "--size", "84x64", *flags, "--steps", str(STEPS), *_LAST]
+    words = ["--data", relative(store), "--size", "84x64", *flags, "--steps", str(_steps(name)), *_LAST]
     line = ""
     for seed in SEEDS:
         run = WORK / f"ablation-{name}-{seed}"
@@ -67,6 +73,10 @@ def row(name: str) -> dict[str, Any]:
 _LAST = ["--model.no-shrink", "--train.select", "last", "--train.validate-every", "100000"]
 
 
+def _steps(name: str) -> int:
+    return LONG_STEPS if name.endswith("-long") else STEPS
+
+
 def page(done: dict[str, Any]) -> str:
     """docs/results/direct-ablation.md."""
     results = done["results"]
@@ -76,18 +86,24 @@ def page(done: dict[str, Any]) -> str:
     lines[-1] += f" {', '.join(map(str, SEEDS))}; {CLIPS} clips of validation episodes. Skill is that over copy-last on"
     lines[-1] += " the whole frame, without shares found on those clips; the difference is to the first row, mean and"
     lines[-1] += " range over seeds."
-    lines += ["", "| row | changed | skill over 64 frames | difference | frame 1 | frame 64 | moving gain, dB |"]
+    for base, steps in BASES.items():
+        names = [name for name in ROWS if name in results and _steps(name) == steps]
+        if base in names:
+            lines += [] if steps == STEPS else ["", f"The same with {steps:,} steps, about four minutes of one core:"]
+            lines += _rows({name: results[name] for name in names}, base)
+    return "\n".join(lines) + "\n"
+
+
+def _rows(results: dict[str, Any], base: str) -> list[str]:
+    lines = ["", "| row | changed | skill over 64 frames | difference | frame 1 | frame 64 | moving gain, dB |"]
     lines += ["|" + "---|" * 7]
-    base = _skills(results["all"]) if "all" in results else None
-    for name in ROWS:
-        if name not in results:
-            continue
-        seeds, skills = results[name]["seeds"], _skills(results[name])
-        gap = "" if base is None or name == "all" else _range(skills - base)
-        cells = [name, results[name]["about"], _range(skills), gap]
+    for name, result in results.items():
+        seeds, skills = result["seeds"], _skills(result)
+        gap = "" if name == base else _range(skills - _skills(results[base]))
+        cells = [name, result["about"], _range(skills), gap]
         cells += [_range(np.array([s[key] for s in seeds])) for key in ("first", "last", "moving_gain")]
         lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines) + "\n"
+    return lines
 
 
 def _skills(result: dict[str, Any]) -> np.ndarray:
