@@ -75,7 +75,7 @@ def test_user_video_is_a_start(tmp_path):
 def test_missing_data_is_reported(tmp_path):
     with pytest.raises(UserError, match=r"its training data 'gone' are not here; name real frames with --data PATH"):
         open_starts(opened(tmp_path, path="gone"))
-    with pytest.raises(UserError, match=r"^direct-any: its training data 'mixed' are not here"):  # not a path
+    with pytest.raises(UserError, match=r"^direct-any: its training data 'mixed-wide' are not here"):  # not a path
         open_starts(open_run("direct-any"))
     write_store(tmp_path / "data", videos=3, frames=20)
     with pytest.raises(UserError, match="has no actions but Acting requires them"):
