@@ -6,7 +6,8 @@
     python -m reproduction.benchmark --remedies       what was tried where a family is below copy-last
     python -m reproduction.benchmark --leaders        a model of each family, ranked by skill: benchmark-leaders.json
     python -m reproduction.benchmark --sets --clip FILE
-                              the same models on bouncing shapes and a filmed clip: benchmark-sets.json
+                              the same models on bouncing shapes, two further generated scenes and a filmed clip:
+                              benchmark-sets.json
 
 The clip is your own, and only figures of it are kept. A run that was stopped resumes, a finished
 one is kept. The episodes of the comparison are held out from every run: `framecast benchmark` sees to it.
@@ -32,6 +33,7 @@ from framecast.training.log import read_metrics
 from framecast.training.run_folder import Run, open_run
 from reproduction import claims
 from reproduction.benchmark_page import OPPONENT, README, family_rows, page, with_table
+from reproduction.direct import scene
 from reproduction.first_frame import obstacles
 from reproduction.results import RESULTS, ROOT, command, made, relative, stored
 
@@ -76,7 +78,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--leaders", action="store_true", help="a model of each family on the game, ranked by skill")
     parser.add_argument("--remedies", action="store_true", help="what helps those below copy-last at the first frame")
-    parser.add_argument("--sets", action="store_true", help="the same on bouncing shapes and on a filmed clip")
+    parser.add_argument("--sets", action="store_true", help="the same on generated scenes and a filmed clip")
     parser.add_argument("--clip", type=Path, help="the filmed clip of --sets")
     parser.add_argument("--budget", default=BUDGET, help=f"training time of every run; {BUDGET}")
     parser.add_argument("--shard", help="1/6 trains the first of six parts and writes nothing")
@@ -102,13 +104,21 @@ def main() -> None:
 
 
 def further_sets(clip: Path, budget: str, seeds: Sequence[str], more: Sequence[str]) -> None:
-    """The families of `leaders` that need no palette, on generated scenes and on a filmed clip."""
-    scenes = ROOT / "runs" / "benchmark-sets" / "data" / "bouncing"
-    made(scenes, "bouncing", "--videos", "300", "--frames", "100")
-    sets = {"bouncing": f"{relative(scenes)} --size 72x64", "clip": f"{clip} --size 72x64"}
-    models = [model for model in LEADERS if not model.startswith(("categorical", "one-go"))]
+    """The families of `leaders` that need no palette, on generated scenes and on a filmed clip.
+
+    All are scaled to 72x64, which the strides of all of them divide. Of pushing the actions are given, which dreams and
+    hierarchical take without a flag.
+    """
+    folder = ROOT / "runs" / "benchmark-sets" / "data"
+    data = {
+        "bouncing": relative(made(folder / "bouncing", "bouncing", "--videos", "300", "--frames", "100")),
+        **{name: relative(scene(name)) for name in ("walking", "pushing")},
+    }
+    scenes, sets = tuple(data), {name: f"{path} --size 72x64" for name, path in {**data, "clip": clip}.items()}
+    models = [model for model in LEADERS if not model.startswith(("direct", "categorical", "one-go"))]
+    models = ["direct=direct:small --model.use-actions", *models]
     # A clip is somebody's: its pictures stay with the runs.
-    further("sets", models, sets, ["--budget", budget, "--seeds", *seeds, *more], ("bouncing",))
+    further("sets", models, sets, ["--budget", budget, "--seeds", *seeds, *more], scenes)
 
 
 def leaders(budget: str, seeds: Sequence[str], more: Sequence[str]) -> None:

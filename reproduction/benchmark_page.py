@@ -32,7 +32,7 @@ FAMILIES = {
 #: By the name of a result file: its title, and the flag that makes it.
 HEADS = {
     "benchmark": ("all models under one budget", ""),
-    "benchmark-sets": ("a model of each family on two further sets of data", " --sets --clip FILE"),
+    "benchmark-sets": ("a model of each family on further sets of data", " --sets --clip FILE"),
     "benchmark-leaders": ("a model of each family by skill", " --leaders"),
     "benchmark-remedies": ("what helps at the first frame", " --remedies"),
 }

@@ -167,17 +167,23 @@ def game(name: str, steps: int) -> dict[str, Any]:
 
 def generated(name: str, steps: int) -> dict[str, Any]:
     """A generated set from random weights; its videos have no other use."""
-    settings, flags, horizon = SETS[name]
-    store = WORK / "data" / f"{name}-direct"
-    if not (store / "index.json").is_file():
-        source = find_source(name)
-        source(source.Config(**settings)).prepare(store)
+    _, flags, horizon = SETS[name]
+    store = scene(name)
     flags = [*flags, *([] if horizon == 64 else ["--model.horizon", "48"])]
     longer = steps if name == "bouncing" else steps * 5 // 2
     found = trained(name, store, flags, longer, horizon)
     if name == "pushing":
         found["actions"] = shuffled_actions(WORK / f"direct-{name}", store, horizon)
     return found
+
+
+def scene(name: str) -> Path:
+    """The store of a generated set; one that is there is kept."""
+    store = WORK / "data" / f"{name}-direct"
+    if not (store / "index.json").is_file():
+        source = find_source(name)
+        source(source.Config(**SETS[name][0])).prepare(store)
+    return store
 
 
 def trained(name: str, store: Path, flags: list[str], steps: int, horizon: int) -> dict[str, Any]:
