@@ -5,12 +5,14 @@ Imports nothing but framecast, so that `benchmarks.paired` can run it in another
 
 from __future__ import annotations
 
+import contextlib
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
+from framecast.core import memory
 from framecast.data.cache import open_data
 from framecast.data.synthetic.bouncing import Bouncing, BouncingConfig
 from framecast.models.registry import find_model
@@ -79,6 +81,8 @@ class Step:
 
     def __init__(self, data: Path, folder: Path, case: Case, device: Device, tiny: bool = False) -> None:
         torch.manual_seed(0)
+        self.kept = contextlib.ExitStack()  # as while training, where the checkout has it
+        self.kept.enter_context(getattr(memory, "kept_memory", contextlib.nullcontext)())
         self.device, self.turn = device, case.turn
         profile = "tiny" if tiny else case.profile
         config, model_class = preset(case.model, profile), find_model(case.model)

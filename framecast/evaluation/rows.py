@@ -11,12 +11,9 @@ Rules of the alignment (docs/compare.md):
 
 from __future__ import annotations
 
-import contextlib
-import ctypes
 import dataclasses
 import functools
 import math
-import sys
 import threading
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -30,6 +27,7 @@ from torch import Tensor
 from torch.nn.functional import interpolate
 
 from framecast.core.errors import UserError
+from framecast.core.memory import release_memory
 from framecast.core.types import ActionSpec, Batch, ClipRequest
 from framecast.data.base import Segment, Source
 from framecast.data.digest import data_digest, same_content
@@ -324,7 +322,7 @@ class _Growth:
     """Context manager that measures the growth of the process's resident memory every 2 ms: `mb`."""
 
     def __enter__(self) -> _Growth:
-        _release_memory()
+        release_memory()
         self._process, self._done = psutil.Process(), threading.Event()
         self._before = self._highest = self._process.memory_info().rss
         self._watcher = threading.Thread(target=self._watch, daemon=True)
@@ -339,13 +337,6 @@ class _Growth:
         self._done.set()
         self._watcher.join()
         self.mb = (max(self._highest, self._process.memory_info().rss) - self._before) / 1e6
-
-
-def _release_memory() -> None:
-    """Release freed memory that the C library keeps, which would hide growth; on Linux only."""
-    if sys.platform == "linux":
-        with contextlib.suppress(OSError, AttributeError):
-            ctypes.CDLL(None).malloc_trim(0)
 
 
 def common_frames(forecasters: Sequence[Forecaster], horizon: int) -> tuple[int, ...]:

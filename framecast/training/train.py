@@ -20,6 +20,7 @@ from framecast.core.commit import LEASE, clear_leftovers, folder_kind, own_files
 from framecast.core.config import suggest
 from framecast.core.errors import UserError, writing
 from framecast.core.lease import Lease, one_writer
+from framecast.core.memory import kept_memory
 from framecast.core.migration import migrate_run_folder
 from framecast.core.random import seed_for
 from framecast.core.types import ClipRequest
@@ -211,7 +212,8 @@ def fit(
         config = dataclasses.replace(config, train=dataclasses.replace(config.train, mirror=""))
     held = contextlib.nullcontext(link.lease) if link and link.last else only_writer(folder, device)
     repeatable = config.train.deterministic
-    with held as lease, deterministic(repeatable), fast_kernels(device, repeatable):
+    keeping = kept_memory(device.device.type == "cpu")
+    with held as lease, deterministic(repeatable), fast_kernels(device, repeatable), keeping:
         with device.main_first():
             if device.is_main and (mirror := config.train.mirror):
                 if overwrite:
@@ -282,7 +284,7 @@ def try_out(config: RunConfig, source: Source, model_class: type[Predictor], dev
     Raises:
         UserError: data and model do not fit, as for `fit`.
     """
-    with fast_kernels(device, config.train.deterministic):
+    with fast_kernels(device, config.train.deterministic), kept_memory(device.device.type == "cpu"):
         return trial(config, source, model_class, device).seconds_a_step()
 
 
