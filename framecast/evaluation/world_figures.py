@@ -27,6 +27,7 @@ from framecast.evaluation.worlds import (
     obedience,
     play,
     replayed,
+    single_ends,
     wrong_pixels,
 )
 from framecast.models.base import Predictor
@@ -149,7 +150,7 @@ class Measured:
             guess = np.stack(values, 1)
             array = "rewards" if name == "reward" else name
             truth = batch.extras[array][:, lead - 1 : need - 1].numpy().astype(np.float64)
-            found[name] = event_scores(guess if name == "reward" else (guess > 0.5) * 1.0, truth)
+            found[name] = event_scores(guess if name == "reward" else single_ends(guess > 0.5), truth)
         return found
 
     def frames_per_second(self) -> float:

@@ -252,6 +252,22 @@ def wrong_pixels(predicted: Recording, truth: np.ndarray, start: np.ndarray) -> 
     return {"wrong_pixels": wrong.tolist(), "wrong_pixels_copy_last": copied.tolist(), "horizon": horizon}
 
 
+def single_ends(found: np.ndarray, within: int = 2) -> np.ndarray:
+    """Ends of which each counts once: a game that is about to end is expected to in two or three frames in a row.
+
+    Args:
+        found: whether an end is predicted, bool (n, t).
+        within: frames from one to the next, up to which both are one end.
+
+    Returns:
+        Its first frame of each, 1.0 in (n, t).
+    """
+    first = found.copy()
+    for k in range(1, within + 1):
+        first[:, k:] &= ~found[:, :-k]
+    return first.astype(np.float64)
+
+
 def event_scores(found: np.ndarray, truth: np.ndarray, within: int = 2) -> dict[str, float | None]:
     """Precision, recall and F1 of events, matched one to one within some frames.
 

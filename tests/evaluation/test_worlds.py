@@ -21,6 +21,7 @@ from framecast.evaluation.worlds import (
     held_actions,
     obedience,
     play,
+    single_ends,
     to_indices,
     wrong_pixels,
 )
@@ -144,6 +145,16 @@ def test_events_are_matched_one_to_one_within_two_frames():
     assert scores["recall"] == pytest.approx(1 / 2)
     assert event_scores(truth, truth)["f1"] == 1.0
     assert event_scores(truth * 0, truth * 0)["f1"] is None
+
+
+def test_an_end_that_is_expected_in_several_frames_is_one_end():
+    found = np.zeros((2, 12), bool)
+    found[0, [1, 2, 4, 7]], found[1, [0, 11]] = True, True
+    assert [np.flatnonzero(row).tolist() for row in single_ends(found)] == [[1, 7], [0, 11]]
+    truth = np.zeros((2, 12))
+    truth[0, 2], truth[1, [0, 11]] = 1, 1
+    scores = event_scores(single_ends(found), truth)
+    assert (scores["precision"], scores["recall"]) == (3 / 4, 1)
 
 
 def test_horizon_is_the_frame_up_to_which_copy_last_is_beaten():
