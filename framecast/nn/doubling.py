@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 
 class DoubledConvTranspose2d(nn.ConvTranspose2d):
-    """Transposed convolution with stride 2 and without padding, in training on a CPU as `doubled`.
+    """Transposed convolution with stride 2 and without padding, on a CPU as `doubled`.
 
-    Elsewhere it is torch's own, which exports know. Weights and their names are those of `nn.ConvTranspose2d`.
+    Elsewhere, and in exported or compiled graphs, it is torch's own, which exports know. Weights and their names are those of `nn.ConvTranspose2d`.
 
     Args:
         inputs: channels in.
@@ -27,7 +27,7 @@ class DoubledConvTranspose2d(nn.ConvTranspose2d):
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """(b, inputs, h, w) to (b, outputs, 2h + kernel - 2 - cropped, 2w + kernel - 2 - cropped)."""
-        if x.device.type != "cpu" or not torch.is_grad_enabled() or torch.compiler.is_compiling():
+        if x.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing():
             return super().forward(x)[..., : -self.cropped or None, : -self.cropped or None]
         assert self.bias is not None
         return doubled(x, self.weight, self.bias, self.cropped)

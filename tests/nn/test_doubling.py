@@ -26,10 +26,20 @@ def test_doubled_equals_transposed_convolution(kernel, cropped):
 def test_layer_gives_the_same_with_and_without_gradient(cropped):
     torch.manual_seed(0)
     layer, x = DoubledConvTranspose2d(3, 2, 3, cropped), torch.randn(2, 3, 4, 4)
+    expected = F.conv_transpose2d(x, layer.weight, layer.bias, stride=2)[..., : 9 - cropped, : 9 - cropped]
     with torch.no_grad():
-        plain = layer(x)
-    torch.testing.assert_close(layer(x), plain)
+        torch.testing.assert_close(layer(x), expected)
+    torch.testing.assert_close(layer(x), expected)
     assert layer(x).relu_().shape == (2, 2, 9 - cropped, 9 - cropped)
+
+
+def test_an_exported_graph_has_the_transposed_convolution():
+    layer, x = DoubledConvTranspose2d(3, 2, 3, 1).eval(), torch.randn(2, 3, 4, 4)
+    with torch.no_grad():
+        graph = torch.export.export(layer, (x,)).graph
+    operations = {str(node.target) for node in graph.nodes}
+    assert any("conv_transpose" in name for name in operations)
+    assert not any("conv2d" in name for name in operations)
 
 
 def test_second_derivatives():
