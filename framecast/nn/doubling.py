@@ -12,7 +12,8 @@ from torch import Tensor, nn
 class DoubledConvTranspose2d(nn.ConvTranspose2d):
     """Transposed convolution with stride 2 and without padding, on a CPU as `doubled`.
 
-    Elsewhere, and in exported or compiled graphs, it is torch's own, which exports know. Weights and their names are those of `nn.ConvTranspose2d`.
+    Elsewhere, and in exported or compiled graphs, it is torch's own, which exports know. Weights and their names are
+    those of `nn.ConvTranspose2d`.
 
     Args:
         inputs: channels in.
