@@ -14,7 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import shutil
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -31,6 +31,7 @@ from framecast.evaluation.evaluate import evaluate
 from framecast.inference.backtest import DEFAULT_RUN, adapted, backtest
 from framecast.inference.export import save_pretrained
 from framecast.inference.predict import read_past
+from framecast.media.write import write_video
 from framecast.metrics.scores import BASELINES, Scores
 from framecast.models.base import Predictor
 from framecast.models.direct.predictor import Direct
@@ -92,7 +93,7 @@ def parts(options: argparse.Namespace) -> dict[str, Callable[[], dict[str, Any]]
     made |= {name: partial(game, name, options.steps) for name in direct_data.HELD_OUT_GAMES if name != "ms_pacman"}
     made |= {name: partial(generated, name, options.steps) for name in SETS}
     made |= {f"zero-shot {name}": partial(zero_shot, name) for name in direct_data.HELD_OUT_GAMES}
-    made["demo"] = demo
+    made |= {"demo": demo, "own-clips": own_clips}
     if options.clips is not None:
         made["clips"] = partial(clips, options.clips)
     return made
@@ -325,14 +326,32 @@ def _forecasts(model: Predictor, source: Source, horizon: int) -> Loader:
 
 def clips(folder: Path) -> dict[str, Any]:
     """Filmed clips: packaged weights, and those adapted for 60 s to the first 70 % of a clip, on its last 20 %."""
+    paths = sorted(p for p in folder.iterdir() if p.is_file())
+    read = {path.stem: read_past(path, "end", 128, 2000, 3) for path in paths}
+    return backtested({name: (past, float(fps)) for name, (past, fps) in read.items()})
+
+
+def own_clips() -> dict[str, Any]:
+    """The same on two clips of held-out photographs, as they come out of a video file."""
+    read = {}
+    for name, frames in direct_data.own_clips():
+        path = WORK / f"{name}.mp4"
+        path.unlink(missing_ok=True)
+        past, fps = read_past(write_video(frames, path), "end", 128, 2000, 3)
+        read[name] = past, float(fps)
+    return backtested(read)
+
+
+def backtested(read: Mapping[str, tuple[np.ndarray, float]]) -> dict[str, Any]:
+    """Backtests of clips (frames, frames per second) by name."""
     run, found = open_run(DEFAULT_RUN), {}
-    for path in sorted(p for p in folder.iterdir() if p.is_file()):
-        past, fps = read_past(path, "end", 128, 2000, 3)
+    for name, (past, fps) in read.items():
         cut, first = len(past) * 7 // 10, len(past) * 8 // 10
-        one = adapted(run, past[:cut], fps, 60, 8, WORK / f"direct-clip-{path.stem}", "cpu")
+        one = adapted(run, past[:cut], fps, 60, 8, WORK / f"direct-clip-{name}", "cpu", "cpu")
         models = {"adapted 60 s": one.model(), DEFAULT_RUN: run.model()}
-        found[path.stem] = {"frames": len(past), **vars(backtest(models, past, 8, first))}
-    return {"clips": found, "protocol": "8 frames at a shorter side of 128 px, skill over copy-last on the last 20 %"}
+        found[name] = {"frames": len(past), **vars(backtest(models, past, 8, first))}
+    protocol = "8 frames at a shorter side of 128 px, skill over copy-last on the last 20 %; 60 s of processor time"
+    return {"clips": found, "protocol": protocol}
 
 
 def page(done: dict[str, Any]) -> str:
@@ -350,9 +369,11 @@ def page(done: dict[str, Any]) -> str:
             lines += ["", f"## {name}", "", f"![truth, forecast, copy-last](direct-{_label(name)}.png)"]
             lines += ["", f"`{result['command']}`"] if "command" in result else []
             lines += _table(result)
-    if "clips" in results:
-        lines += ["", "## Filmed clips", "", results["clips"]["protocol"] + ".", ""]
-        for name, clip in results["clips"]["clips"].items():
+    for part, title in (("clips", "Filmed clips"), ("own-clips", "Clips of held-out photographs")):
+        if part not in results:
+            continue
+        lines += ["", f"## {title}", "", results[part]["protocol"] + ".", ""]
+        for name, clip in results[part]["clips"].items():
             shown = ", ".join(f"{k} {v:+.3f}" for k, v in clip["skill"].items())
             lines.append(f"- {name} ({clip['frames']} frames, {clip['origins']} forecasts): {shown}")
     return "\n".join(lines) + "\n"

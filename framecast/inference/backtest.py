@@ -11,7 +11,7 @@ import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -164,7 +164,16 @@ def _first_tested(frames: int, context: int, horizon: int) -> int:
     return first
 
 
-def adapted(run: Run, past: np.ndarray, fps: float, budget: float, horizon: int, folder: Path, device: str) -> Run:
+def adapted(
+    run: Run,
+    past: np.ndarray,
+    fps: float,
+    budget: float,
+    horizon: int,
+    folder: Path,
+    device: str,
+    clock: Literal["wall", "cpu"] = "wall",
+) -> Run:
     """The run trained further on a video's past.
 
     Args:
@@ -175,11 +184,13 @@ def adapted(run: Run, past: np.ndarray, fps: float, budget: float, horizon: int,
         horizon: frames that will be predicted; longer lead times are not trained.
         folder: for the new run.
         device: torch device.
+        clock: what `budget` counts: "wall", or "cpu" for processor time.
     """
     from framecast.training.train import train
 
     model = run.config.model.fine_tuning(horizon)
-    settings = dataclasses.replace(short_run(run.config.train, f"{budget:g}s"), tensorboard=False, batch_size=8)
+    settings = short_run(run.config.train, f"{budget:g}s")
+    settings = dataclasses.replace(settings, clock=clock, tensorboard=False, batch_size=8)
     whole = RunConfig(name=run.config.name, profile=run.config.profile, model=model, train=settings)
     source = Past(past, fps, len(past))
     made = train(run.model_class, source, out=folder, config=whole, init_from=run.folder, device=device, quiet=True)

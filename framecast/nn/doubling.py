@@ -28,7 +28,7 @@ class DoubledConvTranspose2d(nn.ConvTranspose2d):
 
     def forward(self, x: Tensor, output_size: list[int] | None = None) -> Tensor:
         """(b, inputs, h, w) to (b, outputs, 2h + kernel - 2 - cropped, 2w + kernel - 2 - cropped)."""
-        if x.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing():
+        if x.device.type != "cpu" or torch.compiler.is_compiling() or torch.jit.is_tracing():  # type: ignore[attr-defined, no-untyped-call]
             return super().forward(x)[..., : -self.cropped or None, : -self.cropped or None]
         assert self.bias is not None
         return doubled(x, self.weight, self.bias, self.cropped)
