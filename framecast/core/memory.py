@@ -51,7 +51,7 @@ def kept_memory(wanted: bool = True) -> Iterator[None]:
     """Within, the allocator keeps up to 1 GiB that is freed; afterwards that memory goes back to the system.
 
     A training step frees what it took, and takes it again in the next one. By default glibc gives that memory back in
-    between, and the system clears every page again: 5 to 12 % of a step of a small network. With another C library
+    between, and the system clears every page again: 3 to 12 % of a step of a small network. With another C library
     nothing changes.
 
     Args:
