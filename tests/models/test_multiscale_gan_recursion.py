@@ -63,9 +63,9 @@ def gradient(network):
 
 
 def test_published_profiles_have_every_option_off():
-    off = ("output", "context_noise", "recursion", "round_feedback", "spectral_norm", "adversarial_frame")
+    off = ("output", "context_noise", "recursion", "round_feedback", "spectral_norm", "r1_weight", "adversarial_frame")
     for config in (default(), original(), eight()):
-        assert [getattr(config, name) for name in off] == ["frame", 0.0, 1, False, False, "first"]
+        assert [getattr(config, name) for name in off] == ["frame", 0.0, 1, False, False, 0.0, "first"]
         assert config.optim.clip == GradClip()
         model = MultiscaleGAN(replace(tiny(), output=config.output), SPEC)
         calls = recorded(model.generator)
@@ -307,6 +307,46 @@ def test_spectral_norm_bounds_every_layer_and_adds_no_parameters():
             assert torch.linalg.matrix_norm(layer.weight.detach().flatten(1), 2).item() == pytest.approx(1, rel=0.05)
 
 
+@pytest.mark.parametrize(
+    ("changes", "clips"),
+    [({}, 2), ({"adversarial_over_scales": "mean", "reduction": "sum", "conditioned": False}, 3), (LAST, 2)],
+)
+def test_r1_is_half_the_squared_gradient_at_true_frames(changes, clips):
+    model, batch = built(r1_weight=10.0, leaky_slope=0.2, **changes).eval(), a_batch(clips)
+    config = model.config
+    loss = model.discriminator_loss(batch)
+    at = 2 if config.recursion == 3 else 0
+    contexts, truths = pyramid(2 * batch.context.flatten(1, 2) - 1, 4), pyramid(2 * batch.future[:, at] - 1, 4)
+    norms = torch.zeros(4, clips)
+    for k, i in itertools.product(range(4), range(clips)):  # each scale and clip alone
+        frame = truths[k][i : i + 1].clone().requires_grad_()
+        image = torch.cat([contexts[k][i : i + 1], frame], 1) if config.conditioned else frame
+        (slope,) = torch.autograd.grad(model.discriminator.scales[k](image).squeeze(), frame)
+        norms[k, i] = slope.square().sum() / 2
+    expected = norms.sum(1) if config.reduction == "sum" else norms.mean(1)
+    expected = expected.mean() if config.adversarial_over_scales == "mean" else expected.sum()
+    assert expected > 0
+    torch.testing.assert_close(loss.parts["r1"], expected, rtol=1e-4, atol=1e-9)
+    model.config = replace(config, r1_weight=0.0)
+    plain = model.discriminator_loss(batch)
+    assert set(plain.parts) == {"real", "fake"}
+    torch.testing.assert_close(loss.total, plain.total + 10 * expected, rtol=1e-4, atol=1e-7)
+
+
+def test_gradient_of_r1_reaches_the_discriminator_alone():
+    model, batch = built(r1_weight=1.0, spectral_norm=True, leaky_slope=0.2), a_batch()
+    phase = next(p for p in model.phases() if p.name == "discriminator")
+    with only(model, phase):
+        contexts, truths = pyramid(2 * batch.context.flatten(1, 2) - 1, 4), pyramid(2 * batch.future[:, 0] - 1, 4)
+        model._r1(contexts, truths).backward()
+    found = {name: p.grad for name, p in model.discriminator.named_parameters() if "weight" in name}
+    assert all(grad is not None and grad.abs().max() > 0 for grad in found.values())
+    assert all(p.grad is None for p in model.generator.parameters())
+    assert all(truth.grad is None for truth in truths)
+    with torch.no_grad():
+        assert model.discriminator_loss(batch).parts["r1"] > 0
+
+
 # ------------------------------------------------------------------------------------------------- profiles, config
 
 
@@ -346,6 +386,7 @@ def test_gradients_of_the_generator_are_clipped_by_the_config():
         ({"palette": ((0, 0, 256),)}, "model.palette must hold colours of 0…255"),
         ({"recursion": 0}, "model.recursion must be at least 1"),
         ({"recursion": 2}, "use --model.adversarial-frame last or --model.recursion-gradient all"),
+        ({"r1_weight": -1.0}, "model.r1_weight must be at least 0"),
         ({"new_weight": -1.0}, "model.new_weight must be at least 0"),
         ({"gate_weight": -1.0}, "model.gate_weight must be at least 0"),
         ({"output": "mixed"}, "model.output must be one of frame, change, gated"),

@@ -120,6 +120,9 @@ class MultiscaleGANConfig:
     """Negative slope of the discriminator's ReLU, in 0…1. The paper has 0, with which gradients vanish."""
     spectral_norm: bool = False
     """Spectral normalisation of the discriminator's layers (Miyato et al. 2018); none is published."""
+    r1_weight: float = 0.0
+    """Weight of the discriminator's squared gradient at true frames (R1, Mescheder et al. 2018, who use 10), at least
+    0; 0 is off. None is published for this model. No effect without a discriminator."""
     # --- loss
     lp_weight: float = 1.0
     """Weight of the pixel loss, at least 0."""
@@ -212,7 +215,8 @@ class MultiscaleGANConfig:
     def __post_init__(self) -> None:
         require_least(self, "model.", context=1, future=1, num_scales=1, stride=1, motion_tries=1)
         require_least(self, "model.", lp_weight=0, gdl_weight=0, adversarial_weight=0, new_weight=0, gate_weight=0)
-        require_least(self, "model.", context_noise=0, recursion=1, lp_exponent=1, gdl_exponent=1, foreground_weight=0)
+        require_least(self, "model.", context_noise=0, recursion=1, lp_exponent=1, gdl_exponent=1)
+        require_least(self, "model.", foreground_weight=0, r1_weight=0)
         require_share(self, "model.", "context_mix", open_end=True)
         if self.output == "change" and self.residual:
             raise UserError(

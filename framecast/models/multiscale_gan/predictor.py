@@ -27,6 +27,7 @@ from framecast.models.multiscale_gan.networks import Discriminator, Generator, G
 from framecast.nn.augment import augment
 from framecast.nn.init import initialise
 from framecast.nn.losses import bce, gdl, lp
+from framecast.nn.precision import autocast_off
 from framecast.nn.scales import pyramid
 
 
@@ -163,17 +164,18 @@ class MultiscaleGAN(Predictor):
         return self._generator_loss(batch, adversarial=True)
 
     def discriminator_loss(self, batch: Batch, step: int = 0) -> Loss:
-        """Cross-entropy of real patches against 1 and predicted ones against 0, over all scales.
+        """Cross-entropy of real patches against 1 and predicted ones against 0, over all scales, + r1_weight R1.
 
         The predictions are made from this batch, without a gradient in the generator, with the same noise and
         recursion as in its own loss. Both pairs have the true frames before the first prediction as context.
-        Parts: real, fake, and other for real frames after another clip's context.
+        Parts: real, fake, other for real frames after another clip's context, and r1, the penalty without its weight.
 
         Raises:
             UserError: if the frames are not patches.
 
         Source:
-            Equation 4 of the paper.
+            Equation 4 of the paper; r1: Mescheder, Geiger, Nowozin: Which training methods for GANs do actually
+            converge?, ICML 2018, section 4.1.
         """
         c = self.config
         context, future = self._clips(batch)
@@ -196,6 +198,9 @@ class MultiscaleGAN(Predictor):
         }
         # each negative pair is balanced by the real one
         total = sum(parts.values(), parts["real"] if c.extra_pairs else parts["real"].new_zeros(()))
+        if c.r1_weight:
+            parts["r1"] = self._r1(contexts, run.truths)
+            total = total + c.r1_weight * parts["r1"]
         return Loss(total, {name: part.detach() for name, part in parts.items()}, c.reduction)
 
     def _generator_loss(self, batch: Batch, adversarial: bool) -> Loss:
@@ -311,6 +316,18 @@ class MultiscaleGAN(Predictor):
             )
         logits: list[Tensor] = self.discriminator(patches)
         return logits
+
+    def _r1(self, contexts: Sequence[Tensor], truths: Sequence[Tensor]) -> Tensor:
+        """Half the squared norm of the gradient of the logits with respect to the true frames in -1…1, per clip; the
+        context is a condition. Reduced over clips and scales as the other terms are."""
+        wanted = torch.is_grad_enabled()
+        with torch.enable_grad(), autocast_off(truths[-1]):
+            frames = [truth.detach().requires_grad_() for truth in truths]
+            logits = self._scores(self._inputs(contexts, frames))
+            slopes = torch.autograd.grad([score.sum() for score in logits], frames, create_graph=wanted)
+        norms = [slope.square().flatten(1).sum(1) / 2 for slope in slopes]
+        terms = torch.stack([x.mean() if self.config.reduction == "mean" else x.sum() for x in norms])
+        return terms.sum() if self.config.adversarial_over_scales == "sum" else terms.mean()
 
     def _adversarial(self, logits: Sequence[Tensor], label: float) -> Tensor:
         c = self.config
