@@ -4,6 +4,8 @@
     python -m reproduction.stability --only cells       context noise and recursion in training, alone and together
     python -m reproduction.stability --only adversary   the run with both, trained further with and without adversary
     python -m reproduction.stability --only sprites     sprites without flicker, plain and adversarial, three seeds
+    python -m reproduction.stability --only minute      a minute of training, three seeds
+    python -m reproduction.stability --only clips --clip FILE FILE      filmed clips of your own, profile natural
 
 The recording is that of `framecast demo`, Ms. Pac-Man at frame skip 4 in frames of 210x160, with the emulator's
 memory, which knows where the sprites are.
@@ -25,7 +27,8 @@ from framecast.metrics.objects import ALL_THINGS
 from framecast.metrics.scores import BASELINES
 from framecast.training.log import read_metrics
 from reproduction.pages import code, machine, opening, table, text
-from reproduction.results import RESULTS, WORK, Results, arguments, command, length, made, relative, write_film
+from reproduction.results import RESULTS, WORK, Results, arguments, command, length, made, relative, slug, write_film
+from reproduction.stability_clips import clip_section, filmed
 from reproduction.stability_sprites import section, sprites
 
 #: Options of `stable` that each cell turns off.
@@ -37,19 +40,27 @@ CELLS = {
 }
 #: Discriminator of the adversarial run.
 ADVERSARY = [*("--model.adversarial", "--model.spectral-norm"), *("--optim.discriminator-lr", "2e-4")]
+#: A minute of processor time: what `stable` needs for stability costs gain at the first frames, and its gates keep
+#: 64 frames stable alone (docs/log.md).
+MINUTE = ["--model.context-noise", "0", "--model.recursion", "1", "--train.clock", "cpu"]
 FRAMES = (1, 2, 4, 8, 16, 32, 64)
 COPY = BASELINES[0]
 
 
 def main() -> None:
     """Run the parts asked for."""
-    parser = arguments(__doc__, ["cells", "adversary", "sprites"])
+    parser = arguments(__doc__, ["cells", "adversary", "sprites", "minute", "clips"])
     parser.add_argument("--budget", default="5m", help="training time of a cell, on one core")
     parser.add_argument("--further", default="5m", help="training time with and without adversary after it")
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2], help="seeds of the cells")
     parser.add_argument("--clips", type=int, default=12, help="held-out clips of 64 frames")
     parser.add_argument("--sprite-clips", type=int, default=6, help="the same of the part sprites, one per episode")
+    parser.add_argument("--minute-clips", type=int, default=24, help="the same of the part minute")
+    parser.add_argument("--clip", type=Path, nargs="*", default=[], help="filmed clips of the part clips")
+    parser.add_argument("--clip-budget", default="2m", help="processor time of training on each of them")
     options = parser.parse_args()
+    if options.only == "clips" and not options.clip:
+        parser.error("--only clips needs --clip FILE, one or more")
     if options.only in (None, "cells"):
         for seed in options.seeds:
             STABILITY.part(f"cells-{seed}", partial(cells, seed, options), options.again)
@@ -58,6 +69,10 @@ def main() -> None:
     if options.only in (None, "sprites"):
         for seed in options.seeds:
             STABILITY.part(f"sprites-{seed}", partial(sprites, seed, options), options.again)
+    if options.only in (None, "minute"):
+        STABILITY.part("minute", partial(minute, options), options.again)
+    for path in options.clip if options.only in (None, "clips") else []:
+        STABILITY.part(f"clip-{slug(path.stem)}", partial(filmed, path, options.clip_budget), options.again)
 
 
 def recording() -> Path:
@@ -88,19 +103,33 @@ def adversary(options: argparse.Namespace) -> dict[str, Any]:
     return compared(runs, "stability-adversary", options.clips)
 
 
-def compared(runs: Mapping[str, tuple[Path, str]], film: str, clips: int) -> dict[str, Any]:
-    """Figures of the runs over 64 frames of the same held-out clips, and a film of the median one."""
+def minute(options: argparse.Namespace) -> dict[str, Any]:
+    """A minute of training of every seed, in the setting of the demo."""
+    runs = {f"seed {seed}": trained(f"minute-{seed}", "60s", "--seed", str(seed), *MINUTE) for seed in options.seeds}
+    return compared(runs, "stability-minute", options.minute_clips, copy=True)
+
+
+def compared(runs: Mapping[str, tuple[Path, str]], film: str, clips: int, copy: bool = False) -> dict[str, Any]:
+    """Figures of the runs over 64 frames of the same held-out clips, and a film of the median one.
+
+    Args:
+        runs: label -> folder and command.
+        film: name of the film.
+        clips: number of clips.
+        copy: a film of truth, the first run and copy-last in place of one of all runs.
+    """
     rows = [f"{name}={run}" for name, (run, _) in runs.items()]
     comparison, kept = compare(rows, recording(), split="test", horizon=64, clips=clips, mmd=False)
     scores, clip = comparison.scores, next((c for c in kept if c.role == "median"), kept[0])
     found = {name: {"command": line, **length(read_metrics(run))} for name, (run, line) in runs.items()}
+    shown = [*list(runs)[:1], COPY] if copy else list(runs)
     last = ", ".join(f"{n} {number(scores.predictors[n]['skill'].mean[63])}" for n in runs)
     return {
         "sentence": f"skill over copy-last at frame 64: {last}",
         "protocol": scores.protocol.to_json(),
         "rows": {name: found.get(name, {}) | figures(comparison, name) for name in (*runs, COPY)},
         "film": write_film(
-            {"truth": clip.truth, **{n: clip.predictions[n] for n in runs}}, RESULTS / f"{film}.webp", 15
+            {"truth": clip.truth, **{n: clip.predictions[n] for n in shown}}, RESULTS / f"{film}.webp", 15
         ),
     }
 
@@ -118,7 +147,8 @@ def figures(comparison: Comparison, name: str) -> dict[str, Any]:
             "skill_low": at_frames(skill.low),
             "skill_high": at_frames(skill.high),
         }
-        found["gain"] = at_frames(scores.versus[name]["moving_psnr"].mean)
+        gain = scores.versus[name]["moving_psnr"]
+        found |= {"gain": at_frames(gain.mean), "gain_low": at_frames(gain.low), "gain_high": at_frames(gain.high)}
     for key, thing in (("recall", ALL_THINGS), ("recall_her", "Ms. Pac-Man")):
         found[key] = at_frames(objects["rows"][name]["found"][thing]["mean"])
     return found
@@ -151,7 +181,40 @@ def page(done: dict[str, Any]) -> str:
     steady = [found for key, found in results.items() if key.startswith("sprites-")]
     if steady:
         lines += section(steady)
-    return text(lines)
+    if "minute" in results:
+        lines += _minute(results["minute"])
+    return text(lines + clip_section({key: found for key, found in results.items() if key.startswith("clip-")}))
+
+
+def _minute(found: dict[str, Any]) -> list[str]:
+    """The minute of training: figures at frames 1 and 64 with intervals over clips, and the curves."""
+    lines = ["## A minute of training in the setting of the demo", ""]
+    lines += [
+        "Ms. Pac-Man at 210x160 and frame skip 4, the recording of `framecast demo`, 60 s of processor time of one"
+    ]
+    lines += [
+        "core, crops of 32x32. Intervals of 95 % over held-out clips; the film shows truth, seed 0 and copy-last.",
+        "",
+    ]
+    rows = {name: row for name, row in found["rows"].items() if "command" in row}
+    body = []
+    for name, row in rows.items():
+        cells = [between(row, key, k) for key, k in (("gain", 1), ("skill", 1), ("skill", 64))]
+        flags = ["none" if row[key] is None else f"frame {row[key]}" for key in ("unstable_from", "blurred_from")]
+        body.append([name, *cells, *flags])
+    means = [
+        number(_mean(row[key][k] for row in rows.values()))
+        for key, k in (("gain", "1"), ("skill", "1"), ("skill", "64"))
+    ]
+    body.append(["mean", *means, "", ""])
+    head = ["", "gain in the moving area at frame 1, dB", "skill at 1", "skill at 64", "unstable", "blurred"]
+    return [*lines, *table(head, body), *_section([found])]
+
+
+def between(row: Mapping[str, Any], key: str, frame: int) -> str:
+    """A figure at a frame with its interval."""
+    low, high = (row[f"{key}_{end}"][str(frame)] for end in ("low", "high"))
+    return f"{row[key][str(frame)]:.2f} ({low:.2f} to {high:.2f})"
 
 
 def _section(seeds: list[dict[str, Any]]) -> list[str]:
