@@ -55,7 +55,7 @@ def main() -> None:
     parser.add_argument("--seeds", type=int, nargs="*", default=[0, 1, 2], help="seeds of the cells")
     parser.add_argument("--clips", type=int, default=12, help="held-out clips of 64 frames")
     parser.add_argument("--sprite-clips", type=int, default=6, help="the same of the part sprites, one per episode")
-    parser.add_argument("--minute-clips", type=int, default=24, help="the same of the part minute")
+    parser.add_argument("--minute-clips", type=int, default=20, help="the same of the part minute")
     parser.add_argument("--clip", type=Path, nargs="*", default=[], help="filmed clips of the part clips")
     parser.add_argument("--clip-budget", default="2m", help="processor time of training on each of them")
     options = parser.parse_args()
