@@ -114,12 +114,15 @@ def sprites_kept(row: str, share: float, late: float) -> Check:
     """That her or any ghost is present in the forecasts of a network, and moves: the last frame repeated has them."""
 
     def check(results: Results) -> Finding:
-        seeds = [part["rows"][row] for part in _sprites(results)]
+        parts = _sprites(results)
+        seeds = [part["rows"][row] for part in parts]
         there, moved = ([(seed[key][31], seed[key][63]) for seed in seeds] for key in ("any", "moving"))
         holds = all(at >= share and end >= late for at, end in there) and all(min(pair) > 0 for pair in moved)
         shown = ", ".join(f"{at:.2f} and {end:.2f}" for at, end in there)
         steps = ", ".join(f"{at:.2f} and {end:.2f}" for at, end in moved)
-        return holds, f"her or any ghost at frames 32 and 64, {row}: {shown}; moved since four frames before: {steps}"
+        films = ", ".join(f"[{k}](results/{part['film']})" for k, part in enumerate(parts))
+        shown += f"; moved since four frames before: {steps}; films: {films}"
+        return holds, f"her or any ghost at frames 32 and 64, {row}: {shown}"
 
     return check
 

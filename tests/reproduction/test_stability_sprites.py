@@ -76,9 +76,15 @@ def test_claims_of_sprites_follow_from_every_seed_and_from_intervals():
     def results(any_at_64, plain, adversarial, moving=0.5):
         rows = {"adversarial": {"any": [1.0] * 63 + [any_at_64], "moving": [float("nan")] * 4 + [moving] * 60}}
         by_episode = {"plain": {"share": {"64": plain}}, "adversarial": {"share": {"64": adversarial}}}
-        return {"stability": {f"sprites-{k}": {"rows": rows, "by_episode": by_episode} for k in range(3)}}
+        return {
+            "stability": {
+                f"sprites-{k}": {"rows": rows, "by_episode": by_episode, "film": f"{k}.webp"} for k in range(3)
+            }
+        }
 
-    assert sprites_kept("adversarial", 0.5, 0.3)(results(0.3, [], []))[0]
+    holds, shown = sprites_kept("adversarial", 0.5, 0.3)(results(0.3, [], []))
+    assert holds
+    assert shown.endswith("films: [0](results/0.webp), [1](results/1.webp), [2](results/2.webp)")
     assert not sprites_kept("adversarial", 0.5, 0.3)(results(0.2, [], []))[0]
     assert not sprites_kept("adversarial", 0.5, 0.3)(results(0.3, [], [], moving=0.0))[0]
     assert sprites_gap("share")(results(1, [0.5, 0.6, None], [0.7, 0.8, 0.1]))[0]
