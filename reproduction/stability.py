@@ -14,7 +14,7 @@ memory, which knows where the sprites are.
 from __future__ import annotations
 
 import argparse
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -206,9 +206,9 @@ def _minute(found: dict[str, Any]) -> list[str]:
         number(_mean(row[key][k] for row in rows.values()))
         for key, k in (("gain", "1"), ("skill", "1"), ("skill", "64"))
     ]
-    body.append(["mean", *means, "", ""])
+    body.append(["mean", *means, "–", "–"])
     head = ["", "gain in the moving area at frame 1, dB", "skill at 1", "skill at 64", "unstable", "blurred"]
-    return [*lines, *table(head, body), *_section([found])]
+    return [*lines, *table(head, body), *_section([found], "Steps", ["seed 0", COPY])]
 
 
 def between(row: Mapping[str, Any], key: str, frame: int) -> str:
@@ -217,12 +217,20 @@ def between(row: Mapping[str, Any], key: str, frame: int) -> str:
     return f"{row[key][str(frame)]:.2f} ({low:.2f} to {high:.2f})"
 
 
-def _section(seeds: list[dict[str, Any]]) -> list[str]:
-    """Curves averaged over seeds, commands and film of the first."""
+def _section(
+    seeds: list[dict[str, Any]], steps: str = "Training of equal time, seed 0 in steps", film: Sequence[str] = ()
+) -> list[str]:
+    """Curves averaged over seeds, commands and film of the first.
+
+    Args:
+        seeds: results of a part.
+        steps: what the numbers of steps are.
+        film: rows of the film besides the truth; by default all that were trained.
+    """
     first = seeds[0]
     protocol, rows = first["protocol"], first["rows"]
     counts = ", ".join(f"{row['steps']:,} ({name})" for name, row in rows.items() if "steps" in row)
-    lines = [f"Training of equal time, seed 0 in steps: {counts}. Scored on {protocol['clips']} clips of"]
+    lines = [f"{steps}: {counts}. Scored on {protocol['clips']} clips of"]
     lines += [f"{protocol['videos']} held-out episodes.", ""]
     curves = {
         "skill": "skill over copy-last, whole frame",
@@ -244,7 +252,7 @@ def _section(seeds: list[dict[str, Any]]) -> list[str]:
     lines += table(["first frame, of each seed", "unstable", "blurred"], flags)
     lines += code(*(row["command"] for row in rows.values() if "command" in row))
     still = first["film"].rsplit(".", 1)[0] + ".png"
-    shown = ", ".join(["truth", *(name for name, row in rows.items() if "command" in row)])
+    shown = ", ".join(["truth", *(film or (name for name, row in rows.items() if "command" in row))])
     return [*lines, f"![{shown}]({first['film']})", "", f"![every eighth frame]({still})", "", *machine(first)]
 
 

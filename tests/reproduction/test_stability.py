@@ -47,7 +47,7 @@ def test_minute_has_intervals_flags_and_the_mean_of_its_seeds():
     assert "| seed 0 | 4.00 (3.00 to 5.00) | 4.00 (3.00 to 5.00) | 4.00 (3.00 to 5.00) | none | none |" in page
     assert "| seed 1 | 5.00 (4.00 to 6.00) | 5.00 (4.00 to 6.00) | 5.00 (4.00 to 6.00) | frame 33 | none |" in page
     assert "| mean | 4.50 | 4.50 | 4.50 |" in page
-    assert "film.webp" in page
+    assert "![truth, seed 0, copy-last](film.webp)" in page
 
 
 def test_filmed_clips_have_every_frame_with_its_interval():
