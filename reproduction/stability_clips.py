@@ -14,7 +14,9 @@ from framecast.training.log import read_metrics
 from reproduction.pages import code, machine, table
 from reproduction.results import WORK, command, length, relative, slug, write_film
 
-HORIZON = 16
+HORIZON, COPY = 16, BASELINES[0]
+#: Flags of a forecast.
+FLAGS = {"unstable_from": "unstable", "blurred_from": "blurred"}
 NEVER = "1000000"
 
 
@@ -31,14 +33,10 @@ def filmed(path: Path, budget: str, clips: int = 32) -> dict[str, Any]:
     words += ["--budget", budget, "--train.clock", "cpu", "--seed", "0"]
     line = command(*words, "--train.validate-every", NEVER, "--train.preview-every", NEVER)
     scores, kept = evaluate(run, horizon=HORIZON, clips=clips, save=False)
-    skill, summary = scores.predictors[scores.main]["skill"], scores.summaries[scores.main]
+    skill = scores.predictors[scores.main]["skill"]
     clip = next((c for c in kept if c.role == "median"), kept[0])
     # a filmed clip is somebody's: its film stays in the folder of the run
-    rows = {
-        "truth": clip.truth,
-        "forecast": clip.predictions[scores.main],
-        BASELINES[0]: clip.predictions[BASELINES[0]],
-    }
+    rows = {"truth": clip.truth, "forecast": clip.predictions[scores.main], COPY: clip.predictions[COPY]}
     write_film(rows, run / "forecast.webp", scores.protocol.fps)
     curves = {name: [float(v) for v in getattr(skill, name)] for name in ("mean", "low", "high")}
     least = int(np.argmin(curves["mean"]))
@@ -49,7 +47,7 @@ def filmed(path: Path, budget: str, clips: int = 32) -> dict[str, Any]:
         "seed": 0,
         "protocol": scores.protocol.to_json(),
         "skill": curves,
-        **{key: getattr(summary, key) for key in ("unstable_from", "blurred_from")},
+        "flags": {name: {key: getattr(scores.summaries[name], key) for key in FLAGS} for name in (scores.main, COPY)},
         **length(read_metrics(run)),
     }
 
@@ -73,12 +71,12 @@ def clip_section(found: Mapping[str, Mapping[str, Any]]) -> list[str]:
         body.append([str(k + 1), *cells])
     lines += table(["frame", *names], body)
     for clip in found.values():
-        flags = [f"{word} from frame {clip[key]}" for key, word in FLAGS.items() if clip[key] is not None]
+        flags = "; ".join(f"{name}: {_flags(found)}" for name, found in clip["flags"].items())
         lines.append(f"- {clip['clip']}: {clip['steps']:,} steps in {clip['training_seconds']} s; {clip['sentence']}")
-        lines[-1] += f"; {', '.join(flags) or 'no flag'}."
+        lines[-1] += f"; {flags}."
     lines += ["", *code(*(clip["command"] for clip in found.values()))]
     return [*lines, *machine(dict(next(iter(found.values()))))]
 
 
-#: Flags of a forecast.
-FLAGS = {"unstable_from": "unstable", "blurred_from": "blurred"}
+def _flags(found: Mapping[str, int | None]) -> str:
+    return ", ".join(f"{FLAGS[key]} from frame {k}" for key, k in found.items() if k is not None) or "no flag"

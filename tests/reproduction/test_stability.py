@@ -29,8 +29,9 @@ def a_row(gain, **flags):
 def a_clip(name, **flags):
     skill = {"mean": [0.02] * HORIZON, "low": [-0.01] * HORIZON, "high": [0.05] * HORIZON}
     found = {"clip": name, "skill": skill, "command": f"framecast train {name}", "steps": 5, "training_seconds": 60}
-    found |= {"protocol": {"clips": 7}, "sentence": "smallest skill", "unstable_from": None, "blurred_from": None}
-    return {**found, **CIRCUMSTANCES, **flags}
+    found |= {"protocol": {"clips": 7}, "sentence": "smallest skill"}
+    found["flags"] = {"forecast": {"unstable_from": None, **flags}, "copy-last": {"unstable_from": 1}}
+    return {**found, **CIRCUMSTANCES}
 
 
 def test_page_matches_its_file():
@@ -54,8 +55,11 @@ def test_filmed_clips_have_every_frame_with_its_interval():
     assert clip_section({}) == []
     page = "\n".join(clip_section({"clip-a": a_clip("a"), "clip-b": a_clip("b", blurred_from=9)}))
     assert page.count("+0.020 (-0.010 to +0.050) | +0.020 (-0.010 to +0.050)") == HORIZON
-    assert "- a: 5 steps in 60 s; smallest skill; no flag." in page
-    assert "- b: 5 steps in 60 s; smallest skill; blurred from frame 9." in page
+    assert "- a: 5 steps in 60 s; smallest skill; forecast: no flag; copy-last: unstable from frame 1." in page
+    assert (
+        "- b: 5 steps in 60 s; smallest skill; forecast: blurred from frame 9; copy-last: unstable from frame 1."
+        in page
+    )
 
 
 def test_part_of_filmed_clips_needs_a_clip(monkeypatch, capsys):
