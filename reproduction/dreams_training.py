@@ -21,7 +21,7 @@ TRAINING = {
     "ball": "--profile narrow --steps 4500 --model.vision-share 0.3 --model.compare linear softmax-mse",
     "crossroads": "--profile narrow --steps 3500 --model.vision-share 0.35 --model.compare linear gaussian",
     "ms_pacman": "--profile narrow --size 64x64 --fit squash --steps 5000 --model.kl-weight 0.1",
-    "maze": "--profile grid --steps 6000",
+    "maze": "--profile tokens",
     "clip": "--profile narrow --steps 1600 --model.compare linear softmax-mse",
 }
 

@@ -107,6 +107,8 @@ def dreams(profile: str) -> RunConfig:
         "tiny": tiny,
         "grid": replace(common, steps=6000, batch_size=8, val_batches=4),
         "grid-tiny": tiny,
+        "tokens": replace(common, steps=9000, batch_size=4, val_batches=4),
+        "tokens-tiny": tiny,
     }
     chosen = _choose("dreams", profile, PROFILES)
     data = DataConfig(size="64x64" if profile == "small" else None)  # a size that its cells divide
@@ -200,7 +202,21 @@ PRESETS: dict[str, tuple[tuple[str, ...], Callable[[str], RunConfig]]] = {
         hierarchical,
     ),
     "multiscale-gan": (("default", "original", "small", "stable", "natural", "eight", "tiny"), multiscale_gan),
-    "dreams": (("default", "original", "world-models", "small", "narrow", "grid", "tiny", "grid-tiny"), dreams),
+    "dreams": (
+        (
+            "default",
+            "original",
+            "world-models",
+            "small",
+            "narrow",
+            "grid",
+            "tokens",
+            "tiny",
+            "grid-tiny",
+            "tokens-tiny",
+        ),
+        dreams,
+    ),
     **{name: (("default", "original", "small", "tiny"), partial(autoencoder, name)) for name in AUTOENCODERS},
     "visual-dynamics": (("default", "original", "master", "medium", "small", "pairs", "tiny"), visual_dynamics),
     "categorical": (("default", "small", "tiny"), categorical),

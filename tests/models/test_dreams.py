@@ -258,7 +258,7 @@ def test_memory_target_is_the_latent_after_the_window(recurrence):
 def test_latents_are_sampled_again_at_every_use():
     model = build()
     latents = {"mean": torch.zeros(2, 4, 4), "logvar": torch.zeros(2, 4, 4)}
-    windows = [model._drawn_latents(latents) for _ in range(2)]
+    windows = [model.drawn_latents(latents) for _ in range(2)]
     assert not torch.equal(*windows)
     kept = build(replace(tiny(), resample=False))
     whole = batch(kept)
@@ -382,7 +382,7 @@ def test_temperatures_are_entries_of_the_rollout_state():
     assert dream.carry["sigma_temperature"].tolist() == [0.25, 0.25]
     dream.set_control("weight_temperature", 0.0)
     dream.set_control("sigma_temperature", 0.0)
-    mixture = model._mixture(model.rnn(dream.carry["latents"])[0][:, -1], "mdn")
+    mixture = model.law(model.rnn(dream.carry["latents"])[0][:, -1], "mdn")
     likeliest = mixture.logits.argmax(1)[:, 0]
     dream.step()
     torch.testing.assert_close(dream.code, mixture.mean[torch.arange(2), likeliest])

@@ -258,7 +258,7 @@ def test_rollout_state_equals_that_of_the_whole_past():
     state = model.rollout_init(batch(model).context)
     latents = state["latents"]
     for _ in range(3):
-        mixture = model._mixture(model.rnn(latents)[0][:, -1], "mdn")
+        mixture = model.law(model.rnn(latents)[0][:, -1], "mdn")
         likeliest = mixture.logits.argmax(2, keepdim=True).expand(-1, -1, 1, SIZE)
         expected = mixture.mean.gather(2, likeliest).flatten(1)
         state, latent = model.rollout_latent(state)
@@ -292,7 +292,7 @@ def test_temperatures_scale_variance_and_sharpen_the_choice_in_every_cell():
     context, count = batch(model).context[:1], 4000
     state = model.rollout_init(context, samples=count, generator=torch.Generator().manual_seed(0))
     before = {k: v[:1] for k, v in state.items() if k.startswith("state")}
-    mixture = model._mixture(model.rnn(state["latents"][:1, -1:], *before.values())[0][:, -1], "mdn")
+    mixture = model.law(model.rnn(state["latents"][:1, -1:], *before.values())[0][:, -1], "mdn")
 
     def drawn(weight, sigma):
         given = {
@@ -381,7 +381,7 @@ def test_frames_of_another_size_are_refused():
         ({"grid_widths": (8, 0)}, "model.grid_widths must be 2 numbers of at least 1"),
         ({"memory_sizes": (8, 8)}, "one number in model.memory_sizes, got gru"),
         ({"cell": "lstm"}, "use model.cell gru"),
-        ({"head": "linear"}, "needs heads mdn or gaussian"),
+        ({"head": "linear"}, "needs heads mdn, gaussian or softmax"),
         ({"resample": False}, "and model.resample"),
         ({"crop_share": 1.5}, "model.crop_share must lie in 0…1"),
         ({"drawn_weight": -1.0}, "model.drawn_weight must be at least 0"),

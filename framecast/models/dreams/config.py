@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
 from typing import Literal
@@ -10,15 +11,18 @@ from framecast.core.config import require_above, require_choices, require_least,
 from framecast.core.errors import UserError
 from framecast.nn.mixture import Spread
 
-Head = Literal["mdn", "gaussian", "linear", "softmax-mse"]
+Head = Literal["mdn", "gaussian", "linear", "softmax-mse", "softmax"]
 
-HEADS = ("mdn", "gaussian", "linear", "softmax-mse")
+HEADS = ("mdn", "gaussian", "linear", "softmax-mse", "softmax")
 
 #: Heads whose output is a distribution to sample from.
-DRAWING = ("mdn", "gaussian")
+DRAWING = ("mdn", "gaussian", "softmax")
 
 #: Factor of the last enlargement of the decoder of a grid; sides of cells are multiples of it.
 CELL_FACTOR = 4
+
+#: Largest number of discrete codes of a cell.
+_MOST_CODES = 4096
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -78,6 +82,11 @@ class DreamsConfig:
     a frame of any size that cells divide, `code_size` numbers each; for small objects that move."""
     cell_side: int = 8
     """Side of a cell of a grid, px, a multiple of 4."""
+    code: Literal["gaussian", "discrete"] = "gaussian"
+    """Code of a cell of a grid. "gaussian": `code_size` numbers with a variance each. "discrete": one of a finite
+    number of codes, each of `code_size` numbers rounded to `levels` (finite scalar quantisation)."""
+    levels: tuple[int, ...] = (8, 6, 5)
+    """Levels of each number of a discrete code, at least 2; their product is the number of codes, at most 4,096."""
     grid_widths: tuple[int, int] = (112, 48)
     """Channels of the autoencoder of a grid, at the size of the grid and at a quarter of the frame's; at least 1."""
     change_weight: float = 20.0
@@ -102,7 +111,24 @@ class DreamsConfig:
     """Channels of the residual blocks of a memory over grids, at least 1; `memory_sizes` is then the width of its
     convolutional GRU."""
     memory_blocks: int = 1
-    """Residual blocks before and after that GRU, at least 1."""
+    """Residual blocks before and after that GRU, or before and after the pooling of the U-Net; at least 1."""
+    grid_memory: Literal["gru", "pictures"] = "gru"
+    """Memory over grids. "gru": a convolutional GRU over their codes. "pictures": a U-Net over codes and decoded
+    pictures of the last `memory_frames` grids of a window, and how long ago each cell changed; `memory_sizes` is its
+    width at half the size of the grid."""
+    picture_weight: float = 0.3
+    """Weight of the squared error of the next picture, from whose code the memory over pictures predicts discrete
+    codes, summed over a cell, at least 0."""
+    memory_frames: int = 4
+    """Last grids of a window that the memory over pictures sees, at least 1 and at most T."""
+    recursion: int = 1
+    """Predicted frames of a training window of a memory over grids without a carried state, at least 1: at last as
+    many in a row follow the memory's own samples. 1 trains on true grids only."""
+    recursion_ramp: float = 0.5
+    """Fraction of the memory stage in which that number grows from 1 to `recursion`, in 0…1."""
+    reset_cells: int = 7
+    """A training window returns to the true grids once more cells than this are drawn visibly otherwise, at least 0; 0
+    turns the return off."""
     recurrence: Literal["window", "carried"] = "window"
     """Use of the recurrent state. "window": reset for every frame, run over the last T latents and trained on the next
     latent, as published. "carried": kept from frame to frame, and every step of a sequence is trained, as in World
@@ -111,7 +137,8 @@ class DreamsConfig:
     """Number of latents of a training sequence with a carried state, at least T; World Models has 1,000."""
     head: Head = "mdn"
     """Output of the memory: mdn, a mixture of Gaussians; gaussian, a single one; linear, the latent by squared error;
-    softmax-mse, the published first version, whose latents are positive and sum to 1."""
+    softmax-mse, the published first version, whose latents are positive and sum to 1; softmax, a probability of each
+    discrete code."""
     compare: tuple[Head, ...] = ()
     """Further heads, each with its own memory, trained on the same batches of the same latents, to compare dreams with
     and without a mixture."""
@@ -183,6 +210,10 @@ class DreamsConfig:
             self._check_grid()
         elif self.background == "last":
             raise UserError("model.background last needs model.latent grid, got frame")
+        elif self.code == "discrete" or "softmax" in heads:
+            raise UserError("model.code discrete and model.head softmax need model.latent grid, got frame")
+        elif self.recursion != 1 or self.grid_memory != "gru":
+            raise UserError("model.recursion and model.grid_memory need model.latent grid, got frame")
 
     def _check_grid(self) -> None:
         if self.cell_side < CELL_FACTOR or self.cell_side % CELL_FACTOR:
@@ -195,8 +226,30 @@ class DreamsConfig:
                 "model.latent grid has a memory of one convolutional GRU; use model.cell gru and one number in "
                 f"model.memory_sizes, got {self.cell} and {self.memory_sizes}"
             )
-        if not {self.head, *self.compare} <= set(DRAWING) or not self.resample:
-            raise UserError("model.latent grid needs heads mdn or gaussian, and model.resample")
+        heads = {self.head, *self.compare}
+        if not heads <= set(DRAWING) or not self.resample:
+            raise UserError("model.latent grid needs heads mdn, gaussian or softmax, and model.resample")
+        if (heads == {"softmax"}) != (self.code == "discrete") or (self.code == "gaussian" and "softmax" in heads):
+            raise UserError(f"model.code discrete and model.head softmax need each other, got {self.code}, {self.head}")
+        if self.code == "discrete" and (
+            min(self.levels) < 2 or math.prod(self.levels) > _MOST_CODES or len(self.levels) != self.code_size
+        ):
+            raise UserError(
+                f"model.levels must be model.code_size ({self.code_size}) numbers of at least 2 with a product of at "
+                f"most {_MOST_CODES:,}, got {self.levels}"
+            )
+        self._check_memory()
+
+    def _check_memory(self) -> None:
+        require_least(self, "model.", recursion=1, memory_frames=1, reset_cells=0, picture_weight=0)
+        require_share(self, "model.", "recursion_ramp")
+        carried = self.recurrence == "carried"
+        if carried and (self.recursion > 1 or self.grid_memory == "pictures"):
+            raise UserError("model.recursion above 1 and model.grid_memory pictures need model.recurrence window")
+        if self.grid_memory == "pictures" and self.memory_frames > self.context:
+            raise UserError(
+                f"model.memory_frames must be at most model.context ({self.context}), got {self.memory_frames}"
+            )
 
     def components(self, head: Head) -> int:
         """Number of Gaussians in the output of a head."""
@@ -294,6 +347,44 @@ def grid() -> DreamsConfig:
     )
 
 
+def tokens() -> DreamsConfig:
+    """A discrete code for every cell of 4x4 px, a memory that sees decoded pictures and is trained on its own grids."""
+    return replace(
+        grid(),
+        context=40,
+        cell_side=4,
+        code="discrete",
+        code_size=3,
+        levels=(8, 6, 5),
+        grid_widths=(64, 32),
+        crop_cells=10,
+        grid_memory="pictures",
+        memory_sizes=(64,),
+        memory_width=48,
+        memory_frames=3,
+        recurrence="window",
+        recursion=4,
+        head="softmax",
+        weight_temperature=0.0,
+    )
+
+
+def tokens_tiny() -> DreamsConfig:
+    """`tokens` with narrow layers and short windows; for tests."""
+    return replace(
+        tokens(),
+        context=5,
+        cell_side=8,
+        grid_widths=(8, 8),
+        memory_sizes=(8,),
+        memory_width=8,
+        memory_frames=2,
+        recursion=3,
+        reconstruction_frames=12,
+        dream_frames=12,
+    )
+
+
 def grid_tiny() -> DreamsConfig:
     """`grid` with narrow layers and short sequences; for tests."""
     return replace(
@@ -319,4 +410,6 @@ PROFILES: dict[str, Callable[[], DreamsConfig]] = {
     "tiny": tiny,
     "grid": grid,
     "grid-tiny": grid_tiny,
+    "tokens": tokens,
+    "tokens-tiny": tokens_tiny,
 }

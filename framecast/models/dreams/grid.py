@@ -12,18 +12,20 @@ from __future__ import annotations
 import torch
 from einops import rearrange
 from torch import Tensor, nn
+from torch.func import functional_call
 from torch.nn import functional
 
 from framecast.core.errors import UserError
 from framecast.core.types import ClipSpec
 from framecast.models.dreams.config import CELL_FACTOR, DreamsConfig
 from framecast.nn.film import FilmBlock
+from framecast.nn.fsq import bounded, quantise
 from framecast.nn.init import zero
 from framecast.nn.mixture import Mixture
 from framecast.nn.precision import autocast_off
 
 #: Steps of the past in which a changed cell counts as moving.
-_MOVED = 4
+MOVED = 4
 
 #: Pixels around a changed one that weigh as much as it does.
 _AROUND = 2
@@ -39,7 +41,7 @@ REACH = 8.0
 GATE_BIAS = -1.0
 
 #: Least difference of a mean latent that is a change of its cell; the same pixels give the same latent up to rounding.
-_CHANGE = 0.05
+CHANGE = 0.05
 
 
 def grid_of(config: DreamsConfig, spec: ClipSpec) -> tuple[int, int]:
@@ -113,9 +115,9 @@ def moving_cells(means: Tensor, grid: tuple[int, int]) -> Tensor:
     changes in the target alone would depend on the outcome and bias the odds of rare events.
     """
     cells = rearrange(means, "b t (y x c) -> b t y x c", y=grid[0], x=grid[1])
-    changed = ((cells[:, 1:] - cells[:, :-1]).abs() > _CHANGE).any(-1).float()
-    wide = functional.pad(changed, (1, 1, 1, 1, _MOVED - 1, 0))
-    return functional.max_pool3d(wide[:, None], (_MOVED, 3, 3), stride=1)[:, 0].flatten(2) > 0
+    changed = ((cells[:, 1:] - cells[:, :-1]).abs() > CHANGE).any(-1).float()
+    wide = functional.pad(changed, (1, 1, 1, 1, MOVED - 1, 0))
+    return functional.max_pool3d(wide[:, None], (MOVED, 3, 3), stride=1)[:, 0].flatten(2) > 0
 
 
 class Residual(nn.Module):
@@ -133,7 +135,7 @@ class Residual(nn.Module):
 
 
 class GridVAE(nn.Module):
-    """Variational autoencoder with a Gaussian latent for every cell of a frame.
+    """Autoencoder with a latent for every cell of a frame: Gaussian (variational), or a discrete code.
 
     The encoder sees one cell at a time, as its difference from a still picture, the median of the first batch; the
     decoder sees neighbouring cells, and adds its output to the logit of that picture.
@@ -151,6 +153,7 @@ class GridVAE(nn.Module):
         side, size = config.cell_side, config.code_size
         first, last = config.grid_widths
         self.side, self.size = side, size
+        self.levels = config.levels if config.code == "discrete" else None
         self.encoder = nn.ModuleDict(
             {
                 "layers": nn.Sequential(
@@ -161,14 +164,14 @@ class GridVAE(nn.Module):
                     nn.ReLU(),
                 ),
                 "mean": nn.Conv2d(first, size, 1),
-                "logvar": nn.Conv2d(first, size, 1),
             }
         )
-        logvar = self.encoder["logvar"]
-        assert isinstance(logvar, nn.Conv2d)
-        zero(logvar)
-        assert logvar.bias is not None
-        nn.init.constant_(logvar.bias, _LOGVAR)
+        if self.levels is None:
+            logvar = nn.Conv2d(first, size, 1)
+            zero(logvar)
+            assert logvar.bias is not None
+            nn.init.constant_(logvar.bias, _LOGVAR)
+            self.encoder["logvar"] = logvar
         factor = side // CELL_FACTOR
         self.decoder = nn.Sequential(
             nn.Conv2d(size, first, 3, padding=1),
@@ -211,14 +214,34 @@ class GridVAE(nn.Module):
     def encode(self, frames: Tensor, still: Tensor | None = None) -> tuple[Tensor, Tensor]:
         """Mean and log variance, (n, z) each, float32, of frames or crops of whole cells.
 
+        Discrete codes are their own mean, without a variance: its logarithm is -inf.
+
         Args:
             frames: (n, c, h, w) in 0…1.
             still: the still picture at the places of the crops, (n, c, h, w); None for whole frames.
         """
         still = self.still if still is None else still
         features = self.encoder["layers"]((frames - still).contiguous(memory_format=torch.channels_last))
-        mean, logvar = (rearrange(self.encoder[name](features), "n c y x -> n (y x c)") for name in ("mean", "logvar"))
-        return mean.float(), logvar.float()
+        mean = rearrange(self.encoder["mean"](features), "n c y x -> n y x c").float()
+        if self.levels is not None:
+            code = quantise(mean, self.levels).flatten(1)
+            return code, torch.full_like(code, -torch.inf)
+        logvar = rearrange(self.encoder["logvar"](features), "n c y x -> n (y x c)")
+        return mean.flatten(1), logvar.float()
+
+    def before_rounding(self, frames: Tensor) -> Tensor:
+        """Numbers of the discrete codes of frames (n, c, h, w) before rounding, (n, y x, c), levels being 1 apart.
+
+        The gradient reaches the frames, and not the encoder.
+        """
+        assert self.levels is not None
+        weights = {name: p.detach() for name, p in self.encoder.named_parameters()}
+        names = ("layers", "mean")
+        x = (frames - self.still).contiguous(memory_format=torch.channels_last)
+        for name in names:
+            own = {k.removeprefix(f"{name}."): p for k, p in weights.items() if k.startswith(f"{name}.")}
+            x = functional_call(self.encoder[name], own, (x,))
+        return bounded(rearrange(x, "n c y x -> n (y x) c").float(), self.levels)
 
     def decode(self, latents: Tensor, still: Tensor | None = None) -> Tensor:
         """Frames or crops (n, c, h, w) in 0…1, float32, of latents (n, z); still as in `encode`."""

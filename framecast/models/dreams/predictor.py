@@ -35,12 +35,13 @@ from framecast.models.dreams.grid import (
     GridVAE,
     crops_of_change,
     grid_of,
-    moving_cells,
     weighted_error,
 )
 from framecast.models.dreams.networks import VAE, Memory, glorot, vision_terms
+from framecast.models.dreams.pictures import PictureMemory, grid_loss
 from framecast.models.seeds import Generators, new_seed, next_tick, step_normal, step_uniform
 from framecast.models.shrink import fit_shares, shrunk
+from framecast.nn.fsq import Choice
 from framecast.nn.mixture import Mixture
 
 #: Side of the frames, px: what four unpadded convolutions of kernel 4 and stride 2 bring to 2x2.
@@ -82,16 +83,19 @@ class Dreams(Predictor):
         self.actions = "required" if self.action_size else "none"
         self.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
-    def _memory(self, head: Head) -> Memory | GridMemory:
+    def _memory(self, head: Head) -> Memory | GridMemory | PictureMemory:
         config = self.config
+        if config.grid_memory == "pictures":
+            components = config.components(head)
+            return PictureMemory(config, self.action_size, self.grid, self.spec.channels, components)
         if config.latent == "grid":
             return GridMemory(config, self.action_size, self.grid, config.components(head))
         return Memory(config, config.code_size + self.action_size, head)
 
     @classmethod
     def request(cls, config: DreamsConfig) -> ClipRequest:
-        """T frames and the next one; with a carried state a whole sequence and the next frame."""
-        future = 1 if config.recurrence == "window" else config.sequence + 1 - config.context
+        """T frames and the next ones, one without recursion; with a carried state a whole sequence and the next frame."""
+        future = config.recursion if config.recurrence == "window" else config.sequence + 1 - config.context
         return ClipRequest(context=config.context, future=future, stride=config.stride, resize=_resize(config))
 
     @classmethod
@@ -240,12 +244,16 @@ class Dreams(Predictor):
             drawn = vae.gated(decoded, latents, background[0], vae.encode(background[0], still)[0])
             weighted = c.drawn_weight * weighted + weighted_error(frames, drawn, background[0], c.change_weight)
             decoded = drawn
+        if c.code == "discrete":
+            return Loss(weighted, {"reconstruction": (frames - decoded).square().sum((1, 2, 3)).mean().detach()})
         error, kl = vision_terms(frames, decoded, mean, logvar, c.kl_floor)
         return Loss(weighted + c.kl_weight * kl, {"reconstruction": error.detach(), "kl": kl.detach()})
 
     def latents(self, batch: Batch) -> dict[str, Tensor]:
         """Latents of a batch's context frames, (b, t, z): mean and logvar, or z, one sample that is kept."""
         mean, logvar = (rearrange(x, "(b t) z -> b t z", b=batch.size) for x in self.vae.encode(_flat(batch.context)))
+        if self.config.code == "discrete":
+            return {"z": mean}
         return {"mean": mean, "logvar": logvar} if self.config.resample else {"z": _drawn(mean, logvar)}
 
     def memory_loss(self, batch: Batch, step: int = 0) -> Loss:
@@ -254,53 +262,44 @@ class Dreams(Predictor):
         return self._memory_loss(batch, step, self.config.head)
 
     def _memory_loss(self, batch: Batch, step: int, head: Head) -> Loss:
-        found, t = self._encoded(batch), self.config.context
-        latents = self._drawn_latents(found)
+        if self.config.latent == "grid":
+            return grid_loss(self, batch, head)
+        latents, t = self.drawn_latents(self.encoded(batch)), self.config.context
         x, target = latents[:, :-1], latents[:, 1:]
         if self.action_size:
             if batch.actions is None:
                 raise ValueError("this model was built for actions but the batch has none")
             x = torch.cat([x, batch.actions], -1)
-        out, _ = (self.rnn if head == self.config.head else self.compared[head])(x)
+        out, _ = self.recurrent(head)(x)
         if self.config.recurrence == "window":  # only the last step has seen all T latents
             assert latents.shape[1] == t + 1, (latents.shape, t)
             out, target = out[:, -1], target[:, -1]
-        if self.config.latent == "grid":
-            return self._grid_loss(self._mixture(out, head), target, found["mean"])
         if head in DRAWING:
-            value = -self._mixture(out, head).log_prob(target).mean()
+            value = -self.law(out, head).log_prob(target).mean()
             return Loss(value, {"nll": value.detach()})
         value = functional.mse_loss(self._code(out, head), target)
         return Loss(value, {"mse": value.detach()})
 
-    def _grid_loss(self, mixture: Mixture, target: Tensor, means: Tensor) -> Loss:
-        """Negative log likelihood of the cells, averaged with a larger weight on moving cells.
-
-        Parts: nll, nats per latent of a frame; moving_nll, nats per moving cell.
-        """
-        nll = -mixture.log_prob(rearrange(target, "... (n c) -> ... n c", c=self.config.code_size))
-        moving = moving_cells(means, self.grid).view(-1, means.shape[1] - 1, nll.shape[-1])
-        if nll.ndim == 2:  # the last step of a window
-            moving = moving[:, -1]
-        weight = 1 + self.config.change_weight * moving
-        inside = (nll * moving).sum() / moving.sum().clamp(min=1)
-        parts = {"nll": nll.sum(-1).mean().detach(), "moving_nll": inside.detach()}
-        return Loss((weight * nll).sum() / weight.sum(), parts)
-
     @torch.no_grad()
-    def _encoded(self, batch: Batch) -> dict[str, Tensor]:
+    def encoded(self, batch: Batch) -> dict[str, Tensor]:
         """Precomputed latents of a batch's window, else latents of its frames; (b, length, z) each."""
         if batch.latents:
             return dict(batch.latents)
         return self.latents(Batch(context=torch.cat([batch.context, batch.future], 1), future=batch.future))
 
-    def _drawn_latents(self, found: dict[str, Tensor]) -> Tensor:
+    def drawn_latents(self, found: dict[str, Tensor]) -> Tensor:
         """Latents (b, length, z), resampled from their Gaussians if so configured."""
-        return _drawn(found["mean"], found["logvar"]) if self.config.resample else found["z"]
+        return found["z"] if "z" in found else _drawn(found["mean"], found["logvar"])
 
-    def _mixture(self, out: Tensor, head: Head) -> Mixture:
-        """The mixture of a frame's latent (…, z); for a grid of every cell, (…, cells, code_size)."""
+    def recurrent(self, head: Head) -> nn.Module:
+        """The memory of a head."""
+        return self.rnn if head == self.config.head else self.compared[head]
+
+    def law(self, out: Tensor, head: Head) -> Mixture | Choice:
+        """Distribution of a frame's latent (…, z); for a grid of every cell, (…, cells, code_size)."""
         c = self.config
+        if c.code == "discrete":
+            return Choice(out, c.levels)
         return Mixture.split(out, c.components(head), c.code_size, c.joint, c.spread, c.sigma_floor)
 
     @staticmethod
@@ -354,17 +353,17 @@ class Dreams(Predictor):
         return rearrange(torch.cat(parts), "(b t) c h w -> b t c h w", b=len(z))
 
     def controls(self) -> tuple[Control, ...]:
-        """The two temperatures, if there is a mixture to sample from."""
-        if self.config.head not in DRAWING:
-            return ()
-        return (
-            Control(
-                name="weight_temperature", label="Temperature: which future", low=0.0, high=2.0, description=_WEIGHTS
-            ),
-            Control(
-                name="sigma_temperature", label="Temperature: how much noise", low=0.0, high=2.0, description=_SIGMA
-            ),
+        """The two temperatures of a mixture, or that of discrete codes, if there is a distribution to sample from."""
+        weights, sigma = (
+            Control(name=name, label=f"Temperature: {label}", low=0.0, high=2.0, description=text)
+            for name, label, text in (
+                ("weight_temperature", "which future", _WEIGHTS),
+                ("sigma_temperature", "how much noise", _SIGMA),
+            )
         )
+        if self.config.code == "discrete":  # a choice, without noise around it
+            return (weights,)
+        return (weights, sigma) if self.config.head in DRAWING else ()
 
     def get_latent(self, state: RolloutState) -> Tensor:
         """The latent of the last frame, (b, z)."""
@@ -446,7 +445,10 @@ class Dreams(Predictor):
         if "lead" in state:
             new["lead"] = state["lead"] + 1
         hidden = [state[f"state{i}"] for i in range(sum(k.startswith("state") for k in state))]
-        out, after = self.rnn(x, *hidden)
+        if isinstance(self.rnn, PictureMemory):
+            out, after = self.rnn(x, self.decode(latents[:, -c.memory_frames :]), self.vae)
+        else:
+            out, after = self.rnn(x, *hidden)
         if c.recurrence == "carried":
             new |= {f"state{i}": value for i, value in enumerate(after)}
         latent = self._next(out[:, -1], state)
@@ -471,17 +473,23 @@ class Dreams(Predictor):
     def _next(self, out: Tensor, state: RolloutState) -> Tensor:
         if self.config.head not in DRAWING:
             return self._code(out, self.config.head)
-        mixture = self._mixture(out, self.config.head)
-        rows = [-1, *[1] * (mixture.mean.ndim - 3)]  # a temperature holds for all cells of a clip
-        *cells, _, size = mixture.mean.shape[1:]
-        latent = mixture.sample(
-            state["weight_temperature"].view(rows),
-            state["sigma_temperature"].view(rows),
-            self.config.sigma_is_variance,
-            step_uniform(state, tuple(mixture.logits.shape[1:])),
-            step_normal(state, (*cells, size), draw=1),
-        )
+        rows = [-1, *[1] * (out.ndim - 2)]  # a temperature holds for all cells of a clip
+        law, weight = self.law(out, self.config.head), state["weight_temperature"].view(rows)
+        uniform = step_uniform(state, tuple(law.logits.shape[1:]))
+        if isinstance(law, Choice):
+            return law.sample(weight, uniform).flatten(1)
+        *cells, _, size = law.mean.shape[1:]
+        sigma, normal = state["sigma_temperature"].view(rows), step_normal(state, (*cells, size), draw=1)
+        latent = law.sample(weight, sigma, self.config.sigma_is_variance, uniform, normal)
         return latent.flatten(1).clamp(-REACH, REACH) if self.config.latent == "grid" else latent
+
+    def drawn(self, out: Tensor, head: Head) -> Tensor:
+        """One draw of a grid (b, z) at the config's temperatures, by torch's global generator."""
+        c, law = self.config, self.law(out, head)
+        if isinstance(law, Choice):
+            return law.sample(c.weight_temperature).flatten(1)
+        latent = law.sample(c.weight_temperature, c.sigma_temperature, c.sigma_is_variance)
+        return latent.flatten(1).clamp(-REACH, REACH)
 
 
 def _resize(config: DreamsConfig) -> tuple[int, int] | None:
