@@ -107,7 +107,7 @@ def dreams(profile: str) -> RunConfig:
         "tiny": tiny,
         "grid": replace(common, steps=6000, batch_size=8, val_batches=4),
         "grid-tiny": tiny,
-        "tokens": replace(common, steps=9000, batch_size=4, val_batches=4),
+        "tokens": replace(common, steps=11_000, batch_size=4, val_batches=4),
         "tokens-tiny": tiny,
     }
     chosen = _choose("dreams", profile, PROFILES)

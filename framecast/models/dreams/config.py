@@ -366,6 +366,7 @@ def tokens() -> DreamsConfig:
         recursion=4,
         head="softmax",
         weight_temperature=0.0,
+        vision_share=0.32,
     )
 
 
