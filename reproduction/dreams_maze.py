@@ -41,6 +41,7 @@ def maze() -> dict[str, Any]:
         "detector": detector(source, board),
         "decoded": decoded(trained, board),
         "dream": {"mean": shown(dreamt, board), "mean_true": shown(true, board), **by_part(dreamt, true, board)},
+        "moved": {"dream": moved(dreamt, board), "game": moved(true, board)},
         "steering": obedience(makers, moves, lambda frames: runner_places(frames, board)),
         "film": film(dreamt, true, starts.palette),
     }
@@ -151,6 +152,13 @@ def by_part(dreamt: Recording, true: Recording, board: Board) -> dict[str, float
             f"chasers_last_50{name}": float(there[:, -50:, 1:].mean()),
         }
     return found
+
+
+def moved(recording: Recording, board: Board, frames: int = 10, least: float = 2.0) -> float:
+    """Share of the sprites shown at two frames, `frames` apart, that are then at another place, `least` px away."""
+    places = sprites(recording.frames[:, 1:], board)
+    step = np.abs(places[:, frames:] - places[:, :-frames]).max(-1)
+    return float((step[np.isfinite(step)] >= least).mean())
 
 
 def film(dreamt: Recording, true: Recording, palette: np.ndarray) -> str:

@@ -23,6 +23,7 @@ LABELS = {
     "detector": "sprites found in true frames, where there are none, and in an empty maze",
     "decoded": "sprites of held-out frames found in decoded ones",
     "dream": "sprites shown in a dream of 200 frames, and in the true game under the same actions",
+    "moved": "shown sprites that are 2 px or more away after 10 frames, in the dream and in the game",
     "steering": "steering (what each share is of: `reproduction/dreams.py`, `steering`)",
 }
 

@@ -23,8 +23,8 @@ _EPS = 1e-3
 def bounded(z: Tensor, levels: Sequence[int]) -> Tensor:
     """Numbers z (…, d) before their rounding, each in the range of its levels, which are 1 apart.
 
-    That is h tanh(z + s) - o with h = (L - 1) (1 - 0.001) / 2, o = 0.5 for even L, else 0, and s = atanh(o / h), so that
-    z = 0 is the level 0.
+    That is h tanh(z + s) - o with h = (L - 1) (1 - 0.001) / 2, o = 0.5 for even L, else 0, and s = atanh(o / h), so
+    that z = 0 is the level 0.
 
     Source:
         Mentzer et al. 2023, section 3 and appendix A.1.

@@ -1,4 +1,4 @@
-"""Dreams with discrete codes and a memory over decoded pictures: codes, loss, recursion, temperature, roll-out, a run."""
+"""Dreams with discrete codes and a memory over pictures: codes, loss, recursion, temperature, roll-out, a run."""
 
 # ruff: noqa: F401, F811 - fixtures come by import
 
@@ -104,11 +104,14 @@ def of_true_grids(model, whole):
     for b, k in itertools.product(range(len(z)), range(config.recursion)):
         window = z[b : b + 1, k : k + t]
         pictures = model.decode(window[:, -config.memory_frames :])
-        logits = model.rnn(window, pictures, model.vae)[0][0, 0].log_softmax(-1)
+        out, (drawn,) = model.rnn(window, pictures, model.vae)
+        logits, true = out[0, 0].log_softmax(-1), model.decode(z[b : b + 1, t + k : t + k + 1])[:, 0]
+        errors = (drawn - true)[0].detach().square().unflatten(1, (2, 8)).unflatten(3, (3, 8)).sum((0, 2, 4)).flatten()
         chosen = indices(z[b, t + k].view(CELLS, SIZE), config.levels)
         for cell in range(CELLS):
             weight = 1 + config.change_weight * float(moving[b, t + k - 1, cell])
-            total, weights = total - weight * float(logits[cell, chosen[cell]].detach()), weights + weight
+            value = -float(logits[cell, chosen[cell]].detach()) + config.picture_weight * float(errors[cell])
+            total, weights = total + weight * value, weights + weight
     return total / weights
 
 
@@ -117,7 +120,7 @@ def test_loss_without_recursion_by_a_plain_loop():
     whole = batch(model)
     loss = model.memory_loss(whole)
     assert float(loss.total.detach()) == pytest.approx(of_true_grids(model, whole), rel=1e-4)
-    assert set(loss.parts) == {"nll", "moving_nll"}
+    assert set(loss.parts) == {"nll", "moving_nll", "picture"}
 
 
 def test_recursion_grows_from_true_grids_to_own_ones():
@@ -127,7 +130,7 @@ def test_recursion_grows_from_true_grids_to_own_ones():
     assert losses[0.0] == pytest.approx(of_true_grids(model, whole), rel=1e-4)
     assert losses[0.6] != pytest.approx(losses[0.0], rel=1e-4)
     found = model.memory_loss(replace(whole, elapsed=0.6)).parts
-    assert set(found) == {"nll", "moving_nll", "reset"}
+    assert set(found) == {"nll", "moving_nll", "reset", "picture"}
     assert float(found["reset"]) == 0
 
 
@@ -227,6 +230,7 @@ def test_roll_out_continues_from_an_edited_latent():
         ({"recurrence": "carried"}, "model.grid_memory pictures need model.recurrence window"),
         ({"memory_frames": 6}, r"model.memory_frames must be at most model.context \(5\), got 6"),
         ({"recursion": 0}, "model.recursion must be at least 1"),
+        ({"picture_weight": -1.0}, "model.picture_weight must be at least 0"),
         ({"latent": "frame"}, "need model.latent grid, got frame"),
     ],
 )

@@ -19,9 +19,9 @@ from torch.nn import functional
 
 from framecast.core.types import Batch, Loss
 from framecast.models.dreams.config import DreamsConfig, Head
-from framecast.models.dreams.grid import CHANGE, MOVED, GridVAE, moving_cells
+from framecast.models.dreams.grid import CHANGE, MOVED, REACH, GridVAE, moving_cells
 from framecast.nn.film import FilmBlock
-from framecast.nn.fsq import codebook, indices, unit
+from framecast.nn.fsq import Choice, codebook, indices, unit
 from framecast.nn.init import zero
 from framecast.nn.mixture import Mixture
 from framecast.nn.precision import autocast_off
@@ -49,21 +49,24 @@ class PictureMemory(nn.Module):
     """U-Net from the last grids, their decoded pictures, and ages, to a distribution of the next code of each cell.
 
     Ages: steps since each cell changed, as traces; the least of them over the grid, a clock of how long nothing has
-    moved, conditions the blocks together with the last actions. Learned position maps at both sizes of the grid. Related:
-    Ronneberger et al., "U-Net", 2015, arXiv 1505.04597; Perez et al., "FiLM", 2018, arXiv 1709.07871.
+    moved, conditions the blocks together with the last actions. There are learned position maps at both sizes of the
+    grid. For discrete codes the network draws the next picture, whose code under the encoder is the likeliest one; a
+    second output corrects the logits.
+
+    Source: Ronneberger et al., "U-Net", 2015, arXiv 1505.04597; Perez et al., "FiLM", 2018, arXiv 1709.07871.
 
     Args:
         config: of the model.
         actions: size of an action, 0 without.
         grid: rows and columns.
-        channels: of a frame.
         components: Gaussians of the mixture; not used for discrete codes.
+        channels: of a frame.
     """
 
     codes: Tensor
 
     def __init__(
-        self, config: DreamsConfig, actions: int, grid: tuple[int, int], channels: int, components: int
+        self, config: DreamsConfig, actions: int, grid: tuple[int, int], components: int, channels: int
     ) -> None:
         super().__init__()
         self.size, self.grid, self.actions, self.side = config.code_size, grid, actions, config.cell_side
@@ -152,7 +155,7 @@ class PictureMemory(nn.Module):
         return vector, since.float()
 
     def _relative(self, out: Tensor, last: Tensor, near: Tensor | None) -> Tensor:
-        """The outputs relative to the last grid: its latents are added to all means; or to the code of the next picture.
+        """The outputs relative to the last grid, whose latents are added to all means, or to the next picture's code.
 
         Args:
             out: (b, y x, outputs).
@@ -179,7 +182,8 @@ def grid_loss(model: Dreams, batch: Batch, head: Head) -> Loss:
     of the memory's own samples in a row as the ramp allows; a clip returns to the true grids when more than
     `reset_cells` cells are drawn visibly otherwise.
 
-    Parts: nll, nats per latent of a frame; moving_nll, nats per moving cell; with recursion reset, the share of returns.
+    Parts: nll, nats per latent of a frame; moving_nll, nats per moving cell; with recursion reset, the share of
+    returns; picture, the squared error of the next picture per cell, where the memory draws one.
     """
     found = model.encoded(batch)
     z, means, led = model.drawn_latents(found), found.get("mean", found.get("z")), None
@@ -228,7 +232,7 @@ def _recursive(model: Dreams, z: Tensor, led: Tensor | None, moving: Tensor, hea
         assert true is not None
         assert shown is not None
         with torch.no_grad():
-            drawn = model.drawn(out.detach(), head)
+            drawn = _drawn(model, out.detach(), head)
             picture, truth = model.decode(drawn[:, None]), true[:, count + k : count + k + 1]
             left = _left(picture[:, 0], truth[:, 0], config) | torch.tensor((k + 1) % depth == 0, device=z.device)
             resets.append(left.float().mean())
@@ -249,6 +253,15 @@ def _picture_error(picture: Tensor, truth: Tensor, config: DreamsConfig) -> Tens
     """Squared error of a picture (b, c, h, w), summed over each cell, (b, y x)."""
     error = (picture.float() - truth).square().sum(1, keepdim=True)
     return config.cell_side**2 * functional.avg_pool2d(error, config.cell_side).flatten(1)
+
+
+def _drawn(model: Dreams, out: Tensor, head: Head) -> Tensor:
+    """One draw of a grid (b, z) at the config's temperatures, by torch's global generator."""
+    c, law = model.config, model.law(out, head)
+    if isinstance(law, Choice):
+        return law.sample(c.weight_temperature).flatten(1)
+    latent = law.sample(c.weight_temperature, c.sigma_temperature, c.sigma_is_variance)
+    return latent.flatten(1).clamp(-REACH, REACH)
 
 
 def _left(picture: Tensor, truth: Tensor, config: DreamsConfig) -> Tensor:

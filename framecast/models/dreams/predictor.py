@@ -18,6 +18,7 @@ import copy
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
+from typing import Any
 
 import torch
 from einops import rearrange
@@ -85,16 +86,14 @@ class Dreams(Predictor):
 
     def _memory(self, head: Head) -> Memory | GridMemory | PictureMemory:
         config = self.config
-        if config.grid_memory == "pictures":
-            components = config.components(head)
-            return PictureMemory(config, self.action_size, self.grid, self.spec.channels, components)
         if config.latent == "grid":
-            return GridMemory(config, self.action_size, self.grid, config.components(head))
+            sizes = (config, self.action_size, self.grid, config.components(head))
+            return GridMemory(*sizes) if config.grid_memory == "gru" else PictureMemory(*sizes, self.spec.channels)
         return Memory(config, config.code_size + self.action_size, head)
 
     @classmethod
     def request(cls, config: DreamsConfig) -> ClipRequest:
-        """T frames and the next ones, one without recursion; with a carried state a whole sequence and the next frame."""
+        """T frames and the next ones; with a carried state a whole sequence and the next frame."""
         future = config.recursion if config.recurrence == "window" else config.sequence + 1 - config.context
         return ClipRequest(context=config.context, future=future, stride=config.stride, resize=_resize(config))
 
@@ -436,19 +435,17 @@ class Dreams(Predictor):
         x = latents if c.recurrence == "window" else latents[:, -1:]
         if self.action_size:
             if action is None:
-                raise ValueError(
-                    f"Dreams predicts from actions: pass the action at each frame, ((s b), {self.action_size})"
-                )
+                wanted = f"((s b), {self.action_size})"
+                raise ValueError(f"Dreams predicts from actions: pass the action at each frame, {wanted}")
             known = torch.cat([state["actions"], action[:, None].to(latents)], 1)
             x = torch.cat([x, known[:, -x.shape[1] :]], -1)
             new["actions"] = known[:, 1:]
         if "lead" in state:
             new["lead"] = state["lead"] + 1
-        hidden = [state[f"state{i}"] for i in range(sum(k.startswith("state") for k in state))]
+        beside: list[Any] = [state[f"state{i}"] for i in range(sum(k.startswith("state") for k in state))]
         if isinstance(self.rnn, PictureMemory):
-            out, after = self.rnn(x, self.decode(latents[:, -c.memory_frames :]), self.vae)
-        else:
-            out, after = self.rnn(x, *hidden)
+            beside = [self.decode(latents[:, -c.memory_frames :]), self.vae]
+        out, after = self.rnn(x, *beside)
         if c.recurrence == "carried":
             new |= {f"state{i}": value for i, value in enumerate(after)}
         latent = self._next(out[:, -1], state)
@@ -482,14 +479,6 @@ class Dreams(Predictor):
         sigma, normal = state["sigma_temperature"].view(rows), step_normal(state, (*cells, size), draw=1)
         latent = law.sample(weight, sigma, self.config.sigma_is_variance, uniform, normal)
         return latent.flatten(1).clamp(-REACH, REACH) if self.config.latent == "grid" else latent
-
-    def drawn(self, out: Tensor, head: Head) -> Tensor:
-        """One draw of a grid (b, z) at the config's temperatures, by torch's global generator."""
-        c, law = self.config, self.law(out, head)
-        if isinstance(law, Choice):
-            return law.sample(c.weight_temperature).flatten(1)
-        latent = law.sample(c.weight_temperature, c.sigma_temperature, c.sigma_is_variance)
-        return latent.flatten(1).clamp(-REACH, REACH)
 
 
 def _resize(config: DreamsConfig) -> tuple[int, int] | None:
