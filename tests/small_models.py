@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import json
 import multiprocessing
 import os
@@ -13,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
+import pytest
 import torch
 from torch import Tensor, nn
 from torch.distributed.launcher.api import LaunchConfig, elastic_launch
@@ -462,3 +464,31 @@ class Steered(Small):
 
     def with_latent(self, carry, z):
         return {**carry, "code": z}
+
+
+def trained_dreams(profile, folder):
+    """A run of ten steps of a profile of dreams on the ball, with a checkpoint every second step."""
+    from framecast.training.train import train
+
+    return train(
+        *("dreams", "ball"),
+        **dict(profile=profile, out=folder, quiet=True, steps=10, save_every=2, stats_every=1, tensorboard=False),
+    )
+
+
+def stopped_in(patch, stage, call, profile, folder):
+    """The same run, interrupted in a call of a loss of `Dreams`, then resumed."""
+    from framecast.models.dreams.predictor import Dreams
+
+    whole, calls = getattr(Dreams, stage), itertools.count(1)
+
+    def stopping(self, batch, step=0):
+        if next(calls) == call:
+            raise KeyboardInterrupt
+        return whole(self, batch, step)
+
+    with patch.context() as inside:
+        inside.setattr(Dreams, stage, stopping)
+        with pytest.raises(KeyboardInterrupt):
+            trained_dreams(profile, folder)
+    return trained_dreams(profile, folder)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 import torch
 from cli_support import done, refused
-from small_models import same_run
+from small_models import same_run, stopped_in, trained_dreams
 from torch import nn
 
 from framecast.core.errors import UserError
@@ -399,16 +399,9 @@ def test_settings_are_checked(settings, sentence):
 # --------------------------------------------------------------------------------------------------------- a run
 
 
-def trained(folder):
-    return train(
-        *("dreams", "ball"),
-        **dict(profile="grid-tiny", out=folder, quiet=True, steps=10, save_every=2, stats_every=1, tensorboard=False),
-    )
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return trained(tmp_path_factory.mktemp("grid") / "run")
+    return trained_dreams("grid-tiny", tmp_path_factory.mktemp("grid") / "run")
 
 
 def test_one_command_trains_both_stages(run):
@@ -422,18 +415,7 @@ def test_one_command_trains_both_stages(run):
 
 @pytest.mark.parametrize(("stage", "call"), [("vision_loss", 3), ("memory_loss", 4)])
 def test_resumed_run_equals_unbroken_run(run, tmp_path, monkeypatch, stage, call):
-    whole, calls = getattr(Dreams, stage), itertools.count(1)
-
-    def stopping(self, batch, step=0):
-        if next(calls) == call:
-            raise KeyboardInterrupt
-        return whole(self, batch, step)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Dreams, stage, stopping)
-        with pytest.raises(KeyboardInterrupt):
-            trained(tmp_path / "run")
-    same_run(run, trained(tmp_path / "run"))
+    same_run(run, stopped_in(monkeypatch, stage, call, "grid-tiny", tmp_path / "run"))
 
 
 def test_memory_of_another_grid_is_refused_as_a_start(run, refused, tmp_path):

@@ -9,7 +9,7 @@ from dataclasses import replace
 import pytest
 import torch
 from cli_support import done
-from small_models import same_run
+from small_models import same_run, stopped_in, trained_dreams
 from torch import nn
 
 from framecast.core.errors import UserError
@@ -242,16 +242,9 @@ def test_settings_are_checked(settings, sentence):
 # --------------------------------------------------------------------------------------------------------- a run
 
 
-def trained(folder):
-    return train(
-        *("dreams", "ball"),
-        **dict(profile="tokens-tiny", out=folder, quiet=True, steps=10, save_every=2, stats_every=1, tensorboard=False),
-    )
-
-
 @pytest.fixture(scope="module")
 def run(tmp_path_factory):
-    return trained(tmp_path_factory.mktemp("tokens") / "run")
+    return trained_dreams("tokens-tiny", tmp_path_factory.mktemp("tokens") / "run")
 
 
 def test_one_command_trains_both_stages(run):
@@ -263,18 +256,7 @@ def test_one_command_trains_both_stages(run):
 
 @pytest.mark.parametrize(("stage", "call"), [("vision_loss", 2), ("memory_loss", 5)])
 def test_resumed_run_equals_unbroken_run(run, tmp_path, monkeypatch, stage, call):
-    whole, calls = getattr(Dreams, stage), itertools.count(1)
-
-    def stopping(self, batch, step=0):
-        if next(calls) == call:
-            raise KeyboardInterrupt
-        return whole(self, batch, step)
-
-    with monkeypatch.context() as patch:
-        patch.setattr(Dreams, stage, stopping)
-        with pytest.raises(KeyboardInterrupt):
-            trained(tmp_path / "run")
-    same_run(run, trained(tmp_path / "run"))
+    same_run(run, stopped_in(monkeypatch, stage, call, "tokens-tiny", tmp_path / "run"))
 
 
 def test_latent_commands_accept_the_model(run, done, tmp_path):

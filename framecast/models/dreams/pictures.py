@@ -128,7 +128,8 @@ class PictureMemory(nn.Module):
         for block in self.up:
             y = block(y, condition)
         y = functional.relu(y)
-        near, after = None, ()
+        near: Tensor | None = None
+        after: tuple[Tensor, ...] = ()
         if self.levels is not None:
             picture = pictures[:, -1] + functional.pixel_shuffle(self.change(y), self.side)
             near, after = vae.before_rounding(picture), (picture,)
